@@ -1,0 +1,1 @@
+//! Builds the kernel and its loader and runs them under QEMU.

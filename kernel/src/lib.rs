@@ -1,0 +1,3 @@
+//! The kernel.
+#![no_std]
+#![cfg(target_os = "none")]

@@ -1,0 +1,3 @@
+//! Placeholder header: see platform.rs.
+#![no_std]
+pub mod platform;

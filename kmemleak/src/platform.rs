@@ -1,0 +1,284 @@
+//! What the detector needs of the kernel it lives in.
+//!
+//! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
+//! Few methods are required, so that a small kernel is served by a screenful; the others have
+//! defaults that give up a feature, never correctness.
+//!
+//! # Contexts
+//!
+//! The tracking callbacks run wherever the kernel allocates: in tasks, in interrupt handlers,
+//! before any allocator exists. The methods they reach ([`now_us`](Platform::now_us),
+//! [`context`](Platform::context), [`call_stack`](Platform::call_stack), the interrupt and the
+//! metadata methods) must therefore work in all of these, must not sleep, must not print, and must
+//! not allocate from an allocator that is tracked. Each method says which contexts it is called
+//! from; "any" excludes non-maskable interrupts, from which nothing of this crate may be called.
+
+use core::fmt;
+use core::ops::ControlFlow;
+use core::ptr::NonNull;
+
+/// Return addresses kept of one call stack, at most.
+///
+/// Sixteen reaches from the allocator's hook through `alloc`'s collections to the code that asked,
+/// and some callers beyond; deeper frames rarely tell two leaks apart.
+pub const MAX_FRAMES: usize = 16;
+
+/// Bytes of one page of metadata, which is also its alignment.
+pub const METADATA_PAGE: usize = 4096;
+
+/// Bytes of a task's name that are kept, as in other kernels.
+pub const COMM_LEN: usize = 16;
+
+/// The kernel as the detector sees it.
+///
+/// # Safety
+///
+/// The detector reads the memory that [`next_root`](Self::next_root) names and writes to the pages
+/// that [`metadata_alloc`](Self::metadata_alloc) gives. An implementation promises that
+///
+/// - every root range is mapped and readable for as long as the walk that named it goes on;
+/// - a metadata page is `METADATA_PAGE` bytes, aligned to that, writable, and nobody else's until
+///   [`metadata_free`](Self::metadata_free) gets it back;
+/// - between [`irq_save`](Self::irq_save) and [`irq_restore`](Self::irq_restore) no interrupt
+///   handler and no other task runs on this CPU;
+/// - while [`stop_world`](Self::stop_world) runs its closure no CPU does anything else.
+pub unsafe trait Platform: Sync {
+    /// Microseconds since some fixed moment; never goes backwards. Any context.
+    fn now_us(&self) -> u64;
+
+    /// Keeps interrupts off this CPU and tells how it was before. Any context; may nest.
+    fn irq_save(&self) -> IrqState;
+
+    /// Puts interrupts back as `state` says. Called once for each [`irq_save`](Self::irq_save), in
+    /// reverse order, on the same CPU.
+    fn irq_restore(&self, state: IrqState);
+
+    /// The next range of root memory, or `None` after the last.
+    ///
+    /// The cursor is plain data, all zero at the start, for the platform to keep its place in:
+    /// whoever holds it may go on, be it another CPU or a later moment. No word is to be named twice
+    /// in one walk. Not roots, and so not to be named: heap arenas, free lists and caches of
+    /// allocators, stacks below their stack pointer. The detector leaves out its own memory itself.
+    ///
+    /// Called with the world stopped, or (where it can't be) from the task that checks.
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
+
+    /// Who is running: stored with each object. Any context. The default knows one task and one CPU.
+    fn context(&self) -> Context {
+        Context { task: 0, comm: Comm::new("kernel"), cpu: 0, level: Level::Task }
+    }
+
+    /// Fills `frames` with the return addresses of the calling functions, innermost first, and
+    /// returns how many there are. Any context; must survive a broken stack. The default knows none.
+    /// [`frame_pointer_walk`](crate::frame_pointer_walk) does it where code keeps frame pointers.
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        let _ = frames;
+        0
+    }
+
+    /// A page for metadata. Any context. `None` means that there is none *now*: what could not be
+    /// recorded is counted, and the detector asks again with the next allocation. Must come from
+    /// memory that is not tracked. The default leaves it at the bootstrap pool.
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        None
+    }
+
+    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave. Task context.
+    ///
+    /// # Safety
+    ///
+    /// `page` came from `metadata_alloc` of the same platform and is not used any more.
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        let _ = page;
+    }
+
+    /// Runs `work` on every CPU at once while nothing else runs anywhere, interrupts being off, and
+    /// returns when all have finished.
+    ///
+    /// The registers and the stacks of all CPUs, as they were when they stopped, must be in memory
+    /// that [`next_root`](Self::next_root) then names; the frames of `work` itself must not be.
+    /// Task context, with no lock held. The default can't.
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        let _ = work;
+        Err(StopError::Unsupported)
+    }
+
+    /// Lets others run and tells whether the detector's caller is asked to stop. Task context,
+    /// with no lock held.
+    fn relax(&self) -> ControlFlow<()> {
+        core::hint::spin_loop();
+        ControlFlow::Continue(())
+    }
+
+    /// Number of CPUs, running or not. Copies of a per-CPU block are numbered below it.
+    fn cpus(&self) -> u32 {
+        1
+    }
+
+    /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        let _ = cpu;
+        handle
+    }
+
+    /// Writes the place of a code address as a person reads it:
+    /// `function+0xoffset/0xsize (file:line)`. Task context. The default writes the number.
+    fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        write!(out, "{address:#018x}")
+    }
+
+    /// Whether `len` bytes at `start` can be read. Asked before each object and each root is scanned,
+    /// so that memory which a kernel unmaps under a tracked block is passed over. Any context.
+    fn readable(&self, start: usize, len: usize) -> bool {
+        let _ = (start, len);
+        true
+    }
+
+    /// Strips what a platform stores in a pointer beside the address (tags). Any context.
+    fn untag(&self, word: usize) -> usize {
+        word
+    }
+
+    /// Reads one word of memory that is not the detector's own and may be written to meanwhile.
+    ///
+    /// This is the one function by which the detector looks at foreign memory; no slice of or
+    /// reference to scanned memory ever exists. A platform whose memory is emulated replaces it.
+    ///
+    /// # Safety
+    ///
+    /// `address` is a multiple of the word's size, and lies in a root or in a tracked block that the
+    /// caller keeps from being freed.
+    unsafe fn read_word(&self, address: usize) -> usize {
+        // SAFETY: the caller's promise; volatile, since others may write to the word meanwhile.
+        unsafe { core::ptr::read_volatile(core::ptr::without_provenance(address)) }
+    }
+}
+
+/// What [`Platform::irq_save`] found; its meaning is the platform's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IrqState(pub usize);
+
+/// Who allocates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The number of the running task; of the interrupted one in an interrupt.
+    pub task: u32,
+    /// Its name.
+    pub comm: Comm,
+    /// The CPU.
+    pub cpu: u32,
+    /// Task or interrupt.
+    pub level: Level,
+}
+
+/// What kind of code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// A task.
+    Task,
+    /// An interrupt handler.
+    Interrupt,
+}
+
+/// The name of a task: UTF-8, cut at a character's boundary to at most [`COMM_LEN`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Comm {
+    len: u8,
+    bytes: [u8; COMM_LEN],
+}
+
+impl Comm {
+    /// Keeps as much of `name` as fits.
+    pub const fn new(name: &str) -> Self {
+        let name = name.as_bytes();
+        let mut len = if name.len() < COMM_LEN { name.len() } else { COMM_LEN };
+        // Never end inside a character: continuation bytes are 0b10xx_xxxx.
+        while len < name.len() && name[len] & 0xc0 == 0x80 {
+            len -= 1;
+        }
+        let mut bytes = [0; COMM_LEN];
+        let mut i = 0;
+        while i < len {
+            bytes[i] = name[i];
+            i += 1;
+        }
+        Self { len: len as u8, bytes }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("?")
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// A place in the walk over the roots, for the platform to fill as it likes. Starts all zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootCursor {
+    /// Which sort of root comes next, say.
+    pub stage: usize,
+    /// Which one of that sort.
+    pub index: usize,
+}
+
+/// A range of memory that is scanned without being an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// What lies there.
+    pub kind: RootKind,
+    /// Address of the first byte; words are read at multiples of the word's size.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// The sorts of roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKind {
+    /// A section of the kernel's image, such as `.data` or `.bss`.
+    Section,
+    /// The static per-CPU area of this CPU.
+    PerCpu(u32),
+    /// Descriptors of page frames in use, the first of them for this frame number.
+    Frames(u64),
+    /// The live part of this task's stack, with the registers that it holds while the task waits.
+    Stack(u32),
+    /// The registers of this CPU, where they are not on a stack.
+    Registers(u32),
+    /// A region that was registered by hand.
+    Region,
+}
+
+/// One CPU of a stopped world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoppedCpu {
+    /// Its number, below `of`.
+    pub index: u32,
+    /// How many CPUs run the closure.
+    pub of: u32,
+    /// Whether this is the one that asked for the stop; exactly one is.
+    pub initiator: bool,
+}
+
+/// Why the world could not be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopError {
+    /// The platform has no way to do it.
+    Unsupported,
+    /// This CPU did not come in time.
+    Missing(u32),
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported => f.write_str("this platform cannot stop the world"),
+            Self::Missing(cpu) => write!(f, "cpu {cpu} did not stop in time"),
+        }
+    }
+}
