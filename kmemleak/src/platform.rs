@@ -65,7 +65,12 @@ pub unsafe trait Platform: Sync {
 
     /// Who is running: stored with each object. Any context. The default knows one task and one CPU.
     fn context(&self) -> Context {
-        Context { task: 0, comm: Comm::new("kernel"), cpu: 0, level: Level::Task }
+        Context {
+            task: 0,
+            comm: Comm::new("kernel"),
+            cpu: 0,
+            level: Level::Task,
+        }
     }
 
     /// Fills `frames` with the return addresses of the calling functions, innermost first, and
@@ -191,7 +196,11 @@ impl Comm {
     /// Keeps as much of `name` as fits.
     pub const fn new(name: &str) -> Self {
         let name = name.as_bytes();
-        let mut len = if name.len() < COMM_LEN { name.len() } else { COMM_LEN };
+        let mut len = if name.len() < COMM_LEN {
+            name.len()
+        } else {
+            COMM_LEN
+        };
         // Never end inside a character: continuation bytes are 0b10xx_xxxx.
         while len < name.len() && name[len] & 0xc0 == 0x80 {
             len -= 1;
@@ -202,7 +211,10 @@ impl Comm {
             bytes[i] = name[i];
             i += 1;
         }
-        Self { len: len as u8, bytes }
+        Self {
+            len: len as u8,
+            bytes,
+        }
     }
 
     /// The name.

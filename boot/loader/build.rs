@@ -1,0 +1,12 @@
+//! Links the loader by its own script, on the bare target only: on the host its binary is a stub.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=link.ld");
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        let package = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+        println!("cargo:rustc-link-arg-bins=-T{package}/link.ld");
+    }
+}
