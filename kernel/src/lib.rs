@@ -1,3 +1,106 @@
-//! The kernel.
+//! An x86_64 kernel: SMP, preemptive tasks, a buddy and a slab allocator, a serial shell, and a leak
+//! detector that watches over all of its memory.
+//!
+//! A kernel is this library and a binary of a few lines: it names [`BOOT_CONFIG`] to the boot loader and
+//! calls [`start`] with what its first task is to do.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`arch`] | the machine; all assembly |
+//! | [`sync`] | locks |
+//! | [`mm`] | memory |
+//! | [`task`] | tasks |
+//! | [`leak`] | the kernel as the leak detector sees it |
+//! | [`console`], [`cmdline`], [`symbols`], [`panic`] | lines out, words in, names of addresses, the end |
 #![no_std]
 #![cfg(target_os = "none")]
+
+extern crate alloc;
+
+pub mod arch;
+pub mod cmdline;
+pub mod console;
+pub mod leak;
+pub mod mm;
+pub mod panic;
+pub mod shell;
+pub mod symbols;
+pub mod sync;
+pub mod task;
+
+use core::slice;
+
+use bootloader_api::config::Mapping;
+use bootloader_api::{BootInfo, BootloaderConfig};
+
+use crate::arch::acpi::Machine;
+use crate::arch::{apic, backtrace, gdt, idt, interrupts, memory, percpu, serial, smp, time};
+use crate::task::{Priority, reaper, scheduler};
+
+/// Bytes of the stack on which the boot CPU starts, and which its idle task keeps.
+const BOOT_STACK_LEN: usize = 128 * 1024;
+
+/// What the kernel asks of the boot loader.
+pub const BOOT_CONFIG: BootloaderConfig = {
+    let mut config = BootloaderConfig::new_default();
+    config.kernel_stack_size = BOOT_STACK_LEN as u64;
+    config.mappings.physical_memory = Some(Mapping::FixedAddress(memory::PHYSICAL_WINDOW));
+    config
+};
+
+/// Brings the kernel up and runs `main` as its first task. The boot CPU's flow of control ends in its
+/// idle task. When `main` returns, its task ends and the kernel goes on.
+pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
+    // SAFETY: the first thing the kernel does.
+    unsafe { percpu::init_boot_cpu() };
+    serial::init();
+    // SAFETY: this is the boot CPU; nobody else has these stacks.
+    unsafe { gdt::init(0, gdt::boot_stacks()) };
+    idt::init();
+    // SAFETY: the boot loader left the ramdisk there, mapped, for good.
+    cmdline::init(unsafe {
+        boot_memory(boot_info.ramdisk_addr.into_option(), boot_info.ramdisk_len)
+    });
+    let image = boot_info.kernel_addr;
+    // SAFETY: the boot loader left the kernel's file there, in memory that it keeps.
+    symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });
+    leak::init();
+    mm::init(&boot_info.memory_regions);
+    let machine = match Machine::read(boot_info.rsdp_addr.into_option()) {
+        Ok(machine) => machine,
+        Err(error) => panic!("{error}"),
+    };
+    mm::percpu::init(machine.apic_ids.len() as u32);
+    let hpet = time::Hpet::new(&machine);
+    time::init(&hpet);
+    apic::init(&machine, &hpet);
+    let top = backtrace::stack_pointer().next_multiple_of(4096);
+    scheduler::init(top - BOOT_STACK_LEN..top);
+    let first = task::spawn("init", Priority::Normal, move || {
+        reaper::init().expect("memory for the first tasks");
+        smp::start_all(&machine);
+        serial::enable_receive_interrupt();
+        leak::start_background();
+        main();
+    });
+    drop(first.expect("memory for the first tasks"));
+    apic::start_timer();
+    interrupts::enable();
+    scheduler::idle()
+}
+
+/// Memory that the boot loader left us.
+///
+/// # Safety
+///
+/// There are `len` bytes at `start`, mapped, that nobody writes to or gives away any more.
+unsafe fn boot_memory(start: Option<u64>, len: u64) -> &'static [u8] {
+    match start {
+        Some(start) => {
+            let start = core::ptr::with_exposed_provenance(start as usize);
+            // SAFETY: the caller's promise.
+            unsafe { slice::from_raw_parts(start, len as usize) }
+        }
+        None => &[],
+    }
+}

@@ -1,3 +1,10 @@
-//! Placeholder header: see platform.rs.
+//! Finds memory that nothing points to any more, in kernels.
 #![no_std]
-pub mod platform;
+
+mod callbacks;
+mod frame_pointer;
+mod platform;
+pub use callbacks::*;
+
+pub use crate::frame_pointer::frame_pointer_walk;
+pub use crate::platform::*;

@@ -1,0 +1,123 @@
+//! What the firmware tells of the machine, read from the ACPI tables once at boot.
+
+use core::fmt;
+use core::ptr::NonNull;
+
+use acpi::hpet::HpetInfo;
+use acpi::madt::{Madt, MadtEntry};
+use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
+use arrayvec::ArrayVec;
+
+use super::memory;
+use super::percpu::MAX_CPUS;
+
+/// The legacy interrupt of the first serial port.
+const SERIAL_IRQ: u8 = 4;
+
+/// The parts of the machine that the kernel uses.
+#[derive(Debug)]
+pub struct Machine {
+    /// APIC numbers of the CPUs that can be started, in the firmware's order; more than
+    /// [`MAX_CPUS`] are left out.
+    pub apic_ids: ArrayVec<u32, MAX_CPUS>,
+    /// Physical address of the local APICs' registers.
+    pub local_apic: u64,
+    /// Physical address of the first I/O APIC's registers.
+    pub io_apic: u64,
+    /// The I/O APIC's input to which the serial port's interrupt is wired.
+    pub serial_input: u8,
+    /// Physical address of the HPET's registers.
+    pub hpet: u64,
+}
+
+/// Why the tables are of no use.
+#[derive(Debug)]
+pub enum MachineError {
+    /// The boot loader knew no root pointer.
+    NoRootPointer,
+    /// A table is missing or broken.
+    Tables(AcpiError),
+    /// There is no I/O APIC.
+    NoIoApic,
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRootPointer => f.write_str("the boot loader found no ACPI root pointer"),
+            Self::Tables(error) => write!(f, "ACPI tables: {error:?}"),
+            Self::NoIoApic => f.write_str("the ACPI tables name no I/O APIC"),
+        }
+    }
+}
+
+impl From<AcpiError> for MachineError {
+    fn from(error: AcpiError) -> Self {
+        Self::Tables(error)
+    }
+}
+
+/// Shows tables through the window on physical memory.
+#[derive(Clone, Debug)]
+struct Window;
+
+impl AcpiHandler for Window {
+    unsafe fn map_physical_region<T>(
+        &self,
+        address: usize,
+        len: usize,
+    ) -> PhysicalMapping<Self, T> {
+        let start = NonNull::new(core::ptr::with_exposed_provenance_mut(memory::window(
+            address as u64,
+        )))
+        .expect("the window does not begin at zero");
+        // SAFETY: the window shows all of physical memory, for good.
+        unsafe { PhysicalMapping::new(address, start, len, len, Self) }
+    }
+
+    fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
+}
+
+impl Machine {
+    /// Reads the tables, starting at the root pointer's physical address.
+    pub fn read(root_pointer: Option<u64>) -> Result<Self, MachineError> {
+        let root_pointer = root_pointer.ok_or(MachineError::NoRootPointer)?;
+        // SAFETY: the boot loader says that the root pointer is there.
+        let tables = unsafe { AcpiTables::from_rsdp(Window, root_pointer as usize) }?;
+        let madt = tables.find_table::<Madt>()?;
+        let mut machine = Self {
+            apic_ids: ArrayVec::new(),
+            local_apic: u64::from(madt.get().local_apic_address),
+            io_apic: 0,
+            serial_input: SERIAL_IRQ,
+            hpet: HpetInfo::new(&tables)?.base_address as u64,
+        };
+        for entry in madt.get().entries() {
+            machine.note(&entry);
+        }
+        if machine.io_apic == 0 {
+            return Err(MachineError::NoIoApic);
+        }
+        Ok(machine)
+    }
+
+    fn note(&mut self, entry: &MadtEntry<'_>) {
+        const ENABLED: u32 = 1;
+        match entry {
+            MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => {
+                let _ = self.apic_ids.try_push(u32::from(cpu.apic_id));
+            }
+            MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => {
+                let _ = self.apic_ids.try_push(cpu.x2apic_id);
+            }
+            MadtEntry::IoApic(io_apic) if io_apic.global_system_interrupt_base == 0 => {
+                self.io_apic = u64::from(io_apic.io_apic_address);
+            }
+            MadtEntry::InterruptSourceOverride(wire) if wire.irq == SERIAL_IRQ => {
+                self.serial_input = wire.global_system_interrupt as u8;
+            }
+            MadtEntry::LocalApicAddressOverride(apic) => self.local_apic = apic.local_apic_address,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Exceptions: all of them end the machine, after telling what is known.
+
+use core::fmt;
+
+use x86_64::registers::control::{Cr2, Cr3};
+
+use super::idt::TrapFrame;
+use crate::{mm, panic};
+
+/// Names of the exceptions by vector (Intel SDM volume 3, table 6-1).
+const NAMES: [&str; 22] = [
+    "divide error",
+    "debug",
+    "non-maskable interrupt",
+    "breakpoint",
+    "overflow",
+    "bound range exceeded",
+    "invalid opcode",
+    "device not available",
+    "double fault",
+    "coprocessor segment overrun",
+    "invalid tss",
+    "segment not present",
+    "stack segment fault",
+    "general protection fault",
+    "page fault",
+    "reserved",
+    "x87 floating point",
+    "alignment check",
+    "machine check",
+    "simd floating point",
+    "virtualization",
+    "control protection",
+];
+
+const DOUBLE_FAULT: u64 = 8;
+const PAGE_FAULT: u64 = 14;
+
+/// Tells of the exception and ends the machine with failure.
+pub fn handle(frame: &TrapFrame) -> ! {
+    panic::fatal(
+        format_args!("{}", Description(frame)),
+        frame.rip as usize,
+        frame.rbp as usize,
+    )
+}
+
+struct Description<'a>(&'a TrapFrame);
+
+impl fmt::Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let frame = self.0;
+        let name = NAMES
+            .get(frame.vector as usize)
+            .unwrap_or(&"unknown exception");
+        write!(
+            f,
+            "{name} (vector {}, error code {:#x})",
+            frame.vector, frame.error_code
+        )?;
+        if frame.vector == PAGE_FAULT || frame.vector == DOUBLE_FAULT {
+            let address = Cr2::read_raw() as usize;
+            write!(f, " at address {address:#018x}")?;
+            if let Some(guard) = mm::vmalloc::guard_page_owner(address) {
+                write!(f, ": guard page hit, of {guard}")?;
+            }
+        }
+        writeln!(f)?;
+        writeln!(
+            f,
+            "  rip {:#018x}  rsp {:#018x}  rflags {:#010x}  cs {:#x}  ss {:#x}",
+            frame.rip, frame.rsp, frame.rflags, frame.cs, frame.ss
+        )?;
+        let registers = [
+            [("rax", frame.rax), ("rbx", frame.rbx), ("rcx", frame.rcx)],
+            [("rdx", frame.rdx), ("rsi", frame.rsi), ("rdi", frame.rdi)],
+            [("rbp", frame.rbp), ("r8 ", frame.r8), ("r9 ", frame.r9)],
+            [("r10", frame.r10), ("r11", frame.r11), ("r12", frame.r12)],
+            [("r13", frame.r13), ("r14", frame.r14), ("r15", frame.r15)],
+        ];
+        for line in registers {
+            for (name, value) in line {
+                write!(f, "  {name} {value:#018x}")?;
+            }
+            writeln!(f)?;
+        }
+        write!(
+            f,
+            "  cr2 {:#018x}  cr3 {:#018x}",
+            Cr2::read_raw(),
+            Cr3::read().0.start_address().as_u64()
+        )
+    }
+}

@@ -1,0 +1,202 @@
+//! The way into the kernel: the interrupt table and its stubs.
+//!
+//! Each vector has a stub of a few instructions: it pushes its number (and a zero where the CPU pushes no
+//! error code), then all go through one path that saves the registers as a [`TrapFrame`] and links a
+//! frame into the chain of frame pointers, so that a backtrace goes on through the interrupted code.
+//!
+//! Handlers run with interrupts off, on the stack of the interrupted task (but for those exceptions
+//! that have stacks of their own); so the registers of the interrupted code are where the leak detector looks
+//! for them.
+
+use core::arch::naked_asm;
+
+use spin::Once;
+use x86_64::VirtAddr;
+use x86_64::structures::idt::InterruptDescriptorTable;
+
+use super::gdt::ExceptionStack;
+use super::{apic, exceptions, stop, tlb};
+use crate::sync::preempt::HandlerScope;
+use crate::{console, task};
+
+/// Interrupt vectors above the CPU's exceptions.
+pub mod vector {
+    /// The local APIC's timer.
+    pub const TIMER: u8 = 0x20;
+    /// The serial line.
+    pub const SERIAL: u8 = 0x24;
+    /// Another CPU made a task ready.
+    pub const RESCHEDULE: u8 = 0xf0;
+    /// Another CPU asks to stop the world.
+    pub const STOP: u8 = 0xf1;
+    /// Another CPU changed the page tables.
+    pub const TLB: u8 = 0xf2;
+    /// Another CPU ends the machine.
+    pub const HALT: u8 = 0xf3;
+    /// The local APIC found an error.
+    pub const APIC_ERROR: u8 = 0xfe;
+    /// An interrupt went away before it was taken; not acknowledged.
+    pub const SPURIOUS: u8 = 0xff;
+}
+
+/// The registers of the interrupted code, as the stubs leave them on the stack.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[expect(missing_docs, reason = "registers")]
+pub struct TrapFrame {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rbp: u64,
+    pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub rcx: u64,
+    pub rbx: u64,
+    pub rax: u64,
+    pub vector: u64,
+    pub error_code: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+static IDT: Once<InterruptDescriptorTable> = Once::new();
+
+/// The path all stubs take. On entry the stack holds vector, error code and what the CPU pushed.
+#[unsafe(naked)]
+extern "C" fn common() {
+    naked_asm!(
+        "push rax", "push rbx", "push rcx", "push rdx", "push rsi", "push rdi", "push rbp",
+        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "cld",
+        "mov rdi, rsp",
+        // A frame as a call would make it: return address (rip), caller's frame pointer.
+        "push qword ptr [rsp + {rip}]",
+        "push rbp",
+        "mov rbp, rsp",
+        "call {handle}",
+        "add rsp, 16",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+        "pop rbp", "pop rdi", "pop rsi", "pop rdx", "pop rcx", "pop rbx", "pop rax",
+        "add rsp, 16",
+        "iretq",
+        rip = const core::mem::offset_of!(TrapFrame, rip),
+        handle = sym handle,
+    )
+}
+
+/// Where every interrupt and exception arrives.
+extern "C" fn handle(frame: &mut TrapFrame) {
+    let vector = frame.vector as u8;
+    if vector < 32 {
+        exceptions::handle(frame)
+    }
+    if vector == vector::HALT {
+        super::interrupts::halt_forever();
+    }
+    if vector == vector::SPURIOUS {
+        return;
+    }
+    let scope = HandlerScope::new();
+    match vector {
+        vector::TIMER => task::scheduler::tick(),
+        vector::SERIAL => console::receive_interrupt(),
+        vector::RESCHEDULE => task::scheduler::reschedule_interrupt(),
+        vector::STOP => stop::interrupt(),
+        vector::TLB => tlb::interrupt(),
+        _ => crate::println!("unexpected interrupt {vector:#x}"),
+    }
+    apic::end_of_interrupt();
+    // Last: what waited for the handler's end may switch to another task.
+    drop(scope);
+}
+
+/// A stub that pushes its vector. `error` where the CPU has pushed an error code already.
+macro_rules! stub {
+    ($vector:literal error) => {{
+        #[unsafe(naked)]
+        extern "C" fn stub() {
+            naked_asm!("push {}", "jmp {}", const $vector, sym common)
+        }
+        VirtAddr::new(stub as *const () as u64)
+    }};
+    ($vector:expr) => {{
+        #[unsafe(naked)]
+        extern "C" fn stub() {
+            naked_asm!("push 0", "push {}", "jmp {}", const $vector, sym common)
+        }
+        VirtAddr::new(stub as *const () as u64)
+    }};
+}
+
+/// Sets entries of the table to their stubs.
+macro_rules! set {
+    ($($entry:expr => $stub:expr;)+) => {
+        $(
+            // SAFETY: a stub is what the CPU is to enter: it saves everything and returns by iretq.
+            unsafe { $entry.set_handler_addr($stub) };
+        )+
+    };
+}
+
+/// The same, for entries that have a stack of their own.
+macro_rules! set_on_stack {
+    ($($entry:expr, $stack:expr => $stub:expr;)+) => {
+        $(
+            // SAFETY: as for any stub.
+            let options = unsafe { $entry.set_handler_addr($stub) };
+            // SAFETY: the stack table has this entry, and no other exception uses it.
+            unsafe { options.set_stack_index($stack as u16) };
+        )+
+    };
+}
+
+fn table() -> InterruptDescriptorTable {
+    let mut idt = InterruptDescriptorTable::new();
+    set! {
+        idt.divide_error => stub!(0);
+        idt.debug => stub!(1);
+        idt.breakpoint => stub!(3);
+        idt.overflow => stub!(4);
+        idt.bound_range_exceeded => stub!(5);
+        idt.invalid_opcode => stub!(6);
+        idt.device_not_available => stub!(7);
+        idt.invalid_tss => stub!(10 error);
+        idt.segment_not_present => stub!(11 error);
+        idt.stack_segment_fault => stub!(12 error);
+        idt.general_protection_fault => stub!(13 error);
+        idt.x87_floating_point => stub!(16);
+        idt.alignment_check => stub!(17 error);
+        idt.simd_floating_point => stub!(19);
+        idt.virtualization => stub!(20);
+        idt.cp_protection_exception => stub!(21 error);
+        idt[vector::TIMER] => stub!(vector::TIMER);
+        idt[vector::SERIAL] => stub!(vector::SERIAL);
+        idt[vector::RESCHEDULE] => stub!(vector::RESCHEDULE);
+        idt[vector::STOP] => stub!(vector::STOP);
+        idt[vector::TLB] => stub!(vector::TLB);
+        idt[vector::HALT] => stub!(vector::HALT);
+        idt[vector::APIC_ERROR] => stub!(vector::APIC_ERROR);
+        idt[vector::SPURIOUS] => stub!(vector::SPURIOUS);
+    }
+    set_on_stack! {
+        idt.non_maskable_interrupt, ExceptionStack::NonMaskable => stub!(2);
+        idt.double_fault, ExceptionStack::DoubleFault => stub!(8 error);
+        idt.page_fault, ExceptionStack::PageFault => stub!(14 error);
+        idt.machine_check, ExceptionStack::MachineCheck => stub!(18);
+    }
+    idt
+}
+
+/// Loads the table, which all CPUs share. After the CPU's segments.
+pub fn init() {
+    IDT.call_once(table).load();
+}

@@ -1,0 +1,61 @@
+//! The interrupt flag of this CPU.
+
+use core::arch::asm;
+
+use x86_64::registers::rflags::{self, RFlags};
+
+/// Whether this CPU takes interrupts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptFlag {
+    /// It takes them.
+    Enabled,
+    /// It keeps them waiting.
+    Disabled,
+}
+
+/// Whether this CPU takes interrupts now.
+#[inline]
+pub fn flag() -> InterruptFlag {
+    if rflags::read().contains(RFlags::INTERRUPT_FLAG) {
+        InterruptFlag::Enabled
+    } else {
+        InterruptFlag::Disabled
+    }
+}
+
+/// Stops taking interrupts and tells how it was before.
+#[inline]
+pub fn disable() -> InterruptFlag {
+    let before = flag();
+    x86_64::instructions::interrupts::disable();
+    before
+}
+
+/// Takes interrupts (again). The caller holds no lock that an interrupt handler takes.
+#[inline]
+pub fn enable() {
+    x86_64::instructions::interrupts::enable();
+}
+
+/// Puts the flag back as it was.
+#[inline]
+pub fn restore(before: InterruptFlag) {
+    if before == InterruptFlag::Enabled {
+        enable();
+    }
+}
+
+/// Waits for an interrupt and takes it. To be called with interrupts off, after a last look at
+/// whether there is work: enabling and halting are one step, so that no wake-up falls between.
+#[inline]
+pub fn enable_and_wait() {
+    x86_64::instructions::interrupts::enable_and_hlt();
+}
+
+/// Keeps interrupts off and this CPU halted, for good.
+pub fn halt_forever() -> ! {
+    loop {
+        // SAFETY: halting with interrupts off does nothing but wait.
+        unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
+    }
+}

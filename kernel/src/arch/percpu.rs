@@ -1,0 +1,202 @@
+//! Per-CPU variables.
+//!
+//! The linker gathers every static declared with [`percpu!`](crate::percpu) in the `.percpu`
+//! section. That section is a template: each CPU gets a copy of it, its *area*, and holds in its GS
+//! base the distance from the template to the copy. The template itself is never used as a variable
+//! (and is no root of the leak detector; the areas are).
+//!
+//! The few words that every lock and every allocation touches (the distance itself, the number of
+//! the CPU, the preemption count, the current task) are reached in one instruction, `gs:[symbol]`,
+//! which no migration can tear. All others are reached by reference, and a reference is only good
+//! while its holder stays on this CPU; so [`PerCpu::local`] asks for the guard that keeps it there.
+//!
+//! # Invariants
+//!
+//! - GS base is set before the first lock is taken: by [`init_boot_cpu`] on the boot CPU, by the
+//!   start-up code of each other CPU.
+//! - `OFFSETS[cpu]` is written once, before that CPU runs, and not zero from then on.
+
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::GsBase;
+
+use crate::sync::{IrqGuard, PreemptGuard};
+
+/// The most CPUs that are started; more are left asleep and told so.
+pub const MAX_CPUS: usize = 64;
+
+/// One variable of which each CPU has its own copy. Declared by [`percpu!`](crate::percpu).
+#[repr(transparent)]
+pub struct PerCpu<T>(UnsafeCell<T>);
+
+// SAFETY: the copies are handed out as shared references only: to the CPU that owns one while it
+// can't be interrupted (`local`), or to everybody where T allows that (`T: Sync`).
+unsafe impl<T: Send> Sync for PerCpu<T> {}
+
+/// Declares per-CPU variables; each CPU starts with a copy of the initial value.
+#[macro_export]
+macro_rules! percpu {
+    ($($(#[$meta:meta])* $vis:vis static $name:ident: $type:ty = $init:expr;)+) => {
+        $(
+            $(#[$meta])*
+            #[unsafe(link_section = ".percpu")]
+            $vis static $name: $crate::arch::percpu::PerCpu<$type> =
+                $crate::arch::percpu::PerCpu::new($init);
+        )+
+    };
+}
+
+impl<T> PerCpu<T> {
+    /// Not to be called but by [`percpu!`](crate::percpu): elsewhere there is but one copy.
+    pub const fn new(initial: T) -> Self {
+        Self(UnsafeCell::new(initial))
+    }
+
+    /// This CPU's copy, which no interrupt handler and no other task touches while `_guard` lives.
+    pub fn local<'a>(&'static self, _guard: &'a IrqGuard) -> &'a T {
+        // SAFETY: the area of a running CPU is mapped and initialised; the guard keeps us on it.
+        unsafe { &*self.pointer(this_offset()) }
+    }
+
+    /// This CPU's copy, for a type whose methods bear being interrupted.
+    pub fn local_shared<'a>(&'static self, _guard: &'a PreemptGuard) -> &'a T
+    where
+        T: Sync,
+    {
+        // SAFETY: as above; interrupt handlers may share the reference, since T is Sync.
+        unsafe { &*self.pointer(this_offset()) }
+    }
+
+    /// The copy of a CPU that has been started, for a type that may be shared.
+    pub fn on(&'static self, cpu: u32) -> &'static T
+    where
+        T: Sync,
+    {
+        let offset = offset_of(cpu);
+        assert!(offset != 0, "cpu {cpu} has no per-CPU area");
+        // SAFETY: the area of a started CPU is mapped and initialised, and stays for good.
+        unsafe { &*self.pointer(offset) }
+    }
+
+    fn pointer(&self, offset: usize) -> *const T {
+        self.0.get().wrapping_byte_add(offset)
+    }
+}
+
+percpu! {
+    /// Distance from the template to this CPU's area.
+    static THIS_OFFSET: AtomicUsize = AtomicUsize::new(0);
+    /// Number of this CPU.
+    static CPU_ID: AtomicU32 = AtomicU32::new(0);
+}
+
+/// Distances of all CPUs' areas from the template; zero where a CPU has none (yet).
+static OFFSETS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
+
+/// CPUs that have an area: those that run, and the one being started.
+static CPUS: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" {
+    static __percpu_start: u8;
+    static __percpu_end: u8;
+    static __percpu_boot_start: u8;
+}
+
+/// Address of the template.
+pub fn template() -> usize {
+    (&raw const __percpu_start).addr()
+}
+
+/// Bytes of an area.
+pub fn area_len() -> usize {
+    (&raw const __percpu_end).addr() - template()
+}
+
+/// Where the static area of `cpu` lies, or `None` while it has none.
+pub fn area(cpu: u32) -> Option<usize> {
+    match offset_of(cpu) {
+        0 => None,
+        offset => Some(template().wrapping_add(offset)),
+    }
+}
+
+/// Distance from the template to the area of `cpu`; zero while it has none.
+pub fn offset_of(cpu: u32) -> usize {
+    OFFSETS
+        .get(cpu as usize)
+        .map_or(0, |offset| offset.load(Ordering::Acquire))
+}
+
+/// Number of CPUs that have an area.
+pub fn cpus() -> u32 {
+    CPUS.load(Ordering::Acquire)
+}
+
+/// Number of the CPU that runs this. Good for as long as the caller can't be moved.
+#[inline]
+pub fn cpu_id() -> u32 {
+    let id;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0:e}, gs:[{1}]", out(reg) id, sym CPU_ID,
+            options(nostack, readonly, preserves_flags));
+    }
+    id
+}
+
+#[inline]
+fn this_offset() -> usize {
+    let offset;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0}, gs:[{1}]", out(reg) offset, sym THIS_OFFSET,
+            options(nostack, readonly, preserves_flags));
+    }
+    offset
+}
+
+/// Gives the boot CPU its area, which the linker has set aside.
+///
+/// # Safety
+///
+/// Called once, as the first thing the kernel does.
+pub unsafe fn init_boot_cpu() {
+    let area = (&raw const __percpu_boot_start).cast_mut();
+    // SAFETY: the linker made the area as long as the template, and nobody uses it yet.
+    unsafe { prepare(0, area) };
+    // SAFETY: the area was prepared for this CPU.
+    unsafe { enter(0) };
+}
+
+/// Fills `area` with the initial values and makes it the one of `cpu`.
+///
+/// # Safety
+///
+/// `area` is [`area_len`] bytes of memory that stay mapped for good and are nobody else's, aligned as
+/// the template is; `cpu` does not run yet and is the next one, below [`MAX_CPUS`].
+pub unsafe fn prepare(cpu: u32, area: *mut u8) {
+    let template_start = &raw const __percpu_start;
+    // SAFETY: both are that long; the template is only read.
+    unsafe { area.copy_from_nonoverlapping(template_start, area_len()) };
+    let offset = area.addr().wrapping_sub(template());
+    // SAFETY: the area holds a copy of the template, so the variable is there and initialised.
+    let this_offset = unsafe { &*THIS_OFFSET.pointer(offset) };
+    this_offset.store(offset, Ordering::Relaxed);
+    // SAFETY: as above.
+    let id = unsafe { &*CPU_ID.pointer(offset) };
+    id.store(cpu, Ordering::Relaxed);
+    OFFSETS[cpu as usize].store(offset, Ordering::Release);
+    CPUS.fetch_max(cpu + 1, Ordering::Release);
+}
+
+/// Points GS at the area of `cpu`.
+///
+/// # Safety
+///
+/// The area was prepared, and this is that CPU.
+pub unsafe fn enter(cpu: u32) {
+    GsBase::write(VirtAddr::new(offset_of(cpu) as u64));
+}

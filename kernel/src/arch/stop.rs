@@ -1,0 +1,195 @@
+//! Stopping the world.
+//!
+//! Who stops the world asks all other CPUs by an interrupt. The interrupt only asks: a CPU joins when its
+//! preemption count is zero, so in no handler and under no spinlock; at the latest at its outermost
+//! unlock or at the end of its outermost interrupt. A CPU that has joined has pushed its registers on its stack and
+//! noted the stack pointer, so that the detector finds them; then it waits for the work that all do.
+//!
+//! Each stop has a generation. A CPU joins the one that is asked for when it comes; one that was given up
+//! meanwhile is asked for no more, and its work is never published, so nobody can join it late.
+//!
+//! # Invariants
+//!
+//! - The work of a generation is published after all CPUs have joined it, and its closure lives until
+//!   all have done it.
+//! - The initiator holds no spinlock while it waits, and answers interrupts.
+//!
+//! # Locks
+//!
+//! `STOPPING`, a sleeping one, lets one stop happen at a time.
+
+use core::arch::naked_asm;
+use core::ffi::c_void;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use kmemleak::{StopError, StoppedCpu};
+
+use super::idt::vector;
+use super::percpu::cpu_id;
+use super::{apic, smp, time};
+use crate::percpu;
+use crate::sync::{IrqGuard, Mutex, Pending, PreemptGuard, preempt};
+
+/// How long a CPU may take to join, in microseconds.
+const PATIENCE_US: u64 = 1_000_000;
+
+/// The closure that all CPUs run.
+type Work<'a> = &'a (dyn Fn(StoppedCpu) + Sync);
+
+static STOPPING: Mutex<()> = Mutex::new(());
+
+/// The generation that is asked for; zero if none is.
+static ASKED: AtomicU64 = AtomicU64::new(0);
+/// The last generation whose work was published.
+static PUBLISHED: AtomicU64 = AtomicU64::new(0);
+/// The last generation that is over.
+static OVER: AtomicU64 = AtomicU64::new(0);
+/// The published work: a pointer to a [`Work`] on the initiator's stack.
+static WORK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
+
+percpu! {
+    /// The last generation this CPU has joined.
+    static JOINED: AtomicU64 = AtomicU64::new(0);
+    /// The last generation whose work this CPU has done.
+    static DONE: AtomicU64 = AtomicU64::new(0);
+    /// Where this CPU's stack began to be dead when it stopped last.
+    static STACK_POINTER: AtomicUsize = AtomicUsize::new(0);
+}
+
+/// Runs `work` on all CPUs at once, while nothing else runs, with interrupts off.
+///
+/// Task context, with no spinlock held. Fails when a CPU does not come within a second; `work` has not
+/// run then.
+pub fn stop_world(work: Work<'_>) -> Result<(), StopError> {
+    let _one_at_a_time = STOPPING.lock();
+    let mut result = Ok(());
+    let mut call = || result = stop(work);
+    let call: &mut dyn FnMut() = &mut call;
+    with_registers_saved(call);
+    result
+}
+
+/// The stack pointer of a CPU in a stopped world: what lies below was dead when it stopped.
+pub fn stack_pointer(cpu: u32) -> usize {
+    STACK_POINTER.on(cpu).load(Ordering::Acquire)
+}
+
+/// Whether the world is stopped, as seen by who works on it.
+pub fn is_stopped() -> bool {
+    let asked = ASKED.load(Ordering::Acquire);
+    asked != 0 && PUBLISHED.load(Ordering::Acquire) == asked
+}
+
+fn stop(work: Work<'_>) -> Result<(), StopError> {
+    let _stay_here = PreemptGuard::new();
+    let here = cpu_id();
+    let cpus = smp::running();
+    let generation = OVER.load(Ordering::Acquire) + 1;
+    ASKED.store(generation, Ordering::Release);
+    if cpus > 1 {
+        apic::send_to_others(vector::STOP);
+    }
+    let missing = wait_for(&JOINED, generation, here, time::now_us() + PATIENCE_US);
+    if missing.is_none() {
+        let _quiet = IrqGuard::new();
+        WORK.store((&raw const work).cast_mut().cast(), Ordering::Release);
+        PUBLISHED.store(generation, Ordering::Release);
+        work(StoppedCpu {
+            index: here,
+            of: cpus,
+            initiator: true,
+        });
+        wait_for(&DONE, generation, here, u64::MAX);
+        WORK.store(ptr::null_mut(), Ordering::Release);
+    }
+    ASKED.store(0, Ordering::Release);
+    OVER.store(generation, Ordering::Release);
+    missing.map_or(Ok(()), |cpu| Err(StopError::Missing(cpu)))
+}
+
+/// Waits until all CPUs but `here` have noted `generation`, and names one that has not in time.
+fn wait_for(
+    noted: &'static percpu::PerCpu<AtomicU64>,
+    generation: u64,
+    here: u32,
+    deadline_us: u64,
+) -> Option<u32> {
+    for cpu in (0..smp::running()).filter(|&cpu| cpu != here) {
+        while noted.on(cpu).load(Ordering::Acquire) != generation {
+            if time::now_us() > deadline_us {
+                return Some(cpu);
+            }
+            core::hint::spin_loop();
+        }
+    }
+    None
+}
+
+/// The interrupt by which another CPU asks.
+pub fn interrupt() {
+    preempt::set_pending(Pending::STOP, &IrqGuard::new());
+}
+
+/// Joins the stop that is asked for, if one still is. Interrupts are off, the preemption count is zero.
+pub fn join() {
+    let mut call = wait_and_work;
+    let call: &mut dyn FnMut() = &mut call;
+    with_registers_saved(call);
+}
+
+fn wait_and_work() {
+    let generation = ASKED.load(Ordering::Acquire);
+    if generation == 0 {
+        return;
+    }
+    let here = cpu_id();
+    JOINED.on(here).store(generation, Ordering::Release);
+    while OVER.load(Ordering::Acquire) < generation {
+        let published = PUBLISHED.load(Ordering::Acquire) == generation;
+        if published && DONE.on(here).load(Ordering::Relaxed) != generation {
+            let work: *const Work<'_> = WORK.load(Ordering::Acquire).cast_const().cast();
+            // SAFETY: the work of this generation is published, and the initiator keeps it until this
+            // CPU, too, has noted that it is done.
+            let work = unsafe { *work };
+            work(StoppedCpu {
+                index: here,
+                of: smp::running(),
+                initiator: false,
+            });
+            DONE.on(here).store(generation, Ordering::Release);
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Calls `call` with the registers that a call keeps pushed on the stack, and the stack pointer noted.
+fn with_registers_saved(mut call: &mut dyn FnMut()) {
+    extern "C" fn note_and_call(stack_pointer: usize, call: *mut c_void) {
+        {
+            let stay_here = PreemptGuard::new();
+            STACK_POINTER
+                .local_shared(&stay_here)
+                .store(stack_pointer, Ordering::Release);
+        }
+        // SAFETY: the pointer below, whose target waits for us to return.
+        let call = unsafe { &mut *call.cast::<&mut dyn FnMut()>() };
+        call();
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn push_registers(call: *mut c_void) {
+        naked_asm!(
+            "push rbp", "mov rbp, rsp",
+            "push rbx", "push r12", "push r13", "push r14", "push r15", "push rdi",
+            "mov rsi, rdi",
+            "mov rdi, rsp",
+            "call {note_and_call}",
+            "pop rdi", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+            "ret",
+            note_and_call = sym note_and_call,
+        )
+    }
+
+    push_registers((&raw mut call).cast());
+}

@@ -1,0 +1,109 @@
+//! The clock: the time stamp counter, its rate measured against the HPET.
+//!
+//! The HPET tells its own rate, so that a stretch of its counter is a stretch of time no matter how long
+//! the measuring was held up; a one-shot of the PIT is not (a busy host makes it lie by a factor of
+//! three).
+
+use core::arch::x86_64::_rdtsc;
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::mm::vmalloc::map_device;
+
+use super::acpi::Machine;
+
+/// How long the counters are compared.
+const CALIBRATION_US: u64 = 5_000;
+
+/// Registers of the HPET (IA-PC HPET Specification 1.0a, 2.3), as offsets in bytes.
+const CAPABILITIES: usize = 0x00;
+const CONFIGURATION: usize = 0x10;
+const MAIN_COUNTER: usize = 0xf0;
+const ENABLE: u64 = 1;
+
+/// Femtoseconds in a microsecond.
+const FS_PER_US: u64 = 1_000_000_000;
+
+/// Counts of the time stamp counter in 2^32 µs; zero until it is known. Scaled up so that a rate below
+/// one count a nanosecond keeps its digits.
+static TSC_PER_US_Q16: AtomicU64 = AtomicU64::new(0);
+static TSC_AT_BOOT: AtomicU64 = AtomicU64::new(0);
+
+/// The counter that the CPU keeps.
+#[inline]
+pub fn tsc() -> u64 {
+    // SAFETY: reads a counter.
+    unsafe { _rdtsc() }
+}
+
+/// Microseconds since the boot; zero before the clock is set up. Any context.
+pub fn now_us() -> u64 {
+    let rate = TSC_PER_US_Q16.load(Ordering::Relaxed);
+    if rate == 0 {
+        return 0;
+    }
+    let counts = tsc().wrapping_sub(TSC_AT_BOOT.load(Ordering::Relaxed));
+    ((u128::from(counts) << 16) / u128::from(rate)) as u64
+}
+
+/// Waits by spinning. Any context, once the clock is set up.
+pub fn spin_us(us: u64) {
+    let end = now_us() + us;
+    while now_us() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// A stretch of time, measured by the HPET.
+pub struct Hpet {
+    registers: *mut u8,
+    fs_per_count: u64,
+}
+
+impl Hpet {
+    /// Starts the counter of the HPET that the firmware tells of.
+    pub fn new(machine: &Machine) -> Self {
+        let registers = map_device(machine.hpet, 4096);
+        let mut hpet = Self {
+            registers,
+            fs_per_count: 0,
+        };
+        hpet.fs_per_count = hpet.read(CAPABILITIES) >> 32;
+        hpet.write(CONFIGURATION, hpet.read(CONFIGURATION) | ENABLE);
+        hpet
+    }
+
+    fn read(&self, register: usize) -> u64 {
+        // SAFETY: a register of the mapped page, aligned.
+        unsafe { ptr::read_volatile(self.registers.wrapping_add(register).cast()) }
+    }
+
+    fn write(&self, register: usize, value: u64) {
+        // SAFETY: a register of the mapped page, aligned.
+        unsafe { ptr::write_volatile(self.registers.wrapping_add(register).cast(), value) }
+    }
+
+    /// Spins for about `us` microseconds and returns how many femtoseconds it really were.
+    pub fn spin(&self, us: u64) -> u64 {
+        let counts = us * FS_PER_US / self.fs_per_count;
+        // Some counters have 32 bits only; so do the differences.
+        let start = self.read(MAIN_COUNTER) as u32;
+        loop {
+            let passed = (self.read(MAIN_COUNTER) as u32).wrapping_sub(start);
+            if u64::from(passed) >= counts {
+                return u64::from(passed) * self.fs_per_count;
+            }
+            core::hint::spin_loop();
+        }
+    }
+}
+
+/// Sets the clock up.
+pub fn init(hpet: &Hpet) {
+    let start = tsc();
+    let fs = hpet.spin(CALIBRATION_US);
+    let counts = tsc() - start;
+    let rate = (u128::from(counts) << 16) * u128::from(FS_PER_US) / u128::from(fs);
+    TSC_AT_BOOT.store(start, Ordering::Relaxed);
+    TSC_PER_US_Q16.store(rate as u64, Ordering::Relaxed);
+}

@@ -1,0 +1,135 @@
+//! The console: lines out, bytes in.
+//!
+//! Text is put together on the stack of whoever prints and sent a line at a time: a formatter that
+//! prints, panics or takes long does so without the serial line's lock, and lines of several CPUs don't
+//! get mixed.
+
+use core::fmt::{self, Write};
+
+use arrayvec::{ArrayString, ArrayVec};
+
+use crate::arch::serial;
+use crate::sync::{SpinLock, WaitQueue};
+
+/// Bytes sent at once. Longer lines are sent in parts.
+const LINE: usize = 240;
+
+/// Tasks that wait for input.
+static READERS: WaitQueue = WaitQueue::new();
+
+/// A writer to the console that sends a line at a time, and the rest when it is dropped.
+#[derive(Debug, Default)]
+pub struct Console {
+    line: ArrayString<LINE>,
+}
+
+impl Console {
+    /// A writer with nothing to send yet.
+    pub const fn new() -> Self {
+        Self {
+            line: ArrayString::new_const(),
+        }
+    }
+
+    /// Sends what has been written so far.
+    pub fn flush(&mut self) {
+        if !self.line.is_empty() {
+            serial::send(self.line.as_bytes());
+            self.line.clear();
+        }
+    }
+
+    fn push(&mut self, character: char) {
+        // A terminal wants the carriage returned as well.
+        if character == '\n' {
+            self.push_raw('\r');
+        }
+        self.push_raw(character);
+        if character == '\n' {
+            self.flush();
+        }
+    }
+
+    fn push_raw(&mut self, character: char) {
+        if self.line.remaining_capacity() < character.len_utf8() {
+            self.flush();
+        }
+        self.line.push(character);
+    }
+}
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().for_each(|character| self.push(character));
+        Ok(())
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Prints to the console. Any context.
+pub fn print(arguments: fmt::Arguments<'_>) {
+    // The console itself does not fail; what the arguments' formatters say is their own affair.
+    let _ = Console::new().write_fmt(arguments);
+}
+
+/// Prints to the console. Any context.
+#[macro_export]
+macro_rules! print {
+    ($($argument:tt)*) => { $crate::console::print(format_args!($($argument)*)) };
+}
+
+/// Prints a line to the console. Any context.
+#[macro_export]
+macro_rules! println {
+    () => { $crate::print!("\n") };
+    ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
+}
+
+/// The serial line's interrupt handler.
+pub fn receive_interrupt() {
+    serial::receive();
+    READERS.wake_all();
+}
+
+/// Waits for input and takes it. Task context.
+pub fn read() -> ArrayVec<u8, 256> {
+    READERS.wait_for(|| {
+        let bytes = serial::take();
+        (!bytes.is_empty()).then_some(bytes)
+    })
+}
+
+/// The line that somebody is typing, with its prompt.
+static EDITED: SpinLock<ArrayString<EDITED_LEN>> = SpinLock::new(ArrayString::new_const());
+
+/// Bytes of a prompt and a line.
+const EDITED_LEN: usize = 160;
+
+/// Tells what stands on the console's last line, so that [`announce`] can put it back. Task context.
+pub fn set_edited(prompt: &str, line: &str) {
+    let mut edited = EDITED.lock();
+    edited.clear();
+    // What does not fit is not put back.
+    let _ = write!(edited, "{prompt}{line}");
+}
+
+/// Nobody is typing. Task context.
+pub fn clear_edited() {
+    EDITED.lock().clear();
+}
+
+/// Prints a line of its own accord: above the line that is being typed, if there is one. Task context.
+pub fn announce(text: &str) {
+    let edited = *EDITED.lock();
+    let mut out = Console::new();
+    if !edited.is_empty() {
+        // To the line's start, and erase it.
+        let _ = write!(out, "\r\x1b[K");
+    }
+    let _ = write!(out, "{text}\n{edited}");
+}

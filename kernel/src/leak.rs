@@ -1,0 +1,321 @@
+//! The kernel as the leak detector sees it: the one place where the two meet.
+//!
+//! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back
+//! before it can be handed out again, with no allocator lock held.
+//!
+//! Upwards, [`KernelPlatform`]: where the roots are, who runs, how the world is stopped, where metadata
+//! comes from.
+//!
+//! # What is a root
+//!
+//! `.data` and `.bss`; the static per-CPU area of each CPU; the descriptors of page frames in use; each
+//! task's stack from its stack pointer up, on which its registers lie as well.
+//!
+//! Not: the template of the per-CPU areas, the boot heap's arena (its blocks are objects), the detector's own
+//! state, the exception stacks (who runs on one ends the machine), and whatever the allocators keep in
+//! free memory.
+//!
+//! # Locks
+//!
+//! None of its own. The detector takes its locks in the hooks; under them it asks for metadata, so the
+//! buddy allocator's lock nests inside the detector's.
+
+use alloc::string::String;
+use core::fmt::{self, Write};
+use core::ops::ControlFlow;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kmemleak::{
+    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
+    Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, frame_pointer_walk,
+};
+
+use crate::arch::interrupts::{self, InterruptFlag};
+use crate::arch::{backtrace, memory, percpu, smp, stop, time};
+use crate::mm::buddy::{self, Tracking};
+use crate::mm::{self, frame, vmalloc};
+use crate::sync::in_interrupt;
+use crate::task::{self, Priority, State, scheduler};
+use crate::{cmdline, console, symbols};
+
+/// Bytes of metadata for what is allocated before the buddy allocator stands.
+const BOOTSTRAP: usize = 64 * 1024;
+
+/// The detector. In a section of its own, which is no root.
+#[unsafe(link_section = ".detector")]
+pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> = Detector::new(KernelPlatform);
+
+/// A block was handed out; `size` in bytes. Any context but an NMI.
+#[inline]
+pub fn alloc(start: usize, size: usize) {
+    KMEMLEAK.alloc(start, size, AllocOptions::new());
+}
+
+/// A block is given back. Any context but an NMI.
+#[inline]
+pub fn free(start: usize) {
+    KMEMLEAK.free(start);
+}
+
+/// A dynamic per-CPU block was handed out; `size` in bytes of one copy. Any context but an NMI.
+#[inline]
+pub fn alloc_percpu(handle: usize, size: usize) {
+    KMEMLEAK.alloc_percpu(handle, size);
+}
+
+/// A dynamic per-CPU block is given back. Any context but an NMI.
+#[inline]
+pub fn free_percpu(handle: usize) {
+    KMEMLEAK.free_percpu(handle);
+}
+
+/// The block is reported when lost, but not scanned. Any context but an NMI.
+#[inline]
+pub fn no_scan(start: usize) {
+    KMEMLEAK.no_scan(start);
+}
+
+/// Takes the boot parameters that are the detector's.
+pub fn init() {
+    for word in cmdline::words().filter(|word| word.starts_with("kmemleak")) {
+        if word == "kmemleak.wipe=on" {
+            mm::set_wipe(mm::Wipe::OnFree);
+        } else if let Err(error) = KMEMLEAK.boot_parameter(word) {
+            crate::println!("{word}: {error}");
+        }
+    }
+}
+
+/// Starts the task that looks for leaks in the background and prints the detector's warnings.
+pub fn start_background() {
+    let started = task::spawn("kmemleak", Priority::Low, || {
+        loop {
+            let mut text = String::new();
+            let next = KMEMLEAK.background_step(&mut text);
+            KMEMLEAK.drain_warnings(&mut text);
+            if !text.is_empty() {
+                console::announce(text.trim_end());
+            }
+            drop(text);
+            match next {
+                NextStep::Wait { us } => task::sleep_us(us.min(WARNINGS_EVERY_US)),
+                NextStep::Stopped => task::sleep_us(WARNINGS_EVERY_US),
+            }
+        }
+    });
+    if let Err(error) = started {
+        crate::println!("kmemleak: no background scan: {error}");
+    }
+}
+
+/// How often the detector's warnings are looked for.
+const WARNINGS_EVERY_US: u64 = 1_000_000;
+
+/// Pages of metadata that the detector holds now.
+static METADATA_PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of metadata that the detector holds now, its bootstrap pool not counted.
+pub fn metadata_bytes() -> u64 {
+    METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
+}
+
+/// This kernel.
+#[derive(Debug)]
+pub struct KernelPlatform;
+
+// SAFETY: the sections, areas and descriptors are mapped for good, and the live part of a stack for as
+// long as its task lives, which in a stopped world it does; metadata comes from the buddy allocator a page at
+// a time; interrupts off keep handlers and the scheduler away.
+unsafe impl Platform for KernelPlatform {
+    fn now_us(&self) -> u64 {
+        time::now_us()
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(match interrupts::disable() {
+            InterruptFlag::Enabled => 1,
+            InterruptFlag::Disabled => 0,
+        })
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        if state.0 != 0 {
+            interrupts::enable();
+        }
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        next_root(cursor)
+    }
+
+    fn context(&self) -> Context {
+        let (task, comm) = scheduler::with_current(|task| (task.id(), task.comm()))
+            .unwrap_or((0, Comm::new("boot")));
+        let level = if in_interrupt() {
+            Level::Interrupt
+        } else {
+            Level::Task
+        };
+        Context {
+            task,
+            comm,
+            cpu: percpu::cpu_id(),
+            level,
+        }
+    }
+
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        let stack = scheduler::with_current(task::Task::stack).unwrap_or(boot_stack());
+        // SAFETY: the stack of the task that runs; before there are tasks, the page we stand on.
+        let count = unsafe { frame_pointer_walk(backtrace::frame_pointer(), stack, frames) };
+        skip_hooks(frames, count)
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        let page = buddy::alloc(0, Tracking::Untracked)?;
+        METADATA_PAGES.fetch_add(1, Ordering::Relaxed);
+        Some(page)
+    }
+
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        METADATA_PAGES.fetch_sub(1, Ordering::Relaxed);
+        buddy::free(page, 0, Tracking::Untracked);
+    }
+
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        stop::stop_world(work)
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        task::yield_now();
+        ControlFlow::Continue(())
+    }
+
+    fn cpus(&self) -> u32 {
+        smp::running()
+    }
+
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        mm::percpu::percpu_copy(handle, cpu)
+    }
+
+    fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "{}", symbols::of_return(address))
+    }
+
+    fn readable(&self, start: usize, len: usize) -> bool {
+        vmalloc::readable(start, len)
+    }
+}
+
+/// Before there are tasks: the page that the stack pointer is in.
+fn boot_stack() -> core::ops::Range<usize> {
+    let page = backtrace::stack_pointer() & !0xfff;
+    page..page + 0x1000
+}
+
+/// Leaves out the innermost frames up to the last one that is the detector's or a hook's: every call stack
+/// begins with them. Their code lies together, see the link script.
+fn skip_hooks(frames: &mut [usize; MAX_FRAMES], count: usize) -> usize {
+    let hooks = memory::hooks();
+    let skip = frames[..count]
+        .iter()
+        .rposition(|&frame| hooks.contains(frame))
+        .map_or(0, |at| at + 1);
+    frames.copy_within(skip..count, 0);
+    count - skip
+}
+
+/// The stages of the walk over the roots.
+mod stage {
+    pub const DATA: usize = 0;
+    pub const BSS: usize = 1;
+    pub const PERCPU: usize = 2;
+    pub const FRAMES: usize = 3;
+    pub const STACKS: usize = 4;
+}
+
+fn next_root(cursor: &mut RootCursor) -> Option<Root> {
+    loop {
+        let root = match cursor.stage {
+            stage::DATA => section(cursor, memory::data()),
+            stage::BSS => section(cursor, memory::bss()),
+            stage::PERCPU => static_percpu(cursor),
+            stage::FRAMES => frames(cursor),
+            stage::STACKS => stack(cursor),
+            _ => return None,
+        };
+        match root {
+            Some(root) => return Some(root),
+            None => {
+                *cursor = RootCursor {
+                    stage: cursor.stage + 1,
+                    index: 0,
+                }
+            }
+        }
+    }
+}
+
+fn section(cursor: &mut RootCursor, section: memory::Section) -> Option<Root> {
+    if cursor.index != 0 {
+        return None;
+    }
+    cursor.index = 1;
+    Some(Root {
+        kind: RootKind::Section,
+        start: section.start,
+        len: section.end - section.start,
+    })
+}
+
+fn static_percpu(cursor: &mut RootCursor) -> Option<Root> {
+    let cpu = cursor.index as u32;
+    let start = percpu::area(cpu)?;
+    cursor.index += 1;
+    Some(Root {
+        kind: RootKind::PerCpu(cpu),
+        start,
+        len: percpu::area_len(),
+    })
+}
+
+fn frames(cursor: &mut RootCursor) -> Option<Root> {
+    let run = frame::next_in_use(cursor.index)?;
+    cursor.index = run.first + run.count;
+    let kind = RootKind::Frames(run.first as u64);
+    Some(Root {
+        kind,
+        start: run.start,
+        len: run.len,
+    })
+}
+
+fn stack(cursor: &mut RootCursor) -> Option<Root> {
+    loop {
+        let (id, live) =
+            scheduler::find_task(cursor.index as u32, |task| (task.id(), live_stack(task)))?;
+        cursor.index = id as usize + 1;
+        if let Some(live) = live {
+            return Some(Root {
+                kind: RootKind::Stack(id),
+                start: live.start,
+                len: live.len(),
+            });
+        }
+    }
+}
+
+/// The part of a task's stack that is in use; none of one that has ended.
+fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
+    let stack = task.stack();
+    let pointer = match task.state() {
+        State::Dead => return None,
+        State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
+        // While the world goes on nobody knows how far down it is.
+        State::Running => stack.start,
+        State::Ready | State::Blocked => task.stack_pointer(),
+    };
+    Some(pointer.max(stack.start)..stack.end)
+}

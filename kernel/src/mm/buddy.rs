@@ -1,0 +1,251 @@
+//! The buddy allocator: blocks of 2^n page frames, aligned to their size.
+//!
+//! A free block whose buddy (the other half of the next larger block) is free as well is merged with it. Free
+//! blocks of each order are in a list through their heads' descriptors; what the frames themselves hold is
+//! never looked at.
+//!
+//! There are two ways in: blocks for users are *tracked*, the leak detector is told of them; blocks that
+//! another allocator cuts up, and the detector's own, are *untracked*. A block goes back the way it came.
+//!
+//! # Locks
+//!
+//! One, with interrupts off; nothing is called under it.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use bootloader_api::info::MemoryRegions;
+
+use super::frame::{self, Frame, NO_FRAME, Use};
+use super::misuse::{self, Misuse};
+use super::{PAGE, Wipe, wipe};
+use crate::leak;
+use crate::sync::{LocalIrqDisabled, SpinLock};
+
+/// The largest order: blocks of 4 MiB.
+pub const MAX_ORDER: u32 = 10;
+
+/// Whether the leak detector is told of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// It is: the block goes to a user.
+    Tracked,
+    /// It is not: the block is cut up, or holds it by physical address, or is the detector's own.
+    Untracked,
+}
+
+impl Tracking {
+    fn usage(self) -> Use {
+        match self {
+            Self::Tracked => Use::Tracked,
+            Self::Untracked => Use::Untracked,
+        }
+    }
+}
+
+struct Buddy {
+    /// Heads of the lists of free blocks, by order.
+    lists: [u32; MAX_ORDER as usize + 1],
+}
+
+static BUDDY: SpinLock<Buddy, LocalIrqDisabled> = SpinLock::new(Buddy {
+    lists: [NO_FRAME; MAX_ORDER as usize + 1],
+});
+
+static TOTAL: AtomicUsize = AtomicUsize::new(0);
+static FREE: AtomicUsize = AtomicUsize::new(0);
+
+fn descriptor(number: u32) -> &'static Frame {
+    &frame::frames()[number as usize]
+}
+
+impl Buddy {
+    fn push(&mut self, number: u32, order: u32) {
+        let list = &mut self.lists[order as usize];
+        let frame = descriptor(number);
+        frame.set_usage(Use::Free, order);
+        frame.set_previous(NO_FRAME);
+        frame.set_next(*list);
+        if *list != NO_FRAME {
+            descriptor(*list).set_previous(number);
+        }
+        *list = number;
+    }
+
+    fn remove(&mut self, number: u32, order: u32) {
+        let frame = descriptor(number);
+        let (next, previous) = (frame.next(), frame.previous());
+        match previous {
+            NO_FRAME => self.lists[order as usize] = next,
+            previous => descriptor(previous).set_next(next),
+        }
+        if next != NO_FRAME {
+            descriptor(next).set_previous(previous);
+        }
+        frame.set_next(NO_FRAME);
+        frame.set_previous(NO_FRAME);
+        frame.set_usage(Use::Tail, 0);
+    }
+
+    fn take(&mut self, order: u32) -> Option<u32> {
+        let mut found =
+            (order..=MAX_ORDER).find(|&order| self.lists[order as usize] != NO_FRAME)?;
+        let number = self.lists[found as usize];
+        self.remove(number, found);
+        while found > order {
+            found -= 1;
+            self.push(number + (1 << found), found);
+        }
+        Some(number)
+    }
+
+    fn give(&mut self, mut number: u32, mut order: u32) {
+        while order < MAX_ORDER {
+            let buddy = number ^ (1 << order);
+            let is_free = frame::frames()
+                .get(buddy as usize)
+                .is_some_and(|frame| frame.usage() == (Use::Free, order));
+            if !is_free {
+                break;
+            }
+            self.remove(buddy, order);
+            descriptor(number).set_usage(Use::Tail, 0);
+            number = number.min(buddy);
+            order += 1;
+        }
+        self.push(number, order);
+    }
+
+    fn give_back(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<(), Misuse> {
+        let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
+        if !address.is_multiple_of(PAGE) {
+            return Err(Misuse::NotABlock);
+        }
+        let frame = descriptor(number);
+        match frame.usage() {
+            (Use::Free, _) => return Err(Misuse::DoubleFree),
+            (Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
+            found if found != (tracking.usage(), order) => return Err(Misuse::WrongSize),
+            _ => {}
+        }
+        for frame in &frame::frames()[number as usize..][..1 << order] {
+            frame.set_owner(0);
+        }
+        self.give(number, order);
+        Ok(())
+    }
+}
+
+/// The smallest order whose blocks hold `len` bytes.
+pub const fn order_of(len: usize) -> u32 {
+    len.div_ceil(PAGE).next_power_of_two().trailing_zeros()
+}
+
+/// Takes a block of 2^`order` frames, as the window on physical memory shows it. Its contents are
+/// whatever they are. Any context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
+    if order > MAX_ORDER {
+        return None;
+    }
+    let number = {
+        let mut buddy = BUDDY.lock();
+        let number = buddy.take(order)?;
+        descriptor(number).set_usage(tracking.usage(), order);
+        number
+    };
+    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    let address = frame::address_of(number);
+    if tracking == Tracking::Tracked {
+        leak::alloc(address, PAGE << order);
+    }
+    NonNull::new(ptr::with_exposed_provenance_mut(address))
+}
+
+/// Gives a block back. A wrong address, order or entry is told on the console, and nothing else happens.
+/// Any context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
+    let address = block.addr().get();
+    if tracking == Tracking::Tracked {
+        leak::free(address);
+        let is_block =
+            frame::frame_of(address).is_some_and(|frame| frame.usage() == (Use::Tracked, order));
+        if wipe() == Wipe::OnFree && is_block {
+            // SAFETY: the block is in use, and its user has given it up.
+            unsafe { block.write_bytes(0, PAGE << order) };
+        }
+    }
+    let result = BUDDY.lock().give_back(address, order, tracking);
+    match result {
+        Ok(()) => {
+            FREE.fetch_add(1 << order, Ordering::Relaxed);
+        }
+        Err(misuse) => misuse::tell("pages", misuse, address),
+    }
+}
+
+/// Page frames that this allocator manages.
+pub fn total_pages() -> usize {
+    TOTAL.load(Ordering::Relaxed)
+}
+
+/// Page frames that are free.
+pub fn free_pages() -> usize {
+    FREE.load(Ordering::Relaxed)
+}
+
+/// Takes over the usable memory.
+pub(super) fn init(regions: &MemoryRegions) {
+    let mut buddy = BUDDY.lock();
+    for (start, end) in frame::usable(regions) {
+        let (mut number, end) = ((start / PAGE as u64) as u32, (end / PAGE as u64) as u32);
+        TOTAL.fetch_add((end - number) as usize, Ordering::Relaxed);
+        FREE.fetch_add((end - number) as usize, Ordering::Relaxed);
+        for frame in &frame::frames()[number as usize..end as usize] {
+            frame.set_usage(Use::Tail, 0);
+        }
+        while number < end {
+            let fits = (end - number).ilog2();
+            let order = number.trailing_zeros().min(fits).min(MAX_ORDER);
+            buddy.push(number, order);
+            number += 1 << order;
+        }
+    }
+}
+
+/// Looks whether lists and descriptors agree.
+pub(super) fn check_invariants() {
+    let buddy = BUDDY.lock();
+    for order in 0..=MAX_ORDER {
+        let (mut number, mut previous) = (buddy.lists[order as usize], NO_FRAME);
+        while number != NO_FRAME {
+            let frame = descriptor(number);
+            assert_eq!(
+                frame.usage(),
+                (Use::Free, order),
+                "frame {number} in the list of order {order}"
+            );
+            assert_eq!(frame.previous(), previous, "back link of frame {number}");
+            assert!(
+                number.is_multiple_of(1 << order),
+                "frame {number} heads a block of order {order}"
+            );
+            for tail in &frame::frames()[number as usize + 1..][..(1 << order) - 1] {
+                assert_eq!(
+                    tail.usage().0,
+                    Use::Tail,
+                    "inside the block of frame {number}"
+                );
+            }
+            let buddy_frame = frame::frames().get((number ^ (1 << order)) as usize);
+            let mergeable = order < MAX_ORDER
+                && buddy_frame.is_some_and(|frame| frame.usage() == (Use::Free, order));
+            assert!(
+                !mergeable,
+                "frame {number} and its buddy of order {order} are both free"
+            );
+            (previous, number) = (number, frame.next());
+        }
+    }
+}

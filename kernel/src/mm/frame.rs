@@ -1,0 +1,263 @@
+//! Page frames: an array with one descriptor for each.
+//!
+//! A descriptor says what the frame is used for, and holds a word for its owner: while a frame is in use that
+//! word is a root of the leak detector. Links between descriptors are frame numbers, not addresses, so
+//! that the lists of free frames keep nothing alive even for somebody who looks at them.
+//!
+//! # Invariants
+//!
+//! - A block of frames is described by its first one, the *head*; the others are `Tail`.
+//! - Heads partition the frames that the buddy allocator manages; all other frames are `Reserved`.
+//! - A descriptor's use and link change under the buddy allocator's lock, or by who owns the block.
+
+use core::ptr;
+use core::slice;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use bootloader_api::info::{MemoryRegionKind, MemoryRegions};
+use spin::Once;
+
+use super::PAGE;
+use crate::arch::memory;
+
+/// Frames below this address are left to the firmware and the start of other CPUs.
+pub const LOW_MEMORY: u64 = 0x10_0000;
+
+/// No frame: the end of a list.
+pub const NO_FRAME: u32 = u32::MAX;
+
+/// What a frame is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Use {
+    /// Not ours.
+    Reserved,
+    /// Belongs to the block of a frame before it.
+    Tail,
+    /// Head of a free block.
+    Free,
+    /// Head of a block taken through the tracked entry.
+    Tracked,
+    /// Head of a block taken through the untracked entry.
+    Untracked,
+}
+
+/// A page frame's descriptor.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Frame {
+    /// What it is used for, and the order of its block in the high half.
+    usage: AtomicU32,
+    /// The next frame of whatever list it is in.
+    next: AtomicU32,
+    /// The frame before, where the list has both ways.
+    previous: AtomicU32,
+    /// Users of the frame, for owners that share it.
+    references: AtomicU32,
+    /// The owner's word.
+    owner: AtomicUsize,
+}
+
+impl Frame {
+    const fn new() -> Self {
+        Self {
+            usage: AtomicU32::new(Use::Reserved as u32),
+            next: AtomicU32::new(NO_FRAME),
+            previous: AtomicU32::new(NO_FRAME),
+            references: AtomicU32::new(0),
+            owner: AtomicUsize::new(0),
+        }
+    }
+
+    /// What the frame is used for, and the order of the block it heads.
+    pub fn usage(&self) -> (Use, u32) {
+        let bits = self.usage.load(Ordering::Acquire);
+        let usage = match bits & 0xffff {
+            1 => Use::Tail,
+            2 => Use::Free,
+            3 => Use::Tracked,
+            4 => Use::Untracked,
+            _ => Use::Reserved,
+        };
+        (usage, bits >> 16)
+    }
+
+    pub(super) fn set_usage(&self, usage: Use, order: u32) {
+        self.usage
+            .store(usage as u32 | order << 16, Ordering::Release);
+    }
+
+    pub(super) fn next(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_next(&self, next: u32) {
+        self.next.store(next, Ordering::Relaxed);
+    }
+
+    pub(super) fn previous(&self) -> u32 {
+        self.previous.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_previous(&self, previous: u32) {
+        self.previous.store(previous, Ordering::Relaxed);
+    }
+
+    /// The owner's word.
+    pub fn owner(&self) -> usize {
+        self.owner.load(Ordering::Acquire)
+    }
+
+    /// Sets the owner's word: by who owns the frame. A root of the leak detector while the frame is in use.
+    pub fn set_owner(&self, owner: usize) {
+        self.owner.store(owner, Ordering::Release);
+    }
+}
+
+static FRAMES: Once<&'static [Frame]> = Once::new();
+static TRAMPOLINE: Once<u64> = Once::new();
+/// Where the array lies.
+static ARRAY: Once<(u64, u64)> = Once::new();
+
+/// All descriptors, by frame number.
+pub fn frames() -> &'static [Frame] {
+    FRAMES.get().copied().unwrap_or_default()
+}
+
+/// The descriptor of the frame that the window shows at `address`.
+pub fn frame_of(address: usize) -> Option<&'static Frame> {
+    frames().get(number_of(address)? as usize)
+}
+
+/// The number of the frame that the window shows at `address`.
+pub fn number_of(address: usize) -> Option<u32> {
+    let physical = (address as u64).checked_sub(memory::PHYSICAL_WINDOW)?;
+    let number = physical / PAGE as u64;
+    (number < frames().len() as u64).then_some(number as u32)
+}
+
+/// Where the window shows a frame.
+pub fn address_of(number: u32) -> usize {
+    memory::window(u64::from(number) * PAGE as u64)
+}
+
+/// A page below 1 MiB, for the start of other CPUs: its physical address.
+///
+/// # Panics
+///
+/// Where the machine has none, which no PC has been seen to lack.
+pub fn trampoline_page() -> u64 {
+    *TRAMPOLINE
+        .get()
+        .expect("the memory map has no usable page below 1 MiB")
+}
+
+/// The usable parts of the memory map above [`LOW_MEMORY`], without the array, in whole frames.
+pub(super) fn usable(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
+    let array = ARRAY.get().copied().unwrap_or((0, 0));
+    above_low(regions).flat_map(move |(start, end)| {
+        // The array lies within one region, at its start.
+        if start == array.0 {
+            [(array.1, end)]
+        } else {
+            [(start, end)]
+        }
+    })
+}
+
+fn above_low(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
+    regions
+        .iter()
+        .filter(|region| region.kind == MemoryRegionKind::Usable)
+        .map(|region| {
+            let start = region.start.max(LOW_MEMORY).next_multiple_of(PAGE as u64);
+            (start, region.end & !(PAGE as u64 - 1))
+        })
+        .filter(|(start, end)| start < end)
+}
+
+/// Lays the array into the largest usable region.
+///
+/// # Panics
+///
+/// Where there is no memory for it.
+pub(super) fn init(regions: &MemoryRegions) {
+    let end = above_low(regions)
+        .map(|(_, end)| end)
+        .max()
+        .expect("the memory map names no memory");
+    let count = (end / PAGE as u64) as usize;
+    let len = (count * size_of::<Frame>()).next_multiple_of(PAGE) as u64;
+    let (start, region_end) = above_low(regions)
+        .max_by_key(|(start, end)| end - start)
+        .expect("the memory map names no memory");
+    assert!(
+        region_end - start > len,
+        "no memory for {len} bytes of frame descriptors"
+    );
+    ARRAY.call_once(|| (start, start + len));
+    let array: *mut Frame = ptr::with_exposed_provenance_mut(memory::window(start));
+    for number in 0..count {
+        // SAFETY: inside the usable region that is taken for the array.
+        unsafe { array.wrapping_add(number).write(Frame::new()) };
+    }
+    // SAFETY: written just now, and nobody else's for good.
+    FRAMES.call_once(|| unsafe { slice::from_raw_parts(array, count) });
+    let low = regions
+        .iter()
+        .filter(|region| region.kind == MemoryRegionKind::Usable)
+        .map(|region| {
+            (
+                region.start.max(PAGE as u64).next_multiple_of(PAGE as u64),
+                region.end,
+            )
+        })
+        .find(|&(start, end)| start + PAGE as u64 <= end && end <= LOW_MEMORY);
+    if let Some((start, _)) = low {
+        TRAMPOLINE.call_once(|| start);
+    }
+}
+
+/// Neighbouring descriptors of frames in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first frame's number.
+    pub first: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Address of the first descriptor.
+    pub start: usize,
+    /// Bytes of the descriptors.
+    pub len: usize,
+}
+
+/// The next run of frames in use, beginning with number `from` or later. Any context; exact while nobody
+/// allocates.
+pub fn next_in_use(from: usize) -> Option<Run> {
+    let frames = frames();
+    let mut number = from;
+    let mut first = None;
+    while let Some(frame) = frames.get(number) {
+        let (usage, order) = frame.usage();
+        let in_use = matches!(usage, Use::Tracked | Use::Untracked);
+        match (in_use, first) {
+            (true, None) => first = Some(number),
+            (false, Some(_)) => break,
+            _ => {}
+        }
+        number += if matches!(usage, Use::Reserved | Use::Tail) {
+            1
+        } else {
+            1 << order
+        };
+    }
+    let first = first?;
+    let count = number - first;
+    let start = (&raw const frames[first]).addr();
+    Some(Run {
+        first,
+        count,
+        start,
+        len: count * size_of::<Frame>(),
+    })
+}

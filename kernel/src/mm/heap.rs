@@ -1,0 +1,180 @@
+//! Rust's global allocator.
+//!
+//! Before the slabs stand, blocks come from the *boot heap*, a `linked_list_allocator` over an arena in
+//! static memory. Then: up to 8192 bytes from the slab cache of the smallest fitting size, beyond that whole pages
+//! from the buddy allocator. A block goes back to where its address says it came from.
+//!
+//! When the machine is about to end, the allocators may be locked by somebody who will never go on. Then
+//! memory comes from an *emergency reserve* that is set aside at boot, and nothing is given back.
+//!
+//! The leak detector is told the size that was asked for, not that of the slot: words beyond it are nobody's.
+//!
+//! # Locks
+//!
+//! The boot heap's, with interrupts off; nothing is called under it.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use linked_list_allocator::Heap;
+
+use super::buddy::{self, Tracking};
+use super::slab::{SlabCache, Trace};
+use crate::leak;
+use crate::sync::{LocalIrqDisabled, SpinLock};
+
+/// Bytes of the boot heap.
+const BOOT_HEAP: usize = 64 * 1024;
+
+/// Order of the emergency reserve: 4 MiB, which naming the functions of a call stack may take.
+const EMERGENCY_ORDER: u32 = 10;
+
+/// Memory of the boot heap: in a section that is no root, since its blocks are objects.
+#[repr(align(4096))]
+struct Arena(#[expect(dead_code, reason = "memory for the heap")] [u8; BOOT_HEAP]);
+
+#[unsafe(link_section = ".heap_arena")]
+static mut ARENA: Arena = Arena([0; BOOT_HEAP]);
+
+static BOOT: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
+
+/// Whether the slabs stand.
+static SLABS_STAND: AtomicBool = AtomicBool::new(false);
+
+/// Whether the emergency reserve is to be used, where it goes on, and where it ends.
+static EMERGENCY: AtomicBool = AtomicBool::new(false);
+static RESERVE_NEXT: AtomicUsize = AtomicUsize::new(0);
+static RESERVE_END: AtomicUsize = AtomicUsize::new(0);
+
+/// The slab caches for objects of any kind, by size.
+static CLASSES: [SlabCache; 15] = [
+    SlabCache::new("size-8", 8, Trace::Trace),
+    SlabCache::new("size-16", 16, Trace::Trace),
+    SlabCache::new("size-32", 32, Trace::Trace),
+    SlabCache::new("size-64", 64, Trace::Trace),
+    SlabCache::new("size-96", 96, Trace::Trace),
+    SlabCache::new("size-128", 128, Trace::Trace),
+    SlabCache::new("size-192", 192, Trace::Trace),
+    SlabCache::new("size-256", 256, Trace::Trace),
+    SlabCache::new("size-384", 384, Trace::Trace),
+    SlabCache::new("size-512", 512, Trace::Trace),
+    SlabCache::new("size-768", 768, Trace::Trace),
+    SlabCache::new("size-1024", 1024, Trace::Trace),
+    SlabCache::new("size-2048", 2048, Trace::Trace),
+    SlabCache::new("size-4096", 4096, Trace::Trace),
+    SlabCache::new("size-8192", 8192, Trace::Trace),
+];
+
+/// The global allocator.
+struct KernelHeap;
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap;
+
+/// The cache whose objects are the smallest that fit.
+fn class(layout: Layout) -> Option<&'static SlabCache> {
+    CLASSES
+        .iter()
+        .find(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
+}
+
+fn arena() -> core::ops::Range<usize> {
+    let start = (&raw const ARENA).addr();
+    start..start + BOOT_HEAP
+}
+
+// SAFETY: blocks of the slabs, the buddy allocator and the boot heap are as long and as aligned as asked
+// for, and one user's at a time.
+unsafe impl GlobalAlloc for KernelHeap {
+    #[unsafe(link_section = ".text.hooks")]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = if EMERGENCY.load(Ordering::Relaxed) {
+            from_reserve(layout)
+        } else if !SLABS_STAND.load(Ordering::Relaxed) {
+            from_boot_heap(layout)
+        } else if let Some(class) = class(layout) {
+            class.alloc(layout.size())
+        } else {
+            buddy::alloc(page_order(layout), Tracking::Tracked)
+        };
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    #[unsafe(link_section = ".text.hooks")]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(block) = NonNull::new(block) else {
+            return;
+        };
+        if EMERGENCY.load(Ordering::Relaxed) {
+            return;
+        }
+        let address = block.addr().get();
+        if arena().contains(&address) {
+            leak::free(address);
+            // SAFETY: the block is in the boot heap's arena, and the caller gives its layout.
+            unsafe { BOOT.lock().deallocate(block, layout) };
+        } else if let Some(class) = class(layout) {
+            class.free(block);
+        } else {
+            buddy::free(block, page_order(layout), Tracking::Tracked);
+        }
+    }
+}
+
+fn page_order(layout: Layout) -> u32 {
+    buddy::order_of(layout.size().max(layout.align()))
+}
+
+fn from_boot_heap(layout: Layout) -> Option<NonNull<u8>> {
+    let mut heap = BOOT.lock();
+    if heap.size() == 0 {
+        let arena = (&raw mut ARENA).cast();
+        // SAFETY: the arena is this heap's alone, for good; the heap has none yet.
+        unsafe { heap.init(arena, BOOT_HEAP) };
+    }
+    let block = heap.allocate_first_fit(layout).ok();
+    drop(heap);
+    if let Some(block) = block {
+        leak::alloc(block.addr().get(), layout.size());
+    }
+    block
+}
+
+fn from_reserve(layout: Layout) -> Option<NonNull<u8>> {
+    // One CPU runs, the one that ends the machine.
+    let start = RESERVE_NEXT
+        .load(Ordering::Relaxed)
+        .next_multiple_of(layout.align());
+    let end = start.checked_add(layout.size())?;
+    if end > RESERVE_END.load(Ordering::Relaxed) {
+        return None;
+    }
+    RESERVE_NEXT.store(end, Ordering::Relaxed);
+    NonNull::new(ptr::with_exposed_provenance_mut(start))
+}
+
+/// The slabs stand: blocks come from there, and the emergency reserve is set aside.
+pub(super) fn init() {
+    let reserve = (0..=EMERGENCY_ORDER).rev().find_map(|order| {
+        Some((
+            buddy::alloc(order, Tracking::Untracked)?,
+            super::PAGE << order,
+        ))
+    });
+    if let Some((start, len)) = reserve {
+        RESERVE_NEXT.store(start.addr().get(), Ordering::Relaxed);
+        RESERVE_END.store(start.addr().get() + len, Ordering::Relaxed);
+    }
+    SLABS_STAND.store(true, Ordering::Release);
+}
+
+/// From now on memory comes from the emergency reserve. By the CPU that ends the machine.
+pub fn use_emergency_reserve() {
+    EMERGENCY.store(true, Ordering::Relaxed);
+}
+
+/// Bytes of the boot heap in use.
+pub fn boot_heap_used() -> usize {
+    BOOT.lock().used()
+}

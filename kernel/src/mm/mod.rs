@@ -1,0 +1,115 @@
+//! Memory.
+//!
+//! | module | what | built on |
+//! | --- | --- | --- |
+//! | [`frame`] | one descriptor for each page frame | the boot loader's memory map |
+//! | [`buddy`] | blocks of 2^n page frames | frame |
+//! | [`slab`] | objects of one size, cached per CPU | buddy |
+//! | [`paging`] | page table entries | buddy |
+//! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
+//! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
+//! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
+//!
+//! # Who tells the leak detector
+//!
+//! One byte belongs to at most one object. Whoever hands a block to a user tells of it: a slab cache of its
+//! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
+//! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
+//! entry. Hooks are called with no lock of this module held: after a block has left every free list, and
+//! before it returns to one.
+//!
+//! # Locks
+//!
+//! All spin, with interrupts off. Nesting order, outermost first: vmalloc's, a slab cache's or the
+//! per-CPU chunks', the magazine pool's, the buddy allocator's.
+
+pub mod buddy;
+pub mod frame;
+pub mod heap;
+pub mod misuse;
+pub mod paging;
+pub mod percpu;
+pub mod slab;
+pub mod vmalloc;
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use bootloader_api::info::MemoryRegions;
+
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+
+/// What happens to the contents of a block that is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wipe {
+    /// They stay until the block is used again.
+    Never,
+    /// They are cleared.
+    OnFree,
+}
+
+static WIPE_ON_FREE: AtomicBool = AtomicBool::new(false);
+
+/// Whether freed blocks are cleared from now on. Any context.
+pub fn set_wipe(wipe: Wipe) {
+    WIPE_ON_FREE.store(wipe == Wipe::OnFree, Ordering::Relaxed);
+}
+
+/// Whether freed blocks are cleared.
+pub fn wipe() -> Wipe {
+    if WIPE_ON_FREE.load(Ordering::Relaxed) {
+        Wipe::OnFree
+    } else {
+        Wipe::Never
+    }
+}
+
+/// Brings the allocators up. Once, on the boot CPU, while it runs alone.
+pub fn init(regions: &MemoryRegions) {
+    frame::init(regions);
+    buddy::init(regions);
+    heap::init();
+}
+
+/// How memory is used, as a `Display` of some lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats {
+    pages: usize,
+    free_pages: usize,
+    slab_pages: usize,
+    vmalloc_pages: usize,
+    boot_heap_bytes: usize,
+}
+
+/// How memory is used. Any context.
+pub fn stats() -> Stats {
+    Stats {
+        pages: buddy::total_pages(),
+        free_pages: buddy::free_pages(),
+        slab_pages: slab::pages(),
+        vmalloc_pages: vmalloc::pages(),
+        boot_heap_bytes: heap::boot_heap_used(),
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = |pages: usize| pages * (PAGE / 1024);
+        writeln!(f, "total      {:>9} KiB", kib(self.pages))?;
+        writeln!(f, "free       {:>9} KiB", kib(self.free_pages))?;
+        writeln!(f, "slabs      {:>9} KiB", kib(self.slab_pages))?;
+        writeln!(f, "vmalloc    {:>9} KiB", kib(self.vmalloc_pages))?;
+        writeln!(f, "boot heap  {:>9} B", self.boot_heap_bytes)
+    }
+}
+
+/// Looks whether the allocators' structures agree with themselves. Any context; slow.
+///
+/// # Panics
+///
+/// Where they don't.
+pub fn check_invariants() {
+    buddy::check_invariants();
+    slab::check_invariants();
+}

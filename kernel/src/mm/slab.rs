@@ -1,0 +1,555 @@
+//! The slab allocator: objects of one size, cut from blocks of pages, cached per CPU.
+//!
+//! A *slab* is a block of pages with a header at its start and objects after it. Which objects are free is a
+//! bitmap in the header: no link is ever written into an object, so fresh memory holds no stale one, and a
+//! stray write into a freed object breaks no list. A second bitmap says which objects users have; a free
+//! takes its bit away first, so that a second one is caught, on whatever CPU and in whatever cache the object is
+//! by then.
+//!
+//! Each CPU has a *magazine* for each cache: a small stack of free objects that it takes from and gives to
+//! with nothing but its interrupts off. An empty one is loaded from the slabs, a full one unloaded to
+//! them, half at a time. A slot that is popped is zeroed.
+//!
+//! Slabs and magazines come from the untracked entry of the buddy allocator: the leak detector sees the
+//! objects, and nothing of what holds them.
+//!
+//! # Invariants
+//!
+//! - An object's bit is set in `free` while no magazine and no user has it; in `live` while a user has it.
+//! - A slab is in its cache's list while it has a free object.
+//! - The owner's word of each of a slab's frames is the slab's address.
+//!
+//! # Locks
+//!
+//! One for each cache, over its slabs; one over the pool of magazines. The buddy allocator's may be taken
+//! under either.
+
+use core::cell::Cell;
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use super::buddy::{self, Tracking};
+use super::misuse::{self, Misuse};
+use super::{PAGE, Wipe, frame, wipe};
+use crate::arch::percpu::{MAX_CPUS, cpu_id};
+use crate::leak;
+use crate::sync::{IrqGuard, LocalIrqDisabled, SpinLock};
+
+/// Whether the leak detector is told of a cache's objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// It is.
+    Trace,
+    /// It is not: what the objects hold is bookkeeping, and seen by nobody (NOLEAKTRACE).
+    NoLeakTrace,
+}
+
+/// Objects that a slab holds at most: the bits of its bitmaps.
+const MAX_OBJECTS: usize = 512;
+const WORDS: usize = MAX_OBJECTS / 64;
+
+/// Objects that a slab should hold at least, the header's share left out.
+const MIN_OBJECTS: usize = 8;
+
+/// Free slabs that a cache keeps for the next rush.
+const SPARE_SLABS: usize = 2;
+
+/// Objects in a full magazine: what makes a magazine 256 bytes.
+const MAGAZINE_LEN: usize = 29;
+
+/// The header of a slab.
+#[repr(C)]
+struct Slab {
+    cache: &'static SlabCache,
+    next: Cell<Option<SlabRef>>,
+    previous: Cell<Option<SlabRef>>,
+    free_count: Cell<usize>,
+    free: [Cell<u64>; WORDS],
+    live: [AtomicU64; WORDS],
+}
+
+/// A slab in use. Its cells are touched under its cache's lock only.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct SlabRef(NonNull<Slab>);
+
+// SAFETY: a slab's cells are touched under the lock of its cache, whoever does it.
+unsafe impl Send for SlabRef {}
+
+impl Deref for SlabRef {
+    type Target = Slab;
+    fn deref(&self) -> &Slab {
+        // SAFETY: made for a block with a header written into it, which stays while the slab is in use.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+/// One CPU's free objects of one cache.
+#[repr(C)]
+struct Magazine {
+    len: usize,
+    /// Objects handed to users, and taken back, by this CPU. Atomic for who counts them from elsewhere.
+    allocs: AtomicU64,
+    frees: AtomicU64,
+    objects: [usize; MAGAZINE_LEN],
+}
+
+struct Slabs {
+    /// Slabs that have a free object.
+    partial: Option<SlabRef>,
+    /// Slabs of which all objects are free.
+    empty: usize,
+    count: usize,
+}
+
+/// Objects of one size.
+pub struct SlabCache {
+    name: &'static str,
+    object_size: usize,
+    trace: Trace,
+    slabs: SpinLock<Slabs, LocalIrqDisabled>,
+    magazines: [AtomicPtr<Magazine>; MAX_CPUS],
+    next: AtomicPtr<SlabCache>,
+}
+
+/// Figures of a cache.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheStats {
+    /// Bytes of an object.
+    pub object_size: usize,
+    /// Objects that users have.
+    pub in_use: u64,
+    /// Objects that there are, free or not.
+    pub total: usize,
+    /// Slabs.
+    pub slabs: usize,
+}
+
+static SLAB_PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// All caches that have been used.
+static CACHES: SpinLock<CacheList, LocalIrqDisabled> = SpinLock::new(CacheList(None));
+
+struct CacheList(Option<&'static SlabCache>);
+
+/// Pages of all slabs.
+pub fn pages() -> usize {
+    SLAB_PAGES.load(Ordering::Relaxed)
+}
+
+/// Runs `look` on each cache that has been used, until it fails.
+pub fn for_each_cache<E>(
+    look: &mut dyn FnMut(&'static SlabCache) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next = CACHES.lock().0;
+    while let Some(cache) = next {
+        look(cache)?;
+        next = cache.next();
+    }
+    Ok(())
+}
+
+impl SlabCache {
+    /// A cache of objects of `object_size` bytes (at least 8, at most 8192), aligned to the largest power of
+    /// two that divides that.
+    pub const fn new(name: &'static str, object_size: usize, trace: Trace) -> Self {
+        assert!(
+            object_size >= 8 && object_size <= 8192,
+            "objects of 8 to 8192 bytes"
+        );
+        Self {
+            name,
+            object_size,
+            trace,
+            slabs: SpinLock::new(Slabs {
+                partial: None,
+                empty: 0,
+                count: 0,
+            }),
+            magazines: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS],
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Bytes of an object.
+    pub const fn object_size(&self) -> usize {
+        self.object_size
+    }
+
+    /// What the objects are aligned to.
+    pub const fn align(&self) -> usize {
+        1 << self.object_size.trailing_zeros()
+    }
+
+    const fn order(&self) -> u32 {
+        buddy::order_of(self.object_size * MIN_OBJECTS)
+    }
+
+    const fn first_object(&self) -> usize {
+        size_of::<Slab>().next_multiple_of(self.align())
+    }
+
+    const fn objects_per_slab(&self) -> usize {
+        let fit = ((PAGE << self.order()) - self.first_object()) / self.object_size;
+        if fit < MAX_OBJECTS { fit } else { MAX_OBJECTS }
+    }
+
+    /// Takes an object, of which the user wants `size` bytes: what the leak detector is told. Any context.
+    #[unsafe(link_section = ".text.hooks")]
+    pub fn alloc(&'static self, size: usize) -> Option<NonNull<u8>> {
+        let object = self.take()?;
+        if self.trace == Trace::Trace {
+            leak::alloc(object.addr().get(), size);
+        }
+        Some(object)
+    }
+
+    /// Gives an object back. What is not an object of this cache, or is free already, is told on the console,
+    /// and nothing else happens. Any context.
+    #[unsafe(link_section = ".text.hooks")]
+    pub fn free(&'static self, object: NonNull<u8>) {
+        let address = object.addr().get();
+        if self.trace == Trace::Trace {
+            leak::free(address);
+        }
+        if let Err(misuse) = self.give_back(address) {
+            misuse::tell(self.name, misuse, address);
+        }
+    }
+
+    /// Figures; of a moment, while others allocate.
+    pub fn stats(&'static self) -> CacheStats {
+        let slabs = self.slabs.lock().count;
+        let mut in_use = 0_u64;
+        for magazine in &self.magazines {
+            // SAFETY: null, or a magazine, which stays for good; only its counters are looked at.
+            if let Some(magazine) = unsafe { magazine.load(Ordering::Acquire).as_ref() } {
+                in_use = in_use
+                    .wrapping_add(magazine.allocs.load(Ordering::Relaxed))
+                    .wrapping_sub(magazine.frees.load(Ordering::Relaxed));
+            }
+        }
+        let total = slabs * self.objects_per_slab();
+        CacheStats {
+            object_size: self.object_size,
+            in_use,
+            total,
+            slabs,
+        }
+    }
+
+    fn next(&self) -> Option<&'static SlabCache> {
+        // SAFETY: null, or a cache, and caches are for good.
+        unsafe { self.next.load(Ordering::Acquire).as_ref() }
+    }
+
+    fn take(&'static self) -> Option<NonNull<u8>> {
+        let mut guard = IrqGuard::new();
+        let magazine = self.magazine(&mut guard)?;
+        if magazine.len == 0 {
+            self.load(magazine);
+        }
+        magazine.len = magazine.len.checked_sub(1)?;
+        let object = core::mem::take(&mut magazine.objects[magazine.len]);
+        let allocs = magazine.allocs.load(Ordering::Relaxed);
+        magazine.allocs.store(allocs + 1, Ordering::Relaxed);
+        let (slab, index) = locate(object).expect("a magazine holds objects of slabs");
+        slab.live[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
+        NonNull::new(ptr::with_exposed_provenance_mut(object))
+    }
+
+    fn give_back(&'static self, address: usize) -> Result<(), Misuse> {
+        let (slab, index) = locate(address)?;
+        if !ptr::eq(slab.cache, self) {
+            return Err(Misuse::WrongSize);
+        }
+        let bit = 1 << (index % 64);
+        let mut guard = IrqGuard::new();
+        let magazine = self.magazine(&mut guard).ok_or(Misuse::NotABlock)?;
+        if slab.live[index / 64].fetch_and(!bit, Ordering::Relaxed) & bit == 0 {
+            return Err(Misuse::DoubleFree);
+        }
+        if wipe() == Wipe::OnFree {
+            let object: *mut u8 = ptr::with_exposed_provenance_mut(address);
+            // SAFETY: an object of ours that its user has given up, and nobody else has yet.
+            unsafe { object.write_bytes(0, self.object_size) };
+        }
+        if magazine.len == MAGAZINE_LEN {
+            self.unload(magazine);
+        }
+        magazine.objects[magazine.len] = address;
+        magazine.len += 1;
+        let frees = magazine.frees.load(Ordering::Relaxed);
+        magazine.frees.store(frees + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// This CPU's magazine.
+    fn magazine<'a>(&'static self, _guard: &'a mut IrqGuard) -> Option<&'a mut Magazine> {
+        let slot = &self.magazines[cpu_id() as usize];
+        let mut magazine = slot.load(Ordering::Acquire);
+        if magazine.is_null() {
+            self.enlist();
+            magazine = new_magazine()?.as_ptr();
+            slot.store(magazine, Ordering::Release);
+        }
+        // SAFETY: this CPU's own, made for good; the guard keeps others off this CPU, and nobody here asks
+        // for a second one while this one lives.
+        Some(unsafe { &mut *magazine })
+    }
+
+    /// Puts the cache into the list of those that have been used, once.
+    fn enlist(&'static self) {
+        let mut caches = CACHES.lock();
+        let mut next = caches.0;
+        while let Some(cache) = next {
+            if ptr::eq(cache, self) {
+                return;
+            }
+            next = cache.next();
+        }
+        let rest = caches
+            .0
+            .map_or(ptr::null_mut(), |cache| ptr::from_ref(cache).cast_mut());
+        self.next.store(rest, Ordering::Release);
+        caches.0 = Some(self);
+    }
+
+    /// Loads half a magazine from the slabs; fewer where memory is short.
+    fn load(&'static self, magazine: &mut Magazine) {
+        let mut slabs = self.slabs.lock();
+        while magazine.len < MAGAZINE_LEN / 2 {
+            let Some(slab) = slabs.partial.or_else(|| self.new_slab(&mut slabs)) else {
+                return;
+            };
+            if slab.free_count.get() == self.objects_per_slab() {
+                slabs.empty -= 1;
+            }
+            while magazine.len < MAGAZINE_LEN / 2
+                && let Some(index) = slab.take_free()
+            {
+                magazine.objects[magazine.len] =
+                    slab.address() + self.first_object() + index * self.object_size;
+                magazine.len += 1;
+            }
+            if slab.free_count.get() == 0 {
+                slabs.unlink(slab);
+            }
+        }
+    }
+
+    /// Unloads half a magazine to the slabs, the objects that have lain longest.
+    fn unload(&'static self, magazine: &mut Magazine) {
+        let count = MAGAZINE_LEN / 2;
+        let mut slabs = self.slabs.lock();
+        for &object in &magazine.objects[..count] {
+            let (slab, index) = locate(object).expect("a magazine holds objects of slabs");
+            if slab.free_count.get() == 0 {
+                slabs.link(slab);
+            }
+            slab.give_free(index);
+            if slab.free_count.get() == self.objects_per_slab() {
+                if slabs.empty < SPARE_SLABS {
+                    slabs.empty += 1;
+                } else {
+                    slabs.unlink(slab);
+                    slabs.count -= 1;
+                    self.drop_slab(slab);
+                }
+            }
+        }
+        drop(slabs);
+        magazine.objects.copy_within(count..magazine.len, 0);
+        magazine.len -= count;
+        magazine.objects[magazine.len..].fill(0);
+    }
+
+    fn new_slab(&'static self, slabs: &mut Slabs) -> Option<SlabRef> {
+        let block = buddy::alloc(self.order(), Tracking::Untracked)?;
+        let slab = block.cast::<Slab>();
+        let header = Slab {
+            cache: self,
+            next: Cell::new(None),
+            previous: Cell::new(None),
+            free_count: Cell::new(self.objects_per_slab()),
+            free: core::array::from_fn(|word| {
+                let objects = self.objects_per_slab().saturating_sub(word * 64);
+                Cell::new(if objects >= 64 {
+                    u64::MAX
+                } else {
+                    (1 << objects) - 1
+                })
+            }),
+            live: [const { AtomicU64::new(0) }; WORDS],
+        };
+        // SAFETY: a fresh block, aligned to its size, which is more than a header's.
+        unsafe { slab.write(header) };
+        let number = frame::number_of(block.addr().get())?;
+        for frame in &frame::frames()[number as usize..][..1 << self.order()] {
+            frame.set_owner(block.addr().get());
+        }
+        SLAB_PAGES.fetch_add(1 << self.order(), Ordering::Relaxed);
+        let slab = SlabRef(slab);
+        slabs.link(slab);
+        slabs.count += 1;
+        slabs.empty += 1;
+        Some(slab)
+    }
+
+    fn drop_slab(&self, slab: SlabRef) {
+        SLAB_PAGES.fetch_sub(1 << self.order(), Ordering::Relaxed);
+        buddy::free(slab.0.cast(), self.order(), Tracking::Untracked);
+    }
+
+    /// Looks whether lists and bitmaps agree.
+    fn check(&'static self) {
+        let slabs = self.slabs.lock();
+        let (mut next, mut empty) = (slabs.partial, 0);
+        while let Some(slab) = next {
+            assert!(
+                ptr::eq(slab.cache, self),
+                "{}: a slab of another cache",
+                self.name
+            );
+            let free: usize = slab
+                .free
+                .iter()
+                .map(|word| word.get().count_ones() as usize)
+                .sum();
+            assert_eq!(free, slab.free_count.get(), "{}: free objects", self.name);
+            assert!(free > 0, "{}: a full slab in the list", self.name);
+            for (free, live) in slab.free.iter().zip(&slab.live) {
+                assert_eq!(
+                    free.get() & live.load(Ordering::Relaxed),
+                    0,
+                    "{}: free and live",
+                    self.name
+                );
+            }
+            empty += usize::from(free == self.objects_per_slab());
+            next = slab.next.get();
+        }
+        assert_eq!(empty, slabs.empty, "{}: empty slabs", self.name);
+    }
+}
+
+impl fmt::Debug for SlabCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlabCache")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Slab {
+    fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    fn take_free(&self) -> Option<usize> {
+        let (word, bits) = self
+            .free
+            .iter()
+            .enumerate()
+            .find(|(_, bits)| bits.get() != 0)?;
+        let bit = bits.get().trailing_zeros() as usize;
+        bits.set(bits.get() & !(1 << bit));
+        self.free_count.set(self.free_count.get() - 1);
+        Some(word * 64 + bit)
+    }
+
+    fn give_free(&self, index: usize) {
+        let bits = &self.free[index / 64];
+        bits.set(bits.get() | 1 << (index % 64));
+        self.free_count.set(self.free_count.get() + 1);
+    }
+}
+
+impl Slabs {
+    fn link(&mut self, slab: SlabRef) {
+        slab.previous.set(None);
+        slab.next.set(self.partial);
+        if let Some(first) = self.partial {
+            first.previous.set(Some(slab));
+        }
+        self.partial = Some(slab);
+    }
+
+    fn unlink(&mut self, slab: SlabRef) {
+        let (next, previous) = (slab.next.take(), slab.previous.take());
+        match previous {
+            Some(previous) => previous.next.set(next),
+            None => self.partial = next,
+        }
+        if let Some(next) = next {
+            next.previous.set(previous);
+        }
+    }
+}
+
+/// The slab in which an object begins at `address`, and the object's place in it.
+fn locate(address: usize) -> Result<(SlabRef, usize), Misuse> {
+    let owner = frame::frame_of(address).map_or(0, frame::Frame::owner);
+    let slab =
+        NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner)).ok_or(Misuse::NotABlock)?;
+    let slab = SlabRef(slab);
+    let cache = slab.cache;
+    let offset = address
+        .checked_sub(owner + cache.first_object())
+        .ok_or(Misuse::NotABlock)?;
+    let index = offset / cache.object_size;
+    if !offset.is_multiple_of(cache.object_size) || index >= cache.objects_per_slab() {
+        return Err(Misuse::NotABlock);
+    }
+    Ok((slab, index))
+}
+
+/// The cache whose slab holds `address`, if any.
+pub fn cache_of(address: usize) -> Option<&'static SlabCache> {
+    let owner = frame::frame_of(address)?.owner();
+    let slab = NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner))?;
+    Some(SlabRef(slab).cache)
+}
+
+/// Where the next magazine is cut from: pages that are never given back.
+struct Pool {
+    next: usize,
+    end: usize,
+}
+
+static POOL: SpinLock<Pool, LocalIrqDisabled> = SpinLock::new(Pool { next: 0, end: 0 });
+
+fn new_magazine() -> Option<NonNull<Magazine>> {
+    let mut pool = POOL.lock();
+    if pool.next + size_of::<Magazine>() > pool.end {
+        let page = buddy::alloc(0, Tracking::Untracked)?;
+        pool.next = page.addr().get();
+        pool.end = pool.next + PAGE;
+    }
+    let magazine = NonNull::new(ptr::with_exposed_provenance_mut::<Magazine>(pool.next))?;
+    pool.next += size_of::<Magazine>();
+    let empty = Magazine {
+        len: 0,
+        allocs: AtomicU64::new(0),
+        frees: AtomicU64::new(0),
+        objects: [0; MAGAZINE_LEN],
+    };
+    // SAFETY: cut from a page of ours, aligned, and nobody's yet.
+    unsafe { magazine.write(empty) };
+    Some(magazine)
+}
+
+/// Looks whether the structures of all caches agree with themselves.
+pub(super) fn check_invariants() {
+    let checked: Result<(), core::convert::Infallible> = for_each_cache(&mut |cache| {
+        cache.check();
+        Ok(())
+    });
+    let Ok(()) = checked;
+}

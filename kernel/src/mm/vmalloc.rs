@@ -1,0 +1,429 @@
+//! Blocks that are contiguous in virtual memory only, between guard pages.
+//!
+//! A block's frames come one by one from the untracked entry of the buddy allocator and are chained
+//! through their descriptors. Before and after each block one page stays unmapped: who runs past the end of a
+//! stack or a buffer faults at once.
+//!
+//! # Giving back
+//!
+//! A freed block is unmapped at once, but CPUs may remember the mapping. So its addresses and its frames are
+//! kept until all CPUs have forgotten it, which costs an interrupt on each; that is done for a batch of blocks
+//! together.
+//!
+//! # What the leak detector sees
+//!
+//! The blocks. The bookkeeping is in a cache it is not told of, so one pointer to a block keeps it alive.
+//!
+//! # Locks
+//!
+//! One, over the areas, with interrupts off. Slab caches' and the buddy allocator's are taken under it.
+
+use core::fmt;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use intrusive_collections::{
+    Bound, KeyAdapter, RBTree, RBTreeAtomicLink, UnsafeRef, intrusive_adapter,
+};
+
+use super::buddy::{self, Tracking};
+use super::frame::{self, NO_FRAME};
+use super::misuse::{self, Misuse};
+use super::paging::{self, Access};
+use super::slab::{SlabCache, Trace};
+use super::{PAGE, Wipe, wipe};
+use crate::arch::{memory, tlb};
+use crate::leak;
+use crate::sync::{LocalIrqDisabled, SpinLock};
+
+/// Where blocks are mapped.
+const START: usize = 0xffff_c900_0000_0000;
+/// The end of that: 32 TiB further.
+const END: usize = 0xffff_e900_0000_0000;
+
+/// Pages of freed blocks that are kept before all CPUs are made to forget them.
+const LAZY_PAGES: usize = 256;
+
+/// What a block is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A buffer.
+    Data,
+    /// A task's stack.
+    Stack,
+    /// A device's registers; never freed.
+    Device,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Data => "buffer",
+            Self::Stack => "stack",
+            Self::Device => "device",
+        })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    InUse,
+    /// Freed and unmapped, but CPUs may remember it.
+    Lazy,
+}
+
+/// A mapped block. Changed under the lock only, while it is out of the tree or in its place.
+struct Area {
+    link: RBTreeAtomicLink,
+    /// Address of the block; a guard page lies before it.
+    start: usize,
+    /// Mapped pages; a guard page lies after them.
+    pages: usize,
+    kind: Kind,
+    state: State,
+    /// The first of its frames, which are chained; none where they are not ours.
+    first_frame: u32,
+}
+
+intrusive_adapter!(AreaAdapter = UnsafeRef<Area>: Area { link => RBTreeAtomicLink });
+
+impl<'a> KeyAdapter<'a> for AreaAdapter {
+    type Key = usize;
+    fn get_key(&self, area: &'a Area) -> usize {
+        area.start
+    }
+}
+
+impl Area {
+    fn end(&self) -> usize {
+        self.start + self.pages * PAGE
+    }
+}
+
+struct Areas {
+    tree: RBTree<AreaAdapter>,
+    lazy_pages: usize,
+}
+
+static AREAS: SpinLock<Areas, LocalIrqDisabled> = SpinLock::new(Areas {
+    tree: RBTree::new(AreaAdapter::NEW),
+    lazy_pages: 0,
+});
+
+/// The areas: the bookkeeping that the leak detector does not see.
+static AREA_CACHE: SlabCache = SlabCache::new(
+    "vmalloc-area",
+    size_of::<Area>().next_power_of_two(),
+    Trace::NoLeakTrace,
+);
+
+static PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// Pages of all blocks in use.
+pub fn pages() -> usize {
+    PAGES.load(Ordering::Relaxed)
+}
+
+impl Areas {
+    /// The lowest address at which so many pages fit between guard pages.
+    fn find_place(&self, pages: usize) -> Option<usize> {
+        let needed = pages * PAGE + PAGE;
+        let mut start = START + PAGE;
+        for area in &self.tree {
+            if start + needed <= area.start {
+                break;
+            }
+            start = area.end() + PAGE;
+        }
+        (start + needed <= END).then_some(start)
+    }
+
+    fn insert(&mut self, pages: usize, kind: Kind, first_frame: u32) -> Option<usize> {
+        let memory = AREA_CACHE.alloc(size_of::<Area>())?.cast::<Area>();
+        let Some(start) = self.find_place(pages) else {
+            AREA_CACHE.free(memory.cast());
+            return None;
+        };
+        let link = RBTreeAtomicLink::new();
+        let area = Area {
+            link,
+            start,
+            pages,
+            kind,
+            state: State::InUse,
+            first_frame,
+        };
+        // SAFETY: fresh memory of a cache whose objects are large enough, and aligned to their size.
+        unsafe { memory.write(area) };
+        // SAFETY: it stays there until it has left the tree.
+        self.tree
+            .insert(unsafe { UnsafeRef::from_raw(memory.as_ptr()) });
+        Some(start)
+    }
+
+    /// Takes an area out of the tree, hands it to `change`, and puts it back if that says so.
+    fn change(&mut self, start: usize, change: impl FnOnce(&mut Area) -> Keep) {
+        let Some(area) = self.tree.find_mut(&start).remove() else {
+            return;
+        };
+        let raw = UnsafeRef::into_raw(area);
+        // SAFETY: out of the tree, so it is ours alone.
+        let keep = change(unsafe { &mut *raw });
+        match keep {
+            // SAFETY: the same area, still in its memory.
+            Keep::Yes => drop(self.tree.insert(unsafe { UnsafeRef::from_raw(raw) })),
+            Keep::No => {
+                if let Some(memory) = NonNull::new(raw) {
+                    AREA_CACHE.free(memory.cast());
+                }
+            }
+        }
+    }
+}
+
+enum Keep {
+    Yes,
+    No,
+}
+
+/// Takes frames for so many pages and chains them. All or none.
+fn take_frames(pages: usize) -> Option<u32> {
+    let mut first = NO_FRAME;
+    for _ in 0..pages {
+        let page = buddy::alloc(0, Tracking::Untracked)
+            .and_then(|page| frame::number_of(page.addr().get()));
+        let Some(number) = page else {
+            give_frames(first);
+            return None;
+        };
+        frame::frames()[number as usize].set_next(first);
+        first = number;
+    }
+    Some(first)
+}
+
+fn give_frames(mut first: u32) {
+    while first != NO_FRAME {
+        let frame = &frame::frames()[first as usize];
+        let page = NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(first)));
+        first = frame.next();
+        frame.set_next(NO_FRAME);
+        if let Some(page) = page {
+            buddy::free(page, 0, Tracking::Untracked);
+        }
+    }
+}
+
+/// Takes a block of `len` bytes, rounded up to pages, zeroed. Task context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
+    let start = map_block(len, kind)?;
+    let block = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(start))?;
+    // SAFETY: mapped just now, and nobody else's.
+    unsafe { block.write_bytes(0, len.next_multiple_of(PAGE)) };
+    leak::alloc(start, len);
+    Some(block)
+}
+
+fn map_block(len: usize, kind: Kind) -> Option<usize> {
+    let pages = len.div_ceil(PAGE);
+    if pages == 0 {
+        return None;
+    }
+    let first_frame = take_frames(pages)?;
+    let mut areas = AREAS.lock();
+    let Some(start) = areas.insert(pages, kind, first_frame) else {
+        drop(areas);
+        give_frames(first_frame);
+        return None;
+    };
+    let mut number = first_frame;
+    for page in 0..pages {
+        let physical = u64::from(number) * PAGE as u64;
+        if paging::map(start + page * PAGE, physical, Access::Data).is_err() {
+            // What is mapped so far was never used, so no CPU remembers it.
+            (0..page).for_each(|page| paging::unmap(start + page * PAGE));
+            areas.change(start, |_| Keep::No);
+            drop(areas);
+            give_frames(first_frame);
+            return None;
+        }
+        number = frame::frames()[number as usize].next();
+    }
+    PAGES.fetch_add(pages, Ordering::Relaxed);
+    Some(start)
+}
+
+/// Gives a block back. An address where none begins is told on the console, and nothing else happens.
+/// Task context, with interrupts on and no spinlock held: all CPUs may have to be interrupted.
+#[unsafe(link_section = ".text.hooks")]
+pub fn vfree(block: *mut u8) {
+    let start = block.addr();
+    leak::free(start);
+    match unmap_block(start) {
+        Ok(lazy_pages) if lazy_pages > LAZY_PAGES => purge(),
+        Ok(_) => {}
+        Err(misuse) => misuse::tell("vmalloc", misuse, start),
+    }
+}
+
+fn unmap_block(start: usize) -> Result<usize, Misuse> {
+    let mut areas = AREAS.lock();
+    let (pages, state, kind) = {
+        let area = areas.tree.find(&start);
+        let area = area.get().ok_or(Misuse::NotABlock)?;
+        (area.pages, area.state, area.kind)
+    };
+    match (state, kind) {
+        (State::Lazy, _) => return Err(Misuse::DoubleFree),
+        (_, Kind::Device) => return Err(Misuse::NotABlock),
+        _ => {}
+    }
+    if wipe() == Wipe::OnFree {
+        // SAFETY: mapped until the next lines, and its user has given it up.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, pages * PAGE) };
+    }
+    (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
+    areas.change(start, |area| {
+        area.state = State::Lazy;
+        Keep::Yes
+    });
+    areas.lazy_pages += pages;
+    PAGES.fetch_sub(pages, Ordering::Relaxed);
+    Ok(areas.lazy_pages)
+}
+
+/// Makes all CPUs forget the freed blocks, and gives their addresses and frames back. Task context, with
+/// interrupts on and no spinlock held.
+pub fn purge() {
+    // What is freed from here on may be remembered yet: it waits for the next time.
+    let mut batch = arrayvec::ArrayVec::<(usize, u32), 64>::new();
+    loop {
+        {
+            let areas = AREAS.lock();
+            let lazy = areas.tree.iter().filter(|area| area.state == State::Lazy);
+            batch.extend(lazy.map(|area| (area.start, area.first_frame)).take(64));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        tlb::flush_all_cpus();
+        for (start, first_frame) in batch.drain(..) {
+            let mut areas = AREAS.lock();
+            let mut ours = false;
+            let mut pages = 0;
+            areas.change(start, |area| {
+                // Somebody else may have purged it, and the address be in use again.
+                ours = area.state == State::Lazy && area.first_frame == first_frame;
+                pages = area.pages;
+                if ours { Keep::No } else { Keep::Yes }
+            });
+            if ours {
+                areas.lazy_pages -= pages;
+                drop(areas);
+                give_frames(first_frame);
+            }
+        }
+    }
+}
+
+/// Maps `len` bytes of a device's registers at physical address `physical`, page-aligned; for good.
+///
+/// # Panics
+///
+/// Where there is no memory for it: the kernel asks for its devices at boot.
+pub fn map_device(physical: u64, len: usize) -> *mut u8 {
+    let pages = len.div_ceil(PAGE);
+    let mut areas = AREAS.lock();
+    let start = areas
+        .insert(pages, Kind::Device, NO_FRAME)
+        .expect("no memory to map a device");
+    for page in 0..pages {
+        let physical = physical + (page * PAGE) as u64;
+        paging::map(start + page * PAGE, physical, Access::Device)
+            .expect("no memory to map a device");
+    }
+    ptr::with_exposed_provenance_mut(start)
+}
+
+/// Maps the page at a physical address at the same virtual one, to run code there. Before other CPUs run.
+pub fn identity_map(physical: u64) {
+    if !paging::is_mapped(physical as usize) {
+        paging::map(physical as usize, physical, Access::Code).expect("no memory for a page table");
+    }
+}
+
+/// Takes that mapping away again.
+pub fn unmap_identity(physical: u64) {
+    paging::unmap(physical as usize);
+    tlb::flush_all_cpus();
+}
+
+/// The block next to whose guard page somebody has faulted.
+#[derive(Clone, Copy, Debug)]
+pub struct GuardPageOwner {
+    kind: Kind,
+    start: usize,
+    len: usize,
+    state: State,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InUse => "in use",
+            Self::Lazy => "freed",
+        })
+    }
+}
+
+impl fmt::Display for GuardPageOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the {} of {} bytes at {:#018x} ({:?})",
+            self.kind, self.len, self.start, self.state
+        )
+    }
+}
+
+/// Whose guard page `address` lies in; if in two blocks', that of the higher one, down to which stacks grow.
+/// Any context.
+pub fn guard_page_owner(address: usize) -> Option<GuardPageOwner> {
+    // Called when something has gone wrong: the lock may be ours.
+    let areas = AREAS.try_lock()?;
+    let above = areas.tree.lower_bound(Bound::Excluded(&address));
+    let above = above.get().filter(|area| address >= area.start - PAGE);
+    let below = areas.tree.upper_bound(Bound::Included(&address));
+    let below = below
+        .get()
+        .filter(|area| address >= area.end() && address < area.end() + PAGE);
+    let area = above.or(below)?;
+    Some(GuardPageOwner {
+        kind: area.kind,
+        start: area.start,
+        len: area.pages * PAGE,
+        state: area.state,
+    })
+}
+
+/// Whether `len` bytes at `start` can be read: in the kernel's image, in the window on the memory that there
+/// is, or mapped by vmalloc. Any context.
+pub fn readable(start: usize, len: usize) -> bool {
+    let Some(end) = start.checked_add(len) else {
+        return false;
+    };
+    let image = memory::image();
+    if start >= image.start && end <= image.end {
+        return true;
+    }
+    let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
+    if window.contains(&start) && end <= window.end {
+        return true;
+    }
+    if start < START || end > END {
+        return false;
+    }
+    let first = start & !(PAGE - 1);
+    (first..end).step_by(PAGE).all(paging::is_mapped)
+}

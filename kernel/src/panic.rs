@@ -1,0 +1,76 @@
+//! The end that nobody wanted: a panic or an exception.
+//!
+//! The first CPU to get here stops the others, tells what happened with the call stack, and ends the
+//! machine with failure. It trusts nothing that others may have left locked: the console's lock is broken, and
+//! memory for naming the functions comes from a reserve of its own.
+
+use core::fmt;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arch::backtrace;
+use crate::arch::exit::{ExitCode, exit};
+use crate::arch::idt::vector;
+use crate::arch::percpu::cpu_id;
+use crate::arch::{apic, interrupts, serial, smp};
+use crate::task::scheduler;
+use crate::{mm, println, symbols};
+
+/// The CPU that ends the machine, plus one; zero while all is well.
+static ENDING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether the machine is being ended: whoever runs may not wait for anybody.
+pub fn is_ending() -> bool {
+    ENDING.load(Ordering::Acquire) != 0
+}
+
+/// Frames shown.
+const FRAMES: usize = 32;
+
+/// Called by `panic!`.
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    fatal(format_args!("{info}"), 0, backtrace::frame_pointer())
+}
+
+/// Tells what happened and ends the machine with failure. The call stack is shown from `rip` (left out
+/// if zero) and the frame pointer on. Any context.
+pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
+    interrupts::disable();
+    let me = cpu_id() + 1;
+    match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        Err(first) if first == me => {
+            // Telling about it failed as well.
+            serial::send(b"\r\npanicked while panicking\r\n");
+            exit(ExitCode::Failure)
+        }
+        Err(_) => interrupts::halt_forever(),
+    }
+    if smp::running() > 1 {
+        apic::send_to_others(vector::HALT);
+    }
+    // SAFETY: the other CPUs halt, and this one does nothing else any more.
+    unsafe { serial::break_lock() };
+    mm::heap::use_emergency_reserve();
+    let task = scheduler::with_current(|task| (task.id(), task.comm(), task.stack()));
+    println!();
+    match &task {
+        Some((id, comm, _)) => println!("[cpu {}, task {id} \"{}\"] {what}", me - 1, comm.as_str()),
+        None => println!("[cpu {}] {what}", me - 1),
+    }
+    println!("backtrace:");
+    if rip != 0 {
+        println!("  {}", symbols::at(rip));
+    }
+    // Before there are tasks, the boot stack: whatever is near the stack pointer.
+    let near = backtrace::stack_pointer() & !0xfff;
+    let stack = task.map_or(near..near + 0x1000, |(.., stack)| stack);
+    let mut frames = [0; FRAMES];
+    // SAFETY: a stack in use, or the page we stand on.
+    let count = unsafe { backtrace::walk(frame_pointer, stack, &mut frames) };
+    for &frame in &frames[..count] {
+        println!("  {}", symbols::of_return(frame));
+    }
+    exit(ExitCode::Failure)
+}

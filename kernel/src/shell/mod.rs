@@ -1,0 +1,161 @@
+//! The shell on the serial line: a prompt, an editor, a table of commands.
+//!
+//! Nothing below it knows of it. Commands write to a `fmt::Write` and take the rest of their line as they
+//! like; adding one is adding a line to [`COMMANDS`].
+
+mod commands;
+pub mod editor;
+mod leak;
+
+use core::fmt::{self, Write};
+
+use self::editor::{Edit, Editor};
+use crate::console::{self, Console};
+
+/// What is shown when a command may be typed.
+const PROMPT: &str = "> ";
+
+/// What takes the character before the cursor away: a step back, a blank, a step back.
+const ERASE: &str = "\x08 \x08";
+/// Says that there is no room.
+const BELL: char = '\x07';
+
+/// A command of the shell.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(&str, &mut dyn Write) -> fmt::Result,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "help",
+        arguments: "",
+        help: "this list",
+        run: help,
+    },
+    Command {
+        name: "kmemleak",
+        arguments: "WORD",
+        help: "the leak detector: scan, report, status, clear, ... (no word: the list)",
+        run: |rest, out| crate::leak::KMEMLEAK.command(rest, out),
+    },
+    Command {
+        name: "leak",
+        arguments: "KIND",
+        help: "plant a leak (no kind: the list)",
+        run: leak::run,
+    },
+    Command {
+        name: "ps",
+        arguments: "",
+        help: "the tasks",
+        run: commands::ps,
+    },
+    Command {
+        name: "mem",
+        arguments: "",
+        help: "how memory is used",
+        run: commands::mem,
+    },
+    Command {
+        name: "slabs",
+        arguments: "",
+        help: "the slab caches",
+        run: commands::slabs,
+    },
+    Command {
+        name: "cpus",
+        arguments: "",
+        help: "the CPUs",
+        run: commands::cpus,
+    },
+    Command {
+        name: "panic",
+        arguments: "",
+        help: "panic",
+        run: commands::panic,
+    },
+    Command {
+        name: "reboot",
+        arguments: "",
+        help: "start the machine again",
+        run: commands::reboot,
+    },
+    Command {
+        name: "exit",
+        arguments: "",
+        help: "end the machine, with success",
+        run: commands::exit,
+    },
+];
+
+/// Reads commands and runs them, for good. The task that calls it becomes the shell.
+pub fn run() {
+    let mut editor = Editor::new();
+    let mut out = Console::new();
+    prompt(&mut out, "");
+    loop {
+        for byte in console::read() {
+            feed(&mut editor, byte, &mut out);
+        }
+        out.flush();
+    }
+}
+
+fn prompt(out: &mut Console, line: &str) {
+    console::set_edited(PROMPT, line);
+    let _ = write!(out, "{PROMPT}{line}");
+    out.flush();
+}
+
+/// One byte was typed.
+fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
+    // Writing to the console does not fail.
+    let _ = match editor.byte(byte) {
+        Edit::None => return,
+        Edit::Insert(character) => out.write_char(character),
+        Edit::Erase => out.write_str(ERASE),
+        Edit::EraseMany(count) => (0..count).try_for_each(|_| out.write_str(ERASE)),
+        Edit::Full => out.write_char(BELL),
+        Edit::Cancel => {
+            let _ = writeln!(out, "^C");
+            return prompt(out, "");
+        }
+        Edit::Complete => {
+            console::clear_edited();
+            let _ = writeln!(out);
+            let _ = execute(&editor.take(), out);
+            return prompt(out, "");
+        }
+    };
+    console::set_edited(PROMPT, editor.line());
+}
+
+/// Runs one line.
+pub fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
+    let line = line.trim();
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if name.is_empty() {
+        return Ok(());
+    }
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => (command.run)(rest.trim(), out),
+        None => {
+            write!(out, "unknown command \"{name}\"; there are:")?;
+            COMMANDS
+                .iter()
+                .try_for_each(|command| write!(out, " {}", command.name))?;
+            writeln!(out)
+        }
+    }
+}
+
+fn help(_: &str, out: &mut dyn Write) -> fmt::Result {
+    COMMANDS.iter().try_for_each(|command| {
+        let mut usage = arrayvec::ArrayString::<24>::new();
+        write!(usage, "{} {}", command.name, command.arguments)?;
+        writeln!(out, "  {usage:<14} {}", command.help)
+    })
+}

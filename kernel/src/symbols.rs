@@ -1,0 +1,208 @@
+//! Names of code addresses, from the kernel's own ELF.
+//!
+//! The boot loader leaves the file in memory. The symbol table gives a function's name and extent; the debug
+//! information gives the line, and the functions that were inlined there. Reading the debug information
+//! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is
+//! asked for, and kept.
+//!
+//! # Locks
+//!
+//! A sleeping one over the debug information. Who can't sleep (a panic) takes it if it is free and does with
+//! the symbol table otherwise.
+
+use core::fmt;
+
+use addr2line::Context;
+use addr2line::gimli::{EndianSlice, LittleEndian};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use spin::Once;
+
+use crate::sync::{Mutex, MutexGuard};
+
+type Reader = EndianSlice<'static, LittleEndian>;
+type Lines = Context<Reader>;
+
+static IMAGE: Once<&'static [u8]> = Once::new();
+
+/// The debug information: not read yet, or read, or found to be of no use.
+enum Debug {
+    Unread,
+    Read(Lines),
+    Useless,
+}
+
+struct Cache(Debug);
+
+// SAFETY: what the context keeps for itself is reached only by who holds the lock.
+unsafe impl Send for Cache {}
+
+static DEBUG: Mutex<Cache> = Mutex::new(Cache(Debug::Unread));
+
+/// Keeps the kernel's ELF.
+pub fn init(image: &'static [u8]) {
+    IMAGE.call_once(|| image);
+}
+
+/// The name of the place where `address` is, as a `Display`.
+pub fn at(address: usize) -> Symbol {
+    Symbol {
+        shown: address,
+        looked_up: address,
+    }
+}
+
+/// The name of the place from which a call returns to `address`.
+pub fn of_return(address: usize) -> Symbol {
+    // The call is the instruction before; if the call never returns, the next function may start here.
+    Symbol {
+        shown: address,
+        looked_up: address.wrapping_sub(1),
+    }
+}
+
+/// A code address that shows itself as `function+0xoffset/0xsize (file:line)`, and as a number where
+/// nothing is known. Showing it may sleep in task context, and allocates.
+#[derive(Clone, Copy, Debug)]
+pub struct Symbol {
+    shown: usize,
+    looked_up: usize,
+}
+
+/// A function of the symbol table.
+struct Function {
+    name: &'static str,
+    start: u64,
+    size: u64,
+}
+
+fn image() -> Option<object::File<'static>> {
+    object::File::parse(*IMAGE.get()?).ok()
+}
+
+fn function(file: &object::File<'static>, address: u64) -> Option<Function> {
+    let symbol = file.symbols().find(|symbol| {
+        symbol.kind() == SymbolKind::Text
+            && (symbol.address()..symbol.address() + symbol.size()).contains(&address)
+    })?;
+    Some(Function {
+        name: symbol.name().ok()?,
+        start: symbol.address(),
+        size: symbol.size(),
+    })
+}
+
+fn read_debug(file: &object::File<'static>) -> Debug {
+    let load = |id: addr2line::gimli::SectionId| -> Result<Reader, ()> {
+        let data = file
+            .section_by_name(id.name())
+            .and_then(|section| section.data().ok());
+        Ok(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
+    };
+    let Ok(dwarf) = addr2line::gimli::Dwarf::load(load) else {
+        return Debug::Useless;
+    };
+    Context::from_dwarf(dwarf).map_or(Debug::Useless, Debug::Read)
+}
+
+fn lock() -> Option<MutexGuard<'static, Cache>> {
+    if crate::panic::is_ending() {
+        DEBUG.try_lock()
+    } else {
+        Some(DEBUG.lock())
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = self.looked_up as u64;
+        let Some(file) = image() else {
+            return write!(f, "{:#018x}", self.shown);
+        };
+        let Some(function) = function(&file, address) else {
+            return write!(f, "{:#018x}", self.shown);
+        };
+        let name = rustc_demangle::demangle(function.name);
+        let offset = self.shown as u64 - function.start;
+        write!(f, "{name:#}+{offset:#x}/{:#x}", function.size)?;
+        let Some(mut cache) = lock() else {
+            return Ok(());
+        };
+        if matches!(cache.0, Debug::Unread) {
+            cache.0 = read_debug(&file);
+        }
+        let Debug::Read(lines) = &cache.0 else {
+            return Ok(());
+        };
+        write_lines(f, lines, address)
+    }
+}
+
+/// Writes the line in the function itself, then the functions inlined there that are the kernel's own.
+fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::Result {
+    let Ok(mut frames) = lines.find_frames(address).skip_all_loads() else {
+        return Ok(());
+    };
+    let mut chain = arrayvec::ArrayVec::<_, 16>::new();
+    while let Ok(Some(frame)) = frames.next() {
+        if chain.is_full() {
+            chain.remove(0);
+        }
+        chain.push(frame);
+    }
+    let mut outermost_first = chain.iter().rev();
+    if let Some(frame) = outermost_first.next() {
+        write_place(f, frame.location.as_ref())?;
+    }
+    for frame in outermost_first {
+        let name = frame
+            .function
+            .as_ref()
+            .and_then(|function| function.demangle().ok());
+        let Some(name) = name else { continue };
+        if is_library(&name) {
+            continue;
+        }
+        write!(f, ", inlined {name}")?;
+        write_place(f, frame.location.as_ref())?;
+    }
+    Ok(())
+}
+
+/// Whether a function is of the standard library: how `Box` calls the allocator tells nobody anything.
+fn is_library(name: &str) -> bool {
+    let name = name.trim_start_matches(['<', '&']);
+    ["core::", "alloc::"]
+        .iter()
+        .any(|library| name.starts_with(library))
+}
+
+fn write_place(
+    f: &mut fmt::Formatter<'_>,
+    location: Option<&addr2line::Location<'_>>,
+) -> fmt::Result {
+    let Some(location) = location else {
+        return Ok(());
+    };
+    let (Some(file), Some(line)) = (location.file, location.line) else {
+        return Ok(());
+    };
+    write!(f, " ({}:{line})", shorten(file))
+}
+
+/// Leaves out of a path what belongs to the machine it was compiled on.
+fn shorten(path: &str) -> &str {
+    const OWN: &str = env!("CARGO_MANIFEST_DIR");
+    let workspace = OWN.strip_suffix("kernel").unwrap_or(OWN);
+    if let Some(rest) = path.strip_prefix(workspace) {
+        return rest;
+    }
+    // Of the standard library: /rustc/<commit>/library/…
+    if let Some((_, rest)) = path.split_once("/library/") {
+        return rest;
+    }
+    // Of a package: …/registry/src/<index>/<package>/…
+    if let Some((_, rest)) = path.split_once("/registry/src/") {
+        return rest.split_once('/').map_or(rest, |(_, rest)| rest);
+    }
+    path
+}

@@ -1,0 +1,231 @@
+//! What a lock disables while it is held: preemption, or this CPU's interrupts as well.
+//!
+//! One count per CPU says whether the code that runs may be torn away: its low half counts the
+//! guards of this file, its high half the interrupt handlers that are being run. What has to wait for
+//! the count to reach zero (another task's turn, the stop of the world) leaves a note in
+//! `PENDING`; whoever brings the count to zero (the last guard, the outermost handler) does it.
+//!
+//! # Invariants
+//!
+//! - A CPU leaves its task, and joins a stopped world, at a count of zero only: so at such moments it
+//!   holds no spinlock and is in no handler.
+//! - [`IrqGuard`] counts as well. It turns interrupts on again *before* it takes itself off the
+//!   count, so that at zero interrupts are on unless the caller itself had turned them off.
+//! - `PENDING` is only written by its own CPU, with interrupts off; other CPUs ask by an IPI.
+
+use core::arch::asm;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::arch::interrupts::{self, InterruptFlag};
+use crate::percpu;
+
+percpu! {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static PENDING: AtomicU32 = AtomicU32::new(0);
+}
+
+/// One interrupt handler in the count.
+const HANDLER: u32 = 1 << 16;
+
+/// Work that waits for the count to be zero. A set of bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending(u32);
+
+impl Pending {
+    /// Another task is to have this CPU.
+    pub const RESCHEDULE: Self = Self(1);
+    /// The world is to be stopped.
+    pub const STOP: Self = Self(2);
+
+    fn contains(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Adds `by` to this CPU's count. One instruction, so that it can't be split by a migration.
+#[inline]
+fn add(by: u32) {
+    // SAFETY: adds to one word of this CPU's area. No `nomem`: the guarded accesses stay behind it.
+    unsafe { asm!("add dword ptr gs:[{1}], {0:e}", in(reg) by, sym COUNT, options(nostack)) };
+}
+
+#[inline]
+fn count() -> u32 {
+    let count;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0:e}, dword ptr gs:[{1}]", out(reg) count, sym COUNT,
+            options(nostack, readonly, preserves_flags));
+    }
+    count
+}
+
+#[inline]
+fn pending() -> Pending {
+    let bits;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0:e}, dword ptr gs:[{1}]", out(reg) bits, sym PENDING,
+            options(nostack, readonly, preserves_flags));
+    }
+    Pending(bits)
+}
+
+/// Whether the code that runs can't be torn away from this CPU.
+pub fn is_disabled() -> bool {
+    count() != 0
+}
+
+/// Whether an interrupt handler runs on this CPU.
+pub fn in_interrupt() -> bool {
+    count() >= HANDLER
+}
+
+/// Notes work for the moment the count becomes zero. Called in an interrupt handler of this CPU, or
+/// with interrupts off.
+pub fn set_pending(work: Pending, guard: &IrqGuard) {
+    PENDING.local(guard).fetch_or(work.0, Ordering::Relaxed);
+}
+
+/// Keeps the code that holds it on this CPU; interrupts are taken. Nests. Any context.
+#[derive(Debug)]
+pub struct PreemptGuard(PhantomData<*mut ()>);
+
+impl PreemptGuard {
+    /// Disables preemption.
+    #[inline]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a guard is taken, not made by default"
+    )]
+    pub fn new() -> Self {
+        add(1);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for PreemptGuard {
+    #[inline]
+    fn drop(&mut self) {
+        add(1u32.wrapping_neg());
+        if pending().0 != 0 {
+            run_pending();
+        }
+    }
+}
+
+/// Keeps the code that holds it on this CPU, and interrupts off it. Nests. Any context.
+#[derive(Debug)]
+pub struct IrqGuard {
+    before: InterruptFlag,
+    not_send: PhantomData<*mut ()>,
+}
+
+impl IrqGuard {
+    /// Disables interrupts.
+    #[inline]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a guard is taken, not made by default"
+    )]
+    pub fn new() -> Self {
+        let before = interrupts::disable();
+        add(1);
+        Self {
+            before,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Takes over a guard that was never dropped; `before` is how the interrupt flag is to be put.
+    ///
+    /// # Safety
+    ///
+    /// Interrupts are off, and this CPU's count holds one that nobody else is going to take off.
+    pub(crate) unsafe fn adopt(before: InterruptFlag) -> Self {
+        Self {
+            before,
+            not_send: PhantomData,
+        }
+    }
+}
+
+impl Drop for IrqGuard {
+    #[inline]
+    fn drop(&mut self) {
+        interrupts::restore(self.before);
+        add(1u32.wrapping_neg());
+        if pending().0 != 0 {
+            run_pending();
+        }
+    }
+}
+
+/// The part of an interrupt handler: counted on entry, uncounted at the end.
+pub(crate) struct HandlerScope(PhantomData<*mut ()>);
+
+impl HandlerScope {
+    /// Counts a handler that begins. Interrupts are off.
+    pub(crate) fn new() -> Self {
+        add(HANDLER);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for HandlerScope {
+    fn drop(&mut self) {
+        add(HANDLER.wrapping_neg());
+        // Interrupts are off, as they were all the time; so nothing slips in between.
+        if count() == 0 && pending().0 != 0 {
+            do_pending();
+        }
+    }
+}
+
+/// Does what waits, if nothing forbids it any more.
+#[cold]
+fn run_pending() {
+    // Code that runs with interrupts off without a guard keeps its CPU; the next interrupt's end
+    // comes here again.
+    if count() != 0 || interrupts::flag() == InterruptFlag::Disabled {
+        return;
+    }
+    interrupts::disable();
+    if count() == 0 {
+        do_pending();
+    }
+    interrupts::enable();
+}
+
+/// Does what waits. Interrupts are off and the count is zero.
+fn do_pending() {
+    loop {
+        let work = {
+            // Taken and given back by hand: the guard's own end would come here again.
+            add(1);
+            let work = take_pending();
+            add(1u32.wrapping_neg());
+            work
+        };
+        if work.contains(Pending::STOP) {
+            crate::arch::stop::join();
+        }
+        if work.contains(Pending::RESCHEDULE) {
+            crate::task::scheduler::preempt();
+        }
+        if work.0 == 0 {
+            break;
+        }
+    }
+}
+
+/// Takes this CPU's notes. Interrupts are off.
+fn take_pending() -> Pending {
+    let mut bits = 0u32;
+    // SAFETY: exchanges one word of this CPU's area.
+    unsafe {
+        asm!("xchg {0:e}, dword ptr gs:[{1}]", inout(reg) bits, sym PENDING, options(nostack))
+    };
+    Pending(bits)
+}

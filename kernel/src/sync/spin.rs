@@ -1,0 +1,140 @@
+//! The spinlock, generic over what it disables.
+//!
+//! The lock word is the `spin` crate's. What this file adds is that nobody is torn away from its CPU
+//! while it holds one: `SpinLock<T>` disables preemption; `SpinLock<T, LocalIrqDisabled>` interrupts as
+//! well, and is the one to use for whatever an interrupt handler locks, too.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+use super::preempt::{IrqGuard, PreemptGuard};
+
+/// What a lock disables.
+pub trait Guardian {
+    /// Disables it for as long as it lives.
+    type Guard;
+    /// Disables it.
+    fn guard() -> Self::Guard;
+}
+
+/// The lock disables preemption. Not for what interrupt handlers lock.
+#[derive(Debug)]
+pub enum PreemptDisabled {}
+
+/// The lock disables this CPU's interrupts, and so preemption.
+#[derive(Debug)]
+pub enum LocalIrqDisabled {}
+
+impl Guardian for PreemptDisabled {
+    type Guard = PreemptGuard;
+    #[inline]
+    fn guard() -> PreemptGuard {
+        PreemptGuard::new()
+    }
+}
+
+impl Guardian for LocalIrqDisabled {
+    type Guard = IrqGuard;
+    #[inline]
+    fn guard() -> IrqGuard {
+        IrqGuard::new()
+    }
+}
+
+/// A lock that waits by spinning.
+pub struct SpinLock<T: ?Sized, G = PreemptDisabled> {
+    disables: core::marker::PhantomData<fn() -> G>,
+    inner: SpinMutex<T>,
+}
+
+impl<T, G> SpinLock<T, G> {
+    /// An open lock.
+    pub const fn new(value: T) -> Self {
+        Self {
+            disables: core::marker::PhantomData,
+            inner: SpinMutex::new(value),
+        }
+    }
+}
+
+impl<T: ?Sized, G: Guardian> SpinLock<T, G> {
+    /// Waits until the lock is open, and takes it.
+    #[inline]
+    pub fn lock(&self) -> SpinLockGuard<'_, T, G> {
+        let disabled = G::guard();
+        SpinLockGuard {
+            inner: self.inner.lock(),
+            disabled,
+        }
+    }
+
+    /// Takes the lock if it is open.
+    #[inline]
+    pub fn try_lock(&self) -> Option<SpinLockGuard<'_, T, G>> {
+        let disabled = G::guard();
+        Some(SpinLockGuard {
+            inner: self.inner.try_lock()?,
+            disabled,
+        })
+    }
+
+    /// The value, through the only reference to it.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+
+    /// Opens the lock over its holder's head.
+    ///
+    /// # Safety
+    ///
+    /// The lock is held, its guard was forgotten (or its holder never runs again), and what the guard
+    /// disabled is put right by the caller.
+    pub unsafe fn force_unlock(&self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.inner.force_unlock() };
+    }
+}
+
+impl<T: ?Sized, G> fmt::Debug for SpinLock<T, G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpinLock").finish_non_exhaustive()
+    }
+}
+
+/// A held lock. The fields are dropped in this order: first it opens, then what it disabled goes on.
+pub struct SpinLockGuard<'a, T: ?Sized, G: Guardian = PreemptDisabled> {
+    inner: SpinMutexGuard<'a, T>,
+    disabled: G::Guard,
+}
+
+impl<T: ?Sized, G: Guardian> SpinLockGuard<'_, T, G> {
+    /// What keeps this CPU while the lock is held.
+    pub fn disabled(&self) -> &G::Guard {
+        &self.disabled
+    }
+
+    /// Leaves the lock closed and returns what keeps this CPU, for somebody to open it by
+    /// [`force_unlock`](SpinLock::force_unlock).
+    pub fn keep_locked(self) -> G::Guard {
+        let Self { inner, disabled } = self;
+        core::mem::forget(inner);
+        disabled
+    }
+}
+
+impl<T: ?Sized, G: Guardian> Deref for SpinLockGuard<'_, T, G> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: ?Sized, G: Guardian> DerefMut for SpinLockGuard<'_, T, G> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}

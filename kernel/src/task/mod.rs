@@ -1,0 +1,259 @@
+//! Tasks: threads of the kernel, preempted round-robin.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`scheduler`] | who runs where; blocking, waking, sleeping, ending |
+//! | [`reaper`] | gives back what a task leaves when it has ended |
+//!
+//! A [`Task`] is shared: the scheduler's lists hold it, whoever waits for it holds it. Its stack belongs to
+//! it until the reaper takes it. The leak detector knows a live stack as a tracked block that is not
+//! scanned as such; its live part is a root.
+
+pub mod reaper;
+pub mod scheduler;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use intrusive_collections::{LinkedListAtomicLink, intrusive_adapter};
+use kmemleak::Comm;
+
+use crate::arch::context;
+use crate::leak;
+use crate::mm::vmalloc;
+use crate::sync::{LocalIrqDisabled, SpinLock, WaitQueue};
+
+pub use self::scheduler::{current, park, sleep_us, unpark, yield_now};
+
+/// Bytes of a task's stack.
+pub const STACK_LEN: usize = 64 * 1024;
+
+/// Number of a task. Never used again for another.
+pub type TaskId = u32;
+
+/// Who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Round-robin with all others of this kind.
+    Normal,
+    /// When no other is ready, and now and then a slice all the same.
+    Low,
+}
+
+/// What a task is doing. Changes under the scheduler's lock only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum State {
+    /// Waits for a CPU.
+    Ready,
+    /// Has a CPU.
+    Running,
+    /// Waits to be woken.
+    Blocked,
+    /// Has ended.
+    Dead,
+}
+
+impl State {
+    fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Ready,
+            1 => Self::Running,
+            2 => Self::Blocked,
+            _ => Self::Dead,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Blocked => "blocked",
+            Self::Dead => "dead",
+        })
+    }
+}
+
+type Entry = Box<dyn FnOnce() + Send>;
+
+/// A task.
+pub struct Task {
+    id: TaskId,
+    comm: Comm,
+    priority: Priority,
+    stack: Range<usize>,
+    /// The stack pointer while the task does not run.
+    stack_pointer: AtomicUsize,
+    state: AtomicU32,
+    /// The CPU that runs it, or ran it last.
+    cpu: AtomicU32,
+    /// When a sleeper is to be woken, in microseconds since the boot.
+    deadline_us: AtomicU64,
+    /// Not zero: somebody woke the task while it was not blocked; its next block returns at once.
+    token: AtomicU32,
+    /// Not zero: the reaper is done with it.
+    reaped: AtomicU32,
+    /// Those who wait for its end.
+    joiners: WaitQueue,
+    entry: SpinLock<Option<Entry>, LocalIrqDisabled>,
+    run_link: LinkedListAtomicLink,
+    timer_link: LinkedListAtomicLink,
+    all_link: LinkedListAtomicLink,
+    pub(crate) wait_link: LinkedListAtomicLink,
+}
+
+intrusive_adapter!(RunAdapter = Arc<Task>: Task { run_link => LinkedListAtomicLink });
+intrusive_adapter!(TimerAdapter = Arc<Task>: Task { timer_link => LinkedListAtomicLink });
+intrusive_adapter!(AllAdapter = Arc<Task>: Task { all_link => LinkedListAtomicLink });
+intrusive_adapter!(pub(crate) WaitAdapter = Arc<Task>: Task { wait_link => LinkedListAtomicLink });
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+
+impl Task {
+    fn new(name: &str, priority: Priority, stack: Range<usize>, entry: Option<Entry>) -> Arc<Self> {
+        Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            comm: Comm::new(name),
+            priority,
+            stack,
+            stack_pointer: AtomicUsize::new(0),
+            state: AtomicU32::new(State::Ready as u32),
+            cpu: AtomicU32::new(0),
+            deadline_us: AtomicU64::new(0),
+            token: AtomicU32::new(0),
+            reaped: AtomicU32::new(0),
+            joiners: WaitQueue::new(),
+            entry: SpinLock::new(entry),
+            run_link: LinkedListAtomicLink::new(),
+            timer_link: LinkedListAtomicLink::new(),
+            all_link: LinkedListAtomicLink::new(),
+            wait_link: LinkedListAtomicLink::new(),
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn comm(&self) -> Comm {
+        self.comm
+    }
+
+    /// Its priority.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// What it is doing; may have changed since, unless the caller stopped the world.
+    pub fn state(&self) -> State {
+        State::from_bits(self.state.load(Ordering::Acquire))
+    }
+
+    /// The CPU that runs it, or ran it last.
+    pub fn cpu(&self) -> u32 {
+        self.cpu.load(Ordering::Acquire)
+    }
+
+    /// Where its stack lies.
+    pub fn stack(&self) -> Range<usize> {
+        self.stack.clone()
+    }
+
+    /// Its stack pointer, while it does not run.
+    pub fn stack_pointer(&self) -> usize {
+        self.stack_pointer.load(Ordering::Acquire)
+    }
+
+    fn set_state(&self, state: State) {
+        self.state.store(state as u32, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .field("comm", &self.comm)
+            .finish_non_exhaustive()
+    }
+}
+
+/// There is no memory for another task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpawnError;
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no memory for the task's stack")
+    }
+}
+
+/// A task that can be waited for. Dropping it lets the task go on by itself.
+#[derive(Debug)]
+pub struct JoinHandle {
+    task: Arc<Task>,
+}
+
+impl JoinHandle {
+    /// The task.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    /// Waits until the task has ended and its stack has been given back. Task context.
+    pub fn join(self) {
+        let task = &self.task;
+        task.joiners
+            .wait_for(|| (task.reaped.load(Ordering::Acquire) != 0).then_some(()));
+    }
+}
+
+/// Takes the memory for a stack, with a guard page below it.
+fn allocate_stack() -> Result<Range<usize>, SpawnError> {
+    let start = vmalloc::vmalloc(STACK_LEN, vmalloc::Kind::Stack)
+        .ok_or(SpawnError)?
+        .addr()
+        .get();
+    // Its live part is a root; what lies below the stack pointer keeps nothing alive.
+    leak::no_scan(start);
+    Ok(start..start + STACK_LEN)
+}
+
+/// Starts a task. Task context.
+pub fn spawn(
+    name: &str,
+    priority: Priority,
+    entry: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle, SpawnError> {
+    let stack = allocate_stack()?;
+    let top = stack.end;
+    let task = Task::new(name, priority, stack, Some(Box::new(entry)));
+    // SAFETY: a fresh stack, page-aligned.
+    let pointer = unsafe { context::prepare(top, start) };
+    task.stack_pointer.store(pointer, Ordering::Release);
+    scheduler::add(task.clone());
+    Ok(JoinHandle { task })
+}
+
+/// Where a task begins.
+extern "C" fn start() -> ! {
+    // SAFETY: the first thing a new task does.
+    unsafe { scheduler::finish_first_switch() };
+    let entry = current().entry.lock().take();
+    if let Some(entry) = entry {
+        entry();
+    }
+    scheduler::exit()
+}
+
+/// Ends this task. Task context, with no lock held. What the task owns on its stack is not dropped.
+pub fn exit() -> ! {
+    scheduler::exit()
+}
