@@ -1,1 +1,17 @@
 //! Tests that boot the kernel under QEMU.
+//!
+//! `tests/qemu` runs them, one named test each:
+//!
+//! - `guest::…`: functions of the test kernel (`guest/`), each in a kernel of its own;
+//! - `boot::…`: the loader, and the ways in which a machine ends;
+//! - `shell::…`: the kernel itself, typed at as somebody at the terminal would.
+//!
+//! This library is what they have in common.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`guest`] | the test kernel's list of tests |
+//! | [`machines`] | the machines that are booted |
+
+pub mod guest;
+pub mod machines;

@@ -20,7 +20,7 @@ use crate::error::LoadError;
 use crate::start_info::MemoryEntry;
 
 /// The most regions that a map may have.
-pub const MAX_REGIONS: usize = 256;
+pub const MAX_REGIONS: usize = 128;
 
 const FRAMES_START: u64 = 1 << 20;
 const FRAMES_END: u64 = 4 << 30;

@@ -1,11 +1,30 @@
-//! Bare metal only.
+//! The test kernel: the kernel with one test in place of the shell.
+//!
+//! The command line says what to do:
+//!
+//! - `list` prints the tests, a line each, for the harness, and ends with success.
+//! - `test=NAME` runs that test and ends with success if it returns. Whatever ends the machine
+//!   otherwise ends the test: a panic or an exception does so with failure.
+//! - `fixture=NAME` misbehaves in a way that the harness must tell from a failing test.
+//!
+//! A test is a [`guest_test!`] in any module here; nothing else needs to know of it.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+mod fixtures;
+#[cfg(target_os = "none")]
+mod image;
+#[cfg(target_os = "none")]
+mod registry;
+
+#[cfg(target_os = "none")]
+bootloader_api::entry_point!(main, config = &kernel::BOOT_CONFIG);
+
+#[cfg(target_os = "none")]
+fn main(boot_info: &'static mut bootloader_api::BootInfo) -> ! {
+    kernel::start(boot_info, registry::run)
 }
 
+/// On the host there is nothing to run; the test kernel is built for the bare target.
 #[cfg(not(target_os = "none"))]
 fn main() {}

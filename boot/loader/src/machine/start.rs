@@ -115,7 +115,7 @@ global_asm!(
     "boot_level_4: .skip 4096",
     "boot_level_3: .skip 4096",
     "boot_level_2: .skip 4 * 4096",
-    ".skip 32 * 1024",
+    ".skip 128 * 1024", // far more than is used: a memory map takes 3 KiB, by value
     "boot_stack_top:",
     ".popsection",
     main = sym main,

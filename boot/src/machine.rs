@@ -1,0 +1,224 @@
+//! A machine to run, as QEMU's command line.
+//!
+//! The machine is a q35: its HPET, which the kernel's clocks are set by, is there on every version of
+//! QEMU. It is started by qboot where QEMU brings it, which is ready sooner than SeaBIOS and says nothing
+//! on the serial line. It has what the command line names and nothing else: no display, no network.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::requirements::QEMU;
+
+/// The device by which the guest ends QEMU with a verdict.
+const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
+
+/// Where QEMU waits for a debugger.
+pub const DEBUGGER: &str = "localhost:1234";
+
+/// What executes the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Accel {
+    /// KVM where it can be had, else emulation.
+    #[default]
+    Auto,
+    /// Emulation.
+    Tcg,
+    /// The CPU itself.
+    Kvm,
+}
+
+impl Accel {
+    /// What it means on this machine: emulation or KVM.
+    fn resolve(self) -> Self {
+        match self {
+            Self::Auto if has_kvm() => Self::Kvm,
+            Self::Auto => Self::Tcg,
+            chosen => chosen,
+        }
+    }
+}
+
+/// What the serial line is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Console {
+    /// The terminal, with QEMU's keys: Ctrl-A X leaves.
+    Terminal,
+    /// Standard input and output, byte by byte.
+    Streams,
+}
+
+/// Whether the machine runs at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Debugger {
+    /// It runs.
+    #[default]
+    None,
+    /// It waits for a debugger at [`DEBUGGER`].
+    Wait,
+}
+
+/// A machine to run.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The loader's file.
+    pub loader: PathBuf,
+    /// The kernel's file.
+    pub kernel: Option<PathBuf>,
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Size of the memory, as QEMU understands it.
+    pub memory: String,
+    /// The kernel's command line.
+    pub append: String,
+    /// What executes it.
+    pub accel: Accel,
+    /// Whether it waits for a debugger.
+    pub debugger: Debugger,
+    /// More of QEMU's arguments.
+    pub extra: Vec<OsString>,
+}
+
+impl Machine {
+    /// A machine of 2 CPUs and 256 MiB.
+    pub fn new(loader: PathBuf, kernel: PathBuf) -> Self {
+        Self {
+            loader,
+            kernel: Some(kernel),
+            cpus: 2,
+            memory: "256M".into(),
+            append: String::new(),
+            accel: Accel::default(),
+            debugger: Debugger::default(),
+            extra: Vec::new(),
+        }
+    }
+
+    /// QEMU's command line for it. Resets are noted in the log, and end QEMU.
+    pub fn command(&self, console: Console, log: &ResetLog) -> Command {
+        let mut qemu = Command::new(QEMU);
+        qemu.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        qemu.args(["-machine", "q35", "-device", EXIT_DEVICE]);
+        match self.accel.resolve() {
+            Accel::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
+            Accel::Auto | Accel::Tcg => qemu.args(["-accel", "tcg"]),
+        };
+        if has_qboot() {
+            qemu.args(["-bios", "qboot.rom"]);
+        }
+        qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory]);
+        qemu.args([
+            "-serial",
+            match console {
+                Console::Terminal => "mon:stdio",
+                Console::Streams => "stdio",
+            },
+        ]);
+        qemu.arg("-kernel").arg(&self.loader);
+        if let Some(kernel) = &self.kernel {
+            qemu.arg("-initrd").arg(kernel);
+        }
+        if !self.append.is_empty() {
+            qemu.args(["-append", &self.append]);
+        }
+        if self.debugger == Debugger::Wait {
+            qemu.args(["-S", "-gdb", &format!("tcp:{DEBUGGER}")]);
+        }
+        qemu.args(["-d", "cpu_reset", "-D"]).arg(&log.path);
+        qemu.args(&self.extra);
+        qemu
+    }
+}
+
+/// The command as somebody would type it.
+pub fn typed(command: &Command) -> String {
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_alphanumeric() || "-_./,:=+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// The file in which QEMU notes resets; gone when dropped.
+///
+/// QEMU ends with the same code when the machine resets itself, faults three times or is told to quit.
+/// Emulation notes the triple fault.
+#[derive(Debug)]
+pub struct ResetLog {
+    path: PathBuf,
+}
+
+impl ResetLog {
+    /// A log of its own for one run.
+    #[expect(clippy::new_without_default, reason = "each one is another file")]
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            path: env::temp_dir().join(format!("qemu-resets-{}-{number}.log", process::id())),
+        }
+    }
+
+    /// Whether it tells of a triple fault.
+    pub fn has_triple_fault(&self) -> bool {
+        let log = fs::read(&self.path).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains("Triple fault")
+    }
+}
+
+impl Drop for ResetLog {
+    fn drop(&mut self) {
+        // It need not exist: QEMU may not have come that far.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether KVM can be expected to work: the CPU has it and we may use it. A device that opens is not
+/// enough: there are machines where it does, and breaks.
+fn has_kvm() -> bool {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpus
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .unwrap_or_default();
+    flags
+        .split_whitespace()
+        .any(|flag| matches!(flag, "vmx" | "svm"))
+        && OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .is_ok()
+}
+
+/// Whether QEMU brings qboot.
+fn has_qboot() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let output = Command::new(QEMU).args(["-L", "help"]).output();
+        let directories = output.map(|output| output.stdout).unwrap_or_default();
+        let directories = String::from_utf8_lossy(&directories).into_owned();
+        directories
+            .lines()
+            .any(|directory| Path::new(directory).join("qboot.rom").is_file())
+    })
+}
