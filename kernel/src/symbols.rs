@@ -170,10 +170,12 @@ fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::
 
 /// Whether a function is of the standard library: how `Box` calls the allocator tells nobody anything.
 fn is_library(name: &str) -> bool {
-    let name = name.trim_start_matches(['<', '&']);
-    ["core::", "alloc::", "__rustc::"]
-        .iter()
-        .any(|library| name.starts_with(library))
+    const LIBRARIES: [&str; 3] = ["core::", "alloc::", "__rustc::"];
+    // Of `<Type as path::Trait>::function` the trait's path counts.
+    let path = name
+        .split_once(" as ")
+        .map_or(name.trim_start_matches(['<', '&']), |(_, path)| path);
+    LIBRARIES.iter().any(|library| path.starts_with(library))
 }
 
 fn write_place(

@@ -76,13 +76,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn write_objects(&self, which: Which, out: &mut dyn Write) -> fmt::Result {
-        let mut here = self.with_state(|state, _| state.verdict.first);
+        let (mut here, at_us) =
+            self.with_state(|state, _| (state.verdict.first, state.verdict.at_us));
         while let Some(handle) = here.some() {
             // The claim keeps the verdict: the chain holds whatever is freed meanwhile.
             let entry = self.entry(handle);
             here = entry.next;
             if which == Which::All || !entry.record.has(flag::REPORTED) {
-                self.write_entry(&entry, out)?;
+                self.write_entry(&entry, at_us, out)?;
             }
         }
         Ok(())
@@ -128,7 +129,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         len
     }
 
-    pub(crate) fn write_entry(&self, entry: &Entry, out: &mut dyn Write) -> fmt::Result {
+    fn write_entry(&self, entry: &Entry, at_us: u64, out: &mut dyn Write) -> fmt::Result {
         let record = &entry.record;
         writeln!(
             out,
@@ -136,7 +137,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             record.start(),
             record.size
         )?;
-        let age_us = self.platform.now_us().saturating_sub(record.birth_us);
+        let age_us = at_us.saturating_sub(record.birth_us);
         let comm = if record.has(flag::INTERRUPT) {
             "hardirq"
         } else {
