@@ -32,7 +32,7 @@ use kmemleak::{
 };
 
 use crate::arch::interrupts::{self, InterruptFlag};
-use crate::arch::{backtrace, memory, percpu, smp, stop, time};
+use crate::arch::{backtrace, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::in_interrupt;
@@ -193,7 +193,7 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn cpus(&self) -> u32 {
-        smp::running()
+        mm::percpu::cpus()
     }
 
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {

@@ -171,7 +171,7 @@ fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::
 /// Whether a function is of the standard library: how `Box` calls the allocator tells nobody anything.
 fn is_library(name: &str) -> bool {
     let name = name.trim_start_matches(['<', '&']);
-    ["core::", "alloc::"]
+    ["core::", "alloc::", "__rustc::"]
         .iter()
         .any(|library| name.starts_with(library))
 }

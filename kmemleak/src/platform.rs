@@ -187,6 +187,7 @@ pub enum Level {
 
 /// The name of a task: UTF-8, cut at a character's boundary to at most [`COMM_LEN`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct Comm {
     len: u8,
     bytes: [u8; COMM_LEN],

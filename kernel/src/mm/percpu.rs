@@ -51,6 +51,11 @@ pub fn init(cpus: u32) {
     CPUS.store(cpus.max(1), Ordering::Release);
 }
 
+/// For how many CPUs blocks are made. Any context.
+pub fn cpus() -> u32 {
+    CPUS.load(Ordering::Acquire)
+}
+
 impl Bitmaps {
     fn find(&self, granules: usize, align: usize) -> Option<usize> {
         let mut start = 0;

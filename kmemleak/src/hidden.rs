@@ -1,0 +1,31 @@
+//! Addresses that a scan doesn't see.
+//!
+//! The detector's metadata is full of addresses. Should a scan ever run over it (a platform that names one
+//! root too many is enough), every block would seem to be referenced. So addresses are kept inverted: the
+//! inverse of a kernel's address is none.
+
+use core::fmt;
+
+/// An address, kept inverted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Hidden(usize);
+
+impl Hidden {
+    /// No address: what zeroed memory holds shows as all ones.
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) const fn new(address: usize) -> Self {
+        Self(!address)
+    }
+
+    pub(crate) const fn get(self) -> usize {
+        !self.0
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#018x}", self.get())
+    }
+}

@@ -1,0 +1,134 @@
+//! Warnings: what callers of the callbacks did wrong.
+//!
+//! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task takes it to
+//! the log. The same thing from the same call stack goes there once; it is counted every time.
+
+use core::fmt;
+
+use crate::depot::Trace;
+use crate::hidden::Hidden;
+
+/// Warnings that wait for the task.
+const RING: usize = 32;
+
+/// Freed blocks that are remembered, to tell who had one last.
+const TOMBSTONES: usize = 128;
+
+/// What was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// A free of an address where no tracked block starts.
+    UnknownFree,
+    /// Another callback for such an address.
+    UnknownObject,
+    /// A new block lies where one is that was never freed.
+    Overlap,
+    /// A scan area goes past its block's end.
+    AreaTooLarge,
+    /// The size of a block wraps round the end of the address space.
+    BadSize,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownFree => "free of an unknown object",
+            Self::UnknownObject => "unknown object",
+            Self::Overlap => "new object overlaps one whose free was missed",
+            Self::AreaTooLarge => "scan area larger than object",
+            Self::BadSize => "object larger than the address space",
+        })
+    }
+}
+
+/// One warning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Warning {
+    pub(crate) kind: Kind,
+    pub(crate) address: Hidden,
+    /// The call stack of the caller.
+    pub(crate) caller: Trace,
+    /// The call stack that allocated the block there last, if it is remembered.
+    pub(crate) allocated: Trace,
+}
+
+/// A block that has been freed.
+#[derive(Clone, Copy, Debug)]
+struct Tombstone {
+    start: Hidden,
+    size: usize,
+    trace: Trace,
+}
+
+pub(crate) struct Warnings {
+    ring: [Option<Warning>; RING],
+    first: usize,
+    len: usize,
+    /// Warnings that found the ring full.
+    lost: u64,
+    /// All that was ever wrong.
+    count: u64,
+    tombstones: [Option<Tombstone>; TOMBSTONES],
+    next_tombstone: usize,
+}
+
+impl Warnings {
+    pub(crate) const fn new() -> Self {
+        Self {
+            ring: [None; RING],
+            first: 0,
+            len: 0,
+            lost: 0,
+            count: 0,
+            tombstones: [None; TOMBSTONES],
+            next_tombstone: 0,
+        }
+    }
+
+    /// Everything that was ever wrong, told or not.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn note(&mut self) {
+        self.count += 1;
+    }
+
+    pub(crate) fn push(&mut self, warning: Warning) {
+        if self.len == RING {
+            self.lost += 1;
+            return;
+        }
+        self.ring[(self.first + self.len) % RING] = Some(warning);
+        self.len += 1;
+    }
+
+    /// The oldest warning, and how many were lost before it.
+    pub(crate) fn pop(&mut self) -> Option<Warning> {
+        let warning = self.ring[self.first].take()?;
+        self.first = (self.first + 1) % RING;
+        self.len -= 1;
+        Some(warning)
+    }
+
+    /// How many warnings found no room since this was last asked.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        core::mem::take(&mut self.lost)
+    }
+
+    /// Remembers a freed block.
+    pub(crate) fn bury(&mut self, start: Hidden, size: usize, trace: Trace) {
+        self.tombstones[self.next_tombstone] = Some(Tombstone { start, size, trace });
+        self.next_tombstone = (self.next_tombstone + 1) % TOMBSTONES;
+    }
+
+    /// The call stack that allocated what was freed last at `address`.
+    pub(crate) fn last_allocation(&self, address: usize) -> Trace {
+        (1..=TOMBSTONES)
+            .map(|back| (self.next_tombstone + TOMBSTONES - back) % TOMBSTONES)
+            .filter_map(|at| self.tombstones[at])
+            .find(|stone| address.wrapping_sub(stone.start.get()) < stone.size)
+            .map_or(Trace::NONE, |stone| stone.trace)
+    }
+}
