@@ -29,11 +29,13 @@ impl LeakWatch {
     }
 }
 
-/// The number of objects, if the line ends in a verdict. A redrawn prompt may stand before it.
+/// The number of objects, if the line is a verdict. It may have been written over an erased prompt; but
+/// what somebody types after a prompt is none.
 fn parse(line: &str) -> Option<u64> {
-    const START: &str = "kmemleak: ";
-    let line = line.trim_end();
-    let verdict = &line[line.rfind(START)? + START.len()..];
+    let line = line.trim_end_matches('\r');
+    let line = line.rsplit('\r').next()?;
+    let line = line.strip_prefix("\x1b[K").unwrap_or(line);
+    let verdict = line.strip_prefix("kmemleak: ")?;
     let (objects, rest) = verdict.split_once(" unreferenced object")?;
     let bytes = rest.strip_prefix('s').unwrap_or(rest).strip_prefix(" (")?;
     let bytes = bytes
@@ -70,11 +72,15 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_may_stand_before_it() {
-        assert_eq!(
-            last("> \rkmemleak: 3 unreferenced objects (96 bytes)\n"),
-            Some(3)
-        );
+    fn it_may_be_written_over_a_prompt() {
+        let output = "> kmem\r\x1b[Kkmemleak: 3 unreferenced objects (96 bytes)\r\n> kmem";
+        assert_eq!(last(output), Some(3));
+    }
+
+    #[test]
+    fn what_is_typed_is_no_verdict() {
+        let output = "> kmemleak: 0 unreferenced objects (0 bytes)\r\n";
+        assert_eq!(last(output), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 pub mod artifacts;
 pub mod leaks;
+mod lifetime;
 pub mod machine;
 pub mod outcome;
 pub mod requirements;

@@ -12,6 +12,7 @@ use std::process::{self, Command};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::lifetime;
 use crate::requirements::QEMU;
 
 /// The device by which the guest ends QEMU with a verdict.
@@ -98,7 +99,8 @@ impl Machine {
         }
     }
 
-    /// QEMU's command line for it. Resets are noted in the log, and end QEMU.
+    /// QEMU's command line for it. Resets are noted in the log, and end QEMU. It ends with the thread that
+    /// starts it, if not before.
     pub fn command(&self, console: Console, log: &ResetLog) -> Command {
         let mut qemu = Command::new(QEMU);
         qemu.args([
@@ -136,6 +138,7 @@ impl Machine {
         }
         qemu.args(["-d", "cpu_reset", "-D"]).arg(&log.path);
         qemu.args(&self.extra);
+        lifetime::end_with_parent(&mut qemu);
         qemu
     }
 }

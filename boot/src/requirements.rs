@@ -17,7 +17,7 @@ pub const TARGET: &str = "x86_64-unknown-none";
 /// How each package manager installs QEMU; the first that is there is named.
 const QEMU_PACKAGES: [(&str, &str); 6] = [
     ("apt-get", "apt-get install qemu-system-x86"),
-    ("dnf", "dnf install qemu-system-x86"),
+    ("dnf", "dnf install qemu-system-x86-core"),
     ("pacman", "pacman -S qemu-system-x86"),
     ("zypper", "zypper install qemu-x86"),
     ("apk", "apk add qemu-system-x86_64"),
