@@ -5,17 +5,18 @@
 //! from the buddy allocator. A block goes back to where its address says it came from.
 //!
 //! When the machine is about to end, the allocators may be locked by somebody who will never go on. Then
-//! memory comes from an *emergency reserve* that is set aside at boot, and nothing is given back.
+//! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
+//! at boot; what was allocated before is not given back any more.
 //!
 //! The leak detector is told the size that was asked for, not that of the slot: words beyond it are nobody's.
 //!
 //! # Locks
 //!
-//! The boot heap's, with interrupts off; nothing is called under it.
+//! One for each of the two list allocators, with interrupts off; nothing is called under them.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use linked_list_allocator::Heap;
 
@@ -42,10 +43,9 @@ static BOOT: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 /// Whether the slabs stand.
 static SLABS_STAND: AtomicBool = AtomicBool::new(false);
 
-/// Whether the emergency reserve is to be used, where it goes on, and where it ends.
+/// Whether the emergency reserve is to be used.
 static EMERGENCY: AtomicBool = AtomicBool::new(false);
-static RESERVE_NEXT: AtomicUsize = AtomicUsize::new(0);
-static RESERVE_END: AtomicUsize = AtomicUsize::new(0);
+static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
 /// The slab caches for objects of any kind, by size.
 static CLASSES: [SlabCache; 15] = [
@@ -90,7 +90,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[unsafe(link_section = ".text.hooks")]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = if EMERGENCY.load(Ordering::Relaxed) {
-            from_reserve(layout)
+            RESERVE.lock().allocate_first_fit(layout).ok()
         } else if !SLABS_STAND.load(Ordering::Relaxed) {
             from_boot_heap(layout)
         } else if let Some(class) = class(layout) {
@@ -106,10 +106,15 @@ unsafe impl GlobalAlloc for KernelHeap {
         let Some(block) = NonNull::new(block) else {
             return;
         };
+        let address = block.addr().get();
         if EMERGENCY.load(Ordering::Relaxed) {
+            let mut reserve = RESERVE.lock();
+            if (reserve.bottom().addr()..reserve.top().addr()).contains(&address) {
+                // SAFETY: the block is the reserve's, and the caller gives its layout.
+                unsafe { reserve.deallocate(block, layout) };
+            }
             return;
         }
-        let address = block.addr().get();
         if arena().contains(&address) {
             leak::free(address);
             // SAFETY: the block is in the boot heap's arena, and the caller gives its layout.
@@ -141,19 +146,6 @@ fn from_boot_heap(layout: Layout) -> Option<NonNull<u8>> {
     block
 }
 
-fn from_reserve(layout: Layout) -> Option<NonNull<u8>> {
-    // One CPU runs, the one that ends the machine.
-    let start = RESERVE_NEXT
-        .load(Ordering::Relaxed)
-        .next_multiple_of(layout.align());
-    let end = start.checked_add(layout.size())?;
-    if end > RESERVE_END.load(Ordering::Relaxed) {
-        return None;
-    }
-    RESERVE_NEXT.store(end, Ordering::Relaxed);
-    NonNull::new(ptr::with_exposed_provenance_mut(start))
-}
-
 /// The slabs stand: blocks come from there, and the emergency reserve is set aside.
 pub(super) fn init() {
     let reserve = (0..=EMERGENCY_ORDER).rev().find_map(|order| {
@@ -163,8 +155,8 @@ pub(super) fn init() {
         ))
     });
     if let Some((start, len)) = reserve {
-        RESERVE_NEXT.store(start.addr().get(), Ordering::Relaxed);
-        RESERVE_END.store(start.addr().get() + len, Ordering::Relaxed);
+        // SAFETY: taken for this, for good; the heap has no memory yet.
+        unsafe { RESERVE.lock().init(start.as_ptr(), len) };
     }
     SLABS_STAND.store(true, Ordering::Release);
 }
