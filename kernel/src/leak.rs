@@ -24,7 +24,7 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
     AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
@@ -91,6 +91,7 @@ pub fn init() {
 pub fn start_background() {
     let started = task::spawn("kmemleak", Priority::Low, || {
         loop {
+            task::clear_dead_stack();
             let mut text = String::new();
             let next = KMEMLEAK.background_step(&mut text);
             KMEMLEAK.drain_warnings(&mut text);
@@ -119,6 +120,10 @@ static METADATA_PAGES: AtomicU64 = AtomicU64::new(0);
 pub fn metadata_bytes() -> u64 {
     METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
 }
+
+/// The task that checks beside what runs, and where its stack was when it began. Good while it does.
+static CHECKER: AtomicU32 = AtomicU32::new(0);
+static CHECKER_STACK: AtomicUsize = AtomicUsize::new(0);
 
 /// This kernel.
 #[derive(Debug)]
@@ -184,7 +189,12 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        stop::stop_world(work)
+        stop::stop_world(work).inspect_err(|_| {
+            // The check goes on beside what runs: what it puts on its own stack from here on is no root.
+            let task = scheduler::with_current(task::Task::id).unwrap_or_default();
+            CHECKER.store(task, Ordering::Relaxed);
+            CHECKER_STACK.store(backtrace::stack_pointer(), Ordering::Relaxed);
+        })
     }
 
     fn relax(&self) -> ControlFlow<()> {
@@ -313,6 +323,9 @@ fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     let pointer = match task.state() {
         State::Dead => return None,
         State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
+        State::Running if task.id() == CHECKER.load(Ordering::Relaxed) => {
+            CHECKER_STACK.load(Ordering::Relaxed)
+        }
         // While the world goes on nobody knows how far down it is.
         State::Running => stack.start,
         State::Ready | State::Blocked => task.stack_pointer(),

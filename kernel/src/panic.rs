@@ -5,14 +5,16 @@
 //! memory for naming the functions comes from a reserve of its own.
 
 use core::fmt;
+use core::iter;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::arch::backtrace;
 use crate::arch::exit::{ExitCode, exit};
 use crate::arch::idt::vector;
 use crate::arch::percpu::cpu_id;
 use crate::arch::{apic, interrupts, serial, smp};
+use crate::symbols::Detail;
 use crate::task::scheduler;
 use crate::{mm, println, symbols};
 
@@ -40,11 +42,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
     let me = cpu_id() + 1;
     match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
-        Err(first) if first == me => {
-            // Telling about it failed as well.
-            serial::send(b"\r\npanicked while panicking\r\n");
-            exit(ExitCode::Failure)
-        }
+        Err(first) if first == me => tell_less(what),
         Err(_) => interrupts::halt_forever(),
     }
     if smp::running() > 1 {
@@ -59,18 +57,48 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         Some((id, comm, _)) => println!("[cpu {}, task {id} \"{}\"] {what}", me - 1, comm.as_str()),
         None => println!("[cpu {}] {what}", me - 1),
     }
-    println!("backtrace:");
-    if rip != 0 {
-        println!("  {}", symbols::at(rip));
-    }
     // Before there are tasks, the boot stack: whatever is near the stack pointer.
     let near = backtrace::stack_pointer() & !0xfff;
     let stack = task.map_or(near..near + 0x1000, |(.., stack)| stack);
     let mut frames = [0; FRAMES];
     // SAFETY: a stack in use, or the page we stand on.
     let count = unsafe { backtrace::walk(frame_pointer, stack, &mut frames) };
-    for &frame in &frames[..count] {
-        println!("  {}", symbols::of_return(frame));
+    for (slot, frame) in TRACE
+        .iter()
+        .zip(iter::once(rip).chain(frames).take(count + 1))
+    {
+        slot.store(frame, Ordering::Relaxed);
+    }
+    tell_trace(Detail::Lines);
+    exit(ExitCode::Failure)
+}
+
+/// The call stack that is being told: where the exception was (zero for a panic), then return addresses.
+static TRACE: [AtomicUsize; FRAMES + 1] = [const { AtomicUsize::new(0) }; FRAMES + 1];
+
+fn tell_trace(detail: Detail) {
+    println!("backtrace:");
+    for (index, frame) in TRACE
+        .iter()
+        .map(|frame| frame.load(Ordering::Relaxed))
+        .enumerate()
+    {
+        match (index, frame) {
+            (_, 0) => {}
+            (0, rip) => println!("  {}", symbols::at(rip).with(detail)),
+            (_, frame) => println!("  {}", symbols::of_return(frame).with(detail)),
+        }
+    }
+}
+
+/// Telling of the end has failed as well, for want of memory most likely. Tells what does without.
+fn tell_less(what: fmt::Arguments<'_>) -> ! {
+    static FAILURES: AtomicU32 = AtomicU32::new(0);
+    if FAILURES.fetch_add(1, Ordering::AcqRel) == 0 {
+        // SAFETY: nothing else runs any more.
+        unsafe { serial::break_lock() };
+        println!("\nwhile telling of that: {what}");
+        tell_trace(Detail::Names);
     }
     exit(ExitCode::Failure)
 }

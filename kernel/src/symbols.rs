@@ -48,6 +48,7 @@ pub fn at(address: usize) -> Symbol {
     Symbol {
         shown: address,
         looked_up: address,
+        detail: Detail::Lines,
     }
 }
 
@@ -57,6 +58,7 @@ pub fn of_return(address: usize) -> Symbol {
     Symbol {
         shown: address,
         looked_up: address.wrapping_sub(1),
+        detail: Detail::Lines,
     }
 }
 
@@ -66,6 +68,23 @@ pub fn of_return(address: usize) -> Symbol {
 pub struct Symbol {
     shown: usize,
     looked_up: usize,
+    detail: Detail,
+}
+
+/// How much is told of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The function, from the symbol table; that takes no memory.
+    Names,
+    /// The line and the inlined functions as well, from the debug information.
+    Lines,
+}
+
+impl Symbol {
+    /// The same place, told in such detail.
+    pub fn with(self, detail: Detail) -> Self {
+        Self { detail, ..self }
+    }
 }
 
 /// A function of the symbol table.
@@ -124,6 +143,9 @@ impl fmt::Display for Symbol {
         let name = rustc_demangle::demangle(function.name);
         let offset = self.shown as u64 - function.start;
         write!(f, "{name:#}+{offset:#x}/{:#x}", function.size)?;
+        if self.detail == Detail::Names {
+            return Ok(());
+        }
         let Some(mut cache) = lock() else {
             return Ok(());
         };

@@ -247,7 +247,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Lets one task at a time check, report or clear; `None` while another does.
     pub(crate) fn try_claim(&self) -> Option<Claim<'_>> {
         let taken = self.busy.swap(true, Ordering::Acquire);
-        (!taken).then_some(Claim { busy: &self.busy })
+        // Lazily: a claim that is made and thrown away would end the other's.
+        (!taken).then(|| Claim { busy: &self.busy })
     }
 
     /// The same, waiting for the other. Task context, with no lock held.

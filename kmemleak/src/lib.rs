@@ -23,4 +23,4 @@ pub use crate::control::ParameterError;
 pub use crate::detector::{AllocOptions, Detector};
 pub use crate::frame_pointer::frame_pointer_walk;
 pub use crate::platform::*;
-pub use crate::verdict::{How, Summary};
+pub use crate::verdict::{How, Summary, Tracking, Unreferenced};

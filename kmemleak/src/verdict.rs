@@ -3,7 +3,8 @@
 //! The suspects are chained through their records, in the order of their allocation, ties by address. A suspect that
 //! is freed stays in the chain, as freed, until the next pass begins.
 
-use crate::platform::StopError;
+use crate::detector::Detector;
+use crate::platform::{Platform, StopError};
 use crate::record::{Handle, Record, Slots, flag};
 use crate::scan::Figures;
 use crate::state::State;
@@ -39,6 +40,54 @@ pub struct Summary {
     pub unrecorded: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+}
+
+/// An object that nothing points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreferenced {
+    /// Its address.
+    pub start: usize,
+    /// Its bytes.
+    pub size: usize,
+    /// When it was allocated, in microseconds of the platform's clock.
+    pub birth_us: u64,
+}
+
+/// What is tracked now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// Objects; a per-CPU block counts once.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Shows each object of the last verdict to `look`, in the order of allocation; those that have been freed
+    /// since are left out. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) {
+        let _claim = self.claim();
+        let mut here = self.with_state(|state, _| state.verdict.first);
+        while let Some(handle) = here.some() {
+            let record = self.with_state(|state, _| state.slots.get(handle));
+            here = record.next;
+            if !record.has(flag::FREED) {
+                look(Unreferenced {
+                    start: record.start(),
+                    size: record.size,
+                    birth_us: record.birth_us,
+                });
+            }
+        }
+    }
+
+    /// What is tracked now. Any context but a non-maskable interrupt.
+    pub fn tracking(&self) -> Tracking {
+        self.with_state(|state, _| Tracking {
+            objects: state.objects,
+            bytes: state.bytes,
+        })
+    }
 }
 
 pub(crate) struct Verdict {

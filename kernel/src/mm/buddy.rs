@@ -22,8 +22,8 @@ use super::{PAGE, Wipe, wipe};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
-/// The largest order: blocks of 4 MiB.
-pub const MAX_ORDER: u32 = 10;
+/// The largest order: blocks of 8 MiB.
+pub const MAX_ORDER: u32 = 11;
 
 /// Whether the leak detector is told of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,8 +28,10 @@ use crate::sync::{LocalIrqDisabled, SpinLock};
 /// Bytes of the boot heap.
 const BOOT_HEAP: usize = 64 * 1024;
 
-/// Order of the emergency reserve: 4 MiB, which naming the functions of a call stack may take.
-const EMERGENCY_ORDER: u32 = 10;
+/// Order of the emergency reserve: 8 MiB, since naming the lines of a call stack may take more than 4.
+const EMERGENCY_ORDER: u32 = 11;
+/// But of a small machine's memory no more than this share.
+const EMERGENCY_SHARE: usize = 16;
 
 /// Memory of the boot heap: in a section that is no root, since its blocks are objects.
 #[repr(align(4096))]
@@ -148,7 +150,11 @@ fn from_boot_heap(layout: Layout) -> Option<NonNull<u8>> {
 
 /// The slabs stand: blocks come from there, and the emergency reserve is set aside.
 pub(super) fn init() {
-    let reserve = (0..=EMERGENCY_ORDER).rev().find_map(|order| {
+    let most = buddy::total_pages() / EMERGENCY_SHARE;
+    let mut orders = (0..=EMERGENCY_ORDER)
+        .rev()
+        .filter(|order| 1 << order <= most);
+    let reserve = orders.find_map(|order| {
         Some((
             buddy::alloc(order, Tracking::Untracked)?,
             super::PAGE << order,

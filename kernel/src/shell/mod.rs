@@ -11,6 +11,7 @@ use core::fmt::{self, Write};
 
 use self::editor::{Edit, Editor};
 use crate::console::{self, Console};
+use crate::task;
 
 /// What is shown when a command may be typed.
 const PROMPT: &str = "> ";
@@ -126,6 +127,8 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
         Edit::Complete => {
             console::clear_edited();
             let _ = writeln!(out);
+            // What the last command has printed is not to seem in use to this one.
+            task::clear_dead_stack();
             let _ = execute(&editor.take(), out);
             return prompt(out, "");
         }

@@ -41,7 +41,8 @@ impl<T: ?Sized> Mutex<T> {
         let taken = self
             .locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-        taken.is_ok().then_some(MutexGuard { mutex: self })
+        // Lazily: a guard that is made and thrown away would open the lock.
+        taken.is_ok().then(|| MutexGuard { mutex: self })
     }
 }
 

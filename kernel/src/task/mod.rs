@@ -257,3 +257,10 @@ extern "C" fn start() -> ! {
 pub fn exit() -> ! {
     scheduler::exit()
 }
+
+/// Clears the part of this task's stack that is not in use: see [`context::clear_dead_stack`]. Task context.
+pub fn clear_dead_stack() {
+    let bottom = current().stack().start;
+    // SAFETY: the stack of the task that runs this.
+    unsafe { context::clear_dead_stack(bottom) };
+}

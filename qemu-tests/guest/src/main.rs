@@ -11,11 +11,30 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod editor;
+#[cfg(target_os = "none")]
+mod ends;
+#[cfg(target_os = "none")]
 mod fixtures;
 #[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
+mod leak_support;
+#[cfg(target_os = "none")]
+mod memory;
+#[cfg(target_os = "none")]
 mod registry;
+#[cfg(target_os = "none")]
+mod roots;
+#[cfg(target_os = "none")]
+mod stopping;
+#[cfg(target_os = "none")]
+mod storm;
+#[cfg(target_os = "none")]
+mod tasks;
 
 #[cfg(target_os = "none")]
 bootloader_api::entry_point!(main, config = &kernel::BOOT_CONFIG);

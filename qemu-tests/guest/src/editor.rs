@@ -1,0 +1,58 @@
+//! The shell's line editor.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use kernel::shell::editor::{Edit, Editor, LINE_LEN};
+
+use crate::guest_test;
+
+/// The lines that come of some typing.
+fn lines(typed: &str) -> Vec<String> {
+    let mut editor = Editor::new();
+    let complete = |byte| (editor.byte(byte) == Edit::Complete).then(|| editor.take().to_string());
+    typed.bytes().filter_map(complete).collect()
+}
+
+guest_test! {
+    /// Lines end with a carriage return, a line feed, or both.
+    fn line_ends() smp [1] {
+        assert_eq!(lines("a\rb\nc\r\nd\n\ne"), ["a", "b", "c", "d", ""]);
+    }
+}
+
+guest_test! {
+    /// Backspace, delete, and the control keys.
+    fn corrections() smp [1] {
+        assert_eq!(lines("ab\x08c\r"), ["ac"]);
+        assert_eq!(lines("\x7f\x7fab\x7f\x7f\x7fc\r"), ["c"]);
+        assert_eq!(lines("one two\x17three\r"), ["one three"]);
+        assert_eq!(lines("one two \x17\x17x\r"), ["x"]);
+        assert_eq!(lines("one two\x15x\r"), ["x"]);
+        assert_eq!(lines("one\x03two\r"), ["two"]);
+    }
+}
+
+guest_test! {
+    /// Arrow keys and bytes that are no characters leave nothing.
+    fn noise() smp [1] {
+        assert_eq!(lines("a\x1b[A\x1b[1;5Cb\x1bOPc\x00\x01\r"), ["abc"]);
+        assert_eq!(lines("gr\u{fc}n\r"), ["grn"]);
+    }
+}
+
+guest_test! {
+    /// A line that is too long is refused from there on, and can be corrected.
+    fn long_lines() smp [1] {
+        let mut editor = Editor::new();
+        for _ in 0..LINE_LEN {
+            assert_eq!(editor.byte(b'x'), Edit::Insert('x'));
+        }
+        assert_eq!(editor.byte(b'x'), Edit::Full);
+        assert_eq!(editor.byte(0x7f), Edit::Erase);
+        assert_eq!(editor.byte(b'y'), Edit::Insert('y'));
+        assert_eq!(editor.byte(b'\r'), Edit::Complete);
+        assert_eq!(editor.take().len(), LINE_LEN);
+        assert_eq!(editor.line(), "");
+    }
+}

@@ -1,0 +1,82 @@
+//! What tests of the leak detector have in common.
+//!
+//! A test must not keep alive by accident what it expects to be reported: a copy of the address on its stack
+//! or in a register is enough. So blocks are made and handled in tasks of their own, which have ended by
+//! the time of the check, and the test knows an address only inverted.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::hint::black_box;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use kernel::leak::KMEMLEAK;
+use kernel::task::{self, Priority};
+use kmemleak::How;
+
+/// An address, kept inverted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Secret(usize);
+
+impl Secret {
+    /// Hides an address.
+    pub fn hide(address: usize) -> Self {
+        Self(!address)
+    }
+
+    /// Shows it: only in a task that ends.
+    pub fn show(self) -> usize {
+        !self.0
+    }
+
+    /// What it is kept as: the inverted address.
+    pub fn inverted(self) -> usize {
+        self.0
+    }
+}
+
+/// Runs `work` in a task of its own, and returns when that has ended and its stack is gone.
+pub fn apart(work: impl FnOnce() + Send + 'static) {
+    task::spawn("apart", Priority::Normal, work)
+        .expect("memory for a task")
+        .join();
+}
+
+/// The same, for work that has a result without an address in it.
+pub fn secret_of(work: impl FnOnce() -> usize + Send + 'static) -> Secret {
+    static RESULT: AtomicUsize = AtomicUsize::new(0);
+    apart(|| RESULT.store(Secret::hide(work()).inverted(), Ordering::Release));
+    Secret(RESULT.swap(0, Ordering::AcqRel))
+}
+
+/// A block of 64 bytes that nothing points to, but what `store` makes of its address.
+pub fn plant(store: impl FnOnce(usize) + Send + 'static) -> Secret {
+    secret_of(|| {
+        let address = Box::into_raw(Box::new([0x5a_u64; 8])).expose_provenance();
+        store(black_box(address));
+        address
+    })
+}
+
+/// Gives back what [`plant`] made.
+pub fn uproot(block: Secret) {
+    apart(move || {
+        let block: *mut [u64; 8] = core::ptr::with_exposed_provenance_mut(block.show());
+        // SAFETY: made by `plant` from a box, and given back once.
+        drop(unsafe { Box::from_raw(block) });
+    });
+}
+
+/// Checks, with the world stopped, and returns what is unreferenced.
+pub fn check() -> Vec<Secret> {
+    task::clear_dead_stack();
+    let summary = KMEMLEAK.check().expect("the detector is on");
+    assert_eq!(summary.how, How::Stopped);
+    unreferenced()
+}
+
+/// What the last check has found.
+pub fn unreferenced() -> Vec<Secret> {
+    let mut found = Vec::with_capacity(256);
+    KMEMLEAK.for_each_unreferenced(&mut |object| found.push(Secret::hide(object.start)));
+    found
+}

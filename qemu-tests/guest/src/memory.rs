@@ -1,0 +1,276 @@
+//! The allocators: what they hand out, what they refuse, what they tell.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use kernel::leak::KMEMLEAK;
+use kernel::mm::buddy::{self, Tracking};
+use kernel::mm::slab::{SlabCache, Trace};
+use kernel::mm::{self, misuse, percpu, vmalloc};
+use kernel::task::{self, JoinHandle, Priority};
+
+use crate::guest_test;
+use crate::leak_support::check;
+
+static CACHE: SlabCache = SlabCache::new("test", 96, Trace::Trace);
+static UNSEEN: SlabCache = SlabCache::new("test-unseen", 96, Trace::NoLeakTrace);
+
+/// What the detector has to say since the last time.
+fn warnings() -> String {
+    let mut text = String::new();
+    KMEMLEAK.drain_warnings(&mut text);
+    text
+}
+
+guest_test! {
+    /// A second free is told, by the allocator and by the detector (who names who had the block last), and
+    /// survived: the block is handed out once.
+    fn double_free_is_told_and_survived() smp [1, 2] {
+        let block = CACHE.alloc(96).expect("memory");
+        CACHE.free(block);
+        assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
+        CACHE.free(block);
+        assert_eq!(misuse::count(), 1);
+        let told = warnings();
+        assert!(told.contains("free of an unknown object"), "{told}");
+        assert!(told.contains("called from") && told.contains("allocated last from"), "{told}");
+        assert!(told.contains("guest::memory::double_free_is_told_and_survived"), "{told}");
+        let (one, other) = (CACHE.alloc(96), CACHE.alloc(96));
+        assert_ne!(one, other);
+        mm::check_invariants();
+        assert_eq!(check().len(), 0, "both are in use");
+        [one, other].into_iter().flatten().for_each(|block| CACHE.free(block));
+    }
+}
+
+guest_test! {
+    /// Frees of what is no block, or another's, are told and survived.
+    fn foreign_frees_are_told_and_survived() smp [1] {
+        let block = CACHE.alloc(96).expect("memory");
+        let on_stack = 0_u64;
+        let inside = NonNull::new(block.as_ptr().wrapping_add(8)).expect("not at zero");
+        let frees: [&dyn Fn(); 7] = [
+            &|| CACHE.free(inside),
+            &|| CACHE.free(NonNull::from(&on_stack).cast()),
+            &|| UNSEEN.free(block),
+            &|| buddy::free(block, 0, Tracking::Tracked),
+            &|| vmalloc::vfree(block.as_ptr()),
+            &|| percpu::free_percpu(block.addr().get()),
+            &|| buddy::free(inside, 0, Tracking::Untracked),
+        ];
+        for (number, free) in frees.iter().enumerate() {
+            free();
+            assert_eq!(misuse::count(), number as u64 + 1);
+        }
+        mm::check_invariants();
+        // The block itself was given up to the detector by who freed it as a page.
+        CACHE.free(block);
+        assert_eq!(misuse::count(), 7);
+    }
+}
+
+guest_test! {
+    /// Pages and vmalloc blocks, freed twice or with the wrong size.
+    fn wrong_page_frees_are_told_and_survived() smp [1, 2] {
+        let pages = buddy::alloc(1, Tracking::Tracked).expect("memory");
+        buddy::free(pages, 0, Tracking::Tracked);
+        assert_eq!(misuse::count(), 1);
+        buddy::free(pages, 1, Tracking::Untracked);
+        assert_eq!(misuse::count(), 2);
+        buddy::free(pages, 1, Tracking::Tracked);
+        assert_eq!(misuse::count(), 2);
+        buddy::free(pages, 1, Tracking::Tracked);
+        assert_eq!(misuse::count(), 3);
+        let block = vmalloc::vmalloc(5000, vmalloc::Kind::Data).expect("memory");
+        vmalloc::vfree(block.as_ptr());
+        vmalloc::vfree(block.as_ptr());
+        assert_eq!(misuse::count(), 4);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// Blocks of all sizes and alignments are as large and as aligned as asked for, don't overlap, and all
+    /// memory comes back.
+    fn random_blocks_do_not_overlap() smp [1] {
+        let mut seed = 0x1234_5678_9abc_def1_u64;
+        let mut roll = |sides: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed as usize % sides
+        };
+        let mut blocks: Vec<(*mut u8, Layout, u8)> = Vec::with_capacity(600);
+        for round in 0..6_000 {
+            if blocks.len() < 500 && roll(3) != 0 {
+                let size = if roll(8) == 0 { 1 + roll(40_000) } else { 1 + roll(700) };
+                let layout = Layout::from_size_align(size, 1 << roll(13)).expect("a layout");
+                // SAFETY: the layout is not empty.
+                let block = unsafe { alloc::alloc::alloc(layout) };
+                assert!(!block.is_null() && block.addr().is_multiple_of(layout.align()));
+                let fill = round as u8;
+                // SAFETY: the block is that long.
+                unsafe { block.write_bytes(fill, size) };
+                blocks.push((block, layout, fill));
+            } else if !blocks.is_empty() {
+                let (block, layout, fill) = blocks.swap_remove(roll(blocks.len()));
+                // SAFETY: the block is that long, and written.
+                let bytes = unsafe { core::slice::from_raw_parts(block, layout.size()) };
+                assert!(bytes.iter().all(|&byte| byte == fill), "another block's bytes");
+                // SAFETY: allocated with that layout.
+                unsafe { alloc::alloc::dealloc(block, layout) };
+            }
+            if round % 500 == 0 {
+                mm::check_invariants();
+            }
+        }
+        for (block, layout, _) in blocks {
+            // SAFETY: allocated with that layout.
+            unsafe { alloc::alloc::dealloc(block, layout) };
+        }
+        mm::check_invariants();
+        assert_eq!(misuse::count(), 0);
+    }
+}
+
+guest_test! {
+    /// Blocks handed from CPU to CPU come back; what users have adds up.
+    fn caches_add_up_across_cpus() smp [2, 4] {
+        static FREED: AtomicU32 = AtomicU32::new(0);
+        for _ in 0..20 {
+            let tasks: Vec<_> = (0..8)
+                .map(|_| {
+                    let blocks: Vec<_> = (0..40).map(|_| Address(CACHE.alloc(96).expect("memory"))).collect();
+                    let free = move || blocks.into_iter().for_each(|block| {
+                        CACHE.free(block.0);
+                        FREED.fetch_add(1, Ordering::Relaxed);
+                    });
+                    task::spawn("free", Priority::Normal, free).expect("memory for a task")
+                })
+                .collect();
+            tasks.into_iter().for_each(JoinHandle::join);
+        }
+        assert_eq!(FREED.load(Ordering::Relaxed), 20 * 8 * 40);
+        let stats = CACHE.stats();
+        assert_eq!(stats.in_use, 0);
+        mm::check_invariants();
+    }
+}
+
+/// A block on its way to another task.
+struct Address(NonNull<u8>);
+
+// SAFETY: nobody uses the block but who has this.
+unsafe impl Send for Address {}
+
+guest_test! {
+    /// A cache's blocks that the detector is not told of are not tracked, and keep nothing alive.
+    fn noleaktrace_is_unseen() smp [1] {
+        let before = KMEMLEAK.tracking();
+        let block = UNSEEN.alloc(96).expect("memory");
+        assert_eq!(KMEMLEAK.tracking(), before);
+        UNSEEN.free(block);
+        assert_eq!(warnings(), "");
+    }
+}
+
+guest_test! {
+    /// Fresh memory of a slab holds no link, and wiped memory nothing at all.
+    fn wipe_clears_freed_blocks() smp [1] {
+        mm::set_wipe(mm::Wipe::OnFree);
+        let block = CACHE.alloc(96).expect("memory");
+        // SAFETY: the block is that long.
+        unsafe { block.write_bytes(0xee, 96) };
+        CACHE.free(block);
+        // SAFETY: still mapped; nobody else allocates.
+        let bytes = unsafe { core::slice::from_raw_parts(block.as_ptr(), 96) };
+        assert!(bytes.iter().all(|&byte| byte == 0));
+    }
+}
+
+guest_test! {
+    /// What a slab hands out holds what its last user left, and not one word of the allocator's.
+    fn slabs_write_nothing_into_blocks() smp [1, 2] {
+        let blocks: Vec<_> = (0..300).map(|_| CACHE.alloc(96).expect("memory")).collect();
+        for block in &blocks {
+            // SAFETY: the block is that long.
+            unsafe { block.write_bytes(0xee, 96) };
+        }
+        blocks.iter().for_each(|&block| CACHE.free(block));
+        for _ in 0..100 {
+            let block = CACHE.alloc(96).expect("memory");
+            // SAFETY: the block is that long; it was written to before.
+            let bytes = unsafe { core::slice::from_raw_parts(block.as_ptr(), 96) };
+            assert!(bytes.iter().all(|&byte| byte == 0xee), "{bytes:x?}");
+        }
+    }
+}
+
+guest_test! {
+    /// The copies of a per-CPU block are zeroed, each CPU's its own.
+    fn percpu_copies_are_distinct() smp [1, 4] {
+        let handles: Vec<_> = (0..50).map(|n| percpu::alloc_percpu(8 + n * 8, 8).expect("memory")).collect();
+        for &handle in &handles {
+            for cpu in 0..percpu::cpus() {
+                let copy: *mut u64 = ptr::with_exposed_provenance_mut(percpu::percpu_copy(handle, cpu));
+                // SAFETY: a copy of a block of 8 bytes at least.
+                assert_eq!(unsafe { copy.read() }, 0, "not zeroed, or another's");
+                // SAFETY: as above.
+                unsafe { copy.write(0x1111_1111_1111_1111 * u64::from(cpu + 1)) };
+            }
+        }
+        handles.iter().for_each(|&handle| percpu::free_percpu(handle));
+        assert_eq!(misuse::count(), 0);
+        percpu::free_percpu(handles[0]);
+        assert_eq!(misuse::count(), 1);
+    }
+}
+
+guest_test! {
+    /// More than there is is refused, and what was there stays usable.
+    fn running_out_is_survived() smp [1] {
+        let mut taken = Vec::with_capacity(1 << 17);
+        while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
+            taken.push(page);
+        }
+        assert_eq!(buddy::free_pages(), 0);
+        assert!(vmalloc::vmalloc(1 << 20, vmalloc::Kind::Data).is_none());
+        assert!(task::spawn("none", Priority::Normal, || ()).is_err());
+        taken.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
+        mm::check_invariants();
+        task::spawn("one", Priority::Normal, || ()).expect("memory for a task").join();
+        assert_eq!(check(), []);
+    }
+}
+
+guest_test! {
+    /// The detector runs out of metadata: it goes on, and says what it misses.
+    fn metadata_exhaustion_is_told_not_fatal() smp [1] {
+        let mut taken = Vec::with_capacity(1 << 17);
+        while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
+            taken.push(page);
+        }
+        // More records than are left in the pages that the detector has.
+        (0..50_000_usize).for_each(|n| KMEMLEAK.alloc(0x1000 + n * 16, 16, kmemleak::AllocOptions::new()));
+        taken.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
+        let mut text = String::new();
+        KMEMLEAK.command("status", &mut text).expect("a string takes it");
+        assert!(text.contains("on, incomplete"), "{text}");
+        (0..50_000_usize).for_each(|n| KMEMLEAK.free(0x1000 + n * 16));
+        assert_eq!(warnings(), "", "frees of unrecorded blocks are silent");
+        let block = Box::new(7_u64);
+        assert_eq!(check(), []);
+        drop(block);
+        text.clear();
+        KMEMLEAK.report(&mut text).expect("a string takes it");
+        assert!(text.contains("unrecorded"), "{text}");
+        KMEMLEAK.command("clear", &mut text).expect("a string takes it");
+        text.clear();
+        KMEMLEAK.command("status", &mut text).expect("a string takes it");
+        assert!(text.contains("state        on\n"), "{text}");
+    }
+}
