@@ -3,16 +3,28 @@
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
-use crate::check::MinAge;
 use crate::detector::Detector;
+use crate::marker::GivenUp;
 use crate::platform::Platform;
+use crate::record::flag;
 use crate::report::Which;
+use crate::scan::Pass;
+use crate::verdict::{Filter, How, Summary};
 
 /// How old an object must be for the background scan to report it.
-const MIN_AGE_US: u64 = 5_000_000;
+pub(crate) const MIN_AGE_US: u64 = 5_000_000;
 
 /// How long to wait when somebody else checks.
 const BUSY_US: u64 = 100_000;
+
+/// The longest stop of the world by which suspects are confirmed, in microseconds.
+const STOP_MAX_US: u64 = 100_000;
+
+/// Words that a stopped check reads in a microsecond, at least: what the length of a stop is foretold by.
+const WORDS_A_US: u64 = 30;
+
+/// Passes in which a suspect must be unreferenced where the world is not stopped.
+const MIN_UNREF_SCANS: u32 = 3;
 
 /// When [`Detector::background_step`] is to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,50 +55,90 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let Some(claim) = self.try_claim() else {
             return NextStep::Wait { us: BUSY_US };
         };
-        let found = self.check_claimed(MinAge::Us(MIN_AGE_US));
+        let found = self.scan_and_confirm();
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us
             .store(self.platform.now_us() + every_us, Ordering::Relaxed);
         if let Ok(summary) = found {
-            if summary.new_objects > 0 {
-                // A log that can't be written to is its owner's affair.
-                if self.settings.verbose.load(Ordering::Relaxed) {
-                    let _ = self.report_claimed(Which::New, log);
-                } else {
-                    let noun = if summary.new_objects == 1 {
-                        "object"
-                    } else {
-                        "objects"
-                    };
-                    let _ = writeln!(
-                        log,
-                        "kmemleak: {} new unreferenced {noun} ({} bytes), see \"kmemleak report\"",
-                        summary.new_objects, summary.new_bytes
-                    );
-                }
-                self.with_state(|state, _| state.note_reported());
-            }
-            while let Some((start, size)) = self.with_state(|state, _| state.take_revived()) {
-                let _ = writeln!(
-                    log,
-                    "kmemleak: object {start:#018x} (size {size}) is referenced again"
-                );
-            }
+            self.tell(&summary, log);
         }
         drop(claim);
         NextStep::Wait { us: every_us }
     }
 
+    /// A pass, and what makes sure of its suspects.
+    fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
+        self.forget_suspects();
+        let start_us = self.platform.now_us();
+        let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
+        let mut figures = self.pass(Pass {
+            min_age_us,
+            flags: 0,
+        })?;
+        let suspects =
+            || self.with_verdict(|verdict, _| verdict.list.len() + verdict.list.left_out);
+        if suspects() == 0 {
+            return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1));
+        }
+        self.suspect_listed();
+        if figures.words / WORDS_A_US <= STOP_MAX_US {
+            let filter = Filter {
+                before_us: u64::MAX,
+                flags: flag::SUSPECT,
+            };
+            if let Ok(summary) = self.check_stopped(filter) {
+                return Ok(summary);
+            }
+        }
+        for _ in 1..MIN_UNREF_SCANS {
+            figures = self.pass(Pass {
+                min_age_us,
+                flags: flag::SUSPECT,
+            })?;
+            if suspects() == 0 {
+                break;
+            }
+        }
+        Ok(self.complete_verdict(How::Scanned, start_us, figures, 1))
+    }
+
+    fn tell(&self, summary: &Summary, log: &mut dyn Write) {
+        if summary.new_objects > 0 {
+            // A log that can't be written to is its owner's affair.
+            if self.settings.verbose.load(Ordering::Relaxed) {
+                let _ = self.report_claimed(Which::New, log);
+            } else {
+                let noun = if summary.new_objects == 1 {
+                    "object"
+                } else {
+                    "objects"
+                };
+                let _ = writeln!(
+                    log,
+                    "kmemleak: {} new unreferenced {noun} ({} bytes), see \"kmemleak report\"",
+                    summary.new_objects, summary.new_bytes
+                );
+            }
+            self.note_reported();
+        }
+        while let Some((start, size)) = self.with_verdict(|verdict, _| verdict.take_revived()) {
+            let _ = writeln!(
+                log,
+                "kmemleak: object {start:#018x} (size {size}) is referenced again"
+            );
+        }
+        let lost = self.with_verdict(|verdict, _| core::mem::take(&mut verdict.revived_lost));
+        if lost > 0 {
+            let _ = writeln!(log, "kmemleak: so are {lost} more objects");
+        }
+    }
+
     /// Writes the warnings that have come up since the last time. Task context, with no lock held.
     pub fn drain_warnings(&self, out: &mut dyn Write) {
-        while let Some(warning) = self.with_state(|state, _| state.warnings.pop()) {
-            let (caller, allocated) = self.with_state(|state, _| {
-                (
-                    state.frames_of(warning.caller),
-                    state.frames_of(warning.allocated),
-                )
-            });
+        while let Some(warning) = self.quietly(|_| self.warnings.lock().pop()) {
+            let caller = self.depot.get(warning.caller);
+            let allocated = self.depot.get(warning.allocated);
             // A log that can't be written to is its owner's affair.
             let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
             let _ = self.write_frames("called from", &caller, out);
@@ -94,7 +146,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 let _ = self.write_frames("allocated last from", &allocated, out);
             }
         }
-        let lost = self.with_state(|state, _| state.warnings.take_lost());
+        let lost = self.quietly(|_| self.warnings.lock().take_lost());
         if lost > 0 {
             let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
         }

@@ -1,33 +1,24 @@
 //! The check: an exact verdict, now.
 //!
-//! The world is stopped, one CPU marks from the roots, and what is white then is a leak: no minimum age, no
-//! second look. Where the platform can't stop the world, passes are repeated beside whatever runs, the lock
-//! open between their steps, until the suspects stand still: an object is suspected that was white in
-//! every pass.
+//! The world is stopped, all CPUs mark from the roots, and what is not marked then is a leak: no minimum age, no
+//! second look. Where the platform can't stop the world, passes of the background scan are repeated until
+//! the suspects stand still: an object is suspected that was unreferenced in each of them.
 
 use core::sync::atomic::Ordering;
 
 use crate::detector::Detector;
+use crate::marker::{GivenUp, Marker, Shared, Stacks};
 use crate::platform::{Platform, StopError, StoppedCpu};
-use crate::scan::{Stacks, Step, World};
-use crate::verdict::{First, How, Summary};
+use crate::queue::MAX_WORKERS;
+use crate::record::flag;
+use crate::registry::Stopped;
+use crate::scan::Pass;
+use crate::verdict::{Filter, How, Summary};
 
 /// Passes in a row that must find the same number of suspects.
 const STILL_PASSES: u32 = 3;
 /// Passes at most.
 const MAX_PASSES: u32 = 16;
-
-/// How old an object must be to be judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MinAge {
-    /// It need not be.
-    None,
-    Us(u64),
-}
-
-/// A check was given up: the detector was turned off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GivenUp;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Checks for leaks, now. Waits for a check that goes on. `None` once the detector is off. Task
@@ -37,18 +28,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return None;
         }
-        self.check_claimed(MinAge::None).ok()
+        self.check_claimed().ok()
     }
 
     /// The same, for who has the claim.
-    pub(crate) fn check_claimed(&self, min_age: MinAge) -> Result<Summary, GivenUp> {
-        match self.check_stopped(min_age) {
+    pub(crate) fn check_claimed(&self) -> Result<Summary, GivenUp> {
+        match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
-            Err(reason) => self.check_running(reason, min_age),
+            Err(reason) => self.check_running(reason),
         }
     }
 
-    fn stacks(&self) -> Stacks {
+    pub(crate) fn stacks(&self) -> Stacks {
         if self.settings.skip_stacks.load(Ordering::Relaxed) {
             Stacks::Skip
         } else {
@@ -56,61 +47,65 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    fn judged_before(&self, start_us: u64, min_age: MinAge) -> u64 {
-        match min_age {
-            MinAge::None => u64::MAX,
-            MinAge::Us(us) => start_us.saturating_sub(us),
-        }
-    }
-
-    fn check_stopped(&self, min_age: MinAge) -> Result<Summary, StopError> {
-        let summary = spin::mutex::SpinMutex::<_>::new(None);
-        let stacks = self.stacks();
+    /// A pass in a stopped world, after which the unmarked objects that `filter` lets are named.
+    pub(crate) fn check_stopped(&self, filter: Filter) -> Result<Summary, StopError> {
+        let cpus = self.platform.cpus().clamp(1, MAX_WORKERS as u32);
+        self.quietly(|source| self.desks.prepare(cpus as usize, source));
+        let result = spin::mutex::SpinMutex::<_>::new(None);
+        let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
         self.platform.stop_world(&|cpu: StoppedCpu| {
-            if !cpu.initiator {
+            let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
+            let worker = cpu.index as usize;
+            if worker >= workers {
+                // More CPUs than desks: it watches.
                 return;
             }
-            let reader = self.reader();
-            let found = self.with_state(|state, _| {
-                let start_us = self.platform.now_us();
-                state.begin_pass(World::Stopped, stacks, start_us);
-                while state.step(&reader) == Step::More {}
-                let before = self.judged_before(start_us, min_age);
-                state.judge(How::Stopped, before, self.platform.now_us())
-            });
-            *summary.lock() = Some(found);
-        })?;
-        summary.into_inner().ok_or(StopError::Unsupported)
-    }
-
-    fn check_running(&self, reason: StopError, min_age: MinAge) -> Result<Summary, GivenUp> {
-        let (mut passes, mut still, mut last) = (0, 0, None);
-        let mut start_us = 0;
-        while passes < MAX_PASSES && still < STILL_PASSES {
-            start_us = self.platform.now_us();
-            self.run_pass(start_us)?;
-            let first = if passes == 0 { First::Yes } else { First::No };
-            let white = self.with_state(|state, _| state.narrow(first));
-            still = if last == Some(white) { still + 1 } else { 1 };
-            last = Some(white);
-            passes += 1;
-        }
-        let before = self.judged_before(start_us, min_age).min(start_us);
-        let how = How::Repeated { reason, passes };
-        Ok(self.with_state(|state, _| state.judge(how, before, self.platform.now_us())))
-    }
-
-    /// One pass beside whatever runs.
-    fn run_pass(&self, start_us: u64) -> Result<(), GivenUp> {
-        let reader = self.reader();
-        self.with_state(|state, _| state.begin_pass(World::Running, self.stacks(), start_us));
-        while self.with_state(|state, _| state.step(&reader)) == Step::More {
-            let asked = self.platform.relax().is_break() || self.stopping.load(Ordering::Acquire);
-            if asked {
-                self.with_state(|state, _| state.abandon_pass());
-                return Err(GivenUp);
+            let start_us = self.platform.now_us();
+            shared.set_workers(workers);
+            let tools = self.tools(cpu.index);
+            let mut marker = Marker::<P, Stopped>::new(&tools, &shared, worker);
+            // In a stopped world no pass is given up.
+            let _ = marker.run();
+            marker.barrier();
+            if worker == 0 {
+                self.retire_verdict();
             }
-        }
-        Ok(())
+            marker.barrier();
+            marker.name_white(filter, &self.verdict);
+            marker.barrier();
+            if worker == 0 {
+                self.verdict.lock().list.sort();
+                *result.lock() = Some((start_us, shared.figures(), workers as u32));
+            }
+        })?;
+        let found = result.into_inner().ok_or(StopError::Unsupported)?;
+        let (start_us, figures, cpus) = found;
+        Ok(self.complete_verdict(How::Stopped, start_us, figures, cpus))
+    }
+
+    fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
+        let (mut passes, mut still, mut last) = (0, 0, None);
+        let start_us = self.platform.now_us();
+        self.forget_suspects();
+        let figures = loop {
+            // The first pass only remembers what the contents were, the second has the first suspects.
+            let figures = self.pass(Pass {
+                min_age_us: 0,
+                flags: if passes < 2 { 0 } else { flag::SUSPECT },
+            })?;
+            passes += 1;
+            if passes == 1 {
+                continue;
+            }
+            self.suspect_listed();
+            let found = self.with_verdict(|verdict, _| verdict.list.len());
+            still = if last == Some(found) { still + 1 } else { 1 };
+            last = Some(found);
+            if still == STILL_PASSES || passes == MAX_PASSES {
+                break figures;
+            }
+        };
+        let how = How::Repeated { reason, passes };
+        Ok(self.complete_verdict(how, start_us, figures, 1))
     }
 }

@@ -3,9 +3,9 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
-use crate::check::MinAge;
 use crate::detector::Detector;
 use crate::platform::Platform;
+use crate::record::flag;
 use crate::report::Which;
 use crate::verdict::How;
 
@@ -109,7 +109,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             _ if !self.is_on() && (COMMANDS.iter().any(|(word, _)| *word == line)) => {
                 writeln!(out, "kmemleak: off, for good")
             }
-            ("scan", None) => self.scan(out),
+            ("scan", None) => self.scan_and_report(out),
             ("off", None) => {
                 self.turn_off();
                 writeln!(out, "kmemleak: off; \"clear\" frees the metadata")
@@ -127,13 +127,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    fn scan(&self, out: &mut dyn Write) -> fmt::Result {
+    fn scan_and_report(&self, out: &mut dyn Write) -> fmt::Result {
         let claim = self.claim();
-        if self.check_claimed(MinAge::None).is_err() {
+        if self.check_claimed().is_err() {
             return writeln!(out, "kmemleak: off, for good");
         }
         self.report_claimed(Which::All, out)?;
-        self.with_state(|state, _| state.note_reported());
+        self.note_reported();
         drop(claim);
         Ok(())
     }
@@ -165,14 +165,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn clear(&self, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         if !self.is_on() {
-            self.free_metadata();
-            return writeln!(out, "kmemleak: metadata freed");
+            return match self.free_metadata() {
+                true => writeln!(out, "kmemleak: metadata freed"),
+                false => writeln!(
+                    out,
+                    "kmemleak: metadata kept: the world can't be stopped to see that nobody uses it"
+                ),
+            };
         }
-        let cleared = self.with_state(|state, _| {
-            state.unrecorded = 0;
-            let cleared = state.verdict.summary.map_or(0, |summary| summary.objects);
-            state.gray_suspects();
-            cleared
+        self.unrecorded.store(0, Ordering::Relaxed);
+        let mut cleared = 0;
+        self.each_listed(&mut |object| {
+            object.set_min_count(0);
+            object
+                .record
+                .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
+            cleared += 1;
+        });
+        self.with_verdict(|verdict, _| {
+            verdict.list.clear();
+            verdict.summary = None;
         });
         writeln!(
             out,
@@ -182,26 +194,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     fn status(&self, out: &mut dyn Write) -> fmt::Result {
         let now_us = self.platform.now_us();
-        let figures = self.with_state(|state, _| Figures {
-            objects: state.objects,
-            bytes: state.bytes,
-            metadata: state.usage.bytes(),
-            stacks: state.depot.len(),
-            unrecorded: state.unrecorded,
-            unrecorded_total: state.unrecorded_total,
-            missed_frees: state.missed_frees,
-            warnings: state.warnings.count(),
-            check: state
-                .verdict
-                .summary
-                .map(|summary| (summary, state.verdict.at_us)),
-            words: state.verdict.figures.words,
+        let tracking = self.tracking();
+        let (metadata, call_stacks) = self.metadata_bytes();
+        let unrecorded = self.unrecorded.load(Ordering::Relaxed);
+        let last = self.quietly(|_| {
+            // Who checks has it.
+            let verdict = self.verdict.try_lock()?;
+            Some((verdict.summary, verdict.at_us))
         });
-        let incomplete = if figures.unrecorded > 0 {
-            ", incomplete"
-        } else {
-            ""
-        };
+        let incomplete = if unrecorded > 0 { ", incomplete" } else { "" };
         writeln!(
             out,
             "state        {}{incomplete}",
@@ -210,33 +211,39 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(
             out,
             "objects      {} ({} bytes)",
-            figures.objects, figures.bytes
+            tracking.objects, tracking.bytes
         )?;
         writeln!(
             out,
-            "metadata     {} bytes, {} call stacks",
-            figures.metadata, figures.stacks
+            "metadata     {metadata} bytes, of which {} call stacks take {call_stacks}",
+            self.depot.len()
         )?;
         writeln!(
             out,
-            "unrecorded   {} (ever: {})",
-            figures.unrecorded, figures.unrecorded_total
+            "unrecorded   {unrecorded} (ever: {})",
+            self.unrecorded_total.load(Ordering::Relaxed)
         )?;
-        writeln!(out, "missed frees {}", figures.missed_frees)?;
-        writeln!(out, "warnings     {}", figures.warnings)?;
-        match figures.check {
-            None => writeln!(out, "last check   none")?,
-            Some((summary, at_us)) => {
+        writeln!(
+            out,
+            "missed frees {}",
+            self.missed_frees.load(Ordering::Relaxed)
+        )?;
+        let warnings = self.quietly(|_| self.warnings.lock().count());
+        writeln!(out, "warnings     {warnings}")?;
+        match last {
+            None => writeln!(out, "last check   goes on")?,
+            Some((None, _)) => writeln!(out, "last check   none")?,
+            Some((Some(summary), at_us)) => {
                 let how = match summary.how {
                     How::Stopped => "world stopped",
-                    How::Repeated { .. } => "world running",
+                    How::Scanned | How::Repeated { .. } => "world running",
                 };
                 writeln!(
                     out,
                     "last check   {} s ago, {how} for {} us, {} words, {} unreferenced objects",
                     now_us.saturating_sub(at_us) / 1_000_000,
                     summary.took_us,
-                    figures.words,
+                    summary.words,
                     summary.objects
                 )?;
             }
@@ -264,19 +271,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(out)?;
         list(out)
     }
-}
-
-struct Figures {
-    objects: usize,
-    bytes: usize,
-    metadata: usize,
-    stacks: u32,
-    unrecorded: u64,
-    unrecorded_total: u64,
-    missed_frees: u64,
-    warnings: u64,
-    check: Option<(crate::Summary, u64)>,
-    words: u64,
 }
 
 fn list(out: &mut dyn Write) -> fmt::Result {

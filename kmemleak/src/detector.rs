@@ -5,11 +5,23 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use crate::depot::Frames;
-use crate::pages::{Bootstrap, Source};
-use crate::platform::Platform;
-use crate::scan::Reader;
-use crate::state::{Block, Caller, Copies, State};
+use crate::background::MIN_AGE_US;
+use crate::call_stack::frame_pointer_walk;
+use crate::chain::Chain;
+use crate::comms::Comms;
+use crate::depot::{Depot, Frames, Trace};
+use crate::hidden::Hidden;
+use crate::marker::{Hazard, Tools};
+use crate::memory::{Bootstrap, Memory, Source};
+use crate::notes::Area;
+use crate::platform::{Context, Level, MAX_FRAMES, Platform};
+use crate::queue::Desks;
+use crate::record::{Record, flag};
+use crate::registry::{
+    Locked, Marked, Object, Refused, Registry, Removed, alias_owner, alias_record,
+};
+use crate::verdict::Verdict;
+use crate::warning::{Kind, Warning, Warnings};
 
 /// What an allocator says of a block beside its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +37,7 @@ impl AllocOptions {
 
     /// A block of which `min_count` references must be found: 2 for one that the allocator's own scanned
     /// bookkeeping points to as well; 0 for one that is no leak whatever is found (gray); -1 for one that
-    /// is neither scanned nor reported (black).
+    /// is neither scanned nor reported (black). More than 14 count as 14.
     pub const fn min_count(self, min_count: i32) -> Self {
         Self { min_count }
     }
@@ -40,14 +52,13 @@ impl Default for AllocOptions {
 /// A leak detector, for a static.
 ///
 /// `BOOTSTRAP` is the size in bytes of its bootstrap pool, memory for what is allocated before the
-/// platform can give any: 64 bytes a block, and as many for each call stack. Whole pages of 4096 are used.
+/// platform can give any. Whole pages of 4096 are used: four for the first block of a region of the address space, then
+/// one for each quarter of a megabyte in which there are blocks, and 30 to 60 bytes a block.
 ///
 /// # Callbacks
 ///
-/// [`alloc`](Self::alloc), [`free`](Self::free), their per-CPU forms, [`not_leak`](Self::not_leak),
-/// [`ignore`](Self::ignore), [`no_scan`](Self::no_scan), [`scan_area`](Self::scan_area) and
-/// [`erase`](Self::erase) may be called in any context but a non-maskable interrupt, on several CPUs at once,
-/// from the first instruction on, with no lock of the allocator held. They never sleep, print, allocate
+/// The methods that say "Any context" may be called in any context but a non-maskable interrupt, on several CPUs at
+/// once, from the first instruction on, with no lock of the allocator held. They never sleep, print, allocate
 /// or panic. What is wrong with a call is counted and told by [`drain_warnings`](Self::drain_warnings).
 ///
 /// An allocator calls `alloc` when a block is out of all free lists and `free` before it returns to one. What
@@ -62,7 +73,26 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     busy: AtomicBool,
     /// Who checks is to give up.
     pub(crate) stopping: AtomicBool,
-    state: SpinMutex<State>,
+    /// A pass goes on beside what runs: new blocks are marked.
+    pub(crate) scanning: AtomicBool,
+    pub(crate) registry: Registry,
+    pub(crate) depot: Depot,
+    pub(crate) comms: Comms,
+    pub(crate) memory: Memory,
+    /// Registered root regions.
+    pub(crate) regions: Chain,
+    /// Tasks whose allocations are no leaks.
+    disabled: Chain,
+    pub(crate) desks: Desks,
+    hazard: Hazard,
+    pub(crate) verdict: SpinMutex<Verdict>,
+    pub(crate) warnings: SpinMutex<Warnings>,
+    /// Blocks for which there was no record, since the last `clear`.
+    pub(crate) unrecorded: AtomicU64,
+    /// The same, ever.
+    pub(crate) unrecorded_total: AtomicU64,
+    /// Blocks that were found overlapped, so whose free was missed.
+    pub(crate) missed_frees: AtomicU64,
     bootstrap: Bootstrap<BOOTSTRAP>,
 }
 
@@ -74,6 +104,7 @@ pub(crate) struct Settings {
     pub(crate) verbose: AtomicBool,
     pub(crate) scan_every_us: AtomicU64,
     pub(crate) next_scan_us: AtomicU64,
+    pub(crate) min_age_us: AtomicU64,
 }
 
 /// When the background task scans first.
@@ -81,7 +112,7 @@ pub(crate) const FIRST_SCAN_US: u64 = 60_000_000;
 /// And how long it waits then.
 pub(crate) const SCAN_EVERY_US: u64 = 600_000_000;
 
-// SAFETY: the state is under a lock; the bootstrap pool is only written to by who holds it.
+// SAFETY: all state is atomic or under locks; the bootstrap pool is handed out a page at a time.
 unsafe impl<P: Platform, const BOOTSTRAP: usize> Sync for Detector<P, BOOTSTRAP> {}
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
@@ -96,31 +127,42 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 verbose: AtomicBool::new(false),
                 scan_every_us: AtomicU64::new(SCAN_EVERY_US),
                 next_scan_us: AtomicU64::new(FIRST_SCAN_US),
+                min_age_us: AtomicU64::new(MIN_AGE_US),
             },
             busy: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            state: SpinMutex::new(State::new()),
+            scanning: AtomicBool::new(false),
+            registry: Registry::new(),
+            depot: Depot::new(),
+            comms: Comms::new(),
+            memory: Memory::new(),
+            regions: Chain::new(),
+            disabled: Chain::new(),
+            desks: Desks::new(),
+            hazard: Hazard::new(),
+            verdict: SpinMutex::new(Verdict::new()),
+            warnings: SpinMutex::new(Warnings::new()),
+            unrecorded: AtomicU64::new(0),
+            unrecorded_total: AtomicU64::new(0),
+            missed_frees: AtomicU64::new(0),
             bootstrap: Bootstrap::new(),
         }
     }
 
-    /// A block was handed out: `size` bytes at `start`.
+    /// A block was handed out: `size` bytes at `start`. Any context.
     ///
     /// Where it overlaps blocks that are known, those were freed without a word: they are forgotten, and
-    /// counted.
+    /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
     #[inline]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
         if self.is_on() {
-            self.record(Block {
-                start,
-                size,
-                min_count: options.min_count,
-                copies: Copies::One,
-            });
+            self.record(start, size, options.min_count, 0);
         }
     }
 
-    /// The block at `start` is given back. Its address must be the one it was handed out with.
+    /// The block at `start` is given back. Its address must be the one it was handed out with. Any context.
+    ///
+    /// When it returns, the detector does not read the block any more.
     #[inline]
     pub fn free(&self, start: usize) {
         if self.is_on() {
@@ -128,21 +170,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// A per-CPU block was handed out: `size` bytes for each CPU, where [`Platform::percpu_copy`] says. A
-    /// pointer to any copy, or the handle, keeps it alive; all copies are scanned; its size counts once.
-    #[inline]
-    pub fn alloc_percpu(&self, handle: usize, size: usize) {
+    /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains
+    /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole. Any
+    /// context.
+    pub fn free_part(&self, start: usize, len: usize) {
         if self.is_on() {
-            self.record(Block {
-                start: handle,
-                size,
-                min_count: 1,
-                copies: Copies::PerCpu,
-            });
+            self.quietly(|source| self.take_part(start, len, source));
         }
     }
 
-    /// The per-CPU block with this handle is given back.
+    /// A per-CPU block was handed out: `size` bytes for each CPU, where [`Platform::percpu_copy`] says. A
+    /// pointer to any copy, or the handle, keeps it alive; all copies are scanned; its size counts once. Any context.
+    #[inline]
+    pub fn alloc_percpu(&self, handle: usize, size: usize) {
+        if self.is_on() {
+            self.record_percpu(handle, size);
+        }
+    }
+
+    /// The per-CPU block with this handle is given back. Any context.
     #[inline]
     pub fn free_percpu(&self, handle: usize) {
         if self.is_on() {
@@ -150,25 +196,158 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// The block at `start` is no leak, whatever is found: it becomes gray, and is scanned.
+    /// The per-CPU block with this handle is neither scanned nor reported: it becomes black. Any context.
+    pub fn ignore_percpu(&self, handle: usize) {
+        self.ignore(handle);
+    }
+
+    /// A block of virtually contiguous memory was handed out, `size` bytes at `start`, and the object at `area`
+    /// describes it and points to it: so it needs two references. A second pointer to `area`, beside the one that keeps
+    /// `area` itself, counts as one of them. Any context.
+    ///
+    /// For kernels whose bookkeeping is scanned; where it is not, [`alloc`](Self::alloc) will do.
+    pub fn vmalloc(&self, start: usize, size: usize, area: usize) {
+        if !self.is_on() {
+            return;
+        }
+        self.record(start, size, 2, 0);
+        self.change(area, |object, source| {
+            if self.registry.notes.add_excess(object.start, start, source) {
+                object.set(flag::NOTES | flag::EXCESS);
+            }
+        });
+    }
+
+    /// A block of physical memory was handed out, `size` bytes at physical address `start`: it is scanned where
+    /// [`Platform::phys_to_virt`] says it is mapped, and is never reported (gray). Any context.
+    pub fn alloc_phys(&self, start: usize, size: usize) {
+        if self.is_on() {
+            self.record(start, size, 0, flag::PHYS);
+        }
+    }
+
+    /// As [`free_part`](Self::free_part), of a block of physical memory. Any context.
+    pub fn free_part_phys(&self, start: usize, len: usize) {
+        self.free_part(start, len);
+    }
+
+    /// The block of physical memory at `start` is not scanned any more: it becomes black. Any context.
+    pub fn ignore_phys(&self, start: usize) {
+        self.ignore(start);
+    }
+
+    /// The block at `start` is no leak, whatever is found: it becomes gray, and is scanned. Any context.
     pub fn not_leak(&self, start: usize) {
-        self.with_caller(|state, frames, source| state.set_min_count(start, 0, frames, source));
+        self.change(start, |object, _| object.set_min_count(0));
     }
 
-    /// The block at `start` is neither scanned nor reported: it becomes black.
+    /// The block at `start` is neither scanned nor reported: it becomes black. Any context.
     pub fn ignore(&self, start: usize) {
-        self.with_caller(|state, frames, source| state.set_min_count(start, -1, frames, source));
+        self.change(start, |object, _| object.set_min_count(-1));
     }
 
-    /// The block at `start` is reported when it is lost, but holds no pointers: it is not scanned.
+    /// The block at `start` is reported when it is lost, but holds no pointers: it is not scanned. Its colour stays.
+    /// Any context.
     pub fn no_scan(&self, start: usize) {
-        self.with_caller(|state, frames, source| state.set_no_scan(start, frames, source));
+        self.change(start, |object, _| object.set(flag::NO_SCAN));
     }
 
     /// Of the block in which `start` lies, only these `len` bytes, and such as were named before, are
-    /// scanned. An area that goes past the block's end is refused.
+    /// scanned. An area that goes past the block's end is refused with a warning. Where there is no memory for it, all
+    /// of the block is scanned. Any context.
     pub fn scan_area(&self, start: usize, len: usize) {
-        self.with_caller(|state, frames, source| state.add_area(start, len, frames, source));
+        if !self.is_on() {
+            return;
+        }
+        enum Told {
+            Done,
+            TooLarge,
+        }
+        self.quietly(|source| {
+            let told = self.registry.containing::<Locked, _>(start, |object| {
+                let offset = start - object.start;
+                if len > self.registry.size(object.start, object.record) - offset {
+                    return Told::TooLarge;
+                }
+                let notes = &self.registry.notes;
+                if notes.add_area(object.start, Area { offset, len }, source) {
+                    object.set(flag::NOTES);
+                } else {
+                    notes.drop_areas(object.start, source);
+                }
+                Told::Done
+            });
+            match told {
+                Some(Told::Done) => {}
+                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, Trace::NONE, source),
+                None => self.warn_unknown(Kind::UnknownObject, start, source),
+            }
+        });
+    }
+
+    /// The block at `start` is unreachable for a while, as a node is that moves from one list to another: the
+    /// background scan takes it for referenced once more. Any context.
+    pub fn transient_leak(&self, start: usize) {
+        self.change(start, |object, _| object.record.clear(flag::PRIMED));
+    }
+
+    /// The block in which `start` lies now belongs to the caller: its call stack is the present one. For
+    /// blocks that were allocated ahead of their use. Any context.
+    pub fn update_trace(&self, start: usize) {
+        if !self.is_on() {
+            return;
+        }
+        self.quietly(|source| {
+            let trace = self.trace(source);
+            let set = |object: Object<'_>| object.record.set_trace(trace);
+            if self.registry.containing::<Locked, _>(start, set).is_none() {
+                self.warn_unknown(Kind::UnknownObject, start, source);
+            }
+        });
+    }
+
+    /// `len` bytes at `start` are a root from now on. A region that is added again must be removed as often. Any
+    /// context. False where there is no memory to note it.
+    pub fn region_add(&self, start: usize, len: usize) -> bool {
+        self.is_on() && self.quietly(|source| self.regions.add(start, len, source))
+    }
+
+    /// The region at `start` is no root any more. When it returns nothing is read there that a check or scan has
+    /// not begun to read. Any context.
+    pub fn region_remove(&self, start: usize) {
+        if !self.is_on() {
+            return;
+        }
+        self.quietly(|source| {
+            if !self.regions.remove(start, source) {
+                self.warn(Kind::UnknownRegion, start, Trace::NONE, source);
+            }
+        });
+    }
+
+    /// From here on, what the running task allocates is no leak (gray), until as many
+    /// [`disabled_end`](Self::disabled_end). Task context.
+    pub fn disabled_begin(&self) {
+        if self.is_on() {
+            let task = self.platform.context().task;
+            self.quietly(|source| {
+                if !self.disabled.add(task as usize, 0, source) {
+                    self.count_unrecorded();
+                }
+            });
+        }
+    }
+
+    /// Ends what [`disabled_begin`](Self::disabled_begin) has begun. Task context.
+    pub fn disabled_end(&self) {
+        if self.is_on() {
+            let task = self.platform.context().task;
+            self.quietly(|source| {
+                if !self.disabled.remove(task as usize, source) {
+                    self.warn(Kind::NotDisabled, 0, Trace::NONE, source);
+                }
+            });
+        }
     }
 
     /// Clears a variable that holds a pointer which is to keep nothing alive, such as a slot of an
@@ -188,59 +367,326 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         !self.off.load(Ordering::Relaxed)
     }
 
-    fn record(&self, block: Block) {
+    /// Sets how old an object must be for the background scan to report it. Any context.
+    pub fn set_min_age_us(&self, us: u64) {
+        self.settings.min_age_us.store(us, Ordering::Relaxed);
+    }
+
+    /// From now on nothing can be recorded for want of memory, or it can again: what is in store counts as used up,
+    /// and the platform is not asked. To try what a kernel does then. Any context.
+    pub fn exhaust_metadata(&self, exhausted: bool) {
+        self.memory.set_exhausted(exhausted);
+    }
+
+    /// Bytes of metadata: all of it, and the part that call stacks take. Any context.
+    pub fn metadata_bytes(&self) -> (usize, usize) {
+        (self.memory.bytes(), self.depot.bytes())
+    }
+
+    #[inline(never)]
+    fn record(&self, start: usize, size: usize, min_count: i32, flags: u16) {
+        let interrupts = self.platform.irq_save();
         let context = self.platform.context();
-        let caller = Caller {
-            context,
-            now_us: self.platform.now_us(),
-            frames: self.frames(),
-        };
-        self.with_state(|state, source| state.add(block, &caller, source));
+        let source = self.source(context.cpu);
+        let trace = self.trace(&source);
+        let record = self.new_record(size.max(1), min_count, flags, trace, &context, &source);
+        self.add(start, size.max(1), &record, &source);
+        self.platform.irq_restore(interrupts);
     }
 
-    fn forget(&self, start: usize) {
-        self.with_caller(|state, frames, source| state.remove(start, frames, source));
-    }
-
-    /// The callers' return addresses.
-    fn frames(&self) -> Frames {
-        let mut frames = Frames::NONE;
-        frames.len = self
-            .platform
-            .call_stack(&mut frames.addresses)
-            .min(frames.addresses.len());
-        frames
-    }
-
-    fn with_caller(
+    #[inline(always)]
+    fn new_record(
         &self,
-        action: impl FnOnce(&mut State, &mut dyn FnMut() -> Frames, &Source<'_>),
-    ) {
-        if self.is_on() {
-            // The call stack is walked only if there is something to be told.
-            self.with_state(|state, source| action(state, &mut || self.frames(), source));
+        size: usize,
+        min_count: i32,
+        mut flags: u16,
+        trace: Trace,
+        context: &Context,
+        source: &Source<'_>,
+    ) -> Record {
+        let mut min_count = min_count;
+        if context.level == Level::Interrupt {
+            flags |= flag::INTERRUPT;
+        } else if self.disabled.has(context.task as usize) {
+            min_count = min_count.min(0);
+        }
+        let mut record = Record::new(size, trace, self.platform.now_us(), min_count, flags);
+        let comm = || self.platform.comm();
+        let comm = self.comms.number(context.task, context.cpu, comm, source);
+        record.set_who(context.task, comm, context.cpu);
+        record
+    }
+
+    /// Records a block, in the place of whatever is said to be there.
+    #[inline(always)]
+    fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) {
+        let Some(last) = start.checked_add(size - 1) else {
+            return self.warn(Kind::BadSize, start, Trace::NONE, source);
+        };
+        let marked = if self.scanning.load(Ordering::Relaxed) {
+            Marked::Yes
+        } else {
+            Marked::No
+        };
+        let stride = self.platform.slab_stride(start);
+        let mut inserted = self
+            .registry
+            .insert(start, size, record, marked, stride, source);
+        while let Err(Refused::Overlaps(address)) = inserted {
+            if !self.evict(start, address, source) {
+                break;
+            }
+            inserted = self
+                .registry
+                .insert(start, size, record, marked, stride, source);
+        }
+        if inserted.is_err() {
+            return self.count_unrecorded();
+        }
+        if record.short_size() == u32::MAX {
+            self.note_size(start, last - start + 1, source);
         }
     }
 
-    /// Runs `action` on the state, with interrupts off. Any context.
-    pub(crate) fn with_state<R>(&self, action: impl FnOnce(&mut State, &Source<'_>) -> R) -> R {
-        let source = Source {
+    #[cold]
+    fn note_size(&self, start: usize, size: usize, source: &Source<'_>) {
+        let noted = self.registry.notes.add_size(start, size, source);
+        if noted {
+            self.registry
+                .starting_at::<Locked, _>(start, |object| object.set(flag::NOTES));
+        } else {
+            self.registry.remove(start, source);
+            self.count_unrecorded();
+        }
+    }
+
+    #[inline(never)]
+    fn record_percpu(&self, handle: usize, size: usize) {
+        let interrupts = self.platform.irq_save();
+        let context = self.platform.context();
+        let source = self.source(context.cpu);
+        let trace = self.trace(&source);
+        let size = size.max(1);
+        let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
+        let before = self.unrecorded_total.load(Ordering::Relaxed);
+        self.add(handle, size, &record, &source);
+        let alias = alias_record(handle, size);
+        for cpu in 0..self.platform.cpus() {
+            let copy = self.platform.percpu_copy(handle, cpu);
+            if copy != handle {
+                self.add(copy, size, &alias, &source);
+            }
+        }
+        if self.unrecorded_total.load(Ordering::Relaxed) != before {
+            // Half of its copies would not do.
+            let removed = self.registry.remove(handle, &source);
+            if let Some(removed) = removed {
+                self.let_go(handle, &removed, &source);
+            }
+        }
+        self.platform.irq_restore(interrupts);
+    }
+
+    #[inline(never)]
+    fn forget(&self, start: usize) {
+        let interrupts = self.platform.irq_save();
+        let source = self.source(self.platform.cpu());
+        match self.registry.remove(start, &source) {
+            Some(removed) => {
+                self.hazard.wait(start);
+                if removed.record.has(flag::PERCPU) {
+                    self.let_go(start, &removed, &source);
+                }
+            }
+            None => self.warn_unknown(Kind::UnknownFree, start, &source),
+        }
+        self.platform.irq_restore(interrupts);
+    }
+
+    /// Takes out the further copies of a per-CPU block that has been taken out.
+    #[cold]
+    fn let_go(&self, handle: usize, removed: &Removed, _source: &Source<'_>) {
+        if removed.record.has(flag::PERCPU) {
+            for cpu in 0..self.platform.cpus() {
+                let copy = self.platform.percpu_copy(handle, cpu);
+                if copy != handle {
+                    self.registry.remove_alias(copy, handle);
+                }
+            }
+        }
+    }
+
+    /// The block that `address` lies in was freed without a word. False if there is none after all.
+    #[cold]
+    fn evict(&self, new: usize, address: usize, source: &Source<'_>) -> bool {
+        let old = self.registry.containing::<Locked, _>(address, |object| {
+            let record = object.record.read();
+            if record.has(flag::ALIAS) {
+                alias_owner(&record)
+            } else {
+                object.start
+            }
+        });
+        let Some(removed) = old.and_then(|old| self.registry.remove(old, source)) else {
+            return false;
+        };
+        if let Some(old) = old {
+            self.hazard.wait(old);
+            self.let_go(old, &removed, source);
+        }
+        self.missed_frees.fetch_add(1, Ordering::Relaxed);
+        self.warn(Kind::Overlap, new, removed.record.trace(), source);
+        true
+    }
+
+    /// Takes a part out of a block.
+    #[cold]
+    fn take_part(&self, start: usize, len: usize, source: &Source<'_>) {
+        let whole = self
+            .registry
+            .containing::<Locked, _>(start, |object| object.start);
+        let removed = whole.and_then(|whole| Some((whole, self.registry.remove(whole, source)?)));
+        let Some((whole, removed)) = removed else {
+            return self.warn_unknown(Kind::UnknownObject, start, source);
+        };
+        self.hazard.wait(whole);
+        let end = whole + removed.size;
+        let hole_end = start.saturating_add(len).min(end);
+        for (part, part_end) in [(whole, start), (hole_end, end)] {
+            if part >= part_end {
+                continue;
+            }
+            let mut record = removed.record;
+            record.set_size(part_end - part);
+            record.0[4] &= !(u32::from(flag::NOTES | flag::EXCESS | flag::LISTED) << 16);
+            self.add(part, part_end - part, &record, source);
+        }
+    }
+
+    /// Changes the object that starts at `start`.
+    #[inline]
+    fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &Source<'_>)) {
+        if !self.is_on() {
+            return;
+        }
+        self.quietly(|source| {
+            let changed = self.registry.starting_at::<Locked, _>(start, |object| {
+                if object.record.has(flag::ALIAS) {
+                    return false;
+                }
+                change(object, source);
+                true
+            });
+            if changed != Some(true) {
+                self.warn_unknown(Kind::UnknownObject, start, source);
+            }
+        });
+    }
+
+    /// The name of the call stack that leads here. To be called from one place of each callback.
+    #[inline(always)]
+    fn trace(&self, source: &Source<'_>) -> Trace {
+        match self.platform.stack_walk() {
+            // SAFETY: the platform's promise: its own stack, all of which can be read.
+            Some(walk) => unsafe { self.depot.record(&walk, source.cpu, source) },
+            None => self.given_trace(source),
+        }
+    }
+
+    #[inline(never)]
+    fn given_trace(&self, source: &Source<'_>) -> Trace {
+        let mut frames = [0; MAX_FRAMES];
+        let count = self.platform.call_stack(&mut frames).min(MAX_FRAMES);
+        self.depot.store(&frames[..count], source)
+    }
+
+    /// The call stack of a callback that is told of, from wherever it is asked for: without the detector's and the
+    /// hooks' own frames.
+    fn frames(&self) -> Frames {
+        /// Frames of the detector itself, at most, before those that are kept.
+        const OWN: usize = 8;
+        let mut frames = Frames::NONE;
+        let Some(walk) = self.platform.stack_walk() else {
+            frames.len = self.platform.call_stack(&mut frames.addresses);
+            return frames;
+        };
+        let mut all = [0; MAX_FRAMES + OWN];
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        let count = unsafe { frame_pointer_walk(walk.frame_pointer, walk.stack, &mut all) };
+        let skip = all[..count]
+            .iter()
+            .rposition(|address| walk.skip.contains(address))
+            .map_or(0, |last| last + 1);
+        frames.len = (count - skip).min(MAX_FRAMES);
+        frames.addresses[..frames.len].copy_from_slice(&all[skip..skip + frames.len]);
+        frames
+    }
+
+    fn count_unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
+        // It may be one of those for which there was no record.
+        if self.unrecorded.load(Ordering::Relaxed) == 0 {
+            let last = self.registry.last_trace(address);
+            self.warn(kind, address, last, source);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn warn(&self, kind: Kind, address: usize, allocated: Trace, source: &Source<'_>) {
+        let frames = self.frames();
+        let caller = self.depot.store(frames.as_slice(), source);
+        let new = self.depot.mark(caller, kind as u32);
+        let mut warnings = self.warnings.lock();
+        warnings.note();
+        if new {
+            warnings.push(Warning {
+                kind,
+                address: Hidden::new(address),
+                caller,
+                allocated,
+            });
+        }
+    }
+
+    /// Where metadata comes from, for this CPU.
+    #[inline(always)]
+    fn source(&self, cpu: u32) -> Source<'_> {
+        Source {
             platform: &self.platform,
             bootstrap: self.bootstrap.pages(),
-        };
+            memory: &self.memory,
+            cpu,
+        }
+    }
+
+    /// Runs `action` with interrupts off. Any context.
+    #[inline(always)]
+    pub(crate) fn quietly<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> R {
         let interrupts = self.platform.irq_save();
-        let result = action(&mut self.state.lock(), &source);
+        let result = action(&self.source(self.platform.cpu()));
         self.platform.irq_restore(interrupts);
         result
     }
 
-    /// What the marker reads with.
-    pub(crate) fn reader(&self) -> Reader<'_> {
+    /// What the marker works with.
+    pub(crate) fn tools(&self, cpu: u32) -> Tools<'_, P> {
         let start = core::ptr::from_ref(self).addr();
         let own: Range<usize> = start..start + size_of_val(self);
-        Reader {
+        Tools {
             platform: &self.platform,
+            registry: &self.registry,
+            regions: &self.regions,
+            desks: &self.desks,
+            hazard: &self.hazard,
+            stopping: &self.stopping,
             own,
+            source: self.source(cpu),
         }
     }
 
@@ -271,28 +717,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.stopping.store(false, Ordering::Release);
     }
 
-    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off).
-    pub(crate) fn free_metadata(&self) {
-        let mut chain: Option<core::ptr::NonNull<u8>> = None;
-        let (own, pages) = self.bootstrap.pages();
-        let own = own.addr().get()..own.addr().get() + pages * crate::METADATA_PAGE;
-        self.with_state(|state, _| {
-            state.empty(&mut |page| {
-                if own.contains(&page.addr().get()) {
-                    return;
-                }
-                // The pages are chained through their first words: nothing may be given back under the lock.
-                // SAFETY: a page of ours that nothing is in any more.
-                unsafe { page.cast::<Option<core::ptr::NonNull<u8>>>().write(chain) };
-                chain = Some(page);
-            });
-        });
-        while let Some(page) = chain {
-            // SAFETY: written above.
-            chain = unsafe { page.cast::<Option<core::ptr::NonNull<u8>>>().read() };
-            // SAFETY: came from the platform, and nothing is in it any more.
-            unsafe { self.platform.metadata_free(page) };
+    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off). False if nobody
+    /// can tell whether all callbacks have returned: then it stays.
+    pub(crate) fn free_metadata(&self) -> bool {
+        // A callback runs with interrupts off; so when the world has stopped once, all that saw the detector on
+        // have returned.
+        if self.platform.stop_world(&|_| {}).is_err() {
+            return false;
         }
+        self.verdict.lock().list.empty();
+        self.verdict.lock().summary = None;
+        self.registry.empty();
+        self.comms.empty();
+        self.regions.empty();
+        self.disabled.empty();
+        self.desks.empty();
+        *self.warnings.lock() = Warnings::new();
+        // SAFETY: nobody uses it any more. Its pages are among those that are given back below.
+        unsafe { self.depot.empty(&mut |_| {}) };
+        self.source(0).empty();
+        true
     }
 }
 

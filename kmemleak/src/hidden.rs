@@ -22,6 +22,16 @@ impl Hidden {
     pub(crate) const fn get(self) -> usize {
         !self.0
     }
+
+    /// As it is kept in a word of metadata.
+    pub(crate) const fn bits(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// From a word of metadata.
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits as usize)
+    }
 }
 
 impl fmt::Debug for Hidden {

@@ -17,6 +17,8 @@ use core::fmt;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
 
+use crate::call_stack::StackWalk;
+
 /// Return addresses kept of one call stack, at most.
 ///
 /// Sixteen reaches from the allocator's hook through `alloc`'s collections to the code that asked,
@@ -41,7 +43,8 @@ pub const COMM_LEN: usize = 16;
 ///   [`metadata_free`](Self::metadata_free) gets it back;
 /// - between [`irq_save`](Self::irq_save) and [`irq_restore`](Self::irq_restore) no interrupt
 ///   handler and no other task runs on this CPU;
-/// - while [`stop_world`](Self::stop_world) runs its closure no CPU does anything else.
+/// - while [`stop_world`](Self::stop_world) runs its closure no CPU does anything else;
+/// - all of the stack that [`stack_walk`](Self::stack_walk) names is the calling code's own and can be read.
 pub unsafe trait Platform: Sync {
     /// Microseconds since some fixed moment; never goes backwards. Any context.
     fn now_us(&self) -> u64;
@@ -64,13 +67,32 @@ pub unsafe trait Platform: Sync {
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
     /// Who is running: stored with each object. Any context. The default knows one task and one CPU.
+    #[inline]
     fn context(&self) -> Context {
         Context {
             task: 0,
-            comm: Comm::new("kernel"),
             cpu: 0,
             level: Level::Task,
         }
+    }
+
+    /// The name of the running task. Asked when a task allocates first on a CPU. Any context.
+    fn comm(&self) -> Comm {
+        Comm::new("kernel")
+    }
+
+    /// The CPU that this runs on. Any context, with interrupts off.
+    #[inline]
+    fn cpu(&self) -> u32 {
+        self.context().cpu
+    }
+
+    /// Where the call stack lies that leads here, for code that keeps frame pointers: the fast way. It is to be inlined
+    /// into its caller, whose frame is the innermost. Any context. The default has none, and
+    /// [`call_stack`](Self::call_stack) is asked.
+    #[inline(always)]
+    fn stack_walk(&self) -> Option<StackWalk> {
+        None
     }
 
     /// Fills `frames` with the return addresses of the calling functions, innermost first, and
@@ -120,6 +142,27 @@ pub unsafe trait Platform: Sync {
         1
     }
 
+    /// How far apart the blocks lie of the slab that `start` is in, in bytes, where there is one and it is known at
+    /// once: a hint that saves metadata. Any context.
+    #[inline]
+    fn slab_stride(&self, start: usize) -> Option<usize> {
+        let _ = start;
+        None
+    }
+
+    /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. Any context.
+    fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
+        let _ = (start, len);
+        None
+    }
+
+    /// The calling task begins a pass beside whatever runs: what it puts on its stack from here on is no root, until
+    /// [`end_scan`](Self::end_scan). Task context.
+    fn begin_scan(&self) {}
+
+    /// The pass is over. Task context.
+    fn end_scan(&self) {}
+
     /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
         let _ = cpu;
@@ -134,12 +177,14 @@ pub unsafe trait Platform: Sync {
 
     /// Whether `len` bytes at `start` can be read. Asked before each object and each root is scanned,
     /// so that memory which a kernel unmaps under a tracked block is passed over. Any context.
+    #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);
         true
     }
 
     /// Strips what a platform stores in a pointer beside the address (tags). Any context.
+    #[inline(always)]
     fn untag(&self, word: usize) -> usize {
         word
     }
@@ -153,6 +198,7 @@ pub unsafe trait Platform: Sync {
     ///
     /// `address` is a multiple of the word's size, and lies in a root or in a tracked block that the
     /// caller keeps from being freed.
+    #[inline(always)]
     unsafe fn read_word(&self, address: usize) -> usize {
         // SAFETY: the caller's promise; volatile, since others may write to the word meanwhile.
         unsafe { core::ptr::read_volatile(core::ptr::without_provenance(address)) }
@@ -168,8 +214,6 @@ pub struct IrqState(pub usize);
 pub struct Context {
     /// The number of the running task; of the interrupted one in an interrupt.
     pub task: u32,
-    /// Its name.
-    pub comm: Comm,
     /// The CPU.
     pub cpu: u32,
     /// Task or interrupt.

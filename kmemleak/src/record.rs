@@ -1,316 +1,280 @@
-//! Records: what is known of one block.
+//! Records: what is known of one object, in 28 bytes.
 //!
-//! Records live in slots of 64 bytes in metadata pages, and are named by handles. Nobody holds a reference
-//! to one: a record is copied out, or one of its fields is set. A free slot is the link to the next free one.
+//! A record lies in the chunk that its object starts in ([`crate::chunk`]), or in a note beside it; where that is
+//! tells the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
+//! marker reads them, and sets flags and counts, on several CPUs at once.
+//!
+//! | word | what |
+//! | --- | --- |
+//! | 0 | bytes of the object; all ones where a note has them |
+//! | 1 | call stack that allocated it |
+//! | 2 | checksum of its contents when it was last seen unreferenced |
+//! | 3 | birth, in microseconds: low 32 bits |
+//! | 4 | birth: high 16 bits; flags in the upper half |
+//! | 5 | task |
+//! | 6 | name of the task (12 bits), CPU (12), references needed (4), found (4) |
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::depot::Trace;
-use crate::hidden::Hidden;
-use crate::pages::{Directory, PAGE_WORDS, Source, Usage};
-use crate::platform::Comm;
 
-/// Words of a slot.
-const SLOT_WORDS: usize = 8;
-/// Slots of a page.
-const SLOTS: u32 = (PAGE_WORDS / SLOT_WORDS) as u32;
+/// Words of a record.
+pub(crate) const RECORD_WORDS: usize = 7;
 
-/// The name of a record (or of another slot): its place, plus one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(transparent)]
-pub(crate) struct Handle(u32);
+const _: () = assert!(size_of::<Record>() == 28);
 
-impl Handle {
-    pub(crate) const NONE: Self = Self(0);
-
-    pub(crate) fn is_some(self) -> bool {
-        self != Self::NONE
-    }
-
-    pub(crate) fn some(self) -> Option<Self> {
-        self.is_some().then_some(self)
-    }
-
-    /// A number that looks random and is always the same for the same handle: the order of the treap.
-    pub(crate) fn scrambled(self) -> u32 {
-        // The finalizer of MurmurHash3.
-        let mut hash = self.0;
-        hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
-        hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
-        hash ^ hash >> 16
-    }
-}
-
-/// Bits of [`Record::flags`].
+/// Flags of a record.
 pub(crate) mod flag {
-    /// The slot is a record, of a block that is allocated.
-    pub(crate) const ALLOCATED: u16 = 1 << 0;
-    /// The slot is a record of a block that has been freed, kept since the verdict names it.
-    pub(crate) const FREED: u16 = 1 << 1;
-    /// Another copy of a per-CPU block; `next` names its record.
-    pub(crate) const ALIAS: u16 = 1 << 2;
+    /// Another CPU's copy of a per-CPU block: the birth holds the address of its first copy.
+    pub(crate) const ALIAS: u16 = 1 << 0;
     /// A per-CPU block: there are aliases.
-    pub(crate) const PERCPU: u16 = 1 << 3;
+    pub(crate) const PERCPU: u16 = 1 << 1;
     /// Its contents are not scanned.
-    pub(crate) const NO_SCAN: u16 = 1 << 4;
-    /// Found enough references to in this pass, and queued or scanned.
-    pub(crate) const MARKED: u16 = 1 << 5;
-    /// Lies inside a root, so its words are scanned there.
-    pub(crate) const IN_ROOT: u16 = 1 << 6;
-    /// In the gray queue: its slot is not to be given back before it is taken from there.
-    pub(crate) const QUEUED: u16 = 1 << 7;
-    /// White in the pass before.
-    pub(crate) const WHITE_BEFORE: u16 = 1 << 8;
+    pub(crate) const NO_SCAN: u16 = 1 << 2;
+    /// There are notes: areas, the size, an excess reference.
+    pub(crate) const NOTES: u16 = 1 << 3;
+    /// Marked, but there was no room in the queue.
+    pub(crate) const PENDING: u16 = 1 << 4;
+    /// Pointed to in its middle, so far by nothing else.
+    pub(crate) const INTERIOR: u16 = 1 << 5;
+    /// The scan before has found it unreferenced; its checksum is of then.
+    pub(crate) const PRIMED: u16 = 1 << 6;
+    /// Suspected by the passes so far.
+    pub(crate) const SUSPECT: u16 = 1 << 7;
     /// Named by the verdict.
-    pub(crate) const SUSPECT: u16 = 1 << 9;
-    /// Has been told of in the log.
-    pub(crate) const REPORTED: u16 = 1 << 10;
-    /// Was told of, and is referenced again; to be told of.
-    pub(crate) const REVIVED: u16 = 1 << 12;
+    pub(crate) const LISTED: u16 = 1 << 8;
+    /// Has been told of.
+    pub(crate) const REPORTED: u16 = 1 << 9;
     /// Allocated in an interrupt.
     pub(crate) const INTERRUPT: u16 = 1 << 11;
+    /// Physical memory, which the platform maps.
+    pub(crate) const PHYS: u16 = 1 << 12;
+
+    /// Pointed to, though never marked: more pointers to it are still counted, for another object.
+    pub(crate) const REACHED: u16 = 1 << 13;
+
+    /// A pointer to it counts for another object as well: see [`crate::notes`].
+    pub(crate) const EXCESS: u16 = 1 << 14;
+
+    /// Those that the marker must know of before it marks or scans.
+    pub(crate) const SPECIAL: u16 = ALIAS | PERCPU | NO_SCAN | NOTES | PHYS;
 }
 
-/// What is known of one block.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Record {
-    pub(crate) start: Hidden,
-    /// Bytes; at least 1.
-    pub(crate) size: usize,
-    /// When it was allocated, in microseconds of the platform's clock.
-    pub(crate) birth_us: u64,
-    /// Children in the tree.
-    pub(crate) left: Handle,
-    pub(crate) right: Handle,
-    /// Words that must point at it for it to be alive; 0 gray, -1 black.
-    pub(crate) min_count: i32,
-    /// Words found that point at it.
-    pub(crate) count: u32,
-    pub(crate) trace: Trace,
-    pub(crate) task: u32,
-    /// The next one: in the gray queue, in the verdict; of an alias its record.
-    pub(crate) next: Handle,
-    /// The first of its scan areas.
-    pub(crate) areas: Handle,
-    /// The name of its task.
-    pub(crate) comm: Handle,
-    pub(crate) cpu: u16,
-    pub(crate) flags: u16,
-}
+/// References that an object needs, at most; more are counted as this many.
+pub(crate) const MAX_MIN_COUNT: u32 = 14;
+/// How a black object's are kept.
+const BLACK: u32 = 15;
 
-const _: () = assert!(size_of::<Record>() == SLOT_WORDS * 8);
+const COMM_BITS: u32 = 12;
+const CPU_SHIFT: u32 = 12;
+const MIN_SHIFT: u32 = 24;
+const COUNT_SHIFT: u32 = 28;
+
+/// Task names that can be told apart.
+pub(crate) const MAX_COMMS: usize = 1 << COMM_BITS;
+
+/// A record, copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
 
 impl Record {
-    pub(crate) fn start(&self) -> usize {
-        self.start.get()
+    pub(crate) fn new(
+        size: usize,
+        trace: Trace,
+        birth_us: u64,
+        min_count: i32,
+        flags: u16,
+    ) -> Self {
+        let mut record = Self([0; RECORD_WORDS]);
+        record.set_size(size);
+        record.0[1] = trace.0;
+        record.set_birth(birth_us);
+        record.0[4] |= u32::from(flags) << 16;
+        record.set_min_count(min_count);
+        record
     }
 
-    /// Address after the last byte.
-    pub(crate) fn end(&self) -> usize {
-        self.start().saturating_add(self.size)
+    /// The size, if it fits.
+    pub(crate) fn set_size(&mut self, size: usize) {
+        self.0[0] = u32::try_from(size).unwrap_or(u32::MAX);
+    }
+
+    /// Keeps 48 bits: 8.9 years of microseconds.
+    pub(crate) fn set_birth(&mut self, birth_us: u64) {
+        self.0[3] = birth_us as u32;
+        self.0[4] = self.0[4] & 0xffff_0000 | (birth_us >> 32) as u32 & 0xffff;
+    }
+
+    pub(crate) fn set_who(&mut self, task: u32, comm: u32, cpu: u32) {
+        self.0[5] = task;
+        self.0[6] |= comm & ((1 << COMM_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
+    }
+
+    fn set_min_count(&mut self, min_count: i32) {
+        self.0[6] = self.0[6] & !(0xf << MIN_SHIFT) | encode(min_count) << MIN_SHIFT;
+    }
+
+    /// Bytes of the object, or `u32::MAX` where a note has them.
+    pub(crate) fn short_size(&self) -> u32 {
+        self.0[0]
+    }
+
+    pub(crate) fn trace(&self) -> Trace {
+        Trace(self.0[1])
+    }
+
+    pub(crate) fn checksum(&self) -> u32 {
+        self.0[2]
+    }
+
+    pub(crate) fn birth_us(&self) -> u64 {
+        u64::from(self.0[3]) | u64::from(self.0[4] & 0xffff) << 32
+    }
+
+    pub(crate) fn flags(&self) -> u16 {
+        (self.0[4] >> 16) as u16
     }
 
     pub(crate) fn has(&self, flag: u16) -> bool {
-        self.flags & flag != 0
+        self.flags() & flag != 0
     }
 
-    /// Whether too few words point at it.
-    pub(crate) fn is_white(&self) -> bool {
-        self.min_count > 0 && i64::from(self.count) < i64::from(self.min_count)
+    pub(crate) fn task(&self) -> u32 {
+        self.0[5]
     }
-}
 
-/// A part of a block that is scanned, where not all of it is.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct ScanArea {
-    pub(crate) offset: usize,
-    pub(crate) len: usize,
-    pub(crate) next: Handle,
-    padding: [u32; 11],
-}
-
-const _: () = assert!(size_of::<ScanArea>() == SLOT_WORDS * 8);
-
-impl ScanArea {
-    pub(crate) fn new(offset: usize, len: usize, next: Handle) -> Self {
-        Self {
-            offset,
-            len,
-            next,
-            padding: [0; 11],
-        }
+    pub(crate) fn comm(&self) -> u32 {
+        self.0[6] & ((1 << COMM_BITS) - 1)
     }
-}
 
-/// A task's name, kept once for all blocks of tasks of that name.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub(crate) struct Name {
-    pub(crate) comm: Comm,
-    pub(crate) next: Handle,
-    padding: [u32; 10],
-}
+    pub(crate) fn cpu(&self) -> u32 {
+        self.0[6] >> CPU_SHIFT & 0xfff
+    }
 
-const _: () = assert!(size_of::<Name>() == SLOT_WORDS * 8);
-
-/// All slots.
-pub(crate) struct Slots {
-    pages: Directory,
-    free: Handle,
-    /// Slots of the newest page that have never been used.
-    fresh: u32,
-}
-
-impl Slots {
-    pub(crate) const fn new() -> Self {
-        Self {
-            pages: Directory::new(),
-            free: Handle::NONE,
-            fresh: 0,
+    /// References it needs: 0 gray, -1 black.
+    pub(crate) fn min_count(&self) -> i32 {
+        match self.0[6] >> MIN_SHIFT & 0xf {
+            BLACK => -1,
+            count => count as i32,
         }
     }
 
-    fn place(&self, handle: Handle) -> *mut u64 {
-        debug_assert!(handle.is_some());
-        let slot = handle.0 - 1;
-        self.pages
-            .page(slot / SLOTS)
-            .wrapping_add((slot % SLOTS) as usize * SLOT_WORDS)
+    /// References found by the last pass, where that needs more than one of them.
+    pub(crate) fn count(&self) -> u32 {
+        self.0[6] >> COUNT_SHIFT
     }
 
-    fn take(&mut self, usage: &mut Usage, source: &Source<'_>) -> Option<Handle> {
-        if let Some(handle) = self.free.some() {
-            self.free = self.get(handle).next;
-            return Some(handle);
+    /// Whether the marker can do without a look at the record.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has(flag::SPECIAL) && self.min_count() == 1
+    }
+}
+
+fn encode(min_count: i32) -> u32 {
+    match u32::try_from(min_count) {
+        Ok(count) => count.min(MAX_MIN_COUNT),
+        Err(_) => BLACK,
+    }
+}
+
+/// A record in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(NonNull<u32>);
+
+impl Place {
+    /// The record whose first word this is, in metadata.
+    #[inline(always)]
+    pub(crate) fn new(first: NonNull<u32>) -> Self {
+        Self(first)
+    }
+
+    pub(crate) fn address(self) -> usize {
+        self.0.addr().get()
+    }
+
+    #[inline(always)]
+    fn word<'a>(self, index: usize) -> &'a AtomicU32 {
+        debug_assert!(index < RECORD_WORDS);
+        // SAFETY: a place is made for seven words of metadata, which live until all is given back.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().wrapping_add(index)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(self, record: &Record) {
+        for (index, word) in record.0.iter().enumerate() {
+            self.word(index).store(*word, Ordering::Relaxed);
         }
-        if self.fresh == 0 {
-            self.pages.grow(usage, source)?;
-            self.fresh = SLOTS;
+    }
+
+    #[inline(always)]
+    pub(crate) fn read(self) -> Record {
+        Record(core::array::from_fn(|index| {
+            self.word(index).load(Ordering::Relaxed)
+        }))
+    }
+
+    #[inline(always)]
+    pub(crate) fn short_size(self) -> u32 {
+        self.word(0).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_trace(self, trace: Trace) {
+        self.word(1).store(trace.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_checksum(self, checksum: u32) {
+        self.word(2).store(checksum, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u16 {
+        (self.word(4).load(Ordering::Relaxed) >> 16) as u16
+    }
+
+    pub(crate) fn has(self, flag: u16) -> bool {
+        self.flags() & flag != 0
+    }
+
+    /// Sets flags, and tells which were set before.
+    pub(crate) fn set(self, flags: u16) -> u16 {
+        let before = self
+            .word(4)
+            .fetch_or(u32::from(flags) << 16, Ordering::Relaxed);
+        (before >> 16) as u16
+    }
+
+    pub(crate) fn clear(self, flags: u16) {
+        self.word(4)
+            .fetch_and(!(u32::from(flags) << 16), Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_min_count(self, min_count: i32) {
+        let word = self.word(6);
+        let others = word.load(Ordering::Relaxed) & !(0xf << MIN_SHIFT);
+        word.store(others | encode(min_count) << MIN_SHIFT, Ordering::Relaxed);
+    }
+
+    /// A pass begins: no reference has been found.
+    pub(crate) fn reset_count(self) {
+        self.word(6)
+            .fetch_and(!(0xf << COUNT_SHIFT), Ordering::Relaxed);
+    }
+
+    /// One more reference was found. Whether it was the last one that the object needs.
+    pub(crate) fn count_reference(self) -> bool {
+        let word = self.word(6);
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            let (needed, found) = (now >> MIN_SHIFT & 0xf, now >> COUNT_SHIFT);
+            if needed == BLACK || found >= needed {
+                return false;
+            }
+            let next = now + (1 << COUNT_SHIFT);
+            match word.compare_exchange_weak(now, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return found + 1 == needed,
+                Err(other) => now = other,
+            }
         }
-        let handle = Handle(self.pages.len() * SLOTS - self.fresh + 1);
-        self.fresh -= 1;
-        Some(handle)
-    }
-
-    /// Keeps a record. `None` where there is no memory.
-    pub(crate) fn add(
-        &mut self,
-        record: Record,
-        usage: &mut Usage,
-        source: &Source<'_>,
-    ) -> Option<Handle> {
-        let handle = self.take(usage, source)?;
-        self.set(handle, record);
-        Some(handle)
-    }
-
-    /// Keeps a scan area. `None` where there is no memory.
-    pub(crate) fn add_area(
-        &mut self,
-        area: ScanArea,
-        usage: &mut Usage,
-        source: &Source<'_>,
-    ) -> Option<Handle> {
-        let handle = self.take(usage, source)?;
-        // SAFETY: a slot of ours, as large as an area; the lock is held.
-        unsafe { self.place(handle).cast::<ScanArea>().write(area) };
-        Some(handle)
-    }
-
-    /// Keeps a name, linked to `next`. `None` where there is no memory.
-    pub(crate) fn add_name(
-        &mut self,
-        comm: Comm,
-        next: Handle,
-        usage: &mut Usage,
-        source: &Source<'_>,
-    ) -> Option<Handle> {
-        let handle = self.take(usage, source)?;
-        // SAFETY: a slot of ours, as large as a name; the lock is held.
-        unsafe {
-            self.place(handle).cast::<Name>().write(Name {
-                comm,
-                next,
-                padding: [0; 10],
-            })
-        };
-        Some(handle)
-    }
-
-    pub(crate) fn name(&self, handle: Handle) -> Name {
-        // SAFETY: a slot of ours that holds a name.
-        unsafe { self.place(handle).cast::<Name>().read() }
-    }
-
-    /// Gives a slot back, and a record's scan areas with it.
-    pub(crate) fn release(&mut self, handle: Handle) {
-        let record = self.get(handle);
-        let mut areas = record.areas;
-        while let Some(area) = areas.some() {
-            areas = self.area(area).next;
-            self.link_free(area);
-        }
-        self.link_free(handle);
-    }
-
-    fn link_free(&mut self, handle: Handle) {
-        let free = Record {
-            start: Hidden::NONE,
-            size: 0,
-            birth_us: 0,
-            left: Handle::NONE,
-            right: Handle::NONE,
-            min_count: 0,
-            count: 0,
-            trace: Trace::NONE,
-            task: 0,
-            next: self.free,
-            areas: Handle::NONE,
-            comm: Handle::NONE,
-            cpu: 0,
-            flags: 0,
-        };
-        self.set(handle, free);
-        self.free = handle;
-    }
-
-    pub(crate) fn get(&self, handle: Handle) -> Record {
-        // SAFETY: a slot of ours, written when it was taken; all bits make a record.
-        unsafe { self.place(handle).cast::<Record>().read() }
-    }
-
-    pub(crate) fn set(&mut self, handle: Handle, record: Record) {
-        // SAFETY: a slot of ours; the lock is held.
-        unsafe { self.place(handle).cast::<Record>().write(record) };
-    }
-
-    /// Changes a record in place.
-    pub(crate) fn update(&mut self, handle: Handle, change: impl FnOnce(&mut Record)) {
-        let mut record = self.get(handle);
-        change(&mut record);
-        self.set(handle, record);
-    }
-
-    pub(crate) fn area(&self, handle: Handle) -> ScanArea {
-        // SAFETY: a slot of ours that holds an area.
-        unsafe { self.place(handle).cast::<ScanArea>().read() }
-    }
-
-    /// The handles of all slots, used or not. A slot that holds something else looks like a free one: where
-    /// a record has its flags it has zeros.
-    pub(crate) fn handles(&self) -> impl Iterator<Item = Handle> + use<> {
-        self.handles_from(0)
-    }
-
-    /// The same without the first `skip`.
-    pub(crate) fn handles_from(&self, skip: u32) -> impl Iterator<Item = Handle> + use<> {
-        let end = (self.pages.len() * SLOTS).saturating_sub(self.fresh);
-        (skip + 1..=end).map(Handle)
-    }
-
-    pub(crate) fn empty(&mut self, give_back: &mut dyn FnMut(core::ptr::NonNull<u8>)) {
-        self.pages.empty(give_back);
-        self.free = Handle::NONE;
-        self.fresh = 0;
     }
 }

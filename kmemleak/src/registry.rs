@@ -1,185 +1,728 @@
-//! The registry: from an address to the record of the block that holds it.
+//! The registry: which objects there are, by address.
 //!
-//! A treap (Seidel and Aragon, "Randomized search trees", 1996): a search tree by address that is a heap by a
-//! scrambled handle, so that it is balanced by chance and needs neither a balance word nor a parent link. All
-//! operations go down one path, without recursion. It hands out handles, never references.
+//! The page map leads to the index of a chunk, which has the records of the objects that start there; notes have
+//! what is rare. Looking an object up takes the same time however many there are, and who allocates or frees in
+//! one chunk has nothing to do with who does in another: no common lock, no common cache line.
 //!
 //! # Invariants
 //!
-//! - The blocks of the tree's records don't overlap.
-//! - A record is in the tree exactly while its flags say `ALLOCATED`.
+//! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps one that is
+//!   known, and names it.
+//! - Of an object, the start is in its chunk before other chunks are said to be reached into, and is taken
+//!   out of it before they are said not to be.
+//! - Objects are looked at under the lock of the chunk they start in, or with the world stopped ([`Access`]).
 
-use crate::record::{Handle, Record, Slots};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Where a subtree hangs.
-#[derive(Clone, Copy)]
-enum Hook {
-    Root,
-    Left(Handle),
-    Right(Handle),
+use crate::chunk::{self, Chunk, GRANULE, granule_of, info};
+use crate::depot::Trace;
+use crate::memory::Source;
+use crate::notes::{Area, Notes, Odd};
+use crate::page_map::{self, Blocked, CHUNK, ChunkNumber, Look, PageMap, address_of, chunk_of};
+use crate::record::{Place, Record, flag};
+
+/// How chunks are opened and closed.
+pub(crate) trait Access {
+    /// Whether the world is stopped.
+    const STOPPED: bool;
+    /// The index that an entry names.
+    fn open(entry: &AtomicU64) -> Option<Chunk>;
+    /// Done with it.
+    fn close(chunk: Chunk);
 }
 
+/// Others allocate and free meanwhile: chunks are locked. Interrupts are off.
+pub(crate) struct Locked;
+
+/// Nobody does: the world is stopped.
+pub(crate) struct Stopped;
+
+impl Access for Locked {
+    const STOPPED: bool = false;
+
+    #[inline(always)]
+    fn open(entry: &AtomicU64) -> Option<Chunk> {
+        loop {
+            let chunk = page_map::read(entry).chunk()?;
+            chunk.lock();
+            // It may have been replaced while we waited.
+            if page_map::read(entry).chunk() == Some(chunk) {
+                return Some(chunk);
+            }
+            chunk.unlock();
+        }
+    }
+
+    #[inline(always)]
+    fn close(chunk: Chunk) {
+        chunk.unlock();
+    }
+}
+
+impl Access for Stopped {
+    const STOPPED: bool = true;
+
+    #[inline(always)]
+    fn open(entry: &AtomicU64) -> Option<Chunk> {
+        page_map::read(entry).chunk()
+    }
+
+    #[inline(always)]
+    fn close(_: Chunk) {}
+}
+
+/// Where the mark of an object is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark<'a> {
+    word: &'a AtomicU64,
+    bit: u64,
+}
+
+impl Mark<'_> {
+    #[inline(always)]
+    pub(crate) fn is_set(self) -> bool {
+        self.word.load(Ordering::Relaxed) & self.bit != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(self) {
+        self.word.fetch_and(!self.bit, Ordering::Relaxed);
+    }
+
+    /// Sets it, and tells whether it was not set before: to one CPU of all that try.
+    #[inline(always)]
+    pub(crate) fn set(self) -> bool {
+        self.word.fetch_or(self.bit, Ordering::Relaxed) & self.bit == 0
+    }
+}
+
+/// An object that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) start: usize,
+    pub(crate) record: Place,
+    pub(crate) mark: Mark<'a>,
+    pub(crate) chunk: Chunk,
+}
+
+impl Object<'_> {
+    /// Sets how many references it needs.
+    pub(crate) fn set_min_count(&self, min_count: i32) {
+        self.record.set_min_count(min_count);
+        self.chunk.set(info::SPECIAL);
+    }
+
+    /// Sets flags of its record.
+    pub(crate) fn set(&self, flags: u16) {
+        self.record.set(flags);
+        if flags & flag::SPECIAL != 0 {
+            self.chunk.set(info::SPECIAL);
+        }
+    }
+}
+
+/// An object that has been taken out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Removed {
+    pub(crate) size: usize,
+    pub(crate) record: Record,
+}
+
+/// Why a block can't be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NoMemory,
+    /// The byte at this address is another's.
+    Overlaps(usize),
+}
+
+/// All objects.
 pub(crate) struct Registry {
-    root: Handle,
-    /// No block lies below or above: addresses outside are no candidates. Only ever widened.
-    lowest: usize,
-    highest: usize,
+    pub(crate) map: PageMap,
+    pub(crate) notes: Notes,
+    lowest: AtomicUsize,
+    highest: AtomicUsize,
 }
 
 impl Registry {
     pub(crate) const fn new() -> Self {
         Self {
-            root: Handle::NONE,
-            lowest: usize::MAX,
-            highest: 0,
+            map: PageMap::new(),
+            notes: Notes::new(),
+            lowest: AtomicUsize::new(usize::MAX),
+            highest: AtomicUsize::new(0),
         }
     }
 
-    /// Whether an address may lie in a block at all.
-    pub(crate) fn may_contain(&self, address: usize) -> bool {
-        address >= self.lowest && address < self.highest
+    /// All objects that there ever were lie in this range of addresses.
+    pub(crate) fn range(&self) -> core::ops::Range<usize> {
+        self.lowest.load(Ordering::Relaxed)..self.highest.load(Ordering::Relaxed)
     }
 
-    fn at(&self, slots: &Slots, hook: Hook) -> Handle {
-        match hook {
-            Hook::Root => self.root,
-            Hook::Left(parent) => slots.get(parent).left,
-            Hook::Right(parent) => slots.get(parent).right,
+    /// The size of an object.
+    #[inline(always)]
+    pub(crate) fn size(&self, start: usize, record: Place) -> usize {
+        match record.short_size() {
+            u32::MAX => self.long_size(start),
+            size => size as usize,
         }
     }
 
-    fn hang(&mut self, slots: &mut Slots, hook: Hook, subtree: Handle) {
-        match hook {
-            Hook::Root => self.root = subtree,
-            Hook::Left(parent) => slots.update(parent, |record| record.left = subtree),
-            Hook::Right(parent) => slots.update(parent, |record| record.right = subtree),
+    #[cold]
+    fn long_size(&self, start: usize) -> usize {
+        self.notes.size(start).unwrap_or(u32::MAX as usize)
+    }
+
+    /// The last object of a chunk that starts at `address` or before.
+    #[inline(always)]
+    fn last_start<'a>(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        address: usize,
+    ) -> Option<Object<'a>> {
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        let before = starts & (u64::MAX >> (63 - granule_of(address)));
+        let found = (before != 0).then(|| object_in(number, chunk, 63 - before.leading_zeros()));
+        if chunk.has(info::ODD) {
+            return self.last_of(number, chunk, address, found);
+        }
+        found
+    }
+
+    #[cold]
+    fn last_of<'a>(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        address: usize,
+        even: Option<Object<'a>>,
+    ) -> Option<Object<'a>> {
+        let odd = self.notes.odd_at_or_before(number, address);
+        match (even, odd) {
+            (Some(even), Some(odd)) if even.start > odd.start => Some(even),
+            (even, None) => even,
+            (_, Some(odd)) => Some(odd_object(chunk, odd)),
         }
     }
 
-    /// The last block that starts at `address` or before.
-    pub(crate) fn at_or_before(&self, slots: &Slots, address: usize) -> Option<(Handle, Record)> {
-        let mut best = None;
-        let mut here = self.root;
-        while let Some(handle) = here.some() {
-            let record = slots.get(handle);
-            if record.start() <= address {
-                best = Some((handle, record));
-                here = record.right;
-            } else {
-                here = record.left;
+    /// Shows the object that `address` lies in. One past the end is not in it.
+    #[inline(always)]
+    pub(crate) fn containing<A: Access, R>(
+        &self,
+        address: usize,
+        look: impl FnOnce(Object<'_>) -> R,
+    ) -> Option<R> {
+        let number = chunk_of(address);
+        if let Look::Entry(entry) = self.map.look(number)
+            && let Some(chunk) = A::open(entry)
+        {
+            if let Some(object) = self.last_start(number, chunk, address) {
+                let end = object.start + self.size(object.start, object.record);
+                let result = (address < end).then(|| look(object));
+                A::close(chunk);
+                return result;
             }
+            A::close(chunk);
         }
-        best
+        self.reaching::<A, R>(number, address, look)
     }
 
-    /// The first block that starts at `address` or after.
-    pub(crate) fn at_or_after(&self, slots: &Slots, address: usize) -> Option<(Handle, Record)> {
-        let mut best = None;
-        let mut here = self.root;
-        while let Some(handle) = here.some() {
-            let record = slots.get(handle);
-            if record.start() >= address {
-                best = Some((handle, record));
-                here = record.left;
-            } else {
-                here = record.right;
-            }
-        }
-        best
-    }
-
-    /// The block that starts at `address`.
-    pub(crate) fn starting_at(&self, slots: &Slots, address: usize) -> Option<(Handle, Record)> {
-        self.at_or_before(slots, address)
-            .filter(|(_, record)| record.start() == address)
-    }
-
-    /// The block that `address` lies in. One past the end is not in it.
-    pub(crate) fn containing(&self, slots: &Slots, address: usize) -> Option<(Handle, Record)> {
-        self.at_or_before(slots, address)
-            .filter(|(_, record)| address < record.end())
-    }
-
-    /// A block that has a byte in common with these.
-    pub(crate) fn overlapping(&self, slots: &Slots, start: usize, end: usize) -> Option<Handle> {
-        let (handle, record) = self.at_or_before(slots, end.checked_sub(1)?)?;
-        (record.end() > start).then_some(handle)
-    }
-
-    /// Puts a record into the tree. Its block overlaps none that is there.
-    pub(crate) fn insert(&mut self, slots: &mut Slots, new: Handle) {
-        let record = slots.get(new);
-        let (start, rank) = (record.start(), new.scrambled());
-        // Down to where the new record's rank puts it.
-        let mut hook = Hook::Root;
-        let mut here = self.at(slots, hook);
-        while here.is_some() && here.scrambled() >= rank {
-            hook = if start < slots.get(here).start() {
-                Hook::Left(here)
-            } else {
-                Hook::Right(here)
-            };
-            here = self.at(slots, hook);
-        }
-        self.hang(slots, hook, new);
-        slots.update(new, |record| {
-            (record.left, record.right) = (Handle::NONE, Handle::NONE)
+    /// The same where no object starts in the chunk at `address` or before.
+    #[inline(never)]
+    pub(crate) fn reaching<A: Access, R>(
+        &self,
+        number: ChunkNumber,
+        address: usize,
+        look: impl FnOnce(Object<'_>) -> R,
+    ) -> Option<R> {
+        let first = self.map.reaching(number)?;
+        let Look::Entry(entry) = self.map.look(first) else {
+            return None;
+        };
+        let chunk = A::open(entry)?;
+        let last = address_of(first) + CHUNK - 1;
+        let result = self.last_start(first, chunk, last).and_then(|object| {
+            let end = object.start + self.size(object.start, object.record);
+            (address < end).then(|| look(object))
         });
-        // What hung there is split by address to its two sides.
-        let (mut below, mut above) = (Hook::Left(new), Hook::Right(new));
-        while let Some(handle) = here.some() {
-            let record = slots.get(handle);
-            if record.start() < start {
-                self.hang(slots, below, handle);
-                below = Hook::Right(handle);
-                here = record.right;
-            } else {
-                self.hang(slots, above, handle);
-                above = Hook::Left(handle);
-                here = record.left;
-            }
-        }
-        self.hang(slots, below, Handle::NONE);
-        self.hang(slots, above, Handle::NONE);
-        self.lowest = self.lowest.min(start);
-        self.highest = self.highest.max(record.end());
+        A::close(chunk);
+        result
     }
 
-    /// Takes a record out of the tree; its slot stays.
-    pub(crate) fn remove(&mut self, slots: &mut Slots, old: Handle) {
-        let record = slots.get(old);
-        let start = record.start();
-        let mut hook = Hook::Root;
-        loop {
-            let here = self.at(slots, hook);
-            if here == old {
-                break;
-            }
-            debug_assert!(here.is_some(), "the record is not in the tree");
-            hook = if start < slots.get(here).start() {
-                Hook::Left(here)
-            } else {
-                Hook::Right(here)
+    /// Shows the object that starts at `start`.
+    pub(crate) fn starting_at<A: Access, R>(
+        &self,
+        start: usize,
+        look: impl FnOnce(Object<'_>) -> R,
+    ) -> Option<R> {
+        let number = chunk_of(start);
+        let Look::Entry(entry) = self.map.look(number) else {
+            return None;
+        };
+        let chunk = A::open(entry)?;
+        let found = self
+            .last_start(number, chunk, start)
+            .filter(|object| object.start == start);
+        let result = found.map(look);
+        A::close(chunk);
+        result
+    }
+
+    /// Records a block: `size` bytes at `start`, one at least, and no wrapping round. `marked`: for the
+    /// pass that goes on. `stride`: how far apart such blocks lie, where that is known.
+    #[inline(always)]
+    pub(crate) fn insert(
+        &self,
+        start: usize,
+        size: usize,
+        record: &Record,
+        marked: Marked,
+        stride: Option<usize>,
+        source: &Source<'_>,
+    ) -> Result<(), Refused> {
+        let last = start + (size - 1);
+        let number = chunk_of(start);
+        if chunk_of(last) != number {
+            self.look_beyond(start, last)?;
+        }
+        let entry = match self.map.entry(number, source) {
+            Ok(entry) => entry,
+            Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
+            Err(Blocked::Run(_)) => return Err(Refused::Overlaps(start)),
+        };
+        if page_map::read(entry).reach() != 0 {
+            self.look_before(start)?;
+        }
+        let granule = granule_of(start);
+        let wanted = chunk::pace_for(size, stride);
+        let chunk = loop {
+            let Some(chunk) = Locked::open(entry) else {
+                let new = Chunk::take(wanted, source).ok_or(Refused::NoMemory)?;
+                if page_map::install(entry, new) != new {
+                    new.give(source);
+                }
+                continue;
             };
-        }
-        // Its two sides are merged in its place, the higher rank on top.
-        let (mut left, mut right) = (record.left, record.right);
-        while left.is_some() && right.is_some() {
-            if left.scrambled() >= right.scrambled() {
-                self.hang(slots, hook, left);
-                hook = Hook::Right(left);
-                left = slots.get(left).right;
-            } else {
-                self.hang(slots, hook, right);
-                hook = Hook::Left(right);
-                right = slots.get(right).left;
+            if let Some(other) = self.conflict(number, chunk, start, last) {
+                chunk.unlock();
+                return Err(Refused::Overlaps(other));
             }
+            let starts = chunk.starts().load(Ordering::Relaxed);
+            let unfit = if starts == 0 {
+                chunk.pace() != wanted && !chunk.has(info::ODD)
+            } else {
+                starts & chunk.share(granule) != 0
+            };
+            if !unfit {
+                break chunk;
+            }
+            self.make_fit(entry, chunk, granule, wanted, source)?;
+        };
+        if !start.is_multiple_of(GRANULE) {
+            let added = self.add_odd(chunk, start, record, marked, source);
+            chunk.unlock();
+            if !added {
+                return Err(Refused::NoMemory);
+            }
+        } else {
+            chunk.record(granule).write(record);
+            let bit = 1 << granule;
+            if marked == Marked::Yes {
+                chunk.set(info::BORN);
+                chunk.marks().fetch_or(bit, Ordering::Relaxed);
+            }
+            if !record.is_plain() {
+                chunk.set(info::SPECIAL);
+            }
+            let starts = chunk.starts().load(Ordering::Relaxed);
+            chunk.starts().store(starts | bit, Ordering::Release);
+            chunk.unlock();
         }
-        self.hang(slots, hook, if left.is_some() { left } else { right });
+        if start < self.lowest.load(Ordering::Relaxed)
+            || last >= self.highest.load(Ordering::Relaxed)
+        {
+            self.widen(start, last, record);
+        }
+        if chunk_of(last) != number {
+            self.spread(start, last, source)?;
+        }
+        Ok(())
     }
 
-    /// Forgets everything.
-    pub(crate) fn empty(&mut self) {
-        *self = Self::new();
+    #[cold]
+    fn widen(&self, start: usize, last: usize, record: &Record) {
+        // Nothing points to physical memory by its physical address.
+        if !record.has(flag::PHYS) {
+            self.lowest.fetch_min(start, Ordering::Relaxed);
+            self.highest.fetch_max(last + 1, Ordering::Relaxed);
+        }
     }
+
+    #[cold]
+    fn add_odd(
+        &self,
+        chunk: Chunk,
+        start: usize,
+        record: &Record,
+        marked: Marked,
+        source: &Source<'_>,
+    ) -> bool {
+        let added = self
+            .notes
+            .add_odd(start, record, u64::from(marked == Marked::Yes), source);
+        if added {
+            chunk.set(info::ODD | info::SPECIAL);
+            if marked == Marked::Yes {
+                chunk.set(info::BORN);
+            }
+        }
+        added
+    }
+
+    /// An object in this chunk, where a block is to be, from `start` to `last`: an address in it.
+    #[inline(always)]
+    fn conflict(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        start: usize,
+        last: usize,
+    ) -> Option<usize> {
+        if let Some(before) = self.last_start(number, chunk, start)
+            && before.start + self.size(before.start, before.record) > start
+        {
+            return Some(before.start);
+        }
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        let end = if chunk_of(last) == number {
+            granule_of(last)
+        } else {
+            63
+        };
+        // The granules after the first one, up to the last.
+        let after = (u64::MAX >> (63 - end)) & !(u64::MAX >> (63 - granule_of(start)));
+        let within = starts & after;
+        if within != 0 {
+            return Some(address_of(number) + within.trailing_zeros() as usize * GRANULE);
+        }
+        if chunk.has(info::ODD) {
+            return self.odd_within(number, start, last);
+        }
+        None
+    }
+
+    #[cold]
+    fn odd_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
+        let mut within = None;
+        self.notes.each_odd(number, &mut |odd| {
+            if (start..=last).contains(&odd.start) {
+                within = Some(odd.start);
+            }
+        });
+        within
+    }
+
+    /// Something reaches into the chunk: as far as `start`?
+    #[cold]
+    fn look_before(&self, start: usize) -> Result<(), Refused> {
+        match self.containing::<Locked, _>(start, |object| object.start) {
+            Some(other) => Err(Refused::Overlaps(other)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the chunks after the first one of a block are free.
+    #[inline(never)]
+    fn look_beyond(&self, start: usize, last: usize) -> Result<(), Refused> {
+        let (mut number, end) = (chunk_of(start) + 1, chunk_of(last) + 1);
+        while let Some((at, look)) = self.map.next(number, end) {
+            let Look::Entry(entry) = look else {
+                return Err(Refused::Overlaps(address_of(at)));
+            };
+            let first = address_of(at);
+            if page_map::read(entry).reach() != 0
+                && self
+                    .containing::<Locked, _>(first, |object| object.start)
+                    .is_some()
+            {
+                return Err(Refused::Overlaps(first));
+            }
+            if let Some(chunk) = Locked::open(entry) {
+                let other = self
+                    .last_start(at, chunk, last.min(first + CHUNK - 1))
+                    .map(|object| object.start);
+                chunk.unlock();
+                if let Some(other) = other {
+                    return Err(Refused::Overlaps(other));
+                }
+            }
+            number = at + 1;
+        }
+        Ok(())
+    }
+
+    /// Says of the chunks after the first one that the object reaches into them.
+    #[inline(never)]
+    fn spread(&self, start: usize, last: usize, source: &Source<'_>) -> Result<(), Refused> {
+        let whole = chunk_of(last) + usize::from((last + 1).is_multiple_of(CHUNK));
+        let reached = self
+            .map
+            .reach(chunk_of(start), chunk_of(last), whole, source);
+        reached.map_err(|blocked| {
+            self.remove(start, source);
+            match blocked {
+                Blocked::NoMemory => Refused::NoMemory,
+                Blocked::Run(_) => Refused::Overlaps(last),
+            }
+        })
+    }
+
+    /// Puts another index in the place of one in which no record is free for an object in this granule. Its
+    /// lock is let go either way.
+    #[cold]
+    fn make_fit(
+        &self,
+        entry: &AtomicU64,
+        chunk: Chunk,
+        granule: u32,
+        wanted: u32,
+        source: &Source<'_>,
+    ) -> Result<(), Refused> {
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        let mut pace = wanted;
+        if starts != 0 {
+            pace = chunk.pace();
+            while pace > 0 && starts & share_at(pace, granule) != 0 {
+                pace -= 1;
+            }
+        }
+        let Some(new) = Chunk::take(pace, source) else {
+            chunk.unlock();
+            return Err(Refused::NoMemory);
+        };
+        chunk.copy_to(new);
+        page_map::replace(entry, Some(new));
+        chunk.unlock();
+        chunk.give(source);
+        Ok(())
+    }
+
+    /// Takes an object out. From here on the marker does not begin to read it.
+    #[inline(always)]
+    pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> Option<Removed> {
+        let number = chunk_of(start);
+        let Look::Entry(entry) = self.map.look(number) else {
+            return None;
+        };
+        let chunk = Locked::open(entry)?;
+        let granule = granule_of(start);
+        let bit = 1 << granule;
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        if starts & bit == 0 || !start.is_multiple_of(GRANULE) {
+            return self.remove_odd(number, chunk, start, source);
+        }
+        let record = chunk.record(granule).read();
+        if record.has(flag::ALIAS) {
+            chunk.unlock();
+            return None;
+        }
+        let marks = chunk.marks().load(Ordering::Relaxed);
+        chunk.marks().store(marks & !bit, Ordering::Relaxed);
+        chunk.starts().store(starts & !bit, Ordering::Release);
+        chunk.unlock();
+        Some(self.forget(start, record, source))
+    }
+
+    #[cold]
+    fn remove_odd(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        start: usize,
+        source: &Source<'_>,
+    ) -> Option<Removed> {
+        let odd = self
+            .notes
+            .odd_at_or_before(number, start)
+            .filter(|odd| odd.start == start);
+        let record = odd.map(|odd| odd.record.read());
+        if record.is_some() {
+            self.notes.drop_odd(start, source);
+            if !self.notes.has_odd(number) {
+                chunk.clear(info::ODD);
+            }
+        }
+        chunk.unlock();
+        record.map(|record| self.forget(start, record, source))
+    }
+
+    /// What remains to be done when the start is gone.
+    #[inline(always)]
+    fn forget(&self, start: usize, record: Record, source: &Source<'_>) -> Removed {
+        let mut size = record.short_size() as usize;
+        if record.has(flag::NOTES) {
+            size = self.drop_notes(start, size, source);
+        }
+        let last = start + (size - 1);
+        if chunk_of(last) != chunk_of(start) {
+            self.map.unreach(chunk_of(start), chunk_of(last));
+        }
+        Removed { size, record }
+    }
+
+    #[cold]
+    fn drop_notes(&self, start: usize, short: usize, source: &Source<'_>) -> usize {
+        let size = self.notes.size(start).unwrap_or(short);
+        self.notes.drop_all(start, source);
+        size
+    }
+
+    /// The call stack that allocated what was at `start` last, if that is remembered.
+    pub(crate) fn last_trace(&self, start: usize) -> Trace {
+        let Look::Entry(entry) = self.map.look(chunk_of(start)) else {
+            return Trace::NONE;
+        };
+        let Some(chunk) = Locked::open(entry) else {
+            return Trace::NONE;
+        };
+        let granule = granule_of(start);
+        let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
+        let trace = if others == 0 {
+            chunk.record(granule).read().trace()
+        } else {
+            Trace::NONE
+        };
+        chunk.unlock();
+        trace
+    }
+
+    /// Takes out a further copy of a per-CPU block whose first one is at `owner`.
+    pub(crate) fn remove_alias(&self, copy: usize, owner: usize) {
+        let number = chunk_of(copy);
+        let size = self.starting_at::<Locked, _>(copy, |object| {
+            let record = object.record.read();
+            if !record.has(flag::ALIAS) || alias_owner(&record) != owner {
+                return None;
+            }
+            let bit = 1 << granule_of(copy);
+            object.chunk.marks().fetch_and(!bit, Ordering::Relaxed);
+            object.chunk.starts().fetch_and(!bit, Ordering::Release);
+            Some(record.short_size() as usize)
+        });
+        if let Some(Some(size)) = size {
+            let last = chunk_of(copy + (size - 1));
+            if last != number {
+                self.map.unreach(number, last);
+            }
+        }
+    }
+
+    /// Shows the objects that start in `range`, chunk by chunk.
+    pub(crate) fn each_in<A: Access>(
+        &self,
+        range: core::ops::Range<usize>,
+        look: &mut dyn FnMut(Object<'_>),
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut number, end) = (chunk_of(range.start), chunk_of(range.end - 1) + 1);
+        while let Some((at, entry)) = self.map.next(number, end) {
+            if let Look::Entry(entry) = entry
+                && let Some(chunk) = A::open(entry)
+            {
+                self.each_of(at, chunk, u64::MAX, &mut |object| {
+                    if range.contains(&object.start) {
+                        look(object);
+                    }
+                });
+                A::close(chunk);
+            }
+            number = at + 1;
+        }
+    }
+
+    /// Shows the objects of an open chunk, of those that start at granules only the ones in `granules`.
+    #[inline]
+    pub(crate) fn each_of(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        granules: u64,
+        look: &mut dyn FnMut(Object<'_>),
+    ) {
+        let starts = chunk.starts().load(Ordering::Relaxed) & granules;
+        for granule in Chunk::granules(starts) {
+            look(object_in(number, chunk, granule));
+        }
+        if chunk.has(info::ODD) {
+            self.notes
+                .each_odd(number, &mut |odd| look(odd_object(chunk, odd)));
+        }
+    }
+
+    /// The area of an object with this number.
+    pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
+        self.notes.area(start, number)
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        self.map.empty();
+        self.notes.empty();
+        self.lowest.store(usize::MAX, Ordering::Relaxed);
+        self.highest.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Whether a new object is marked from the start, for the pass that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marked {
+    Yes,
+    No,
+}
+
+fn share_at(pace: u32, granule: u32) -> u64 {
+    (u64::MAX >> (64 - (1 << pace))) << (granule >> pace << pace)
+}
+
+/// The object that starts in this granule of a chunk.
+#[inline(always)]
+pub(crate) fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u32) -> Object<'a> {
+    Object {
+        start: address_of(number) + granule as usize * GRANULE,
+        record: chunk.record(granule),
+        mark: Mark {
+            word: chunk.marks(),
+            bit: 1 << granule,
+        },
+        chunk,
+    }
+}
+
+fn odd_object<'a>(chunk: Chunk, odd: Odd<'a>) -> Object<'a> {
+    Object {
+        start: odd.start,
+        record: odd.record,
+        mark: Mark {
+            word: odd.mark,
+            bit: 1,
+        },
+        chunk,
+    }
+}
+
+/// The record of a further copy of a per-CPU block: where the birth would be is the address of the first.
+pub(crate) fn alias_record(owner: usize, size: usize) -> Record {
+    let mut record = Record::new(size, Trace::NONE, 0, 1, flag::ALIAS);
+    // Inverted, as all addresses in metadata.
+    record.set_birth(!owner as u64);
+    record
+}
+
+/// The first copy that an alias's record names.
+pub(crate) fn alias_owner(record: &Record) -> usize {
+    let inverted = !record.birth_us() & ((1 << 48) - 1);
+    ((inverted << 16) as i64 >> 16) as usize
 }

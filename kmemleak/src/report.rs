@@ -8,23 +8,23 @@ use core::fmt::{self, Write};
 
 use crate::depot::{Frames, crc32};
 use crate::detector::Detector;
+use crate::list::Named;
 use crate::platform::{Comm, Platform};
-use crate::record::{Handle, Record, flag};
+use crate::record::{Record, flag};
+use crate::registry::{Locked, alias_owner};
 use crate::verdict::How;
 
+/// Bytes of memory whose objects are looked at together.
+const PART: usize = 64 * 1024;
 /// Bytes of a block that are shown.
 const DUMP: usize = 32;
 /// And in a line.
 const DUMP_LINE: usize = 16;
 
-/// What is written of one object.
-pub(crate) struct Entry {
-    record: Record,
-    comm: Comm,
-    frames: Frames,
-    dump: [u8; DUMP],
-    dump_len: usize,
-    next: Handle,
+/// The first bytes of a block.
+struct Dump {
+    bytes: [u8; DUMP],
+    len: usize,
 }
 
 /// Which objects of a verdict are written.
@@ -46,12 +46,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The same, for who has the claim.
     pub(crate) fn report_claimed(&self, which: Which, out: &mut dyn Write) -> fmt::Result {
         self.write_objects(which, out)?;
-        let (summary, objects, bytes) = self.with_state(|state, _| {
-            let summary = state.verdict.summary;
-            summary.map_or((None, 0, 0), |summary| {
-                (Some(summary), summary.objects, summary.bytes)
-            })
-        });
+        let summary = self.with_verdict(|verdict, _| verdict.summary);
         let Some(summary) = summary else {
             return writeln!(out, "kmemleak: no check so far");
         };
@@ -68,95 +63,151 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 summary.unrecorded
             )?;
         }
-        let noun = if objects == 1 { "object" } else { "objects" };
+        let noun = if summary.objects == 1 {
+            "object"
+        } else {
+            "objects"
+        };
         writeln!(
             out,
-            "kmemleak: {objects} unreferenced {noun} ({bytes} bytes)"
+            "kmemleak: {} unreferenced {noun} ({} bytes)",
+            summary.objects, summary.bytes
         )
     }
 
     fn write_objects(&self, which: Which, out: &mut dyn Write) -> fmt::Result {
-        let (mut here, at_us) =
-            self.with_state(|state, _| (state.verdict.first, state.verdict.at_us));
-        while let Some(handle) = here.some() {
-            // The claim keeps the verdict: the chain holds whatever is freed meanwhile.
-            let entry = self.entry(handle);
-            here = entry.next;
-            if which == Which::All || !entry.record.has(flag::REPORTED) {
-                self.write_entry(&entry, at_us, out)?;
+        let at_us = self.with_verdict(|verdict, _| verdict.at_us);
+        let mut index = 0;
+        // The claim keeps the verdict, whatever is freed meanwhile.
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            index += 1;
+            if which == Which::All || !named.record.has(flag::REPORTED) {
+                self.write_named(&named, at_us, out)?;
             }
+        }
+        let left_out = self.with_verdict(|verdict, _| verdict.list.left_out);
+        if left_out > 0 {
+            self.write_left_out(left_out, at_us, out)?;
         }
         Ok(())
     }
 
-    pub(crate) fn entry(&self, handle: Handle) -> Entry {
-        self.with_state(|state, _| {
-            let record = state.slots.get(handle);
-            let mut entry = Entry {
-                comm: state.comm_of(&record),
-                frames: state.frames_of(record.trace),
-                dump: [0; DUMP],
-                dump_len: 0,
-                next: record.next,
-                record,
-            };
-            if !record.has(flag::FREED) {
-                entry.dump_len = self.read_bytes(&record, &mut entry.dump);
+    /// Writes the objects that found no room in the verdict's list, in the order of their addresses.
+    fn write_left_out(&self, left_out: usize, at_us: u64, out: &mut dyn Write) -> fmt::Result {
+        writeln!(
+            out,
+            "kmemleak: no memory to put {left_out} objects in order; all, by address:"
+        )?;
+        let mut from = 0;
+        while let Some(named) = self.next_listed(from) {
+            self.write_named(&named, at_us, out)?;
+            from = named.start + 1;
+        }
+        Ok(())
+    }
+
+    /// The first object at `from` or after that the verdict names.
+    fn next_listed(&self, from: usize) -> Option<Named> {
+        let range = self.registry.range();
+        let mut start = from.max(range.start);
+        while start < range.end {
+            // A few chunks at a time, since interrupts are off meanwhile.
+            let end = start.saturating_add(PART).min(range.end);
+            let mut found: Option<Named> = None;
+            self.quietly(|_| {
+                self.registry.each_in::<Locked>(start..end, &mut |object| {
+                    let first = found.is_none_or(|found| object.start < found.start);
+                    if object.record.has(flag::LISTED) && first {
+                        found = Some(Named {
+                            start: object.start,
+                            record: object.record.read(),
+                        });
+                    }
+                });
+            });
+            if found.is_some() {
+                return found;
             }
-            entry
+            start = end;
+        }
+        None
+    }
+
+    /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
+    fn dump_of(&self, named: &Named) -> Option<Dump> {
+        let birth_us = named.record.birth_us();
+        self.quietly(|_| {
+            self.registry
+                .starting_at::<Locked, _>(named.start, |object| {
+                    let record = object.record.read();
+                    (record.birth_us() == birth_us).then(|| self.read_bytes(named.start, &record))
+                })
+                .flatten()
         })
     }
 
-    /// The first bytes of a block that can't be freed now, since the lock is held.
-    fn read_bytes(&self, record: &Record, bytes: &mut [u8; DUMP]) -> usize {
+    fn read_bytes(&self, start: usize, record: &Record) -> Dump {
         const WORD: usize = size_of::<usize>();
-        let start = record.start();
-        let len = record.size.min(DUMP);
-        if !self.platform.readable(start, len) {
-            return 0;
-        }
-        for (offset, byte) in bytes.iter_mut().enumerate().take(len) {
+        let mut dump = Dump {
+            bytes: [0; DUMP],
+            len: 0,
+        };
+        let size = record.short_size() as usize;
+        let copy = if record.has(flag::PERCPU) {
+            Some(self.platform.percpu_copy(start, 0))
+        } else if record.has(flag::PHYS) {
+            self.platform.phys_to_virt(start, size)
+        } else {
+            Some(start)
+        };
+        let Some(start) = copy.filter(|&copy| self.platform.readable(copy, size.min(DUMP))) else {
+            return dump;
+        };
+        for (offset, byte) in dump.bytes.iter_mut().enumerate().take(size) {
             let address = start + offset;
             let word = address & !(WORD - 1);
-            if word < start || word + WORD > record.end() {
+            if word < start || word + WORD > start + size {
                 // Half a word at the end, that is not the block's alone.
-                return offset;
+                break;
             }
-            // SAFETY: a whole word of the block; who frees it waits for the lock.
+            // SAFETY: a whole word of the block; who frees it waits for the chunk's lock.
             let word = unsafe { self.platform.read_word(word) };
             *byte = word.to_ne_bytes()[address % WORD];
+            dump.len = offset + 1;
         }
-        len
+        dump
     }
 
-    fn write_entry(&self, entry: &Entry, at_us: u64, out: &mut dyn Write) -> fmt::Result {
-        let record = &entry.record;
+    fn comm_of(&self, record: &Record) -> Comm {
+        if record.has(flag::INTERRUPT) {
+            return Comm::new("hardirq");
+        }
+        self.comms.get(record.comm())
+    }
+
+    fn write_named(&self, named: &Named, at_us: u64, out: &mut dyn Write) -> fmt::Result {
+        let record = &named.record;
         writeln!(
             out,
             "unreferenced object {:#018x} (size {}):",
-            record.start(),
-            record.size
+            named.start,
+            self.size_of(named)
         )?;
-        let age_us = at_us.saturating_sub(record.birth_us);
-        let comm = if record.has(flag::INTERRUPT) {
-            "hardirq"
-        } else {
-            entry.comm.as_str()
-        };
+        let age_us = at_us.saturating_sub(record.birth_us());
         writeln!(
             out,
-            "  comm \"{comm}\", pid {}, cpu {}, age {}.{:03}s",
-            record.task,
-            record.cpu,
+            "  comm \"{}\", pid {}, cpu {}, age {}.{:03}s",
+            self.comm_of(record).as_str(),
+            record.task(),
+            record.cpu(),
             age_us / 1_000_000,
             age_us / 1000 % 1000
         )?;
-        if record.has(flag::FREED) {
-            writeln!(out, "  freed since")?;
-        } else {
-            write_dump(&entry.dump[..entry.dump_len], out)?;
+        match self.dump_of(named) {
+            Some(dump) => write_dump(&dump.bytes[..dump.len], out)?,
+            None => writeln!(out, "  freed since")?,
         }
-        self.write_frames("backtrace", &entry.frames, out)
+        self.write_frames("backtrace", &self.depot.get(record.trace()), out)
     }
 
     pub(crate) fn write_frames(
@@ -178,48 +229,70 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Writes what is known of the object that `address` lies in.
     pub(crate) fn dump(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
-        let found = self.with_state(|state, _| state.object_at(address));
-        let Some((handle, _)) = found else {
+        let named_at = |address| {
+            self.quietly(|_| {
+                self.registry
+                    .containing::<Locked, _>(address, |object| Named {
+                        start: object.start,
+                        record: object.record.read(),
+                    })
+            })
+        };
+        let found = named_at(address).and_then(|named| {
+            if named.record.has(flag::ALIAS) {
+                named_at(alias_owner(&named.record))
+            } else {
+                Some(named)
+            }
+        });
+        let Some(named) = found else {
             return writeln!(out, "kmemleak: no object at {address:#018x}");
         };
-        let entry = self.entry(handle);
-        let record = &entry.record;
+        let record = &named.record;
         writeln!(
             out,
             "object {:#018x} (size {}):",
-            record.start(),
-            record.size
+            named.start,
+            self.size_of(&named)
         )?;
-        let task = (entry.comm.as_str(), record.task, record.cpu);
-        writeln!(out, "  comm \"{}\", pid {}, cpu {}", task.0, task.1, task.2)?;
-        writeln!(out, "  birth {} us", record.birth_us)?;
         writeln!(
             out,
-            "  min_count {}, count {}",
-            record.min_count, record.count
+            "  comm \"{}\", pid {}, cpu {}",
+            self.comm_of(record).as_str(),
+            record.task(),
+            record.cpu()
         )?;
+        writeln!(out, "  birth {} us", record.birth_us())?;
+        write!(out, "  min_count {}", record.min_count())?;
+        if record.min_count() > 1 {
+            write!(out, ", count {}", record.count())?;
+        }
+        writeln!(out)?;
         let flags = [
             (flag::PERCPU, "percpu"),
+            (flag::PHYS, "phys"),
             (flag::NO_SCAN, "no-scan"),
-            (flag::SUSPECT, "suspect"),
+            (flag::NOTES, "notes"),
+            (flag::LISTED, "unreferenced"),
             (flag::REPORTED, "reported"),
             (flag::INTERRUPT, "interrupt"),
         ];
         write!(out, "  flags")?;
-        for (bit, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
-            let _ = bit;
+        for (_, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
             write!(out, " {name}")?;
         }
         writeln!(out)?;
-        let bytes = &entry.dump[..entry.dump_len];
-        writeln!(
-            out,
-            "  checksum {:08x} (first {} bytes)",
-            crc32(bytes.iter().copied()),
-            bytes.len()
-        )?;
-        write_dump(bytes, out)?;
-        self.write_frames("backtrace", &entry.frames, out)
+        if let Some(dump) = self.dump_of(&named) {
+            let bytes = &dump.bytes[..dump.len];
+            writeln!(
+                out,
+                "  checksum {:08x} (first {} bytes)",
+                crc32(bytes.iter().copied()),
+                bytes.len()
+            )?;
+            write_dump(bytes, out)?;
+        }
+        self.write_frames("backtrace", &self.depot.get(record.trace()), out)
     }
 }
 

@@ -1,19 +1,20 @@
 //! The verdict: which objects nothing points to.
-//!
-//! The suspects are chained through their records, in the order of their allocation, ties by address. A suspect that
-//! is freed stays in the chain, as freed, until the next pass begins.
 
 use crate::detector::Detector;
+use crate::list::{List, Named};
+use crate::marker::{Figures, Marker};
+use crate::memory::Source;
 use crate::platform::{Platform, StopError};
-use crate::record::{Handle, Record, Slots, flag};
-use crate::scan::Figures;
-use crate::state::State;
+use crate::record::{Record, flag};
+use crate::registry::{Access, Locked, Object};
 
 /// How a verdict was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// In one pass, with the world stopped: exact.
     Stopped,
+    /// By one pass of the background scan, which leaves out what is young or has changed of late.
+    Scanned,
     /// In repeated passes, since the world could not be stopped.
     Repeated {
         /// Why not.
@@ -30,7 +31,7 @@ pub struct Summary {
     pub objects: usize,
     /// Their bytes.
     pub bytes: usize,
-    /// Those of them that no verdict before has named.
+    /// Those of them that have not been told of.
     pub new_objects: usize,
     /// Bytes of these.
     pub new_bytes: usize,
@@ -40,6 +41,10 @@ pub struct Summary {
     pub unrecorded: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+    /// Words that were read.
+    pub words: u64,
+    /// CPUs that marked together.
+    pub cpus: u32,
 }
 
 /// An object that nothing points to.
@@ -62,49 +67,52 @@ pub struct Tracking {
     pub bytes: usize,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Shows each object of the last verdict to `look`, in the order of allocation; those that have been freed
-    /// since are left out. Task context, with no lock held; `look` may allocate.
-    pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) {
-        let _claim = self.claim();
-        let mut here = self.with_state(|state, _| state.verdict.first);
-        while let Some(handle) = here.some() {
-            let record = self.with_state(|state, _| state.slots.get(handle));
-            here = record.next;
-            if !record.has(flag::FREED) {
-                look(Unreferenced {
-                    start: record.start(),
-                    size: record.size,
-                    birth_us: record.birth_us,
-                });
-            }
-        }
-    }
+/// Objects that were told of and are referenced again, until they are told of once more.
+const REVIVED: usize = 32;
 
-    /// What is tracked now. Any context but a non-maskable interrupt.
-    pub fn tracking(&self) -> Tracking {
-        self.with_state(|state, _| Tracking {
-            objects: state.objects,
-            bytes: state.bytes,
-        })
-    }
-}
-
+/// The last verdict. Changed by who checks.
 pub(crate) struct Verdict {
-    /// Grows with each verdict.
-    pub(crate) number: u64,
-    pub(crate) first: Handle,
+    pub(crate) list: List,
     pub(crate) summary: Option<Summary>,
     /// When it was come by.
     pub(crate) at_us: u64,
     pub(crate) figures: Figures,
+    /// Starts (inverted) and sizes.
+    revived: [(usize, usize); REVIVED],
+    revived_len: usize,
+    /// More of them than there was room for.
+    pub(crate) revived_lost: usize,
+}
+
+/// Which unmarked objects are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    /// Allocated before.
+    pub(crate) before_us: u64,
+    /// With this flag, if it is not zero.
+    pub(crate) flags: u16,
+}
+
+impl Filter {
+    pub(crate) const ALL: Self = Self {
+        before_us: u64::MAX,
+        flags: 0,
+    };
+
+    fn lets(self, record: &Record) -> bool {
+        record.birth_us() < self.before_us && (self.flags == 0 || record.has(self.flags))
+    }
+}
+
+/// Whether an object is unreferenced at the end of a pass.
+pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
+    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED)
 }
 
 impl Verdict {
     pub(crate) const fn new() -> Self {
         Self {
-            number: 0,
-            first: Handle::NONE,
+            list: List::new(),
             summary: None,
             at_us: 0,
             figures: Figures {
@@ -112,204 +120,230 @@ impl Verdict {
                 candidates: 0,
                 hits: 0,
             },
+            revived: [(0, 0); REVIVED],
+            revived_len: 0,
+            revived_lost: 0,
         }
+    }
+
+    fn note_revived(&mut self, start: usize, size: usize) {
+        if self.revived_len == REVIVED {
+            self.revived_lost += 1;
+            return;
+        }
+        self.revived[self.revived_len] = (!start, size);
+        self.revived_len += 1;
+    }
+
+    /// Takes one object that was told of and is referenced again.
+    pub(crate) fn take_revived(&mut self) -> Option<(usize, usize)> {
+        self.revived_len = self.revived_len.checked_sub(1)?;
+        let (start, size) = self.revived[self.revived_len];
+        Some((!start, size))
     }
 }
 
-impl State {
-    /// Whether an object is white at the end of a pass, and may be judged: was there when it began.
-    fn is_suspect(&self, record: &Record, judged_before_us: u64) -> bool {
-        record.has(flag::ALLOCATED)
-            && !record.has(flag::ALIAS | flag::MARKED)
-            && record.is_white()
-            && record.birth_us < judged_before_us
+impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
+    /// Names the unmarked objects. The verdict is locked.
+    pub(crate) fn name_white(&mut self, filter: Filter, verdict: &spin::mutex::SpinMutex<Verdict>) {
+        let source = self.source();
+        let registry = self.registry();
+        // In a stopped world nobody asks it to stop, beside others it goes on to the end.
+        let _ = self.each_chunk(&mut |_, number, chunk| {
+            let unmarked = chunk.starts().load(core::sync::atomic::Ordering::Relaxed)
+                & !chunk.marks().load(core::sync::atomic::Ordering::Relaxed);
+            if unmarked == 0 && !chunk.has(crate::chunk::info::ODD) {
+                return;
+            }
+            registry.each_of(number, chunk, unmarked, &mut |object| {
+                let record = object.record.read();
+                if is_white(object, &record) && filter.lets(&record) {
+                    object.record.set(flag::LISTED);
+                    let named = Named {
+                        start: object.start,
+                        record: object.record.read(),
+                    };
+                    verdict.lock().list.push(named, source);
+                }
+            });
+        });
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Runs `work` on the verdict, with interrupts off.
+    pub(crate) fn with_verdict<R>(&self, work: impl FnOnce(&mut Verdict, &Source<'_>) -> R) -> R {
+        self.quietly(|source| work(&mut self.verdict.lock(), source))
     }
 
-    /// After a pass beside which others ran: how many objects have been white in all passes so far.
-    /// `first` forgets the passes before.
-    pub(crate) fn narrow(&mut self, first: First) -> usize {
-        let mut white = 0;
-        for handle in self.slots.handles() {
-            let record = self.slots.get(handle);
-            let before = first == First::Yes || record.has(flag::WHITE_BEFORE);
-            if before && self.is_suspect(&record, self.pass.start_us) {
-                white += 1;
-                self.slots
-                    .update(handle, |record| record.flags |= flag::WHITE_BEFORE);
-            } else if record.has(flag::WHITE_BEFORE) {
-                self.slots
-                    .update(handle, |record| record.flags &= !flag::WHITE_BEFORE);
+    /// Before objects are named: forgets the verdict before, and notes which of its objects have been told of and
+    /// are referenced again.
+    pub(crate) fn retire_verdict(&self) {
+        let mut index = 0;
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            index += 1;
+            let revived = self.quietly(|_| {
+                self.registry
+                    .starting_at::<Locked, _>(named.start, |object| {
+                        let record = object.record.read();
+                        if record.birth_us() != named.record.birth_us() {
+                            return false;
+                        }
+                        object.record.clear(flag::LISTED);
+                        if is_white(object, &record) {
+                            return false;
+                        }
+                        object.record.clear(flag::REPORTED | flag::SUSPECT);
+                        record.has(flag::REPORTED)
+                    })
+            });
+            if revived == Some(true) {
+                let size = self.size_of(&named);
+                self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
         }
-        white
+        self.with_verdict(|verdict, _| {
+            verdict.list.clear();
+            verdict.summary = None;
+        });
     }
 
-    /// Makes the verdict of the pass that is at its end: what is white, was allocated before `judged_before_us`,
-    /// and was white in all passes, where there were several.
-    pub(crate) fn judge(&mut self, how: How, judged_before_us: u64, now_us: u64) -> Summary {
-        let mut suspects = Chain::new();
+    /// Completes the verdict when its objects are named.
+    pub(crate) fn complete_verdict(
+        &self,
+        how: How,
+        start_us: u64,
+        figures: Figures,
+        cpus: u32,
+    ) -> Summary {
+        let at_us = self.platform.now_us();
         let mut summary = Summary {
             objects: 0,
             bytes: 0,
             new_objects: 0,
             new_bytes: 0,
             how,
-            unrecorded: self.unrecorded,
-            took_us: now_us.saturating_sub(self.pass.start_us),
+            unrecorded: self.unrecorded.load(core::sync::atomic::Ordering::Relaxed),
+            took_us: at_us.saturating_sub(start_us),
+            words: figures.words,
+            cpus,
         };
-        for handle in self.slots.handles() {
-            let record = self.slots.get(handle);
-            let white_throughout = how == How::Stopped || record.has(flag::WHITE_BEFORE);
-            if !white_throughout || !self.is_suspect(&record, judged_before_us) {
-                if record.has(flag::REPORTED) && record.has(flag::ALLOCATED) {
-                    self.slots.update(handle, |record| {
-                        record.flags = record.flags & !flag::REPORTED | flag::REVIVED;
-                    });
-                }
-                continue;
-            }
+        let mut index = 0;
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            index += 1;
+            let size = self.size_of(&named);
             summary.objects += 1;
-            summary.bytes += record.size;
-            if !record.has(flag::REPORTED) {
+            summary.bytes += size;
+            if !named.record.has(flag::REPORTED) {
                 summary.new_objects += 1;
-                summary.new_bytes += record.size;
+                summary.new_bytes += size;
             }
-            self.slots
-                .update(handle, |record| record.flags |= flag::SUSPECT);
-            suspects.push(&mut self.slots, handle);
         }
-        self.verdict.number += 1;
-        self.verdict.first = sort(&mut self.slots, suspects.first, summary.objects);
-        self.verdict.summary = Some(summary);
-        self.verdict.at_us = now_us;
-        self.verdict.figures = self.pass.figures;
+        self.with_verdict(|verdict, _| {
+            summary.objects += verdict.list.left_out;
+            verdict.summary = Some(summary);
+            verdict.at_us = at_us;
+            verdict.figures = figures;
+        });
         summary
     }
-}
 
-impl State {
-    /// The suspects have been told of: the next verdicts don't count them as new.
-    pub(crate) fn note_reported(&mut self) {
-        let mut here = self.verdict.first;
-        while let Some(handle) = here.some() {
-            self.slots
-                .update(handle, |record| record.flags |= flag::REPORTED);
-            here = self.slots.get(handle).next;
+    /// Bytes of a named object.
+    pub(crate) fn size_of(&self, named: &Named) -> usize {
+        match named.record.short_size() {
+            u32::MAX => self
+                .quietly(|_| self.registry.notes.size(named.start))
+                .unwrap_or(u32::MAX as usize),
+            size => size as usize,
         }
     }
 
-    /// The suspects become gray: they are scanned from now on, and not suspected again.
-    pub(crate) fn gray_suspects(&mut self) {
-        let mut here = core::mem::replace(&mut self.verdict.first, Handle::NONE);
-        while let Some(handle) = here.some() {
-            let record = self.slots.get(handle);
-            here = record.next;
-            if record.has(flag::FREED) {
-                self.slots.release(handle);
-            } else {
-                self.slots.update(handle, |record| {
-                    record.min_count = 0;
-                    record.flags &= !(flag::SUSPECT | flag::REPORTED);
+    /// Whether a named object is still there.
+    pub(crate) fn is_there(&self, named: &Named) -> bool {
+        let birth = self.quietly(|_| {
+            self.registry
+                .starting_at::<Locked, _>(named.start, |object| object.record.read().birth_us())
+        });
+        birth == Some(named.record.birth_us())
+    }
+
+    /// Does something with each object of the verdict that is still there. The caller has the claim.
+    pub(crate) fn each_listed(&self, change: &mut dyn FnMut(Object<'_>)) {
+        let mut index = 0;
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            index += 1;
+            self.quietly(|_| {
+                self.registry
+                    .starting_at::<Locked, _>(named.start, |object| {
+                        if object.record.read().birth_us() == named.record.birth_us() {
+                            change(object);
+                        }
+                    })
+            });
+        }
+    }
+
+    /// Shows each object of the last verdict to `look`, in the order of allocation; those that have been freed
+    /// since are left out. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) {
+        let _claim = self.claim();
+        let mut index = 0;
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            index += 1;
+            if self.is_there(&named) {
+                look(Unreferenced {
+                    start: named.start,
+                    size: self.size_of(&named),
+                    birth_us: named.record.birth_us(),
                 });
             }
         }
-        self.verdict.number += 1;
-        self.verdict.summary = None;
     }
 
-    /// Takes the note that an object was told of and is referenced again, from the first that has one.
-    pub(crate) fn take_revived(&mut self) -> Option<(usize, usize)> {
-        let handle = self
-            .slots
-            .handles()
-            .find(|&handle| self.slots.get(handle).has(flag::REVIVED))?;
-        let record = self.slots.get(handle);
-        self.slots
-            .update(handle, |record| record.flags &= !flag::REVIVED);
-        Some((record.start(), record.size))
-    }
-}
-
-/// Whether a pass is the first one of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum First {
-    Yes,
-    No,
-}
-
-/// Records linked by `next`.
-struct Chain {
-    first: Handle,
-    last: Handle,
-}
-
-impl Chain {
-    const fn new() -> Self {
-        Self {
-            first: Handle::NONE,
-            last: Handle::NONE,
-        }
-    }
-
-    fn push(&mut self, slots: &mut Slots, handle: Handle) {
-        slots.update(handle, |record| record.next = Handle::NONE);
-        match self.last.some() {
-            Some(last) => slots.update(last, |record| record.next = handle),
-            None => self.first = handle,
-        }
-        self.last = handle;
-    }
-}
-
-/// Sorts a chain of `len` records by birth, ties by address: merge sort from the bottom up, in place.
-fn sort(slots: &mut Slots, mut first: Handle, len: usize) -> Handle {
-    let mut width = 1;
-    while width < len {
-        let mut sorted = Chain::new();
-        let mut rest = first;
-        while rest.is_some() {
-            let mut left = rest;
-            let mut right = skip(slots, left, width);
-            rest = skip(slots, right, width);
-            let (mut left_len, mut right_len) = (width, width);
-            loop {
-                let take_left = match (
-                    left_len > 0 && left.is_some(),
-                    right_len > 0 && right.is_some(),
-                ) {
-                    (false, false) => break,
-                    (true, false) => true,
-                    (false, true) => false,
-                    (true, true) => order(slots, left) <= order(slots, right),
-                };
-                let from = if take_left { &mut left } else { &mut right };
-                let taken = *from;
-                *from = slots.get(taken).next;
-                if take_left {
-                    left_len -= 1;
-                } else {
-                    right_len -= 1;
-                }
-                sorted.push(slots, taken);
+    /// What is tracked now, by a walk over all objects. Any context but a non-maskable interrupt.
+    pub fn tracking(&self) -> Tracking {
+        let mut tracking = Tracking {
+            objects: 0,
+            bytes: 0,
+        };
+        let mut next = 0;
+        while let Some((number, leaf)) = self.registry.map.next_leaf(next) {
+            next = number + 1;
+            for (chunk_number, _) in leaf.chunks(number) {
+                self.quietly(|_| {
+                    let Some(chunk) = Locked::open(leaf.entry(chunk_number)) else {
+                        return;
+                    };
+                    self.registry
+                        .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
+                            if !object.record.has(flag::ALIAS) {
+                                tracking.objects += 1;
+                                tracking.bytes += object.record.short_size() as usize;
+                            }
+                        });
+                    Locked::close(chunk);
+                });
             }
         }
-        first = sorted.first;
-        width *= 2;
+        tracking
     }
-    first
-}
 
-fn order(slots: &Slots, handle: Handle) -> (u64, usize) {
-    let record = slots.get(handle);
-    (record.birth_us, record.start())
-}
-
-fn skip(slots: &Slots, mut handle: Handle, count: usize) -> Handle {
-    for _ in 0..count {
-        match handle.some() {
-            Some(here) => handle = slots.get(here).next,
-            None => break,
-        }
+    /// The objects of the verdict are what further passes may name.
+    pub(crate) fn suspect_listed(&self) {
+        self.each_listed(&mut |object| {
+            object.record.set(flag::SUSPECT);
+        });
     }
-    handle
+
+    /// Nothing is suspected.
+    pub(crate) fn forget_suspects(&self) {
+        self.each_listed(&mut |object| object.record.clear(flag::SUSPECT));
+    }
+
+    /// The objects have been told of: the next verdicts don't count them as new.
+    pub(crate) fn note_reported(&self) {
+        self.each_listed(&mut |object| {
+            object.record.set(flag::REPORTED);
+        });
+    }
 }

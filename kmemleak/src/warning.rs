@@ -11,9 +11,6 @@ use crate::hidden::Hidden;
 /// Warnings that wait for the task.
 const RING: usize = 32;
 
-/// Freed blocks that are remembered, to tell who had one last.
-const TOMBSTONES: usize = 128;
-
 /// What was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -28,6 +25,10 @@ pub(crate) enum Kind {
     AreaTooLarge,
     /// The size of a block wraps round the end of the address space.
     BadSize,
+    /// A region is removed that was not registered.
+    UnknownRegion,
+    /// A disabled scope ends that has not begun.
+    NotDisabled,
 }
 
 impl fmt::Display for Kind {
@@ -38,6 +39,8 @@ impl fmt::Display for Kind {
             Self::Overlap => "new object overlaps one whose free was missed",
             Self::AreaTooLarge => "scan area larger than object",
             Self::BadSize => "object larger than the address space",
+            Self::UnknownRegion => "region removed that is not registered",
+            Self::NotDisabled => "end of a disabled scope that has not begun",
         })
     }
 }
@@ -53,14 +56,6 @@ pub(crate) struct Warning {
     pub(crate) allocated: Trace,
 }
 
-/// A block that has been freed.
-#[derive(Clone, Copy, Debug)]
-struct Tombstone {
-    start: Hidden,
-    size: usize,
-    trace: Trace,
-}
-
 pub(crate) struct Warnings {
     ring: [Option<Warning>; RING],
     first: usize,
@@ -69,8 +64,6 @@ pub(crate) struct Warnings {
     lost: u64,
     /// All that was ever wrong.
     count: u64,
-    tombstones: [Option<Tombstone>; TOMBSTONES],
-    next_tombstone: usize,
 }
 
 impl Warnings {
@@ -81,8 +74,6 @@ impl Warnings {
             len: 0,
             lost: 0,
             count: 0,
-            tombstones: [None; TOMBSTONES],
-            next_tombstone: 0,
         }
     }
 
@@ -115,20 +106,5 @@ impl Warnings {
     /// How many warnings found no room since this was last asked.
     pub(crate) fn take_lost(&mut self) -> u64 {
         core::mem::take(&mut self.lost)
-    }
-
-    /// Remembers a freed block.
-    pub(crate) fn bury(&mut self, start: Hidden, size: usize, trace: Trace) {
-        self.tombstones[self.next_tombstone] = Some(Tombstone { start, size, trace });
-        self.next_tombstone = (self.next_tombstone + 1) % TOMBSTONES;
-    }
-
-    /// The call stack that allocated what was freed last at `address`.
-    pub(crate) fn last_allocation(&self, address: usize) -> Trace {
-        (1..=TOMBSTONES)
-            .map(|back| (self.next_tombstone + TOMBSTONES - back) % TOMBSTONES)
-            .filter_map(|at| self.tombstones[at])
-            .find(|stone| address.wrapping_sub(stone.start.get()) < stone.size)
-            .map_or(Trace::NONE, |stone| stone.trace)
     }
 }

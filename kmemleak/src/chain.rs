@@ -1,0 +1,137 @@
+//! A short list of keys, each with a value and a count, in metadata: for what there are few of.
+//!
+//! # Locks
+//!
+//! One, with interrupts off; nothing but memory is asked for under it.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::hidden::Hidden;
+use crate::memory::{Class, Source, word_of};
+
+const NEXT: usize = 1;
+const KEY: usize = 2;
+const VALUE: usize = 3;
+const COUNT: usize = 4;
+
+/// One of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) key: usize,
+    pub(crate) value: usize,
+}
+
+/// The list. A key that is added again counts once more, and has to be removed as often.
+pub(crate) struct Chain {
+    first: SpinMutex<Hidden>,
+    len: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+struct Piece(NonNull<u64>);
+
+impl Piece {
+    fn at(hidden: Hidden) -> Option<Self> {
+        if hidden == Hidden::NONE {
+            return None;
+        }
+        NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())).map(Self)
+    }
+
+    fn get(self, word: usize) -> u64 {
+        word_of(self.0, word).load(Ordering::Relaxed)
+    }
+
+    fn set(self, word: usize, value: u64) {
+        word_of(self.0, word).store(value, Ordering::Relaxed);
+    }
+
+    fn next(self) -> Option<Self> {
+        Self::at(Hidden::from_bits(self.get(NEXT)))
+    }
+
+    fn key(self) -> usize {
+        Hidden::from_bits(self.get(KEY)).get()
+    }
+}
+
+impl Chain {
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: SpinMutex::new(Hidden::NONE),
+            len: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds a key, or counts it once more. False where there is no memory.
+    pub(crate) fn add(&self, key: usize, value: usize, source: &Source<'_>) -> bool {
+        let mut first = self.first.lock();
+        if let Some(piece) = find(*first, key) {
+            piece.set(COUNT, piece.get(COUNT) + 1);
+            return true;
+        }
+        let Some(piece) = source.take(Class::NOTE).map(Piece) else {
+            return false;
+        };
+        piece.set(KEY, Hidden::new(key).bits());
+        piece.set(VALUE, value as u64);
+        piece.set(COUNT, 1);
+        piece.set(NEXT, first.bits());
+        *first = Hidden::new(piece.0.expose_provenance().get());
+        self.len.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes one count of a key away, and the key with its last. False if it is not there.
+    pub(crate) fn remove(&self, key: usize, source: &Source<'_>) -> bool {
+        let mut first = self.first.lock();
+        let Some(piece) = find(*first, key) else {
+            return false;
+        };
+        let count = piece.get(COUNT);
+        if count > 1 {
+            piece.set(COUNT, count - 1);
+            return true;
+        }
+        let after = piece.get(NEXT);
+        match pieces(*first).find(|before| before.next().is_some_and(|next| next.0 == piece.0)) {
+            Some(before) => before.set(NEXT, after),
+            None => *first = Hidden::from_bits(after),
+        }
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        source.give(Class::NOTE, piece.0);
+        true
+    }
+
+    /// Whether a key is there.
+    #[inline(always)]
+    pub(crate) fn has(&self, key: usize) -> bool {
+        self.len.load(Ordering::Relaxed) != 0 && find(*self.first.lock(), key).is_some()
+    }
+
+    /// The one after so many others.
+    pub(crate) fn nth(&self, number: usize) -> Option<Link> {
+        let first = self.first.lock();
+        pieces(*first).nth(number).map(|piece| Link {
+            key: piece.key(),
+            value: piece.get(VALUE) as usize,
+        })
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        *self.first.lock() = Hidden::NONE;
+        self.len.store(0, Ordering::Relaxed);
+    }
+}
+
+fn pieces(first: Hidden) -> impl Iterator<Item = Piece> {
+    core::iter::successors(Piece::at(first), |piece| piece.next())
+}
+
+fn find(first: Hidden, key: usize) -> Option<Piece> {
+    pieces(first).find(|piece| piece.key() == key)
+}

@@ -1,0 +1,378 @@
+//! Memory for metadata: pages from a bootstrap pool and the platform, cut into pieces.
+//!
+//! Whoever tracks allocations cannot allocate. So metadata comes from pages: first from the bootstrap pool that
+//! lies in the detector itself, so that tracking works before any allocator does, then from the platform.
+//! They are cut into pieces of a few sizes ([`Class`]); a piece that is given back is kept for the next use of its
+//! class. Each CPU has a small stash of pieces, so that the shared lists are rarely asked.
+//!
+//! # Invariants
+//!
+//! - A piece belongs to one class for good. Who holds the address of a piece that has been given back may therefore
+//!   still read its words, and try its lock: it is the same kind of thing, though perhaps another one.
+//! - Of a piece on a free list only the word [`LINK`] is written.
+//! - Addresses of pages and pieces are kept inverted, here and wherever they are stored.
+//!
+//! # Locks
+//!
+//! One for each stash, one over the shared lists, taken in that order, with interrupts off. The platform is asked
+//! for pages under both.
+
+use core::cell::UnsafeCell;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::depot::PageSource;
+use crate::hidden::Hidden;
+use crate::platform::{METADATA_PAGE, Platform};
+
+/// Bytes of a word.
+pub(crate) const WORD: usize = size_of::<u64>();
+
+/// Words of a page.
+pub(crate) const PAGE_WORDS: usize = METADATA_PAGE / WORD;
+
+/// The word of a free piece that links it to the next one.
+const LINK: usize = 1;
+
+/// The sizes of pieces, in words: see [`Class`].
+const CLASS_WORDS: [usize; CLASSES] = [7, 8, 10, 17, 31, 59, 115, 227];
+const CLASSES: usize = 8;
+
+/// A size of pieces, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class(usize);
+
+impl Class {
+    /// Notes of rare things: 64 bytes.
+    pub(crate) const NOTE: Self = Self(1);
+
+    /// A chunk with `1 << log2` records: three words, and 28 bytes a record.
+    pub(crate) const fn chunk(log2: u32) -> Self {
+        Self(if log2 == 0 { 0 } else { log2 as usize + 1 })
+    }
+
+    const fn words(self) -> usize {
+        CLASS_WORDS[self.0]
+    }
+}
+
+/// The bootstrap pool: memory inside the detector, for what is allocated before any allocator stands.
+#[repr(C, align(4096))]
+pub(crate) struct Bootstrap<const BYTES: usize> {
+    memory: UnsafeCell<[u8; BYTES]>,
+}
+
+impl<const BYTES: usize> Bootstrap<BYTES> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            memory: UnsafeCell::new([0; BYTES]),
+        }
+    }
+
+    /// Where the pool's memory lies, and how many whole pages it has.
+    pub(crate) fn pages(&self) -> (NonNull<u8>, usize) {
+        (NonNull::from(&self.memory).cast(), BYTES / METADATA_PAGE)
+    }
+}
+
+/// CPUs that have stashes of their own; beyond that they are shared.
+const STASHES: usize = 16;
+
+/// Pieces of one class that a stash takes at once, and twice as many as it keeps.
+const BATCH: usize = 4;
+
+/// One CPU's free pieces.
+#[repr(align(64))]
+struct Stash(SpinMutex<Lists>);
+
+/// Free pieces, by class.
+struct Lists {
+    first: [Hidden; CLASSES],
+    len: [usize; CLASSES],
+}
+
+impl Lists {
+    const fn new() -> Self {
+        Self {
+            first: [Hidden::NONE; CLASSES],
+            len: [0; CLASSES],
+        }
+    }
+
+    fn push(&mut self, class: Class, piece: NonNull<u64>) {
+        let link = self.first[class.0];
+        word_of(piece, LINK).store(link.bits(), Ordering::Relaxed);
+        self.first[class.0] = Hidden::new(piece.expose_provenance().get());
+        self.len[class.0] += 1;
+    }
+
+    fn pop(&mut self, class: Class) -> Option<NonNull<u64>> {
+        let first = self.first[class.0];
+        if first == Hidden::NONE {
+            return None;
+        }
+        let piece = NonNull::new(ptr::with_exposed_provenance_mut(first.get()))?;
+        let link = word_of(piece, LINK).load(Ordering::Relaxed);
+        self.first[class.0] = Hidden::from_bits(link);
+        self.len[class.0] -= 1;
+        Some(piece)
+    }
+}
+
+/// The shared lists, and the page that is being cut.
+struct Shared {
+    free: Lists,
+    bootstrap_used: usize,
+    /// Pages that were taken whole are chained by their owners; pages that were cut are chained here.
+    cut_pages: SpinList,
+    /// The rest of the page that is being cut: its start, and its words.
+    rest: Hidden,
+    rest_words: usize,
+}
+
+/// Pages that have been cut, for the day when all is given back: their numbers are not needed before.
+struct SpinList {
+    /// A page of addresses of pages, whose first word links to the next such page.
+    first: Hidden,
+    used: usize,
+}
+
+/// All metadata memory.
+pub(crate) struct Memory {
+    shared: SpinMutex<Shared>,
+    stashes: [Stash; STASHES],
+    bytes: AtomicUsize,
+    /// Bytes of pieces that are in use, by class.
+    pieces: [AtomicUsize; CLASSES],
+    /// Nothing is handed out: for tests of what happens then.
+    exhausted: core::sync::atomic::AtomicBool,
+}
+
+/// Where pages come from, and for which CPU pieces are taken.
+pub(crate) struct Source<'a> {
+    pub(crate) platform: &'a dyn Platform,
+    /// The bootstrap pool: its start and its pages.
+    pub(crate) bootstrap: (NonNull<u8>, usize),
+    pub(crate) memory: &'a Memory,
+    pub(crate) cpu: u32,
+}
+
+/// A word of metadata, of which somebody may read while another writes.
+pub(crate) fn word_of<'a>(piece: NonNull<u64>, index: usize) -> &'a AtomicU64 {
+    // SAFETY: words of metadata pages live until all is given back, which waits for everybody; the callers keep
+    // to the words of their piece.
+    unsafe { AtomicU64::from_ptr(piece.as_ptr().wrapping_add(index)) }
+}
+
+impl Memory {
+    pub(crate) const fn new() -> Self {
+        Self {
+            shared: SpinMutex::new(Shared {
+                free: Lists::new(),
+                bootstrap_used: 0,
+                cut_pages: SpinList {
+                    first: Hidden::NONE,
+                    used: 0,
+                },
+                rest: Hidden::NONE,
+                rest_words: 0,
+            }),
+            stashes: [const { Stash(SpinMutex::new(Lists::new())) }; STASHES],
+            bytes: AtomicUsize::new(0),
+            pieces: [const { AtomicUsize::new(0) }; CLASSES],
+            exhausted: core::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes of metadata pages.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is handed out any more, as if memory were used up.
+    pub(crate) fn set_exhausted(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::Relaxed);
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+}
+
+// SAFETY: pages are zeroed, aligned, and nobody else's until all is given back.
+unsafe impl PageSource for Source<'_> {
+    fn page(&self) -> Option<NonNull<u8>> {
+        Source::page(self).map(NonNull::cast)
+    }
+}
+
+impl Source<'_> {
+    /// A page, zeroed. The caller keeps it until all is given back by [`Source::empty`]: every page is remembered.
+    pub(crate) fn page(&self) -> Option<NonNull<u64>> {
+        if self.memory.is_exhausted() {
+            return None;
+        }
+        self.page_under(&mut self.memory.shared.lock())
+    }
+
+    fn page_under(&self, shared: &mut Shared) -> Option<NonNull<u64>> {
+        let list = &mut shared.cut_pages;
+        if list.first == Hidden::NONE || list.used == PAGE_WORDS {
+            let next = list.first;
+            let page = self.raw_page(&mut shared.bootstrap_used)?;
+            word_of(page, 0).store(next.bits(), Ordering::Relaxed);
+            list.first = Hidden::new(page.expose_provenance().get());
+            list.used = 1;
+        }
+        let page = self.raw_page(&mut shared.bootstrap_used)?;
+        let directory = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(list.first.get()))?;
+        let hidden = Hidden::new(page.expose_provenance().get());
+        word_of(directory, list.used).store(hidden.bits(), Ordering::Relaxed);
+        list.used += 1;
+        Some(page)
+    }
+
+    fn raw_page(&self, bootstrap_used: &mut usize) -> Option<NonNull<u64>> {
+        let (start, pages) = self.bootstrap;
+        let page = if *bootstrap_used < pages {
+            let offset = *bootstrap_used * METADATA_PAGE;
+            *bootstrap_used += 1;
+            // SAFETY: inside the pool.
+            unsafe { start.add(offset) }
+        } else {
+            self.platform.metadata_alloc()?
+        };
+        // SAFETY: a page of ours.
+        unsafe { ptr::write_bytes(page.as_ptr(), 0, METADATA_PAGE) };
+        self.memory
+            .bytes
+            .fetch_add(METADATA_PAGE, Ordering::Relaxed);
+        Some(page.cast())
+    }
+
+    /// A piece of a class. Its words hold what its last user left in them.
+    pub(crate) fn take(&self, class: Class) -> Option<NonNull<u64>> {
+        if self.memory.is_exhausted() {
+            return None;
+        }
+        let mut stash = self.stash();
+        if stash.len[class.0] == 0 {
+            let mut shared = self.memory.shared.lock();
+            for _ in 0..BATCH {
+                let piece = shared
+                    .free
+                    .pop(class)
+                    .or_else(|| self.cut(&mut shared, class));
+                match piece {
+                    Some(piece) => stash.push(class, piece),
+                    None => break,
+                }
+            }
+        }
+        let piece = stash.pop(class)?;
+        let bytes = class.words() * WORD;
+        self.memory.pieces[class.0].fetch_add(bytes, Ordering::Relaxed);
+        Some(piece)
+    }
+
+    /// Takes a piece back.
+    pub(crate) fn give(&self, class: Class, piece: NonNull<u64>) {
+        let bytes = class.words() * WORD;
+        self.memory.pieces[class.0].fetch_sub(bytes, Ordering::Relaxed);
+        let mut stash = self.stash();
+        stash.push(class, piece);
+        if stash.len[class.0] > 2 * BATCH {
+            let mut shared = self.memory.shared.lock();
+            for _ in 0..BATCH {
+                if let Some(piece) = stash.pop(class) {
+                    shared.free.push(class, piece);
+                }
+            }
+        }
+    }
+
+    fn stash(&self) -> spin::mutex::SpinMutexGuard<'_, Lists> {
+        self.memory.stashes[self.cpu as usize % STASHES].0.lock()
+    }
+
+    /// Cuts a piece from a page. What is left of the page before is cut into smaller pieces: nothing is wasted.
+    fn cut(&self, shared: &mut Shared, class: Class) -> Option<NonNull<u64>> {
+        if shared.rest_words < class.words() {
+            let page = self.page_under(shared)?;
+            while let Some(smaller) = (0..CLASSES)
+                .rev()
+                .map(Class)
+                .find(|class| class.words() <= shared.rest_words)
+            {
+                let piece = shared.cut_rest(smaller)?;
+                shared.free.push(smaller, piece);
+            }
+            shared.rest = Hidden::new(page.expose_provenance().get());
+            shared.rest_words = PAGE_WORDS;
+        }
+        shared.cut_rest(class)
+    }
+
+    /// Forgets everything and gives all pages but those of the bootstrap pool to the platform. Nobody else
+    /// uses the detector. Task context.
+    pub(crate) fn empty(&self) {
+        let (start, pages) = self.bootstrap;
+        let own = start.addr().get()..start.addr().get() + pages * METADATA_PAGE;
+        let give_back = |page: Hidden| {
+            if !own.contains(&page.get())
+                && let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(page.get()))
+            {
+                // SAFETY: came from the platform, and nobody uses it any more.
+                unsafe { self.platform.metadata_free(page) };
+            }
+        };
+        let (mut first, mut used) = {
+            let mut shared = self.memory.shared.lock();
+            let pages = (shared.cut_pages.first, shared.cut_pages.used);
+            *shared = Shared {
+                free: Lists::new(),
+                bootstrap_used: 0,
+                cut_pages: SpinList {
+                    first: Hidden::NONE,
+                    used: 0,
+                },
+                rest: Hidden::NONE,
+                rest_words: 0,
+            };
+            pages
+        };
+        for stash in &self.memory.stashes {
+            *stash.0.lock() = Lists::new();
+        }
+        self.memory.bytes.store(0, Ordering::Relaxed);
+        self.memory
+            .pieces
+            .iter()
+            .for_each(|bytes| bytes.store(0, Ordering::Relaxed));
+        while first != Hidden::NONE
+            && let Some(directory) =
+                NonNull::new(ptr::with_exposed_provenance_mut::<u64>(first.get()))
+        {
+            for index in 1..used {
+                give_back(Hidden::from_bits(
+                    word_of(directory, index).load(Ordering::Relaxed),
+                ));
+            }
+            let next = Hidden::from_bits(word_of(directory, 0).load(Ordering::Relaxed));
+            give_back(first);
+            (first, used) = (next, PAGE_WORDS);
+        }
+    }
+}
+
+impl Shared {
+    /// The first words of the rest.
+    fn cut_rest(&mut self, class: Class) -> Option<NonNull<u64>> {
+        let piece = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(self.rest.get()))?;
+        self.rest = Hidden::new(self.rest.get() + class.words() * WORD);
+        self.rest_words -= class.words();
+        Some(piece)
+    }
+}

@@ -1,0 +1,294 @@
+//! Notes: what few objects need, kept beside the page map so that records stay small.
+//!
+//! - objects that start at no multiple of eight bytes, with their records;
+//! - areas to which the scan of an object is limited;
+//! - sizes that need more than 32 bits;
+//! - excess references: an object that a pointer to this one keeps alive as well.
+//!
+//! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
+//! 3 … what it says.
+//!
+//! # Locks
+//!
+//! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::hidden::Hidden;
+use crate::memory::{Class, Source, word_of};
+use crate::page_map::{ChunkNumber, chunk_of};
+use crate::record::{Place, Record};
+
+const BUCKETS: usize = 512;
+
+const KIND: usize = 0;
+const NEXT: usize = 1;
+const START: usize = 2;
+const FIRST: usize = 3;
+const SECOND: usize = 4;
+
+const ODD: u64 = 1;
+const AREA: u64 = 2;
+const SIZE: u64 = 3;
+const EXCESS: u64 = 4;
+
+/// A part of an object that is scanned, where not all of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// An object that starts at no multiple of eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Odd<'a> {
+    pub(crate) start: usize,
+    pub(crate) record: Place,
+    /// Not zero if it is marked.
+    pub(crate) mark: &'a AtomicU64,
+}
+
+#[derive(Clone, Copy)]
+struct Note(NonNull<u64>);
+
+impl Note {
+    fn at(hidden: Hidden) -> Option<Self> {
+        if hidden == Hidden::NONE {
+            return None;
+        }
+        NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())).map(Self)
+    }
+
+    fn get(self, word: usize) -> u64 {
+        word_of(self.0, word).load(Ordering::Relaxed)
+    }
+
+    fn set(self, word: usize, value: u64) {
+        word_of(self.0, word).store(value, Ordering::Relaxed);
+    }
+
+    fn start(self) -> usize {
+        Hidden::from_bits(self.get(START)).get()
+    }
+
+    fn hidden(self) -> Hidden {
+        Hidden::new(self.0.expose_provenance().get())
+    }
+
+    fn odd<'a>(self) -> Odd<'a> {
+        // SAFETY: the fifth to eighth words of a note hold a record of such an object.
+        let record = unsafe { self.0.add(SECOND) };
+        Odd {
+            start: self.start(),
+            record: Place::new(record.cast()),
+            mark: word_of(self.0, FIRST),
+        }
+    }
+}
+
+/// All notes.
+pub(crate) struct Notes {
+    buckets: SpinMutex<[Hidden; BUCKETS]>,
+    count: AtomicUsize,
+}
+
+fn bucket_of(chunk: ChunkNumber) -> usize {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
+    chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.ilog2())
+}
+
+impl Notes {
+    pub(crate) const fn new() -> Self {
+        Self {
+            buckets: SpinMutex::new([Hidden::NONE; BUCKETS]),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    fn add(&self, start: usize, kind: u64, source: &Source<'_>, fill: impl FnOnce(Note)) -> bool {
+        let Some(piece) = source.take(Class::NOTE) else {
+            return false;
+        };
+        let note = Note(piece);
+        note.set(KIND, kind);
+        note.set(START, Hidden::new(start).bits());
+        fill(note);
+        let mut buckets = self.buckets.lock();
+        let first = &mut buckets[bucket_of(chunk_of(start))];
+        note.set(NEXT, first.bits());
+        *first = note.hidden();
+        self.count.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// The notes of a chunk, while `look` says to go on.
+    fn each(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Note)) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let buckets = self.buckets.lock();
+        let mut next = Note::at(buckets[bucket_of(chunk)]);
+        while let Some(note) = next {
+            if chunk_of(note.start()) == chunk {
+                look(note);
+            }
+            next = Note::at(Hidden::from_bits(note.get(NEXT)));
+        }
+    }
+
+    /// Takes out the notes of an object, but not (or only) that it is an odd one.
+    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, source: &Source<'_>) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut buckets = self.buckets.lock();
+        let bucket = bucket_of(chunk_of(start));
+        let mut before: Option<Note> = None;
+        let mut next = Note::at(buckets[bucket]);
+        while let Some(note) = next {
+            let after = Hidden::from_bits(note.get(NEXT));
+            if note.start() == start && drop(note.get(KIND)) {
+                match before {
+                    Some(before) => before.set(NEXT, after.bits()),
+                    None => buckets[bucket] = after,
+                }
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                source.give(Class::NOTE, note.0);
+            } else {
+                before = Some(note);
+            }
+            next = Note::at(after);
+        }
+    }
+
+    /// Keeps an odd object. False where there is no memory.
+    pub(crate) fn add_odd(
+        &self,
+        start: usize,
+        record: &Record,
+        mark: u64,
+        source: &Source<'_>,
+    ) -> bool {
+        self.add(start, ODD, source, |note| {
+            note.set(FIRST, mark);
+            note.odd().record.write(record);
+        })
+    }
+
+    /// Forgets an odd object.
+    pub(crate) fn drop_odd(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind == ODD, source);
+    }
+
+    /// Shows the odd objects of a chunk.
+    pub(crate) fn each_odd(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Odd<'_>)) {
+        self.each(chunk, &mut |note| {
+            if note.get(KIND) == ODD {
+                look(note.odd());
+            }
+        });
+    }
+
+    /// The last odd object of a chunk that starts at `address` or before.
+    pub(crate) fn odd_at_or_before<'a>(
+        &self,
+        chunk: ChunkNumber,
+        address: usize,
+    ) -> Option<Odd<'a>> {
+        let mut best: Option<Note> = None;
+        self.each(chunk, &mut |note| {
+            let better =
+                note.start() <= address && best.is_none_or(|best| best.start() < note.start());
+            if note.get(KIND) == ODD && better {
+                best = Some(note);
+            }
+        });
+        best.map(Note::odd)
+    }
+
+    /// Whether a chunk has odd objects.
+    pub(crate) fn has_odd(&self, chunk: ChunkNumber) -> bool {
+        let mut has = false;
+        self.each(chunk, &mut |note| has |= note.get(KIND) == ODD);
+        has
+    }
+
+    /// Adds an area. False where there is no memory.
+    pub(crate) fn add_area(&self, start: usize, area: Area, source: &Source<'_>) -> bool {
+        self.add(start, AREA, source, |note| {
+            note.set(FIRST, area.offset as u64);
+            note.set(SECOND, area.len as u64);
+        })
+    }
+
+    /// The area with this number, counted from the one that was added last.
+    pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
+        let (mut found, mut seen) = (None, 0);
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == AREA {
+                if seen == number {
+                    found = Some(Area {
+                        offset: note.get(FIRST) as usize,
+                        len: note.get(SECOND) as usize,
+                    });
+                }
+                seen += 1;
+            }
+        });
+        found
+    }
+
+    /// Forgets the areas of an object.
+    pub(crate) fn drop_areas(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind == AREA, source);
+    }
+
+    fn add_word(&self, start: usize, kind: u64, word: u64, source: &Source<'_>) -> bool {
+        self.add(start, kind, source, |note| note.set(FIRST, word))
+    }
+
+    fn word(&self, start: usize, kind: u64) -> Option<u64> {
+        let mut found = None;
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == kind {
+                found = found.or(Some(note.get(FIRST)));
+            }
+        });
+        found
+    }
+
+    /// Keeps the size of an object. False where there is no memory.
+    pub(crate) fn add_size(&self, start: usize, size: usize, source: &Source<'_>) -> bool {
+        self.add_word(start, SIZE, size as u64, source)
+    }
+
+    /// The size that was kept.
+    pub(crate) fn size(&self, start: usize) -> Option<usize> {
+        self.word(start, SIZE).map(|size| size as usize)
+    }
+
+    /// Notes that a pointer to this object keeps the one at `other` alive as well. False where there is no memory.
+    pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> bool {
+        self.add_word(start, EXCESS, Hidden::new(other).bits(), source)
+    }
+
+    /// The object that a pointer to this one keeps alive as well.
+    pub(crate) fn excess(&self, start: usize) -> Option<usize> {
+        self.word(start, EXCESS)
+            .map(|word| Hidden::from_bits(word).get())
+    }
+
+    /// Forgets all of an object's notes, but not the object itself if it is an odd one.
+    pub(crate) fn drop_all(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind != ODD, source);
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        *self.buckets.lock() = [Hidden::NONE; BUCKETS];
+        self.count.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,244 @@
+//! What the marker has found and not yet scanned: a queue for each CPU, and a box from which others may take.
+//!
+//! A queue is a ring in a few pages of metadata that only its CPU uses. While others wait for work, its CPU puts some
+//! of the oldest entries into its box; whoever has nothing to do empties another one's box. A full queue refuses: the
+//! marker then leaves a note at the object itself, and finds it again by a walk over the index
+//! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be
+//! slower.
+//!
+//! # Locks
+//!
+//! One for each box, held for the copying of its entries.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::hidden::Hidden;
+use crate::memory::{PAGE_WORDS, Source, word_of};
+use crate::record::Place;
+
+/// Pages of a queue.
+const PAGES: usize = 4;
+/// Entries of a page: two words each.
+const PER_PAGE: usize = PAGE_WORDS / 2;
+/// Entries of a queue.
+const ENTRIES: usize = PAGES * PER_PAGE;
+/// Entries of a queue for which there is no memory.
+const FEW: usize = 8;
+/// Entries that go into a box at once.
+const BATCH: usize = 64;
+/// CPUs that can mark together; more would have to watch.
+pub(crate) const MAX_WORKERS: usize = 64;
+
+/// An object that is marked and is to be scanned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) start: usize,
+    pub(crate) record: Place,
+}
+
+/// A CPU's memory for marking, kept from one pass to the next.
+pub(crate) struct Desk {
+    ring: [AtomicU64; PAGES],
+    shelf: AtomicU64,
+    /// A queue of few entries, where there is no memory for the ring.
+    few: [AtomicU64; 2 * FEW],
+    /// Entries in the box.
+    offered: AtomicUsize,
+    lock: SpinMutex<()>,
+}
+
+/// The desks of all CPUs.
+pub(crate) struct Desks([Desk; MAX_WORKERS]);
+
+impl Desks {
+    pub(crate) const fn new() -> Self {
+        Self(
+            [const {
+                Desk {
+                    ring: [const { AtomicU64::new(0) }; PAGES],
+                    shelf: AtomicU64::new(0),
+                    few: [const { AtomicU64::new(0) }; 2 * FEW],
+                    offered: AtomicUsize::new(0),
+                    lock: SpinMutex::new(()),
+                }
+            }; MAX_WORKERS],
+        )
+    }
+
+    /// Sees to memory for so many CPUs, as far as there is any. Before the world is stopped.
+    pub(crate) fn prepare(&self, workers: usize, source: &Source<'_>) {
+        for desk in &self.0[..workers.min(MAX_WORKERS)] {
+            for page in desk.ring.iter().chain([&desk.shelf]) {
+                if page.load(Ordering::Relaxed) == 0
+                    && let Some(memory) = source.page()
+                {
+                    let hidden = Hidden::new(memory.expose_provenance().get());
+                    page.store(hidden.bits(), Ordering::Release);
+                }
+            }
+        }
+    }
+
+    /// Takes up to a box full of entries that some CPU offers, and puts them into `queue`. False where none does.
+    pub(crate) fn steal(&self, workers: usize, queue: &mut Queue<'_>) -> bool {
+        self.0[..workers].iter().any(|desk| {
+            if desk.offered.load(Ordering::Acquire) == 0 {
+                return false;
+            }
+            let _one_at_a_time = desk.lock.lock();
+            let offered = desk.offered.load(Ordering::Acquire);
+            let Some(shelf) = page(&desk.shelf) else {
+                return false;
+            };
+            let mut taken = 0;
+            while taken < offered && queue.push(get(shelf, offered - 1 - taken)) {
+                taken += 1;
+            }
+            desk.offered.store(offered - taken, Ordering::Release);
+            taken > 0
+        })
+    }
+
+    /// Whether some CPU offers entries.
+    pub(crate) fn any_offered(&self, workers: usize) -> bool {
+        self.0[..workers]
+            .iter()
+            .any(|desk| desk.offered.load(Ordering::Acquire) != 0)
+    }
+
+    /// The queue of a worker, empty.
+    pub(crate) fn queue(&self, worker: usize) -> Queue<'_> {
+        let desk = &self.0[worker];
+        desk.offered.store(0, Ordering::Release);
+        let pages: [Option<NonNull<u64>>; PAGES] =
+            core::array::from_fn(|index| page(&desk.ring[index]));
+        let whole = pages.iter().all(Option::is_some);
+        let few = NonNull::from(&desk.few).cast();
+        Queue {
+            desk,
+            // Of a queue with few entries only the first page is used, and of that the beginning.
+            pages: pages.map(|page| if whole { page.unwrap_or(few) } else { few }),
+            room: if whole { ENTRIES } else { FEW },
+            mask: if whole { ENTRIES - 1 } else { FEW - 1 },
+            head: 0,
+            tail: 0,
+        }
+    }
+
+    /// Forgets the memory, which is given back by its owner.
+    pub(crate) fn empty(&self) {
+        for desk in &self.0 {
+            desk.ring
+                .iter()
+                .chain([&desk.shelf])
+                .for_each(|page| page.store(0, Ordering::Relaxed));
+        }
+    }
+}
+
+fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
+    let hidden = Hidden::from_bits(word.load(Ordering::Acquire));
+    (hidden != Hidden::NONE)
+        .then(|| NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())))
+        .flatten()
+}
+
+/// An entry of a page. It holds addresses inverted.
+fn get(page: NonNull<u64>, index: usize) -> Found {
+    let word =
+        |offset| Hidden::from_bits(word_of(page, 2 * index + offset).load(Ordering::Relaxed));
+    let record = ptr::with_exposed_provenance_mut(word(1).get());
+    Found {
+        start: word(0).get(),
+        // SAFETY: entries are put there with a record's address, which is not zero.
+        record: Place::new(unsafe { NonNull::new_unchecked(record) }),
+    }
+}
+
+fn put(page: NonNull<u64>, index: usize, found: Found) {
+    let words = [found.start, found.record.address()];
+    for (offset, address) in words.into_iter().enumerate() {
+        word_of(page, 2 * index + offset).store(Hidden::new(address).bits(), Ordering::Relaxed);
+    }
+}
+
+/// A CPU's queue.
+pub(crate) struct Queue<'a> {
+    desk: &'a Desk,
+    pages: [NonNull<u64>; PAGES],
+    /// Entries that it holds at most.
+    room: usize,
+    mask: usize,
+    /// Numbers of the entry to be taken next, and of the one to be put next; they grow.
+    head: usize,
+    tail: usize,
+}
+
+impl Queue<'_> {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.tail - self.head
+    }
+
+    /// Whether it is more than half full.
+    pub(crate) fn is_filling(&self) -> bool {
+        2 * self.len() > self.room
+    }
+
+    /// Appends an entry. False if it is full.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, found: Found) -> bool {
+        if self.len() >= self.room {
+            return false;
+        }
+        let at = self.tail & self.mask;
+        put(self.pages[at / PER_PAGE], at % PER_PAGE, found);
+        self.tail += 1;
+        true
+    }
+
+    /// Takes the oldest entry.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self) -> Option<Found> {
+        let found = self.ahead(0)?;
+        self.head += 1;
+        Some(found)
+    }
+
+    /// The entry that will be taken after so many others.
+    #[inline(always)]
+    pub(crate) fn ahead(&self, distance: usize) -> Option<Found> {
+        let number = self.head + distance;
+        (number < self.tail).then(|| {
+            let at = number & self.mask;
+            get(self.pages[at / PER_PAGE], at % PER_PAGE)
+        })
+    }
+
+    /// Puts some entries into the box, if that is empty and there are plenty.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self) {
+        if self.desk.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {
+            self.offer_some();
+        }
+    }
+
+    #[inline(never)]
+    fn offer_some(&mut self) {
+        let Some(shelf) = page(&self.desk.shelf) else {
+            return;
+        };
+        let _one_at_a_time = self.desk.lock.lock();
+        let mut count = 0;
+        while count < BATCH
+            && let Some(found) = self.pop()
+        {
+            put(shelf, count, found);
+            count += 1;
+        }
+        self.desk.offered.store(count, Ordering::Release);
+    }
+}
