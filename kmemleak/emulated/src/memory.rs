@@ -1,0 +1,94 @@
+//! Host memory, by address.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of a page.
+pub(crate) const PAGE: usize = 4096;
+/// Bytes of a word.
+pub(crate) const WORD: usize = size_of::<usize>();
+
+/// A piece of zeroed memory that stays where it is until it is dropped.
+pub(crate) struct Memory {
+    start: usize,
+    layout: Layout,
+}
+
+impl Memory {
+    /// At least `bytes` bytes, in whole pages, aligned to `align` and to a page.
+    pub(crate) fn new(bytes: usize, align: usize) -> Self {
+        let size = bytes.max(1).next_multiple_of(PAGE);
+        let layout = Layout::from_size_align(size, align.max(PAGE)).expect("a size that exists");
+        // SAFETY: the size is not zero.
+        let memory = unsafe { alloc_zeroed(layout) };
+        if memory.is_null() {
+            handle_alloc_error(layout);
+        }
+        Self {
+            start: memory.expose_provenance(),
+            layout,
+        }
+    }
+
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and given back once.
+        unsafe {
+            dealloc(
+                std::ptr::with_exposed_provenance_mut(self.start),
+                self.layout,
+            )
+        };
+    }
+}
+
+/// The word at an address, to be read and written whoever else does.
+///
+/// # Safety
+///
+/// `address` is a multiple of the word's size and lies in memory that lives as long as the result is used.
+unsafe fn word<'a>(address: usize) -> &'a AtomicUsize {
+    debug_assert!(
+        address.is_multiple_of(WORD),
+        "{address:#x} is no word's address"
+    );
+    // SAFETY: the caller's promise.
+    unsafe { AtomicUsize::from_ptr(std::ptr::with_exposed_provenance_mut(address)) }
+}
+
+/// Reads a word.
+///
+/// # Safety
+///
+/// `address` is a multiple of the word's size and lies in live memory.
+pub(crate) unsafe fn read(address: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { word(address) }.load(Ordering::Relaxed)
+}
+
+/// Writes a word.
+///
+/// # Safety
+///
+/// As for [`read`].
+pub(crate) unsafe fn write(address: usize, value: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { word(address) }.store(value, Ordering::Relaxed);
+}
+
+/// Clears all the words that `bytes` bytes at `start` touch.
+///
+/// # Safety
+///
+/// As for [`read`], for all of them.
+pub(crate) unsafe fn zero(start: usize, bytes: usize) {
+    for offset in (0..bytes).step_by(WORD) {
+        // SAFETY: the caller's promise.
+        unsafe { write(start + offset, 0) };
+    }
+}
