@@ -17,6 +17,9 @@ const SLAB_BLOCKS: usize = 8;
 /// Bytes of one CPU's part of a per-CPU chunk, at least.
 const PERCPU_UNIT: usize = 64 * 1024;
 
+/// A large arena's alignment, in bytes: that of the largest pages that indexes have entries for.
+const ARENA_ALIGN: usize = 2 << 20;
+
 /// What kind of block it is, with what it occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
@@ -63,7 +66,8 @@ impl Allocators {
 
     /// Memory that belongs to no block.
     pub(crate) fn arena(&mut self, bytes: usize) -> usize {
-        self.host(bytes, PAGE)
+        let align = bytes.next_power_of_two().clamp(PAGE, ARENA_ALIGN);
+        self.host(bytes, align)
     }
 
     pub(crate) fn slab(&mut self, size: usize, align: usize) -> usize {

@@ -230,7 +230,8 @@ impl Machine {
         self.allocators().free_part(start, offset, len);
     }
 
-    /// Zeroed memory that belongs to no allocator, for a test to place blocks in as it likes.
+    /// Zeroed memory that belongs to no allocator, for a test to place blocks in as it likes. Aligned to its
+    /// size, up to 2 MiB: offsets into it mean the same in each run.
     pub fn arena(&self, bytes: usize) -> usize {
         self.allocators().arena(bytes)
     }
