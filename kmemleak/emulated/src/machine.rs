@@ -1,0 +1,376 @@
+//! The machine: its memory, its parts, and what a test does to it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use kmemleak::{Root, RootKind};
+
+use crate::allocators::Allocators;
+use crate::call_stack::{CallStacks, Labels};
+use crate::clock::{Clock, Time};
+use crate::cpus::{Cpus, Running, Stop};
+use crate::memory::{self, Memory, PAGE, WORD};
+use crate::metadata::Metadata;
+
+/// Words of each section, per-CPU area, half of a stack and register set; and how many page frames there are.
+pub const WORDS: usize = 64;
+/// Regions that can be registered. They lie outside all sections.
+pub const REGIONS: usize = 4;
+/// The number of the parked task.
+pub const PARKED_TASK: u32 = 7;
+
+/// A word that is not in a block. Numbers of words stay below [`WORDS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Of the section of initialised variables.
+    Data(usize),
+    /// Of the section of zeroed ones.
+    Bss(usize),
+    /// Of this CPU's static per-CPU area.
+    PerCpu(u32, usize),
+    /// The descriptor of this page frame, which is in use.
+    Page(usize),
+    /// Of the live part of the parked task's stack.
+    Stack(usize),
+    /// Of its dead part, below the stack pointer: no root.
+    Dead(usize),
+    /// A saved register of that task.
+    Register(usize),
+    /// Of this region. It is a root while it is registered.
+    Region(usize, usize),
+}
+
+/// What a machine is built from.
+#[derive(Clone, Copy, Debug)]
+pub struct Builder {
+    cpus: u32,
+    clock: Clock,
+    call_stacks: CallStacks,
+}
+
+impl Builder {
+    /// How many CPUs there are.
+    pub fn cpus(self, cpus: u32) -> Self {
+        Self { cpus, ..self }
+    }
+
+    /// Whose time it keeps.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// What its call stacks are made of.
+    pub fn call_stacks(self, call_stacks: CallStacks) -> Self {
+        Self {
+            call_stacks,
+            ..self
+        }
+    }
+
+    /// The machine.
+    pub fn build(self) -> Arc<Machine> {
+        let words = || Memory::new(WORDS * WORD, PAGE);
+        Arc::new(Machine {
+            data: words(),
+            bss: words(),
+            percpu: (0..self.cpus).map(|_| words()).collect(),
+            frames: words(),
+            stack: Memory::new(2 * WORDS * WORD, PAGE),
+            registers: words(),
+            regions: (0..REGIONS).map(|_| words()).collect(),
+            registered: Mutex::new(Vec::new()),
+            unreadable: Mutex::new(Vec::new()),
+            allocators: Mutex::new(Allocators::new(self.cpus)),
+            time: Time::new(self.clock),
+            call_stacks: self.call_stacks,
+            labels: Labels::new(),
+            given: Mutex::new(Vec::new()),
+            cpus: Cpus::new(self.cpus),
+            metadata: Metadata::new(),
+            asked_to_stop: AtomicBool::new(false),
+            at_relax: Mutex::new(None),
+        })
+    }
+}
+
+type AtRelax = Box<dyn FnMut() + Send>;
+
+/// An emulated machine. The detector sees it through [`Emulated`](crate::Emulated).
+pub struct Machine {
+    data: Memory,
+    bss: Memory,
+    percpu: Vec<Memory>,
+    frames: Memory,
+    /// First the dead words, then the live ones: stacks grow down.
+    stack: Memory,
+    registers: Memory,
+    regions: Vec<Memory>,
+    /// Starts and lengths.
+    registered: Mutex<Vec<(usize, usize)>>,
+    unreadable: Mutex<Vec<(usize, usize)>>,
+    allocators: Mutex<Allocators>,
+    pub(crate) time: Time,
+    pub(crate) call_stacks: CallStacks,
+    pub(crate) labels: Labels,
+    pub(crate) given: Mutex<Vec<usize>>,
+    pub(crate) cpus: Cpus,
+    pub(crate) metadata: Metadata,
+    pub(crate) asked_to_stop: AtomicBool,
+    at_relax: Mutex<Option<AtRelax>>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// Two CPUs, a clock that stands still, and call stacks that are given.
+    pub fn new() -> Arc<Self> {
+        Self::builder().build()
+    }
+
+    /// The same, to be changed before it is built.
+    pub fn builder() -> Builder {
+        Builder {
+            cpus: 2,
+            clock: Clock::Manual,
+            call_stacks: CallStacks::Given,
+        }
+    }
+
+    // Memory.
+
+    /// Where a place lies.
+    pub fn address(&self, place: Place) -> usize {
+        let (start, word) = match place {
+            Place::Data(word) => (self.data.start(), word),
+            Place::Bss(word) => (self.bss.start(), word),
+            Place::PerCpu(cpu, word) => (self.percpu[cpu as usize].start(), word),
+            Place::Page(frame) => (self.frames.start(), frame),
+            Place::Dead(word) => (self.stack.start(), word),
+            Place::Stack(word) => (self.stack.start() + WORDS * WORD, word),
+            Place::Register(word) => (self.registers.start(), word),
+            Place::Region(region, word) => (self.regions[region].start(), word),
+        };
+        assert!(word < WORDS, "{place:?} is out of bounds");
+        start + word * WORD
+    }
+
+    /// Stores a word at a place.
+    pub fn store(&self, place: Place, word: usize) {
+        self.write(self.address(place), word);
+    }
+
+    /// The word at a place.
+    pub fn load(&self, place: Place) -> usize {
+        self.read(self.address(place))
+    }
+
+    /// Writes a word of the machine's memory: of a place, a block that is or was allocated, or an arena.
+    /// The address is a multiple of the word's size. (Anything else is the test's own fault.)
+    pub fn write(&self, address: usize, word: usize) {
+        // SAFETY: memory of the machine, which stays mapped; a test that makes addresses up breaks itself.
+        unsafe { memory::write(address, word) };
+    }
+
+    /// Reads such a word.
+    pub fn read(&self, address: usize) -> usize {
+        // SAFETY: as above.
+        unsafe { memory::read(address) }
+    }
+
+    // Allocators.
+
+    fn allocators(&self) -> MutexGuard<'_, Allocators> {
+        // A test may well give back what is no block; the lists are whole when that panics.
+        self.allocators
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A block of up to 8192 bytes, aligned to 8.
+    pub fn slab(&self, size: usize) -> usize {
+        self.slab_aligned(size, WORD)
+    }
+
+    /// The same with an alignment of up to a page.
+    pub fn slab_aligned(&self, size: usize, align: usize) -> usize {
+        self.allocators().slab(size, align)
+    }
+
+    /// A power of two of pages, aligned to their size.
+    pub fn pages(&self, bytes: usize) -> usize {
+        self.allocators().pages(bytes)
+    }
+
+    /// Whole pages, with a page behind them that is nobody's.
+    pub fn vmalloc(&self, bytes: usize) -> usize {
+        self.allocators().vmalloc(bytes)
+    }
+
+    /// A block of which each CPU has a copy. The handle is an address that holds no copy.
+    pub fn percpu(&self, size: usize) -> usize {
+        self.allocators().percpu(size)
+    }
+
+    /// Where CPU `cpu`'s copy of a per-CPU block lies; `None` once the block is freed.
+    pub fn percpu_copy(&self, handle: usize, cpu: u32) -> Option<usize> {
+        self.allocators().percpu_copy(handle, cpu)
+    }
+
+    /// Takes back a block of any kind. Panics where none starts.
+    pub fn free(&self, start: usize) {
+        self.allocators().free(start);
+    }
+
+    /// Takes back whole pages of a block of pages; what lies before and behind them become blocks of their own.
+    pub fn free_part(&self, start: usize, offset: usize, len: usize) {
+        self.allocators().free_part(start, offset, len);
+    }
+
+    /// Zeroed memory that belongs to no allocator, for a test to place blocks in as it likes. Aligned to its
+    /// size, up to 2 MiB: offsets into it mean the same in each run.
+    pub fn arena(&self, bytes: usize) -> usize {
+        self.allocators().arena(bytes)
+    }
+
+    // Roots.
+
+    /// Makes a range a root. It is memory of the machine, or the detector's own.
+    pub fn add_root(&self, start: usize, len: usize) {
+        let mut registered = self.registered.lock().expect("nobody panics under it");
+        registered.push((start, len));
+    }
+
+    /// Ends that, and tells whether it was one.
+    pub fn remove_root(&self, start: usize) -> bool {
+        let mut registered = self.registered.lock().expect("nobody panics under it");
+        let before = registered.len();
+        registered.retain(|&(one, _)| one != start);
+        registered.len() < before
+    }
+
+    /// The root with this number, in the order of the walk.
+    pub(crate) fn root(&self, number: usize) -> Option<Root> {
+        let cpus = self.percpu.len();
+        let words = |kind, memory: &Memory| Root {
+            kind,
+            start: memory.start(),
+            len: WORDS * WORD,
+        };
+        Some(match number {
+            0 => words(RootKind::Section, &self.data),
+            1 => words(RootKind::Section, &self.bss),
+            2 => words(RootKind::Frames(0), &self.frames),
+            3 => Root {
+                kind: RootKind::Stack(PARKED_TASK),
+                start: self.address(Place::Stack(0)),
+                len: WORDS * WORD,
+            },
+            4 => words(RootKind::Registers(0), &self.registers),
+            _ if number < 5 + cpus => {
+                let cpu = number - 5;
+                words(RootKind::PerCpu(cpu as u32), &self.percpu[cpu])
+            }
+            _ => {
+                let registered = self.registered.lock().expect("nobody panics under it");
+                let &(start, len) = registered.get(number - 5 - cpus)?;
+                Root {
+                    kind: RootKind::Region,
+                    start,
+                    len,
+                }
+            }
+        })
+    }
+
+    /// Makes a range unreadable, as if a kernel had unmapped it; the detector is told so when it asks.
+    pub fn make_unreadable(&self, start: usize, len: usize) {
+        let mut unreadable = self.unreadable.lock().expect("nobody panics under it");
+        unreadable.push((start, len));
+    }
+
+    pub(crate) fn readable(&self, start: usize, len: usize) -> bool {
+        // Nothing of the host's lies in the first page.
+        start >= PAGE
+            && self
+                .unreadable
+                .lock()
+                .expect("nobody panics under it")
+                .iter()
+                .all(|&(from, bytes)| start + len <= from || from + bytes <= start)
+    }
+
+    // Time, call stacks, CPUs.
+
+    /// Lets time pass.
+    pub fn advance_us(&self, us: u64) {
+        self.time.advance_us(us);
+    }
+
+    /// What the call stacks are until this is called again: labels, innermost first.
+    pub fn call_from(&self, labels: &[&str]) {
+        let frames = labels.iter().map(|label| self.labels.intern(label));
+        let frames = frames.collect();
+        *self.given.lock().expect("nobody panics under it") = frames;
+    }
+
+    /// How many CPUs there are.
+    pub fn cpus(&self) -> u32 {
+        self.cpus.count()
+    }
+
+    /// The right to run while the world is not stopped. A thread that changes the graph beside checks has it
+    /// while it does, and lets go of it between two changes.
+    pub fn running(&self) -> Running<'_> {
+        self.cpus.running()
+    }
+
+    /// How who stops the world is answered.
+    pub fn set_stop(&self, stop: Stop) {
+        self.cpus.set_stop(stop);
+    }
+
+    /// Asks whoever checks beside what runs to give up.
+    pub fn ask_to_stop(&self) {
+        self.asked_to_stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
+    /// so a test changes the graph at a place of its choice. It is not called while it runs.
+    pub fn at_relax(&self, action: impl FnMut() + Send + 'static) {
+        *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
+    }
+
+    pub(crate) fn relax(&self) {
+        let taken = self.at_relax.lock().expect("nobody panics under it").take();
+        match taken {
+            None => std::thread::yield_now(),
+            Some(mut action) => {
+                action();
+                let mut place = self.at_relax.lock().expect("nobody panics under it");
+                // Unless it named another one to follow it.
+                place.get_or_insert(action);
+            }
+        }
+    }
+
+    // Metadata.
+
+    /// Lets the detector have so many pages of metadata more: 0 refuses each, `usize::MAX` none.
+    pub fn set_metadata_budget(&self, pages: usize) {
+        self.metadata.set_budget(pages);
+    }
+
+    /// Pages of metadata that the detector holds.
+    pub fn metadata_pages(&self) -> usize {
+        self.metadata.pages()
+    }
+
+    /// How often it was refused one.
+    pub fn metadata_refused(&self) -> usize {
+        self.metadata.refused()
+    }
+}

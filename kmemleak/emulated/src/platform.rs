@@ -1,0 +1,118 @@
+//! The machine as the detector sees it.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use kmemleak::{Context, IrqState, MAX_FRAMES, Platform, Root, RootCursor, StopError, StoppedCpu};
+
+use crate::call_stack::{self, CallStacks};
+use crate::cpus;
+use crate::machine::Machine;
+
+/// A machine, as a [`Platform`] for a detector.
+#[derive(Clone, Debug)]
+pub struct Emulated(Arc<Machine>);
+
+impl Emulated {
+    /// This machine.
+    pub fn of(machine: &Arc<Machine>) -> Self {
+        Self(Arc::clone(machine))
+    }
+}
+
+// SAFETY: roots are memory of the machine, which lives as long as this does; metadata pages are allocations of their
+// own, nobody else's until they come back; there are no interrupts, and each host thread has a CPU for itself;
+// a stop waits for all threads that hold running guards, and others promise by the guards' rule to touch nothing.
+unsafe impl Platform for Emulated {
+    #[inline]
+    fn now_us(&self) -> u64 {
+        self.0.time.now_us()
+    }
+
+    #[inline]
+    fn irq_save(&self) -> IrqState {
+        IrqState(cpus::irq_save())
+    }
+
+    #[inline]
+    fn irq_restore(&self, state: IrqState) {
+        cpus::irq_restore(state.0);
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        let root = self.0.root(cursor.index)?;
+        cursor.index += 1;
+        Some(root)
+    }
+
+    #[inline]
+    fn context(&self) -> Context {
+        cpus::current()
+    }
+
+    #[inline]
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        match self.0.call_stacks {
+            CallStacks::Walked => call_stack::walk(frames),
+            CallStacks::Given => {
+                let given = self.0.given.lock().expect("nobody panics under it");
+                let count = given.len().min(MAX_FRAMES);
+                frames[..count].copy_from_slice(&given[..count]);
+                count
+            }
+        }
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        let page = self.0.metadata.alloc()?;
+        NonNull::new(std::ptr::with_exposed_provenance_mut(page))
+    }
+
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        cpus::assert_may_wait("giving metadata back");
+        self.0.metadata.free(page.addr().get());
+    }
+
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        self.0.cpus.stop_world(work)
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        cpus::assert_may_wait("waiting");
+        self.0.relax();
+        if self.0.asked_to_stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn cpus(&self) -> u32 {
+        self.0.cpus.count()
+    }
+
+    /// Zero for a block that is no more: nothing can be read there, and nothing is found there.
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        self.0.percpu_copy(handle, cpu).unwrap_or(0)
+    }
+
+    fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.0.labels.name(address) {
+            Some(name) => out.write_str(&name),
+            None => write!(out, "{address:#018x}"),
+        }
+    }
+
+    fn readable(&self, start: usize, len: usize) -> bool {
+        self.0.readable(start, len)
+    }
+
+    #[cfg(miri)]
+    unsafe fn read_word(&self, address: usize) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { crate::memory::read(address) }
+    }
+}
