@@ -129,9 +129,9 @@ impl Chunk {
         self.info().load(Ordering::Relaxed) & flag != 0
     }
 
-    pub(crate) fn set(self, flag: u32) {
-        if !self.has(flag) {
-            self.info().fetch_or(flag, Ordering::Relaxed);
+    pub(crate) fn set(self, flags: u32) {
+        if self.info().load(Ordering::Relaxed) & flags != flags {
+            self.info().fetch_or(flags, Ordering::Relaxed);
         }
     }
 

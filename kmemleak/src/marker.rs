@@ -326,7 +326,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             shared.generation.store(generation + 1, Ordering::Release);
         }
         while shared.generation.load(Ordering::Acquire) == generation {
-            core::hint::spin_loop();
+            self.tools.platform.spin();
         }
     }
 
@@ -578,7 +578,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if shared.active.load(Ordering::Acquire) == 0 {
                     return Ok(());
                 }
-                core::hint::spin_loop();
+                self.tools.platform.spin();
             }
         }
     }

@@ -137,6 +137,13 @@ pub unsafe trait Platform: Sync {
         ControlFlow::Continue(())
     }
 
+    /// Passes a moment while another CPU is waited for, over and over. Any context. Where CPUs are threads of a host that
+    /// may have fewer, the others should get one.
+    #[inline]
+    fn spin(&self) {
+        core::hint::spin_loop();
+    }
+
     /// Number of CPUs, running or not. Copies of a per-CPU block are numbered below it.
     fn cpus(&self) -> u32 {
         1

@@ -309,7 +309,9 @@ impl Registry {
                 return Err(Refused::Overlaps(other));
             }
             let starts = chunk.starts().load(Ordering::Relaxed);
-            let unfit = if starts == 0 {
+            let unfit = if !start.is_multiple_of(GRANULE) {
+                false
+            } else if starts == 0 {
                 chunk.pace() != wanted && !chunk.has(info::ODD)
             } else {
                 starts & chunk.share(granule) != 0

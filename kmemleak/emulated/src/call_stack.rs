@@ -55,19 +55,9 @@ impl Labels {
     }
 }
 
-/// Fills `frames` from the calling thread's stack.
-#[inline]
-pub(crate) fn walk(frames: &mut [usize]) -> usize {
-    match frame_pointer() {
-        0 => 0,
-        // SAFETY: the bounds are those of the stack of the thread that asks.
-        from => unsafe { kmemleak::frame_pointer_walk(from, bounds(), frames) },
-    }
-}
-
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
-fn frame_pointer() -> usize {
+pub(crate) fn frame_pointer() -> usize {
     let value;
     // SAFETY: reads a register.
     unsafe {
@@ -78,7 +68,7 @@ fn frame_pointer() -> usize {
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline(always)]
-fn frame_pointer() -> usize {
+pub(crate) fn frame_pointer() -> usize {
     let value;
     // SAFETY: reads a register.
     unsafe {
@@ -88,7 +78,7 @@ fn frame_pointer() -> usize {
 }
 
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn frame_pointer() -> usize {
+pub(crate) fn frame_pointer() -> usize {
     0
 }
 
@@ -99,7 +89,7 @@ thread_local! {
 
 /// The calling thread's stack.
 #[inline]
-fn bounds() -> Range<usize> {
+pub(crate) fn bounds() -> Range<usize> {
     let (start, end) = BOUNDS.get();
     if end != 0 {
         return start..end;
@@ -158,7 +148,8 @@ mod tests {
         #[inline(never)]
         fn deeper(levels: usize, frames: &mut [usize]) -> usize {
             if levels == 0 {
-                return walk(frames);
+                // SAFETY: the bounds are those of the stack of the thread that asks.
+                return unsafe { kmemleak::frame_pointer_walk(frame_pointer(), bounds(), frames) };
             }
             let count = deeper(levels - 1, frames);
             std::hint::black_box(count)

@@ -10,11 +10,11 @@ thread_local! {
     static CURRENT: Cell<Context> = const {
         Cell::new(Context {
             task: 1,
-            comm: Comm::new("test"),
             cpu: 0,
             level: Level::Task,
         })
     };
+    static COMM: Cell<Comm> = const { Cell::new(Comm::new("test")) };
     /// How often this thread has switched interrupts off.
     static IRQS_OFF: Cell<usize> = const { Cell::new(0) };
     /// How many running guards this thread has.
@@ -24,6 +24,15 @@ thread_local! {
 /// Says who the calling host thread is: its task and the CPU it runs on. At first it is task 1, "test", on CPU 0.
 pub fn set_current(context: Context) {
     CURRENT.set(context);
+}
+
+/// Gives the task of the calling host thread another name.
+pub fn set_comm(name: &str) {
+    COMM.set(Comm::new(name));
+}
+
+pub(crate) fn comm() -> Comm {
+    COMM.get()
 }
 
 #[inline]

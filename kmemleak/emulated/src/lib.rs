@@ -57,6 +57,6 @@ mod platform;
 
 pub use crate::call_stack::CallStacks;
 pub use crate::clock::Clock;
-pub use crate::cpus::{Running, Stop, set_current};
+pub use crate::cpus::{Running, Stop, set_comm, set_current};
 pub use crate::machine::{Builder, Machine, PARKED_TASK, Place, REGIONS, WORDS};
 pub use crate::platform::Emulated;

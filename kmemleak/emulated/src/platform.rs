@@ -6,7 +6,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kmemleak::{Context, IrqState, MAX_FRAMES, Platform, Root, RootCursor, StopError, StoppedCpu};
+use kmemleak::{
+    Comm, Context, IrqState, MAX_FRAMES, Platform, Root, RootCursor, StackWalk, StopError,
+    StoppedCpu,
+};
 
 use crate::call_stack::{self, CallStacks};
 use crate::cpus;
@@ -53,17 +56,33 @@ unsafe impl Platform for Emulated {
         cpus::current()
     }
 
+    fn comm(&self) -> Comm {
+        cpus::comm()
+    }
+
+    #[inline(always)]
+    fn stack_walk(&self) -> Option<StackWalk> {
+        match self.0.call_stacks {
+            CallStacks::Walked => Some(StackWalk {
+                frame_pointer: call_stack::frame_pointer(),
+                stack: call_stack::bounds(),
+                skip: 0..0,
+            }),
+            CallStacks::Given => None,
+        }
+    }
+
+    /// Physical addresses are the host's.
+    fn phys_to_virt(&self, start: usize, _len: usize) -> Option<usize> {
+        Some(start)
+    }
+
     #[inline]
     fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
-        match self.0.call_stacks {
-            CallStacks::Walked => call_stack::walk(frames),
-            CallStacks::Given => {
-                let given = self.0.given.lock().expect("nobody panics under it");
-                let count = given.len().min(MAX_FRAMES);
-                frames[..count].copy_from_slice(&given[..count]);
-                count
-            }
-        }
+        let given = self.0.given.lock().expect("nobody panics under it");
+        let count = given.len().min(MAX_FRAMES);
+        frames[..count].copy_from_slice(&given[..count]);
+        count
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
@@ -88,6 +107,10 @@ unsafe impl Platform for Emulated {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn spin(&self) {
+        std::thread::yield_now();
     }
 
     fn cpus(&self) -> u32 {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kmemleak::{AllocOptions, Comm, Context, Level};
-use kmemleak_emulated::{CallStacks, Clock, Machine, Place, Stop, set_current};
+use kmemleak::{AllocOptions, Context, Level};
+use kmemleak_emulated::{CallStacks, Clock, Machine, Place, Stop, set_comm, set_current};
 
 use crate::lab::Lab;
 
@@ -22,10 +22,10 @@ fn lab() -> Lab {
 fn mutate(lab: &Lab, thread: usize) {
     set_current(Context {
         task: 100 + thread as u32,
-        comm: Comm::new("mutator"),
         cpu: thread as u32,
         level: Level::Task,
     });
+    set_comm("mutator");
     let head = Place::PerCpu(thread as u32, 0);
     let mut depth = 0;
     for round in 0..ROUNDS {

@@ -6,7 +6,7 @@ use kmemleak::{AllocOptions, Detector};
 use kmemleak_emulated::{Builder, Emulated, Machine, Place};
 
 /// The tests' detector: its bootstrap pool is two pages, so that both sources of metadata are used.
-pub type Subject = Detector<Emulated, 8192>;
+pub type Subject = Detector<Emulated, 65536>;
 
 pub struct Lab {
     pub machine: Arc<Machine>,

@@ -1,14 +1,13 @@
 //! The report, to the letter.
 
-use kmemleak::{Comm, Context, Level};
-use kmemleak_emulated::set_current;
+use kmemleak::{Context, Level};
+use kmemleak_emulated::{set_comm, set_current};
 
 use crate::lab::Lab;
 
 /// The shell on CPU 1.
 const SHELL: Context = Context {
     task: 3,
-    comm: Comm::new("shell"),
     cpu: 1,
     level: Level::Task,
 };
@@ -17,6 +16,7 @@ const SHELL: Context = Context {
 fn one_object() {
     let lab = Lab::new();
     set_current(SHELL);
+    set_comm("shell");
     lab.machine.call_from(&["forgotten_free", "command"]);
     let block = lab.block(64);
     lab.machine.write(block, 0x6b6b_6b6b_6b6b_6b6b);
