@@ -212,7 +212,12 @@ impl Machine {
 
     /// A block of which each CPU has a copy. The handle is an address that holds no copy.
     pub fn percpu(&self, size: usize) -> usize {
-        self.allocators().percpu(size)
+        self.percpu_aligned(size, WORD)
+    }
+
+    /// The same, the handle and all copies with an alignment of up to a page.
+    pub fn percpu_aligned(&self, size: usize, align: usize) -> usize {
+        self.allocators().percpu(size, align)
     }
 
     /// Where CPU `cpu`'s copy of a per-CPU block lies; `None` once the block is freed.
