@@ -1,6 +1,6 @@
 //! Off: final, and the last verdict stays until the metadata goes.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
 #[test]
 fn nothing_is_recorded_any_more() {
@@ -40,7 +40,7 @@ fn the_last_verdict_can_be_read_until_clear() {
 #[test]
 fn clear_gives_all_metadata_back() {
     let lab = Lab::new();
-    (0..5000).for_each(|_| _ = lab.block(16));
+    (0..many(5000)).for_each(|_| _ = lab.block(16));
     assert!(lab.machine.metadata_pages() > 0);
     lab.say("off");
     lab.say("clear");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kmemleak::{AllocOptions, How, StopError};
 use kmemleak_emulated::Stop;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
 fn unstoppable() -> Lab {
     let lab = Lab::new();
@@ -72,7 +72,7 @@ fn what_is_born_meanwhile_is_not_reported_and_keeps_others_alive() {
 #[test]
 fn what_is_freed_meanwhile_is_not_reported() {
     let lab = unstoppable();
-    let blocks: Vec<usize> = (0..2000).map(|_| lab.block(16)).collect();
+    let blocks: Vec<usize> = (0..many(2000)).map(|_| lab.block(16)).collect();
     let (machine, detector) = (Arc::clone(&lab.machine), Arc::downgrade(&lab.detector));
     let mut left = blocks.clone();
     lab.machine.at_relax(move || {
@@ -89,7 +89,7 @@ fn what_is_freed_meanwhile_is_not_reported() {
 #[test]
 fn a_chain_that_is_freed_while_it_is_marked() {
     let lab = unstoppable();
-    let chain: Vec<usize> = (0..3000).map(|_| lab.block(16)).collect();
+    let chain: Vec<usize> = (0..many(3000)).map(|_| lab.block(16)).collect();
     for pair in chain.windows(2) {
         lab.machine.write(pair[0], pair[1]);
     }
