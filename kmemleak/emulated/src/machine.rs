@@ -93,7 +93,7 @@ impl Builder {
     }
 }
 
-type AtRelax = Box<dyn FnMut() + Send>;
+type AtRelax = Box<dyn FnMut(&Machine) + Send>;
 
 /// An emulated machine. The detector sees it through [`Emulated`](crate::Emulated).
 pub struct Machine {
@@ -344,8 +344,9 @@ impl Machine {
     }
 
     /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
-    /// so a test changes the graph at a place of its choice. It is not called while it runs.
-    pub fn at_relax(&self, action: impl FnMut() + Send + 'static) {
+    /// so a test changes the graph at a place of its choice. It is not called while it runs. (It is given the machine,
+    /// for one that held it would keep it for good.)
+    pub fn at_relax(&self, action: impl FnMut(&Machine) + Send + 'static) {
         *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
     }
 
@@ -354,7 +355,7 @@ impl Machine {
         match taken {
             None => std::thread::yield_now(),
             Some(mut action) => {
-                action();
+                action(self);
                 let mut place = self.at_relax.lock().expect("nobody panics under it");
                 // Unless it named another one to follow it.
                 place.get_or_insert(action);

@@ -55,7 +55,7 @@ fn a_check_that_goes_on_is_ended() {
     lab.machine.set_stop(kmemleak_emulated::Stop::Unsupported);
     lab.block(64);
     let (started, waiting) = std::sync::mpsc::channel();
-    lab.machine.at_relax(move || _ = started.send(()));
+    lab.machine.at_relax(move |_| _ = started.send(()));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Whichever of the two comes first: the check ends.
