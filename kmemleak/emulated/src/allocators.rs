@@ -90,8 +90,9 @@ impl Allocators {
         self.take(Shape::Vmalloc { bytes })
     }
 
-    pub(crate) fn percpu(&mut self, size: usize) -> usize {
-        let bytes = size_class(size);
+    pub(crate) fn percpu(&mut self, size: usize, align: usize) -> usize {
+        assert!(align <= PAGE, "{align} is too large an alignment for a CPU");
+        let bytes = size_class(size.next_multiple_of(align));
         let stride = bytes.next_multiple_of(PAGE).max(PERCPU_UNIT);
         self.take(Shape::Percpu { bytes, stride })
     }
@@ -220,6 +221,9 @@ mod tests {
         for align in [8, 16, 64, 256, 4096] {
             for size in [1, 24, 100, 700] {
                 assert!(allocators.slab(size, align).is_multiple_of(align));
+                let handle = allocators.percpu(size, align);
+                let copy = allocators.percpu_copy(handle, 0).expect("live");
+                assert!((handle | copy).is_multiple_of(align));
             }
         }
         assert!(allocators.pages(16384).is_multiple_of(16384));
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn a_freed_percpu_handle_is_not_known() {
         let mut allocators = Allocators::new(2);
-        let handle = allocators.percpu(32);
+        let handle = allocators.percpu(32, 8);
         assert!(allocators.percpu_copy(handle, 1).is_some());
         assert_eq!(allocators.percpu_copy(handle, 2), None);
         allocators.free(handle);
