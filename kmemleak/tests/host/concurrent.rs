@@ -120,3 +120,19 @@ fn off_while_they_run() {
     assert_eq!(lab.tracked(), 0);
     assert_eq!(lab.warnings(), "");
 }
+
+#[test]
+fn off_and_clear_while_they_run() {
+    let lab = lab();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let lab = &lab;
+            scope.spawn(move || mutate(lab, thread));
+        }
+        lab.detector.check();
+        lab.say("off");
+        lab.say("clear");
+    });
+    assert_eq!(lab.machine.metadata_pages(), 0);
+    assert_eq!(lab.tracked(), 0);
+}

@@ -113,3 +113,18 @@ fn a_copy_is_no_block_to_be_freed() {
     assert!(lab.warnings().contains("unknown object"));
     assert_eq!(lab.tracked(), 1);
 }
+
+#[test]
+fn one_whose_free_was_missed_goes_with_all_copies() {
+    let lab = Lab::new();
+    let block = percpu(&lab, 48);
+    let second = copy(&lab, block, 1);
+    lab.machine.free(block);
+    // The platform knows nothing of it any more; its memory goes to somebody else.
+    lab.detector
+        .alloc(second, 48, kmemleak::AllocOptions::new());
+    assert_eq!(lab.status("missed frees"), "1");
+    let first = second - (second - block) / 2;
+    assert!(lab.say(&format!("dump={first:#x}")).contains("no object"));
+    assert_eq!(lab.leaks(), [second]);
+}

@@ -102,3 +102,15 @@ fn no_scan_wins_over_areas() {
     lab.detector.no_scan(owner);
     assert_eq!(lab.leaks(), owned);
 }
+
+#[test]
+fn a_word_in_two_areas_counts_once() {
+    let lab = Lab::new();
+    let owner = lab.block(64);
+    let block = lab.block_with(16, kmemleak::AllocOptions::new().min_count(2));
+    lab.hold(0, owner);
+    lab.machine.write(owner + 8, block);
+    lab.detector.scan_area(owner, 16);
+    lab.detector.scan_area(owner + 8, 16);
+    assert_eq!(lab.leaks(), [block]);
+}
