@@ -52,6 +52,8 @@ pub(crate) mod info {
     pub(crate) const PENDING: u32 = 1 << 9;
     /// Some records have [`crate::record::flag::INTERIOR`], and are not marked.
     pub(crate) const INTERIOR: u32 = 1 << 10;
+    /// Some records have [`crate::record::flag::INTERIOR_ONLY`].
+    pub(crate) const INTERIOR_ONLY: u32 = 1 << 13;
     /// Something was allocated here during the scan that goes on.
     pub(crate) const BORN: u32 = 1 << 11;
     /// Some objects are kept in notes.

@@ -390,7 +390,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let source = self.source(context.cpu);
         let trace = self.trace(&source);
         let record = self.new_record(size.max(1), min_count, flags, trace, &context, &source);
-        self.add(start, size.max(1), &record, &source);
+        if !self.add(start, size.max(1), &record, &source) {
+            self.count_unrecorded();
+        }
         self.platform.irq_restore(interrupts);
     }
 
@@ -417,11 +419,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         record
     }
 
-    /// Records a block, in the place of whatever is said to be there.
+    /// Records a block, in the place of whatever is said to be there. False where there is no memory.
     #[inline(always)]
-    fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) {
+    fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) -> bool {
         let Some(last) = start.checked_add(size - 1) else {
-            return self.warn(Kind::BadSize, start, Trace::NONE, source);
+            self.warn(Kind::BadSize, start, Trace::NONE, source);
+            return true;
         };
         let marked = if self.scanning.load(Ordering::Relaxed) {
             Marked::Yes
@@ -440,24 +443,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .registry
                 .insert(start, size, record, marked, stride, source);
         }
-        if inserted.is_err() {
-            return self.count_unrecorded();
+        if record.short_size() == u32::MAX && inserted.is_ok() {
+            return self.note_size(start, last - start + 1, source);
         }
-        if record.short_size() == u32::MAX {
-            self.note_size(start, last - start + 1, source);
-        }
+        inserted.is_ok()
     }
 
     #[cold]
-    fn note_size(&self, start: usize, size: usize, source: &Source<'_>) {
+    fn note_size(&self, start: usize, size: usize, source: &Source<'_>) -> bool {
         let noted = self.registry.notes.add_size(start, size, source);
         if noted {
             self.registry
                 .starting_at::<Locked, _>(start, |object| object.set(flag::NOTES));
         } else {
             self.registry.remove(start, source);
-            self.count_unrecorded();
         }
+        noted
     }
 
     #[inline(never)]
@@ -468,21 +469,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let trace = self.trace(&source);
         let size = size.max(1);
         let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
-        let before = self.unrecorded_total.load(Ordering::Relaxed);
-        self.add(handle, size, &record, &source);
+        let mut recorded = self.add(handle, size, &record, &source);
         let alias = alias_record(handle, size);
         for cpu in 0..self.platform.cpus() {
             let copy = self.platform.percpu_copy(handle, cpu);
-            if copy != handle {
-                self.add(copy, size, &alias, &source);
-            }
+            recorded = recorded && (copy == handle || self.add(copy, size, &alias, &source));
         }
-        if self.unrecorded_total.load(Ordering::Relaxed) != before {
+        if !recorded {
             // Half of its copies would not do.
-            let removed = self.registry.remove(handle, &source);
-            if let Some(removed) = removed {
-                self.let_go(handle, &removed, &source);
+            if let Some(removed) = self.registry.remove(handle, &source) {
+                self.let_go(handle, &removed);
             }
+            self.count_unrecorded();
         }
         self.platform.irq_restore(interrupts);
     }
@@ -495,7 +493,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Some(removed) => {
                 self.hazard.wait(start);
                 if removed.record.has(flag::PERCPU) {
-                    self.let_go(start, &removed, &source);
+                    self.let_go(start, &removed);
                 }
             }
             None => self.warn_unknown(Kind::UnknownFree, start, &source),
@@ -505,7 +503,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Takes out the further copies of a per-CPU block that has been taken out.
     #[cold]
-    fn let_go(&self, handle: usize, removed: &Removed, _source: &Source<'_>) {
+    fn let_go(&self, handle: usize, removed: &Removed) {
         if removed.record.has(flag::PERCPU) {
             for cpu in 0..self.platform.cpus() {
                 let copy = self.platform.percpu_copy(handle, cpu);
@@ -521,22 +519,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn evict(&self, new: usize, address: usize, source: &Source<'_>) -> bool {
         let old = self.registry.containing::<Locked, _>(address, |object| {
             let record = object.record.read();
-            if record.has(flag::ALIAS) {
-                alias_owner(&record)
-            } else {
-                object.start
-            }
+            let owner = record.has(flag::ALIAS).then(|| alias_owner(&record));
+            (object.start, owner)
         });
-        let Some(removed) = old.and_then(|old| self.registry.remove(old, source)) else {
+        let Some((start, owner)) = old else {
             return false;
         };
-        if let Some(old) = old {
-            self.hazard.wait(old);
-            self.let_go(old, &removed, source);
+        let object = owner.unwrap_or(start);
+        let removed = self.registry.remove(object, source);
+        if let Some(removed) = &removed {
+            self.hazard.wait(object);
+            self.let_go(object, removed);
+            self.missed_frees.fetch_add(1, Ordering::Relaxed);
+            self.warn(Kind::Overlap, new, removed.record.trace(), source);
         }
-        self.missed_frees.fetch_add(1, Ordering::Relaxed);
-        self.warn(Kind::Overlap, new, removed.record.trace(), source);
-        true
+        if let Some(owner) = owner {
+            // The platform may know nothing of a block any more that was freed without a word.
+            self.registry.remove_alias(start, owner);
+        }
+        removed.is_some() || owner.is_some()
     }
 
     /// Takes a part out of a block.
@@ -559,7 +560,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let mut record = removed.record;
             record.set_size(part_end - part);
             record.0[4] &= !(u32::from(flag::NOTES | flag::EXCESS | flag::LISTED) << 16);
-            self.add(part, part_end - part, &record, source);
+            if !self.add(part, part_end - part, &record, source) {
+                self.count_unrecorded();
+            }
         }
     }
 

@@ -39,6 +39,7 @@ use spin::mutex::SpinMutex;
 use crate::chain::Chain;
 use crate::chunk::{Chunk, granule_of, info};
 use crate::memory::{Source, WORD};
+use crate::notes::Area;
 use crate::page_map::{self, ChunkNumber, Leaf, Look, chunk_of};
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::prefetch::prefetch;
@@ -386,8 +387,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     fn whiten(&mut self) -> Result<(), GivenUp> {
-        const FORGOTTEN: u16 = flag::PENDING | flag::INTERIOR | flag::REACHED;
-        const LOOK: u32 = info::SPECIAL | info::PENDING | info::INTERIOR | info::BORN | info::ODD;
+        const FORGOTTEN: u16 = flag::PENDING | flag::INTERIOR | flag::INTERIOR_ONLY | flag::REACHED;
+        const LOOK: u32 = info::SPECIAL
+            | info::PENDING
+            | info::INTERIOR
+            | info::INTERIOR_ONLY
+            | info::BORN
+            | info::ODD;
         self.each_chunk(&mut |marker, number, chunk| {
             if chunk.has(LOOK) {
                 marker.whiten_records(number, chunk, FORGOTTEN);
@@ -412,7 +418,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk, forgotten: u16) {
         let registry = self.tools.registry;
         let (mut special, mut born) = (chunk.has(info::ODD), false);
-        chunk.clear(info::PENDING | info::INTERIOR);
+        chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
         registry.each_of(number, chunk, u64::MAX, &mut |object| {
             let record = object.record.read();
             special |= !record.is_plain();
@@ -595,12 +601,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if !object.record.has(in_record) {
                     return;
                 }
-                // What was pointed to in its middle keeps its flag, unless its start was pointed to as well.
-                let pending = in_record == flag::PENDING;
-                if pending {
-                    object.record.clear(in_record);
-                } else if !object.mark.set() {
-                    return object.record.clear(in_record);
+                object.record.clear(in_record);
+                if in_record == flag::INTERIOR {
+                    if !object.mark.set() {
+                        // Its start was pointed to as well.
+                        return;
+                    }
+                    object.record.set(flag::INTERIOR_ONLY);
+                    object.chunk.set(info::INTERIOR_ONLY);
                 }
                 marker.enqueue(object);
             });
@@ -708,7 +716,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             };
             let mut number = 0;
             while let Some(area) = tools.registry.area(found.start, number) {
-                scan(self, copy + area.offset, area.len)?;
+                // A word in several areas is read once.
+                let (mut at, end) = words_of(copy, area);
+                while at < end {
+                    let (skip, next) = self.covered(found.start, copy, number, at, end);
+                    if !skip {
+                        scan(self, at, next - at)?;
+                    }
+                    at = next;
+                }
                 number += 1;
             }
             if number == 0 {
@@ -716,6 +732,31 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the word at `at` is in one of an object's first areas, `number` of them, and how far that goes.
+    fn covered(
+        &self,
+        object: usize,
+        copy: usize,
+        number: usize,
+        at: usize,
+        end: usize,
+    ) -> (bool, usize) {
+        let mut next = end;
+        for earlier in 0..number {
+            let Some(area) = self.tools.registry.area(object, earlier) else {
+                break;
+            };
+            let (first, last) = words_of(copy, area);
+            if (first..last).contains(&at) {
+                return (true, last.min(end));
+            }
+            if first > at && first < last {
+                next = next.min(first);
+            }
+        }
+        (false, next)
     }
 
     /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
@@ -1034,6 +1075,13 @@ fn refer(object: Object<'_>, word: usize, interior: &AtomicBool) -> Then {
     } else {
         Then::Nothing
     }
+}
+
+/// The whole words of an area, of the copy of its object at `copy`.
+fn words_of(copy: usize, area: Area) -> (usize, usize) {
+    let start = copy + area.offset;
+    let end = start.saturating_add(area.len) & !(WORD - 1);
+    (start.next_multiple_of(WORD), end)
 }
 
 /// The parts of `root` before and after `own`; the first is not empty unless both are.

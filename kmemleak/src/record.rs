@@ -36,7 +36,7 @@ pub(crate) mod flag {
     pub(crate) const NOTES: u16 = 1 << 3;
     /// Marked, but there was no room in the queue.
     pub(crate) const PENDING: u16 = 1 << 4;
-    /// Pointed to in its middle, so far by nothing else.
+    /// Pointed to in its middle, so far by nothing else; it waits for the start pointers.
     pub(crate) const INTERIOR: u16 = 1 << 5;
     /// The scan before has found it unreferenced; its checksum is of then.
     pub(crate) const PRIMED: u16 = 1 << 6;
@@ -46,6 +46,8 @@ pub(crate) mod flag {
     pub(crate) const LISTED: u16 = 1 << 8;
     /// Has been told of.
     pub(crate) const REPORTED: u16 = 1 << 9;
+    /// Alive, but nothing points to its start: interior pointers alone reach it, from what is known by start pointers.
+    pub(crate) const INTERIOR_ONLY: u16 = 1 << 10;
     /// Allocated in an interrupt.
     pub(crate) const INTERRUPT: u16 = 1 << 11;
     /// Physical memory, which the platform maps.
