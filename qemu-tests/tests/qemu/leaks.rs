@@ -30,13 +30,14 @@ pub const ON_CPUS: crate::TestsOnCpus = &[
         found(cpus, "vmalloc", "vmalloc", &[3 * 4096])
     }),
     ("percpu", |cpus| found(cpus, "percpu", "percpu", &[48])),
+    ("all_kinds_together_are_found", all_kinds_together_are_found),
+    ("a_report_hides_no_later_leak", a_report_hides_no_later_leak),
 ];
 
 /// The numbers of CPUs that they are run with.
 pub const CPUS: [u32; 3] = [1, 2, 4];
 
 crate::tests![
-    all_kinds_together_are_found,
     report_repeats_the_last_check,
     cleared_leaks_are_not_reported_again,
     dump_tells_of_an_object,
@@ -105,8 +106,26 @@ fn found(cpus: u32, kind: &str, function: &str, sizes: &[u64]) -> Result<(), Fai
     machines::expect(&session.finish(LIMIT), Outcome::Passed, "")
 }
 
-fn all_kinds_together_are_found() -> Result<(), Failure> {
-    let mut session = shell()?;
+/// What naming the first leak's call stack has left in memory keeps no block alive that comes after.
+fn a_report_hides_no_later_leak(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    plant(&mut session, "forgotten-free")?;
+    let mut expected = scan(&mut session)?.len();
+    for kind in ["arc-cycle", "error-path", "unlinked-node", "forgotten-free"] {
+        for _ in 0..4 {
+            plant(&mut session, kind)?;
+            expected += if kind == "arc-cycle" { 2 } else { 1 };
+            let found = scan(&mut session)?.len();
+            if found != expected {
+                return Err(format!("{found} objects after {kind}, not {expected}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn all_kinds_together_are_found(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
     let kinds = [
         "forgotten-free",
         "arc-cycle",
@@ -117,7 +136,7 @@ fn all_kinds_together_are_found() -> Result<(), Failure> {
         "vmalloc",
         "percpu",
     ];
-    for round in 1..=2 {
+    for round in 1..=4 {
         for kind in kinds {
             plant(&mut session, kind)?;
         }
