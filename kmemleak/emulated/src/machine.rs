@@ -316,6 +316,11 @@ impl Machine {
         *self.given.lock().expect("nobody panics under it") = frames;
     }
 
+    /// How many CPUs there are.
+    pub fn cpus(&self) -> u32 {
+        self.cpus.count()
+    }
+
     /// The right to run while the world is not stopped. A thread that changes the graph beside checks has it
     /// while it does, and lets go of it between two changes.
     pub fn running(&self) -> Running<'_> {

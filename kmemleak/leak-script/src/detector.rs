@@ -1,0 +1,259 @@
+//! The detector, as scripts use it: one line for each thing that can be asked of it.
+//!
+//! What it can't do yet says so here and nowhere else.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use kmemleak::{AllocOptions, Detector, Platform};
+
+use crate::hidden::Hidden;
+use crate::statement::{Expected, From, Scope, Switch};
+
+/// The detector can't do that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsupported;
+
+/// An object of the last verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leak {
+    pub(crate) start: Hidden,
+    pub(crate) size: usize,
+}
+
+type Done = Result<(), Unsupported>;
+type Told<T> = Result<T, Unsupported>;
+
+/// A detector.
+pub(crate) struct Subject<'d, P, const BOOTSTRAP: usize> {
+    detector: &'d Detector<P, BOOTSTRAP>,
+    /// Objects that it knew before the script began.
+    tracked_before: usize,
+}
+
+impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
+    pub(crate) fn new(detector: &'d Detector<P, BOOTSTRAP>) -> Self {
+        Self {
+            detector,
+            tracked_before: detector.tracking().objects,
+        }
+    }
+
+    // Callbacks.
+
+    pub(crate) fn alloc(&self, from: From, start: usize, size: usize, min_count: i32) -> Done {
+        let options = AllocOptions::new().min_count(min_count);
+        match from {
+            From::Slab | From::Pages | From::Vmalloc => self.detector.alloc(start, size, options),
+            From::Percpu if min_count > 1 => return Err(Unsupported),
+            From::Percpu => {
+                self.detector.alloc_percpu(start, size);
+                match min_count {
+                    0 => self.detector.not_leak(start),
+                    -1 => self.detector.ignore(start),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn free(&self, from: From, start: usize) -> Done {
+        match from {
+            From::Percpu => self.detector.free_percpu(start),
+            _ => self.detector.free(start),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn free_part(&self, _start: usize, _len: usize) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn not_leak(&self, start: usize) -> Done {
+        self.detector.not_leak(start);
+        Ok(())
+    }
+
+    pub(crate) fn ignore(&self, _from: From, start: usize) -> Done {
+        self.detector.ignore(start);
+        Ok(())
+    }
+
+    pub(crate) fn no_scan(&self, start: usize) -> Done {
+        self.detector.no_scan(start);
+        Ok(())
+    }
+
+    pub(crate) fn scan_area(&self, start: usize, len: usize) -> Done {
+        self.detector.scan_area(start, len);
+        Ok(())
+    }
+
+    pub(crate) fn transient_leak(&self, _start: usize) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn update_trace(&self, _start: usize) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn erase(&self, slot: usize) -> Done {
+        // SAFETY: a slot of the script's, to which nobody else writes.
+        unsafe {
+            self.detector
+                .erase(core::ptr::with_exposed_provenance_mut(slot))
+        };
+        Ok(())
+    }
+
+    // Settings.
+
+    pub(crate) fn region_add(&self, _start: usize, _len: usize) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn region_remove(&self, _start: usize) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn disabled(&self, _scope: Scope) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn suppress(&self, _pattern: &str) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn stack(&self, switch: Switch) -> Done {
+        self.command(match switch {
+            Switch::On => "stack=on",
+            Switch::Off => "stack=off",
+        })
+    }
+
+    pub(crate) fn min_age_ms(&self, _ms: u64) -> Done {
+        Err(Unsupported)
+    }
+
+    /// All that it has in store is to count as used up. (The machine refuses it more.)
+    pub(crate) fn exhaust_metadata(&self) -> Done {
+        Ok(())
+    }
+
+    // Passes.
+
+    pub(crate) fn scan(&self) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn check(&self) -> Done {
+        // None once it is off: then there is no verdict but the one before.
+        let _ = self.detector.check();
+        Ok(())
+    }
+
+    pub(crate) fn clear(&self) -> Done {
+        self.command("clear")
+    }
+
+    pub(crate) fn mark(&self) -> Done {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn off(&self) -> Done {
+        self.command("off")
+    }
+
+    // What it says.
+
+    pub(crate) fn leaks(&self) -> Told<Vec<Leak>> {
+        let mut leaks = Vec::new();
+        self.detector.for_each_unreferenced(&mut |object| {
+            leaks.push(Leak {
+                start: Hidden::new(object.start),
+                size: object.size,
+            });
+        });
+        Ok(leaks)
+    }
+
+    pub(crate) fn direct(&self) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn indirect(&self) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    /// Bytes of a leader's own, and those that it owns; none if it is no leader.
+    pub(crate) fn record(&self, _start: Hidden) -> Told<Option<(usize, usize)>> {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn groups(&self) -> Told<usize> {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn interior(&self) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn suppressed(&self) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    pub(crate) fn new_leaks(&self) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    /// Bytes and blocks that came to a site since the mark.
+    pub(crate) fn growth(&self, _label: &str) -> Told<(i64, i64)> {
+        Err(Unsupported)
+    }
+
+    /// The words that point into an object.
+    pub(crate) fn holders(&self, _start: Hidden) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    /// The words of the shortest chain to an object, from the root on.
+    pub(crate) fn path(&self, _start: Hidden) -> Told<Vec<Hidden>> {
+        Err(Unsupported)
+    }
+
+    /// The warnings since this was last asked.
+    pub(crate) fn warnings(&self) -> String {
+        let mut text = String::new();
+        self.detector.drain_warnings(&mut text);
+        text
+    }
+
+    pub(crate) fn tracked(&self) -> usize {
+        self.detector
+            .tracking()
+            .objects
+            .saturating_sub(self.tracked_before)
+    }
+
+    pub(crate) fn state(&self) -> Expected {
+        if !self.detector.is_on() {
+            return Expected::Disabled;
+        }
+        let mut status = String::new();
+        // Text that only grows takes all that is written.
+        let _ = self.detector.command("status", &mut status);
+        let state = status.lines().find(|line| line.starts_with("state"));
+        if state.is_some_and(|line| line.contains("incomplete")) {
+            Expected::Incomplete
+        } else {
+            Expected::Enabled
+        }
+    }
+
+    fn command(&self, line: &str) -> Done {
+        // As above; the answer is for people.
+        let _ = self.detector.command(line, &mut String::new());
+        Ok(())
+    }
+}

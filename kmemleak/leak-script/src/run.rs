@@ -1,0 +1,247 @@
+//! The interpreter: one statement after another.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use kmemleak::{Detector, Platform};
+
+use crate::detector::{Subject, Unsupported};
+use crate::failure::{Failure, Reason};
+use crate::hidden::Hidden;
+use crate::machine::{Machine, Supply};
+use crate::names::{Names, Object};
+use crate::parse::{Script, size_suits};
+use crate::statement::{From, Name, Place, Statement, Switch};
+
+const WORD: usize = size_of::<usize>();
+/// Words of a region.
+const REGION_WORDS: usize = 64;
+
+/// Why a statement was not done.
+pub(crate) enum Stop {
+    Misuse(String),
+    Unsupported,
+    Mismatch { expected: String, got: String },
+}
+
+impl core::convert::From<Unsupported> for Stop {
+    fn from(_: Unsupported) -> Self {
+        Self::Unsupported
+    }
+}
+
+impl core::convert::From<String> for Stop {
+    fn from(what: String) -> Self {
+        Self::Misuse(what)
+    }
+}
+
+/// Runs a script on a machine that nothing of an earlier one is left on, with a detector of which the same is true.
+pub fn run<P: Platform, const BOOTSTRAP: usize>(
+    script: &Script<'_>,
+    machine: &mut dyn Machine,
+    detector: &Detector<P, BOOTSTRAP>,
+) -> Result<(), Failure> {
+    let mut run = Run {
+        subject: Subject::new(detector),
+        machine,
+        names: Names::default(),
+        checked: false,
+    };
+    for line in &script.lines {
+        run.machine.advance_us(1);
+        run.machine.call_from(&format!("line {}", line.number));
+        run.statement(&line.statement).map_err(|stop| Failure {
+            line: line.number,
+            reason: match stop {
+                Stop::Misuse(what) => Reason::Misuse(what),
+                Stop::Unsupported => Reason::Unsupported(line.text.to_owned()),
+                Stop::Mismatch { expected, got } => Reason::Mismatch { expected, got },
+            },
+        })?;
+    }
+    Ok(())
+}
+
+/// A script that runs.
+pub(crate) struct Run<'r, P, const BOOTSTRAP: usize> {
+    pub(crate) subject: Subject<'r, P, BOOTSTRAP>,
+    pub(crate) machine: &'r mut dyn Machine,
+    pub(crate) names: Names,
+    /// There is a verdict to speak of.
+    pub(crate) checked: bool,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
+    fn statement(&mut self, statement: &Statement<'_>) -> Result<(), Stop> {
+        let start = |name: Name<'_>| self.names.get(name).map(|object| object.start.get());
+        match *statement {
+            Statement::Alloc {
+                name,
+                size,
+                align,
+                min_count,
+                from,
+                site,
+            } => {
+                self.names.is_free(name)?;
+                self.alloc(Object {
+                    name: name.into(),
+                    start: Hidden::new(0),
+                    size,
+                    align,
+                    min_count,
+                    from,
+                    site: site.into(),
+                    live: true,
+                })?;
+            }
+            Statement::Free(name) => self.free(name)?,
+            Statement::Realloc(name, size) => self.realloc(name, size)?,
+            Statement::FreePart(name, offset, len) => self.free_part(name, offset, len)?,
+            Statement::Store(slot, target) => {
+                let value = self.names.value(target)?;
+                let place = self.names.place(slot, self.machine)?;
+                self.machine.write(place.get(), value.get());
+            }
+            Statement::NotLeak(name) => self.subject.not_leak(start(name)?)?,
+            Statement::Ignore(name) => {
+                let object = self.names.get(name)?;
+                self.subject.ignore(object.from, object.start.get())?;
+            }
+            Statement::NoScan(name) => self.subject.no_scan(start(name)?)?,
+            Statement::ScanArea(name, offset, len) => {
+                self.subject.scan_area(start(name)? + offset, len)?;
+            }
+            Statement::TransientLeak(name) => self.subject.transient_leak(start(name)?)?,
+            Statement::UpdateTrace(name, site) => {
+                let start = start(name)?;
+                self.machine.call_from(site);
+                self.subject.update_trace(start)?;
+            }
+            Statement::Erase(slot) => {
+                let place = self.names.place(slot, self.machine)?;
+                self.subject.erase(place.get())?;
+            }
+            Statement::RegionAdd(region) => {
+                let start = self.machine.address(Place::Region(region, 0));
+                self.subject.region_add(start, REGION_WORDS * WORD)?;
+            }
+            Statement::RegionRemove(region) => {
+                let start = self.machine.address(Place::Region(region, 0));
+                self.subject.region_remove(start)?;
+            }
+            Statement::Disabled(scope) => self.subject.disabled(scope)?,
+            Statement::Suppress(pattern) => self.subject.suppress(pattern)?,
+            Statement::Stack(switch) => self.subject.stack(switch)?,
+            Statement::MinAgeMs(ms) => self.subject.min_age_ms(ms)?,
+            Statement::AdvanceMs(ms) => self.machine.advance_us(ms.saturating_mul(1000)),
+            Statement::Scan => {
+                self.subject.scan()?;
+                self.checked = true;
+            }
+            Statement::Check => {
+                self.subject.check()?;
+                self.checked = true;
+            }
+            Statement::Clear => self.subject.clear()?,
+            Statement::Mark => self.subject.mark()?,
+            Statement::Off => self.subject.off()?,
+            Statement::Metadata(Switch::On) => self.machine.supply(Supply::Given),
+            Statement::Metadata(Switch::Off) => {
+                self.machine.supply(Supply::Refused);
+                self.subject.exhaust_metadata()?;
+            }
+            Statement::Expect(ref expectation) => self.verify(expectation)?,
+        }
+        Ok(())
+    }
+
+    /// Gets a block for this object, and tells the detector. Its start is what it gets.
+    fn alloc(&mut self, object: Object) -> Result<(), Stop> {
+        let (from, size) = (object.from, object.size);
+        let block = self.machine.alloc(from, size, object.align);
+        let start = block.ok_or_else(|| format!("no block of {size} bytes to be had"))?;
+        self.machine.call_from(&object.site);
+        self.subject.alloc(from, start, size, object.min_count)?;
+        let start = Hidden::new(start);
+        self.names.set(Object { start, ..object });
+        Ok(())
+    }
+
+    /// Of what is not live the detector alone is told.
+    fn free(&mut self, name: Name<'_>) -> Result<(), Stop> {
+        let object = self.names.get(name)?.clone();
+        self.subject.free(object.from, object.start.get())?;
+        if object.live {
+            self.machine
+                .free(object.from, object.start.get(), object.size);
+            self.names.kill(name);
+        }
+        Ok(())
+    }
+
+    fn realloc(&mut self, name: Name<'_>, size: usize) -> Result<(), Stop> {
+        let old = self.names.live(name)?.clone();
+        size_suits(old.from, size)?;
+        self.alloc(Object {
+            size,
+            ..old.clone()
+        })?;
+        let new = self.names.live(name)?.start;
+        let words = old.size.min(size) / WORD;
+        match old.from {
+            From::Percpu => (0..self.machine.cpus()).for_each(|cpu| {
+                let from = self.machine.percpu_copy(old.start.get(), cpu);
+                let to = self.machine.percpu_copy(new.get(), cpu);
+                self.copy(Hidden::new(from), Hidden::new(to), words);
+            }),
+            _ => self.copy(old.start, new, words),
+        }
+        self.machine.call_from(&format!("free of the old {name}"));
+        self.subject.free(old.from, old.start.get())?;
+        self.machine.free(old.from, old.start.get(), old.size);
+        Ok(())
+    }
+
+    fn copy(&mut self, from: Hidden, to: Hidden, words: usize) {
+        for offset in (0..words).map(|word| word * WORD) {
+            let word = self.machine.read(from.get() + offset);
+            self.machine.write(to.get() + offset, word);
+        }
+    }
+
+    fn free_part(&mut self, name: Name<'_>, offset: usize, len: usize) -> Result<(), Stop> {
+        let object = self.names.live(name)?.clone();
+        let size = object.size;
+        if object.from != From::Pages || offset.checked_add(len).is_none_or(|end| end > size) {
+            return Err(format!("{name} has no such pages").into());
+        }
+        let tail_name = format!("{name}.tail");
+        let behind = size - offset - len;
+        if behind > 0 {
+            self.names.is_free(&tail_name)?;
+        }
+        let start = object.start.get();
+        self.subject.free_part(start + offset, len)?;
+        self.machine.free_part(start, size, offset, len);
+        if behind > 0 {
+            self.names.set(Object {
+                name: tail_name.to_string(),
+                start: Hidden::new(start + offset + len),
+                size: behind,
+                ..object.clone()
+            });
+        }
+        if offset == 0 {
+            self.names.kill(name);
+        } else {
+            self.names.set(Object {
+                size: offset,
+                ..object
+            });
+        }
+        Ok(())
+    }
+}

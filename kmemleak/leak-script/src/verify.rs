@@ -1,0 +1,183 @@
+//! Expectations: what the detector says, held against what it must say.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use kmemleak::Platform;
+
+use crate::hidden::Hidden;
+use crate::names::Object;
+use crate::run::{Run, Stop};
+use crate::statement::{Expectation, Expected, Name, Slot};
+
+impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
+    pub(crate) fn verify(&mut self, expectation: &Expectation<'_>) -> Result<(), Stop> {
+        let of_now = matches!(
+            expectation,
+            Expectation::Warning(_)
+                | Expectation::Quiet
+                | Expectation::Tracked(_)
+                | Expectation::State(_)
+        );
+        if !of_now && !self.checked {
+            return Err(String::from("there was no check so far").into());
+        }
+        match *expectation {
+            Expectation::Leaks(ref names) => {
+                let leaks = self.subject.leaks()?;
+                let starts = leaks.iter().map(|leak| leak.start);
+                self.same_set("leaks", names, starts.collect())
+            }
+            Expectation::Direct(ref names) => {
+                self.same_set("direct", names, self.subject.direct()?)
+            }
+            Expectation::Indirect(ref names) => {
+                self.same_set("indirect", names, self.subject.indirect()?)
+            }
+            Expectation::Record(name, own, indirect) => {
+                let record = self.subject.record(self.names.get(name)?.start)?;
+                let told = record.map_or("no leader".into(), |(own, indirect)| {
+                    format!("{own} {indirect}")
+                });
+                same(&format!("record {name} {own} {indirect}"), told, |told| {
+                    told == format!("{own} {indirect}")
+                })
+            }
+            Expectation::Total { bytes, blocks } => {
+                let mut leaks = self.subject.leaks()?;
+                leaks.retain(|leak| self.is_ours(leak.start));
+                let sum: usize = leaks.iter().map(|leak| leak.size).sum();
+                let told = format!("{sum} {}", leaks.len());
+                let wanted = format!("{bytes} {blocks}");
+                same(&format!("total {wanted}"), told, |told| told == wanted)
+            }
+            Expectation::Groups(groups) => equal("groups", groups, self.subject.groups()?),
+            Expectation::Interior(ref names) => {
+                self.same_set("interior", names, self.subject.interior()?)
+            }
+            Expectation::Suppressed(ref names) => {
+                self.same_set("suppressed", names, self.subject.suppressed()?)
+            }
+            Expectation::New(ref names) => self.same_set("new", names, self.subject.new_leaks()?),
+            Expectation::Growth(label, bytes, blocks) => {
+                let (more_bytes, more_blocks) = self.subject.growth(label)?;
+                let wanted = format!("{bytes} {blocks}");
+                let told = format!("{more_bytes} {more_blocks}");
+                same(&format!("growth {label} {wanted}"), told, |told| {
+                    told == wanted
+                })
+            }
+            Expectation::Holders(name, ref slots) => {
+                let holders = self.subject.holders(self.names.get(name)?.start)?;
+                let (mut told, mut wanted) = (self.describe(&holders), self.written(slots)?);
+                told.sort();
+                wanted.sort();
+                same_list(&format!("holders {name}"), &wanted, &told)
+            }
+            Expectation::Path(name, ref slots) => {
+                let path = self.subject.path(self.names.get(name)?.start)?;
+                let (told, wanted) = (self.describe(&path), self.written(slots)?);
+                same_list(&format!("path {name}"), &wanted, &told)
+            }
+            Expectation::Warning(text) => {
+                let warnings = self.subject.warnings();
+                let told = first_lines(&warnings);
+                same(&format!("warning {text}"), told, |_| {
+                    warnings.contains(text)
+                })
+            }
+            Expectation::Quiet => {
+                let warnings = self.subject.warnings();
+                same("quiet", first_lines(&warnings), |_| warnings.is_empty())
+            }
+            Expectation::Tracked(objects) => equal("tracked", objects, self.subject.tracked()),
+            Expectation::State(state) => {
+                let told = self.subject.state();
+                let wanted = format!("state {}", state_word(state));
+                same(&wanted, state_word(told).into(), |_| told == state)
+            }
+        }
+    }
+
+    fn is_ours(&self, start: Hidden) -> bool {
+        self.names.at(start).is_some() || self.machine.is_ours(start.get())
+    }
+
+    /// Whether the objects that start at `told` are those that are named, in any order.
+    fn same_set(&self, what: &str, names: &[Name<'_>], mut told: Vec<Hidden>) -> Result<(), Stop> {
+        for name in names {
+            self.names.get(name)?;
+        }
+        told.retain(|&start| self.is_ours(start));
+        let name_of = |start: Hidden| match self.names.at(start) {
+            Some(Object { name, .. }) => name.clone(),
+            None => format!("{start:?}"),
+        };
+        let mut told: Vec<String> = told.into_iter().map(name_of).collect();
+        let mut wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
+        told.sort();
+        wanted.sort();
+        same_list(what, &wanted, &told)
+    }
+
+    fn describe(&self, words: &[Hidden]) -> Vec<String> {
+        let words = words.iter();
+        words
+            .map(|&word| self.names.describe(word, self.machine))
+            .collect()
+    }
+
+    /// Slots as [`describe`](Self::describe) writes them.
+    fn written(&self, slots: &[Slot<'_>]) -> Result<Vec<String>, Stop> {
+        let places: Result<Vec<Hidden>, String> = slots
+            .iter()
+            .map(|&slot| self.names.place(slot, self.machine))
+            .collect();
+        Ok(self.describe(&places?))
+    }
+}
+
+fn same(wanted: &str, told: String, holds: impl FnOnce(&str) -> bool) -> Result<(), Stop> {
+    if holds(&told) {
+        return Ok(());
+    }
+    Err(Stop::Mismatch {
+        expected: wanted.into(),
+        got: told,
+    })
+}
+
+fn equal(what: &str, wanted: usize, told: usize) -> Result<(), Stop> {
+    same(&format!("{what} {wanted}"), told.to_string(), |_| {
+        wanted == told
+    })
+}
+
+fn same_list(what: &str, wanted: &[String], told: &[String]) -> Result<(), Stop> {
+    let list = |names: &[String]| match names {
+        [] => String::from("none"),
+        names => names.join(" "),
+    };
+    same(&format!("{what} {}", list(wanted)), list(told), |_| {
+        wanted == told
+    })
+}
+
+/// The lines of warnings that say what was wrong; those with call stacks begin with a blank.
+fn first_lines(warnings: &str) -> String {
+    let lines = warnings.lines().filter(|line| !line.starts_with(' '));
+    let lines: Vec<&str> = lines.collect();
+    if lines.is_empty() {
+        return "no warning".into();
+    }
+    lines.join("; ")
+}
+
+fn state_word(state: Expected) -> &'static str {
+    match state {
+        Expected::Enabled => "enabled",
+        Expected::Disabled => "disabled",
+        Expected::Incomplete => "incomplete",
+    }
+}

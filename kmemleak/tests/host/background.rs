@@ -1,0 +1,90 @@
+//! The background task's step: scans when it is time to, and tells what is new.
+
+use kmemleak::NextStep;
+
+use crate::lab::Lab;
+
+/// A step, and what it wrote.
+fn step(lab: &Lab) -> (NextStep, String) {
+    let mut log = String::new();
+    (lab.detector.background_step(&mut log), log)
+}
+
+/// Time for the next scan.
+fn wait(lab: &Lab) {
+    lab.machine.advance_us(600_000_001);
+}
+
+#[test]
+fn first_after_a_minute() {
+    let lab = Lab::new();
+    lab.block(64);
+    let (next, log) = step(&lab);
+    assert!(matches!(next, NextStep::Wait { us } if us <= 60_000_000));
+    assert_eq!(log, "");
+}
+
+#[test]
+fn a_leak_is_told_once() {
+    let lab = Lab::new();
+    lab.block(64);
+    let mut told = String::new();
+    // However many passes it takes to be sure.
+    for _ in 0..10 {
+        wait(&lab);
+        told += &step(&lab).1;
+    }
+    assert_eq!(
+        told,
+        "kmemleak: 1 new unreferenced object (64 bytes), see \"kmemleak report\"\n"
+    );
+}
+
+#[test]
+fn one_that_is_referenced_again_is_told_and_may_be_reported_again() {
+    let lab = Lab::new();
+    let block = lab.block(64);
+    let steps = |lab: &Lab| -> String {
+        (0..10)
+            .map(|_| {
+                wait(lab);
+                step(lab).1
+            })
+            .collect()
+    };
+    assert!(steps(&lab).contains("1 new unreferenced object"));
+    lab.hold(0, block);
+    let again = format!("kmemleak: object {block:#018x} (size 64) is referenced again\n");
+    assert_eq!(steps(&lab), again);
+    lab.hold(0, 0);
+    assert!(steps(&lab).contains("1 new unreferenced object"));
+}
+
+#[test]
+fn verbose_writes_the_report() {
+    let lab = Lab::new();
+    lab.detector
+        .boot_parameter("kmemleak.verbose=on")
+        .expect("known");
+    let block = lab.block(64);
+    let mut told = String::new();
+    for _ in 0..10 {
+        wait(&lab);
+        told += &step(&lab).1;
+    }
+    let head = format!("unreferenced object {block:#018x} (size 64):");
+    assert_eq!(told.matches(&head).count(), 1);
+}
+
+#[test]
+fn switched_off_it_does_nothing() {
+    let lab = Lab::new();
+    lab.block(64);
+    lab.say("scan=off");
+    wait(&lab);
+    assert_eq!(step(&lab), (NextStep::Stopped, String::new()));
+    lab.say("scan=on");
+    lab.say("off");
+    wait(&lab);
+    assert_eq!(step(&lab), (NextStep::Stopped, String::new()));
+}

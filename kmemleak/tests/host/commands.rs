@@ -1,0 +1,173 @@
+//! The control words, and those that are none.
+
+use crate::lab::Lab;
+
+#[test]
+fn scan_checks_and_reports() {
+    let lab = Lab::new();
+    let block = lab.block(64);
+    let answer = lab.say("scan");
+    assert!(answer.starts_with(&format!("unreferenced object {block:#018x} (size 64):\n")));
+    assert!(answer.ends_with("kmemleak: 1 unreferenced object (64 bytes)\n"));
+}
+
+#[test]
+fn report_is_the_last_checks() {
+    let lab = Lab::new();
+    assert_eq!(lab.say("report"), "kmemleak: no check so far\n");
+    lab.block(64);
+    let answer = lab.say("scan");
+    lab.block(32);
+    assert_eq!(lab.say("report"), answer);
+}
+
+#[test]
+fn status_tells_figures() {
+    let lab = Lab::new();
+    lab.hold(0, lab.block(64));
+    lab.block(36);
+    assert_eq!(lab.status("state"), "on");
+    assert_eq!(lab.status("objects"), "2 (100 bytes)");
+    assert_eq!(lab.status("last check"), "none");
+    lab.leaks();
+    assert!(lab.status("last check").contains("world stopped"));
+    assert!(
+        lab.status("last check")
+            .ends_with(" 1 unreferenced objects")
+    );
+}
+
+#[test]
+fn dump_shows_an_object_by_any_of_its_addresses() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["allocating_function"]);
+    let block = lab.block(64);
+    for address in [format!("{block:#x}"), format!("{:x}", block + 63)] {
+        let answer = lab.say(&format!("dump={address}"));
+        assert!(answer.contains(&format!("{block:#018x}")) && answer.contains("size 64"));
+        assert!(answer.contains("allocating_function"));
+    }
+}
+
+#[test]
+fn dump_of_what_is_no_object_says_so() {
+    let lab = Lab::new();
+    let block = lab.block(64);
+    assert!(
+        lab.say(&format!("dump={:#x}", block + 64))
+            .contains("no object at")
+    );
+    assert!(lab.say("dump=nonsense").contains("is no address"));
+}
+
+#[test]
+fn stack_off_and_on() {
+    let lab = Lab::new();
+    let block = lab.block(64);
+    lab.machine.store(kmemleak_emulated::Place::Stack(0), block);
+    assert_eq!(lab.leaks(), []);
+    lab.say("stack=off");
+    assert_eq!(lab.leaks(), [block]);
+    lab.say("stack=on");
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn scan_seconds_off_and_on() {
+    let lab = Lab::new();
+    assert_eq!(lab.status("next scan"), "in 60 s");
+    lab.say("scan=5");
+    assert_eq!(lab.status("next scan"), "in 5 s");
+    lab.say("scan=off");
+    assert_eq!(lab.status("next scan"), "none");
+    lab.say("scan=on");
+    assert_eq!(lab.status("next scan"), "in 5 s");
+    lab.say("scan=0");
+    assert_eq!(lab.status("next scan"), "none");
+    assert!(lab.say("scan=soon").contains("soon"));
+}
+
+#[test]
+fn blanks_around_and_a_blank_for_the_sign() {
+    let lab = Lab::new();
+    assert_eq!(lab.say("  stack off\n"), lab.say("stack=off"));
+}
+
+#[test]
+fn no_word_lists_all() {
+    let list = Lab::new().say("");
+    for word in [
+        "scan",
+        "report",
+        "status",
+        "clear",
+        "dump=ADDR",
+        "stack=on",
+        "off",
+    ] {
+        let listed = list.lines().any(|line| line.trim().starts_with(word));
+        assert!(listed, "{word} is not in {list}");
+    }
+}
+
+#[test]
+fn an_unknown_word_gets_the_nearest_and_the_list() {
+    let lab = Lab::new();
+    let answer = lab.say("scam");
+    assert!(answer.starts_with("kmemleak: unknown word \"scam\"; did you mean \"scan\"?\n"));
+    assert!(answer.ends_with(&lab.say("")));
+}
+
+#[test]
+fn a_word_like_none_gets_the_list_alone() {
+    let lab = Lab::new();
+    for word in [
+        "xyzzyplugh",
+        "ünïcödé-größer-als-alles-andere",
+        "=",
+        "\u{0}",
+        "dump",
+    ] {
+        let answer = lab.say(word);
+        assert!(answer.ends_with(&lab.say("")), "{word}: {answer}");
+    }
+}
+
+#[test]
+fn a_writer_that_fails_is_no_harm() {
+    struct Full;
+    impl std::fmt::Write for Full {
+        fn write_str(&mut self, _: &str) -> std::fmt::Result {
+            Err(std::fmt::Error)
+        }
+    }
+    let lab = Lab::new();
+    let block = lab.block(64);
+    for word in ["", "scan", "report", "status", "clear", "nonsense"] {
+        assert!(lab.detector.command(word, &mut Full).is_err());
+    }
+    lab.detector.drain_warnings(&mut Full);
+    lab.free(block);
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn boot_parameters() {
+    let lab = Lab::new();
+    let say = |word: &str| lab.detector.boot_parameter(word);
+    assert_eq!(say("kmemleak=on"), Ok(()));
+    assert_eq!(say("kmemleak.scan=7"), Ok(()));
+    assert_eq!(lab.status("next scan"), "in 7 s");
+    assert_eq!(say("kmemleak.verbose=on"), Ok(()));
+    assert_eq!(
+        say("kmemleak.scan=often"),
+        Err(kmemleak::ParameterError::Value)
+    );
+    assert_eq!(
+        say("kmemleak.colour=red"),
+        Err(kmemleak::ParameterError::Unknown)
+    );
+    assert!(lab.detector.is_on());
+    assert_eq!(say("kmemleak=off"), Ok(()));
+    assert!(!lab.detector.is_on());
+}

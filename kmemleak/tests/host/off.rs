@@ -1,0 +1,68 @@
+//! Off: final, and the last verdict stays until the metadata goes.
+
+use crate::lab::Lab;
+
+#[test]
+fn nothing_is_recorded_any_more() {
+    let lab = Lab::new();
+    lab.say("off");
+    assert!(!lab.detector.is_on());
+    let block = lab.block(64);
+    lab.free(block);
+    lab.detector.no_scan(block);
+    assert_eq!((lab.tracked(), lab.warnings()), (0, String::new()));
+    assert_eq!(lab.detector.check(), None);
+    assert!(lab.status("state").starts_with("off"));
+}
+
+#[test]
+fn for_good() {
+    let lab = Lab::new();
+    lab.say("off");
+    for word in ["scan", "off", "stack=on", "scan=on"] {
+        assert_eq!(lab.say(word), "kmemleak: off, for good\n", "{word}");
+    }
+    assert_eq!(lab.detector.boot_parameter("kmemleak=on"), Ok(()));
+    assert!(!lab.detector.is_on());
+}
+
+#[test]
+fn the_last_verdict_can_be_read_until_clear() {
+    let lab = Lab::new();
+    lab.block(64);
+    let report = lab.say("scan");
+    lab.say("off");
+    assert_eq!(lab.say("report"), report);
+    assert_eq!(lab.say("clear"), "kmemleak: metadata freed\n");
+    assert_eq!(lab.say("report"), "kmemleak: no check so far\n");
+}
+
+#[test]
+fn clear_gives_all_metadata_back() {
+    let lab = Lab::new();
+    (0..5000).for_each(|_| _ = lab.block(16));
+    assert!(lab.machine.metadata_pages() > 0);
+    lab.say("off");
+    lab.say("clear");
+    assert_eq!(lab.machine.metadata_pages(), 0);
+    lab.say("clear");
+    assert_eq!(lab.status("objects"), "0 (0 bytes)");
+}
+
+#[test]
+fn a_check_that_goes_on_is_ended() {
+    let lab = Lab::new();
+    lab.machine.set_stop(kmemleak_emulated::Stop::Unsupported);
+    lab.block(64);
+    let (started, waiting) = std::sync::mpsc::channel();
+    lab.machine.at_relax(move || _ = started.send(()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Whichever of the two comes first: the check ends.
+            while lab.detector.check().is_some() {}
+        });
+        waiting.recv().expect("the check runs");
+        lab.say("off");
+    });
+    assert!(!lab.detector.is_on());
+}

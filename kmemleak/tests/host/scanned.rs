@@ -1,0 +1,104 @@
+//! Which words of an object are read: scan areas and no_scan.
+
+use crate::lab::Lab;
+
+/// An owner of 64 bytes that a root holds, each word of which points at a block of its own.
+fn fan(lab: &Lab) -> (usize, Vec<usize>) {
+    let owner = lab.block(64);
+    lab.hold(0, owner);
+    let owned: Vec<usize> = (0..8).map(|_| lab.block(16)).collect();
+    for (index, &block) in owned.iter().enumerate() {
+        lab.machine.write(owner + index * 8, block);
+    }
+    (owner, owned)
+}
+
+#[test]
+fn all_of_them_at_first() {
+    let lab = Lab::new();
+    fan(&lab);
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn none_after_no_scan() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.no_scan(owner);
+    assert_eq!(lab.leaks(), owned);
+}
+
+#[test]
+fn no_scan_is_reported_all_the_same() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.no_scan(owner);
+    lab.hold(0, 0);
+    assert_eq!(lab.leaks(), [&[owner], &owned[..]].concat());
+}
+
+#[test]
+fn those_of_an_area() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.scan_area(owner + 16, 24);
+    assert_eq!(lab.leaks(), [&owned[..2], &owned[5..]].concat());
+}
+
+#[test]
+fn areas_add_up() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.scan_area(owner, 8);
+    lab.detector.scan_area(owner + 56, 8);
+    assert_eq!(lab.leaks(), owned[1..7]);
+}
+
+#[test]
+fn an_area_holds_whole_words_alone() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.scan_area(owner + 4, 16);
+    assert_eq!(lab.leaks(), [&owned[..1], &owned[2..]].concat());
+}
+
+#[test]
+fn an_area_up_to_the_end_is_taken() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.scan_area(owner + 8, 56);
+    assert_eq!(lab.warnings(), "");
+    assert_eq!(lab.leaks(), owned[..1]);
+}
+
+#[test]
+fn an_area_past_the_end_is_refused() {
+    for len in [57, 1 << 40, usize::MAX] {
+        let lab = Lab::new();
+        let (owner, _) = fan(&lab);
+        lab.detector.scan_area(owner + 8, len);
+        assert!(lab.warnings().contains("scan area larger than object"));
+        assert_eq!(lab.leaks(), [], "all is scanned as before");
+    }
+}
+
+#[test]
+fn areas_go_with_their_object() {
+    let lab = Lab::new();
+    let (owner, _) = fan(&lab);
+    lab.detector.scan_area(owner, 8);
+    lab.free(owner);
+    let (again, _) = fan(&lab);
+    assert_eq!(again, owner, "the place is used again");
+    let lost = lab.leaks();
+    assert_eq!(lost.len(), 8, "those of the first fan: {lost:x?}");
+}
+
+#[test]
+fn no_scan_wins_over_areas() {
+    let lab = Lab::new();
+    let (owner, owned) = fan(&lab);
+    lab.detector.scan_area(owner, 8);
+    lab.detector.no_scan(owner);
+    assert_eq!(lab.leaks(), owned);
+}
