@@ -24,9 +24,9 @@ const ENABLE: u64 = 1;
 /// Femtoseconds in a microsecond.
 const FS_PER_US: u64 = 1_000_000_000;
 
-/// Counts of the time stamp counter in 2^32 µs; zero until it is known. Scaled up so that a rate below
-/// one count a nanosecond keeps its digits.
-static TSC_PER_US_Q16: AtomicU64 = AtomicU64::new(0);
+/// Microseconds of one count of the time stamp counter, times 2^64; zero until it is known. So the time, which
+/// each allocation is stamped with, takes a multiplication and no division.
+static US_PER_COUNT: AtomicU64 = AtomicU64::new(0);
 static TSC_AT_BOOT: AtomicU64 = AtomicU64::new(0);
 
 /// The counter that the CPU keeps.
@@ -37,13 +37,15 @@ pub fn tsc() -> u64 {
 }
 
 /// Microseconds since the boot; zero before the clock is set up. Any context.
+#[inline]
 pub fn now_us() -> u64 {
-    let rate = TSC_PER_US_Q16.load(Ordering::Relaxed);
-    if rate == 0 {
-        return 0;
-    }
-    let counts = tsc().wrapping_sub(TSC_AT_BOOT.load(Ordering::Relaxed));
-    ((u128::from(counts) << 16) / u128::from(rate)) as u64
+    us(tsc().wrapping_sub(TSC_AT_BOOT.load(Ordering::Relaxed)))
+}
+
+/// Microseconds that so many counts are; zero before the clock is set up. Any context.
+#[inline]
+pub fn us(counts: u64) -> u64 {
+    ((u128::from(counts) * u128::from(US_PER_COUNT.load(Ordering::Relaxed))) >> 64) as u64
 }
 
 /// Waits by spinning. Any context, once the clock is set up.
@@ -103,7 +105,8 @@ pub fn init(hpet: &Hpet) {
     let start = tsc();
     let fs = hpet.spin(CALIBRATION_US);
     let counts = tsc() - start;
-    let rate = (u128::from(counts) << 16) * u128::from(FS_PER_US) / u128::from(fs);
+    // Below 2^64, since a count is less than a microsecond on all machines there are.
+    let us_per_count = (u128::from(fs) << 64) / (u128::from(counts) * u128::from(FS_PER_US));
     TSC_AT_BOOT.store(start, Ordering::Relaxed);
-    TSC_PER_US_Q16.store(rate as u64, Ordering::Relaxed);
+    US_PER_COUNT.store(us_per_count as u64, Ordering::Relaxed);
 }

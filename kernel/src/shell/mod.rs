@@ -3,6 +3,7 @@
 //! Nothing below it knows of it. Commands write to a `fmt::Write` and take the rest of their line as they
 //! like; adding one is adding a line to [`COMMANDS`].
 
+mod bench;
 mod commands;
 pub mod editor;
 mod leak;
@@ -71,6 +72,12 @@ const COMMANDS: &[Command] = &[
         arguments: "",
         help: "the CPUs",
         run: commands::cpus,
+    },
+    Command {
+        name: "bench",
+        arguments: "[WHAT]",
+        help: "what the detector costs: pairs, or check NUMBER (nothing: all)",
+        run: bench::run,
     },
     Command {
         name: "panic",

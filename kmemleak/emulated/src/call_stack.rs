@@ -99,7 +99,14 @@ pub(crate) fn bounds() -> Range<usize> {
     found
 }
 
-/// The same, from the host's threading library; nothing where it won't tell.
+/// Says that the calling thread's stack ends at `address`, which lies in it: a walk sees no frame beyond. So a
+/// measurement has as many frames as it means to.
+pub fn end_stack_at(address: usize) {
+    let found = bounds();
+    BOUNDS.set((found.start, address));
+}
+
+/// The calling thread's stack, from the host's threading library; nothing where it won't tell.
 #[cfg(target_os = "linux")]
 #[cold]
 fn ask_bounds() -> Range<usize> {

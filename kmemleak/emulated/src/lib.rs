@@ -55,7 +55,7 @@ mod memory;
 mod metadata;
 mod platform;
 
-pub use crate::call_stack::CallStacks;
+pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, set_comm, set_current};
 pub use crate::machine::{Builder, Machine, PARKED_TASK, Place, REGIONS, WORDS};

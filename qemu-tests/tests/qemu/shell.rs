@@ -4,6 +4,7 @@ use boot::machine::Machine;
 use boot::outcome::Outcome;
 use boot::session::Session;
 use qemu_tests::machines::{self, Failure, LIMIT};
+use serde_json::Value;
 
 crate::tests![
     help_lists_the_commands,
@@ -15,6 +16,7 @@ crate::tests![
     cpus_lists_the_cpus,
     unknown_boot_parameters_are_told,
     long_input_is_not_lost,
+    bench_prints_json_and_leaves_no_leak,
     exit_ends_with_success,
     panic_ends_with_failure_and_a_backtrace,
 ];
@@ -58,7 +60,7 @@ pub fn expect_in(output: &str, text: &str) -> Result<(), Failure> {
 fn help_lists_the_commands() -> Result<(), Failure> {
     let help = shell()?.command("help", LIMIT)?;
     let commands = [
-        "help", "kmemleak", "leak", "ps", "mem", "slabs", "cpus", "reboot", "exit",
+        "help", "kmemleak", "leak", "ps", "mem", "slabs", "cpus", "bench", "reboot", "exit",
     ];
     commands.iter().try_for_each(|command| {
         expect_in(&help, &format!("\n  {command} ")).or_else(|error| {
@@ -168,6 +170,47 @@ fn long_input_is_not_lost() -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let mut run = |line: &str| -> Result<Vec<Value>, Failure> {
+        let output = session.command(line, LIMIT)?;
+        let lines = output.lines().map(serde_json::from_str);
+        lines
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("{error}: {output:?}").into())
+    };
+    let pairs = run("bench pairs")?;
+    let from: Vec<_> = pairs
+        .iter()
+        .filter_map(|line| line["from"].as_str())
+        .collect();
+    if from != ["heap", "tracked cache", "untracked cache"] {
+        return Err(format!("lines are missing: {pairs:?}").into());
+    }
+    if pairs
+        .iter()
+        .any(|line| line["from"] == "heap" && line["frames"] != 7)
+    {
+        return Err(format!("the call stack is not as deep as it should be: {pairs:?}").into());
+    }
+    let (none, some) = (run("bench check 0")?, run("bench check 3000")?);
+    if none[0]["leaked"] != 0 || some[0]["leaked"] != 3 || some[0]["objects"] != 3000 {
+        return Err(format!("not what is lost was found: {none:?}, {some:?}").into());
+    }
+    // A task that has just ended may still be known for a moment.
+    let left = some[1]["tracked"].as_u64() > none[0]["tracked"].as_u64().map(|before| before + 3);
+    if some[1]["leaked"] != 0 || left {
+        return Err(format!("something was left: {none:?}, {some:?}").into());
+    }
+    let too_many = run("bench check 100000000")?;
+    if !too_many[0]["skipped"].is_string() {
+        return Err(format!("they can't have fitted: {too_many:?}").into());
+    }
+    expect_in(&session.command("bench check many", LIMIT)?, "usage: bench")?;
+    let report = session.command("kmemleak scan", LIMIT)?;
+    expect_in(&report, "kmemleak: 0 unreferenced objects")
 }
 
 fn exit_ends_with_success() -> Result<(), Failure> {

@@ -1,0 +1,401 @@
+//! `bench`: what the leak detector costs in this kernel.
+//!
+//! Each figure is one line of JSON. Times are counts of the time stamp counter (`tsc`). Under QEMU's
+//! `-icount shift=0,sleep=off` with one CPU a count is an instruction, and the figures are the same in every run:
+//!
+//! ```text
+//! cargo run -- --smp 1 --memory 2G --accel tcg -- -icount shift=0,sleep=off
+//! ```
+//!
+//! So nothing that is timed reads a device, and no tick falls into a pair's time.
+//!
+//! *Pairs*: 64 bytes are allocated, written to and freed, over and over, by a task whose call stack has seven
+//! frames. Three lines: from the global allocator; from a slab cache that is tracked; and from one that is not, whose
+//! hooks are never called. The last two are otherwise the same, and their ratio is what tracking costs.
+//! What the hooks cost when the detector is off is told by the first line after a boot with
+//! `kmemleak=off`; `kmemleak off` does as well, but is final.
+//!
+//! *Checks*: a random forest under 64 roots, of objects whose mean size is 282 bytes, with words in them that are
+//! no pointers. One in a thousand objects is lost: nothing points to it but words that are stored inverted, by which
+//! it is found again and freed. A check must find these and no others.
+//!
+//! Tasks of their own build the forest and free it: what they leave on their stacks, which are gone when
+//! the check begins, keeps nothing alive.
+
+use alloc::alloc::{Layout, alloc, dealloc};
+use alloc::sync::Arc;
+use core::fmt::{self, Display, Formatter, Write};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::arch::{backtrace, time};
+use crate::leak::KMEMLEAK;
+use crate::mm::slab::{SlabCache, Trace};
+use crate::mm::{PAGE, buddy};
+use crate::sync::{IrqGuard, SpinLock};
+use crate::task::{self, Priority, SpawnError, scheduler};
+
+/// What is checked when nobody says how many objects.
+const CHECKS: [usize; 4] = [0, 10_000, 100_000, 500_000];
+
+/// The command.
+pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
+    let words = line.split_once(' ').unwrap_or((line, ""));
+    match (words.0, words.1.trim()) {
+        ("", "") => {
+            pairs(out)?;
+            checks(&CHECKS, out)
+        }
+        ("pairs", "") => pairs(out),
+        ("check", number) if let Ok(objects) = number.parse() => checks(&[objects], out),
+        _ => writeln!(out, "usage: bench [pairs | check NUMBER]"),
+    }
+}
+
+/// Runs `work` in a task of its own and waits until that has ended.
+fn in_own_task<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, SpawnError> {
+    let result: Arc<SpinLock<Option<T>>> = Arc::new(SpinLock::new(None));
+    let place = result.clone();
+    let task = task::spawn("bench", Priority::Normal, move || {
+        let done = work();
+        *place.lock() = Some(done);
+    })?;
+    task.join();
+    let done = result.lock().take();
+    done.ok_or(SpawnError)
+}
+
+/// Frames of the call stack that the detector sees of a pair.
+const FRAMES: usize = 7;
+/// Bytes of a pair's block.
+const SIZE: usize = 64;
+/// Pairs that are timed, and such as go before.
+const PAIRS: usize = 10_000;
+const WARM_UP: usize = 1000;
+
+static TRACKED: SlabCache = SlabCache::new("bench-tracked", SIZE, Trace::Trace);
+static UNTRACKED: SlabCache = SlabCache::new("bench-untracked", SIZE, Trace::NoLeakTrace);
+
+/// Times of pairs.
+#[derive(Clone, Copy)]
+struct Times {
+    frames: usize,
+    heap: u64,
+    tracked: u64,
+    untracked: u64,
+}
+
+fn pairs(out: &mut dyn Write) -> fmt::Result {
+    let times = match in_own_task(|| below(time_pairs)) {
+        Ok(Some(times)) => times,
+        Ok(None) => return writeln!(out, "bench: no memory for {SIZE} bytes"),
+        Err(error) => return writeln!(out, "bench: {error}"),
+    };
+    let on = KMEMLEAK.is_on();
+    let lines = [
+        ("heap", on, times.heap),
+        ("tracked cache", on, times.tracked),
+        ("untracked cache", false, times.untracked),
+    ];
+    for (from, tracked, tsc) in lines {
+        writeln!(
+            out,
+            "{{\"bench\":\"pairs\",\"from\":\"{from}\",\"tracked\":{tracked},\"frames\":{},\
+             \"bytes\":{SIZE},\"pairs\":{PAIRS},\"tsc_per_pair\":{}}}",
+            times.frames,
+            Ratio(tsc, PAIRS as u64)
+        )?;
+    }
+    writeln!(
+        out,
+        "{{\"bench\":\"ratio\",\"tracked_to_untracked\":{}}}",
+        Ratio(times.tracked, times.untracked)
+    )
+}
+
+/// Calls `work` where the call stack is as deep as it is to be.
+#[inline(never)]
+fn below<T>(work: fn() -> T) -> T {
+    // `work` adds a frame of its own.
+    let result = if callers() + 2 < FRAMES {
+        below(work)
+    } else {
+        work()
+    };
+    // Something is left to do here, so that no call becomes a jump.
+    core::hint::black_box(result)
+}
+
+/// How many callers the function that this is part of has.
+#[inline(always)]
+fn callers() -> usize {
+    let stack = scheduler::with_current(task::Task::stack).unwrap_or_default();
+    let mut frames = [0; 2 * FRAMES];
+    // SAFETY: the stack of the task that runs this.
+    unsafe { backtrace::walk(backtrace::frame_pointer(), stack, &mut frames) }
+}
+
+#[inline(never)]
+fn time_pairs() -> Option<Times> {
+    let layout = Layout::new::<[u64; SIZE / 8]>();
+    Some(Times {
+        frames: callers() + 1,
+        heap: time_pair(|| {
+            // SAFETY: the layout has a size.
+            let block = NonNull::new(unsafe { alloc(layout) })?;
+            write(block);
+            // SAFETY: allocated above, with this layout.
+            unsafe { dealloc(block.as_ptr(), layout) };
+            Some(())
+        })?,
+        tracked: time_pair(|| cached(&TRACKED))?,
+        untracked: time_pair(|| cached(&UNTRACKED))?,
+    })
+}
+
+#[inline(always)]
+fn cached(cache: &'static SlabCache) -> Option<()> {
+    let block = cache.alloc(SIZE)?;
+    write(block);
+    cache.free(block);
+    Some(())
+}
+
+#[inline(always)]
+fn write(block: NonNull<u8>) {
+    // SAFETY: a block of that size, aligned, nobody else's.
+    unsafe { block.cast::<u64>().write_volatile(1) };
+}
+
+/// How long [`PAIRS`] pairs take, when they have become a habit.
+#[inline(always)]
+fn time_pair(mut pair: impl FnMut() -> Option<()>) -> Option<u64> {
+    for _ in 0..WARM_UP {
+        pair()?;
+    }
+    let _no_ticks = IrqGuard::new();
+    let start = time::tsc();
+    for _ in 0..PAIRS {
+        pair()?;
+    }
+    Some(time::tsc() - start)
+}
+
+/// Trees of the forest.
+const TREES: usize = 64;
+/// One object in so many is lost.
+const LOST_SHARE: usize = 1000;
+/// Memory that an object takes, at the very most: its share of a slab and of the detector's metadata.
+const OBJECT_COST: usize = 400;
+
+/// Sizes of objects, each with the hundredths of them that are at most as large. The mean is 282.
+const SIZES: [(usize, usize); 6] = [
+    (18, 32),
+    (34, 64),
+    (54, 128),
+    (72, 256),
+    (90, 512),
+    (100, 1024),
+];
+
+/// Words of an object: its two children, or zeros; its size. The others are no pointers.
+const CHILDREN: usize = 0;
+const OBJECT_SIZE: usize = 2;
+const FILLER: usize = 3;
+
+/// The trees' roots.
+static FOREST: [AtomicUsize; TREES] = [const { AtomicUsize::new(0) }; TREES];
+/// The lost object that was made last, inverted. The first word of each is the one made before, inverted.
+static LOST: AtomicUsize = AtomicUsize::new(!0);
+
+fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
+    for &objects in numbers {
+        check(objects, out)?;
+    }
+    // The last verdict is to name nothing that was freed since.
+    match KMEMLEAK.check() {
+        Some(summary) => writeln!(
+            out,
+            "{{\"bench\":\"end\",\"tracked\":{},\"leaked\":{}}}",
+            KMEMLEAK.tracking().objects,
+            summary.objects
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Builds, checks, frees.
+fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{{\"bench\":\"check\",\"objects\":{objects},")?;
+    let (needed, free) = (
+        objects.saturating_mul(OBJECT_COST),
+        buddy::free_pages() * PAGE,
+    );
+    if needed > free {
+        return writeln!(
+            out,
+            "\"skipped\":\"needs {} MiB of memory, {} MiB are free\"}}",
+            needed >> 20,
+            free >> 20
+        );
+    }
+    let built = in_own_task(move || plant(objects));
+    if let Ok(Ok(bytes)) = built {
+        // Begin right after a tick, so that one falls into the check as late as possible.
+        task::sleep_us(1);
+        let start = time::tsc();
+        let found = KMEMLEAK.check();
+        let tsc = time::tsc() - start;
+        match found {
+            Some(found) => writeln!(
+                out,
+                "\"bytes\":{bytes},\"tracked\":{},\"leaked\":{},\"unrecorded\":{},\"tsc\":{tsc},\
+                 \"us\":{}}}",
+                KMEMLEAK.tracking().objects,
+                found.objects,
+                found.unrecorded,
+                time::us(tsc)
+            )?,
+            None => writeln!(out, "\"skipped\":\"the detector is off\"}}")?,
+        }
+    } else {
+        writeln!(out, "\"skipped\":\"memory ran out\"}}")?;
+    }
+    match in_own_task(fell) {
+        Ok(()) => Ok(()),
+        Err(error) => writeln!(out, "bench: the objects stay: {error}"),
+    }
+}
+
+/// There was no memory for an object.
+struct RanOut;
+
+/// Plants the forest, and returns how many bytes it has.
+fn plant(objects: usize) -> Result<usize, RanOut> {
+    let mut random = Random(0);
+    let mut bytes = 0;
+    let reachable = objects - objects / LOST_SHARE;
+    for number in 0..objects {
+        let object = new_object(&mut random)?;
+        bytes += load(object, OBJECT_SIZE);
+        if number < reachable {
+            hang(object, number, &mut random);
+        } else {
+            store(object, 0, LOST.swap(!object, Ordering::Relaxed));
+        }
+    }
+    Ok(bytes)
+}
+
+fn new_object(random: &mut Random) -> Result<usize, RanOut> {
+    let drawn = random.below(100);
+    let size = SIZES.iter().find(|(bound, _)| drawn < *bound);
+    let size = size.map_or(SIZES[0].1, |&(_, size)| size);
+    // SAFETY: the size is not zero.
+    let block = NonNull::new(unsafe { alloc(layout(size)) }).ok_or(RanOut)?;
+    let object = block.as_ptr().expose_provenance();
+    store(object, CHILDREN, 0);
+    store(object, CHILDREN + 1, 0);
+    store(object, OBJECT_SIZE, size);
+    for word in FILLER..size / 8 {
+        store(object, word, random.next() as usize >> 2 | 1 << 62);
+    }
+    Ok(object)
+}
+
+/// Hangs an object at the end of a random way down a tree. The first ones are the trees' roots.
+fn hang(object: usize, number: usize, random: &mut Random) {
+    if number < TREES {
+        FOREST[number].store(object, Ordering::Relaxed);
+        return;
+    }
+    let mut parent = FOREST[random.below(TREES)].load(Ordering::Relaxed);
+    loop {
+        let place = CHILDREN + random.below(2);
+        match load(parent, place) {
+            0 => return store(parent, place, object),
+            child => parent = child,
+        }
+    }
+}
+
+/// Frees all that was planted.
+fn fell() {
+    for tree in &FOREST {
+        // What is still to be freed, linked by a word that has no other use any more.
+        let mut rest = tree.swap(0, Ordering::Relaxed);
+        let push = |rest: &mut usize, object: usize| {
+            if object != 0 {
+                store(object, FILLER, core::mem::replace(rest, object));
+            }
+        };
+        if rest != 0 {
+            store(rest, FILLER, 0);
+        }
+        while rest != 0 {
+            let object = core::mem::replace(&mut rest, 0);
+            rest = load(object, FILLER);
+            push(&mut rest, load(object, CHILDREN));
+            push(&mut rest, load(object, CHILDREN + 1));
+            free(object);
+        }
+    }
+    let mut lost = !LOST.swap(!0, Ordering::Relaxed);
+    while lost != 0 {
+        let object = lost;
+        lost = !load(object, 0);
+        free(object);
+    }
+}
+
+fn free(object: usize) {
+    let layout = layout(load(object, OBJECT_SIZE));
+    let block = ptr::with_exposed_provenance_mut(object);
+    // SAFETY: made by `new_object`, with this layout, and in no tree any more.
+    unsafe { dealloc(block, layout) };
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, align_of::<usize>()).expect("one of a few sizes")
+}
+
+fn load(object: usize, word: usize) -> usize {
+    let place = ptr::with_exposed_provenance::<usize>(object).wrapping_add(word);
+    // SAFETY: a word of a live object of ours, written to before.
+    unsafe { place.read() }
+}
+
+fn store(object: usize, word: usize, value: usize) {
+    let place = ptr::with_exposed_provenance_mut::<usize>(object).wrapping_add(word);
+    // SAFETY: a word of a live object of ours; one task at a time builds or frees.
+    unsafe { place.write(value) };
+}
+
+/// splitmix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = self.0;
+        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.next()) * bound as u128) >> 64) as usize
+    }
+}
+
+/// A quotient, written with two digits after the point.
+struct Ratio(u64, u64);
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let hundredths = self.0 * 100 / self.1.max(1);
+        write!(f, "{}.{:02}", hundredths / 100, hundredths % 100)
+    }
+}

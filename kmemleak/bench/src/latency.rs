@@ -1,0 +1,103 @@
+//! `latency`: how long single pairs take while a scan goes on beside them, and without one.
+//!
+//! One thread allocates and frees tracked blocks of 64 bytes and takes the time of each pair; another one scans, pass
+//! after pass. The machine can't stop its world here: all scanning goes on beside what runs.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use kmemleak_emulated::Stop;
+
+use crate::chain;
+use crate::clock::{Clock, counts};
+use crate::pairs::{Hooks, SIZE, Tracked};
+use crate::plain::Plain;
+use crate::workload::Fill;
+use crate::world::{Measuree, World, Wrong, become_cpu};
+
+/// Pairs of one figure, at least.
+const PAIRS: usize = 200_000;
+/// At most, where no pass comes to its end meanwhile.
+const MAX_PAIRS: usize = 20_000_000;
+
+/// Functions that lead to a pair.
+const FRAMES: u32 = 16;
+
+/// Whether a scan goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scanning {
+    Yes,
+    No,
+}
+
+/// One pass of the scan that goes on beside what runs.
+fn background_pass(detector: &Measuree) {
+    // The world can't be stopped: this is a check by concurrent passes.
+    let _ = detector.check();
+}
+
+/// The subcommand.
+pub fn run(live: u32, repeat: u32) -> Result<(), Wrong> {
+    let world = World::new(live, Fill::Random, 2)?;
+    world.machine.set_stop(Stop::Unsupported);
+    let clock = Clock::new();
+    for _ in 0..repeat {
+        for scanning in [Scanning::No, Scanning::Yes] {
+            let mut pairs = measure(&world, scanning);
+            pairs.sort_unstable();
+            let ns = |place: usize| clock.ns(pairs[place].into());
+            println!(
+                "{{\"scanning\":{},\"p50_ns\":{},\"p99_ns\":{},\"max_ns\":{}}}",
+                scanning == Scanning::Yes,
+                ns(pairs.len() / 2),
+                ns(pairs.len() * 99 / 100),
+                ns(pairs.len() - 1)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The clock's counts of single pairs.
+fn measure(world: &World, scanning: Scanning) -> Vec<u32> {
+    let (done, passes) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        if scanning == Scanning::Yes {
+            scope.spawn(|| {
+                become_cpu(1);
+                while !done.load(Ordering::Relaxed) {
+                    background_pass(world.detector);
+                    passes.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            // Until the scan has begun.
+            while passes.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+        }
+        let first = passes.load(Ordering::Relaxed);
+        let enough = &|pairs: usize| {
+            let passed = scanning == Scanning::No || passes.load(Ordering::Relaxed) > first;
+            pairs >= PAIRS && (passed || pairs >= MAX_PAIRS)
+        };
+        let mut pairs = Vec::with_capacity(PAIRS);
+        chain::run_below(FRAMES, &mut || pairs_until(world, enough, &mut pairs));
+        done.store(true, Ordering::Relaxed);
+        pairs
+    })
+}
+
+fn pairs_until(world: &World, enough: impl Fn(usize) -> bool, times: &mut Vec<u32>) {
+    let mut plain = Plain::new(&world.machine);
+    let hooks = Tracked(world.detector);
+    while !enough(times.len()) {
+        let began = counts();
+        let block = plain.alloc(SIZE);
+        hooks.alloc(block);
+        world.machine.write(block, times.len());
+        hooks.free(block);
+        plain.free(block, SIZE);
+        let passed = counts().saturating_sub(began);
+        times.push(u32::try_from(passed).unwrap_or(u32::MAX));
+    }
+}

@@ -1,0 +1,170 @@
+//! Measures the leak detector on the host, over the emulated machine.
+//!
+//! ```text
+//! cargo run -q --release -p kmemleak-bench -- check   --objects N --fill random|zero|dense --cpus C --repeat R
+//! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
+//! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
+//! cargo run -q --release -p kmemleak-bench -- memory  --objects N
+//! ```
+//!
+//! Each prints one JSON object a line. Times depend on the machine and on its neighbours: compare figures of one
+//! hour, medians of several repetitions. Instruction counts don't, and valgrind gives them for the same binary.
+//! What is timed is in functions of its own that are never inlined, for valgrind to start and stop counting at:
+//!
+//! ```text
+//! valgrind --tool=callgrind --toggle-collect='*check_once*'    kmemleak-bench check --objects 10000 --repeat 1
+//! valgrind --tool=callgrind --toggle-collect='*hot_tracked*'   kmemleak-bench pairs --repeat 1
+//! ```
+//!
+//! and so `hot_untracked`, `batch_tracked` and `batch_untracked`, for 200 000 pairs each.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `workload` | KLW-1: the objects, how they point at each other, what is leaked |
+//! | `world` | the same laid out in a machine's memory, with a detector that is told of it |
+//! | `platform` | the emulated machine with what a benchmark needs otherwise |
+//! | `clock` | a cheap clock |
+//! | `plain` | the allocator under the pairs |
+//! | `chain` | the call stack under the pairs |
+//! | `check`, `pairs`, `latency`, `memory` | one subcommand each |
+
+mod chain;
+mod check;
+mod clock;
+mod latency;
+mod memory;
+mod pairs;
+mod plain;
+mod platform;
+mod workload;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workload::{Fill, MAX_OBJECTS, MIN_OBJECTS};
+
+/// Measures the leak detector on the workload that other leak detectors are measured on
+#[derive(Debug, Parser)]
+#[command(name = "kmemleak-bench")]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// Threads and frames are counted in one digit or two.
+const MAX_THREADS: i64 = 64;
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Time of one exact check
+    Check {
+        /// Objects
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        objects: u32,
+        /// What the words hold that are no pointers of the graph
+        #[arg(long, value_enum, default_value_t)]
+        fill: Fill,
+        /// CPUs of the machine: they mark together
+        #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+        cpus: u32,
+        /// Checks to time
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
+    /// Time of a pair of alloc and free of 64 bytes, tracked and not
+    Pairs {
+        /// Objects that are tracked beside
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        live: u32,
+        /// Threads that do it at once, each on a CPU of its own
+        #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+        threads: u32,
+        /// Functions that lead to the pair
+        #[arg(long, value_name = "F", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+        frames: u32,
+        /// Rounds, each of them tracked and not
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
+    /// How long single pairs take beside a scan that goes on, and without one
+    Latency {
+        /// Objects that are tracked beside
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        live: u32,
+        /// Rounds, each of them with a scan and without
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
+    /// Memory that the detector takes
+    Memory {
+        /// Objects
+        #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = objects())]
+        objects: u32,
+    },
+}
+
+fn objects() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(MIN_OBJECTS)..=i64::from(MAX_OBJECTS))
+}
+
+fn main() -> ExitCode {
+    let done = match Options::parse().what {
+        What::Check {
+            objects,
+            fill,
+            cpus,
+            repeat,
+        } => check::run(objects, fill, cpus, repeat),
+        What::Pairs {
+            live,
+            threads,
+            frames,
+            repeat,
+        } => pairs::run(live, threads, frames, repeat),
+        What::Latency { live, repeat } => latency::run(live, repeat),
+        What::Memory { objects } => memory::run(objects),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(wrong) => {
+            eprintln!("kmemleak-bench: {wrong}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "",
+            "chekc",
+            "check --objects 0",
+            "check --objects many",
+            "check --fill full",
+            "check --cpus 0",
+            "check --repeat 0",
+            "pairs --threads 0",
+            "pairs --frames 0",
+            "latency --fill zero",
+            "memory --repeat 2",
+        ] {
+            let words = ["kmemleak-bench"]
+                .into_iter()
+                .chain(line.split_whitespace());
+            assert!(Options::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

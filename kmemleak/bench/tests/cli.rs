@@ -1,0 +1,94 @@
+//! The command line, as scripts rely on it: lines of JSON with these names, and exit codes.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn bench(arguments: &str) -> Output {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_kmemleak-bench"));
+    bench.args(arguments.split_whitespace());
+    bench.output().expect("it can be started")
+}
+
+/// What is printed, an object a line.
+fn lines(arguments: &str) -> Vec<Value> {
+    let output = bench(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
+    let output = String::from_utf8(output.stdout).expect("text");
+    let object = |line: &str| serde_json::from_str(line).expect("JSON");
+    output.lines().map(object).collect()
+}
+
+/// The object's fields are these and no others.
+fn expect_fields(line: &Value, names: &[&str]) {
+    let fields = line.as_object().expect("an object");
+    let there = names.iter().filter(|name| fields.contains_key(**name));
+    assert_eq!((there.count(), fields.len()), (names.len(), names.len()));
+}
+
+#[test]
+fn checks_find_what_is_leaked_with_each_fill() {
+    for fill in ["random", "zero", "dense"] {
+        let lines = lines(&format!(
+            "check --objects 10000 --fill {fill} --cpus 2 --repeat 2"
+        ));
+        assert_eq!(lines.len(), 2);
+        for mut line in lines {
+            for time in ["ns", "ns_per_word"] {
+                assert!(line[time].take().as_f64() > Some(0.0));
+            }
+            let expected = json!({
+                "objects": 10_000, "words": 216_524, "leaked": 10, "direct": null, "indirect": null,
+                "checksum": "3f90587a6f537654", "ns": null, "ns_per_word": null,
+            });
+            assert_eq!(line, expected);
+        }
+    }
+}
+
+#[test]
+fn pairs_are_untracked_and_tracked_in_turn() {
+    let lines = lines("pairs --live 1000 --threads 1 --frames 4 --repeat 1");
+    let mut what = Vec::new();
+    for line in lines {
+        let names = ["threads", "frames", "tracked", "pattern", "ns_per_pair"];
+        expect_fields(&line, &names);
+        what.push((line["tracked"].as_bool(), line["pattern"].clone()));
+    }
+    let turns = ["hot", "batch"].map(|pattern| [false, true].map(|on| (Some(on), pattern.into())));
+    assert_eq!(what, turns.as_flattened());
+}
+
+#[test]
+fn latency_is_told_without_a_scan_and_with_one() {
+    let lines = lines("latency --live 1000 --repeat 1");
+    assert_eq!(lines.len(), 2);
+    for (line, scanning) in lines.iter().zip([false, true]) {
+        expect_fields(line, &["scanning", "p50_ns", "p99_ns", "max_ns"]);
+        assert_eq!(line["scanning"], scanning);
+    }
+}
+
+#[test]
+fn memory_is_one_line() {
+    let lines = lines("memory --objects 10000");
+    let names = [
+        "objects",
+        "record_bytes",
+        "index_bytes",
+        "depot_bytes",
+        "bytes_per_object",
+    ];
+    expect_fields(&lines[0], &names);
+    assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn wrong_usage_is_told_and_has_a_code_of_its_own() {
+    for arguments in ["", "check --objects 5", "pairs --fill zero", "frobnicate"] {
+        let output = bench(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty());
+    }
+}
