@@ -1,7 +1,7 @@
 //! The objects that a verdict names: copies of their records, so that they can be told of when they are gone.
 //!
 //! The list lies in pages of metadata, which it keeps for the next verdict. What finds no room is counted, and is found
-//! again by its flag in the registry ([`crate::record::flag::LISTED`]).
+//! again by its flag in the registry (`flag::LISTED`).
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};

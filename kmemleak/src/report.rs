@@ -14,8 +14,6 @@ use crate::record::{Record, flag};
 use crate::registry::{Locked, alias_owner};
 use crate::verdict::How;
 
-/// Bytes of memory whose objects are looked at together.
-const PART: usize = 64 * 1024;
 /// Bytes of a block that are shown.
 const DUMP: usize = 32;
 /// And in a line.
@@ -77,60 +75,21 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     fn write_objects(&self, which: Which, out: &mut dyn Write) -> fmt::Result {
         let at_us = self.with_verdict(|verdict, _| verdict.at_us);
-        let mut index = 0;
-        // The claim keeps the verdict, whatever is freed meanwhile.
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            index += 1;
-            if which == Which::All || !named.record.has(flag::REPORTED) {
-                self.write_named(&named, at_us, out)?;
-            }
-        }
         let left_out = self.with_verdict(|verdict, _| verdict.list.left_out);
         if left_out > 0 {
-            self.write_left_out(left_out, at_us, out)?;
+            writeln!(
+                out,
+                "kmemleak: no memory to put the objects in the order of their allocation"
+            )?;
         }
-        Ok(())
-    }
-
-    /// Writes the objects that found no room in the verdict's list, in the order of their addresses.
-    fn write_left_out(&self, left_out: usize, at_us: u64, out: &mut dyn Write) -> fmt::Result {
-        writeln!(
-            out,
-            "kmemleak: no memory to put {left_out} objects in order; all, by address:"
-        )?;
-        let mut from = 0;
-        while let Some(named) = self.next_listed(from) {
-            self.write_named(&named, at_us, out)?;
-            from = named.start + 1;
-        }
-        Ok(())
-    }
-
-    /// The first object at `from` or after that the verdict names.
-    fn next_listed(&self, from: usize) -> Option<Named> {
-        let range = self.registry.range();
-        let mut start = from.max(range.start);
-        while start < range.end {
-            // A few chunks at a time, since interrupts are off meanwhile.
-            let end = start.saturating_add(PART).min(range.end);
-            let mut found: Option<Named> = None;
-            self.quietly(|_| {
-                self.registry.each_in::<Locked>(start..end, &mut |object| {
-                    let first = found.is_none_or(|found| object.start < found.start);
-                    if object.record.has(flag::LISTED) && first {
-                        found = Some(Named {
-                            start: object.start,
-                            record: object.record.read(),
-                        });
-                    }
-                });
-            });
-            if found.is_some() {
-                return found;
+        // The claim keeps the verdict, whatever is freed meanwhile.
+        let mut written = Ok(());
+        self.each_named(&mut |named| {
+            if written.is_ok() && (which == Which::All || !named.record.has(flag::REPORTED)) {
+                written = self.write_named(named, at_us, out);
             }
-            start = end;
-        }
-        None
+        });
+        written
     }
 
     /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.

@@ -67,6 +67,9 @@ pub struct Tracking {
     pub bytes: usize,
 }
 
+/// Bytes of memory whose objects are looked at together.
+const PART: usize = 64 * 1024;
+
 /// Objects that were told of and are referenced again, until they are told of once more.
 const REVIVED: usize = 32;
 
@@ -179,9 +182,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Before objects are named: forgets the verdict before, and notes which of its objects have been told of and
     /// are referenced again.
     pub(crate) fn retire_verdict(&self) {
-        let mut index = 0;
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            index += 1;
+        self.each_named(&mut |named| {
             let revived = self.quietly(|_| {
                 self.registry
                     .starting_at::<Locked, _>(named.start, |object| {
@@ -198,10 +199,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     })
             });
             if revived == Some(true) {
-                let size = self.size_of(&named);
+                let size = self.size_of(named);
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
-        }
+        });
         self.with_verdict(|verdict, _| {
             verdict.list.clear();
             verdict.summary = None;
@@ -228,19 +229,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             words: figures.words,
             cpus,
         };
-        let mut index = 0;
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            index += 1;
-            let size = self.size_of(&named);
+        self.each_named(&mut |named| {
+            let size = self.size_of(named);
             summary.objects += 1;
             summary.bytes += size;
             if !named.record.has(flag::REPORTED) {
                 summary.new_objects += 1;
                 summary.new_bytes += size;
             }
-        }
+        });
         self.with_verdict(|verdict, _| {
-            summary.objects += verdict.list.left_out;
             verdict.summary = Some(summary);
             verdict.at_us = at_us;
             verdict.figures = figures;
@@ -269,9 +267,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Does something with each object of the verdict that is still there. The caller has the claim.
     pub(crate) fn each_listed(&self, change: &mut dyn FnMut(Object<'_>)) {
-        let mut index = 0;
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            index += 1;
+        self.each_named(&mut |named| {
             self.quietly(|_| {
                 self.registry
                     .starting_at::<Locked, _>(named.start, |object| {
@@ -280,24 +276,67 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                         }
                     })
             });
+        });
+    }
+
+    /// Shows each object of the verdict, whether it is still there or not, in the order of allocation. Where
+    /// there was no memory to put them in order: those that are still there, by address. The caller has the claim.
+    pub(crate) fn each_named(&self, look: &mut dyn FnMut(&Named)) {
+        if self.with_verdict(|verdict, _| verdict.list.left_out) > 0 {
+            let mut from = 0;
+            while let Some(named) = self.next_listed(from) {
+                look(&named);
+                from = named.start + 1;
+            }
+            return;
         }
+        let mut index = 0;
+        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
+            look(&named);
+            index += 1;
+        }
+    }
+
+    /// The first object at `from` or after that the verdict names.
+    fn next_listed(&self, from: usize) -> Option<Named> {
+        let range = self.registry.range();
+        let mut start = from.max(range.start);
+        while start < range.end {
+            // A few chunks at a time, since interrupts are off meanwhile.
+            let end = start.saturating_add(PART).min(range.end);
+            let mut found: Option<Named> = None;
+            self.quietly(|_| {
+                self.registry.each_in::<Locked>(start..end, &mut |object| {
+                    let first = found.is_none_or(|found| object.start < found.start);
+                    if object.record.has(flag::LISTED) && first {
+                        found = Some(Named {
+                            start: object.start,
+                            record: object.record.read(),
+                        });
+                    }
+                });
+            });
+            if found.is_some() {
+                return found;
+            }
+            start = end;
+        }
+        None
     }
 
     /// Shows each object of the last verdict to `look`, in the order of allocation; those that have been freed
     /// since are left out. Task context, with no lock held; `look` may allocate.
     pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) {
         let _claim = self.claim();
-        let mut index = 0;
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            index += 1;
-            if self.is_there(&named) {
+        self.each_named(&mut |named| {
+            if self.is_there(named) {
                 look(Unreferenced {
                     start: named.start,
-                    size: self.size_of(&named),
+                    size: self.size_of(named),
                     birth_us: named.record.birth_us(),
                 });
             }
-        }
+        });
     }
 
     /// What is tracked now, by a walk over all objects. Any context but a non-maskable interrupt.
