@@ -27,9 +27,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
-    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
-    ParameterError, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu,
-    frame_pointer_walk,
+    AllocOptions, Comm, Context, Detector, IrqState, Level, METADATA_PAGE, NextStep,
+    ParameterError, Platform, Root, RootCursor, RootKind, StackWalk, StopError, StoppedCpu,
 };
 
 use crate::arch::interrupts::{self, InterruptFlag};
@@ -142,9 +141,11 @@ pub fn metadata_bytes() -> u64 {
     METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
 }
 
-/// The task that checks beside what runs, and where its stack was when it began. Good while it does.
-static CHECKER: AtomicU32 = AtomicU32::new(0);
-static CHECKER_STACK: AtomicUsize = AtomicUsize::new(0);
+/// The task that scans beside what runs, and where its stack was when it began: what it puts there from then on
+/// is no root.
+static SCANNER: AtomicU32 = AtomicU32::new(NO_TASK);
+static SCANNER_STACK: AtomicUsize = AtomicUsize::new(0);
+const NO_TASK: u32 = u32::MAX;
 
 /// This kernel.
 #[derive(Debug)]
@@ -175,9 +176,9 @@ unsafe impl Platform for KernelPlatform {
         next_root(cursor)
     }
 
+    #[inline]
     fn context(&self) -> Context {
-        let (task, comm) = scheduler::with_current(|task| (task.id(), task.comm()))
-            .unwrap_or((0, Comm::new("boot")));
+        let task = scheduler::with_current(task::Task::id).unwrap_or_default();
         let level = if in_interrupt() {
             Level::Interrupt
         } else {
@@ -185,17 +186,30 @@ unsafe impl Platform for KernelPlatform {
         };
         Context {
             task,
-            comm,
             cpu: percpu::cpu_id(),
             level,
         }
     }
 
-    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
-        let stack = scheduler::with_current(task::Task::stack).unwrap_or(boot_stack());
-        // SAFETY: the stack of the task that runs; before there are tasks, the page we stand on.
-        let count = unsafe { frame_pointer_walk(backtrace::frame_pointer(), stack, frames) };
-        skip_hooks(frames, count)
+    fn comm(&self) -> Comm {
+        scheduler::with_current(task::Task::comm).unwrap_or(Comm::new("boot"))
+    }
+
+    #[inline]
+    fn cpu(&self) -> u32 {
+        percpu::cpu_id()
+    }
+
+    #[inline(always)]
+    fn stack_walk(&self) -> Option<StackWalk> {
+        let frame_pointer = backtrace::frame_pointer();
+        let hooks = memory::hooks();
+        Some(StackWalk {
+            frame_pointer,
+            // Before there are tasks, the page that the frame is in.
+            stack: scheduler::with_current(task::Task::stack).unwrap_or_else(boot_stack),
+            skip: hooks.start..hooks.end,
+        })
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
@@ -210,12 +224,18 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        stop::stop_world(work).inspect_err(|_| {
-            // The check goes on beside what runs: what it puts on its own stack from here on is no root.
-            let task = scheduler::with_current(task::Task::id).unwrap_or_default();
-            CHECKER.store(task, Ordering::Relaxed);
-            CHECKER_STACK.store(backtrace::stack_pointer(), Ordering::Relaxed);
-        })
+        stop::stop_world(work)
+    }
+
+    #[inline(always)]
+    fn begin_scan(&self) {
+        let task = scheduler::with_current(task::Task::id).unwrap_or_default();
+        SCANNER_STACK.store(backtrace::stack_pointer(), Ordering::Relaxed);
+        SCANNER.store(task, Ordering::Relaxed);
+    }
+
+    fn end_scan(&self) {
+        SCANNER.store(NO_TASK, Ordering::Relaxed);
     }
 
     fn relax(&self) -> ControlFlow<()> {
@@ -244,18 +264,6 @@ unsafe impl Platform for KernelPlatform {
 fn boot_stack() -> core::ops::Range<usize> {
     let page = backtrace::stack_pointer() & !0xfff;
     page..page + 0x1000
-}
-
-/// Leaves out the innermost frames up to the last one that is the detector's or a hook's: every call stack
-/// begins with them. Their code lies together, see the link script.
-fn skip_hooks(frames: &mut [usize; MAX_FRAMES], count: usize) -> usize {
-    let hooks = memory::hooks();
-    let skip = frames[..count]
-        .iter()
-        .rposition(|&frame| hooks.contains(frame))
-        .map_or(0, |at| at + 1);
-    frames.copy_within(skip..count, 0);
-    count - skip
 }
 
 /// The stages of the walk over the roots.
@@ -344,8 +352,8 @@ fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     let pointer = match task.state() {
         State::Dead => return None,
         State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
-        State::Running if task.id() == CHECKER.load(Ordering::Relaxed) => {
-            CHECKER_STACK.load(Ordering::Relaxed)
+        State::Running if task.id() == SCANNER.load(Ordering::Relaxed) => {
+            SCANNER_STACK.load(Ordering::Relaxed)
         }
         // While the world goes on nobody knows how far down it is.
         State::Running => stack.start,

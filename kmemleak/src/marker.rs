@@ -932,7 +932,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         let granule = granule_of(word);
         let bit = 1 << granule;
-        let is_start = chunk.starts().load(Ordering::Relaxed) & bit != 0 && word % WORD == 0;
+        let is_start =
+            chunk.starts().load(Ordering::Relaxed) & bit != 0 && word.is_multiple_of(WORD);
         if !is_start || chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }

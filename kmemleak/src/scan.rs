@@ -59,8 +59,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The same, for who has the claim and completes the verdict.
     pub(crate) fn pass(&self, pass: Pass) -> Result<Figures, GivenUp> {
         self.quietly(|source| self.desks.prepare(1, source));
-        let start_us = self.platform.now_us();
         self.platform.begin_scan();
+        let result = self.pass_below(pass);
+        self.platform.end_scan();
+        result
+    }
+
+    /// With all that it has on the stack below where the platform was told that the scan begins.
+    #[inline(never)]
+    fn pass_below(&self, pass: Pass) -> Result<Figures, GivenUp> {
+        let start_us = self.platform.now_us();
         self.scanning.store(true, Ordering::SeqCst);
         let shared = Shared::new(1, self.stacks(), start_us);
         let tools = self.tools(0);
@@ -78,7 +86,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.verdict.lock().list.sort();
         }
         self.scanning.store(false, Ordering::SeqCst);
-        self.platform.end_scan();
         result.map(|()| shared.figures())
     }
 }

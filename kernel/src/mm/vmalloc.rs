@@ -413,12 +413,12 @@ pub fn readable(start: usize, len: usize) -> bool {
     let Some(end) = start.checked_add(len) else {
         return false;
     };
-    let image = memory::image();
-    if start >= image.start && end <= image.end {
-        return true;
-    }
     let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
     if window.contains(&start) && end <= window.end {
+        return true;
+    }
+    let image = memory::image();
+    if start >= image.start && end <= image.end {
         return true;
     }
     if start < START || end > END {
