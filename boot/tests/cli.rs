@@ -78,6 +78,60 @@ fn piped_commands_are_run_and_nothing_else_is_printed() {
     assert!(printed.trim_end().ends_with("> exit"), "{printed}");
 }
 
+/// A planted leak, its report and the end; a star is any text.
+const TRANSCRIPT: &str = "\
+> leak arc-cycle
+planted: two Arcs that own each other
+> kmemleak scan
+unreferenced object 0xffff* (size 32):
+  comm \"leak\", pid *, cpu *, age *.*s
+  hex dump (first 32 bytes):
+    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
+    00 00 00 00 00 00 00 00 * ff ff  ........*
+  backtrace (crc *):
+    kernel::shell::leak::arc_cycle+0x*/0x* (kernel/src/shell/leak.rs:*)
+    kernel::task::start+0x*/0x* (kernel/src/task/mod.rs:*)
+unreferenced object 0xffff* (size 32):
+  comm \"leak\", pid *, cpu *, age *.*s
+  hex dump (first 32 bytes):
+    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
+    00 00 00 00 00 00 00 00 * ff ff  ........*
+  backtrace (crc *):
+    kernel::shell::leak::arc_cycle+0x*/0x* (kernel/src/shell/leak.rs:*)
+    kernel::task::start+0x*/0x* (kernel/src/task/mod.rs:*)
+kmemleak: 2 unreferenced objects (64 bytes)
+> exit";
+
+/// Whether the text is like the pattern, in which a star is any text.
+fn is_like(text: &str, pattern: &str) -> bool {
+    let Some((start, mut rest)) = pattern.split_once('*') else {
+        return text == pattern;
+    };
+    let Some(mut text) = text.strip_prefix(start) else {
+        return false;
+    };
+    while let Some((piece, after)) = rest.split_once('*') {
+        let Some((_, behind)) = text.split_once(piece) else {
+            return false;
+        };
+        (text, rest) = (behind, after);
+    }
+    text.ends_with(rest)
+}
+
+#[test]
+fn a_piped_session_is_a_transcript() {
+    let output = run(boot(&[]), "leak arc-cycle\nkmemleak scan\nexit\n");
+    assert_ends(&output, 0, "");
+    let printed = stdout(&output);
+    let lines: Vec<&str> = printed.trim_end().lines().collect();
+    let expected: Vec<&str> = TRANSCRIPT.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{printed}");
+    for (line, pattern) in lines.into_iter().zip(expected) {
+        assert!(is_like(line, pattern), "{line:?} is not like {pattern:?}");
+    }
+}
+
 #[test]
 fn nothing_of_a_long_input_is_lost() {
     const LINES: usize = 1000;
@@ -117,6 +171,34 @@ fn without_a_check_there_is_no_proof_of_no_leaks() {
         6,
         "no check for leaks",
     );
+}
+
+#[test]
+fn the_last_check_decides_whether_leaks_are_a_failure() {
+    let cases = [
+        ("kmemleak scan\nexit\n", 0, ""),
+        (
+            "kmemleak scan\nleak pages\nkmemleak scan\nexit\n",
+            6,
+            "the last check found leaks",
+        ),
+        (
+            "leak pages\nkmemleak scan\nkmemleak clear\nkmemleak scan\nexit\n",
+            0,
+            "",
+        ),
+        // The kernel's own failure counts for more.
+        ("leak pages\nkmemleak scan\npanic\n", 1, "the guest failed"),
+    ];
+    for (input, code, message) in cases {
+        assert_ends(&run(boot(&["--fail-on-leak"]), input), code, message);
+    }
+}
+
+#[test]
+fn leaks_alone_are_no_failure() {
+    let output = run(boot(&[]), "leak pages\nkmemleak scan\nexit\n");
+    assert_ends(&output, 0, "");
 }
 
 #[test]

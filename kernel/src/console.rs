@@ -3,6 +3,9 @@
 //! Text is put together on the stack of whoever prints and sent a line at a time: a formatter that
 //! prints, panics or takes long does so without the serial line's lock, and lines of several CPUs don't
 //! get mixed.
+//!
+//! Some of this text lies on a stack for as long as a task lives, the shell's above all. So its memory is
+//! cleared first: stale words between the letters would seem to be pointers to the leak detector.
 
 use core::fmt::{self, Write};
 
@@ -18,17 +21,17 @@ const LINE: usize = 240;
 static READERS: WaitQueue = WaitQueue::new();
 
 /// A writer to the console that sends a line at a time, and the rest when it is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Console {
     line: ArrayString<LINE>,
 }
 
 impl Console {
     /// A writer with nothing to send yet.
-    pub const fn new() -> Self {
-        Self {
-            line: ArrayString::new_const(),
-        }
+    pub fn new() -> Self {
+        let mut line = ArrayString::zero_filled();
+        line.clear();
+        Self { line }
     }
 
     /// Sends what has been written so far.
@@ -55,6 +58,12 @@ impl Console {
             self.flush();
         }
         self.line.push(character);
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -17,7 +17,7 @@
 //!
 //! # Locks
 //!
-//! None of its own. The detector takes its locks in the hooks; under them it asks for metadata, so the
+//! A sleeping one over the printing of warnings. The detector takes its locks in the hooks; under them it asks for metadata, so the
 //! buddy allocator's lock nests inside the detector's.
 
 use alloc::string::String;
@@ -28,14 +28,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
     AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
-    Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, frame_pointer_walk,
+    ParameterError, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu,
+    frame_pointer_walk,
 };
 
 use crate::arch::interrupts::{self, InterruptFlag};
 use crate::arch::{backtrace, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
-use crate::sync::in_interrupt;
+use crate::sync::{Mutex, MutexGuard, in_interrupt};
 use crate::task::{self, Priority, State, scheduler};
 use crate::{cmdline, console, symbols};
 
@@ -79,9 +80,19 @@ pub fn no_scan(start: usize) {
 /// Takes the boot parameters that are the detector's.
 pub fn init() {
     for word in cmdline::words().filter(|word| word.starts_with("kmemleak")) {
-        if word == "kmemleak.wipe=on" {
-            mm::set_wipe(mm::Wipe::OnFree);
-        } else if let Err(error) = KMEMLEAK.boot_parameter(word) {
+        let taken = match word.strip_prefix("kmemleak.wipe=") {
+            Some("on") => {
+                mm::set_wipe(mm::Wipe::OnFree);
+                Ok(())
+            }
+            Some("off") => {
+                mm::set_wipe(mm::Wipe::Never);
+                Ok(())
+            }
+            Some(_) => Err(ParameterError::Value),
+            None => KMEMLEAK.boot_parameter(word),
+        };
+        if let Err(error) = taken {
             crate::println!("{word}: {error}");
         }
     }
@@ -94,7 +105,9 @@ pub fn start_background() {
             task::clear_dead_stack();
             let mut text = String::new();
             let next = KMEMLEAK.background_step(&mut text);
-            KMEMLEAK.drain_warnings(&mut text);
+            if let Some(_free) = WARNINGS.try_lock() {
+                KMEMLEAK.drain_warnings(&mut text);
+            }
             if !text.is_empty() {
                 console::announce(text.trim_end());
             }
@@ -108,6 +121,14 @@ pub fn start_background() {
     if let Err(error) = started {
         crate::println!("kmemleak: no background scan: {error}");
     }
+}
+
+/// Who prints the detector's warnings.
+static WARNINGS: Mutex<()> = Mutex::new(());
+
+/// Leaves the detector's warnings to the caller for as long as it holds this. Task context.
+pub fn hold_warnings() -> MutexGuard<'static, ()> {
+    WARNINGS.lock()
 }
 
 /// How often the detector's warnings are looked for.

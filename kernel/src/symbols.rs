@@ -5,6 +5,9 @@
 //! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is
 //! asked for, and kept.
 //!
+//! What is kept has many blocks with unwritten parts. They come cleared, so that no stale pointer in them
+//! hides a leak.
+//!
 //! # Locks
 //!
 //! A sleeping one over the debug information. Who can't sleep (a panic) takes it if it is free and does with
@@ -17,6 +20,7 @@ use addr2line::gimli::{EndianSlice, LittleEndian};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use spin::Once;
 
+use crate::mm::heap;
 use crate::sync::{Mutex, MutexGuard};
 
 type Reader = EndianSlice<'static, LittleEndian>;
@@ -149,13 +153,15 @@ impl fmt::Display for Symbol {
         let Some(mut cache) = lock() else {
             return Ok(());
         };
-        if matches!(cache.0, Debug::Unread) {
-            cache.0 = read_debug(&file);
-        }
-        let Debug::Read(lines) = &cache.0 else {
-            return Ok(());
-        };
-        write_lines(f, lines, address)
+        heap::with_cleared_blocks(|| {
+            if matches!(cache.0, Debug::Unread) {
+                cache.0 = read_debug(&file);
+            }
+            match &cache.0 {
+                Debug::Read(lines) => write_lines(f, lines, address),
+                _ => Ok(()),
+            }
+        })
     }
 }
 

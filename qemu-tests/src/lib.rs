@@ -4,7 +4,8 @@
 //!
 //! - `guest::…`: functions of the test kernel (`guest/`), each in a kernel of its own;
 //! - `boot::…`: the loader, and the ways in which a machine ends;
-//! - `shell::…`: the kernel itself, typed at as somebody at the terminal would.
+//! - `shell::…`: the kernel itself, typed at as somebody at the terminal would;
+//! - `leaks::…`: leaks planted and found at its prompt.
 //!
 //! This library is what they have in common.
 //!
@@ -12,6 +13,8 @@
 //! | --- | --- |
 //! | [`guest`] | the test kernel's list of tests |
 //! | [`machines`] | the machines that are booted |
+//! | [`report`] | the detector's report, read back |
 
 pub mod guest;
 pub mod machines;
+pub mod report;

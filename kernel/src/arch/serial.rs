@@ -69,7 +69,7 @@ pub fn receive() {
     uart.disable_interrupts(IER::DATA_READY);
 }
 
-/// Takes the bytes received so far. Task context.
+/// Takes the bytes received so far, in memory that was cleared first. Task context.
 pub fn take() -> ArrayVec<u8, RING> {
     let serial = &mut *SERIAL.lock();
     if serial.received.is_full()
@@ -77,7 +77,10 @@ pub fn take() -> ArrayVec<u8, RING> {
     {
         uart.enable_interrupts(IER::DATA_READY);
     }
-    core::mem::take(&mut serial.received)
+    let mut bytes = ArrayVec::from([0; RING]);
+    bytes.clear();
+    bytes.extend(serial.received.drain(..));
+    bytes
 }
 
 /// Opens the lock when the machine is about to end, and whoever held it won't go on.

@@ -3,7 +3,8 @@
 //! Whoever takes a mapping away calls [`flush_all_cpus`] before the addresses or the frames are used
 //! again. Each call has a number; each CPU notes the last number it has flushed for. So answers can't be
 //! counted twice, several callers may wait at once, and the one who waits may itself be moved to another
-//! CPU or stopped with the world.
+//! CPU or stopped with the world. Asking is another matter: who asks the *others* and is moved before it flushes
+//! here would leave out the CPU that it came from. So it stays on its CPU for the two.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use super::idt::vector;
 use super::interrupts::{self, InterruptFlag};
 use super::{apic, smp};
 use crate::percpu;
-use crate::sync::{IrqGuard, is_disabled};
+use crate::sync::{IrqGuard, PreemptGuard, is_disabled};
 
 /// The number of the last call.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -29,16 +30,22 @@ percpu! {
 /// who waits for the lock. While the boot CPU runs alone, any context.
 pub fn flush_all_cpus() {
     let number = ASKED.fetch_add(1, Ordering::AcqRel) + 1;
-    if smp::running() > 1 {
+    let cpus = smp::running();
+    if cpus > 1 {
         debug_assert!(!is_disabled(), "a flush under a spinlock may wait for ever");
         debug_assert!(
             interrupts::flag() == InterruptFlag::Enabled,
             "a flush with interrupts off"
         );
-        apic::send_to_others(vector::TLB);
     }
-    interrupt();
-    for cpu in 0..smp::running() {
+    {
+        let _stay_here = PreemptGuard::new();
+        if cpus > 1 {
+            apic::send_to_others(vector::TLB);
+        }
+        interrupt();
+    }
+    for cpu in 0..cpus {
         while ANSWERED.on(cpu).load(Ordering::Acquire) < number {
             core::hint::spin_loop();
         }

@@ -9,6 +9,9 @@
 //! at boot; what was allocated before is not given back any more.
 //!
 //! The leak detector is told the size that was asked for, not that of the slot: words beyond it are nobody's.
+//! What a block holds when it is handed out is whatever it held last, and if its user leaves a part unwritten, a
+//! stale pointer there keeps an object alive. Who builds large structures that stay can have their
+//! blocks cleared: see [`with_cleared_blocks`].
 //!
 //! # Locks
 //!
@@ -16,7 +19,7 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use linked_list_allocator::Heap;
 
@@ -48,6 +51,9 @@ static SLABS_STAND: AtomicBool = AtomicBool::new(false);
 /// Whether the emergency reserve is to be used.
 static EMERGENCY: AtomicBool = AtomicBool::new(false);
 static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
+
+/// How many want cleared blocks at the moment.
+static CLEARING: AtomicU32 = AtomicU32::new(0);
 
 /// The slab caches for objects of any kind, by size.
 static CLASSES: [SlabCache; 15] = [
@@ -100,7 +106,14 @@ unsafe impl GlobalAlloc for KernelHeap {
         } else {
             buddy::alloc(page_order(layout), Tracking::Tracked)
         };
-        block.map_or(ptr::null_mut(), NonNull::as_ptr)
+        let Some(block) = block else {
+            return ptr::null_mut();
+        };
+        if CLEARING.load(Ordering::Relaxed) != 0 {
+            // SAFETY: the block is as long as was asked for, and nobody's yet.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block.as_ptr()
     }
 
     #[unsafe(link_section = ".text.hooks")]
@@ -170,6 +183,15 @@ pub(super) fn init() {
 /// From now on memory comes from the emergency reserve. By the CPU that ends the machine.
 pub fn use_emergency_reserve() {
     EMERGENCY.store(true, Ordering::Relaxed);
+}
+
+/// Runs `work`, during which blocks are cleared when they are handed out: to whomever, since telling apart
+/// who asks would cost every allocation more.
+pub fn with_cleared_blocks<R>(work: impl FnOnce() -> R) -> R {
+    CLEARING.fetch_add(1, Ordering::Relaxed);
+    let result = work();
+    CLEARING.fetch_sub(1, Ordering::Relaxed);
+    result
 }
 
 /// Bytes of the boot heap in use.

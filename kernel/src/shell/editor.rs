@@ -54,9 +54,12 @@ enum AfterReturn {
 
 impl Editor {
     /// An empty line.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
+        // In cleared memory: it lies on a stack for good, and stale words there would seem to be pointers.
+        let mut line = ArrayString::zero_filled();
+        line.clear();
         Self {
-            line: ArrayString::new_const(),
+            line,
             escape: Escape::Outside,
             after_return: AfterReturn::No,
         }
@@ -69,7 +72,9 @@ impl Editor {
 
     /// Takes the complete line and begins the next one.
     pub fn take(&mut self) -> ArrayString<LINE_LEN> {
-        core::mem::take(&mut self.line)
+        let line = self.line;
+        self.line.clear();
+        line
     }
 
     /// One byte was typed.

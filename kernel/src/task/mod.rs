@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use intrusive_collections::{LinkedListAtomicLink, intrusive_adapter};
 use kmemleak::Comm;
 
-use crate::arch::context;
+use crate::arch::{backtrace, context};
 use crate::leak;
 use crate::mm::vmalloc;
 use crate::sync::{LocalIrqDisabled, SpinLock, WaitQueue};
@@ -256,6 +256,17 @@ extern "C" fn start() -> ! {
 /// Ends this task. Task context, with no lock held. What the task owns on its stack is not dropped.
 pub fn exit() -> ! {
     scheduler::exit()
+}
+
+/// Clears as much of this task's stack, below what is in use, as a handler will need.
+fn clear_stack_below() {
+    const LEN: usize = 8192;
+    let Some(stack) = scheduler::with_current(Task::stack) else {
+        return;
+    };
+    let bottom = stack.start.max(backtrace::stack_pointer() - LEN) & !7;
+    // SAFETY: the stack of the task that runs this, or its upper part.
+    unsafe { context::clear_dead_stack(bottom) };
 }
 
 /// Clears the part of this task's stack that is not in use: see [`context::clear_dead_stack`]. Task context.

@@ -178,11 +178,29 @@ fn kick_idle_cpu() {
 }
 
 /// Takes this CPU from its task and gives it to the next one; returns when the task gets a CPU again.
+///
+/// The frame of this function stays on the stack of a task that waits, for as long as it waits, and is a
+/// root: it must not hold the next task's address. So that is another function's affair.
 fn leave(mut scheduler: Guard, how: Leave) {
-    let cpu = cpu_id() as usize;
-    let Some(previous) = scheduler.running[cpu].take() else {
+    let Some((save, next_pointer)) = hand_over(&mut scheduler, how) else {
         return;
     };
+    // The lock stays closed; what it disables is put right when this task runs again.
+    let disabled = scheduler.keep_locked();
+    // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
+    // `save` is a word of a task that the list of all tasks keeps.
+    unsafe { context::switch(save, next_pointer) };
+    // SAFETY: whoever switched to this task kept the lock closed and left it to us.
+    unsafe { SCHEDULER.force_unlock() };
+    drop(disabled);
+}
+
+/// Chooses the next task and makes it the running one; returns where this one's stack pointer is to be saved,
+/// and the next one's. None if this one goes on.
+#[inline(never)]
+fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
+    let cpu = cpu_id() as usize;
+    let previous = scheduler.running[cpu].take()?;
     let is_idle = scheduler.idle[cpu]
         .as_ref()
         .is_some_and(|idle| Arc::ptr_eq(idle, &previous));
@@ -190,7 +208,7 @@ fn leave(mut scheduler: Guard, how: Leave) {
         Some(next) => next,
         None if how == Leave::Yield => {
             scheduler.running[cpu] = Some(previous);
-            return;
+            return None;
         }
         None => scheduler.idle[cpu]
             .clone()
@@ -223,14 +241,7 @@ fn leave(mut scheduler: Guard, how: Leave) {
         .local(scheduler.disabled())
         .store(Arc::as_ptr(&next).cast_mut(), Ordering::Release);
     scheduler.running[cpu] = Some(next);
-    // The lock stays closed; what it disables is put right when this task runs again.
-    let disabled = scheduler.keep_locked();
-    // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
-    // `save` is a word of a task that the list of all tasks keeps.
-    unsafe { context::switch(save, next_pointer) };
-    // SAFETY: whoever switched to this task kept the lock closed and left it to us.
-    unsafe { SCHEDULER.force_unlock() };
-    drop(disabled);
+    Some((save, next_pointer))
 }
 
 /// What [`leave`] does after a switch, for a task that has not been switched away from.
@@ -282,6 +293,8 @@ pub fn idle() -> ! {
         interrupts::disable();
         let bit = 1 << cpu_id();
         IDLE_CPUS.fetch_or(bit, Ordering::AcqRel);
+        // The next interrupt's frames will lie here, with gaps that are never written; and they are a root.
+        super::clear_stack_below();
         if READY.load(Ordering::Acquire) == 0 {
             interrupts::enable_and_wait();
         }

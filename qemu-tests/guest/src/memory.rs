@@ -7,7 +7,8 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use kernel::leak::KMEMLEAK;
+use kernel::arch::{smp, tlb};
+use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::slab::{SlabCache, Trace};
 use kernel::mm::{self, misuse, percpu, vmalloc};
@@ -19,7 +20,7 @@ use crate::leak_support::check;
 static CACHE: SlabCache = SlabCache::new("test", 96, Trace::Trace);
 static UNSEEN: SlabCache = SlabCache::new("test-unseen", 96, Trace::NoLeakTrace);
 
-/// What the detector has to say since the last time.
+/// What the detector has to say since the last time. Tests hold the warnings before they bring some about.
 fn warnings() -> String {
     let mut text = String::new();
     KMEMLEAK.drain_warnings(&mut text);
@@ -30,6 +31,7 @@ guest_test! {
     /// A second free is told, by the allocator and by the detector (who names who had the block last), and
     /// survived: the block is handed out once.
     fn double_free_is_told_and_survived() smp [1, 2] {
+        let _ours = leak::hold_warnings();
         let block = CACHE.alloc(96).expect("memory");
         CACHE.free(block);
         assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
@@ -170,6 +172,7 @@ unsafe impl Send for Address {}
 guest_test! {
     /// A cache's blocks that the detector is not told of are not tracked, and keep nothing alive.
     fn noleaktrace_is_unseen() smp [1] {
+        let _ours = leak::hold_warnings();
         let before = KMEMLEAK.tracking();
         let block = UNSEEN.alloc(96).expect("memory");
         assert_eq!(KMEMLEAK.tracking(), before);
@@ -250,6 +253,7 @@ guest_test! {
 guest_test! {
     /// The detector runs out of metadata: it goes on, and says what it misses.
     fn metadata_exhaustion_is_told_not_fatal() smp [1] {
+        let _ours = leak::hold_warnings();
         let mut taken = Vec::with_capacity(1 << 17);
         while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
             taken.push(page);
@@ -272,5 +276,21 @@ guest_test! {
         text.clear();
         KMEMLEAK.command("status", &mut text).expect("a string takes it");
         assert!(text.contains("state        on\n"), "{text}");
+    }
+}
+
+guest_test! {
+    /// All CPUs answer a flush, also when who asks is moved to another CPU while it asks: it is never left
+    /// waiting for the CPU that it came from.
+    fn a_flush_is_answered_whoever_moves() smp [2] {
+        static END: AtomicU32 = AtomicU32::new(0);
+        // More tasks than CPUs: each tick of the clock moves somebody.
+        let busy: Vec<_> = (0..smp::running() + 1)
+            .map(|_| task::spawn("busy", Priority::Normal, || while END.load(Ordering::Relaxed) == 0 {}))
+            .collect();
+        // No other task flushes, which would answer for this one.
+        (0..20_000).for_each(|_| tlb::flush_all_cpus());
+        END.store(1, Ordering::Relaxed);
+        busy.into_iter().for_each(|task| task.expect("memory for a task").join());
     }
 }

@@ -36,6 +36,8 @@ static MAIL: [SpinLock<Option<Box<Parcel>>, LocalIrqDisabled>; PLACES] =
 static PLANTED: [AtomicUsize; MAX_PLANTED] = [const { AtomicUsize::new(0) }; MAX_PLANTED];
 static PLANTED_COUNT: AtomicUsize = AtomicUsize::new(0);
 static FINISHED: AtomicUsize = AtomicUsize::new(0);
+/// Rounds of all workers so far.
+static ROUNDS_DONE: AtomicUsize = AtomicUsize::new(0);
 
 /// A generator of numbers (xorshift64*, Marsaglia).
 struct Dice(u64);
@@ -79,6 +81,7 @@ fn size_of_all(parcel: &Parcel) -> usize {
 fn work(seed: u64) {
     let mut dice = Dice(seed);
     for _ in 0..ROUNDS {
+        ROUNDS_DONE.fetch_add(1, Ordering::AcqRel);
         match dice.roll(16) {
             0..8 => {
                 let sent = parcel(&mut dice);
@@ -149,7 +152,13 @@ fn storm() {
         }
         checks += 1;
         drop((found, planted));
-        task::yield_now();
+        // The world goes on between two checks, however slow the host.
+        let next = ROUNDS_DONE.load(Ordering::Acquire) + workers;
+        while ROUNDS_DONE.load(Ordering::Acquire) < next.min(workers * ROUNDS)
+            && FINISHED.load(Ordering::Acquire) < workers
+        {
+            task::yield_now();
+        }
     }
     handles.into_iter().for_each(task::JoinHandle::join);
     for place in &MAIL {

@@ -1,6 +1,7 @@
 //! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name.
 
 mod boot;
+mod leaks;
 mod shell;
 
 use std::process::ExitCode;
@@ -33,16 +34,18 @@ fn trials() -> Result<Vec<Trial>, Failure> {
             trials.push(trial(&test.name_with(cpus), move || test.run(cpus)));
         }
     }
-    trials.extend(
-        boot::TESTS
-            .iter()
-            .map(|(name, test)| trial(&format!("boot::{name}"), test)),
-    );
-    trials.extend(
-        shell::TESTS
-            .iter()
-            .map(|(name, test)| trial(&format!("shell::{name}"), test)),
-    );
+    for (module, tests) in [
+        ("boot", boot::TESTS),
+        ("shell", shell::TESTS),
+        ("leaks", leaks::TESTS),
+    ] {
+        let tests = tests.iter();
+        trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));
+    }
+    for (name, test) in leaks::ON_CPUS {
+        let name = |cpus| format!("leaks::{name}::smp{cpus}");
+        trials.extend(leaks::CPUS.map(|cpus| trial(&name(cpus), move || test(cpus))));
+    }
     Ok(trials)
 }
 
@@ -52,6 +55,9 @@ fn trial(name: &str, test: impl FnOnce() -> Result<(), Failure> + Send + 'static
 
 /// A table of tests: their names and what they do.
 type Tests = &'static [(&'static str, fn() -> Result<(), Failure>)];
+
+/// A table of tests that are told how many CPUs to have.
+type TestsOnCpus = &'static [(&'static str, fn(u32) -> Result<(), Failure>)];
 
 /// Makes a table of the functions that are named.
 macro_rules! tests {

@@ -1,5 +1,6 @@
 //! The kernel itself, typed at as somebody at the terminal would.
 
+use boot::machine::Machine;
 use boot::outcome::Outcome;
 use boot::session::Session;
 use qemu_tests::machines::{self, Failure, LIMIT};
@@ -9,6 +10,11 @@ crate::tests![
     help_lists_the_commands,
     an_unknown_command_is_answered_with_what_there_is,
     backspace_takes_a_character_away,
+    ps_lists_the_tasks,
+    mem_tells_how_memory_is_used,
+    slabs_lists_the_caches,
+    cpus_lists_the_cpus,
+    unknown_boot_parameters_are_told,
     long_input_is_not_lost,
     bench_prints_json_and_leaves_no_leak,
     exit_ends_with_success,
@@ -16,13 +22,34 @@ crate::tests![
 ];
 
 /// A kernel whose shell waits for a command.
-fn shell() -> Result<Session, Failure> {
-    let mut session = Session::start(&machines::kernel())?;
+pub fn shell() -> Result<Session, Failure> {
+    shell_of(&machines::kernel())
+}
+
+/// The same, with so many CPUs.
+pub fn shell_on(cpus: u32) -> Result<Session, Failure> {
+    shell_of(&Machine {
+        cpus,
+        ..machines::kernel()
+    })
+}
+
+/// The same, with that command line.
+pub fn shell_with(append: &str) -> Result<Session, Failure> {
+    shell_of(&Machine {
+        append: append.into(),
+        ..machines::kernel()
+    })
+}
+
+fn shell_of(machine: &Machine) -> Result<Session, Failure> {
+    let mut session = Session::start(machine)?;
     session.wait_for_prompt(LIMIT)?;
     Ok(session)
 }
 
-fn expect_in(output: &str, text: &str) -> Result<(), Failure> {
+/// The output must have that text.
+pub fn expect_in(output: &str, text: &str) -> Result<(), Failure> {
     if output.contains(text) {
         Ok(())
     } else {
@@ -56,6 +83,74 @@ fn an_unknown_command_is_answered_with_what_there_is() -> Result<(), Failure> {
 fn backspace_takes_a_character_away() -> Result<(), Failure> {
     let answer = shell()?.command("nonse\x08\x7fsense", LIMIT)?;
     expect_in(&answer, "unknown command \"nonsense\"")
+}
+
+fn ps_lists_the_tasks() -> Result<(), Failure> {
+    let tasks = shell_on(4)?.command("ps", LIMIT)?;
+    let names = [
+        "idle/0", "idle/1", "idle/2", "idle/3", "init", "reaper", "kmemleak",
+    ];
+    for name in names {
+        let lines = tasks.lines();
+        let named = lines.filter(|line| line.split_whitespace().nth(1) == Some(name));
+        if named.count() != 1 {
+            return Err(format!("{name} is not once in {tasks}").into());
+        }
+    }
+    // The shell's own task, since it answers.
+    let init = tasks.lines().find(|line| line.contains(" init "));
+    expect_in(init.unwrap_or_default(), " running ")?;
+    // The header, and nothing but these.
+    match tasks.lines().count() == names.len() + 1 {
+        true => Ok(()),
+        false => Err(tasks.into()),
+    }
+}
+
+fn mem_tells_how_memory_is_used() -> Result<(), Failure> {
+    let memory = shell()?.command("mem", LIMIT)?;
+    ["total ", "free ", "slabs ", "vmalloc ", "boot heap "]
+        .iter()
+        .try_for_each(|line| expect_in(&format!("\n{memory}"), &format!("\n{line}")))
+}
+
+fn slabs_lists_the_caches() -> Result<(), Failure> {
+    let mut session = shell()?;
+    // A size class is listed once it has been used.
+    session.command("leak forgotten-free", LIMIT)?;
+    let slabs = session.command("slabs", LIMIT)?;
+    // And caches with names of their own.
+    ["size-64 ", "vmalloc-area "]
+        .iter()
+        .try_for_each(|cache| expect_in(&slabs, &format!("\n{cache}")))
+}
+
+fn cpus_lists_the_cpus() -> Result<(), Failure> {
+    for cpus in [1, 4] {
+        let answer = shell_on(cpus)?.command("cpus", LIMIT)?;
+        let listed = answer.lines().filter(|line| line.starts_with("cpu "));
+        if listed.count() != cpus as usize {
+            return Err(format!("not {cpus} CPUs: {answer}").into());
+        }
+    }
+    Ok(())
+}
+
+fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
+    let mut session = Session::start(&Machine {
+        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off".into(),
+        ..machines::kernel()
+    })?;
+    let boot = session.wait_for_prompt(LIMIT)?;
+    expect_in(
+        &boot,
+        "kmemleak.frobnicate=1: unknown parameter; there are ",
+    )?;
+    expect_in(&boot, "kmemleak.verbose=perhaps: ")?;
+    match boot.contains("kmemleak.wipe") {
+        false => Ok(()),
+        true => Err(boot.into()),
+    }
 }
 
 fn long_input_is_not_lost() -> Result<(), Failure> {

@@ -1,0 +1,356 @@
+//! Leaks planted and found at the shell's prompt, by the detector's commands.
+
+use boot::outcome::Outcome;
+use boot::session::Session;
+use qemu_tests::machines::{self, Failure, LIMIT};
+use qemu_tests::report::{self, Object};
+
+use crate::shell::{expect_in, shell, shell_on, shell_with};
+
+/// Run with each of [`CPUS`].
+pub const ON_CPUS: crate::TestsOnCpus = &[
+    ("idle_kernel_has_none", idle_kernel_has_none),
+    ("forgotten_free", |cpus| {
+        found(cpus, "forgotten-free", "forgotten_free", &[64])
+    }),
+    ("arc_cycle", |cpus| {
+        found(cpus, "arc-cycle", "arc_cycle", &[32, 32])
+    }),
+    ("unlinked_node", |cpus| {
+        found(cpus, "unlinked-node", "unlinked_node", &[48])
+    }),
+    ("error_path", |cpus| {
+        found(cpus, "error-path", "error_path", &[200])
+    }),
+    ("lost_task_stack", |cpus| {
+        found(cpus, "lost-task-stack", "lost_task_stack", &[64 * 1024])
+    }),
+    ("pages", |cpus| found(cpus, "pages", "pages", &[4 * 4096])),
+    ("vmalloc", |cpus| {
+        found(cpus, "vmalloc", "vmalloc", &[3 * 4096])
+    }),
+    ("percpu", |cpus| found(cpus, "percpu", "percpu", &[48])),
+    ("all_kinds_together_are_found", all_kinds_together_are_found),
+    ("a_report_hides_no_later_leak", a_report_hides_no_later_leak),
+];
+
+/// The numbers of CPUs that they are run with.
+pub const CPUS: [u32; 3] = [1, 2, 4];
+
+crate::tests![
+    report_repeats_the_last_check,
+    cleared_leaks_are_not_reported_again,
+    dump_tells_of_an_object,
+    stacks_can_be_left_out,
+    status_tells_what_the_detector_does,
+    off_is_final,
+    off_from_the_start,
+    background_scan_is_set_and_stopped,
+    background_scan_announces_a_leak,
+    background_scan_tells_all_when_verbose,
+    unknown_words_are_answered_with_what_there_is,
+    unknown_kinds_are_answered_with_what_there_is,
+];
+
+/// The file that plants the leaks.
+const PLANTER: &str = "kernel/src/shell/leak.rs";
+
+fn scan(session: &mut Session) -> Result<Vec<Object>, Failure> {
+    report::parse(&session.command("kmemleak scan", LIMIT)?)
+}
+
+fn expect_none(session: &mut Session) -> Result<(), Failure> {
+    match scan(session)? {
+        objects if objects.is_empty() => Ok(()),
+        objects => Err(format!("reported: {objects:#?}").into()),
+    }
+}
+
+fn plant(session: &mut Session, kind: &str) -> Result<(), Failure> {
+    let answer = session.command(&format!("leak {kind}"), LIMIT)?;
+    if answer.starts_with("planted: ") && answer.lines().count() == 1 {
+        Ok(())
+    } else {
+        Err(format!("leak {kind}: {answer:?}").into())
+    }
+}
+
+fn idle_kernel_has_none(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    for _ in 0..3 {
+        let answer = session.command("kmemleak scan", LIMIT)?;
+        if answer != "kmemleak: 0 unreferenced objects (0 bytes)\n" {
+            return Err(answer.into());
+        }
+    }
+    Ok(())
+}
+
+/// What is planted is found, with the function that planted it, and nothing else.
+fn found(cpus: u32, kind: &str, function: &str, sizes: &[u64]) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    plant(&mut session, kind)?;
+    let objects = scan(&mut session)?;
+    let function = format!("kernel::shell::leak::{function}");
+    let as_planted = objects
+        .iter()
+        .map(|object| object.size)
+        .eq(sizes.iter().copied())
+        && objects
+            .iter()
+            .all(|object| object.is_from(&function, PLANTER));
+    if !as_planted {
+        return Err(format!("not {sizes:?} from {function}: {objects:#?}").into());
+    }
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "")
+}
+
+/// What naming the first leak's call stack has left in memory keeps no block alive that comes after.
+fn a_report_hides_no_later_leak(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    plant(&mut session, "forgotten-free")?;
+    let mut expected = scan(&mut session)?.len();
+    for kind in ["arc-cycle", "error-path", "unlinked-node", "forgotten-free"] {
+        for _ in 0..4 {
+            plant(&mut session, kind)?;
+            expected += if kind == "arc-cycle" { 2 } else { 1 };
+            let found = scan(&mut session)?.len();
+            if found != expected {
+                return Err(format!("{found} objects after {kind}, not {expected}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn all_kinds_together_are_found(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    let kinds = [
+        "forgotten-free",
+        "arc-cycle",
+        "unlinked-node",
+        "error-path",
+        "lost-task-stack",
+        "pages",
+        "vmalloc",
+        "percpu",
+    ];
+    for round in 1..=4 {
+        for kind in kinds {
+            plant(&mut session, kind)?;
+        }
+        let objects = scan(&mut session)?;
+        for kind in kinds {
+            let function = format!("kernel::shell::leak::{}", kind.replace('-', "_"));
+            let of_kind = objects
+                .iter()
+                .filter(|object| object.is_from(&function, PLANTER));
+            let each = if kind == "arc-cycle" { 2 } else { 1 };
+            if of_kind.count() != each * round {
+                return Err(format!("{kind}, round {round}: {objects:#?}").into());
+            }
+        }
+        // One of them leaks two.
+        if objects.len() != (kinds.len() + 1) * round {
+            return Err(format!("round {round}: {objects:#?}").into());
+        }
+    }
+    Ok(())
+}
+
+fn report_repeats_the_last_check() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let before = session.command("kmemleak report", LIMIT)?;
+    expect_in(&before, "no check so far")?;
+    plant(&mut session, "forgotten-free")?;
+    let scan = session.command("kmemleak scan", LIMIT)?;
+    report::parse(&scan)?;
+    let report = session.command("kmemleak report", LIMIT)?;
+    if report == scan {
+        Ok(())
+    } else {
+        Err(format!("{report}\nis not\n{scan}").into())
+    }
+}
+
+fn cleared_leaks_are_not_reported_again() -> Result<(), Failure> {
+    let mut session = shell()?;
+    plant(&mut session, "arc-cycle")?;
+    if scan(&mut session)?.len() != 2 {
+        return Err("the cycle is not reported".into());
+    }
+    let answer = session.command("kmemleak clear", LIMIT)?;
+    expect_in(&answer, "2 reported objects")?;
+    expect_none(&mut session)?;
+    // Only what was reported: what leaks later is a leak.
+    plant(&mut session, "error-path")?;
+    match &scan(&mut session)?[..] {
+        [object] if object.size == 200 => Ok(()),
+        objects => Err(format!("reported: {objects:#?}").into()),
+    }
+}
+
+fn dump_tells_of_an_object() -> Result<(), Failure> {
+    let mut session = shell()?;
+    plant(&mut session, "forgotten-free")?;
+    let [object] = &scan(&mut session)?[..] else {
+        return Err("not one object".into());
+    };
+    let start = u64::from_str_radix(object.start.trim_start_matches("0x"), 16)?;
+    for address in [
+        object.start.clone(),
+        format!("{start:x}"),
+        format!("{:#x}", start + 63),
+    ] {
+        let dump = session.command(&format!("kmemleak dump={address}"), LIMIT)?;
+        expect_in(&dump, &format!("object {} (size 64):", object.start))?;
+        expect_in(&dump, "6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk")?;
+        expect_in(&dump, "kernel::shell::leak::forgotten_free+0x")?;
+    }
+    let past = session.command(&format!("kmemleak dump={:#x}", start + 64), LIMIT)?;
+    if past.contains(&object.start) {
+        return Err(format!("its end is not its own: {past}").into());
+    }
+    let nothing = session.command("kmemleak dump=0x10", LIMIT)?;
+    expect_in(&nothing, "no object at 0x0000000000000010")?;
+    let no_number = session.command("kmemleak dump=here", LIMIT)?;
+    expect_in(&no_number, "\"here\" is no address")
+}
+
+fn stacks_can_be_left_out() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let answer = session.command("kmemleak stack=off", LIMIT)?;
+    expect_in(&answer, "task stacks are no roots")?;
+    // What stacks alone hold is reported now, whatever that is.
+    scan(&mut session)?;
+    let answer = session.command("kmemleak stack=on", LIMIT)?;
+    expect_in(&answer, "task stacks are roots")?;
+    expect_none(&mut session)
+}
+
+fn status_tells_what_the_detector_does() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let status = session.command("kmemleak status", LIMIT)?;
+    expect_in(&status, "state        on\n")?;
+    expect_in(&status, "unrecorded   0 ")?;
+    expect_in(&status, "last check   none\n")?;
+    expect_in(&status, "next scan    in ")?;
+    plant(&mut session, "pages")?;
+    scan(&mut session)?;
+    let status = session.command("kmemleak status", LIMIT)?;
+    expect_in(&status, "s ago, world stopped for ")?;
+    expect_in(&status, ", 1 unreferenced object")
+}
+
+fn off_is_final() -> Result<(), Failure> {
+    let mut session = shell()?;
+    plant(&mut session, "vmalloc")?;
+    let scan = session.command("kmemleak scan", LIMIT)?;
+    let answer = session.command("kmemleak off", LIMIT)?;
+    expect_in(&answer, "kmemleak: off")?;
+    let answer = session.command("kmemleak scan", LIMIT)?;
+    expect_in(&answer, "kmemleak: off, for good")?;
+    for word in ["scan=on", "stack=off", "off"] {
+        let answer = session.command(&format!("kmemleak {word}"), LIMIT)?;
+        expect_in(&answer, "kmemleak: off, for good")?;
+    }
+    // The last verdict stays readable.
+    let report = session.command("kmemleak report", LIMIT)?;
+    if report != scan {
+        return Err(format!("{report}\nis not\n{scan}").into());
+    }
+    let status = session.command("kmemleak status", LIMIT)?;
+    expect_in(&status, "state        off\n")?;
+    expect_in(&status, "next scan    none\n")?;
+    // Until it is freed. The kernel goes on as before.
+    let answer = session.command("kmemleak clear", LIMIT)?;
+    expect_in(&answer, "metadata freed")?;
+    let report = session.command("kmemleak report", LIMIT)?;
+    expect_in(&report, "no check so far")?;
+    plant(&mut session, "percpu")?;
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "")
+}
+
+fn off_from_the_start() -> Result<(), Failure> {
+    let mut session = shell_with("kmemleak=off")?;
+    let status = session.command("kmemleak status", LIMIT)?;
+    expect_in(&status, "state        off\n")?;
+    plant(&mut session, "forgotten-free")?;
+    let answer = session.command("kmemleak scan", LIMIT)?;
+    expect_in(&answer, "kmemleak: off, for good")
+}
+
+fn background_scan_is_set_and_stopped() -> Result<(), Failure> {
+    let mut session = shell_with("kmemleak.scan=1234")?;
+    let answer = session.command("kmemleak scan=off", LIMIT)?;
+    expect_in(&answer, "no background scan")?;
+    let status = session.command("kmemleak status", LIMIT)?;
+    expect_in(&status, "next scan    none\n")?;
+    let answer = session.command("kmemleak scan=on", LIMIT)?;
+    expect_in(&answer, "background scan every 1234 s")?;
+    let answer = session.command("kmemleak scan=4321", LIMIT)?;
+    expect_in(&answer, "background scan every 4321 s")?;
+    let answer = session.command("kmemleak scan=often", LIMIT)?;
+    expect_in(
+        &answer,
+        "\"often\" is neither on, off nor a number of seconds",
+    )
+}
+
+fn background_scan_announces_a_leak() -> Result<(), Failure> {
+    let mut session = shell()?;
+    plant(&mut session, "forgotten-free")?;
+    session.command("kmemleak scan=1", LIMIT)?;
+    // Once it is old enough to be judged.
+    session.wait_for("1 new unreferenced object (64 bytes)", LIMIT)?;
+    session.wait_for("\n> ", LIMIT)?;
+    let report = session.command("kmemleak report", LIMIT)?;
+    match &report::parse(&report)?[..] {
+        [object] if object.is_from("kernel::shell::leak::forgotten_free", PLANTER) => Ok(()),
+        objects => Err(format!("reported: {objects:#?}").into()),
+    }
+}
+
+fn background_scan_tells_all_when_verbose() -> Result<(), Failure> {
+    let mut session = shell_with("kmemleak.scan=1 kmemleak.verbose=on")?;
+    plant(&mut session, "error-path")?;
+    session.wait_for("unreferenced object 0x", LIMIT)?;
+    session.wait_for("kernel::shell::leak::error_path+0x", LIMIT)?;
+    session.wait_for("kmemleak: 1 unreferenced object (200 bytes)\n> ", LIMIT)?;
+    Ok(())
+}
+
+fn unknown_words_are_answered_with_what_there_is() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for word in ["frobnicate", "scam", "dump", "stack=maybe", ""] {
+        let answer = session.command(&format!("kmemleak {word}"), LIMIT)?;
+        if !word.is_empty() {
+            expect_in(&answer, &format!("unknown word \"{word}\""))?;
+        }
+        for known in [
+            "scan ",
+            "report ",
+            "status ",
+            "clear ",
+            "dump=ADDR ",
+            "off ",
+        ] {
+            expect_in(&answer, &format!("  {known}"))?;
+        }
+    }
+    let answer = session.command("kmemleak scam", LIMIT)?;
+    expect_in(&answer, "did you mean \"scan\"?")
+}
+
+fn unknown_kinds_are_answered_with_what_there_is() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let kinds = "kinds: forgotten-free arc-cycle unlinked-node error-path lost-task-stack \
+                 pages vmalloc percpu\n";
+    let answer = session.command("leak", LIMIT)?;
+    expect_in(&answer, kinds)?;
+    let answer = session.command("leak water", LIMIT)?;
+    expect_in(&answer, &format!("unknown kind \"water\"; {kinds}"))?;
+    expect_none(&mut session)
+}
