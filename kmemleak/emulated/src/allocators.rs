@@ -17,6 +17,9 @@ const SLAB_BLOCKS: usize = 8;
 /// Bytes of one CPU's part of a per-CPU chunk, at least.
 const PERCPU_UNIT: usize = 64 * 1024;
 
+/// A large arena's alignment, in bytes: that of the largest pages that indexes have entries for.
+const ARENA_ALIGN: usize = 2 << 20;
+
 /// What kind of block it is, with what it occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
@@ -63,7 +66,8 @@ impl Allocators {
 
     /// Memory that belongs to no block.
     pub(crate) fn arena(&mut self, bytes: usize) -> usize {
-        self.host(bytes, PAGE)
+        let align = bytes.next_power_of_two().clamp(PAGE, ARENA_ALIGN);
+        self.host(bytes, align)
     }
 
     pub(crate) fn slab(&mut self, size: usize, align: usize) -> usize {
@@ -86,8 +90,9 @@ impl Allocators {
         self.take(Shape::Vmalloc { bytes })
     }
 
-    pub(crate) fn percpu(&mut self, size: usize) -> usize {
-        let bytes = size_class(size);
+    pub(crate) fn percpu(&mut self, size: usize, align: usize) -> usize {
+        assert!(align <= PAGE, "{align} is too large an alignment for a CPU");
+        let bytes = size_class(size.next_multiple_of(align));
         let stride = bytes.next_multiple_of(PAGE).max(PERCPU_UNIT);
         self.take(Shape::Percpu { bytes, stride })
     }
@@ -216,6 +221,9 @@ mod tests {
         for align in [8, 16, 64, 256, 4096] {
             for size in [1, 24, 100, 700] {
                 assert!(allocators.slab(size, align).is_multiple_of(align));
+                let handle = allocators.percpu(size, align);
+                let copy = allocators.percpu_copy(handle, 0).expect("live");
+                assert!((handle | copy).is_multiple_of(align));
             }
         }
         assert!(allocators.pages(16384).is_multiple_of(16384));
@@ -224,7 +232,7 @@ mod tests {
     #[test]
     fn a_freed_percpu_handle_is_not_known() {
         let mut allocators = Allocators::new(2);
-        let handle = allocators.percpu(32);
+        let handle = allocators.percpu(32, 8);
         assert!(allocators.percpu_copy(handle, 1).is_some());
         assert_eq!(allocators.percpu_copy(handle, 2), None);
         allocators.free(handle);

@@ -93,7 +93,7 @@ impl Builder {
     }
 }
 
-type AtRelax = Box<dyn FnMut() + Send>;
+type AtRelax = Box<dyn FnMut(&Machine) + Send>;
 
 /// An emulated machine. The detector sees it through [`Emulated`](crate::Emulated).
 pub struct Machine {
@@ -212,7 +212,12 @@ impl Machine {
 
     /// A block of which each CPU has a copy. The handle is an address that holds no copy.
     pub fn percpu(&self, size: usize) -> usize {
-        self.allocators().percpu(size)
+        self.percpu_aligned(size, WORD)
+    }
+
+    /// The same, the handle and all copies with an alignment of up to a page.
+    pub fn percpu_aligned(&self, size: usize, align: usize) -> usize {
+        self.allocators().percpu(size, align)
     }
 
     /// Where CPU `cpu`'s copy of a per-CPU block lies; `None` once the block is freed.
@@ -230,7 +235,8 @@ impl Machine {
         self.allocators().free_part(start, offset, len);
     }
 
-    /// Zeroed memory that belongs to no allocator, for a test to place blocks in as it likes.
+    /// Zeroed memory that belongs to no allocator, for a test to place blocks in as it likes. Aligned to its
+    /// size, up to 2 MiB: offsets into it mean the same in each run.
     pub fn arena(&self, bytes: usize) -> usize {
         self.allocators().arena(bytes)
     }
@@ -338,8 +344,9 @@ impl Machine {
     }
 
     /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
-    /// so a test changes the graph at a place of its choice. It is not called while it runs.
-    pub fn at_relax(&self, action: impl FnMut() + Send + 'static) {
+    /// so a test changes the graph at a place of its choice. It is not called while it runs. (It is given the machine,
+    /// for one that held it would keep it for good.)
+    pub fn at_relax(&self, action: impl FnMut(&Machine) + Send + 'static) {
         *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
     }
 
@@ -348,7 +355,7 @@ impl Machine {
         match taken {
             None => std::thread::yield_now(),
             Some(mut action) => {
-                action();
+                action(self);
                 let mut place = self.at_relax.lock().expect("nobody panics under it");
                 // Unless it named another one to follow it.
                 place.get_or_insert(action);

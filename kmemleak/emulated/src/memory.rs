@@ -10,23 +10,30 @@ pub(crate) const WORD: usize = size_of::<usize>();
 
 /// A piece of zeroed memory that stays where it is until it is dropped.
 pub(crate) struct Memory {
-    start: usize,
+    /// What the host gave: with room to align it.
+    given: usize,
     layout: Layout,
+    start: usize,
 }
 
 impl Memory {
     /// At least `bytes` bytes, in whole pages, aligned to `align` and to a page.
+    ///
+    /// The host aligns to 16: for more its allocator would clear each page by hand, touched or not.
     pub(crate) fn new(bytes: usize, align: usize) -> Self {
-        let size = bytes.max(1).next_multiple_of(PAGE);
-        let layout = Layout::from_size_align(size, align.max(PAGE)).expect("a size that exists");
+        let align = align.max(PAGE);
+        let size = bytes.max(1).next_multiple_of(PAGE) + align;
+        let layout = Layout::from_size_align(size, 16).expect("a size that exists");
         // SAFETY: the size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
         if memory.is_null() {
             handle_alloc_error(layout);
         }
+        let given = memory.expose_provenance();
         Self {
-            start: memory.expose_provenance(),
+            given,
             layout,
+            start: given.next_multiple_of(align),
         }
     }
 
@@ -37,13 +44,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let given = std::ptr::with_exposed_provenance_mut(self.given);
         // SAFETY: allocated with this layout, and given back once.
-        unsafe {
-            dealloc(
-                std::ptr::with_exposed_provenance_mut(self.start),
-                self.layout,
-            )
-        };
+        unsafe { dealloc(given, self.layout) };
     }
 }
 

@@ -13,6 +13,9 @@ use crate::machine::{Machine, Supply};
 use crate::parse::{Only, Script};
 use crate::statement::{From, Place};
 
+/// Bytes of a page: the largest alignment of a slab's block.
+const PAGE: usize = 4096;
+
 /// What became of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -46,12 +49,18 @@ struct Host(Arc<Emulation>);
 
 impl Machine for Host {
     fn alloc(&mut self, from: From, size: usize, align: usize) -> Option<usize> {
-        Some(match from {
+        let start = match from {
+            From::Slab | From::Percpu if align > PAGE => return None,
             From::Slab => self.0.slab_aligned(size, align),
             From::Pages => self.0.pages(size),
             From::Vmalloc => self.0.vmalloc(size),
-            From::Percpu => self.0.percpu(size),
-        })
+            From::Percpu => self.0.percpu_aligned(size, align),
+        };
+        if start.is_multiple_of(align) {
+            return Some(start);
+        }
+        self.0.free(start);
+        None
     }
 
     fn free(&mut self, _from: From, start: usize, _size: usize) {

@@ -74,6 +74,14 @@ impl Names {
             .for_each(|object| object.live = false);
     }
 
+    /// The object of this name has this label from now on.
+    pub(crate) fn set_site(&mut self, name: Name<'_>, site: &str) {
+        let objects = self.objects.iter_mut();
+        objects
+            .filter(|object| object.name == name)
+            .for_each(|object| object.site = site.into());
+    }
+
     /// The live objects.
     pub(crate) fn all_live(&self) -> impl Iterator<Item = &Object> {
         self.objects.iter().filter(|object| object.live)

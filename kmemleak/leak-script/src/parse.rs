@@ -1,6 +1,7 @@
 //! From text to statements.
 //!
-//! One line at a time, by its words. A line with a word `=` stores; of any other the first word tells what it is.
+//! One line at a time, by its words. A line with a slot and the word `=` stores; of any other the first word
+//! tells what it is.
 
 use alloc::format;
 use alloc::string::String;
@@ -289,13 +290,21 @@ impl<'s> Words<'s> {
         Ok(Target::At(name(object)?, offset))
     }
 
+    /// Whether a sign follows a slot. (Elsewhere, in a warning's text, it is a word like others.)
+    fn stores(&self) -> bool {
+        let words_of_slot = match self.peek() {
+            Some("data" | "bss" | "page" | "stack" | "dead" | "reg") => 2,
+            Some("percpu" | "region") => 3,
+            _ => 1,
+        };
+        self.rest.split_whitespace().nth(words_of_slot) == Some("=")
+    }
+
     fn statement(&mut self) -> Parsed<Statement<'s>> {
-        if self.rest.split_whitespace().any(|word| word == "=") {
+        if self.stores() {
             let slot = self.slot()?;
-            let sign = self.word("\"=\"")?;
-            if sign != "=" {
-                return Err(format!("\"{sign}\" is one word too many"));
-            }
+            // The sign, which was seen to be there.
+            self.next();
             return Ok(Statement::Store(slot, self.target()?));
         }
         Ok(match self.word("a statement")? {
@@ -590,6 +599,18 @@ mod tests {
         let store = Statement::Store(Slot::Place(Place::Stack(0)), Target::Number(1));
         assert_eq!(one("stack 0 = 1"), store);
         assert_eq!(one("stack off"), Statement::Stack(Switch::Off));
+        let named = Target::At("scan", 0);
+        let word = Word {
+            name: "check",
+            cpu: None,
+            offset: 0,
+        };
+        assert_eq!(
+            one("check = scan"),
+            Statement::Store(Slot::Word(word), named)
+        );
+        let warning = Expectation::Warning("a = b");
+        assert_eq!(one("expect warning a = b"), Statement::Expect(warning));
     }
 
     #[test]

@@ -119,6 +119,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
                 let start = start(name)?;
                 self.machine.call_from(site);
                 self.subject.update_trace(start)?;
+                self.names.set_site(name, site);
             }
             Statement::Erase(slot) => {
                 let place = self.names.place(slot, self.machine)?;

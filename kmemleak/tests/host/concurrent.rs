@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kmemleak::{AllocOptions, Comm, Context, Level};
 use kmemleak_emulated::{CallStacks, Clock, Machine, Place, Stop, set_current};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
 const THREADS: usize = 4;
 /// Changes that each thread makes.
-const ROUNDS: usize = 3000;
+const ROUNDS: usize = many(3000);
 
 fn lab() -> Lab {
     let builder = Machine::builder().cpus(THREADS as u32);

@@ -8,6 +8,11 @@ use kmemleak_emulated::{Builder, Emulated, Machine, Place};
 /// The tests' detector: its bootstrap pool is two pages, so that both sources of metadata are used.
 pub type Subject = Detector<Emulated, 8192>;
 
+/// So many of something; fewer under Miri, which takes its time.
+pub const fn many(count: usize) -> usize {
+    if cfg!(miri) { count / 50 } else { count }
+}
+
 pub struct Lab {
     pub machine: Arc<Machine>,
     pub detector: Arc<Subject>,

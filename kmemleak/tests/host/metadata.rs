@@ -3,13 +3,13 @@
 use kmemleak::{AllocOptions, Detector};
 use kmemleak_emulated::{Emulated, Machine};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
-/// A lab that can track `blocks` for certain, but nowhere near 10 000.
+/// A lab whose bootstrap pool is all the metadata there is, and more blocks than it can record.
 fn starved() -> (Lab, Vec<usize>) {
     let lab = Lab::new();
     lab.machine.set_metadata_budget(0);
-    let blocks = (0..10_000).map(|_| lab.block(16)).collect();
+    let blocks = (0..many(10_000)).map(|_| lab.block(16)).collect();
     (lab, blocks)
 }
 
@@ -92,7 +92,7 @@ fn a_detector_without_a_bootstrap_pool_takes_all_from_the_platform() {
 #[test]
 fn what_is_used_again_takes_no_more_memory() {
     let lab = Lab::new();
-    let fill = || -> Vec<usize> { (0..2000).map(|_| lab.block(32)).collect() };
+    let fill = || -> Vec<usize> { (0..many(2000)).map(|_| lab.block(32)).collect() };
     fill().into_iter().for_each(|block| lab.free(block));
     let pages = lab.machine.metadata_pages();
     for _ in 0..20 {

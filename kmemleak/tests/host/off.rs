@@ -1,6 +1,6 @@
 //! Off: final, and the last verdict stays until the metadata goes.
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
 #[test]
 fn nothing_is_recorded_any_more() {
@@ -40,7 +40,7 @@ fn the_last_verdict_can_be_read_until_clear() {
 #[test]
 fn clear_gives_all_metadata_back() {
     let lab = Lab::new();
-    (0..5000).for_each(|_| _ = lab.block(16));
+    (0..many(5000)).for_each(|_| _ = lab.block(16));
     assert!(lab.machine.metadata_pages() > 0);
     lab.say("off");
     lab.say("clear");
@@ -55,7 +55,7 @@ fn a_check_that_goes_on_is_ended() {
     lab.machine.set_stop(kmemleak_emulated::Stop::Unsupported);
     lab.block(64);
     let (started, waiting) = std::sync::mpsc::channel();
-    lab.machine.at_relax(move || _ = started.send(()));
+    lab.machine.at_relax(move |_| _ = started.send(()));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Whichever of the two comes first: the check ends.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kmemleak::{AllocOptions, How, StopError};
 use kmemleak_emulated::Stop;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, many};
 
 fn unstoppable() -> Lab {
     let lab = Lab::new();
@@ -48,11 +48,11 @@ fn what_is_born_meanwhile_is_not_reported_and_keeps_others_alive() {
     let lab = unstoppable();
     let owned = lab.block(64);
     lab.hold(0, owned);
-    let (machine, detector) = (Arc::clone(&lab.machine), Arc::downgrade(&lab.detector));
+    let detector = Arc::downgrade(&lab.detector);
     let born = Arc::new(AtomicUsize::new(0));
     let owner = Arc::clone(&born);
     // At the first chance: the only pointer goes from the root into a new block that nothing points to.
-    lab.machine.at_relax(move || {
+    lab.machine.at_relax(move |machine| {
         if owner.load(Ordering::Relaxed) == 0 {
             let detector = detector.upgrade().expect("it checks");
             machine.advance_us(1);
@@ -72,10 +72,10 @@ fn what_is_born_meanwhile_is_not_reported_and_keeps_others_alive() {
 #[test]
 fn what_is_freed_meanwhile_is_not_reported() {
     let lab = unstoppable();
-    let blocks: Vec<usize> = (0..2000).map(|_| lab.block(16)).collect();
-    let (machine, detector) = (Arc::clone(&lab.machine), Arc::downgrade(&lab.detector));
+    let blocks: Vec<usize> = (0..many(2000)).map(|_| lab.block(16)).collect();
+    let detector = Arc::downgrade(&lab.detector);
     let mut left = blocks.clone();
-    lab.machine.at_relax(move || {
+    lab.machine.at_relax(move |machine| {
         if let (Some(block), Some(detector)) = (left.pop(), detector.upgrade()) {
             detector.free(block);
             machine.free(block);
@@ -89,14 +89,14 @@ fn what_is_freed_meanwhile_is_not_reported() {
 #[test]
 fn a_chain_that_is_freed_while_it_is_marked() {
     let lab = unstoppable();
-    let chain: Vec<usize> = (0..3000).map(|_| lab.block(16)).collect();
+    let chain: Vec<usize> = (0..many(3000)).map(|_| lab.block(16)).collect();
     for pair in chain.windows(2) {
         lab.machine.write(pair[0], pair[1]);
     }
     lab.hold(0, chain[0]);
-    let (machine, detector) = (Arc::clone(&lab.machine), Arc::downgrade(&lab.detector));
+    let detector = Arc::downgrade(&lab.detector);
     let mut left = chain.clone();
-    lab.machine.at_relax(move || {
+    lab.machine.at_relax(move |machine| {
         if let (Some(block), Some(detector)) = (left.pop(), detector.upgrade()) {
             // Unlinked, then freed.
             if let Some(&before) = left.last() {

@@ -1,0 +1,115 @@
+//! Random histories, held against a model that is too simple to be wrong.
+//!
+//! A history is a list of operations on one machine: blocks of any start, size and alignment come and go in an
+//! arena, words are stored in it and in roots, colours and scan areas are set, checks are made. After each
+//! operation the detector must count what the model counts; after each check it must name what the model names, in
+//! the same order.
+//!
+//! Each history comes from a number. One that fails is shortened as long as it still fails, then shown:
+//!
+//! ```text
+//! KMEMLEAK_SEED=1234 cargo test -p kmemleak --test model         # that one again
+//! KMEMLEAK_HISTORIES=100000 cargo test -p kmemleak --test model  # more of them
+//! ```
+
+mod history;
+mod model;
+mod random;
+mod replay;
+
+use std::env;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::history::{History, Operation};
+
+/// Histories, unless the environment says how many. Few under Miri, which takes its time.
+const HISTORIES: u64 = if cfg!(miri) { 4 } else { 400 };
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
+    )
+}
+
+#[test]
+fn detector_and_model_agree() {
+    if let Some(seed) = from_environment("KMEMLEAK_SEED") {
+        return examine(seed);
+    }
+    let histories = from_environment("KMEMLEAK_HISTORIES").unwrap_or(HISTORIES);
+    (0..histories).for_each(examine);
+}
+
+/// Replays the history of a seed; if that fails, shows the shortest one that was found to fail.
+fn examine(seed: u64) {
+    let history = History::random(seed);
+    if failure(&history).is_none() {
+        return;
+    }
+    let shortest = shorten(history);
+    let why = failure(&shortest).expect("it fails still");
+    panic!("KMEMLEAK_SEED={seed}: {why}\n{shortest:#x?}");
+}
+
+/// Why a history fails, if it does.
+fn failure(history: &History) -> Option<String> {
+    match panic::catch_unwind(AssertUnwindSafe(|| replay::replay(history))) {
+        Ok(Ok(())) => None,
+        Ok(Err(why)) => Some(why),
+        Err(panic) => Some(match panic.downcast_ref::<String>() {
+            Some(text) => format!("panic: {text}"),
+            None => "panic".into(),
+        }),
+    }
+}
+
+/// Leaves out what is not needed for the failure: half of the operations at a time, then a quarter, …
+fn shorten(mut history: History) -> History {
+    let mut len = history.operations.len().div_ceil(2);
+    loop {
+        let mut at = 0;
+        while at < history.operations.len() {
+            let end = (at + len).min(history.operations.len());
+            let rest = [&history.operations[..at], &history.operations[end..]].concat();
+            let shorter = History {
+                operations: rest,
+                ..history.clone()
+            };
+            if failure(&shorter).is_some() {
+                history = shorter;
+            } else {
+                at = end;
+            }
+        }
+        if len == 1 {
+            return history;
+        }
+        len = len.div_ceil(2);
+    }
+}
+
+/// The model's own test: the smallest history that has everything.
+#[test]
+fn a_history_by_hand() {
+    use history::{Value, Where};
+    let history = History {
+        cpus: 2,
+        stop: kmemleak_emulated::Stop::Works,
+        operations: vec![
+            Operation::Alloc(0x1001, 63, 1),
+            Operation::Alloc(0x2000, 64, 2),
+            Operation::Store(Where::Root(0), Value::Arena(0x1010)),
+            Operation::Store(Where::Arena(0x1008), Value::Arena(0x203f)),
+            Operation::Check,
+            Operation::Store(Where::Arena(0x1010), Value::Arena(0x2000)),
+            Operation::Check,
+            Operation::Free(0x1001),
+            Operation::Free(0x1001),
+            Operation::Check,
+        ],
+    };
+    assert_eq!(replay::replay(&history), Ok(()));
+    assert_eq!(replay::last_leaks(&history), [(0x2000, 64)]);
+}
