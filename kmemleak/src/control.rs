@@ -195,7 +195,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn status(&self, out: &mut dyn Write) -> fmt::Result {
         let now_us = self.platform.now_us();
         let tracking = self.tracking();
-        let (metadata, call_stacks) = self.metadata_bytes();
+        let metadata = self.metadata();
         let unrecorded = self.unrecorded.load(Ordering::Relaxed);
         let last = self.quietly(|_| {
             // Who checks has it.
@@ -215,8 +215,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         )?;
         writeln!(
             out,
-            "metadata     {metadata} bytes, of which {} call stacks take {call_stacks}",
-            self.depot.len()
+            "metadata     {} bytes, of which {} call stacks take {}",
+            metadata.bytes,
+            self.depot.len(),
+            metadata.call_stacks
         )?;
         writeln!(
             out,

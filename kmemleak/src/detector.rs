@@ -96,6 +96,17 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     bootstrap: Bootstrap<BOOTSTRAP>,
 }
 
+/// How much memory the detector takes for itself, beside the static that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Bytes of all its pages.
+    pub bytes: usize,
+    /// Of these, the records of objects, with the bitmaps that lead to them and what is noted beside.
+    pub objects: usize,
+    /// And the call stacks. The rest are the tables of the page map, queues, verdicts, and what is in store.
+    pub call_stacks: usize,
+}
+
 /// What can be set at run time.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -378,9 +389,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.memory.set_exhausted(exhausted);
     }
 
-    /// Bytes of metadata: all of it, and the part that call stacks take. Any context.
-    pub fn metadata_bytes(&self) -> (usize, usize) {
-        (self.memory.bytes(), self.depot.bytes())
+    /// How much memory the detector takes for itself. Any context.
+    pub fn metadata(&self) -> Metadata {
+        Metadata {
+            bytes: self.memory.bytes(),
+            objects: self.memory.piece_bytes(),
+            call_stacks: self.depot.bytes(),
+        }
     }
 
     #[inline(never)]

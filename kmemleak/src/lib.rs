@@ -29,7 +29,7 @@ mod warning;
 pub use crate::background::NextStep;
 pub use crate::call_stack::{StackWalk, frame_pointer_walk};
 pub use crate::control::ParameterError;
-pub use crate::detector::{AllocOptions, Detector};
+pub use crate::detector::{AllocOptions, Detector, Metadata};
 
 pub use crate::platform::*;
 pub use crate::verdict::{How, Summary, Tracking, Unreferenced};

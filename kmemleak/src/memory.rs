@@ -19,7 +19,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
@@ -125,15 +125,14 @@ impl Lists {
 struct Shared {
     free: Lists,
     bootstrap_used: usize,
-    /// Pages that were taken whole are chained by their owners; pages that were cut are chained here.
-    cut_pages: SpinList,
+    pages: Pages,
     /// The rest of the page that is being cut: its start, and its words.
     rest: Hidden,
     rest_words: usize,
 }
 
-/// Pages that have been cut, for the day when all is given back: their numbers are not needed before.
-struct SpinList {
+/// All pages, for the day when they are given back.
+struct Pages {
     /// A page of addresses of pages, whose first word links to the next such page.
     first: Hidden,
     used: usize,
@@ -147,7 +146,7 @@ pub(crate) struct Memory {
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
     /// Nothing is handed out: for tests of what happens then.
-    exhausted: core::sync::atomic::AtomicBool,
+    exhausted: AtomicBool,
 }
 
 /// Where pages come from, and for which CPU pieces are taken.
@@ -172,7 +171,7 @@ impl Memory {
             shared: SpinMutex::new(Shared {
                 free: Lists::new(),
                 bootstrap_used: 0,
-                cut_pages: SpinList {
+                pages: Pages {
                     first: Hidden::NONE,
                     used: 0,
                 },
@@ -182,13 +181,19 @@ impl Memory {
             stashes: [const { Stash(SpinMutex::new(Lists::new())) }; STASHES],
             bytes: AtomicUsize::new(0),
             pieces: [const { AtomicUsize::new(0) }; CLASSES],
-            exhausted: core::sync::atomic::AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
         }
     }
 
     /// Bytes of metadata pages.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pieces that are in use.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        let bytes = |pieces: &AtomicUsize| pieces.load(Ordering::Relaxed);
+        self.pieces.iter().map(bytes).sum()
     }
 
     /// Whether nothing is handed out any more, as if memory were used up.
@@ -218,7 +223,7 @@ impl Source<'_> {
     }
 
     fn page_under(&self, shared: &mut Shared) -> Option<NonNull<u64>> {
-        let list = &mut shared.cut_pages;
+        let list = &mut shared.pages;
         if list.first == Hidden::NONE || list.used == PAGE_WORDS {
             let next = list.first;
             let page = self.raw_page(&mut shared.bootstrap_used)?;
@@ -330,11 +335,11 @@ impl Source<'_> {
         };
         let (mut first, mut used) = {
             let mut shared = self.memory.shared.lock();
-            let pages = (shared.cut_pages.first, shared.cut_pages.used);
+            let pages = (shared.pages.first, shared.pages.used);
             *shared = Shared {
                 free: Lists::new(),
                 bootstrap_used: 0,
-                cut_pages: SpinList {
+                pages: Pages {
                     first: Hidden::NONE,
                     used: 0,
                 },

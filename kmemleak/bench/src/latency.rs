@@ -32,8 +32,7 @@ enum Scanning {
 
 /// One pass of the scan that goes on beside what runs.
 fn background_pass(detector: &Measuree) {
-    // The world can't be stopped: this is a check by concurrent passes.
-    let _ = detector.check();
+    let _ = detector.scan();
 }
 
 /// The subcommand.

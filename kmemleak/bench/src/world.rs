@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kmemleak::{AllocOptions, Comm, Context, Detector, Level};
+use kmemleak::{AllocOptions, Context, Detector, Level};
 use kmemleak_emulated::{CallStacks, Machine, set_current};
 
 use crate::platform::{Measured, ROOTS};
@@ -97,7 +97,6 @@ impl World {
 pub fn become_cpu(cpu: u32) {
     set_current(Context {
         task: cpu + 1,
-        comm: Comm::new("bench"),
         cpu,
         level: Level::Task,
     });
