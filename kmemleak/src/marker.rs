@@ -32,19 +32,20 @@
 
 use core::cell::Cell;
 use core::ops::Range;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
 use crate::chain::Chain;
-use crate::chunk::{Chunk, granule_of, info};
+use crate::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
 use crate::memory::{Source, WORD};
 use crate::notes::Area;
-use crate::page_map::{self, ChunkNumber, Leaf, Look, chunk_of};
+use crate::page_map::{ChunkNumber, Leaf, Look, chunk_of};
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::prefetch::prefetch;
-use crate::queue::{Desks, Found, Queue};
-use crate::record::{Place, flag};
+use crate::queue::{Desks, Entry, Queue};
+use crate::record::{Place, Record, flag};
 use crate::registry::{Access, Object, Registry, alias_owner, object_in};
 
 /// Bytes that are read in one piece.
@@ -193,21 +194,34 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) source: Source<'a>,
 }
 
-/// An entry of which nothing is known, for rings that are not full.
-static NOTHING: AtomicU64 = AtomicU64::new(0);
+/// The entry of a chunk in which there is nothing, for rings that are not full.
+static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];
 
-/// A candidate that waits for its entry.
-#[derive(Clone, Copy)]
-struct AtEntry<'a> {
-    word: usize,
-    entry: &'a AtomicU64,
+fn blank() -> Chunk {
+    Chunk::at(NonNull::from(&BLANK).cast())
 }
 
-/// A candidate that waits for its index.
+/// A candidate that waits for the entry of its chunk.
 #[derive(Clone, Copy)]
-struct AtIndex {
+struct Candidate {
     word: usize,
-    chunk: Option<Chunk>,
+    chunk: Chunk,
+}
+
+/// An object that is read piece by piece: its start, and when it was allocated.
+#[derive(Clone, Copy)]
+struct Whole {
+    start: usize,
+    birth_us: u64,
+}
+
+/// A marked object that waits for its record.
+#[derive(Clone, Copy)]
+struct Marked {
+    start: usize,
+    /// None in a ring that is not full.
+    record: Option<Place>,
+    chunk: Chunk,
 }
 
 /// What remains to be done when the chunk of an object is closed.
@@ -229,10 +243,10 @@ pub(crate) struct Marker<'a, P, A> {
     queue: Queue<'a>,
     lowest: usize,
     span: usize,
-    entries: [AtEntry<'a>; RING],
-    next_entry: usize,
-    indexes: [AtIndex; RING],
-    next_index: usize,
+    candidates_ahead: [Candidate; RING],
+    next_candidate: usize,
+    marked_ahead: [Marked; RING],
+    next_marked: usize,
     /// A checksum in the making.
     sum: u64,
     words: u64,
@@ -251,16 +265,17 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             queue: tools.desks.queue(worker),
             lowest: range.start,
             span: range.end.saturating_sub(range.start),
-            entries: [AtEntry {
+            candidates_ahead: [Candidate {
                 word: 0,
-                entry: &NOTHING,
+                chunk: blank(),
             }; RING],
-            next_entry: 0,
-            indexes: [AtIndex {
-                word: 0,
-                chunk: None,
+            next_candidate: 0,
+            marked_ahead: [Marked {
+                start: 0,
+                record: None,
+                chunk: blank(),
             }; RING],
-            next_index: 0,
+            next_marked: 0,
             sum: 0,
             words: 0,
             candidates: 0,
@@ -359,7 +374,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let cursor = &self.shared.leaf;
         let mut from = cursor.load(Ordering::Acquire);
         loop {
-            let (number, leaf) = self.tools.registry.map.next_leaf(from)?;
+            let leaves = self.tools.registry.leaves();
+            let from_here = from.max(leaves.start);
+            let (number, leaf) = self.tools.registry.map.next_leaf(from_here, leaves.end)?;
             match cursor.compare_exchange(from, number + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => return Some((number, leaf)),
                 Err(other) => from = other,
@@ -373,12 +390,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         look: &mut dyn FnMut(&mut Self, ChunkNumber, Chunk),
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.claim_leaf() {
-            for (chunk_number, _) in leaf.chunks(number) {
-                self.quietly(|marker| {
-                    if let Some(chunk) = A::open(leaf.entry(chunk_number)) {
-                        look(marker, chunk_number, chunk);
-                        A::close(chunk);
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    if A::STOPPED && chunk.has_records() {
+                        // Nothing is in it any more, and nobody has it locked.
+                        chunk.drop_records(&self.tools.source);
                     }
+                    continue;
+                }
+                self.quietly(|marker| {
+                    A::open(chunk);
+                    look(marker, chunk_number, chunk);
+                    A::close(chunk);
                 });
             }
             self.pause()?;
@@ -397,21 +420,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.each_chunk(&mut |marker, number, chunk| {
             if chunk.has(LOOK) {
                 marker.whiten_records(number, chunk, FORGOTTEN);
-            } else if A::STOPPED && chunk.is_empty() {
-                marker.reclaim(number, chunk);
             } else {
                 chunk.marks().store(0, Ordering::Relaxed);
             }
         })
-    }
-
-    /// Gives the index back of a chunk in which there is nothing any more. Nobody waits for its lock.
-    #[cold]
-    fn reclaim(&self, number: ChunkNumber, chunk: Chunk) {
-        if let Look::Entry(entry) = self.tools.registry.map.look(number) {
-            page_map::replace(entry, None);
-            chunk.give(&self.tools.source);
-        }
     }
 
     #[inline(never)]
@@ -622,24 +634,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Queues a marked object, or leaves a note at it.
-    #[inline(always)]
     fn enqueue(&mut self, object: Object<'_>) {
-        let found = Found {
-            start: object.start,
-            record: object.record,
-        };
-        if !self.queue.push(found) {
-            self.postpone(object);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn postpone(&self, object: Object<'_>) {
-        object.record.set(flag::PENDING);
-        object.chunk.set(info::PENDING);
-        if !self.shared.overflowed.load(Ordering::Relaxed) {
-            self.shared.overflowed.store(true, Ordering::Release);
+        if !self.queue.push(Entry::new(object.start, object.record)) {
+            postpone(object.record, object.chunk, &self.shared.overflowed);
         }
     }
 
@@ -649,32 +646,35 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if A::STOPPED
             && let Some(next) = self.queue.ahead(AHEAD)
         {
-            let len = (next.record.short_size() as usize).min(AHEAD_BYTES);
-            let mut offset = LINE;
+            let len = next.plain_len().unwrap_or(0).min(AHEAD_BYTES);
+            let mut offset = 0;
             while offset < len {
-                prefetch(next.start + offset);
+                prefetch(next.start() + offset);
                 offset += LINE;
             }
         }
-        let Some(found) = self.queue.pop() else {
+        let Some(entry) = self.queue.pop() else {
             return Ok(());
         };
         if !A::STOPPED {
-            return self.scan_guarded(found);
+            return self.scan_guarded(entry.start());
         }
         if self.workers > 1 {
             self.queue.offer();
         }
-        let size = found.record.short_size();
-        if found.record.flags() & flag::SPECIAL == 0 && size != u32::MAX {
-            self.scan_block(found.start, size as usize);
-        } else {
-            let _ = self.scan_special(found, &mut |marker, start, len| {
-                marker.scan_block(start, len);
-                Ok(())
-            });
+        match entry.plain_len() {
+            Some(len) => self.scan_block(entry.start(), len),
+            None => self.scan_unplain(entry.start()),
         }
         Ok(())
+    }
+
+    #[inline(never)]
+    fn scan_unplain(&mut self, start: usize) {
+        let _ = self.scan_special(start, &mut |marker, start, len| {
+            marker.scan_block(start, len);
+            Ok(())
+        });
     }
 
     /// The words of a block with the world stopped.
@@ -689,15 +689,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     fn scan_special(
         &mut self,
-        found: Found,
+        start: usize,
         scan: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
     ) -> Result<(), GivenUp> {
         let tools = self.tools;
-        let record = found.record.read();
+        let Some((record, size)) = self.known(start) else {
+            return Ok(());
+        };
         if record.has(flag::NO_SCAN | flag::ALIAS) {
             return Ok(());
         }
-        let size = tools.registry.size(found.start, found.record);
         let copies = if record.has(flag::PERCPU) {
             tools.platform.cpus()
         } else {
@@ -705,21 +706,21 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         for cpu in 0..copies {
             let copy = if record.has(flag::PERCPU) {
-                tools.platform.percpu_copy(found.start, cpu)
+                tools.platform.percpu_copy(start, cpu)
             } else if record.has(flag::PHYS) {
-                match tools.platform.phys_to_virt(found.start, size) {
+                match tools.platform.phys_to_virt(start, size) {
                     Some(start) => start,
                     None => return Ok(()),
                 }
             } else {
-                found.start
+                start
             };
             let mut number = 0;
-            while let Some(area) = tools.registry.area(found.start, number) {
+            while let Some(area) = tools.registry.area(start, number) {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
                 while at < end {
-                    let (skip, next) = self.covered(found.start, copy, number, at, end);
+                    let (skip, next) = self.covered(start, copy, number, at, end);
                     if !skip {
                         scan(self, at, next - at)?;
                     }
@@ -759,40 +760,39 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (false, next)
     }
 
-    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
-    fn scan_guarded(&mut self, found: Found) -> Result<(), GivenUp> {
-        // The record may be gone with its object by now, or another's: nothing is read but by its address.
-        let record = self.quietly(|marker| {
+    /// The record of an object, and its size, if it is there.
+    fn known(&mut self, start: usize) -> Option<(Record, usize)> {
+        self.quietly(|marker| {
             let registry = marker.tools.registry;
-            registry
-                .starting_at::<A, _>(found.start, |object| (object.record, object.record.read()))
-        });
-        let Some((place, record)) = record else {
+            registry.starting_at::<A, _>(start, |object| {
+                (object.record.read(), registry.size(start, object.record))
+            })
+        })
+    }
+
+    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
+    fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
+        let Some((record, size)) = self.known(start) else {
             return self.pause();
         };
-        let found = Found {
-            start: found.start,
-            record: place,
+        let whole = Whole {
+            start,
+            birth_us: record.birth_us(),
         };
-        if record.is_plain() && record.short_size() != u32::MAX {
-            let len = record.short_size() as usize;
-            self.each_piece(
-                found.start,
-                found.start..found.start + len,
-                Self::scan_words,
-            )
+        if record.is_plain() {
+            self.each_piece(whole, start..start + size, Self::scan_words)
         } else {
-            self.scan_special(found, &mut |marker, start, len| {
+            self.scan_special(start, &mut |marker, start, len| {
                 let range = start..start.saturating_add(len);
-                marker.each_piece(found.start, range, Self::scan_words)
+                marker.each_piece(whole, range, Self::scan_words)
             })
         }
     }
 
-    /// Does something with each piece of a range that belongs to the object at `object`, as long as that is there.
+    /// Does something with each piece of a range that belongs to an object, as long as that is there.
     fn each_piece(
         &mut self,
-        object: usize,
+        whole: Whole,
         range: Range<usize>,
         work: fn(&mut Self, usize, usize),
     ) -> Result<(), GivenUp> {
@@ -801,10 +801,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let next = at.saturating_add(PIECE).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
-                let held = tools
-                    .registry
-                    .starting_at::<A, _>(object, |_| tools.hazard.set(object));
-                if held.is_none() {
+                let held = tools.registry.starting_at::<A, _>(whole.start, |object| {
+                    // Another one may have come in its place, and be smaller.
+                    let same = object.record.read().birth_us() == whole.birth_us;
+                    if same {
+                        tools.hazard.set(whole.start);
+                    }
+                    same
+                });
+                if held != Some(true) {
                     return false;
                 }
                 if tools.platform.readable(at, next - at) {
@@ -822,21 +827,26 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// A checksum of an object's contents, as long as it is there. Beside whatever runs.
-    pub(crate) fn checksum(&mut self, found: Found) -> Result<u32, GivenUp> {
-        let (tools, record) = (self.tools, found.record.read());
-        let size = tools.registry.size(found.start, found.record);
+    /// A checksum of an object's contents; none if it is gone. Beside whatever runs.
+    pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
+        let platform = self.tools.platform;
+        let Some((record, size)) = self.known(start) else {
+            return Ok(None);
+        };
+        let whole = Whole {
+            start,
+            birth_us: record.birth_us(),
+        };
         self.sum = 0;
         if record.has(flag::PERCPU) {
-            for cpu in 0..tools.platform.cpus() {
-                let copy = tools.platform.percpu_copy(found.start, cpu);
-                self.each_piece(found.start, copy..copy + size, Self::sum_words)?;
+            for cpu in 0..platform.cpus() {
+                let copy = platform.percpu_copy(start, cpu);
+                self.each_piece(whole, copy..copy + size, Self::sum_words)?;
             }
         } else {
-            let range = found.start..found.start + size;
-            self.each_piece(found.start, range, Self::sum_words)?;
+            self.each_piece(whole, start..start + size, Self::sum_words)?;
         }
-        Ok((self.sum ^ self.sum >> 32) as u32)
+        Ok(Some((self.sum ^ self.sum >> 32) as u32))
     }
 
     /// Adds each whole word from `start` to `end` to the checksum.
@@ -888,67 +898,59 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return self.look_up(word);
         }
         match self.tools.registry.map.look(chunk_of(word)) {
-            Look::Entry(entry) => {
-                prefetch(core::ptr::from_ref(entry).addr());
-                let slot = &mut self.entries[self.next_entry % RING];
-                let before = core::mem::replace(slot, AtEntry { word, entry });
-                self.next_entry += 1;
-                self.at_entry(before);
+            Look::Entry(chunk) => {
+                prefetch(chunk.address());
+                self.candidate_at(Candidate { word, chunk });
             }
             Look::Nothing => {}
             Look::Run(_) => self.look_up(word),
         }
     }
 
-    /// A candidate whose entry is there.
+    /// Puts a candidate into its ring, and looks at the one that has waited there.
     #[inline(always)]
-    fn at_entry(&mut self, candidate: AtEntry<'_>) {
-        let entry = page_map::read(candidate.entry);
-        let chunk = entry.chunk();
-        if let Some(chunk) = chunk {
-            prefetch(chunk.starts().as_ptr().addr());
-        } else if entry.reach() == 0 {
-            return;
-        }
-        let slot = &mut self.indexes[self.next_index % RING];
-        let next = AtIndex {
-            word: candidate.word,
-            chunk,
-        };
-        let before = core::mem::replace(slot, next);
-        self.next_index += 1;
-        self.at_index(before);
-    }
-
-    /// A candidate whose index is there.
-    #[inline(always)]
-    fn at_index(&mut self, candidate: AtIndex) {
-        let word = candidate.word;
-        let Some(chunk) = candidate.chunk else {
-            if word != 0 {
+    fn candidate_at(&mut self, candidate: Candidate) {
+        let slot = &mut self.candidates_ahead[self.next_candidate % RING];
+        let Candidate { word, chunk } = core::mem::replace(slot, candidate);
+        self.next_candidate += 1;
+        let granule = granule_of(word);
+        let bit = 1 << granule;
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        if starts & bit == 0 || !word.is_multiple_of(WORD) {
+            if starts != 0 || !chunk.is_blank() {
                 self.look_up(word);
             }
             return;
-        };
-        let granule = granule_of(word);
-        let bit = 1 << granule;
-        let is_start =
-            chunk.starts().load(Ordering::Relaxed) & bit != 0 && word.is_multiple_of(WORD);
-        if !is_start || chunk.has(info::SPECIAL) {
+        }
+        if chunk.marks().load(Ordering::Relaxed) & bit != 0 {
+            self.hits += 1;
+            return;
+        }
+        if chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }
         self.hits += 1;
-        if chunk.marks().load(Ordering::Relaxed) & bit != 0 {
-            return;
-        }
         let object = object_in(chunk_of(word), chunk, granule);
         if object.mark.set() {
             prefetch(object.record.address());
-            prefetch(object.start);
-            self.enqueue(Object {
+            self.marked_at(Marked {
                 start: word,
-                ..object
+                record: Some(object.record),
+                chunk,
             });
+        }
+    }
+
+    /// Puts a marked object into its ring, and queues the one that has waited there.
+    #[inline(always)]
+    fn marked_at(&mut self, marked: Marked) {
+        let slot = &mut self.marked_ahead[self.next_marked % RING];
+        let before = core::mem::replace(slot, marked);
+        self.next_marked += 1;
+        if let Some(record) = before.record
+            && !self.queue.push(Entry::new(before.start, record))
+        {
+            postpone(record, before.chunk, &self.shared.overflowed);
         }
     }
 
@@ -992,7 +994,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     pub(crate) fn queue_found(&mut self, start: usize, record: Place) {
-        if !self.queue.push(Found { start, record }) {
+        if !self.queue.push(Entry::new(start, record)) {
             self.note_pending(start);
         }
     }
@@ -1000,32 +1002,26 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// No room in the queue: by the object's address, since its chunk is closed.
     #[cold]
     fn note_pending(&self, start: usize) {
-        self.tools
-            .registry
-            .starting_at::<A, _>(start, |object| self.postpone(object));
+        let overflowed = &self.shared.overflowed;
+        self.tools.registry.starting_at::<A, _>(start, |object| {
+            postpone(object.record, object.chunk, overflowed)
+        });
     }
 
-    /// Looks at all candidates that wait.
+    /// Looks at all candidates that wait, and queues all objects that do.
     fn flush(&mut self) {
         for _ in 0..RING {
-            let nothing = AtEntry {
+            self.candidate_at(Candidate {
                 word: 0,
-                entry: &NOTHING,
-            };
-            let slot = &mut self.entries[self.next_entry % RING];
-            let before = core::mem::replace(slot, nothing);
-            self.next_entry += 1;
-            self.at_entry(before);
+                chunk: blank(),
+            });
         }
         for _ in 0..RING {
-            let nothing = AtIndex {
-                word: 0,
-                chunk: None,
-            };
-            let slot = &mut self.indexes[self.next_index % RING];
-            let before = core::mem::replace(slot, nothing);
-            self.next_index += 1;
-            self.at_index(before);
+            self.marked_at(Marked {
+                start: 0,
+                record: None,
+                chunk: blank(),
+            });
         }
     }
 
@@ -1036,6 +1032,17 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.enqueue(object);
         }
         new
+    }
+}
+
+/// There is no room in the queue for a marked object: leaves a note at it.
+#[cold]
+#[inline(never)]
+fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
+    record.set(flag::PENDING);
+    chunk.set(info::PENDING);
+    if !overflowed.load(Ordering::Relaxed) {
+        overflowed.store(true, Ordering::Release);
     }
 }
 

@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! - A piece belongs to one class for good. Who holds the address of a piece that has been given back may therefore
-//!   still read its words, and try its lock: it is the same kind of thing, though perhaps another one.
+//!   still read its words, if stale ones do no harm.
 //! - Of a piece on a free list only the word [`LINK`] is written.
 //! - Addresses of pages and pieces are kept inverted, here and wherever they are stored.
 //!
@@ -37,7 +37,7 @@ pub(crate) const PAGE_WORDS: usize = METADATA_PAGE / WORD;
 const LINK: usize = 1;
 
 /// The sizes of pieces, in words: see [`Class`].
-const CLASS_WORDS: [usize; CLASSES] = [7, 8, 10, 17, 31, 59, 115, 227];
+const CLASS_WORDS: [usize; CLASSES] = [4, 7, 8, 14, 28, 56, 112, 224];
 const CLASSES: usize = 8;
 
 /// A size of pieces, by its number.
@@ -46,11 +46,15 @@ pub(crate) struct Class(usize);
 
 impl Class {
     /// Notes of rare things: 64 bytes.
-    pub(crate) const NOTE: Self = Self(1);
+    pub(crate) const NOTE: Self = Self(2);
 
-    /// A chunk with `1 << log2` records: three words, and 28 bytes a record.
-    pub(crate) const fn chunk(log2: u32) -> Self {
-        Self(if log2 == 0 { 0 } else { log2 as usize + 1 })
+    /// `1 << log2` records, of 28 bytes each.
+    pub(crate) const fn records(log2: u32) -> Self {
+        Self(if log2 < 2 {
+            log2 as usize
+        } else {
+            log2 as usize + 1
+        })
     }
 
     const fn words(self) -> usize {

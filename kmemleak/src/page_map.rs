@@ -1,13 +1,12 @@
 //! The page map: from an address to what is known of the memory round it, in constant time.
 //!
 //! The address space is divided into *chunks* of 512 bytes, 64 granules of 8. A sparse radix table of four levels
-//! leads from the number of a chunk to its *entry*, one word with two parts: the index of the objects that
-//! start in the chunk ([`crate::chunk`]), and how many chunks further down the object starts that *reaches in* from
-//! before. A look-up takes the index first, and the object that reaches in where no start lies at or below the
-//! address.
+//! leads from the number of a chunk to its *entry* ([`crate::chunk`]): which objects start there, and how many
+//! chunks further down the object starts that *reaches in* from before. A look-up takes the objects that start
+//! there first, and the one that reaches in where no start lies at or below the address.
 //!
 //! Large objects would need an entry for each chunk. So where one covers all that a table of the lowest level
-//! (256 KiB) or of the one above (128 MiB) stands for, the word that would name the table holds a *run*: how far
+//! (64 KiB) or of the one above (32 MiB) stands for, the word that would name the table holds a *run*: how far
 //! down the object starts.
 //!
 //! Addresses have 48 bits that count, as those of x86_64 with four levels of page tables and of AArch64 with 48 bits
@@ -24,9 +23,9 @@
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
 use crate::hidden::Hidden;
-use crate::memory::{Source, word_of};
+use crate::memory::{PAGE_WORDS, Source, word_of};
 
 /// log2 of the bytes of a chunk.
 const CHUNK_SHIFT: u32 = 9;
@@ -34,17 +33,17 @@ const CHUNK_SHIFT: u32 = 9;
 pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
 /// Bits of an address that count.
 const ADDRESS_BITS: u32 = 48;
-/// log2 of the words of a table.
+/// log2 of the entries of a table of the lowest level, a page.
+const LEAF_BITS: u32 = 7;
+/// Entries of such a table.
+const LEAF: usize = 1 << LEAF_BITS;
+const _: () = assert!(LEAF * ENTRY_WORDS == PAGE_WORDS);
+/// log2 of the words of a table of the other levels.
 const TABLE_BITS: u32 = 9;
-/// Words of a table.
+/// Words of such a table.
 const TABLE: usize = 1 << TABLE_BITS;
-/// Words of the root: what is left after three tables.
-const ROOT: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT - 3 * TABLE_BITS);
-
-/// Bits of an entry that say how far down the object starts that reaches in.
-const REACH_BITS: u32 = 19;
-/// The farthest that they can say. An object that reaches farther is followed in several steps.
-const MAX_REACH: u64 = (1 << REACH_BITS) - 1;
+/// Words of the root: what is left after the three tables.
+const ROOT: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT - 2 * TABLE_BITS - LEAF_BITS);
 
 /// The number of a chunk.
 pub(crate) type ChunkNumber = usize;
@@ -62,43 +61,19 @@ pub(crate) const fn address_of(chunk: ChunkNumber) -> usize {
     (((chunk << CHUNK_SHIFT) << UNUSED) as isize >> UNUSED) as usize
 }
 
-/// What an entry holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry(u64);
-
-impl Entry {
-    /// The index of the objects that start in the chunk.
-    #[inline(always)]
-    pub(crate) fn chunk(self) -> Option<Chunk> {
-        // The address without its lowest three bits, which are zero.
-        let address = ((self.0 as i64 >> (REACH_BITS - 3)) as usize) & !7;
-        NonNull::new(ptr::with_exposed_provenance_mut(address)).map(Chunk::at)
-    }
-
-    /// How many chunks further down the object starts that reaches in, or a chunk that it reaches into as well;
-    /// zero if none does.
-    #[inline(always)]
-    pub(crate) fn reach(self) -> usize {
-        (self.0 & MAX_REACH) as usize
-    }
-
-    fn with_chunk(self, chunk: Chunk) -> Self {
-        let address = chunk.address() as u64 >> 3;
-        Self(address << REACH_BITS | self.0 & MAX_REACH)
-    }
-
-    fn with_reach(self, reach: usize) -> Self {
-        Self(self.0 & !MAX_REACH | (reach as u64).min(MAX_REACH))
-    }
+/// The number of the table of the lowest level that an address's entry is in: the tables are numbered by the
+/// memory that they stand for.
+pub(crate) const fn leaf_of(address: usize) -> usize {
+    chunk_of(address) >> LEAF_BITS
 }
 
 /// Where the way through the tables ends.
-pub(crate) enum Look<'a> {
+pub(crate) enum Look {
     Nothing,
     /// In a run, of an object that starts so many chunks further down.
     Run(usize),
     /// At the chunk's entry.
-    Entry(&'a AtomicU64),
+    Entry(Chunk),
 }
 
 /// What the word that names a table holds.
@@ -134,12 +109,6 @@ fn run(distance: usize) -> u64 {
     (distance as u64) << 1
 }
 
-/// The entry, read.
-#[inline(always)]
-pub(crate) fn read(entry: &AtomicU64) -> Entry {
-    Entry(entry.load(Ordering::Acquire))
-}
-
 /// No way leads there, for want of memory or since a run is in the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
@@ -154,7 +123,13 @@ pub(crate) struct PageMap {
 }
 
 /// The levels above the lowest, by the chunks that one word of theirs stands for (as log2).
-const LEVELS: [u32; 3] = [3 * TABLE_BITS, 2 * TABLE_BITS, TABLE_BITS];
+const LEVELS: [u32; 3] = [
+    2 * TABLE_BITS + LEAF_BITS,
+    TABLE_BITS + LEAF_BITS,
+    LEAF_BITS,
+];
+/// The last of them: its words name the tables of the lowest level.
+const LAST: u32 = LEAF_BITS;
 
 impl PageMap {
     pub(crate) const fn new() -> Self {
@@ -165,25 +140,22 @@ impl PageMap {
 
     /// The way to a chunk's entry.
     #[inline(always)]
-    pub(crate) fn look(&self, chunk: ChunkNumber) -> Look<'_> {
+    pub(crate) fn look(&self, chunk: ChunkNumber) -> Look {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
             match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => return Look::Entry(entry_in(table, chunk)),
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
                 Word::Nothing => return Look::Nothing,
                 Word::Run(distance) => return Look::Run(distance + (chunk & ((1 << shift) - 1))),
-                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
             }
         }
-        Look::Entry(word)
+        Look::Nothing
     }
 
     /// The same, making the tables that are missing.
     #[inline(always)]
-    pub(crate) fn entry(
-        &self,
-        chunk: ChunkNumber,
-        source: &Source<'_>,
-    ) -> Result<&AtomicU64, Blocked> {
+    pub(crate) fn entry(&self, chunk: ChunkNumber, source: &Source<'_>) -> Result<Chunk, Blocked> {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
             let table = match Word::new(word.load(Ordering::Acquire)) {
@@ -193,9 +165,12 @@ impl PageMap {
                     return Err(Blocked::Run(distance + (chunk & ((1 << shift) - 1))));
                 }
             };
+            if shift == LAST {
+                return Ok(entry_in(table, chunk));
+            }
             word = word_in(table, chunk, shift - TABLE_BITS);
         }
-        Ok(word)
+        Err(Blocked::NoMemory)
     }
 
     #[inline(always)]
@@ -203,19 +178,17 @@ impl PageMap {
         &self.root[chunk >> LEVELS[0] & (ROOT - 1)]
     }
 
-    /// The first table of the lowest level at `leaf` or after, with its number: the tables are numbered by
-    /// the chunks that they stand for, 512 each.
-    pub(crate) fn next_leaf(&self, mut leaf: usize) -> Option<(usize, Leaf)> {
-        const END: usize = ROOT << (2 * TABLE_BITS);
-        'next: while leaf < END {
-            let chunk = leaf << TABLE_BITS;
+    /// The first table of the lowest level with a number in this range.
+    pub(crate) fn next_leaf(&self, mut leaf: usize, end: usize) -> Option<(usize, Leaf)> {
+        'next: while leaf < end {
+            let chunk = leaf << LEAF_BITS;
             let mut word = self.root_word(chunk);
             for shift in LEVELS {
                 match Word::new(word.load(Ordering::Acquire)) {
-                    Word::Table(table) if shift == TABLE_BITS => return Some((leaf, Leaf(table))),
+                    Word::Table(table) if shift == LAST => return Some((leaf, Leaf(table))),
                     Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
                     Word::Nothing | Word::Run(_) => {
-                        let span = shift - TABLE_BITS;
+                        let span = shift - LEAF_BITS;
                         leaf = ((leaf >> span) + 1) << span;
                         continue 'next;
                     }
@@ -230,28 +203,36 @@ impl PageMap {
         &self,
         mut chunk: ChunkNumber,
         end: ChunkNumber,
-    ) -> Option<(ChunkNumber, Look<'_>)> {
-        'next: while chunk < end {
-            let mut word = self.root_word(chunk);
-            for shift in LEVELS {
-                match Word::new(word.load(Ordering::Acquire)) {
-                    Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
-                    Word::Run(distance) => {
-                        let back = distance + (chunk & ((1 << shift) - 1));
-                        return Some((chunk, Look::Run(back)));
-                    }
-                    Word::Nothing => {
-                        chunk = ((chunk >> shift) + 1) << shift;
-                        continue 'next;
-                    }
-                }
+    ) -> Option<(ChunkNumber, Look)> {
+        while chunk < end {
+            let (step, look) = self.step(chunk);
+            match look {
+                Look::Entry(entry) if entry.is_blank() => {}
+                Look::Nothing => {}
+                look => return Some((chunk, look)),
             }
-            if read(word).0 != 0 {
-                return Some((chunk, Look::Entry(word)));
-            }
-            chunk += 1;
+            chunk += step;
         }
         None
+    }
+
+    /// What is known of a chunk, and how far on the next one is of which something else may be.
+    fn step(&self, chunk: ChunkNumber) -> (usize, Look) {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let within = chunk & ((1 << shift) - 1);
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => {
+                    return (1, Look::Entry(entry_in(table, chunk)));
+                }
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing => return ((1 << shift) - within, Look::Nothing),
+                Word::Run(distance) => {
+                    return ((1 << shift) - within, Look::Run(distance + within));
+                }
+            }
+        }
+        (1, Look::Nothing)
     }
 
     /// Notes that the object that starts in `first` reaches into the chunks after it up to `last`; those before
@@ -271,8 +252,7 @@ impl PageMap {
                 chunk += step;
                 continue;
             }
-            let entry = self.entry(chunk, source)?;
-            update(entry, |entry| entry.with_reach(chunk - first));
+            self.entry(chunk, source)?.set_reach(chunk - first);
             chunk += 1;
         }
         Ok(())
@@ -286,17 +266,13 @@ impl PageMap {
             let span = 1 << shift;
             let covered = chunk.is_multiple_of(span) && chunk + span <= end;
             match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(_) if shift == LAST => return 0,
                 Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
                 Word::Nothing if covered => {
-                    let set = word.compare_exchange(
-                        0,
-                        run(chunk - first),
-                        Ordering::AcqRel,
-                        Ordering::Acquire,
-                    );
+                    let run = run(chunk - first);
+                    let set = word.compare_exchange(0, run, Ordering::AcqRel, Ordering::Acquire);
                     return if set.is_ok() { span } else { 0 };
                 }
-                Word::Nothing if shift == TABLE_BITS => return 0,
                 // A smaller table's range may be covered, but is named by a table that is missing.
                 Word::Nothing | Word::Run(_) => return 0,
             }
@@ -307,34 +283,31 @@ impl PageMap {
     /// Takes back what [`PageMap::reach`] has noted.
     pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
         let mut chunk = first + 1;
-        'next: while chunk <= last {
-            let mut word = self.root_word(chunk);
-            for shift in LEVELS {
-                match Word::new(word.load(Ordering::Acquire)) {
-                    Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
-                    Word::Run(distance) => {
-                        let begin = chunk >> shift << shift;
-                        if begin - first.min(begin) == distance {
-                            word.store(0, Ordering::Release);
-                        }
-                        chunk = begin + (1 << shift);
-                        continue 'next;
-                    }
-                    Word::Nothing => {
-                        chunk = ((chunk >> shift) + 1) << shift;
-                        continue 'next;
+        while chunk <= last {
+            let (step, look) = self.step(chunk);
+            match look {
+                Look::Nothing => {}
+                Look::Run(back) => {
+                    if back == chunk - first {
+                        self.clear_run(chunk);
                     }
                 }
+                Look::Entry(entry) => entry.clear_reach(chunk - first),
             }
-            update(word, |entry| {
-                let whole = (chunk - first) as u64;
-                if entry.reach() as u64 == whole.min(MAX_REACH) {
-                    entry.with_reach(0)
-                } else {
-                    entry
-                }
-            });
-            chunk += 1;
+            chunk += step;
+        }
+    }
+
+    /// Clears the run that a chunk is in.
+    fn clear_run(&self, chunk: ChunkNumber) {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(_) if shift == LAST => return,
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Run(_) => return word.store(0, Ordering::Release),
+                Word::Nothing => return,
+            }
         }
     }
 
@@ -346,13 +319,13 @@ impl PageMap {
             let back = match self.look(chunk) {
                 Look::Nothing => return None,
                 Look::Run(distance) => distance,
-                Look::Entry(entry) => read(entry).reach(),
+                Look::Entry(entry) => entry.reach(),
             };
             if back == 0 {
                 return (chunk != from).then_some(chunk);
             }
             chunk = chunk.checked_sub(back)?;
-            if back < MAX_REACH as usize {
+            if back < MAX_REACH {
                 return Some(chunk);
             }
         }
@@ -371,6 +344,12 @@ fn word_in<'a>(table: NonNull<u64>, chunk: ChunkNumber, shift: u32) -> &'a Atomi
     word_of(table, chunk >> shift & (TABLE - 1))
 }
 
+#[inline(always)]
+fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
+    // SAFETY: inside the table's page.
+    Chunk::at(unsafe { table.add((chunk & (LEAF - 1)) * ENTRY_WORDS) })
+}
+
 #[cold]
 fn make_table<'a>(word: &AtomicU64, source: &Source<'a>) -> Result<NonNull<u64>, Blocked> {
     let table = source.page().ok_or(Blocked::NoMemory)?;
@@ -386,52 +365,13 @@ fn make_table<'a>(word: &AtomicU64, source: &Source<'a>) -> Result<NonNull<u64>,
     }
 }
 
-/// Names the index of a chunk, unless another CPU has meanwhile: the one that is named then.
-#[cold]
-pub(crate) fn install(entry: &AtomicU64, new: Chunk) -> Chunk {
-    let mut now = read(entry);
-    loop {
-        if let Some(chunk) = now.chunk() {
-            return chunk;
-        }
-        let next = now.with_chunk(new);
-        match entry.compare_exchange(now.0, next.0, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return new,
-            Err(other) => now = Entry(other),
-        }
-    }
-}
-
-/// Names another index of a chunk. By who has the lock of the one before.
-pub(crate) fn replace(entry: &AtomicU64, new: Option<Chunk>) {
-    update(entry, |entry| match new {
-        Some(chunk) => entry.with_chunk(chunk),
-        None => Entry(entry.0 & MAX_REACH),
-    });
-}
-
-fn update(entry: &AtomicU64, change: impl Fn(Entry) -> Entry) {
-    let _ = entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, |bits| {
-        let changed = change(Entry(bits));
-        (changed.0 != bits).then_some(changed.0)
-    });
-}
-
-/// A table of the lowest level: the entries of 512 chunks.
+/// A table of the lowest level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaf(NonNull<u64>);
 
 impl Leaf {
-    /// The indexes of its chunks, with the chunks' numbers. `leaf` is the table's own number.
+    /// The entries of its chunks, with the chunks' numbers. `leaf` is the table's own number.
     pub(crate) fn chunks(self, leaf: usize) -> impl Iterator<Item = (ChunkNumber, Chunk)> {
-        (0..TABLE).filter_map(move |index| {
-            let chunk = read(word_of(self.0, index)).chunk()?;
-            Some((leaf << TABLE_BITS | index, chunk))
-        })
-    }
-
-    /// The entry of one of its chunks.
-    pub(crate) fn entry<'a>(self, chunk: ChunkNumber) -> &'a AtomicU64 {
-        word_in(self.0, chunk, 0)
+        (0..LEAF).map(move |index| (leaf << LEAF_BITS | index, entry_in(self.0, index)))
     }
 }

@@ -16,13 +16,13 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
-use crate::memory::{PAGE_WORDS, Source, word_of};
-use crate::record::Place;
+use crate::memory::{PAGE_WORDS, Source, WORD, word_of};
+use crate::record::{Place, flag};
 
 /// Pages of a queue.
-const PAGES: usize = 4;
-/// Entries of a page: two words each.
-const PER_PAGE: usize = PAGE_WORDS / 2;
+const PAGES: usize = 8;
+/// Entries of a page: a word each.
+const PER_PAGE: usize = PAGE_WORDS;
 /// Entries of a queue.
 const ENTRIES: usize = PAGES * PER_PAGE;
 /// Entries of a queue for which there is no memory.
@@ -32,11 +32,45 @@ const BATCH: usize = 64;
 /// CPUs that can mark together; more would have to watch.
 pub(crate) const MAX_WORKERS: usize = 64;
 
-/// An object that is marked and is to be scanned.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Found {
-    pub(crate) start: usize,
-    pub(crate) record: Place,
+/// An object that is marked and is to be scanned, in a word: its start without the lowest three bits (45 bits),
+/// inverted as all addresses in metadata; and its length in words (19 bits). Of an object whose record has to be asked,
+/// the largest lengths stand for the lowest three bits of its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(u64);
+
+const LEN_BITS: u32 = 19;
+const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
+/// The lowest bits of a start.
+const LOW: usize = WORD - 1;
+
+impl Entry {
+    #[inline(always)]
+    pub(crate) fn new(start: usize, record: Place) -> Self {
+        let words = u64::from(record.short_size()) / WORD as u64;
+        let special = record.flags() & flag::SPECIAL != 0;
+        let len = if special || start & LOW != 0 || words >= MAX_LEN - LOW as u64 {
+            MAX_LEN - (start & LOW) as u64
+        } else {
+            words
+        };
+        Self((!start as u64 >> 3) << LEN_BITS | len)
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        let start = !((self.0 as i64 >> (LEN_BITS - 3)) as usize | LOW);
+        match self.plain_len() {
+            Some(_) => start,
+            None => start + (MAX_LEN - (self.0 & MAX_LEN)) as usize,
+        }
+    }
+
+    /// Bytes in whole words from the start on, all of which are scanned; none if the record has to be asked.
+    #[inline(always)]
+    pub(crate) fn plain_len(self) -> Option<usize> {
+        let words = self.0 & MAX_LEN;
+        (words < MAX_LEN - LOW as u64).then_some(words as usize * WORD)
+    }
 }
 
 /// A CPU's memory for marking, kept from one pass to the next.
@@ -44,7 +78,7 @@ pub(crate) struct Desk {
     ring: [AtomicU64; PAGES],
     shelf: AtomicU64,
     /// A queue of few entries, where there is no memory for the ring.
-    few: [AtomicU64; 2 * FEW],
+    few: [AtomicU64; FEW],
     /// Entries in the box.
     offered: AtomicUsize,
     lock: SpinMutex<()>,
@@ -60,7 +94,7 @@ impl Desks {
                 Desk {
                     ring: [const { AtomicU64::new(0) }; PAGES],
                     shelf: AtomicU64::new(0),
-                    few: [const { AtomicU64::new(0) }; 2 * FEW],
+                    few: [const { AtomicU64::new(0) }; FEW],
                     offered: AtomicUsize::new(0),
                     lock: SpinMutex::new(()),
                 }
@@ -146,23 +180,14 @@ fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
         .flatten()
 }
 
-/// An entry of a page. It holds addresses inverted.
-fn get(page: NonNull<u64>, index: usize) -> Found {
-    let word =
-        |offset| Hidden::from_bits(word_of(page, 2 * index + offset).load(Ordering::Relaxed));
-    let record = ptr::with_exposed_provenance_mut(word(1).get());
-    Found {
-        start: word(0).get(),
-        // SAFETY: entries are put there with a record's address, which is not zero.
-        record: Place::new(unsafe { NonNull::new_unchecked(record) }),
-    }
+#[inline(always)]
+fn get(page: NonNull<u64>, index: usize) -> Entry {
+    Entry(word_of(page, index).load(Ordering::Relaxed))
 }
 
-fn put(page: NonNull<u64>, index: usize, found: Found) {
-    let words = [found.start, found.record.address()];
-    for (offset, address) in words.into_iter().enumerate() {
-        word_of(page, 2 * index + offset).store(Hidden::new(address).bits(), Ordering::Relaxed);
-    }
+#[inline(always)]
+fn put(page: NonNull<u64>, index: usize, entry: Entry) {
+    word_of(page, index).store(entry.0, Ordering::Relaxed);
 }
 
 /// A CPU's queue.
@@ -190,27 +215,27 @@ impl Queue<'_> {
 
     /// Appends an entry. False if it is full.
     #[inline(always)]
-    pub(crate) fn push(&mut self, found: Found) -> bool {
+    pub(crate) fn push(&mut self, entry: Entry) -> bool {
         if self.len() >= self.room {
             return false;
         }
         let at = self.tail & self.mask;
-        put(self.pages[at / PER_PAGE], at % PER_PAGE, found);
+        put(self.pages[at / PER_PAGE], at % PER_PAGE, entry);
         self.tail += 1;
         true
     }
 
     /// Takes the oldest entry.
     #[inline(always)]
-    pub(crate) fn pop(&mut self) -> Option<Found> {
-        let found = self.ahead(0)?;
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        let entry = self.ahead(0)?;
         self.head += 1;
-        Some(found)
+        Some(entry)
     }
 
     /// The entry that will be taken after so many others.
     #[inline(always)]
-    pub(crate) fn ahead(&self, distance: usize) -> Option<Found> {
+    pub(crate) fn ahead(&self, distance: usize) -> Option<Entry> {
         let number = self.head + distance;
         (number < self.tail).then(|| {
             let at = number & self.mask;
@@ -234,9 +259,9 @@ impl Queue<'_> {
         let _one_at_a_time = self.desk.lock.lock();
         let mut count = 0;
         while count < BATCH
-            && let Some(found) = self.pop()
+            && let Some(entry) = self.pop()
         {
-            put(shelf, count, found);
+            put(shelf, count, entry);
             count += 1;
         }
         self.desk.offered.store(count, Ordering::Release);

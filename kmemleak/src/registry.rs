@@ -14,19 +14,19 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::chunk::{self, Chunk, GRANULE, granule_of, info};
+use crate::chunk::{self, Chunk, GRANULE, granule_of, info, share_at};
 use crate::depot::Trace;
 use crate::memory::Source;
 use crate::notes::{Area, Notes, Odd};
-use crate::page_map::{self, Blocked, CHUNK, ChunkNumber, Look, PageMap, address_of, chunk_of};
+use crate::page_map::{Blocked, CHUNK, ChunkNumber, Look, PageMap, address_of, chunk_of, leaf_of};
 use crate::record::{Place, Record, flag};
 
 /// How chunks are opened and closed.
 pub(crate) trait Access {
     /// Whether the world is stopped.
     const STOPPED: bool;
-    /// The index that an entry names.
-    fn open(entry: &AtomicU64) -> Option<Chunk>;
+    /// Before it is looked at.
+    fn open(chunk: Chunk);
     /// Done with it.
     fn close(chunk: Chunk);
 }
@@ -41,16 +41,8 @@ impl Access for Locked {
     const STOPPED: bool = false;
 
     #[inline(always)]
-    fn open(entry: &AtomicU64) -> Option<Chunk> {
-        loop {
-            let chunk = page_map::read(entry).chunk()?;
-            chunk.lock();
-            // It may have been replaced while we waited.
-            if page_map::read(entry).chunk() == Some(chunk) {
-                return Some(chunk);
-            }
-            chunk.unlock();
-        }
+    fn open(chunk: Chunk) {
+        chunk.lock();
     }
 
     #[inline(always)]
@@ -63,9 +55,7 @@ impl Access for Stopped {
     const STOPPED: bool = true;
 
     #[inline(always)]
-    fn open(entry: &AtomicU64) -> Option<Chunk> {
-        page_map::read(entry).chunk()
-    }
+    fn open(_: Chunk) {}
 
     #[inline(always)]
     fn close(_: Chunk) {}
@@ -142,6 +132,9 @@ pub(crate) struct Registry {
     pub(crate) notes: Notes,
     lowest: AtomicUsize,
     highest: AtomicUsize,
+    /// The tables that all objects are in, physical memory's included: the first, and the one after the last.
+    first_leaf: AtomicUsize,
+    end_leaf: AtomicUsize,
 }
 
 impl Registry {
@@ -151,12 +144,19 @@ impl Registry {
             notes: Notes::new(),
             lowest: AtomicUsize::new(usize::MAX),
             highest: AtomicUsize::new(0),
+            first_leaf: AtomicUsize::new(usize::MAX),
+            end_leaf: AtomicUsize::new(0),
         }
     }
 
     /// All objects that there ever were lie in this range of addresses.
     pub(crate) fn range(&self) -> core::ops::Range<usize> {
         self.lowest.load(Ordering::Relaxed)..self.highest.load(Ordering::Relaxed)
+    }
+
+    /// The numbers of the page map's tables that all objects are in.
+    pub(crate) fn leaves(&self) -> core::ops::Range<usize> {
+        self.first_leaf.load(Ordering::Relaxed)..self.end_leaf.load(Ordering::Relaxed)
     }
 
     /// The size of an object.
@@ -214,9 +214,10 @@ impl Registry {
         look: impl FnOnce(Object<'_>) -> R,
     ) -> Option<R> {
         let number = chunk_of(address);
-        if let Look::Entry(entry) = self.map.look(number)
-            && let Some(chunk) = A::open(entry)
+        if let Look::Entry(chunk) = self.map.look(number)
+            && chunk.is_used()
         {
+            A::open(chunk);
             if let Some(object) = self.last_start(number, chunk, address) {
                 let end = object.start + self.size(object.start, object.record);
                 let result = (address < end).then(|| look(object));
@@ -237,10 +238,10 @@ impl Registry {
         look: impl FnOnce(Object<'_>) -> R,
     ) -> Option<R> {
         let first = self.map.reaching(number)?;
-        let Look::Entry(entry) = self.map.look(first) else {
+        let Look::Entry(chunk) = self.map.look(first) else {
             return None;
         };
-        let chunk = A::open(entry)?;
+        A::open(chunk);
         let last = address_of(first) + CHUNK - 1;
         let result = self.last_start(first, chunk, last).and_then(|object| {
             let end = object.start + self.size(object.start, object.record);
@@ -257,10 +258,10 @@ impl Registry {
         look: impl FnOnce(Object<'_>) -> R,
     ) -> Option<R> {
         let number = chunk_of(start);
-        let Look::Entry(entry) = self.map.look(number) else {
+        let Look::Entry(chunk) = self.map.look(number) else {
             return None;
         };
-        let chunk = A::open(entry)?;
+        A::open(chunk);
         let found = self
             .last_start(number, chunk, start)
             .filter(|object| object.start == start);
@@ -286,41 +287,20 @@ impl Registry {
         if chunk_of(last) != number {
             self.look_beyond(start, last)?;
         }
-        let entry = match self.map.entry(number, source) {
-            Ok(entry) => entry,
+        let chunk = match self.map.entry(number, source) {
+            Ok(chunk) => chunk,
             Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
             Err(Blocked::Run(_)) => return Err(Refused::Overlaps(start)),
         };
-        if page_map::read(entry).reach() != 0 {
+        if chunk.reach() != 0 {
             self.look_before(start)?;
         }
+        chunk.lock();
+        if let Some(other) = self.conflict(number, chunk, start, last) {
+            chunk.unlock();
+            return Err(Refused::Overlaps(other));
+        }
         let granule = granule_of(start);
-        let wanted = chunk::pace_for(size, stride);
-        let chunk = loop {
-            let Some(chunk) = Locked::open(entry) else {
-                let new = Chunk::take(wanted, source).ok_or(Refused::NoMemory)?;
-                if page_map::install(entry, new) != new {
-                    new.give(source);
-                }
-                continue;
-            };
-            if let Some(other) = self.conflict(number, chunk, start, last) {
-                chunk.unlock();
-                return Err(Refused::Overlaps(other));
-            }
-            let starts = chunk.starts().load(Ordering::Relaxed);
-            let unfit = if !start.is_multiple_of(GRANULE) {
-                false
-            } else if starts == 0 {
-                chunk.pace() != wanted && !chunk.has(info::ODD)
-            } else {
-                starts & chunk.share(granule) != 0
-            };
-            if !unfit {
-                break chunk;
-            }
-            self.make_fit(entry, chunk, granule, wanted, source)?;
-        };
         if !start.is_multiple_of(GRANULE) {
             let added = self.add_odd(chunk, start, record, marked, source);
             chunk.unlock();
@@ -328,6 +308,17 @@ impl Registry {
                 return Err(Refused::NoMemory);
             }
         } else {
+            let starts = chunk.starts().load(Ordering::Relaxed);
+            let wanted = chunk::pace_for(size, stride);
+            let fits = if starts == 0 {
+                chunk.has_records() && chunk.pace() == wanted
+            } else {
+                starts & chunk.share(granule) == 0
+            };
+            if !fits && !make_fit(chunk, granule, wanted, source) {
+                chunk.unlock();
+                return Err(Refused::NoMemory);
+            }
             chunk.record(granule).write(record);
             let bit = 1 << granule;
             if marked == Marked::Yes {
@@ -337,7 +328,6 @@ impl Registry {
             if !record.is_plain() {
                 chunk.set(info::SPECIAL);
             }
-            let starts = chunk.starts().load(Ordering::Relaxed);
             chunk.starts().store(starts | bit, Ordering::Release);
             chunk.unlock();
         }
@@ -359,6 +349,9 @@ impl Registry {
             self.lowest.fetch_min(start, Ordering::Relaxed);
             self.highest.fetch_max(last + 1, Ordering::Relaxed);
         }
+        self.first_leaf.fetch_min(leaf_of(start), Ordering::Relaxed);
+        self.end_leaf
+            .fetch_max(leaf_of(start) + 1, Ordering::Relaxed);
     }
 
     #[cold]
@@ -439,25 +432,24 @@ impl Registry {
     fn look_beyond(&self, start: usize, last: usize) -> Result<(), Refused> {
         let (mut number, end) = (chunk_of(start) + 1, chunk_of(last) + 1);
         while let Some((at, look)) = self.map.next(number, end) {
-            let Look::Entry(entry) = look else {
+            let Look::Entry(chunk) = look else {
                 return Err(Refused::Overlaps(address_of(at)));
             };
             let first = address_of(at);
-            if page_map::read(entry).reach() != 0
+            let reached = chunk.reach() != 0
                 && self
                     .containing::<Locked, _>(first, |object| object.start)
-                    .is_some()
-            {
+                    .is_some();
+            if reached {
                 return Err(Refused::Overlaps(first));
             }
-            if let Some(chunk) = Locked::open(entry) {
-                let other = self
-                    .last_start(at, chunk, last.min(first + CHUNK - 1))
-                    .map(|object| object.start);
-                chunk.unlock();
-                if let Some(other) = other {
-                    return Err(Refused::Overlaps(other));
-                }
+            chunk.lock();
+            let other = self
+                .last_start(at, chunk, last.min(first + CHUNK - 1))
+                .map(|object| object.start);
+            chunk.unlock();
+            if let Some(other) = other {
+                return Err(Refused::Overlaps(other));
             }
             number = at + 1;
         }
@@ -480,44 +472,14 @@ impl Registry {
         })
     }
 
-    /// Puts another index in the place of one in which no record is free for an object in this granule. Its
-    /// lock is let go either way.
-    #[cold]
-    fn make_fit(
-        &self,
-        entry: &AtomicU64,
-        chunk: Chunk,
-        granule: u32,
-        wanted: u32,
-        source: &Source<'_>,
-    ) -> Result<(), Refused> {
-        let starts = chunk.starts().load(Ordering::Relaxed);
-        let mut pace = wanted;
-        if starts != 0 {
-            pace = chunk.pace();
-            while pace > 0 && starts & share_at(pace, granule) != 0 {
-                pace -= 1;
-            }
-        }
-        let Some(new) = Chunk::take(pace, source) else {
-            chunk.unlock();
-            return Err(Refused::NoMemory);
-        };
-        chunk.copy_to(new);
-        page_map::replace(entry, Some(new));
-        chunk.unlock();
-        chunk.give(source);
-        Ok(())
-    }
-
     /// Takes an object out. From here on the marker does not begin to read it.
     #[inline(always)]
     pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> Option<Removed> {
         let number = chunk_of(start);
-        let Look::Entry(entry) = self.map.look(number) else {
+        let Look::Entry(chunk) = self.map.look(number) else {
             return None;
         };
-        let chunk = Locked::open(entry)?;
+        chunk.lock();
         let granule = granule_of(start);
         let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
@@ -582,15 +544,13 @@ impl Registry {
 
     /// The call stack that allocated what was at `start` last, if that is remembered.
     pub(crate) fn last_trace(&self, start: usize) -> Trace {
-        let Look::Entry(entry) = self.map.look(chunk_of(start)) else {
+        let Look::Entry(chunk) = self.map.look(chunk_of(start)) else {
             return Trace::NONE;
         };
-        let Some(chunk) = Locked::open(entry) else {
-            return Trace::NONE;
-        };
+        chunk.lock();
         let granule = granule_of(start);
         let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
-        let trace = if others == 0 {
+        let trace = if others == 0 && chunk.has_records() {
             chunk.record(granule).read().trace()
         } else {
             Trace::NONE
@@ -631,9 +591,8 @@ impl Registry {
         }
         let (mut number, end) = (chunk_of(range.start), chunk_of(range.end - 1) + 1);
         while let Some((at, entry)) = self.map.next(number, end) {
-            if let Look::Entry(entry) = entry
-                && let Some(chunk) = A::open(entry)
-            {
+            if let Look::Entry(chunk) = entry {
+                A::open(chunk);
                 self.each_of(at, chunk, u64::MAX, &mut |object| {
                     if range.contains(&object.start) {
                         look(object);
@@ -675,6 +634,8 @@ impl Registry {
         self.notes.empty();
         self.lowest.store(usize::MAX, Ordering::Relaxed);
         self.highest.store(0, Ordering::Relaxed);
+        self.first_leaf.store(usize::MAX, Ordering::Relaxed);
+        self.end_leaf.store(0, Ordering::Relaxed);
     }
 }
 
@@ -685,8 +646,19 @@ pub(crate) enum Marked {
     No,
 }
 
-fn share_at(pace: u32, granule: u32) -> u64 {
-    (u64::MAX >> (64 - (1 << pace))) << (granule >> pace << pace)
+/// Sees to a record for an object in this granule. The chunk is locked. False where there is no memory.
+#[cold]
+#[inline(never)]
+fn make_fit(chunk: Chunk, granule: u32, wanted: u32, source: &Source<'_>) -> bool {
+    let starts = chunk.starts().load(Ordering::Relaxed);
+    let mut pace = wanted;
+    if starts != 0 {
+        pace = chunk.pace();
+        while pace > 0 && starts & share_at(pace, granule) != 0 {
+            pace -= 1;
+        }
+    }
+    chunk.repace(pace, source)
 }
 
 /// The object that starts in this granule of a chunk.

@@ -21,7 +21,6 @@ use crate::detector::Detector;
 use crate::marker::{Figures, GivenUp, Marker, Shared};
 use crate::page_map::ChunkNumber;
 use crate::platform::Platform;
-use crate::queue::Found;
 use crate::record::flag;
 use crate::registry::{Access, Locked};
 use crate::verdict::{Filter, How, Summary, is_white};
@@ -109,19 +108,21 @@ impl<P: Platform> Marker<'_, P, Locked> {
     /// Looks at all unmarked objects: those that are young, or not what they were, are marked.
     fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.claim_leaf() {
-            for (chunk_number, _) in leaf.chunks(number) {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    continue;
+                }
                 let mut white = White {
-                    found: [None; TOGETHER],
+                    starts: [None; TOGETHER],
                     len: 0,
                 };
                 self.quietly(|marker| {
-                    if let Some(chunk) = Locked::open(leaf.entry(chunk_number)) {
-                        marker.collect(chunk_number, chunk, &mut white);
-                        Locked::close(chunk);
-                    }
+                    Locked::open(chunk);
+                    marker.collect(chunk_number, chunk, &mut white);
+                    Locked::close(chunk);
                 });
-                for found in white.found.into_iter().flatten() {
-                    self.settle_one(found, before_us)?;
+                for start in white.starts.into_iter().flatten() {
+                    self.settle_one(start, before_us)?;
                 }
             }
             self.pause()?;
@@ -140,12 +141,9 @@ impl<P: Platform> Marker<'_, P, Locked> {
             if !is_white(object, &object.record.read()) {
                 return;
             }
-            match white.found.get_mut(white.len) {
+            match white.starts.get_mut(white.len) {
                 Some(place) => {
-                    *place = Some(Found {
-                        start: object.start,
-                        record: object.record,
-                    });
+                    *place = Some(object.start);
                     white.len += 1;
                 }
                 // More than can be looked at together: as if they had changed.
@@ -156,11 +154,13 @@ impl<P: Platform> Marker<'_, P, Locked> {
         });
     }
 
-    fn settle_one(&mut self, found: Found, before_us: u64) -> Result<(), GivenUp> {
-        let checksum = self.checksum(found)?;
+    fn settle_one(&mut self, start: usize, before_us: u64) -> Result<(), GivenUp> {
+        let Some(checksum) = self.checksum(start)? else {
+            return Ok(());
+        };
         let registry = self.registry();
         let keep = self.quietly(|_| {
-            registry.starting_at::<Locked, _>(found.start, |object| {
+            registry.starting_at::<Locked, _>(start, |object| {
                 let record = object.record.read();
                 let primed = record.has(flag::PRIMED);
                 let held_still = primed && record.checksum() == checksum;
@@ -172,7 +172,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
             })
         });
         if let Some(Some(record)) = keep {
-            self.quietly(|marker| marker.queue_found(found.start, record));
+            self.quietly(|marker| marker.queue_found(start, record));
         }
         Ok(())
     }
@@ -180,6 +180,6 @@ impl<P: Platform> Marker<'_, P, Locked> {
 
 /// Unmarked objects of a chunk.
 struct White {
-    found: [Option<Found>; TOGETHER],
+    starts: [Option<usize>; TOGETHER],
     len: usize,
 }

@@ -345,14 +345,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             objects: 0,
             bytes: 0,
         };
-        let mut next = 0;
-        while let Some((number, leaf)) = self.registry.map.next_leaf(next) {
+        let leaves = self.registry.leaves();
+        let mut next = leaves.start;
+        while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
             next = number + 1;
-            for (chunk_number, _) in leaf.chunks(number) {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    continue;
+                }
                 self.quietly(|_| {
-                    let Some(chunk) = Locked::open(leaf.entry(chunk_number)) else {
-                        return;
-                    };
+                    Locked::open(chunk);
                     self.registry
                         .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
                             if !object.record.has(flag::ALIAS) {
