@@ -77,7 +77,7 @@ impl Entry {
 pub(crate) struct Desk {
     ring: [AtomicU64; PAGES],
     shelf: AtomicU64,
-    /// A queue of few entries, where there is no memory for the ring.
+    /// A queue of few entries where there is no memory for the ring.
     few: [AtomicU64; FEW],
     /// Entries in the box.
     offered: AtomicUsize,
@@ -151,14 +151,20 @@ impl Desks {
             core::array::from_fn(|index| page(&desk.ring[index]));
         let whole = pages.iter().all(Option::is_some);
         let few = NonNull::from(&desk.few).cast();
+        // Of a queue with few entries there is one segment, which is its own successor.
+        let (segments, segment_len) = if whole {
+            (pages.map(|page| page.unwrap_or(few)), PAGE_WORDS)
+        } else {
+            ([few; PAGES], FEW)
+        };
         Queue {
             desk,
-            // Of a queue with few entries only the first page is used, and of that the beginning.
-            pages: pages.map(|page| if whole { page.unwrap_or(few) } else { few }),
+            segments,
+            segment_len,
             room: if whole { ENTRIES } else { FEW },
-            mask: if whole { ENTRIES - 1 } else { FEW - 1 },
-            head: 0,
-            tail: 0,
+            len: 0,
+            head: End::new(segments[0]),
+            tail: End::new(segments[0]),
         }
     }
 
@@ -190,57 +196,88 @@ fn put(page: NonNull<u64>, index: usize, entry: Entry) {
     word_of(page, index).store(entry.0, Ordering::Relaxed);
 }
 
-/// A CPU's queue.
+/// Where entries are taken from a queue, or put into it.
+#[derive(Clone, Copy)]
+struct End {
+    segment: usize,
+    start: NonNull<u64>,
+    at: usize,
+}
+
+impl End {
+    fn new(start: NonNull<u64>) -> Self {
+        Self {
+            segment: 0,
+            start,
+            at: 0,
+        }
+    }
+}
+
+/// A CPU's queue: a ring of segments.
 pub(crate) struct Queue<'a> {
     desk: &'a Desk,
-    pages: [NonNull<u64>; PAGES],
+    segments: [NonNull<u64>; PAGES],
+    /// Entries of a segment.
+    segment_len: usize,
     /// Entries that it holds at most.
     room: usize,
-    mask: usize,
-    /// Numbers of the entry to be taken next, and of the one to be put next; they grow.
-    head: usize,
-    tail: usize,
+    len: usize,
+    head: End,
+    tail: End,
 }
 
 impl Queue<'_> {
     #[inline(always)]
     pub(crate) fn len(&self) -> usize {
-        self.tail - self.head
+        self.len
     }
 
     /// Whether it is more than half full.
     pub(crate) fn is_filling(&self) -> bool {
-        2 * self.len() > self.room
+        2 * self.len > self.room
     }
 
     /// Appends an entry. False if it is full.
     #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry) -> bool {
-        if self.len() >= self.room {
+        if self.len == self.room {
             return false;
         }
-        let at = self.tail & self.mask;
-        put(self.pages[at / PER_PAGE], at % PER_PAGE, entry);
-        self.tail += 1;
+        put(self.tail.start, self.tail.at, entry);
+        self.tail.at += 1;
+        if self.tail.at == self.segment_len {
+            self.tail = self.after(self.tail);
+        }
+        self.len += 1;
         true
     }
 
     /// Takes the oldest entry.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        let entry = self.ahead(0)?;
-        self.head += 1;
+        if self.len == 0 {
+            return None;
+        }
+        let entry = get(self.head.start, self.head.at);
+        self.head.at += 1;
+        if self.head.at == self.segment_len {
+            self.head = self.after(self.head);
+        }
+        self.len -= 1;
         Some(entry)
     }
 
-    /// The entry that will be taken after so many others.
-    #[inline(always)]
-    pub(crate) fn ahead(&self, distance: usize) -> Option<Entry> {
-        let number = self.head + distance;
-        (number < self.tail).then(|| {
-            let at = number & self.mask;
-            get(self.pages[at / PER_PAGE], at % PER_PAGE)
-        })
+    /// The beginning of the segment after that of an end.
+    #[cold]
+    #[inline(never)]
+    fn after(&self, end: End) -> End {
+        let segment = (end.segment + 1) % PAGES;
+        End {
+            segment,
+            start: self.segments[segment],
+            at: 0,
+        }
     }
 
     /// Puts some entries into the box, if that is empty and there are plenty.

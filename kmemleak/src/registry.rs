@@ -351,7 +351,7 @@ impl Registry {
         }
         self.first_leaf.fetch_min(leaf_of(start), Ordering::Relaxed);
         self.end_leaf
-            .fetch_max(leaf_of(start) + 1, Ordering::Relaxed);
+            .fetch_max(leaf_of(last) + 1, Ordering::Relaxed);
     }
 
     #[cold]
