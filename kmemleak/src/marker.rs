@@ -55,7 +55,7 @@ const RING: usize = 16;
 /// How many objects ahead of its scan an object's words are asked for.
 const AHEAD: usize = 8;
 /// Of these words, how many bytes.
-const AHEAD_BYTES: usize = 512;
+const AHEAD_BYTES: usize = 256;
 const LINE: usize = 64;
 
 /// Whether task stacks are roots.
@@ -221,7 +221,6 @@ struct Marked {
     start: usize,
     /// None in a ring that is not full.
     record: Option<Place>,
-    chunk: Chunk,
 }
 
 /// What remains to be done when the chunk of an object is closed.
@@ -245,18 +244,19 @@ pub(crate) struct Marker<'a, P, A> {
     span: usize,
     candidates_ahead: [Candidate; RING],
     next_candidate: usize,
+    /// How many blank ones have been put into the ring.
+    flushed: u64,
     marked_ahead: [Marked; RING],
     next_marked: usize,
     /// Objects whose words are being asked for.
-    scanned_ahead: [Option<Entry>; AHEAD],
+    scanned_ahead: [Entry; AHEAD],
     next_scanned: usize,
-    /// How many there are.
-    waiting: usize,
     /// A checksum in the making.
     sum: u64,
     words: u64,
+    /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
     candidates: u64,
-    hits: u64,
+    misses: u64,
     access: core::marker::PhantomData<A>,
 }
 
@@ -275,19 +275,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 chunk: blank(),
             }; RING],
             next_candidate: 0,
+            flushed: 0,
             marked_ahead: [Marked {
                 start: 0,
                 record: None,
-                chunk: blank(),
             }; RING],
             next_marked: 0,
-            scanned_ahead: [None; AHEAD],
+            scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
-            waiting: 0,
             sum: 0,
             words: 0,
             candidates: 0,
-            hits: 0,
+            misses: 0,
             access: core::marker::PhantomData,
         }
     }
@@ -330,12 +329,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     fn note_figures(&mut self) {
         let shared = self.shared;
+        // The rings hold nothing that counts: who counts has flushed them.
+        let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
+        let misses = self.misses - self.flushed;
         shared.words.fetch_add(self.words, Ordering::Relaxed);
-        shared
-            .candidates
-            .fetch_add(self.candidates, Ordering::Relaxed);
-        shared.hits.fetch_add(self.hits, Ordering::Relaxed);
-        (self.words, self.candidates, self.hits) = (0, 0, 0);
+        shared.candidates.fetch_add(candidates, Ordering::Relaxed);
+        let hits = candidates - misses;
+        shared.hits.fetch_add(hits, Ordering::Relaxed);
+        (self.words, self.candidates, self.misses) = (0, 0, 0);
+        (self.next_candidate, self.flushed) = (0, 0);
     }
 
     /// Waits for all workers. The last to come puts the shared cursors back to their start.
@@ -581,9 +583,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     fn drain(&mut self) -> Result<(), GivenUp> {
         let (shared, desks) = (self.shared, self.tools.desks);
         loop {
-            while self.queue.len() + self.waiting > 0 {
+            while self.queue.len() > 0 {
                 self.scan_next()?;
             }
+            self.scan_waiting();
             self.flush();
             if self.queue.len() > 0 {
                 continue;
@@ -661,33 +664,41 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.queue.offer();
         }
         if let Some(next) = self.queue.pop() {
-            let len = next.plain_len().unwrap_or(0).min(AHEAD_BYTES);
-            let mut offset = 0;
-            while offset < len {
-                prefetch(next.start() + offset);
-                offset += LINE;
+            if let Some(len) = next.plain_len() {
+                let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
+                let mut line = start;
+                while line < end {
+                    prefetch(line);
+                    line += LINE;
+                }
             }
-            self.scan_after(Some(next));
-        } else {
-            // Nothing comes after the one that has waited longest.
-            self.scan_after(None);
+            self.scan_after(next);
         }
         Ok(())
     }
 
+    /// Scans the objects that still wait for their words.
+    fn scan_waiting(&mut self) {
+        for _ in 0..AHEAD {
+            self.scan_after(Entry::NONE);
+        }
+    }
+
     /// Lets an object wait for its words, and scans the one that has waited.
     #[inline(always)]
-    fn scan_after(&mut self, next: Option<Entry>) {
+    fn scan_after(&mut self, next: Entry) {
         let slot = &mut self.scanned_ahead[self.next_scanned % AHEAD];
         let entry = core::mem::replace(slot, next);
         self.next_scanned += 1;
-        self.waiting += usize::from(next.is_some());
-        let Some(entry) = entry else {
+        if entry == Entry::NONE {
             return;
-        };
-        self.waiting -= 1;
+        }
         match entry.plain_len() {
-            Some(len) => self.scan_block(entry.start(), len),
+            Some(len) => {
+                if self.tools.platform.readable(entry.start(), len) {
+                    self.scan_whole_words(entry.start(), len / WORD);
+                }
+            }
             None => self.scan_unplain(entry.start()),
         }
     }
@@ -896,23 +907,38 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Each whole word from `start` to `end`.
     #[inline(always)]
     fn scan_words(&mut self, start: usize, end: usize) {
-        let mut at = start.next_multiple_of(WORD);
+        let at = start.next_multiple_of(WORD);
         let end = end & !(WORD - 1);
         if at >= end {
             return;
         }
-        self.words += ((end - at) / WORD) as u64;
+        self.scan_whole_words(at, (end - at) / WORD);
+    }
+
+    /// So many words.
+    #[inline(always)]
+    fn scan_whole_words(&mut self, start: usize, words: usize) {
+        self.words += words as u64;
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        while let Some(word) = next_within(platform, &mut at, end, lowest, span) {
-            self.candidate(word);
+        let end = start + words * WORD;
+        // Counted upwards to zero: the test for the end comes with the count.
+        let mut left = (words as isize).wrapping_neg();
+        while left != 0 {
+            let at = end.wrapping_add_signed(left * WORD as isize);
+            // SAFETY: a word of a root, or of an object that is kept from being freed.
+            let word = platform.untag(unsafe { platform.read_word(at) });
+            left += 1;
+            if word.wrapping_sub(lowest) < span {
+                self.candidate(word);
+            }
         }
     }
 
     /// A word that may be an address in an object.
     #[inline(always)]
     fn candidate(&mut self, word: usize) {
-        self.candidates += 1;
         if !A::STOPPED {
+            self.candidates += 1;
             return self.look_up(word);
         }
         match self.tools.registry.map.look(chunk_of(word)) {
@@ -920,8 +946,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 prefetch(chunk.address());
                 self.candidate_at(Candidate { word, chunk });
             }
-            Look::Nothing => {}
-            Look::Run(_) => self.look_up(word),
+            Look::Nothing => {
+                self.candidates += 1;
+                self.misses += 1;
+            }
+            Look::Run(_) => {
+                self.candidates += 1;
+                self.look_up(word);
+            }
         }
     }
 
@@ -937,24 +969,23 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if starts & bit == 0 || !word.is_multiple_of(WORD) {
             if starts != 0 || !chunk.is_blank() {
                 self.look_up(word);
+            } else {
+                self.misses += 1;
             }
             return;
         }
         if chunk.marks().load(Ordering::Relaxed) & bit != 0 {
-            self.hits += 1;
             return;
         }
         if chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }
-        self.hits += 1;
         let object = object_in(chunk_of(word), chunk, granule);
         if object.mark.set() {
             prefetch(object.record.address());
             self.marked_at(Marked {
                 start: word,
                 record: Some(object.record),
-                chunk,
             });
         }
     }
@@ -966,9 +997,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let before = core::mem::replace(slot, marked);
         self.next_marked += 1;
         if let Some(record) = before.record
-            && !self.queue.push(Entry::new(before.start, record))
+            && !self.queue.push(Entry::of_aligned(before.start, record))
         {
-            postpone(record, before.chunk, &self.shared.overflowed);
+            self.note_pending(before.start);
         }
     }
 
@@ -982,9 +1013,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             refer(object, word, interior)
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
+            self.misses += 1;
             return;
         };
-        self.hits += 1;
         match then {
             Then::Nothing => {}
             Then::Queue => self.queue_found(start, record),
@@ -1033,12 +1064,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 word: 0,
                 chunk: blank(),
             });
+            self.flushed += 1;
         }
         for _ in 0..RING {
             self.marked_at(Marked {
                 start: 0,
                 record: None,
-                chunk: blank(),
             });
         }
     }
@@ -1051,40 +1082,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         new
     }
-}
-
-/// The next word from `at` to `end` that is less than `span` above `lowest`.
-#[inline(always)]
-fn next_within<P: Platform>(
-    platform: &P,
-    at: &mut usize,
-    end: usize,
-    lowest: usize,
-    span: usize,
-) -> Option<usize> {
-    const TOGETHER: usize = 4;
-    while *at < end {
-        // As many as are left, several at a time: what is not within is passed over in four instructions.
-        if end - *at >= TOGETHER * WORD {
-            for offset in (0..TOGETHER * WORD).step_by(WORD) {
-                // SAFETY: a word of a root, or of an object that is kept from being freed.
-                let word = platform.untag(unsafe { platform.read_word(*at + offset) });
-                if word.wrapping_sub(lowest) < span {
-                    *at += offset + WORD;
-                    return Some(word);
-                }
-            }
-            *at += TOGETHER * WORD;
-        } else {
-            // SAFETY: as above.
-            let word = platform.untag(unsafe { platform.read_word(*at) });
-            *at += WORD;
-            if word.wrapping_sub(lowest) < span {
-                return Some(word);
-            }
-        }
-    }
-    None
 }
 
 /// There is no room in the queue for a marked object: leaves a note at it.

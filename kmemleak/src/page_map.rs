@@ -86,10 +86,8 @@ enum Word {
 impl Word {
     #[inline(always)]
     fn new(bits: u64) -> Self {
-        if bits & 1 != 0
-            && let Some(table) = table_of(bits)
-        {
-            Self::Table(table)
+        if bits & 1 != 0 {
+            Self::Table(table_of(bits))
         } else if bits == 0 {
             Self::Nothing
         } else {
@@ -99,10 +97,10 @@ impl Word {
 }
 
 #[inline(always)]
-fn table_of(bits: u64) -> Option<NonNull<u64>> {
-    NonNull::new(ptr::with_exposed_provenance_mut(
-        Hidden::from_bits(bits).get(),
-    ))
+fn table_of(bits: u64) -> NonNull<u64> {
+    let table = ptr::with_exposed_provenance_mut(Hidden::from_bits(bits).get());
+    // SAFETY: the word holds the address of a page, inverted, and no page lies at zero.
+    unsafe { NonNull::new_unchecked(table) }
 }
 
 fn run(distance: usize) -> u64 {

@@ -44,15 +44,28 @@ const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
 const LOW: usize = WORD - 1;
 
 impl Entry {
+    /// Nothing: no object is at the end of the address space.
+    pub(crate) const NONE: Self = Self(0);
+
     #[inline(always)]
     pub(crate) fn new(start: usize, record: Place) -> Self {
-        let words = u64::from(record.short_size()) / WORD as u64;
-        let special = record.flags() & flag::SPECIAL != 0;
-        let len = if special || start & LOW != 0 || words >= MAX_LEN - LOW as u64 {
-            MAX_LEN - (start & LOW) as u64
+        if start & LOW == 0 {
+            Self::of_aligned(start, record)
         } else {
-            words
-        };
+            Self::made(start, MAX_LEN - (start & LOW) as u64)
+        }
+    }
+
+    /// The same for an object that starts at a multiple of eight.
+    #[inline(always)]
+    pub(crate) fn of_aligned(start: usize, record: Place) -> Self {
+        let words = u64::from(record.short_size()) / WORD as u64;
+        let plain = record.flags() & flag::SPECIAL == 0 && words < MAX_LEN - LOW as u64;
+        Self::made(start, if plain { words } else { MAX_LEN })
+    }
+
+    #[inline(always)]
+    fn made(start: usize, len: u64) -> Self {
         Self((!start as u64 >> 3) << LEN_BITS | len)
     }
 
