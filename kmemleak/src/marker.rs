@@ -41,7 +41,7 @@ use crate::chain::Chain;
 use crate::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
 use crate::memory::{Source, WORD};
 use crate::notes::Area;
-use crate::page_map::{ChunkNumber, Leaf, Look, chunk_of};
+use crate::page_map::{ChunkNumber, Leaf, Look, Way, chunk_of};
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::prefetch::prefetch;
 use crate::queue::{Desks, Entry, Queue};
@@ -240,6 +240,7 @@ pub(crate) struct Marker<'a, P, A> {
     shared: &'a Shared,
     workers: usize,
     queue: Queue<'a>,
+    way: Way,
     lowest: usize,
     span: usize,
     candidates_ahead: [Candidate; RING],
@@ -268,6 +269,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             shared,
             workers: shared.workers(),
             queue: tools.desks.queue(worker),
+            way: Way::new(),
             lowest: range.start,
             span: range.end.saturating_sub(range.start),
             candidates_ahead: [Candidate {
@@ -921,13 +923,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.words += words as u64;
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
         let end = start + words * WORD;
-        // Counted upwards to zero: the test for the end comes with the count.
-        let mut left = (words as isize).wrapping_neg();
-        while left != 0 {
-            let at = end.wrapping_add_signed(left * WORD as isize);
+        let mut at = start;
+        while at != end {
             // SAFETY: a word of a root, or of an object that is kept from being freed.
             let word = platform.untag(unsafe { platform.read_word(at) });
-            left += 1;
+            at += WORD;
             if word.wrapping_sub(lowest) < span {
                 self.candidate(word);
             }
@@ -941,7 +941,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.candidates += 1;
             return self.look_up(word);
         }
-        match self.tools.registry.map.look(chunk_of(word)) {
+        match self.way.look(&self.tools.registry.map, chunk_of(word)) {
             Look::Entry(chunk) => {
                 prefetch(chunk.address());
                 self.candidate_at(Candidate { word, chunk });
@@ -964,9 +964,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Candidate { word, chunk } = core::mem::replace(slot, candidate);
         self.next_candidate += 1;
         let granule = granule_of(word);
-        let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
-        if starts & bit == 0 || !word.is_multiple_of(WORD) {
+        if !word.is_multiple_of(WORD) || starts >> granule & 1 == 0 {
             if starts != 0 || !chunk.is_blank() {
                 self.look_up(word);
             } else {
@@ -974,7 +973,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             return;
         }
-        if chunk.marks().load(Ordering::Relaxed) & bit != 0 {
+        if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
             return;
         }
         if chunk.has(info::SPECIAL) {
