@@ -10,7 +10,7 @@ use crate::detector::Detector;
 use crate::marker::{GivenUp, Marker, Shared, Stacks};
 use crate::platform::{Platform, StopError, StoppedCpu};
 use crate::queue::MAX_WORKERS;
-use crate::record::flag;
+use crate::record::{Record, flag};
 use crate::registry::Stopped;
 use crate::scan::Pass;
 use crate::verdict::{Filter, How, Summary};
@@ -39,6 +39,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
+    /// Sees to memory for so many CPUs to mark with.
+    pub(crate) fn prepare_desks(&self, workers: usize) {
+        let objects = self.memory.piece_bytes() / size_of::<Record>();
+        self.quietly(|source| self.desks.prepare(workers, objects, source));
+    }
+
     pub(crate) fn stacks(&self) -> Stacks {
         if self.settings.skip_stacks.load(Ordering::Relaxed) {
             Stacks::Skip
@@ -50,7 +56,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// A pass in a stopped world, after which the unmarked objects that `filter` lets are named.
     pub(crate) fn check_stopped(&self, filter: Filter) -> Result<Summary, StopError> {
         let cpus = self.platform.cpus().clamp(1, MAX_WORKERS as u32);
-        self.quietly(|source| self.desks.prepare(cpus as usize, source));
+        self.prepare_desks(cpus as usize);
         let result = spin::mutex::SpinMutex::<_>::new(None);
         let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
         self.platform.stop_world(&|cpu: StoppedCpu| {

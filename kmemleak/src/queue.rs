@@ -1,6 +1,6 @@
 //! What the marker has found and not yet scanned: a queue for each CPU, and a box from which others may take.
 //!
-//! A queue is a ring in a few pages of metadata that only its CPU uses. While others wait for work, its CPU puts some
+//! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait for work, its CPU puts some
 //! of the oldest entries into its box; whoever has nothing to do empties another one's box. A full queue refuses: the
 //! marker then leaves a note at the object itself, and finds it again by a walk over the index
 //! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be
@@ -19,12 +19,10 @@ use crate::hidden::Hidden;
 use crate::memory::{PAGE_WORDS, Source, WORD, word_of};
 use crate::record::{Place, flag};
 
-/// Pages of a queue.
-const PAGES: usize = 8;
-/// Entries of a page: a word each.
-const PER_PAGE: usize = PAGE_WORDS;
-/// Entries of a queue.
-const ENTRIES: usize = PAGES * PER_PAGE;
+/// Pages of a queue, at least and at most. A queue takes a word for each eighth object.
+const MIN_PAGES: usize = 8;
+const MAX_PAGES: usize = PAGE_WORDS;
+const OBJECTS_A_WORD: usize = 8;
 /// Entries of a queue for which there is no memory.
 const FEW: usize = 8;
 /// Entries that go into a box at once.
@@ -88,7 +86,9 @@ impl Entry {
 
 /// A CPU's memory for marking, kept from one pass to the next.
 pub(crate) struct Desk {
-    ring: [AtomicU64; PAGES],
+    /// The page that names the pages of the ring, and how many there are.
+    ring: AtomicU64,
+    pages: AtomicUsize,
     shelf: AtomicU64,
     /// A queue of few entries where there is no memory for the ring.
     few: [AtomicU64; FEW],
@@ -105,7 +105,8 @@ impl Desks {
         Self(
             [const {
                 Desk {
-                    ring: [const { AtomicU64::new(0) }; PAGES],
+                    ring: AtomicU64::new(0),
+                    pages: AtomicUsize::new(0),
                     shelf: AtomicU64::new(0),
                     few: [const { AtomicU64::new(0) }; FEW],
                     offered: AtomicUsize::new(0),
@@ -115,16 +116,22 @@ impl Desks {
         )
     }
 
-    /// Sees to memory for so many CPUs, as far as there is any. Before the world is stopped.
-    pub(crate) fn prepare(&self, workers: usize, source: &Source<'_>) {
-        for desk in &self.0[..workers.min(MAX_WORKERS)] {
-            for page in desk.ring.iter().chain([&desk.shelf]) {
-                if page.load(Ordering::Relaxed) == 0
-                    && let Some(memory) = source.page()
-                {
-                    let hidden = Hidden::new(memory.expose_provenance().get());
-                    page.store(hidden.bits(), Ordering::Release);
+    /// Sees to memory for so many CPUs, and about so many objects, as far as there is any. Before the world is stopped.
+    pub(crate) fn prepare(&self, workers: usize, objects: usize, source: &Source<'_>) {
+        let workers = workers.clamp(1, MAX_WORKERS);
+        let words = objects / OBJECTS_A_WORD / workers;
+        let pages = (words / PAGE_WORDS).clamp(MIN_PAGES, MAX_PAGES);
+        for desk in &self.0[..workers] {
+            made(&desk.shelf, source);
+            let Some(ring) = made(&desk.ring, source) else {
+                return;
+            };
+            while desk.pages.load(Ordering::Relaxed) < pages {
+                let number = desk.pages.load(Ordering::Relaxed);
+                if made(word_of(ring, number), source).is_none() {
+                    return;
                 }
+                desk.pages.store(number + 1, Ordering::Release);
             }
         }
     }
@@ -160,34 +167,30 @@ impl Desks {
     pub(crate) fn queue(&self, worker: usize) -> Queue<'_> {
         let desk = &self.0[worker];
         desk.offered.store(0, Ordering::Release);
-        let pages: [Option<NonNull<u64>>; PAGES] =
-            core::array::from_fn(|index| page(&desk.ring[index]));
-        let whole = pages.iter().all(Option::is_some);
         let few = NonNull::from(&desk.few).cast();
-        // Of a queue with few entries there is one segment, which is its own successor.
-        let (segments, segment_len) = if whole {
-            (pages.map(|page| page.unwrap_or(few)), PAGE_WORDS)
-        } else {
-            ([few; PAGES], FEW)
+        let pages = desk.pages.load(Ordering::Acquire);
+        // A queue of few entries has one segment, which is its own successor.
+        let (first, segments, segment_len) = match segment(desk, 0) {
+            Some(first) if pages > 0 => (first, pages, PAGE_WORDS),
+            _ => (few, 1, FEW),
         };
         Queue {
             desk,
             segments,
             segment_len,
-            room: if whole { ENTRIES } else { FEW },
+            room: segments * segment_len,
             len: 0,
-            head: End::new(segments[0]),
-            tail: End::new(segments[0]),
+            head: End::new(first),
+            tail: End::new(first),
         }
     }
 
     /// Forgets the memory, which is given back by its owner.
     pub(crate) fn empty(&self) {
         for desk in &self.0 {
-            desk.ring
-                .iter()
-                .chain([&desk.shelf])
-                .for_each(|page| page.store(0, Ordering::Relaxed));
+            desk.pages.store(0, Ordering::Relaxed);
+            desk.ring.store(0, Ordering::Relaxed);
+            desk.shelf.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -197,6 +200,21 @@ fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
     (hidden != Hidden::NONE)
         .then(|| NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())))
         .flatten()
+}
+
+/// The page that a word names, made if it names none.
+fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
+    page(word).or_else(|| {
+        let memory = source.page()?;
+        let hidden = Hidden::new(memory.expose_provenance().get());
+        word.store(hidden.bits(), Ordering::Release);
+        Some(memory)
+    })
+}
+
+/// A page of a desk's ring.
+fn segment(desk: &Desk, number: usize) -> Option<NonNull<u64>> {
+    page(word_of(page(&desk.ring)?, number))
 }
 
 #[inline(always)]
@@ -230,7 +248,8 @@ impl End {
 /// A CPU's queue: a ring of segments.
 pub(crate) struct Queue<'a> {
     desk: &'a Desk,
-    segments: [NonNull<u64>; PAGES],
+    /// How many segments there are.
+    segments: usize,
     /// Entries of a segment.
     segment_len: usize,
     /// Entries that it holds at most.
@@ -285,10 +304,11 @@ impl Queue<'_> {
     #[cold]
     #[inline(never)]
     fn after(&self, end: End) -> End {
-        let segment = (end.segment + 1) % PAGES;
+        let number = (end.segment + 1) % self.segments;
         End {
-            segment,
-            start: self.segments[segment],
+            segment: number,
+            // Of a single segment the beginning is its own.
+            start: segment(self.desk, number).unwrap_or(end.start),
             at: 0,
         }
     }

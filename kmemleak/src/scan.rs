@@ -57,7 +57,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The same, for who has the claim and completes the verdict.
     pub(crate) fn pass(&self, pass: Pass) -> Result<Figures, GivenUp> {
-        self.quietly(|source| self.desks.prepare(1, source));
+        self.prepare_desks(1);
         self.platform.begin_scan();
         let result = self.pass_below(pass);
         self.platform.end_scan();
