@@ -15,8 +15,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kmemleak::{
-    Context, IrqState, MAX_FRAMES, METADATA_PAGE, Platform, Root, RootCursor, RootKind, StopError,
-    StoppedCpu,
+    Comm, Context, IrqState, MAX_FRAMES, METADATA_PAGE, Platform, Root, RootCursor, RootKind,
+    StackWalk, StopError, StoppedCpu,
 };
 use kmemleak_emulated::{Emulated, Machine};
 
@@ -78,7 +78,20 @@ unsafe impl Platform for Measured {
         self.machine.context()
     }
 
+    fn comm(&self) -> Comm {
+        self.machine.comm()
+    }
+
     #[inline]
+    fn cpu(&self) -> u32 {
+        self.machine.cpu()
+    }
+
+    #[inline(always)]
+    fn stack_walk(&self) -> Option<StackWalk> {
+        self.machine.stack_walk()
+    }
+
     fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
         self.machine.call_stack(frames)
     }
@@ -97,6 +110,10 @@ unsafe impl Platform for Measured {
 
     fn relax(&self) -> ControlFlow<()> {
         self.machine.relax()
+    }
+
+    fn spin(&self) {
+        self.machine.spin();
     }
 
     fn cpus(&self) -> u32 {
