@@ -5,8 +5,8 @@
 //! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is
 //! asked for, and kept.
 //!
-//! What is kept has many blocks with unwritten parts. They come cleared, so that no stale pointer in them
-//! hides a leak.
+//! What is kept has many blocks with unwritten parts. They come cleared, and what is copied into them was put together on
+//! a cleared stack, so that no stale pointer in them hides a leak.
 //!
 //! # Locks
 //!
@@ -22,6 +22,7 @@ use spin::Once;
 
 use crate::mm::heap;
 use crate::sync::{Mutex, MutexGuard};
+use crate::task;
 
 type Reader = EndianSlice<'static, LittleEndian>;
 type Lines = Context<Reader>;
@@ -153,14 +154,16 @@ impl fmt::Display for Symbol {
         let Some(mut cache) = lock() else {
             return Ok(());
         };
-        heap::with_cleared_blocks(|| {
-            if matches!(cache.0, Debug::Unread) {
-                cache.0 = read_debug(&file);
-            }
-            match &cache.0 {
-                Debug::Read(lines) => write_lines(f, lines, address),
-                _ => Ok(()),
-            }
+        task::on_clean_stack(|| {
+            heap::with_cleared_blocks(|| {
+                if matches!(cache.0, Debug::Unread) {
+                    cache.0 = read_debug(&file);
+                }
+                match &cache.0 {
+                    Debug::Read(lines) => write_lines(f, lines, address),
+                    _ => Ok(()),
+                }
+            })
         })
     }
 }

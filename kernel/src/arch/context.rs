@@ -4,6 +4,7 @@
 //! registers lie in the live part of its stack, which the leak detector scans from that pointer up.
 
 use core::arch::naked_asm;
+use core::ffi::c_void;
 
 /// Saves this task on its stack, leaves its stack pointer in `*save`, and goes on with the task whose
 /// stack pointer is `next`. Returns when somebody goes on with this one.
@@ -88,6 +89,59 @@ pub unsafe extern "C" fn clear_dead_stack(bottom: usize) {
         "shr rcx, 3",
         "xor eax, eax",
         "rep stosq",
+        "ret",
+    )
+}
+
+/// Calls `call` with `data` on clean ground: the stack below, down to `bottom`, is cleared, and so is each register
+/// that a function would push there.
+///
+/// What `call` leaves unwritten in what it builds is then zero, and not what its callers worked with.
+///
+/// # Safety
+///
+/// The caller runs on the stack that begins at `bottom`, or `bottom` lies above it: then the stack is left as it is.
+/// And `call` can be called with `data`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn call_on_clean_stack(
+    bottom: usize,
+    data: *mut c_void,
+    call: extern "C" fn(*mut c_void),
+) {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "push rdi",
+        "mov rcx, rsp",
+        "sub rcx, rdi",
+        "jbe 2f",
+        "shr rcx, 3",
+        "xor eax, eax",
+        "rep stosq",
+        "2:",
+        "xor ebx, ebx",
+        "xor r12d, r12d",
+        "xor r13d, r13d",
+        "xor r14d, r14d",
+        "xor r15d, r15d",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "xor r11d, r11d",
+        "mov rdi, rsi",
+        "call rdx",
+        "pop rdi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
         "ret",
     )
 }

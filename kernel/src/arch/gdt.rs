@@ -74,7 +74,8 @@ pub unsafe fn init(cpu: u32, stacks: NonNull<u8>) {
         // The segment is packed: its table is put together beside it.
         let mut table = tss.interrupt_stack_table;
         for (index, entry) in table.iter_mut().take(STACKS).enumerate() {
-            let top = stacks.addr().get() + (index + 1) * EXCEPTION_STACK_LEN;
+            // Within the stack: where it ends, somebody else's block may begin, and this table is a root.
+            let top = stacks.addr().get() + (index + 1) * EXCEPTION_STACK_LEN - 16;
             *entry = VirtAddr::new(top as u64);
         }
         tss.interrupt_stack_table = table;

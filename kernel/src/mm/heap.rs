@@ -36,13 +36,15 @@ const EMERGENCY_ORDER: u32 = 11;
 /// But of a small machine's memory no more than this share.
 const EMERGENCY_SHARE: usize = 16;
 
-/// Memory of the boot heap: in a section that is no root, since its blocks are objects.
+/// Memory of the boot heap: in a section that is no root, since its blocks are objects. The heaps themselves lie there
+/// too: where one ends, somebody else's block may begin.
 #[repr(align(4096))]
 struct Arena(#[expect(dead_code, reason = "memory for the heap")] [u8; BOOT_HEAP]);
 
 #[unsafe(link_section = ".heap_arena")]
 static mut ARENA: Arena = Arena([0; BOOT_HEAP]);
 
+#[unsafe(link_section = ".heap_arena")]
 static BOOT: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
 /// Whether the slabs stand.
@@ -50,6 +52,7 @@ static SLABS_STAND: AtomicBool = AtomicBool::new(false);
 
 /// Whether the emergency reserve is to be used.
 static EMERGENCY: AtomicBool = AtomicBool::new(false);
+#[unsafe(link_section = ".heap_arena")]
 static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
 /// How many want cleared blocks at the moment.

@@ -517,23 +517,28 @@ pub fn cache_of(address: usize) -> Option<&'static SlabCache> {
     Some(SlabRef(slab).cache)
 }
 
-/// Where the next magazine is cut from: pages that are never given back.
+/// What the next magazine is cut from: a page that is never given back. No address of its end is kept: somebody else's
+/// block may begin there.
 struct Pool {
-    next: usize,
-    end: usize,
+    page: usize,
+    used: usize,
 }
 
-static POOL: SpinLock<Pool, LocalIrqDisabled> = SpinLock::new(Pool { next: 0, end: 0 });
+static POOL: SpinLock<Pool, LocalIrqDisabled> = SpinLock::new(Pool {
+    page: 0,
+    used: PAGE,
+});
 
 fn new_magazine() -> Option<NonNull<Magazine>> {
     let mut pool = POOL.lock();
-    if pool.next + size_of::<Magazine>() > pool.end {
+    if pool.used + size_of::<Magazine>() > PAGE {
         let page = buddy::alloc(0, Tracking::Untracked)?;
-        pool.next = page.addr().get();
-        pool.end = pool.next + PAGE;
+        pool.page = page.addr().get();
+        pool.used = 0;
     }
-    let magazine = NonNull::new(ptr::with_exposed_provenance_mut::<Magazine>(pool.next))?;
-    pool.next += size_of::<Magazine>();
+    let place = pool.page + pool.used;
+    let magazine = NonNull::new(ptr::with_exposed_provenance_mut::<Magazine>(place))?;
+    pool.used += size_of::<Magazine>();
     let empty = Magazine {
         len: 0,
         allocs: AtomicU64::new(0),

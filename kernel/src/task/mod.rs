@@ -14,6 +14,7 @@ pub mod scheduler;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::ffi::c_void;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -274,4 +275,33 @@ pub fn clear_dead_stack() {
     let bottom = current().stack().start;
     // SAFETY: the stack of the task that runs this.
     unsafe { context::clear_dead_stack(bottom) };
+}
+
+/// Runs `work` with the dead part of the stack and the registers cleared: nothing that the caller works with gets into
+/// what `work` builds but does not write. Any context; on the stack of no task, registers only.
+pub fn on_clean_stack<R>(work: impl FnOnce() -> R) -> R {
+    struct Call<W, R> {
+        work: Option<W>,
+        result: Option<R>,
+    }
+    extern "C" fn run<W: FnOnce() -> R, R>(call: *mut c_void) {
+        // SAFETY: the call below, whose owner waits for us to return.
+        let call = unsafe { &mut *call.cast::<Call<W, R>>() };
+        call.result = call.work.take().map(|work| work());
+    }
+    fn runner<W: FnOnce() -> R, R>(_: &Call<W, R>) -> extern "C" fn(*mut c_void) {
+        run::<W, R>
+    }
+
+    let mut call = Call {
+        work: Some(work),
+        result: None,
+    };
+    let run = runner(&call);
+    let here = backtrace::stack_pointer();
+    let stack = scheduler::with_current(Task::stack).filter(|stack| stack.contains(&here));
+    let bottom = stack.map_or(usize::MAX, |stack| stack.start);
+    // SAFETY: the stack of the task that runs this; `run` is for such a call.
+    unsafe { context::call_on_clean_stack(bottom, (&raw mut call).cast(), run) };
+    call.result.expect("the work has been done")
 }
