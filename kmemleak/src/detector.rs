@@ -75,6 +75,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
     pub(crate) scanning: AtomicBool,
+    /// Nothing is recorded, as if memory were used up: see [`exhaust_metadata`](Self::exhaust_metadata).
+    exhausted: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) depot: Depot,
     pub(crate) comms: Comms,
@@ -143,6 +145,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             busy: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             scanning: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             registry: Registry::new(),
             depot: Depot::new(),
             comms: Comms::new(),
@@ -386,6 +389,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// From now on nothing can be recorded for want of memory, or it can again: what is in store counts as used up,
     /// and the platform is not asked. To try what a kernel does then. Any context.
     pub fn exhaust_metadata(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::Relaxed);
         self.memory.set_exhausted(exhausted);
     }
 
@@ -441,6 +445,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.warn(Kind::BadSize, start, Trace::NONE, source);
             return true;
         };
+        if self.exhausted.load(Ordering::Relaxed) {
+            // Also where an index has room for one record more.
+            return false;
+        }
         let marked = if self.scanning.load(Ordering::Relaxed) {
             Marked::Yes
         } else {
