@@ -14,6 +14,7 @@ use crate::hidden::Hidden;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
+use crate::page_map::{CHUNK, address_of, chunk_of};
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
@@ -441,7 +442,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Records a block, in the place of whatever is said to be there. False where there is no memory.
     #[inline(always)]
     fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) -> bool {
-        let Some(last) = start.checked_add(size - 1) else {
+        let end = start
+            .checked_add(size)
+            .filter(|&end| is_address(start) && is_address(end - 1));
+        let Some(end) = end else {
             self.warn(Kind::BadSize, start, Trace::NONE, source);
             return true;
         };
@@ -467,7 +471,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .insert(start, size, record, marked, stride, source);
         }
         if record.short_size() == u32::MAX && inserted.is_ok() {
-            return self.note_size(start, last - start + 1, source);
+            return self.note_size(start, end - start, source);
         }
         inserted.is_ok()
     }
@@ -480,6 +484,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .starting_at::<Locked, _>(start, |object| object.set(flag::NOTES));
         } else {
             self.registry.remove(start, source);
+            // Of the record alone the size can't be told.
+            let last = start + (size - 1);
+            self.registry.map.unreach(chunk_of(start), chunk_of(last));
         }
         noted
     }
@@ -764,6 +771,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.source(0).empty();
         true
     }
+}
+
+/// Whether a number is an address: the bits that don't count are as they must be.
+#[inline(always)]
+fn is_address(number: usize) -> bool {
+    address_of(chunk_of(number)) == number & !(CHUNK - 1)
 }
 
 /// The right to check, report or clear.
