@@ -453,11 +453,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             // Also where an index has room for one record more.
             return false;
         }
+        let mut born = *record;
         let marked = if self.scanning.load(Ordering::Relaxed) {
+            born = born.born();
             Marked::Yes
         } else {
             Marked::No
         };
+        let record = &born;
         let stride = self.platform.slab_stride(start);
         let mut inserted = self
             .registry
@@ -573,11 +576,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes a part out of a block.
     #[cold]
     fn take_part(&self, start: usize, len: usize, source: &Source<'_>) {
-        let whole = self
-            .registry
-            .containing::<Locked, _>(start, |object| object.start);
-        let removed = whole.and_then(|whole| Some((whole, self.registry.remove(whole, source)?)));
-        let Some((whole, removed)) = removed else {
+        // Of a per-CPU block there are no parts.
+        let whole = self.registry.containing::<Locked, _>(start, |object| {
+            (!object.record.has(flag::ALIAS | flag::PERCPU)).then_some(object.start)
+        });
+        let Some(Some(whole)) = whole else {
+            return self.warn_unknown(Kind::UnknownObject, start, source);
+        };
+        if len == 0 {
+            return;
+        }
+        let Some(removed) = self.registry.remove(whole, source) else {
             return self.warn_unknown(Kind::UnknownObject, start, source);
         };
         self.hazard.wait(whole);
@@ -587,9 +596,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if part >= part_end {
                 continue;
             }
-            let mut record = removed.record;
-            record.set_size(part_end - part);
-            record.0[4] &= !(u32::from(flag::NOTES | flag::EXCESS | flag::LISTED) << 16);
+            let record = removed.record.part(part_end - part);
             if !self.add(part, part_end - part, &record, source) {
                 self.count_unrecorded();
             }
