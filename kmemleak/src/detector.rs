@@ -14,6 +14,7 @@ use crate::hidden::Hidden;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
+use crate::page_map::{CHUNK, address_of, chunk_of};
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
@@ -75,6 +76,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
     pub(crate) scanning: AtomicBool,
+    /// Nothing is recorded, as if memory were used up: see [`exhaust_metadata`](Self::exhaust_metadata).
+    exhausted: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) depot: Depot,
     pub(crate) comms: Comms,
@@ -143,6 +146,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             busy: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             scanning: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
             registry: Registry::new(),
             depot: Depot::new(),
             comms: Comms::new(),
@@ -386,6 +390,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// From now on nothing can be recorded for want of memory, or it can again: what is in store counts as used up,
     /// and the platform is not asked. To try what a kernel does then. Any context.
     pub fn exhaust_metadata(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Ordering::Relaxed);
         self.memory.set_exhausted(exhausted);
     }
 
@@ -437,15 +442,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Records a block, in the place of whatever is said to be there. False where there is no memory.
     #[inline(always)]
     fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) -> bool {
-        let Some(last) = start.checked_add(size - 1) else {
+        let end = start
+            .checked_add(size)
+            .filter(|&end| is_address(start) && is_address(end - 1));
+        let Some(end) = end else {
             self.warn(Kind::BadSize, start, Trace::NONE, source);
             return true;
         };
+        if self.exhausted.load(Ordering::Relaxed) {
+            // Also where an index has room for one record more.
+            return false;
+        }
+        let mut born = *record;
         let marked = if self.scanning.load(Ordering::Relaxed) {
+            born = born.born();
             Marked::Yes
         } else {
             Marked::No
         };
+        let record = &born;
         let stride = self.platform.slab_stride(start);
         let mut inserted = self
             .registry
@@ -459,7 +474,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .insert(start, size, record, marked, stride, source);
         }
         if record.short_size() == u32::MAX && inserted.is_ok() {
-            return self.note_size(start, last - start + 1, source);
+            return self.note_size(start, end - start, source);
         }
         inserted.is_ok()
     }
@@ -472,6 +487,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .starting_at::<Locked, _>(start, |object| object.set(flag::NOTES));
         } else {
             self.registry.remove(start, source);
+            // Of the record alone the size can't be told.
+            let last = start + (size - 1);
+            self.registry.map.unreach(chunk_of(start), chunk_of(last));
         }
         noted
     }
@@ -558,11 +576,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes a part out of a block.
     #[cold]
     fn take_part(&self, start: usize, len: usize, source: &Source<'_>) {
-        let whole = self
-            .registry
-            .containing::<Locked, _>(start, |object| object.start);
-        let removed = whole.and_then(|whole| Some((whole, self.registry.remove(whole, source)?)));
-        let Some((whole, removed)) = removed else {
+        // Of a per-CPU block there are no parts.
+        let whole = self.registry.containing::<Locked, _>(start, |object| {
+            (!object.record.has(flag::ALIAS | flag::PERCPU)).then_some(object.start)
+        });
+        let Some(Some(whole)) = whole else {
+            return self.warn_unknown(Kind::UnknownObject, start, source);
+        };
+        if len == 0 {
+            return;
+        }
+        let Some(removed) = self.registry.remove(whole, source) else {
             return self.warn_unknown(Kind::UnknownObject, start, source);
         };
         self.hazard.wait(whole);
@@ -572,9 +596,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if part >= part_end {
                 continue;
             }
-            let mut record = removed.record;
-            record.set_size(part_end - part);
-            record.0[4] &= !(u32::from(flag::NOTES | flag::EXCESS | flag::LISTED) << 16);
+            let record = removed.record.part(part_end - part);
             if !self.add(part, part_end - part, &record, source) {
                 self.count_unrecorded();
             }
@@ -756,6 +778,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.source(0).empty();
         true
     }
+}
+
+/// Whether a number is an address: the bits that don't count are as they must be.
+#[inline(always)]
+fn is_address(number: usize) -> bool {
+    address_of(chunk_of(number)) == number & !(CHUNK - 1)
 }
 
 /// The right to check, report or clear.

@@ -422,7 +422,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     fn whiten(&mut self) -> Result<(), GivenUp> {
-        const FORGOTTEN: u16 = flag::PENDING | flag::INTERIOR | flag::INTERIOR_ONLY | flag::REACHED;
         const LOOK: u32 = info::SPECIAL
             | info::PENDING
             | info::INTERIOR
@@ -431,7 +430,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::ODD;
         self.each_chunk(&mut |marker, number, chunk| {
             if chunk.has(LOOK) {
-                marker.whiten_records(number, chunk, FORGOTTEN);
+                marker.whiten_records(number, chunk);
             } else {
                 chunk.marks().store(0, Ordering::Relaxed);
             }
@@ -439,19 +438,20 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     #[inline(never)]
-    fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk, forgotten: u16) {
+    fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk) {
         let registry = self.tools.registry;
         let (mut special, mut born) = (chunk.has(info::ODD), false);
         chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
         registry.each_of(number, chunk, u64::MAX, &mut |object| {
             let record = object.record.read();
             special |= !record.is_plain();
-            if self.is_born(record.birth_us()) && !record.has(flag::ALIAS) {
+            if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
+            {
                 // Marked when it was allocated, and still to be scanned.
                 born = true;
                 return;
             }
-            object.record.clear(forgotten);
+            object.record.clear(flag::OF_PASSES);
             object.record.reset_count();
             object.mark.clear();
             match record.min_count() {
@@ -477,7 +477,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         !A::STOPPED && birth_us >= self.shared.start_us
     }
 
-    /// Scans what was allocated since the pass began.
+    /// Scans what was allocated since the pass began, and what is left of what was freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
         self.each_chunk(&mut |marker, number, chunk| {
             if !chunk.has(info::BORN) {
@@ -486,7 +486,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             chunk.clear(info::BORN);
             let registry = marker.tools.registry;
             registry.each_of(number, chunk, u64::MAX, &mut |object| {
-                if marker.is_born(object.record.read().birth_us()) {
+                if object.record.has(flag::BORN) {
+                    object.record.clear(flag::BORN);
                     object.mark.set();
                     marker.enqueue(object);
                 }
@@ -732,7 +733,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Some((record, size)) = self.known(start) else {
             return Ok(());
         };
-        if record.has(flag::NO_SCAN | flag::ALIAS) {
+        if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
             return Ok(());
         }
         let copies = if record.has(flag::PERCPU) {

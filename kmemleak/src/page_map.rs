@@ -312,20 +312,22 @@ impl PageMap {
     /// The chunk in which the object starts that reaches into this one, if any does.
     #[inline]
     pub(crate) fn reaching(&self, mut chunk: ChunkNumber) -> Option<ChunkNumber> {
-        let from = chunk;
         loop {
             let back = match self.look(chunk) {
                 Look::Nothing => return None,
-                Look::Run(distance) => distance,
+                // Runs say all.
+                Look::Run(distance) => return chunk.checked_sub(distance),
                 Look::Entry(entry) => entry.reach(),
             };
             if back == 0 {
-                return (chunk != from).then_some(chunk);
+                return None;
             }
-            chunk = chunk.checked_sub(back)?;
             if back < MAX_REACH {
-                return Some(chunk);
+                return chunk.checked_sub(back);
             }
+            // So far at least: one less leads to a chunk that the object still reaches into, not to the one it starts
+            // in, of which another object may say something.
+            chunk = chunk.checked_sub(back - 1)?;
         }
     }
 

@@ -59,6 +59,13 @@ pub(crate) mod flag {
     /// A pointer to it counts for another object as well: see [`crate::notes`].
     pub(crate) const EXCESS: u16 = 1 << 14;
 
+    /// Allocated while a scan goes on, or what is left of one that was freed in part meanwhile: marked, and still to
+    /// be scanned.
+    pub(crate) const BORN: u16 = 1 << 15;
+
+    /// What passes have noted.
+    pub(crate) const OF_PASSES: u16 = PENDING | INTERIOR | INTERIOR_ONLY | REACHED | BORN;
+
     /// Those that the marker must know of before it marks or scans.
     pub(crate) const SPECIAL: u16 = ALIAS | PERCPU | NO_SCAN | NOTES | PHYS;
 }
@@ -152,6 +159,21 @@ impl Record {
 
     pub(crate) fn cpu(&self) -> u32 {
         self.0[6] >> CPU_SHIFT & 0xfff
+    }
+
+    /// The same, marked as it is made.
+    pub(crate) fn born(mut self) -> Self {
+        self.0[4] |= u32::from(flag::BORN) << 16;
+        self
+    }
+
+    /// The same object elsewhere, or in part: what the passes have noted of it doesn't go on, nor do its notes.
+    pub(crate) fn part(mut self, size: usize) -> Self {
+        const LEFT: u16 = flag::OF_PASSES | flag::NOTES | flag::EXCESS | flag::LISTED;
+        self.0[4] &= !(u32::from(LEFT) << 16);
+        self.0[6] &= !(0xf << COUNT_SHIFT);
+        self.set_size(size);
+        self
     }
 
     /// References it needs: 0 gray, -1 black.

@@ -465,6 +465,8 @@ impl Registry {
             .reach(chunk_of(start), chunk_of(last), whole, source);
         reached.map_err(|blocked| {
             self.remove(start, source);
+            // Of the record alone the size can't be told, where a note is to have it.
+            self.map.unreach(chunk_of(start), chunk_of(last));
             match blocked {
                 Blocked::NoMemory => Refused::NoMemory,
                 Blocked::Run(_) => Refused::Overlaps(last),
@@ -483,7 +485,7 @@ impl Registry {
         let granule = granule_of(start);
         let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
-        if starts & bit == 0 || !start.is_multiple_of(GRANULE) {
+        if starts & bit == 0 || address_of(number) + granule as usize * GRANULE != start {
             return self.remove_odd(number, chunk, start, source);
         }
         let record = chunk.record(granule).read();

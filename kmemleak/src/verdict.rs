@@ -359,7 +359,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                         .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
                             if !object.record.has(flag::ALIAS) {
                                 tracking.objects += 1;
-                                tracking.bytes += object.record.short_size() as usize;
+                                tracking.bytes += self.registry.size(object.start, object.record);
                             }
                         });
                     Locked::close(chunk);

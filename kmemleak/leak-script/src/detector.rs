@@ -33,6 +33,8 @@ pub(crate) struct Subject<'d, P, const BOOTSTRAP: usize> {
 
 impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
     pub(crate) fn new(detector: &'d Detector<P, BOOTSTRAP>) -> Self {
+        // Scripts say themselves how old a suspect has to be.
+        detector.set_min_age_us(0);
         Self {
             detector,
             tracked_before: detector.tracking().objects,
@@ -45,6 +47,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         let options = AllocOptions::new().min_count(min_count);
         match from {
             From::Slab | From::Pages | From::Vmalloc => self.detector.alloc(start, size, options),
+            // A per-CPU block needs one reference; that it needs more can't be said.
             From::Percpu if min_count > 1 => return Err(Unsupported),
             From::Percpu => {
                 self.detector.alloc_percpu(start, size);
@@ -66,8 +69,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn free_part(&self, _start: usize, _len: usize) -> Done {
-        Err(Unsupported)
+    pub(crate) fn free_part(&self, start: usize, len: usize) -> Done {
+        self.detector.free_part(start, len);
+        Ok(())
     }
 
     pub(crate) fn not_leak(&self, start: usize) -> Done {
@@ -75,8 +79,11 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn ignore(&self, _from: From, start: usize) -> Done {
-        self.detector.ignore(start);
+    pub(crate) fn ignore(&self, from: From, start: usize) -> Done {
+        match from {
+            From::Percpu => self.detector.ignore_percpu(start),
+            _ => self.detector.ignore(start),
+        }
         Ok(())
     }
 
@@ -90,12 +97,14 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn transient_leak(&self, _start: usize) -> Done {
-        Err(Unsupported)
+    pub(crate) fn transient_leak(&self, start: usize) -> Done {
+        self.detector.transient_leak(start);
+        Ok(())
     }
 
-    pub(crate) fn update_trace(&self, _start: usize) -> Done {
-        Err(Unsupported)
+    pub(crate) fn update_trace(&self, start: usize) -> Done {
+        self.detector.update_trace(start);
+        Ok(())
     }
 
     pub(crate) fn erase(&self, slot: usize) -> Done {
@@ -109,16 +118,23 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
 
     // Settings.
 
-    pub(crate) fn region_add(&self, _start: usize, _len: usize) -> Done {
-        Err(Unsupported)
+    pub(crate) fn region_add(&self, start: usize, len: usize) -> Done {
+        // Without memory it is not added; the script sees it by what is lost.
+        let _ = self.detector.region_add(start, len);
+        Ok(())
     }
 
-    pub(crate) fn region_remove(&self, _start: usize) -> Done {
-        Err(Unsupported)
+    pub(crate) fn region_remove(&self, start: usize) -> Done {
+        self.detector.region_remove(start);
+        Ok(())
     }
 
-    pub(crate) fn disabled(&self, _scope: Scope) -> Done {
-        Err(Unsupported)
+    pub(crate) fn disabled(&self, scope: Scope) -> Done {
+        match scope {
+            Scope::Begin => self.detector.disabled_begin(),
+            Scope::End => self.detector.disabled_end(),
+        }
+        Ok(())
     }
 
     pub(crate) fn suppress(&self, _pattern: &str) -> Done {
@@ -132,19 +148,23 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         })
     }
 
-    pub(crate) fn min_age_ms(&self, _ms: u64) -> Done {
-        Err(Unsupported)
+    pub(crate) fn min_age_ms(&self, ms: u64) -> Done {
+        self.detector.set_min_age_us(ms.saturating_mul(1000));
+        Ok(())
     }
 
-    /// All that it has in store is to count as used up. (The machine refuses it more.)
-    pub(crate) fn exhaust_metadata(&self) -> Done {
+    /// All that it has in store counts as used up, or no longer does. (The machine refuses it more, or gives it.)
+    pub(crate) fn metadata(&self, switch: Switch) -> Done {
+        self.detector.exhaust_metadata(switch == Switch::Off);
         Ok(())
     }
 
     // Passes.
 
     pub(crate) fn scan(&self) -> Done {
-        Err(Unsupported)
+        // As with a check.
+        let _ = self.detector.scan();
+        Ok(())
     }
 
     pub(crate) fn check(&self) -> Done {

@@ -149,10 +149,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
             Statement::Clear => self.subject.clear()?,
             Statement::Mark => self.subject.mark()?,
             Statement::Off => self.subject.off()?,
-            Statement::Metadata(Switch::On) => self.machine.supply(Supply::Given),
-            Statement::Metadata(Switch::Off) => {
-                self.machine.supply(Supply::Refused);
-                self.subject.exhaust_metadata()?;
+            Statement::Metadata(switch) => {
+                self.machine.supply(match switch {
+                    Switch::On => Supply::Given,
+                    Switch::Off => Supply::Refused,
+                });
+                self.subject.metadata(switch)?;
             }
             Statement::Expect(ref expectation) => self.verify(expectation)?,
         }
