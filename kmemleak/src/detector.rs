@@ -18,9 +18,7 @@ use crate::page_map::{CHUNK, address_of, chunk_of};
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
-use crate::registry::{
-    Locked, Marked, Object, Refused, Registry, Removed, alias_owner, alias_record,
-};
+use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
 use crate::verdict::Verdict;
 use crate::warning::{Kind, Warning, Warnings};
 
@@ -445,26 +443,44 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let end = start
             .checked_add(size)
             .filter(|&end| is_address(start) && is_address(end - 1));
-        let Some(end) = end else {
+        if end.is_none() {
             self.warn(Kind::BadSize, start, Trace::NONE, source);
             return true;
-        };
+        }
         if self.exhausted.load(Ordering::Relaxed) {
             // Also where an index has room for one record more.
             return false;
         }
-        let mut born = *record;
-        let marked = if self.scanning.load(Ordering::Relaxed) {
-            born = born.born();
-            Marked::Yes
+        let born;
+        let (record, marked) = if self.scanning.load(Ordering::Relaxed) {
+            born = record.born();
+            (&born, Marked::Yes)
         } else {
-            Marked::No
+            (record, Marked::No)
         };
-        let record = &born;
         let stride = self.platform.slab_stride(start);
-        let mut inserted = self
+        let inserted = self
             .registry
             .insert(start, size, record, marked, stride, source);
+        if inserted.is_ok() && record.short_size() != u32::MAX {
+            return true;
+        }
+        self.add_all_the_same(start, size, record, marked, source, inserted)
+    }
+
+    /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
+    #[cold]
+    #[inline(never)]
+    fn add_all_the_same(
+        &self,
+        start: usize,
+        size: usize,
+        record: &Record,
+        marked: Marked,
+        source: &Source<'_>,
+        mut inserted: Result<(), Refused>,
+    ) -> bool {
+        let stride = self.platform.slab_stride(start);
         while let Err(Refused::Overlaps(address)) = inserted {
             if !self.evict(start, address, source) {
                 break;
@@ -474,7 +490,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .insert(start, size, record, marked, stride, source);
         }
         if record.short_size() == u32::MAX && inserted.is_ok() {
-            return self.note_size(start, end - start, source);
+            return self.note_size(start, size, source);
         }
         inserted.is_ok()
     }
@@ -510,8 +526,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         if !recorded {
             // Half of its copies would not do.
-            if let Some(removed) = self.registry.remove(handle, &source) {
-                self.let_go(handle, &removed);
+            if self.registry.remove(handle, &source).is_some() {
+                self.let_go(handle);
             }
             self.count_unrecorded();
         }
@@ -522,11 +538,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn forget(&self, start: usize) {
         let interrupts = self.platform.irq_save();
         let source = self.source(self.platform.cpu());
-        match self.registry.remove(start, &source) {
-            Some(removed) => {
+        match self.registry.take(start, &source, |_, _| {}) {
+            Some(flags) => {
                 self.hazard.wait(start);
-                if removed.record.has(flag::PERCPU) {
-                    self.let_go(start, &removed);
+                if flags & flag::PERCPU != 0 {
+                    self.let_go(start);
                 }
             }
             None => self.warn_unknown(Kind::UnknownFree, start, &source),
@@ -536,13 +552,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Takes out the further copies of a per-CPU block that has been taken out.
     #[cold]
-    fn let_go(&self, handle: usize, removed: &Removed) {
-        if removed.record.has(flag::PERCPU) {
-            for cpu in 0..self.platform.cpus() {
-                let copy = self.platform.percpu_copy(handle, cpu);
-                if copy != handle {
-                    self.registry.remove_alias(copy, handle);
-                }
+    fn let_go(&self, handle: usize) {
+        for cpu in 0..self.platform.cpus() {
+            let copy = self.platform.percpu_copy(handle, cpu);
+            if copy != handle {
+                self.registry.remove_alias(copy, handle);
             }
         }
     }
@@ -562,7 +576,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let removed = self.registry.remove(object, source);
         if let Some(removed) = &removed {
             self.hazard.wait(object);
-            self.let_go(object, removed);
+            if removed.record.has(flag::PERCPU) {
+                self.let_go(object);
+            }
             self.missed_frees.fetch_add(1, Ordering::Relaxed);
             self.warn(Kind::Overlap, new, removed.record.trace(), source);
         }

@@ -88,6 +88,7 @@ pub(crate) const MAX_COMMS: usize = 1 << COMM_BITS;
 pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
 
 impl Record {
+    #[inline(always)]
     pub(crate) fn new(
         size: usize,
         trace: Trace,

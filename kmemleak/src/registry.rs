@@ -384,27 +384,45 @@ impl Registry {
         start: usize,
         last: usize,
     ) -> Option<usize> {
-        if let Some(before) = self.last_start(number, chunk, start)
-            && before.start + self.size(before.start, before.record) > start
-        {
-            return Some(before.start);
+        if chunk.has(info::ODD) || !start.is_multiple_of(GRANULE) {
+            return self.odd_conflict(number, chunk, start, last);
         }
-        let starts = chunk.starts().load(Ordering::Relaxed);
         let end = if chunk_of(last) == number {
             granule_of(last)
         } else {
             63
         };
-        // The granules after the first one, up to the last.
-        let after = (u64::MAX >> (63 - end)) & !(u64::MAX >> (63 - granule_of(start)));
-        let within = starts & after;
-        if within != 0 {
-            return Some(address_of(number) + within.trailing_zeros() as usize * GRANULE);
+        // The last object that starts before the block's end: in the block, or before it and perhaps into it.
+        let before = chunk.starts().load(Ordering::Relaxed) & (u64::MAX >> (63 - end));
+        if before == 0 {
+            return None;
         }
-        if chunk.has(info::ODD) {
-            return self.odd_within(number, start, last);
+        let other = object_in(number, chunk, 63 - before.leading_zeros());
+        let reaches = other.start + self.size(other.start, other.record) > start;
+        reaches.then_some(other.start)
+    }
+
+    /// The same where objects start at no multiple of eight bytes.
+    #[cold]
+    fn odd_conflict(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        start: usize,
+        last: usize,
+    ) -> Option<usize> {
+        if let Some(before) = self.last_start(number, chunk, start)
+            && before.start + self.size(before.start, before.record) > start
+        {
+            return Some(before.start);
         }
-        None
+        let end = last.min(address_of(number) + (CHUNK - 1));
+        if let Some(within) = self.last_start(number, chunk, end)
+            && within.start > start
+        {
+            return Some(within.start);
+        }
+        self.odd_within(number, start, last)
     }
 
     #[cold]
@@ -475,8 +493,23 @@ impl Registry {
     }
 
     /// Takes an object out. From here on the marker does not begin to read it.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> Option<Removed> {
+        let mut removed = None;
+        self.take(start, source, |record, size| {
+            removed = Some(Removed { size, record });
+        })?;
+        removed
+    }
+
+    /// The same, and what its record's flags were; `keep` gets the record and the size.
+    #[inline(always)]
+    pub(crate) fn take(
+        &self,
+        start: usize,
+        source: &Source<'_>,
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
         let number = chunk_of(start);
         let Look::Entry(chunk) = self.map.look(number) else {
             return None;
@@ -485,19 +518,25 @@ impl Registry {
         let granule = granule_of(start);
         let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
-        if starts & bit == 0 || address_of(number) + granule as usize * GRANULE != start {
-            return self.remove_odd(number, chunk, start, source);
+        if starts & bit == 0 || !start.is_multiple_of(GRANULE) {
+            let removed = self.remove_odd(number, chunk, start, source)?;
+            keep(removed.record, removed.size);
+            return Some(removed.record.flags());
         }
-        let record = chunk.record(granule).read();
-        if record.has(flag::ALIAS) {
+        let place = chunk.record(granule);
+        let (flags, short) = (place.flags(), place.short_size());
+        if flags & flag::ALIAS != 0 {
             chunk.unlock();
             return None;
         }
+        let record = place.read();
         let marks = chunk.marks().load(Ordering::Relaxed);
         chunk.marks().store(marks & !bit, Ordering::Relaxed);
         chunk.starts().store(starts & !bit, Ordering::Release);
         chunk.unlock();
-        Some(self.forget(start, record, source))
+        let size = self.forget(start, short, flags, source);
+        keep(record, size);
+        Some(flags)
     }
 
     #[cold]
@@ -520,21 +559,24 @@ impl Registry {
             }
         }
         chunk.unlock();
-        record.map(|record| self.forget(start, record, source))
+        record.map(|record| Removed {
+            size: self.forget(start, record.short_size(), record.flags(), source),
+            record,
+        })
     }
 
-    /// What remains to be done when the start is gone.
+    /// What remains to be done when the start is gone. The object's size.
     #[inline(always)]
-    fn forget(&self, start: usize, record: Record, source: &Source<'_>) -> Removed {
-        let mut size = record.short_size() as usize;
-        if record.has(flag::NOTES) {
+    fn forget(&self, start: usize, short: u32, flags: u16, source: &Source<'_>) -> usize {
+        let mut size = short as usize;
+        if flags & flag::NOTES != 0 {
             size = self.drop_notes(start, size, source);
         }
         let last = start + (size - 1);
         if chunk_of(last) != chunk_of(start) {
             self.map.unreach(chunk_of(start), chunk_of(last));
         }
-        Removed { size, record }
+        size
     }
 
     #[cold]
