@@ -32,7 +32,7 @@ use kmemleak::{
 };
 
 use crate::arch::interrupts::{self, InterruptFlag};
-use crate::arch::{backtrace, memory, percpu, stop, time};
+use crate::arch::{backtrace, context, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
@@ -141,8 +141,7 @@ pub fn metadata_bytes() -> u64 {
     METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
 }
 
-/// The task that scans beside what runs, and where its stack was when it began: what it puts there from then on
-/// is no root.
+/// The task that scans, and where its stack was when it began: what it puts there from then on is no root.
 static SCANNER: AtomicU32 = AtomicU32::new(NO_TASK);
 static SCANNER_STACK: AtomicUsize = AtomicUsize::new(0);
 const NO_TASK: u32 = u32::MAX;
@@ -227,15 +226,14 @@ unsafe impl Platform for KernelPlatform {
         stop::stop_world(work)
     }
 
-    #[inline(always)]
-    fn begin_scan(&self) {
-        let task = scheduler::with_current(task::Task::id).unwrap_or_default();
-        SCANNER_STACK.store(backtrace::stack_pointer(), Ordering::Relaxed);
-        SCANNER.store(task, Ordering::Relaxed);
-    }
-
-    fn end_scan(&self) {
-        SCANNER.store(NO_TASK, Ordering::Relaxed);
+    fn scan_apart(&self, scan: &mut dyn FnMut()) {
+        let task = scheduler::with_current(task::Task::id).unwrap_or(NO_TASK);
+        context::with_registers_pushed(&mut |stack_pointer| {
+            SCANNER_STACK.store(stack_pointer, Ordering::Relaxed);
+            SCANNER.store(task, Ordering::Release);
+            scan();
+            SCANNER.store(NO_TASK, Ordering::Release);
+        });
     }
 
     fn relax(&self) -> ControlFlow<()> {
@@ -351,10 +349,11 @@ fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     let stack = task.stack();
     let pointer = match task.state() {
         State::Dead => return None,
-        State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
-        State::Running if task.id() == SCANNER.load(Ordering::Relaxed) => {
+        // Whether the world is stopped or not: it has passed through addresses of all objects since.
+        State::Running if task.id() == SCANNER.load(Ordering::Acquire) => {
             SCANNER_STACK.load(Ordering::Relaxed)
         }
+        State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
         // While the world goes on nobody knows how far down it is.
         State::Running => stack.start,
         State::Ready | State::Blocked => task.stack_pointer(),

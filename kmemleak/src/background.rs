@@ -55,7 +55,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let Some(claim) = self.try_claim() else {
             return NextStep::Wait { us: BUSY_US };
         };
-        let found = self.scan_and_confirm();
+        let found = self.apart(|| self.scan_and_confirm());
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us

@@ -33,10 +33,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The same, for who has the claim.
     pub(crate) fn check_claimed(&self) -> Result<Summary, GivenUp> {
-        match self.check_stopped(Filter::ALL) {
+        self.apart(|| match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
             Err(reason) => self.check_running(reason),
-        }
+        })
     }
 
     /// Sees to memory for so many CPUs to mark with.

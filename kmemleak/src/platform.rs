@@ -163,12 +163,12 @@ pub unsafe trait Platform: Sync {
         None
     }
 
-    /// The calling task begins a pass beside whatever runs: what it puts on its stack from here on is no root, until
-    /// [`end_scan`](Self::end_scan). Task context.
-    fn begin_scan(&self) {}
-
-    /// The pass is over. Task context.
-    fn end_scan(&self) {}
+    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first the one
+    /// and then the other. What it puts on its stack meanwhile is no root, for it has passed through the addresses
+    /// of all objects; what its callers have there, and in registers, is. Task context.
+    fn scan_apart(&self, scan: &mut dyn FnMut()) {
+        scan();
+    }
 
     /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {

@@ -45,28 +45,33 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return None;
         }
-        self.forget_suspects();
         let start_us = self.platform.now_us();
         let pass = Pass {
             min_age_us: self.settings.min_age_us.load(Ordering::Relaxed),
             flags: 0,
         };
-        let figures = self.pass(pass).ok()?;
+        let figures = self.apart(|| {
+            self.forget_suspects();
+            self.pass(pass)
+        });
+        let figures = figures.ok()?;
         Some(self.complete_verdict(How::Scanned, start_us, figures, 1))
     }
 
-    /// The same, for who has the claim and completes the verdict.
-    pub(crate) fn pass(&self, pass: Pass) -> Result<Figures, GivenUp> {
-        self.prepare_desks(1);
-        self.platform.begin_scan();
-        let result = self.pass_below(pass);
-        self.platform.end_scan();
+    /// Runs `scan` so that what it has on the stack is no root.
+    pub(crate) fn apart<R>(&self, scan: impl FnOnce() -> Result<R, GivenUp>) -> Result<R, GivenUp> {
+        let (mut scan, mut result) = (Some(scan), Err(GivenUp));
+        self.platform.scan_apart(&mut || {
+            if let Some(scan) = scan.take() {
+                result = scan();
+            }
+        });
         result
     }
 
-    /// With all that it has on the stack below where the platform was told that the scan begins.
-    #[inline(never)]
-    fn pass_below(&self, pass: Pass) -> Result<Figures, GivenUp> {
+    /// A pass, for who has the claim, is [apart](Self::apart), and completes the verdict.
+    pub(crate) fn pass(&self, pass: Pass) -> Result<Figures, GivenUp> {
+        self.prepare_desks(1);
         let start_us = self.platform.now_us();
         self.scanning.store(true, Ordering::SeqCst);
         let shared = Shared::new(1, self.stacks(), start_us);

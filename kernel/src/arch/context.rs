@@ -145,3 +145,29 @@ pub unsafe extern "C" fn call_on_clean_stack(
         "ret",
     )
 }
+
+/// Calls `call` with the registers that a function keeps for its caller pushed on the stack, and the stack pointer: what
+/// lies from there up is all that the callers have on this stack.
+pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
+    extern "C" fn run(stack_pointer: usize, call: *mut c_void) {
+        // SAFETY: the pointer below, whose target waits for us to return.
+        let call = unsafe { &mut *call.cast::<&mut dyn FnMut(usize)>() };
+        call(stack_pointer);
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn push_registers(call: *mut c_void) {
+        naked_asm!(
+            "push rbp", "mov rbp, rsp",
+            "push rbx", "push r12", "push r13", "push r14", "push r15", "push rdi",
+            "mov rsi, rdi",
+            "mov rdi, rsp",
+            "call {run}",
+            "pop rdi", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+            "ret",
+            run = sym run,
+        )
+    }
+
+    push_registers((&raw mut call).cast());
+}

@@ -18,7 +18,6 @@
 //!
 //! `STOPPING`, a sleeping one, lets one stop happen at a time.
 
-use core::arch::naked_asm;
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +26,7 @@ use kmemleak::{StopError, StoppedCpu};
 
 use super::idt::vector;
 use super::percpu::cpu_id;
-use super::{apic, smp, time};
+use super::{apic, context, smp, time};
 use crate::percpu;
 use crate::sync::{IrqGuard, Mutex, Pending, PreemptGuard, preempt};
 
@@ -64,9 +63,10 @@ percpu! {
 pub fn stop_world(work: Work<'_>) -> Result<(), StopError> {
     let _one_at_a_time = STOPPING.lock();
     let mut result = Ok(());
-    let mut call = || result = stop(work);
-    let call: &mut dyn FnMut() = &mut call;
-    with_registers_saved(call);
+    context::with_registers_pushed(&mut |stack_pointer| {
+        note_stack_pointer(stack_pointer);
+        result = stop(work);
+    });
     result
 }
 
@@ -133,9 +133,17 @@ pub fn interrupt() {
 
 /// Joins the stop that is asked for, if one still is. Interrupts are off, the preemption count is zero.
 pub fn join() {
-    let mut call = wait_and_work;
-    let call: &mut dyn FnMut() = &mut call;
-    with_registers_saved(call);
+    context::with_registers_pushed(&mut |stack_pointer| {
+        note_stack_pointer(stack_pointer);
+        wait_and_work();
+    });
+}
+
+fn note_stack_pointer(stack_pointer: usize) {
+    let stay_here = PreemptGuard::new();
+    STACK_POINTER
+        .local_shared(&stay_here)
+        .store(stack_pointer, Ordering::Release);
 }
 
 fn wait_and_work() {
@@ -161,35 +169,4 @@ fn wait_and_work() {
         }
         core::hint::spin_loop();
     }
-}
-
-/// Calls `call` with the registers that a call keeps pushed on the stack, and the stack pointer noted.
-fn with_registers_saved(mut call: &mut dyn FnMut()) {
-    extern "C" fn note_and_call(stack_pointer: usize, call: *mut c_void) {
-        {
-            let stay_here = PreemptGuard::new();
-            STACK_POINTER
-                .local_shared(&stay_here)
-                .store(stack_pointer, Ordering::Release);
-        }
-        // SAFETY: the pointer below, whose target waits for us to return.
-        let call = unsafe { &mut *call.cast::<&mut dyn FnMut()>() };
-        call();
-    }
-
-    #[unsafe(naked)]
-    extern "C" fn push_registers(call: *mut c_void) {
-        naked_asm!(
-            "push rbp", "mov rbp, rsp",
-            "push rbx", "push r12", "push r13", "push r14", "push r15", "push rdi",
-            "mov rsi, rdi",
-            "mov rdi, rsp",
-            "call {note_and_call}",
-            "pop rdi", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
-            "ret",
-            note_and_call = sym note_and_call,
-        )
-    }
-
-    push_registers((&raw mut call).cast());
 }

@@ -1,4 +1,4 @@
-//! An allocation storm on all CPUs, with checks all the while: nothing that is in use is ever reported,
+//! An allocation storm on all CPUs, with checks or scans all the while: nothing that is in use is ever reported,
 //! everything that was lost is, and at the end every object is accounted for.
 
 use alloc::boxed::Box;
@@ -129,17 +129,17 @@ fn planted() -> Vec<Secret> {
     planted
 }
 
-fn storm() {
-    assert_eq!(check(), [], "before");
-    drop(planted());
-    let before = KMEMLEAK.tracking();
-    let workers = smp::running() as usize * 3;
-    let handles: Vec<_> = (0..workers)
-        .map(|worker| {
-            let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(worker as u64 + 1);
-            task::spawn("worker", Priority::Normal, move || work(seed)).expect("memory for a task")
-        })
-        .collect();
+/// What goes on beside the storm.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// Checks, with the world stopped, whose findings are looked at.
+    Checks,
+    /// One pass of the background scan after the other.
+    Scans,
+}
+
+/// Checks until the workers have finished; returns how often.
+fn check_all_the_while(workers: usize) -> usize {
     let mut checks = 0;
     while FINISHED.load(Ordering::Acquire) < workers {
         let found = check();
@@ -160,6 +160,36 @@ fn storm() {
             task::yield_now();
         }
     }
+    checks
+}
+
+/// Scans, in a task of its own, until the workers have finished; returns how often.
+fn scan_all_the_while(workers: usize) -> usize {
+    static SCANS: AtomicUsize = AtomicUsize::new(0);
+    apart(move || {
+        while FINISHED.load(Ordering::Acquire) < workers {
+            KMEMLEAK.scan().expect("the detector is on");
+            SCANS.fetch_add(1, Ordering::AcqRel);
+        }
+    });
+    SCANS.load(Ordering::Acquire)
+}
+
+fn storm(beside: Beside) {
+    assert_eq!(check(), [], "before");
+    drop(planted());
+    let before = KMEMLEAK.tracking();
+    let workers = smp::running() as usize * 3;
+    let handles: Vec<_> = (0..workers)
+        .map(|worker| {
+            let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(worker as u64 + 1);
+            task::spawn("worker", Priority::Normal, move || work(seed)).expect("memory for a task")
+        })
+        .collect();
+    let passes = match beside {
+        Beside::Checks => check_all_the_while(workers),
+        Beside::Scans => scan_all_the_while(workers),
+    };
     handles.into_iter().for_each(task::JoinHandle::join);
     for place in &MAIL {
         drop(place.lock().take());
@@ -167,8 +197,8 @@ fn storm() {
     let mut found = check();
     found.sort_unstable();
     let planted = planted();
-    kernel::println!("{checks} checks, {} leaks planted", planted.len());
-    assert!(checks > 0 && !planted.is_empty(), "it was no storm");
+    kernel::println!("{passes} passes, {} leaks planted", planted.len());
+    assert!(passes > 0 && !planted.is_empty(), "it was no storm");
     assert_eq!(found, planted);
     let count = planted.len();
     drop((found, planted));
@@ -184,7 +214,7 @@ fn storm() {
 guest_test! {
     /// As it is.
     fn allocation_storm() smp [1, 2, 4] {
-        storm();
+        storm(Beside::Checks);
     }
 }
 
@@ -192,6 +222,14 @@ guest_test! {
     /// With freed blocks cleared.
     fn allocation_storm_with_wipe() smp [1, 4] {
         mm::set_wipe(mm::Wipe::OnFree);
-        storm();
+        storm(Beside::Checks);
+    }
+}
+
+guest_test! {
+    /// With the background scan going all the while: it faults on nothing that is freed under its hands, and leaves
+    /// nothing behind by which a later check would err.
+    fn allocation_storm_beside_the_background_scan() smp [1, 2, 4] {
+        storm(Beside::Scans);
     }
 }
