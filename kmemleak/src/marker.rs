@@ -44,7 +44,7 @@ use crate::page_map::{self, ChunkNumber, Leaf, Look, chunk_of};
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::prefetch::prefetch;
 use crate::queue::{Desks, Found, Queue};
-use crate::record::{Place, flag};
+use crate::record::{Place, Record, flag};
 use crate::registry::{Access, Object, Registry, alias_owner, object_in};
 
 /// Bytes that are read in one piece.
@@ -208,6 +208,25 @@ struct AtEntry<'a> {
 struct AtIndex {
     word: usize,
     chunk: Option<Chunk>,
+}
+
+/// An object beside whatever runs: it may be freed, and its place be used again for less.
+#[derive(Clone, Copy)]
+struct Guarded {
+    start: usize,
+    size: usize,
+    /// Those of its flags that say where its memory is.
+    kind: u16,
+}
+
+impl Guarded {
+    fn new(start: usize, record: &Record, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            kind: record.flags() & (flag::PERCPU | flag::PHYS),
+        }
+    }
 }
 
 /// What remains to be done when the chunk of an object is closed.
@@ -763,37 +782,41 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
     fn scan_guarded(&mut self, found: Found) -> Result<(), GivenUp> {
         // The record may be gone with its object by now, or another's: nothing is read but by its address.
-        let record = self.quietly(|marker| {
-            let registry = marker.tools.registry;
-            registry
-                .starting_at::<A, _>(found.start, |object| (object.record, object.record.read()))
-        });
-        let Some((place, record)) = record else {
+        let Some((found, object)) = self.guarded(found.start) else {
             return self.pause();
         };
-        let found = Found {
-            start: found.start,
-            record: place,
-        };
-        if record.is_plain() && record.short_size() != u32::MAX {
-            let len = record.short_size() as usize;
-            self.each_piece(
-                found.start,
-                found.start..found.start + len,
-                Self::scan_words,
-            )
+        let record = found.record.read();
+        if record.is_plain() {
+            let range = object.start..object.start + object.size;
+            self.each_piece(object, range, Self::scan_words)
         } else {
             self.scan_special(found, &mut |marker, start, len| {
                 let range = start..start.saturating_add(len);
-                marker.each_piece(found.start, range, Self::scan_words)
+                marker.each_piece(object, range, Self::scan_words)
             })
         }
     }
 
-    /// Does something with each piece of a range that belongs to the object at `object`, as long as that is there.
+    /// The object that starts at an address now.
+    fn guarded(&mut self, start: usize) -> Option<(Found, Guarded)> {
+        self.quietly(|marker| {
+            let registry = marker.tools.registry;
+            registry.starting_at::<A, _>(start, |object| {
+                let size = registry.size(start, object.record);
+                let found = Found {
+                    start,
+                    record: object.record,
+                };
+                (found, Guarded::new(start, &object.record.read(), size))
+            })
+        })
+    }
+
+    /// Does something with each piece of a range that belongs to an object, as long as that is there: or another one,
+    /// in which the same may be read.
     fn each_piece(
         &mut self,
-        object: usize,
+        of: Guarded,
         range: Range<usize>,
         work: fn(&mut Self, usize, usize),
     ) -> Result<(), GivenUp> {
@@ -802,10 +825,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let next = at.saturating_add(PIECE).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
-                let held = tools
-                    .registry
-                    .starting_at::<A, _>(object, |_| tools.hazard.set(object));
-                if held.is_none() {
+                let held = tools.registry.starting_at::<A, _>(of.start, |object| {
+                    let size = tools.registry.size(of.start, object.record);
+                    let now = Guarded::new(of.start, &object.record.read(), size);
+                    let same = now.kind == of.kind && now.size >= of.size;
+                    if same {
+                        tools.hazard.set(of.start);
+                    }
+                    same
+                });
+                if held != Some(true) {
                     return false;
                 }
                 if tools.platform.readable(at, next - at) {
@@ -824,18 +853,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// A checksum of an object's contents, as long as it is there. Beside whatever runs.
-    pub(crate) fn checksum(&mut self, found: Found) -> Result<u32, GivenUp> {
-        let (tools, record) = (self.tools, found.record.read());
-        let size = tools.registry.size(found.start, found.record);
+    pub(crate) fn checksum(&mut self, start: usize) -> Result<u32, GivenUp> {
         self.sum = 0;
-        if record.has(flag::PERCPU) {
-            for cpu in 0..tools.platform.cpus() {
-                let copy = tools.platform.percpu_copy(found.start, cpu);
-                self.each_piece(found.start, copy..copy + size, Self::sum_words)?;
+        let Some((_, object)) = self.guarded(start) else {
+            return Ok(0);
+        };
+        let (platform, size) = (self.tools.platform, object.size);
+        if object.kind & flag::PERCPU != 0 {
+            for cpu in 0..platform.cpus() {
+                let copy = platform.percpu_copy(start, cpu);
+                self.each_piece(object, copy..copy.saturating_add(size), Self::sum_words)?;
             }
         } else {
-            let range = found.start..found.start + size;
-            self.each_piece(found.start, range, Self::sum_words)?;
+            let memory = match object.kind & flag::PHYS {
+                0 => Some(start),
+                _ => platform.phys_to_virt(start, size),
+            };
+            if let Some(memory) = memory {
+                self.each_piece(object, memory..memory + size, Self::sum_words)?;
+            }
         }
         Ok((self.sum ^ self.sum >> 32) as u32)
     }

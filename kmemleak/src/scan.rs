@@ -157,7 +157,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
     }
 
     fn settle_one(&mut self, found: Found, before_us: u64) -> Result<(), GivenUp> {
-        let checksum = self.checksum(found)?;
+        let checksum = self.checksum(found.start)?;
         let registry = self.registry();
         let keep = self.quietly(|_| {
             registry.starting_at::<Locked, _>(found.start, |object| {
