@@ -125,8 +125,8 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 struct RootWalk {
     cursor: RootCursor,
-    /// Registered regions that have been visited.
-    regions: usize,
+    /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
+    next_region: usize,
     kind: RootKind,
     rest: Range<usize>,
     /// The part of the root that lies after the detector's own memory.
@@ -136,7 +136,7 @@ struct RootWalk {
 impl RootWalk {
     const NEW: Self = Self {
         cursor: RootCursor { stage: 0, index: 0 },
-        regions: 0,
+        next_region: 0,
         kind: RootKind::Section,
         rest: 0..0,
         after: 0..0,
@@ -364,13 +364,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Keeps interrupts off while others run.
     #[inline(always)]
     pub(crate) fn quietly<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
-        if A::STOPPED {
-            return work(self);
-        }
-        let interrupts = self.tools.platform.irq_save();
-        let result = work(self);
-        self.tools.platform.irq_restore(interrupts);
-        result
+        let tools = self.tools;
+        uninterrupted::<P, A, _>(tools.platform, || work(self))
     }
 
     /// The next table of entries that nobody has taken in this phase.
@@ -527,8 +522,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let root = match self.tools.platform.next_root(&mut walk.cursor) {
                 Some(root) => root,
                 None => {
-                    let region = self.tools.regions.nth(walk.regions)?;
-                    walk.regions += 1;
+                    let from = walk.next_region;
+                    let region = uninterrupted::<P, A, _>(self.tools.platform, || {
+                        self.tools.regions.first_from(from)
+                    })?;
+                    walk.next_region = region.key.checked_add(1)?;
                     Root {
                         kind: RootKind::Region,
                         start: region.key,
@@ -689,7 +687,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if found.record.flags() & flag::SPECIAL == 0 && size != u32::MAX {
             self.scan_block(found.start, size as usize);
         } else {
-            let _ = self.scan_special(found, &mut |marker, start, len| {
+            let record = found.record.read();
+            let size = self.tools.registry.size(found.start, found.record);
+            let _ = self.scan_special(found.start, &record, size, &mut |marker, start, len| {
                 marker.scan_block(start, len);
                 Ok(())
             });
@@ -709,15 +709,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     fn scan_special(
         &mut self,
-        found: Found,
+        object: usize,
+        record: &Record,
+        size: usize,
         scan: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
     ) -> Result<(), GivenUp> {
         let tools = self.tools;
-        let record = found.record.read();
         if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
             return Ok(());
         }
-        let size = tools.registry.size(found.start, found.record);
         let copies = if record.has(flag::PERCPU) {
             tools.platform.cpus()
         } else {
@@ -725,21 +725,23 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         for cpu in 0..copies {
             let copy = if record.has(flag::PERCPU) {
-                tools.platform.percpu_copy(found.start, cpu)
+                tools.platform.percpu_copy(object, cpu)
             } else if record.has(flag::PHYS) {
-                match tools.platform.phys_to_virt(found.start, size) {
+                match tools.platform.phys_to_virt(object, size) {
                     Some(start) => start,
                     None => return Ok(()),
                 }
             } else {
-                found.start
+                object
             };
             let mut number = 0;
-            while let Some(area) = tools.registry.area(found.start, number) {
+            while let Some(area) = self.quietly(|_| tools.registry.area(object, number)) {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
+                let end = end.min(copy.saturating_add(size));
                 while at < end {
-                    let (skip, next) = self.covered(found.start, copy, number, at, end);
+                    let (skip, next) =
+                        self.quietly(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
                         scan(self, at, next - at)?;
                     }
@@ -782,32 +784,33 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
     fn scan_guarded(&mut self, found: Found) -> Result<(), GivenUp> {
         // The record may be gone with its object by now, or another's: nothing is read but by its address.
-        let Some((found, object)) = self.guarded(found.start) else {
+        let Some((record, object)) = self.guarded(found.start) else {
             return self.pause();
         };
-        let record = found.record.read();
         if record.is_plain() {
             let range = object.start..object.start + object.size;
             self.each_piece(object, range, Self::scan_words)
         } else {
-            self.scan_special(found, &mut |marker, start, len| {
-                let range = start..start.saturating_add(len);
-                marker.each_piece(object, range, Self::scan_words)
-            })
+            self.scan_special(
+                object.start,
+                &record,
+                object.size,
+                &mut |marker, start, len| {
+                    let range = start..start.saturating_add(len);
+                    marker.each_piece(object, range, Self::scan_words)
+                },
+            )
         }
     }
 
     /// The object that starts at an address now.
-    fn guarded(&mut self, start: usize) -> Option<(Found, Guarded)> {
+    fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
         self.quietly(|marker| {
             let registry = marker.tools.registry;
             registry.starting_at::<A, _>(start, |object| {
+                let record = object.record.read();
                 let size = registry.size(start, object.record);
-                let found = Found {
-                    start,
-                    record: object.record,
-                };
-                (found, Guarded::new(start, &object.record.read(), size))
+                (record, Guarded::new(start, &record, size))
             })
         })
     }
@@ -1074,6 +1077,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         new
     }
+}
+
+/// Runs `work` with interrupts off, which they are in a stopped world.
+#[inline(always)]
+fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() -> R) -> R {
+    if A::STOPPED {
+        return work();
+    }
+    let interrupts = platform.irq_save();
+    let result = work();
+    platform.irq_restore(interrupts);
+    result
 }
 
 /// A word points at an object that is open.
