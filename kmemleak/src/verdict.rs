@@ -107,9 +107,9 @@ impl Filter {
     }
 }
 
-/// Whether an object is unreferenced at the end of a pass.
+/// Whether an object is unreferenced at the end of a pass, and no leak by decree.
 pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
-    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED)
+    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED) && record.min_count() > 0
 }
 
 impl Verdict {
@@ -195,7 +195,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                             return false;
                         }
                         object.record.clear(flag::REPORTED | flag::SUSPECT);
-                        record.has(flag::REPORTED)
+                        record.has(flag::REPORTED) && record.min_count() > 0
                     })
             });
             if revived == Some(true) {
