@@ -252,6 +252,8 @@ pub(crate) struct Marker<'a, P, A> {
     next_entry: usize,
     indexes: [AtIndex; RING],
     next_index: usize,
+    /// The object whose words are being scanned, if pointers to it count for another one.
+    area: Option<usize>,
     /// A checksum in the making.
     sum: u64,
     words: u64,
@@ -280,6 +282,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 chunk: None,
             }; RING],
             next_index: 0,
+            area: None,
             sum: 0,
             words: 0,
             candidates: 0,
@@ -445,6 +448,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             object.record.reset_count();
             object.mark.clear();
             match record.min_count() {
+                // Not marked, so that all pointers to it count for the other object.
+                0 if record.has(flag::EXCESS) => {
+                    object.record.set(flag::REACHED);
+                    self.enqueue(object);
+                }
                 0 => {
                     self.keep(object);
                 }
@@ -717,6 +725,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let tools = self.tools;
         if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
             return Ok(());
+        }
+        if record.has(flag::EXCESS) && self.area.is_none() {
+            // Its pointers to itself don't count. It is never marked, so they are told by who is being scanned.
+            self.flush();
+            self.area = Some(object);
+            let result = self.scan_special(object, record, size, scan);
+            self.flush();
+            self.area = None;
+            return result;
         }
         let copies = if record.has(flag::PERCPU) {
             tools.platform.cpus()
@@ -1009,6 +1026,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             Then::Nothing => {}
             Then::Queue => self.queue_found(start, record),
             Then::Owner(owner) => self.refer_to(owner),
+            Then::Count(start) if self.area == Some(start) => {}
             Then::Count(start) => {
                 if let Some(other) = self.tools.registry.notes.excess(start) {
                     self.refer_to(other);
