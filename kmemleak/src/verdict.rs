@@ -2,7 +2,7 @@
 
 use crate::detector::Detector;
 use crate::list::{List, Named};
-use crate::marker::{Figures, Marker};
+use crate::marker::{Figures, GivenUp, Marker};
 use crate::memory::Source;
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
@@ -203,6 +203,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
         });
+        self.with_verdict(|verdict, _| {
+            verdict.list.clear();
+            verdict.summary = None;
+        });
+    }
+
+    /// Where passes were given up half way, what they suspect is no verdict.
+    pub(crate) fn or_no_verdict<T>(&self, result: Result<T, GivenUp>) -> Result<T, GivenUp> {
+        if result.is_err() && self.with_verdict(|verdict, _| verdict.summary.is_none()) {
+            self.drop_verdict();
+        }
+        result
+    }
+
+    /// Forgets the verdict.
+    pub(crate) fn drop_verdict(&self) {
+        self.each_listed(&mut |object| object.record.clear(flag::LISTED | flag::SUSPECT));
         self.with_verdict(|verdict, _| {
             verdict.list.clear();
             verdict.summary = None;
