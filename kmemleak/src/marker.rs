@@ -617,34 +617,45 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Queues what has the record's flag, in chunks that have the chunk's, and is to be scanned.
     fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
-        self.each_chunk(&mut |marker, number, chunk| {
-            if !chunk.has(in_chunk) {
+        while let Some((number, leaf)) = self.claim_leaf() {
+            for (chunk_number, _) in leaf.chunks(number) {
+                self.quietly(|marker| {
+                    if let Some(chunk) = A::open(leaf.entry(chunk_number)) {
+                        marker.recover_chunk(chunk_number, chunk, in_chunk, in_record);
+                        A::close(chunk);
+                    }
+                });
+                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
+                while self.queue.is_filling() {
+                    self.scan_next()?;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    fn recover_chunk(&mut self, number: ChunkNumber, chunk: Chunk, in_chunk: u32, in_record: u16) {
+        if !chunk.has(in_chunk) {
+            return;
+        }
+        chunk.clear(in_chunk);
+        let registry = self.tools.registry;
+        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+            if !object.record.has(in_record) {
                 return;
             }
-            chunk.clear(in_chunk);
-            let registry = marker.tools.registry;
-            registry.each_of(number, chunk, u64::MAX, &mut |object| {
-                if !object.record.has(in_record) {
+            object.record.clear(in_record);
+            if in_record == flag::INTERIOR {
+                if !object.mark.set() {
+                    // Its start was pointed to as well.
                     return;
                 }
-                object.record.clear(in_record);
-                if in_record == flag::INTERIOR {
-                    if !object.mark.set() {
-                        // Its start was pointed to as well.
-                        return;
-                    }
-                    object.record.set(flag::INTERIOR_ONLY);
-                    object.chunk.set(info::INTERIOR_ONLY);
-                }
-                marker.enqueue(object);
-            });
-            if A::STOPPED {
-                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
-                while marker.queue.is_filling() {
-                    let _ = marker.scan_next();
-                }
+                object.record.set(flag::INTERIOR_ONLY);
+                object.chunk.set(info::INTERIOR_ONLY);
             }
-        })
+            self.enqueue(object);
+        });
     }
 
     /// Queues a marked object, or leaves a note at it.
