@@ -22,7 +22,7 @@
 //! - Words change by compare and exchange; nothing here takes a lock.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::chunk::Chunk;
 use crate::hidden::Hidden;
@@ -151,6 +151,10 @@ pub(crate) enum Blocked {
 /// The map.
 pub(crate) struct PageMap {
     root: [AtomicU64; ROOT],
+    /// The words of the root that name tables lie from the first of these on,
+    first_used: AtomicUsize,
+    /// and before this one.
+    end_used: AtomicUsize,
 }
 
 /// The levels above the lowest, by the chunks that one word of theirs stands for (as log2).
@@ -160,6 +164,8 @@ impl PageMap {
     pub(crate) const fn new() -> Self {
         Self {
             root: [const { AtomicU64::new(0) }; ROOT],
+            first_used: AtomicUsize::new(ROOT),
+            end_used: AtomicUsize::new(0),
         }
     }
 
@@ -188,7 +194,12 @@ impl PageMap {
         for shift in LEVELS {
             let table = match Word::new(word.load(Ordering::Acquire)) {
                 Word::Table(table) => table,
-                Word::Nothing => make_table(word, source)?,
+                Word::Nothing => {
+                    if shift == LEVELS[0] {
+                        self.note_used(chunk >> shift & (ROOT - 1));
+                    }
+                    make_table(word, source)?
+                }
                 Word::Run(distance) => {
                     return Err(Blocked::Run(distance + (chunk & ((1 << shift) - 1))));
                 }
@@ -196,6 +207,12 @@ impl PageMap {
             word = word_in(table, chunk, shift - TABLE_BITS);
         }
         Ok(word)
+    }
+
+    #[cold]
+    fn note_used(&self, root_word: usize) {
+        self.first_used.fetch_min(root_word, Ordering::Relaxed);
+        self.end_used.fetch_max(root_word + 1, Ordering::Release);
     }
 
     #[inline(always)]
@@ -206,8 +223,10 @@ impl PageMap {
     /// The first table of the lowest level at `leaf` or after, with its number: the tables are numbered by
     /// the chunks that they stand for, 512 each.
     pub(crate) fn next_leaf(&self, mut leaf: usize) -> Option<(usize, Leaf)> {
-        const END: usize = ROOT << (2 * TABLE_BITS);
-        'next: while leaf < END {
+        const ROOT_BITS: u32 = LEVELS[0] - TABLE_BITS;
+        let end = self.end_used.load(Ordering::Acquire) << ROOT_BITS;
+        leaf = leaf.max(self.first_used.load(Ordering::Relaxed) << ROOT_BITS);
+        'next: while leaf < end {
             let chunk = leaf << TABLE_BITS;
             let mut word = self.root_word(chunk);
             for shift in LEVELS {
@@ -365,6 +384,8 @@ impl PageMap {
         self.root
             .iter()
             .for_each(|word| word.store(0, Ordering::Relaxed));
+        self.first_used.store(ROOT, Ordering::Relaxed);
+        self.end_used.store(0, Ordering::Relaxed);
     }
 }
 
