@@ -55,7 +55,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let Some(claim) = self.try_claim() else {
             return NextStep::Wait { us: BUSY_US };
         };
-        let found = self.apart(|| self.scan_and_confirm());
+        let found = self.apart(|| self.or_no_verdict(self.scan_and_confirm()));
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us
@@ -76,8 +76,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             min_age_us,
             flags: 0,
         })?;
-        let suspects =
-            || self.with_verdict(|verdict, _| verdict.list.len() + verdict.list.left_out);
+        let suspects = || self.with_verdict(|verdict, _| verdict.list.named());
         if suspects() == 0 {
             return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1));
         }

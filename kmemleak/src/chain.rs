@@ -112,10 +112,13 @@ impl Chain {
         self.len.load(Ordering::Relaxed) != 0 && find(*self.first.lock(), key).is_some()
     }
 
-    /// The one after so many others.
-    pub(crate) fn nth(&self, number: usize) -> Option<Link> {
+    /// The one with the lowest key from `from` on.
+    pub(crate) fn first_from(&self, from: usize) -> Option<Link> {
         let first = self.first.lock();
-        pieces(*first).nth(number).map(|piece| Link {
+        let piece = pieces(*first)
+            .filter(|piece| piece.key() >= from)
+            .min_by_key(|piece| piece.key())?;
+        Some(Link {
             key: piece.key(),
             value: piece.get(VALUE) as usize,
         })

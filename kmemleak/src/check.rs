@@ -35,7 +35,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(crate) fn check_claimed(&self) -> Result<Summary, GivenUp> {
         self.apart(|| match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
-            Err(reason) => self.check_running(reason),
+            Err(reason) => self.or_no_verdict(self.check_running(reason)),
         })
     }
 
@@ -104,7 +104,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 continue;
             }
             self.suspect_listed();
-            let found = self.with_verdict(|verdict, _| verdict.list.len());
+            let found = self.with_verdict(|verdict, _| verdict.list.named());
             still = if last == Some(found) { still + 1 } else { 1 };
             last = Some(found);
             if still == STILL_PASSES || passes == MAX_PASSES {

@@ -356,7 +356,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if self.is_on() {
             let task = self.platform.context().task;
             self.quietly(|source| {
-                if !self.disabled.remove(task as usize, source) {
+                // Its beginning may be what there was no memory for.
+                if !self.disabled.remove(task as usize, source)
+                    && self.unrecorded.load(Ordering::Relaxed) == 0
+                {
                     self.warn(Kind::NotDisabled, 0, Trace::NONE, source);
                 }
             });
@@ -573,7 +576,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return false;
         };
         let object = owner.unwrap_or(start);
-        let removed = self.registry.remove(object, source);
+        // What has the handle of an alias whose block is gone may be another's.
+        let is_owner = |object: Object<'_>| object.record.has(flag::PERCPU);
+        let removed = if owner.is_none()
+            || self.registry.starting_at::<Locked, _>(object, is_owner) == Some(true)
+        {
+            self.registry.remove(object, source)
+        } else {
+            None
+        };
         if let Some(removed) = &removed {
             self.hazard.wait(object);
             if removed.record.has(flag::PERCPU) {

@@ -43,8 +43,9 @@ impl List {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    /// Objects that are named, in the list or by their flag.
+    pub(crate) fn named(&self) -> usize {
+        self.len + self.left_out
     }
 
     /// Empties the list.

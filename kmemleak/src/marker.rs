@@ -126,8 +126,8 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 struct RootWalk {
     cursor: RootCursor,
-    /// Registered regions that have been visited.
-    regions: usize,
+    /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
+    next_region: usize,
     kind: RootKind,
     rest: Range<usize>,
     /// The part of the root that lies after the detector's own memory.
@@ -137,7 +137,7 @@ struct RootWalk {
 impl RootWalk {
     const NEW: Self = Self {
         cursor: RootCursor { stage: 0, index: 0 },
-        regions: 0,
+        next_region: 0,
         kind: RootKind::Section,
         rest: 0..0,
         after: 0..0,
@@ -208,19 +208,31 @@ struct Candidate {
     chunk: Chunk,
 }
 
-/// An object that is read piece by piece: its start, and when it was allocated.
-#[derive(Clone, Copy)]
-struct Whole {
-    start: usize,
-    birth_us: u64,
-}
-
 /// A marked object that waits for its record.
 #[derive(Clone, Copy)]
 struct Marked {
     start: usize,
     /// None in a ring that is not full.
     record: Option<Place>,
+}
+
+/// An object beside whatever runs: it may be freed, and its place be used again for less.
+#[derive(Clone, Copy)]
+struct Guarded {
+    start: usize,
+    size: usize,
+    /// Those of its flags that say where its memory is.
+    kind: u16,
+}
+
+impl Guarded {
+    fn new(start: usize, record: &Record, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            kind: record.flags() & (flag::PERCPU | flag::PHYS),
+        }
+    }
 }
 
 /// What remains to be done when the chunk of an object is closed.
@@ -252,6 +264,8 @@ pub(crate) struct Marker<'a, P, A> {
     /// Objects whose words are being asked for.
     scanned_ahead: [Entry; AHEAD],
     next_scanned: usize,
+    /// The object whose words are being scanned, if pointers to it count for another one.
+    area: Option<usize>,
     /// A checksum in the making.
     sum: u64,
     words: u64,
@@ -285,6 +299,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             next_marked: 0,
             scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
+            area: None,
             sum: 0,
             words: 0,
             candidates: 0,
@@ -372,13 +387,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Keeps interrupts off while others run.
     #[inline(always)]
     pub(crate) fn quietly<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
-        if A::STOPPED {
-            return work(self);
-        }
-        let interrupts = self.tools.platform.irq_save();
-        let result = work(self);
-        self.tools.platform.irq_restore(interrupts);
-        result
+        let tools = self.tools;
+        uninterrupted::<P, A, _>(tools.platform, || work(self))
     }
 
     /// The next table of entries that nobody has taken in this phase.
@@ -455,6 +465,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             object.record.reset_count();
             object.mark.clear();
             match record.min_count() {
+                // Not marked, so that all pointers to it count for the other object.
+                0 if record.has(flag::EXCESS) => {
+                    object.record.set(flag::REACHED);
+                    self.enqueue(object);
+                }
                 0 => {
                     self.keep(object);
                 }
@@ -532,8 +547,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let root = match self.tools.platform.next_root(&mut walk.cursor) {
                 Some(root) => root,
                 None => {
-                    let region = self.tools.regions.nth(walk.regions)?;
-                    walk.regions += 1;
+                    let from = walk.next_region;
+                    let region = uninterrupted::<P, A, _>(self.tools.platform, || {
+                        self.tools.regions.first_from(from)
+                    })?;
+                    walk.next_region = region.key.checked_add(1)?;
                     Root {
                         kind: RootKind::Region,
                         start: region.key,
@@ -617,34 +635,44 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Queues what has the record's flag, in chunks that have the chunk's, and is to be scanned.
     fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
-        self.each_chunk(&mut |marker, number, chunk| {
-            if !chunk.has(in_chunk) {
+        while let Some((number, leaf)) = self.claim_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.has(in_chunk) {
+                    continue;
+                }
+                self.quietly(|marker| {
+                    A::open(chunk);
+                    marker.recover_chunk(chunk_number, chunk, in_chunk, in_record);
+                    A::close(chunk);
+                });
+                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
+                while self.queue.is_filling() {
+                    self.scan_next()?;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    fn recover_chunk(&mut self, number: ChunkNumber, chunk: Chunk, in_chunk: u32, in_record: u16) {
+        chunk.clear(in_chunk);
+        let registry = self.tools.registry;
+        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+            if !object.record.has(in_record) {
                 return;
             }
-            chunk.clear(in_chunk);
-            let registry = marker.tools.registry;
-            registry.each_of(number, chunk, u64::MAX, &mut |object| {
-                if !object.record.has(in_record) {
+            object.record.clear(in_record);
+            if in_record == flag::INTERIOR {
+                if !object.mark.set() {
+                    // Its start was pointed to as well.
                     return;
                 }
-                object.record.clear(in_record);
-                if in_record == flag::INTERIOR {
-                    if !object.mark.set() {
-                        // Its start was pointed to as well.
-                        return;
-                    }
-                    object.record.set(flag::INTERIOR_ONLY);
-                    object.chunk.set(info::INTERIOR_ONLY);
-                }
-                marker.enqueue(object);
-            });
-            if A::STOPPED {
-                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
-                while marker.queue.is_filling() {
-                    let _ = marker.scan_next();
-                }
+                object.record.set(flag::INTERIOR_ONLY);
+                object.chunk.set(info::INTERIOR_ONLY);
             }
-        })
+            self.enqueue(object);
+        });
     }
 
     /// Queues a marked object, or leaves a note at it.
@@ -708,7 +736,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     #[inline(never)]
     fn scan_unplain(&mut self, start: usize) {
-        let _ = self.scan_special(start, &mut |marker, start, len| {
+        let Some((record, object)) = self.guarded(start) else {
+            return;
+        };
+        let _ = self.scan_special(start, &record, object.size, &mut |marker, start, len| {
             marker.scan_block(start, len);
             Ok(())
         });
@@ -726,15 +757,23 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     fn scan_special(
         &mut self,
-        start: usize,
+        object: usize,
+        record: &Record,
+        size: usize,
         scan: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
     ) -> Result<(), GivenUp> {
         let tools = self.tools;
-        let Some((record, size)) = self.known(start) else {
-            return Ok(());
-        };
         if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
             return Ok(());
+        }
+        if record.has(flag::EXCESS) && self.area.is_none() {
+            // Its pointers to itself don't count. It is never marked, so they are told by who is being scanned.
+            self.flush();
+            self.area = Some(object);
+            let result = self.scan_special(object, record, size, scan);
+            self.flush();
+            self.area = None;
+            return result;
         }
         let copies = if record.has(flag::PERCPU) {
             tools.platform.cpus()
@@ -743,21 +782,23 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         for cpu in 0..copies {
             let copy = if record.has(flag::PERCPU) {
-                tools.platform.percpu_copy(start, cpu)
+                tools.platform.percpu_copy(object, cpu)
             } else if record.has(flag::PHYS) {
-                match tools.platform.phys_to_virt(start, size) {
+                match tools.platform.phys_to_virt(object, size) {
                     Some(start) => start,
                     None => return Ok(()),
                 }
             } else {
-                start
+                object
             };
             let mut number = 0;
-            while let Some(area) = tools.registry.area(start, number) {
+            while let Some(area) = self.quietly(|_| tools.registry.area(object, number)) {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
+                let end = end.min(copy.saturating_add(size));
                 while at < end {
-                    let (skip, next) = self.covered(start, copy, number, at, end);
+                    let (skip, next) =
+                        self.quietly(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
                         scan(self, at, next - at)?;
                     }
@@ -797,39 +838,45 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (false, next)
     }
 
-    /// The record of an object, and its size, if it is there.
-    fn known(&mut self, start: usize) -> Option<(Record, usize)> {
+    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
+    fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
+        // The record may be gone with its object by now, or another's: nothing is read but by its address.
+        let Some((record, object)) = self.guarded(start) else {
+            return self.pause();
+        };
+        if record.is_plain() {
+            let range = object.start..object.start + object.size;
+            self.each_piece(object, range, Self::scan_words)
+        } else {
+            self.scan_special(
+                object.start,
+                &record,
+                object.size,
+                &mut |marker, start, len| {
+                    let range = start..start.saturating_add(len);
+                    marker.each_piece(object, range, Self::scan_words)
+                },
+            )
+        }
+    }
+
+    /// The object that starts at an address now.
+    fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
         self.quietly(|marker| {
             let registry = marker.tools.registry;
             registry.starting_at::<A, _>(start, |object| {
-                (object.record.read(), registry.size(start, object.record))
+                let record = object.record.read();
+                let size = registry.size(start, object.record);
+                (record, Guarded::new(start, &record, size))
             })
         })
     }
 
-    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
-    fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
-        let Some((record, size)) = self.known(start) else {
-            return self.pause();
-        };
-        let whole = Whole {
-            start,
-            birth_us: record.birth_us(),
-        };
-        if record.is_plain() {
-            self.each_piece(whole, start..start + size, Self::scan_words)
-        } else {
-            self.scan_special(start, &mut |marker, start, len| {
-                let range = start..start.saturating_add(len);
-                marker.each_piece(whole, range, Self::scan_words)
-            })
-        }
-    }
-
-    /// Does something with each piece of a range that belongs to an object, as long as that is there.
+    /// Does something with each piece of a range that belongs to an object, as long as that is there: or another one,
+    /// in which the same may be read.
     fn each_piece(
         &mut self,
-        whole: Whole,
+        of: Guarded,
         range: Range<usize>,
         work: fn(&mut Self, usize, usize),
     ) -> Result<(), GivenUp> {
@@ -838,11 +885,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let next = at.saturating_add(PIECE).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
-                let held = tools.registry.starting_at::<A, _>(whole.start, |object| {
-                    // Another one may have come in its place, and be smaller.
-                    let same = object.record.read().birth_us() == whole.birth_us;
+                let held = tools.registry.starting_at::<A, _>(of.start, |object| {
+                    let size = tools.registry.size(of.start, object.record);
+                    let now = Guarded::new(of.start, &object.record.read(), size);
+                    let same = now.kind == of.kind && now.size >= of.size;
                     if same {
-                        tools.hazard.set(whole.start);
+                        tools.hazard.set(of.start);
                     }
                     same
                 });
@@ -864,24 +912,26 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// A checksum of an object's contents; none if it is gone. Beside whatever runs.
+    /// A checksum of an object's contents, none if it is gone. Beside whatever runs.
     pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
-        let platform = self.tools.platform;
-        let Some((record, size)) = self.known(start) else {
+        self.sum = 0;
+        let Some((_, object)) = self.guarded(start) else {
             return Ok(None);
         };
-        let whole = Whole {
-            start,
-            birth_us: record.birth_us(),
-        };
-        self.sum = 0;
-        if record.has(flag::PERCPU) {
+        let (platform, size) = (self.tools.platform, object.size);
+        if object.kind & flag::PERCPU != 0 {
             for cpu in 0..platform.cpus() {
                 let copy = platform.percpu_copy(start, cpu);
-                self.each_piece(whole, copy..copy + size, Self::sum_words)?;
+                self.each_piece(object, copy..copy.saturating_add(size), Self::sum_words)?;
             }
         } else {
-            self.each_piece(whole, start..start + size, Self::sum_words)?;
+            let memory = match object.kind & flag::PHYS {
+                0 => Some(start),
+                _ => platform.phys_to_virt(start, size),
+            };
+            if let Some(memory) = memory {
+                self.each_piece(object, memory..memory + size, Self::sum_words)?;
+            }
         }
         Ok(Some((self.sum ^ self.sum >> 32) as u32))
     }
@@ -1020,6 +1070,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             Then::Nothing => {}
             Then::Queue => self.queue_found(start, record),
             Then::Owner(owner) => self.refer_to(owner),
+            Then::Count(start) if self.area == Some(start) => {}
             Then::Count(start) => {
                 if let Some(other) = self.tools.registry.notes.excess(start) {
                     self.refer_to(other);
@@ -1093,6 +1144,18 @@ fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
     if !overflowed.load(Ordering::Relaxed) {
         overflowed.store(true, Ordering::Release);
     }
+}
+
+/// Runs `work` with interrupts off, which they are in a stopped world.
+#[inline(always)]
+fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() -> R) -> R {
+    if A::STOPPED {
+        return work();
+    }
+    let interrupts = platform.irq_save();
+    let result = work();
+    platform.irq_restore(interrupts);
+    result
 }
 
 /// A word points at an object that is open.

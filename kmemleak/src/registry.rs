@@ -518,7 +518,9 @@ impl Registry {
         let granule = granule_of(start);
         let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
-        if starts & bit == 0 || !start.is_multiple_of(GRANULE) {
+        // Unaligned, or with bits that don't count: it may be one of the odd ones, or none.
+        let even = address_of(number) + granule as usize * GRANULE == start;
+        if starts & bit == 0 || !even {
             let removed = self.remove_odd(number, chunk, start, source)?;
             keep(removed.record, removed.size);
             return Some(removed.record.flags());

@@ -143,7 +143,12 @@ impl<P: Platform> Marker<'_, P, Locked> {
         }
         let registry = self.registry();
         registry.each_of(number, chunk, unmarked, &mut |object| {
-            if !is_white(object, &object.record.read()) {
+            let record = object.record.read();
+            if record.min_count() == 0 {
+                // No leak, since after the marks were cleared: it is to be scanned all the same.
+                self.keep(object);
+            }
+            if !is_white(object, &record) {
                 return;
             }
             match white.starts.get_mut(white.len) {

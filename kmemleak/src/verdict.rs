@@ -2,7 +2,7 @@
 
 use crate::detector::Detector;
 use crate::list::{List, Named};
-use crate::marker::{Figures, Marker};
+use crate::marker::{Figures, GivenUp, Marker};
 use crate::memory::Source;
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
@@ -107,9 +107,9 @@ impl Filter {
     }
 }
 
-/// Whether an object is unreferenced at the end of a pass.
+/// Whether an object is unreferenced at the end of a pass, and no leak by decree.
 pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
-    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED)
+    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED) && record.min_count() > 0
 }
 
 impl Verdict {
@@ -195,7 +195,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                             return false;
                         }
                         object.record.clear(flag::REPORTED | flag::SUSPECT);
-                        record.has(flag::REPORTED)
+                        record.has(flag::REPORTED) && record.min_count() > 0
                     })
             });
             if revived == Some(true) {
@@ -203,6 +203,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
         });
+        self.with_verdict(|verdict, _| {
+            verdict.list.clear();
+            verdict.summary = None;
+        });
+    }
+
+    /// Where passes were given up half way, what they suspect is no verdict.
+    pub(crate) fn or_no_verdict<T>(&self, result: Result<T, GivenUp>) -> Result<T, GivenUp> {
+        if result.is_err() && self.with_verdict(|verdict, _| verdict.summary.is_none()) {
+            self.drop_verdict();
+        }
+        result
+    }
+
+    /// Forgets the verdict.
+    pub(crate) fn drop_verdict(&self) {
+        self.each_listed(&mut |object| object.record.clear(flag::LISTED | flag::SUSPECT));
         self.with_verdict(|verdict, _| {
             verdict.list.clear();
             verdict.summary = None;

@@ -128,3 +128,19 @@ fn one_whose_free_was_missed_goes_with_all_copies() {
     assert!(lab.say(&format!("dump={first:#x}")).contains("no object"));
     assert_eq!(lab.leaks(), [second]);
 }
+
+#[test]
+fn copies_of_one_that_is_gone_do_no_harm_to_what_has_its_handle_now() {
+    let lab = Lab::new();
+    let block = percpu(&lab, 48);
+    let second = copy(&lab, block, 1);
+    // Its free is missed, and the platform knows nothing of its copies any more.
+    lab.machine.free(block);
+    lab.machine.make_unreadable(block, 48);
+    lab.detector.alloc(block, 48, kmemleak::AllocOptions::new());
+    lab.machine.advance_us(1);
+    lab.detector
+        .alloc(second, 48, kmemleak::AllocOptions::new());
+    assert_eq!(lab.leaks(), [block, second]);
+    assert_eq!(lab.status("missed frees"), "1");
+}

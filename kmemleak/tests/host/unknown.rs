@@ -56,12 +56,16 @@ fn free_of_the_middle_of_a_block_leaves_it() {
 fn each_other_callback() {
     let lab = Lab::new();
     let stranger = lab.machine.slab(64);
-    let callbacks: [(&str, &dyn Fn()); 5] = [
+    let callbacks: [(&str, &dyn Fn()); 9] = [
         ("not_leak", &|| lab.detector.not_leak(stranger)),
         ("ignore", &|| lab.detector.ignore(stranger)),
         ("no_scan", &|| lab.detector.no_scan(stranger)),
         ("scan_area", &|| lab.detector.scan_area(stranger, 8)),
         ("free_percpu", &|| lab.detector.free_percpu(stranger)),
+        ("ignore_percpu", &|| lab.detector.ignore_percpu(stranger)),
+        ("free_part", &|| lab.detector.free_part(stranger, 8)),
+        ("transient_leak", &|| lab.detector.transient_leak(stranger)),
+        ("update_trace", &|| lab.detector.update_trace(stranger)),
     ];
     for (name, callback) in callbacks {
         lab.machine.call_from(&[name]);
