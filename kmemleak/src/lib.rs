@@ -1,4 +1,58 @@
 //! Finds memory that nothing points to any more, in kernels.
+//!
+//! A [`Detector`] is a static. Allocators tell it of each block; it remembers who allocated it. When asked, it reads
+//! memory from the roots on (sections, per-CPU areas, stacks: what the kernel's [`Platform`] names), as a
+//! conservative garbage collector would, and reports what it could not reach. It frees nothing.
+//!
+//! A kernel with one global allocator gets a detector in a few lines:
+//!
+//! ```
+//! use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, RootKind, Tracked};
+//! use std::alloc::System; // a kernel would have a `linked_list_allocator::LockedHeap`, say
+//! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+//!
+//! static TICKS: AtomicU64 = AtomicU64::new(0);
+//! static GLOBALS: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
+//!
+//! struct Kernel;
+//! // SAFETY: the root is a static; there are no interrupts, and one thread.
+//! unsafe impl Platform for Kernel {
+//!     fn now_us(&self) -> u64 { TICKS.fetch_add(1, Relaxed) } // a kernel would ask its clock
+//!     fn irq_save(&self) -> IrqState { IrqState(0) }
+//!     fn irq_restore(&self, _: IrqState) {}
+//!     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+//!         cursor.index += 1; // a kernel would name .data and .bss, then its stacks
+//!         let (start, len) = (GLOBALS.as_ptr().expose_provenance(), size_of_val(&GLOBALS));
+//!         (cursor.index == 1).then_some(Root { kind: RootKind::Section, start, len })
+//!     }
+//! }
+//!
+//! static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
+//! static HEAP: Tracked<System, Kernel, 65536> = Tracked::new(System, &KMEMLEAK);
+//!
+//! # use std::alloc::{GlobalAlloc, Layout};
+//! # // SAFETY: the layout is not of size zero.
+//! # let block = unsafe { HEAP.alloc(Layout::new::<[u64; 8]>()) }.expose_provenance();
+//! // With HEAP as the global allocator: let block = Box::into_raw(Box::new([0; 8]));
+//! GLOBALS[0].store(block, Relaxed);
+//! assert_eq!(KMEMLEAK.check().unwrap().objects, 0);
+//! GLOBALS[0].store(0, Relaxed);
+//! assert_eq!(KMEMLEAK.check().unwrap().objects, 1);
+//! let mut report = String::new();
+//! KMEMLEAK.report(&mut report).unwrap();
+//! assert!(report.contains("unreferenced object") && report.contains("(size 64)"));
+//! ```
+//!
+//! # What a platform can add
+//!
+//! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
+//! to stop the world ([`Platform::stop_world`]: without it a check takes several passes), names of functions, per-CPU blocks,
+//! physical memory. Each method says what is given up without it.
+//!
+//! # Limits
+//!
+//! Addresses of 64 bits, of which 48 count. Pointers are found where they are stored as they are, at multiples of eight
+//! bytes: of one that is compressed, XORed or split, tell with [`Detector::not_leak`].
 #![no_std]
 
 mod background;
@@ -23,6 +77,7 @@ mod record;
 mod registry;
 mod report;
 mod scan;
+mod tracked;
 mod verdict;
 mod warning;
 
@@ -30,6 +85,6 @@ pub use crate::background::NextStep;
 pub use crate::call_stack::{StackWalk, frame_pointer_walk};
 pub use crate::control::ParameterError;
 pub use crate::detector::{AllocOptions, Detector, Metadata};
-
 pub use crate::platform::*;
+pub use crate::tracked::Tracked;
 pub use crate::verdict::{How, Summary, Tracking, Unreferenced};
