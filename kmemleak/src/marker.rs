@@ -523,6 +523,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     let copied = record.has(flag::ALIAS | flag::PERCPU);
                     if end <= whole && record.short_size() != u32::MAX && !copied {
                         object.mark.set();
+                        if record.min_count() == 0 {
+                            // It is queued already.
+                            object.record.set(flag::REACHED);
+                        }
                     }
                 });
             });
@@ -764,6 +768,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> Result<(), GivenUp> {
         let tools = self.tools;
         if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
+            return Ok(());
+        }
+        if record.has(flag::REACHED) && !record.has(flag::EXCESS) {
+            // It lies in a root.
             return Ok(());
         }
         if record.has(flag::EXCESS) && self.area.is_none() {
@@ -1169,9 +1177,14 @@ fn refer(object: Object<'_>, word: usize, interior: &AtomicBool) -> Then {
         return Then::Owner(alias_owner(&record));
     }
     if record.has(flag::EXCESS) {
-        // Never marked, so that every pointer comes here: the first is its own, the others are the other's.
-        if object.record.set(flag::REACHED) & flag::REACHED == 0 {
-            return Then::Queue;
+        // Never marked, so that every pointer comes here: as many as it needs are its own, the others are the other's.
+        if !record.has(flag::REACHED) {
+            if record.min_count() > 1 && !object.record.count_reference() {
+                return Then::Nothing;
+            }
+            if object.record.set(flag::REACHED) & flag::REACHED == 0 {
+                return Then::Queue;
+            }
         }
         return Then::Count(object.start);
     }

@@ -58,7 +58,8 @@ impl Entry {
     #[inline(always)]
     pub(crate) fn of_aligned(start: usize, record: Place) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;
-        let plain = record.flags() & flag::SPECIAL == 0 && words < MAX_LEN - LOW as u64;
+        let plain =
+            record.flags() & (flag::SPECIAL | flag::REACHED) == 0 && words < MAX_LEN - LOW as u64;
         Self::made(start, if plain { words } else { MAX_LEN })
     }
 

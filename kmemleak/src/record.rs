@@ -53,7 +53,8 @@ pub(crate) mod flag {
     /// Physical memory, which the platform maps.
     pub(crate) const PHYS: u16 = 1 << 12;
 
-    /// Pointed to, though never marked: more pointers to it are still counted, for another object.
+    /// Of one with [`EXCESS`]: pointed to, though never marked: more pointers to it are still counted, for another
+    /// object. Of a gray one: it lies in a root, and its words are read there.
     pub(crate) const REACHED: u16 = 1 << 13;
 
     /// A pointer to it counts for another object as well: see [`crate::notes`].
@@ -170,7 +171,8 @@ impl Record {
 
     /// The same object elsewhere, or in part: what the passes have noted of it doesn't go on, nor do its notes.
     pub(crate) fn part(mut self, size: usize) -> Self {
-        const LEFT: u16 = flag::OF_PASSES | flag::NOTES | flag::EXCESS | flag::LISTED;
+        const LEFT: u16 =
+            flag::OF_PASSES | flag::NOTES | flag::EXCESS | flag::LISTED | flag::PRIMED;
         self.0[4] &= !(u32::from(LEFT) << 16);
         self.0[6] &= !(0xf << COUNT_SHIFT);
         self.set_size(size);

@@ -76,6 +76,23 @@ fn an_object_inside_one_is_alive_and_its_words_count_once() {
 }
 
 #[test]
+fn a_gray_object_inside_one_is_no_second_reader_of_its_words() {
+    let lab = Lab::new();
+    let start = lab.machine.address(Place::Region(3, 8));
+    let options = kmemleak::AllocOptions::new();
+    lab.detector.alloc(start, 64, options.min_count(0));
+    let twice = lab.block_with(16, options.min_count(2));
+    lab.machine.write(start + 8, twice);
+    assert_eq!(lab.leaks(), [twice]);
+    add(&lab, 3);
+    assert_eq!(lab.leaks(), [twice]);
+    remove(&lab, 3);
+    let once = lab.block(16);
+    lab.machine.write(start + 16, once);
+    assert_eq!(lab.leaks(), [twice]);
+}
+
+#[test]
 fn one_that_is_removed_while_a_scan_goes_on_takes_no_other_with_it() {
     // Whenever it happens: the blocks that the other regions hold are not lost, though they once were.
     for moment in 0..40 {

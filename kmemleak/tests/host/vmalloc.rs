@@ -116,3 +116,14 @@ fn an_area_that_is_not_known_is_told() {
     lab.hold(1, block);
     assert_eq!(lab.leaks(), []);
 }
+
+#[test]
+fn an_area_that_needs_two_pointers_passes_on_the_third() {
+    let (lab, block, area) = with_area(AllocOptions::new().min_count(2));
+    lab.hold(0, area);
+    assert_eq!(lab.leaks(), [area, block]);
+    lab.hold(1, area);
+    assert_eq!(lab.leaks(), [block]);
+    lab.hold(2, area);
+    assert_eq!(lab.leaks(), []);
+}
