@@ -17,7 +17,7 @@ use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
 use crate::memory::{PAGE_WORDS, Source, WORD, word_of};
-use crate::record::{Place, flag};
+use crate::record::Place;
 
 /// Pages of a queue, at least and at most. A queue takes a word for each eighth object.
 const MIN_PAGES: usize = 8;
@@ -47,20 +47,19 @@ impl Entry {
 
     #[inline(always)]
     pub(crate) fn new(start: usize, record: Place) -> Self {
-        if start & LOW == 0 {
+        if start & LOW == 0 && record.read().is_plain() {
             Self::of_aligned(start, record)
         } else {
             Self::made(start, MAX_LEN - (start & LOW) as u64)
         }
     }
 
-    /// The same for an object that starts at a multiple of eight.
+    /// The same for a plain object that starts at a multiple of eight.
     #[inline(always)]
     pub(crate) fn of_aligned(start: usize, record: Place) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;
-        let plain =
-            record.flags() & (flag::SPECIAL | flag::REACHED) == 0 && words < MAX_LEN - LOW as u64;
-        Self::made(start, if plain { words } else { MAX_LEN })
+        let fits = words < MAX_LEN - LOW as u64;
+        Self::made(start, if fits { words } else { MAX_LEN })
     }
 
     #[inline(always)]
