@@ -15,7 +15,7 @@ use kernel::mm::{self, misuse, percpu, vmalloc};
 use kernel::task::{self, JoinHandle, Priority};
 
 use crate::guest_test;
-use crate::leak_support::check;
+use crate::leak_support::{check, plant, uproot};
 
 static CACHE: SlabCache = SlabCache::new("test", 96, Trace::Trace);
 static UNSEEN: SlabCache = SlabCache::new("test-unseen", 96, Trace::NoLeakTrace);
@@ -46,6 +46,20 @@ guest_test! {
         mm::check_invariants();
         assert_eq!(check().len(), 0, "both are in use");
         [one, other].into_iter().flatten().for_each(|block| CACHE.free(block));
+    }
+}
+
+guest_test! {
+    /// A block that was in a per-CPU cache's slot and is lost is found: the slot does not hold it any more.
+    fn popped_slots_keep_nothing_alive() smp [1, 2, 4] {
+        let lost: Vec<_> = (0..40).map(|_| plant(|_| ())).collect();
+        let mut found = check();
+        found.sort_unstable();
+        let mut expected = lost.clone();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        lost.into_iter().for_each(uproot);
+        assert_eq!(check(), []);
     }
 }
 
