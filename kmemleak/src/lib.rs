@@ -80,6 +80,7 @@ mod scan;
 mod tracked;
 mod verdict;
 mod warning;
+mod words;
 
 pub use crate::background::NextStep;
 pub use crate::call_stack::{StackWalk, frame_pointer_walk};

@@ -47,6 +47,7 @@ use crate::prefetch::prefetch;
 use crate::queue::{Desks, Entry, Queue};
 use crate::record::{Place, Record, flag};
 use crate::registry::{Access, Object, Registry, alias_owner, object_in};
+use crate::words::next_within;
 
 /// Bytes that are read in one piece.
 const PIECE: usize = 4096;
@@ -983,13 +984,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
         let end = start + words * WORD;
         let mut at = start;
-        while at != end {
-            // SAFETY: a word of a root, or of an object that is kept from being freed.
-            let word = platform.untag(unsafe { platform.read_word(at) });
-            at += WORD;
-            if word.wrapping_sub(lowest) < span {
-                self.candidate(word);
-            }
+        // SAFETY: words of a root, or of an object that is kept from being freed.
+        while let Some(word) = unsafe { next_within(platform, &mut at, end, lowest, span) } {
+            self.candidate(word);
         }
     }
 

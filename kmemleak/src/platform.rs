@@ -196,6 +196,13 @@ pub unsafe trait Platform: Sync {
         word
     }
 
+    /// Whether [`read_word`](Self::read_word) and [`untag`](Self::untag) are the ones that are given here: then words may
+    /// be read several at a time. A platform with one of its own says `false`. Any context.
+    #[inline(always)]
+    fn has_plain_words(&self) -> bool {
+        true
+    }
+
     /// Reads one word of memory that is not the detector's own and may be written to meanwhile.
     ///
     /// This is the one function by which the detector looks at foreign memory; no slice of or
