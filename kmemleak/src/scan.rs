@@ -144,7 +144,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         let registry = self.registry();
         registry.each_of(number, chunk, unmarked, &mut |object| {
             let record = object.record.read();
-            if record.min_count() == 0 {
+            if record.min_count() == 0 && !record.has(flag::REACHED) {
                 // No leak, since after the marks were cleared: it is to be scanned all the same.
                 self.keep(object);
             }

@@ -1,5 +1,7 @@
 //! Histories: operations in terms of offsets, so that one can be left out and the rest still means the same.
 
+use std::ops::Range;
+
 use kmemleak_emulated::Stop;
 
 use crate::random::Random;
@@ -30,9 +32,44 @@ pub enum Operation {
     NoScan(usize),
     /// Start and length.
     ScanArea(usize, usize),
+    /// Start and length.
+    FreePart(usize, usize),
+    /// Start and size, and the start of the area.
+    Vmalloc(usize, usize, usize),
+    TransientLeak(usize),
+    Percpu(usize, Percpu),
+    RegionAdd(usize),
+    RegionRemove(usize),
+    MinAge(u64),
     Check,
+    Scan,
     Clear,
 }
+
+/// What is done with one of a few per-CPU blocks. Where there is none of its number, or there is one already: nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum Percpu {
+    /// Size.
+    Alloc(usize),
+    Free,
+    MinCount(i32),
+    NoScan,
+    /// Offset and length.
+    ScanArea(usize, usize),
+    /// Offset and length.
+    FreePart(usize, usize),
+}
+
+/// Per-CPU blocks that there can be at a time.
+pub const PERCPU: usize = 3;
+
+/// The regions: offsets into the arena. Two touch.
+pub const REGIONS: [Range<usize>; 4] = [
+    0x1008..0x1240,
+    0x1240..0x1400,
+    0x4000..0x5018,
+    0x20_0000 - 8..0x20_0010,
+];
 
 /// Where a word is stored.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +77,16 @@ pub enum Where {
     Root(usize),
     /// At a multiple of the word's size.
     Arena(usize),
+    /// In the copy of a per-CPU block: its number, a CPU, the offset.
+    Percpu(usize, usize, usize),
 }
 
 /// What is stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Value {
     Arena(usize),
+    /// Into a per-CPU block: its number, 0 for its handle or one more than a CPU, the offset.
+    Percpu(usize, usize, usize),
     Raw(usize),
 }
 
@@ -86,17 +127,62 @@ impl History {
 
 impl Author {
     fn operation(&mut self) -> Operation {
-        match self.random.below(100) {
-            0..36 => self.alloc(),
-            36..46 => self.free(),
-            46..84 => Operation::Store(self.place(), self.value()),
-            84..86 => Operation::NotLeak(self.start()),
-            86..88 => Operation::Ignore(self.start()),
-            88..90 => Operation::NoScan(self.start()),
-            90..93 => self.scan_area(),
-            93..99 => Operation::Check,
+        match self.random.below(200) {
+            0..66 => self.alloc(),
+            66..84 => self.free(),
+            84..156 => Operation::Store(self.place(), self.value()),
+            156..159 => Operation::NotLeak(self.start()),
+            159..162 => Operation::Ignore(self.start()),
+            162..165 => Operation::NoScan(self.start()),
+            165..171 => self.scan_area(),
+            171..174 => self.free_part(),
+            174..176 => self.vmalloc(),
+            176 => Operation::TransientLeak(self.start()),
+            177..182 => self.percpu(),
+            182..185 => Operation::RegionAdd(self.random.below(REGIONS.len())),
+            185..187 => Operation::RegionRemove(self.random.below(REGIONS.len())),
+            187 => Operation::MinAge(self.random.below(20) as u64),
+            188..194 => Operation::Check,
+            194..198 => Operation::Scan,
             _ => Operation::Clear,
         }
+    }
+
+    fn free_part(&mut self) -> Operation {
+        let (start, size) = self.block();
+        let random = &mut self.random;
+        let offset = match random.below(3) {
+            0 => 0,
+            1 => random.below(size),
+            _ => random.below(size) & !7,
+        };
+        let len = match random.below(4) {
+            0 => size - offset,
+            1 => random.below(size + 64),
+            _ => random.below(size - offset + 1) & !7,
+        };
+        Operation::FreePart(start + offset, len)
+    }
+
+    fn vmalloc(&mut self) -> Operation {
+        let area = self.block().0;
+        let Operation::Alloc(start, size, _) = self.alloc() else {
+            return Operation::Check;
+        };
+        Operation::Vmalloc(start, size, area)
+    }
+
+    fn percpu(&mut self) -> Operation {
+        let random = &mut self.random;
+        let what = match random.below(10) {
+            0..4 => Percpu::Alloc(random.between(1, 120)),
+            4..6 => Percpu::Free,
+            6 => Percpu::MinCount(random.below(2) as i32 - 1),
+            7 => Percpu::NoScan,
+            8 => Percpu::ScanArea(random.below(64), random.below(64)),
+            _ => Percpu::FreePart(random.below(64), random.below(64)),
+        };
+        Operation::Percpu(random.below(PERCPU), what)
     }
 
     /// Mostly small, at times large, at the edges of what indexes are made for.
@@ -125,8 +211,12 @@ impl Author {
             (5, Some((start, size))) if random.below(4) == 0 => start + random.below(size),
             (6, _) => random.below(ARENA / (2 << 20)) * (2 << 20),
             (7, _) => random.below(ARENA / 4096) * 4096 + random.below(32),
-            // A crowded corner.
-            (8, _) => random.below(32_768),
+            // A crowded corner; about the regions.
+            (8, _) if random.below(2) == 0 => random.below(32_768),
+            (8, _) => {
+                let region = &REGIONS[random.below(REGIONS.len())];
+                random.between(region.start - 32, region.end)
+            }
             _ => random.below(ARENA / 16) * 16,
         };
         let size = size.min(ARENA / 2);
@@ -186,6 +276,14 @@ impl Author {
         if self.random.below(4) == 0 {
             return Where::Root(self.random.below(ROOTS));
         }
+        if self.random.below(12) == 0 {
+            let random = &mut self.random;
+            return Where::Percpu(
+                random.below(PERCPU),
+                random.below(3),
+                random.below(16) * WORD,
+            );
+        }
         let (start, size) = self.block();
         // Near the start, mostly; at times in the slack before it or behind.
         let offset = match self.random.below(4) {
@@ -205,6 +303,9 @@ impl Author {
             14 => Value::Arena(start + size),
             15 => Value::Arena(start.saturating_sub(1)),
             16 => Value::Arena(random.below(ARENA)),
+            17 if random.below(2) == 0 => {
+                Value::Percpu(random.below(PERCPU), random.below(4), random.below(128))
+            }
             17 => Value::Raw(random.next() as usize),
             _ => Value::Raw(0),
         }

@@ -12,24 +12,58 @@ struct Block {
     size: usize,
     min_count: i32,
     no_scan: bool,
-    /// Parts that are scanned; all is, if there are none.
+    /// Parts that are scanned, as offsets; all is, if there are none.
     areas: Vec<Range<usize>>,
     birth: u64,
+    /// Where its memory is: itself, or the copies of a per-CPU block.
+    copies: Vec<usize>,
+    /// A block that pointers to this one count for as well.
+    excess: Option<usize>,
+    /// What a scan has found in it when it was unreferenced.
+    seen: Option<Vec<(usize, usize)>>,
+}
+
+impl Block {
+    fn is_percpu(&self, start: usize) -> bool {
+        self.copies != [start]
+    }
 }
 
 #[derive(Default)]
 pub struct Model {
     blocks: BTreeMap<usize, Block>,
+    /// Copies of per-CPU blocks, and whose they are.
+    copies: BTreeMap<usize, usize>,
     words: BTreeMap<usize, usize>,
     roots: BTreeMap<usize, usize>,
+    /// Registered regions, and how often.
+    regions: BTreeMap<usize, (usize, usize)>,
     leaks: Vec<usize>,
+    pub min_age: u64,
+}
+
+/// A pass in the making.
+#[derive(Default)]
+struct Pass {
+    counts: BTreeMap<usize, i32>,
+    marked: BTreeSet<usize>,
+    /// Those with an excess reference that are alive: they are never marked.
+    reached: BTreeSet<usize>,
+    queue: Vec<usize>,
 }
 
 impl Model {
-    /// The block that an address lies in.
+    /// The block that an address lies in; a per-CPU block by any of its copies.
     fn containing(&self, address: usize) -> Option<(usize, &Block)> {
-        let (&start, block) = self.blocks.range(..=address).next_back()?;
-        (address - start < block.size).then_some((start, block))
+        let block = self.blocks.range(..=address).next_back();
+        if let Some((&start, block)) = block
+            && address - start < block.size
+        {
+            return Some((start, block));
+        }
+        let (&copy, owner) = self.copies.range(..=address).next_back()?;
+        let block = &self.blocks[owner];
+        (address - copy < block.size).then_some((*owner, block))
     }
 
     pub fn alloc(&mut self, start: usize, size: usize, min_count: i32, now: u64) {
@@ -41,6 +75,17 @@ impl Model {
         if let Some((old, _)) = self.containing(start) {
             self.blocks.remove(&old);
         }
+        self.insert(start, size, min_count, now, vec![start]);
+    }
+
+    fn insert(
+        &mut self,
+        start: usize,
+        size: usize,
+        min_count: i32,
+        birth: u64,
+        copies: Vec<usize>,
+    ) {
         self.blocks.insert(
             start,
             Block {
@@ -48,16 +93,70 @@ impl Model {
                 min_count,
                 no_scan: false,
                 areas: Vec::new(),
-                birth: now,
+                birth,
+                copies,
+                excess: None,
+                seen: None,
             },
         );
         self.leaks
             .retain(|leak| self.blocks.contains_key(leak) && *leak != start);
     }
 
+    /// A block of which each CPU has a zeroed copy.
+    pub fn alloc_percpu(&mut self, handle: usize, size: usize, copies: &[usize], now: u64) {
+        for &copy in copies {
+            self.copies.insert(copy, handle);
+            self.words
+                .retain(|&address, _| !(copy..copy + size).contains(&address));
+        }
+        self.insert(handle, size, 1, now, copies.into());
+    }
+
     pub fn free(&mut self, start: usize) {
-        self.blocks.remove(&start);
+        if let Some(block) = self.blocks.remove(&start) {
+            block.copies.iter().for_each(|copy| {
+                self.copies.remove(copy);
+            });
+        }
         self.leaks.retain(|&leak| leak != start);
+    }
+
+    pub fn free_part(&mut self, start: usize, len: usize) {
+        let Some((whole, block)) = self.containing(start) else {
+            return;
+        };
+        if block.is_percpu(whole) || len == 0 {
+            return;
+        }
+        let (block, end) = (block.clone(), whole + block.size);
+        self.blocks.remove(&whole);
+        let hole_end = (start + len).min(end);
+        for part in [whole..start, hole_end..end] {
+            if part.is_empty() {
+                continue;
+            }
+            self.blocks.insert(
+                part.start,
+                Block {
+                    size: part.len(),
+                    areas: Vec::new(),
+                    copies: vec![part.start],
+                    excess: None,
+                    seen: None,
+                    ..block.clone()
+                },
+            );
+        }
+        self.leaks.retain(|leak| self.blocks.contains_key(leak));
+    }
+
+    /// A block to which the one at `area` points, and for which further pointers to that one count.
+    pub fn vmalloc(&mut self, start: usize, size: usize, area: usize, now: u64) {
+        self.alloc(start, size, 2, now);
+        if let Some(block) = self.blocks.get_mut(&area) {
+            block.excess = Some(start);
+        }
     }
 
     pub fn set_min_count(&mut self, start: usize, min_count: i32) {
@@ -72,14 +171,21 @@ impl Model {
         }
     }
 
+    pub fn transient_leak(&mut self, start: usize) {
+        if let Some(block) = self.blocks.get_mut(&start) {
+            block.seen = None;
+        }
+    }
+
     pub fn scan_area(&mut self, start: usize, len: usize) {
         let Some((block_start, block)) = self.containing(start) else {
             return;
         };
-        if start + len <= block_start + block.size
+        let offset = start - block_start;
+        if len <= block.size - offset
             && let Some(block) = self.blocks.get_mut(&block_start)
         {
-            block.areas.push(start..start + len);
+            block.areas.push(offset..offset + len);
         }
     }
 
@@ -91,79 +197,198 @@ impl Model {
         self.roots.insert(index, word);
     }
 
+    pub fn region_add(&mut self, start: usize, len: usize) {
+        self.regions.entry(start).or_insert((len, 0)).1 += 1;
+    }
+
+    pub fn region_remove(&mut self, start: usize) {
+        if let Some((_, count)) = self.regions.get_mut(&start) {
+            *count -= 1;
+            if *count == 0 {
+                self.regions.remove(&start);
+            }
+        }
+    }
+
     /// Objects, and their bytes.
     pub fn tracked(&self) -> (usize, usize) {
         let sizes = self.blocks.values().map(|block| block.size);
         (self.blocks.len(), sizes.sum())
     }
 
+    /// The whole words of a range that are not zero, with their addresses.
+    fn words_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+        let end = range.end;
+        let words = self.words.range(range);
+        words
+            .map(|(&address, &word)| (address, word))
+            .filter(move |&(address, word)| address + WORD <= end && word != 0)
+    }
+
     /// The words of a block that are scanned.
-    fn scanned(&self, start: usize, block: &Block) -> Vec<usize> {
+    fn scanned(&self, block: &Block) -> Vec<usize> {
         if block.no_scan || block.min_count < 0 {
             return Vec::new();
         }
-        let whole = start..start + block.size;
+        let whole = 0..block.size;
         let parts: &[Range<usize>] = match block.areas.as_slice() {
             [] => std::slice::from_ref(&whole),
             areas => areas,
         };
-        let addresses: BTreeSet<usize> = parts
+        let words: BTreeMap<usize, usize> = parts
             .iter()
             .flat_map(|part| {
-                let words = self.words.range(part.start..part.end);
-                words
-                    .map(|(&address, _)| address)
-                    .filter(|address| address + WORD <= part.end)
+                block
+                    .copies
+                    .iter()
+                    .flat_map(move |copy| self.words_in(copy + part.start..copy + part.end))
             })
             .collect();
-        addresses
-            .into_iter()
-            .map(|address| self.words[&address])
+        words.into_values().collect()
+    }
+
+    /// All that a block holds: what tells whether it has changed.
+    fn contents(&self, block: &Block) -> Vec<(usize, usize)> {
+        let copies = block.copies.iter();
+        copies
+            .flat_map(|&copy| self.words_in(copy..copy + block.size))
             .collect()
+    }
+
+    /// Whether a block lies in a root.
+    fn is_in_root(&self, start: usize, block: &Block) -> bool {
+        !block.is_percpu(start)
+            && self
+                .regions
+                .iter()
+                .any(|(&region, &(len, _))| region <= start && start + block.size <= region + len)
+    }
+
+    /// A word that points somewhere.
+    fn point(&self, pass: &mut Pass, from: Option<usize>, word: usize) {
+        let Some((to, block)) = self.containing(word) else {
+            return;
+        };
+        if from == Some(to) || self.refer(pass, to, block) {
+            return;
+        }
+        // By the address alone.
+        if let Some(other) = block.excess
+            && let Some(block) = self.blocks.get(&other)
+        {
+            self.refer(pass, other, block);
+        }
+    }
+
+    /// One more pointer to a block; false if it counts for its excess reference.
+    fn refer(&self, pass: &mut Pass, to: usize, block: &Block) -> bool {
+        if pass.marked.contains(&to) {
+            return true;
+        }
+        if pass.reached.contains(&to) {
+            return false;
+        }
+        let count = pass.counts.entry(to).or_default();
+        *count += 1;
+        if *count >= block.min_count.max(1) {
+            pass.queue.push(to);
+            if block.excess.is_some() {
+                pass.reached.insert(to);
+            } else {
+                pass.marked.insert(to);
+            }
+        }
+        true
+    }
+
+    fn drain(&self, pass: &mut Pass) {
+        while let Some(start) = pass.queue.pop() {
+            for word in self.scanned(&self.blocks[&start]) {
+                self.point(pass, Some(start), word);
+            }
+        }
+    }
+
+    /// Marks from the roots.
+    fn trace(&self) -> Pass {
+        let mut pass = Pass::default();
+        for (&start, block) in &self.blocks {
+            if self.is_in_root(start, block) || block.min_count < 0 {
+                pass.marked.insert(start);
+            } else if block.min_count == 0 {
+                pass.queue.push(start);
+                if block.excess.is_some() {
+                    pass.reached.insert(start);
+                } else {
+                    pass.marked.insert(start);
+                }
+            }
+        }
+        let regions = self.regions.iter();
+        let words: Vec<usize> = self
+            .roots
+            .values()
+            .copied()
+            .chain(regions.flat_map(|(&region, &(len, _))| {
+                self.words_in(region..region + len).map(|(_, word)| word)
+            }))
+            .collect();
+        for word in words {
+            self.point(&mut pass, None, word);
+        }
+        self.drain(&mut pass);
+        pass
+    }
+
+    /// The blocks that are not marked, in the order of allocation.
+    fn white(&self, pass: &Pass) -> Vec<usize> {
+        let mut white: Vec<(u64, usize)> = self
+            .blocks
+            .iter()
+            .filter(|(start, block)| {
+                block.min_count > 0 && !pass.marked.contains(start) && !pass.reached.contains(start)
+            })
+            .map(|(&start, block)| (block.birth, start))
+            .collect();
+        white.sort_unstable();
+        white.into_iter().map(|(_, start)| start).collect()
     }
 
     /// The blocks that too few words point at, in the order of allocation.
     pub fn check(&mut self) {
-        let mut counts: BTreeMap<usize, i32> = BTreeMap::new();
-        let mut marked: BTreeSet<usize> = BTreeSet::new();
-        let mut queue: Vec<usize> = Vec::new();
-        for (&start, block) in &self.blocks {
-            if block.min_count == 0 {
-                marked.insert(start);
-                queue.push(start);
+        self.leaks = self.white(&self.trace());
+    }
+
+    /// The same by repeated passes, each of which looks at what the unreferenced ones hold.
+    pub fn check_by_passes(&mut self) {
+        self.check();
+        for start in self.leaks.clone() {
+            self.see(start);
+        }
+    }
+
+    /// Remembers what a block holds, and tells whether that is what it held before.
+    fn see(&mut self, start: usize) -> bool {
+        let contents = self.contents(&self.blocks[&start]);
+        match self.blocks.get_mut(&start) {
+            Some(block) => block.seen.replace(contents.clone()) == Some(contents),
+            None => false,
+        }
+    }
+
+    /// One pass beside what runs, at this time: what is young or has changed is as good as referenced.
+    pub fn scan(&mut self, now: u64) {
+        let mut pass = self.trace();
+        let before = now.saturating_sub(self.min_age);
+        for start in self.white(&pass) {
+            let still = self.see(start);
+            if !still || self.blocks[&start].birth > before {
+                pass.marked.insert(start);
+                pass.queue.push(start);
             }
         }
-        // Who points, none being a root; and what word.
-        let mut pointers: Vec<(Option<usize>, usize)> =
-            self.roots.values().map(|&word| (None, word)).collect();
-        loop {
-            for (from, word) in pointers.drain(..) {
-                let Some((to, block)) = self.containing(word) else {
-                    continue;
-                };
-                if from == Some(to) {
-                    continue;
-                }
-                let count = counts.entry(to).or_default();
-                *count += 1;
-                if block.min_count > 0 && *count >= block.min_count && marked.insert(to) {
-                    queue.push(to);
-                }
-            }
-            let Some(start) = queue.pop() else {
-                break;
-            };
-            let words = self.scanned(start, &self.blocks[&start]);
-            pointers.extend(words.into_iter().map(|word| (Some(start), word)));
-        }
-        let mut leaks: Vec<(u64, usize)> = self
-            .blocks
-            .iter()
-            .filter(|(start, block)| block.min_count > 0 && !marked.contains(start))
-            .map(|(&start, block)| (block.birth, start))
-            .collect();
-        leaks.sort_unstable();
-        self.leaks = leaks.into_iter().map(|(_, start)| start).collect();
+        self.drain(&mut pass);
+        self.leaks = self.white(&pass);
     }
 
     pub fn clear(&mut self) {
@@ -178,5 +403,11 @@ impl Model {
         starts
             .map(|start| (*start, self.blocks[start].size))
             .collect()
+    }
+
+    /// Whether the block in which an address lies is in a range.
+    pub fn block_overlaps(&self, address: usize, range: Range<usize>) -> bool {
+        self.containing(address)
+            .is_some_and(|(start, block)| start < range.end && range.start < start + block.size)
     }
 }

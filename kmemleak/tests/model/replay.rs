@@ -1,9 +1,9 @@
 //! Replays a history on a machine and on the model at once.
 
 use kmemleak::{AllocOptions, Detector};
-use kmemleak_emulated::{Emulated, Machine, Place};
+use kmemleak_emulated::{Emulated, Machine, Place, Stop};
 
-use crate::history::{ARENA, History, Operation, Value, Where};
+use crate::history::{ARENA, History, Operation, PERCPU, Percpu, REGIONS, Value, Where};
 use crate::model::Model;
 
 /// Whether the two agree all the way; if not, where they don't.
@@ -23,9 +23,12 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
     let mut model = Model::default();
     let arena = machine.arena(ARENA);
     let (mut now, mut leaks) = (0, Vec::new());
+    // Handles and sizes.
+    let mut percpu = [None; PERCPU];
+    detector.set_min_age_us(0);
     for (number, &operation) in history.operations.iter().enumerate() {
         // Two blocks in three have a moment of their own; the others share one.
-        let passed = u64::from(number % 3 != 0 || matches!(operation, Operation::Check));
+        let passed = u64::from(number % 3 != 0 || is_pass(&operation));
         now += passed;
         machine.advance_us(passed);
         match operation {
@@ -41,18 +44,107 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
             Operation::Store(place, value) => {
                 let word = match value {
                     Value::Arena(offset) => arena + offset,
+                    Value::Percpu(slot, 0, offset) => {
+                        percpu[slot].map_or(0, |(handle, _)| handle + offset)
+                    }
+                    Value::Percpu(slot, copy, offset) => percpu[slot].map_or(0, |(handle, _)| {
+                        let cpu = (copy - 1) as u32 % history.cpus;
+                        machine
+                            .percpu_copy(handle, cpu)
+                            .map_or(0, |copy| copy + offset)
+                    }),
                     Value::Raw(word) => word,
                 };
-                match place {
+                let address = match place {
                     Where::Root(index) => {
                         machine.store(Place::Bss(index), word);
                         model.store_root(index, word);
+                        None
                     }
-                    Where::Arena(offset) => {
-                        machine.write(arena + offset, word);
-                        model.store(arena + offset, word);
-                    }
+                    Where::Arena(offset) => Some(arena + offset),
+                    Where::Percpu(slot, cpu, offset) => percpu[slot]
+                        .filter(|&(_, size)| offset + 8 <= size)
+                        .and_then(|(handle, _)| {
+                            let copy = machine.percpu_copy(handle, cpu as u32 % history.cpus);
+                            copy.map(|copy| copy + offset)
+                        }),
+                };
+                if let Some(address) = address {
+                    machine.write(address, word);
+                    model.store(address, word);
                 }
+            }
+            Operation::FreePart(start, len) => {
+                detector.free_part(arena + start, len);
+                model.free_part(arena + start, len);
+            }
+            Operation::Vmalloc(start, size, area) => {
+                let (start, area) = (arena + start, arena + area);
+                // An area in a root is no more than a root.
+                let in_region = REGIONS.iter().any(|region| {
+                    model.block_overlaps(area, arena + region.start..arena + region.end)
+                });
+                if !in_region {
+                    detector.vmalloc(start, size, area);
+                    model.vmalloc(start, size, area, now);
+                }
+            }
+            Operation::TransientLeak(start) => {
+                detector.transient_leak(arena + start);
+                model.transient_leak(arena + start);
+            }
+            Operation::Percpu(slot, what) => match (what, percpu[slot]) {
+                (Percpu::Alloc(size), None) => {
+                    let handle = machine.percpu(size);
+                    let copies: Vec<usize> = (0..history.cpus)
+                        .filter_map(|cpu| machine.percpu_copy(handle, cpu))
+                        .collect();
+                    detector.alloc_percpu(handle, size);
+                    model.alloc_percpu(handle, size, &copies, now);
+                    percpu[slot] = Some((handle, size));
+                }
+                (Percpu::Free, Some((handle, _))) => {
+                    detector.free_percpu(handle);
+                    machine.free(handle);
+                    model.free(handle);
+                    percpu[slot] = None;
+                }
+                (Percpu::MinCount(min_count), Some((handle, _))) => {
+                    if min_count == 0 {
+                        detector.not_leak(handle);
+                    } else {
+                        detector.ignore_percpu(handle);
+                    }
+                    model.set_min_count(handle, min_count);
+                }
+                (Percpu::NoScan, Some((handle, _))) => {
+                    detector.no_scan(handle);
+                    model.no_scan(handle);
+                }
+                (Percpu::ScanArea(offset, len), Some((handle, _))) => {
+                    detector.scan_area(handle + offset, len);
+                    model.scan_area(handle + offset, len);
+                }
+                (Percpu::FreePart(offset, len), Some((handle, _))) => {
+                    detector.free_part(handle + offset, len);
+                    model.free_part(handle + offset, len);
+                }
+                _ => {}
+            },
+            Operation::RegionAdd(region) => {
+                let region = &REGIONS[region];
+                if !detector.region_add(arena + region.start, region.len()) {
+                    return Err("no memory for a region".into());
+                }
+                model.region_add(arena + region.start, region.len());
+            }
+            Operation::RegionRemove(region) => {
+                detector.region_remove(arena + REGIONS[region].start);
+                model.region_remove(arena + REGIONS[region].start);
+            }
+            Operation::MinAge(us) => {
+                detector.set_min_age_us(us);
+                model.min_age = us;
             }
             Operation::NotLeak(start) => {
                 detector.not_leak(arena + start);
@@ -72,7 +164,14 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
             }
             Operation::Check => {
                 detector.check().ok_or("the detector is off")?;
-                model.check();
+                match history.stop {
+                    Stop::Works => model.check(),
+                    _ => model.check_by_passes(),
+                }
+            }
+            Operation::Scan => {
+                detector.scan().ok_or("the detector is off")?;
+                model.scan(now);
             }
             Operation::Clear => {
                 let mut answer = String::new();
@@ -88,7 +187,7 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
             model.tracked(),
             (tracking.objects, tracking.bytes),
         )?;
-        if matches!(operation, Operation::Check) {
+        if is_pass(&operation) {
             leaks.clear();
             detector.for_each_unreferenced(&mut |object| leaks.push((object.start, object.size)));
             agree("lost", number, model.leaks(), leaks.clone())?;
@@ -96,6 +195,10 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
     }
     let offset = |(start, size): (usize, usize)| (start - arena, size);
     Ok(leaks.into_iter().map(offset).collect())
+}
+
+fn is_pass(operation: &Operation) -> bool {
+    matches!(operation, Operation::Check | Operation::Scan)
 }
 
 fn agree<T: PartialEq + std::fmt::Debug>(
