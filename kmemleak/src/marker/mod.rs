@@ -1,0 +1,407 @@
+//! The marker: finds what the roots reach.
+//!
+//! A pass has these phases, each done by all CPUs that mark together, from shared cursors, with a barrier between:
+//!
+//! 1. *Whiten*: all marks and counts are cleared; gray objects are marked and queued, black ones marked only, so that
+//!    nothing looks at them again.
+//! 2. *Overlay*: objects that lie inside a root are marked: their words are scanned with the root, once.
+//! 3. *Roots*: each word of each root; then each word of each queued object, until all queues are empty.
+//! 4. *Recovery*: what found no room in a queue has a flag in its record, and its chunk has one; a walk over the
+//!    index finds it again.
+//! 5. *Interior*: what is pointed to in its middle only has waited so far, likewise by flags; now it is marked,
+//!    and the queues run once more. What is first marked from here on is alive through interior pointers only.
+//!
+//! Then an object is unreferenced if it is not marked. A word points at an object if it is an address of any
+//! of its bytes. An object that is being scanned is marked already, so a pointer to itself changes nothing.
+//!
+//! There is one marker. With the world stopped it runs on all CPUs and takes no lock. Beside whatever runs it is one
+//! task's, it locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
+//!
+//! # How it is fast
+//!
+//! A word is first held against the range of all objects. A candidate's way is then three cache misses long: entry,
+//! index, record. It waits in a ring at each, while the next ones are asked for; the words of an object are asked for
+//! some objects ahead.
+//!
+//! # Invariants
+//!
+//! - A block is not read after its free has returned: beside whatever runs, the marker says which block it reads
+//!   (`Hazard`) under the lock of the block's chunk, and reads it with interrupts off, a page at most; a
+//!   free takes the block out under that lock, and waits then while the marker reads it.
+//! - The mark of an object is set by one CPU, which queues it.
+
+mod candidates;
+mod objects;
+mod phases;
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use self::candidates::{Candidate, Marked, blank};
+use crate::chain::Chain;
+use crate::chunk::{Chunk, info};
+use crate::memory::Source;
+use crate::page_map::{ChunkNumber, Leaf, Way};
+use crate::platform::{Platform, RootCursor, RootKind};
+use crate::queue::{Desks, Entry, Queue};
+use crate::record::flag;
+use crate::registry::{Access, Registry};
+
+/// Bytes that are read in one piece.
+const PIECE: usize = 4096;
+
+/// Candidates that wait for their entry, and for their index.
+const RING: usize = 16;
+
+/// How many objects ahead of its scan an object's words are asked for.
+const AHEAD: usize = 8;
+
+/// Of these words, how many bytes.
+const AHEAD_BYTES: usize = 256;
+
+const LINE: usize = 64;
+
+/// Whether task stacks are roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stacks {
+    Scan,
+    Skip,
+}
+
+/// A pass was given up: the detector is turned off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GivenUp;
+
+/// What a pass has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) words: u64,
+    pub(crate) candidates: u64,
+    pub(crate) hits: u64,
+}
+
+/// The block that the marker reads beside whatever runs: its start, inverted; zero for none.
+pub(crate) struct Hazard(AtomicUsize);
+
+impl Hazard {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// Waits while the block at `start` is read. It has been taken out of the registry.
+    #[inline(always)]
+    pub(crate) fn wait(&self, start: usize) {
+        while self.0.load(Ordering::Acquire) == !start {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn set(&self, start: usize) {
+        self.0.store(!start, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// What the CPUs that mark together share.
+pub(crate) struct Shared {
+    workers: AtomicUsize,
+    stacks: Stacks,
+    /// When the pass began.
+    start_us: u64,
+    leaf: AtomicUsize,
+    roots: SpinMutex<RootWalk>,
+    /// Workers that have something to do.
+    active: AtomicUsize,
+    arrived: AtomicUsize,
+    generation: AtomicUsize,
+    /// Something found no room in a queue.
+    overflowed: AtomicBool,
+    /// Something is pointed to in its middle.
+    interior: AtomicBool,
+    words: AtomicU64,
+    candidates: AtomicU64,
+    hits: AtomicU64,
+}
+
+#[derive(Clone)]
+struct RootWalk {
+    cursor: RootCursor,
+    /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
+    next_region: usize,
+    kind: RootKind,
+    rest: Range<usize>,
+    /// The part of the root that lies after the detector's own memory.
+    after: Range<usize>,
+}
+
+impl RootWalk {
+    const NEW: Self = Self {
+        cursor: RootCursor { stage: 0, index: 0 },
+        next_region: 0,
+        kind: RootKind::Section,
+        rest: 0..0,
+        after: 0..0,
+    };
+}
+
+impl Shared {
+    pub(crate) const fn new(workers: usize, stacks: Stacks, start_us: u64) -> Self {
+        Self {
+            workers: AtomicUsize::new(workers),
+            stacks,
+            start_us,
+            leaf: AtomicUsize::new(0),
+            roots: SpinMutex::new(RootWalk::NEW),
+            active: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            overflowed: AtomicBool::new(false),
+            interior: AtomicBool::new(false),
+            words: AtomicU64::new(0),
+            candidates: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+        }
+    }
+
+    /// How many CPUs mark together: all say the same, before they begin.
+    pub(crate) fn set_workers(&self, workers: usize) {
+        self.workers.store(workers, Ordering::Release);
+    }
+
+    fn workers(&self) -> usize {
+        self.workers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            words: self.words.load(Ordering::Relaxed),
+            candidates: self.candidates.load(Ordering::Relaxed),
+            hits: self.hits.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the marker works with.
+pub(crate) struct Tools<'a, P> {
+    pub(crate) platform: &'a P,
+    pub(crate) registry: &'a Registry,
+    pub(crate) regions: &'a Chain,
+    pub(crate) desks: &'a Desks,
+    pub(crate) hazard: &'a Hazard,
+    pub(crate) stopping: &'a AtomicBool,
+    /// The detector's own static memory.
+    pub(crate) own: Range<usize>,
+    pub(crate) source: Source<'a>,
+}
+
+/// One CPU's part of the marker.
+pub(crate) struct Marker<'a, P, A> {
+    tools: &'a Tools<'a, P>,
+    shared: &'a Shared,
+    workers: usize,
+    queue: Queue<'a>,
+    way: Way,
+    lowest: usize,
+    span: usize,
+    candidates_ahead: [Candidate; RING],
+    next_candidate: usize,
+    /// How many blank ones have been put into the ring.
+    flushed: u64,
+    marked_ahead: [Marked; RING],
+    next_marked: usize,
+    /// Objects whose words are being asked for.
+    scanned_ahead: [Entry; AHEAD],
+    next_scanned: usize,
+    /// The object whose words are being scanned, if pointers to it count for another one.
+    area: Option<usize>,
+    /// A checksum in the making.
+    sum: u64,
+    words: u64,
+    /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
+    candidates: u64,
+    misses: u64,
+    access: core::marker::PhantomData<A>,
+}
+
+/// Runs `work` with interrupts off, which they are in a stopped world.
+#[inline(always)]
+fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() -> R) -> R {
+    if A::STOPPED {
+        return work();
+    }
+    let interrupts = platform.irq_save();
+    let result = work();
+    platform.irq_restore(interrupts);
+    result
+}
+
+impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
+    pub(crate) fn new(tools: &'a Tools<'a, P>, shared: &'a Shared, worker: usize) -> Self {
+        let range = tools.registry.range();
+        Self {
+            tools,
+            shared,
+            workers: shared.workers(),
+            queue: tools.desks.queue(worker),
+            way: Way::new(),
+            lowest: range.start,
+            span: range.end.saturating_sub(range.start),
+            candidates_ahead: [Candidate {
+                word: 0,
+                chunk: blank(),
+            }; RING],
+            next_candidate: 0,
+            flushed: 0,
+            marked_ahead: [Marked {
+                start: 0,
+                record: None,
+            }; RING],
+            next_marked: 0,
+            scanned_ahead: [Entry::NONE; AHEAD],
+            next_scanned: 0,
+            area: None,
+            sum: 0,
+            words: 0,
+            candidates: 0,
+            misses: 0,
+            access: core::marker::PhantomData,
+        }
+    }
+
+    /// Marks all that the roots reach.
+    pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
+        self.whiten()?;
+        self.barrier();
+        self.overlay()?;
+        self.barrier();
+        self.scan_roots()?;
+        self.finish()
+    }
+
+    /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
+    /// nothing is left.
+    pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
+        loop {
+            self.drain()?;
+            self.barrier();
+            // Read by all between two barriers, changed by none.
+            let overflowed = self.shared.overflowed.load(Ordering::Acquire);
+            let interior = self.shared.interior.load(Ordering::Acquire);
+            self.barrier();
+            if overflowed {
+                self.shared.overflowed.store(false, Ordering::Release);
+                self.barrier();
+                self.recover(info::PENDING, flag::PENDING)?;
+            } else if interior {
+                self.shared.interior.store(false, Ordering::Release);
+                self.barrier();
+                self.recover(info::INTERIOR, flag::INTERIOR)?;
+            } else {
+                break;
+            }
+        }
+        self.note_figures();
+        Ok(())
+    }
+
+    fn note_figures(&mut self) {
+        let shared = self.shared;
+        // The rings hold nothing that counts: who counts has flushed them.
+        let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
+        let misses = self.misses - self.flushed;
+        shared.words.fetch_add(self.words, Ordering::Relaxed);
+        shared.candidates.fetch_add(candidates, Ordering::Relaxed);
+        let hits = candidates - misses;
+        shared.hits.fetch_add(hits, Ordering::Relaxed);
+        (self.words, self.candidates, self.misses) = (0, 0, 0);
+        (self.next_candidate, self.flushed) = (0, 0);
+    }
+
+    /// Waits for all workers. The last to come puts the shared cursors back to their start.
+    pub(crate) fn barrier(&self) {
+        let shared = self.shared;
+        let generation = shared.generation.load(Ordering::Acquire);
+        if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.workers() {
+            shared.arrived.store(0, Ordering::Relaxed);
+            shared.leaf.store(0, Ordering::Relaxed);
+            shared.active.store(shared.workers(), Ordering::Relaxed);
+            *shared.roots.lock() = RootWalk::NEW;
+            shared.generation.store(generation + 1, Ordering::Release);
+        }
+        while shared.generation.load(Ordering::Acquire) == generation {
+            self.tools.platform.spin();
+        }
+    }
+
+    /// Beside whatever runs: lets it.
+    #[inline(always)]
+    pub(crate) fn pause(&self) -> Result<(), GivenUp> {
+        if A::STOPPED {
+            return Ok(());
+        }
+        let asked =
+            self.tools.platform.relax().is_break() || self.tools.stopping.load(Ordering::Acquire);
+        if asked { Err(GivenUp) } else { Ok(()) }
+    }
+
+    /// Keeps interrupts off while others run.
+    #[inline(always)]
+    pub(crate) fn quietly<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let tools = self.tools;
+        uninterrupted::<P, A, _>(tools.platform, || work(self))
+    }
+
+    /// The next table of entries that nobody has taken in this phase.
+    pub(crate) fn claim_leaf(&self) -> Option<(usize, Leaf)> {
+        let cursor = &self.shared.leaf;
+        let mut from = cursor.load(Ordering::Acquire);
+        loop {
+            let leaves = self.tools.registry.leaves();
+            let from_here = from.max(leaves.start);
+            let (number, leaf) = self.tools.registry.map.next_leaf(from_here, leaves.end)?;
+            match cursor.compare_exchange(from, number + 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some((number, leaf)),
+                Err(other) => from = other,
+            }
+        }
+    }
+
+    /// Looks at all chunks, opened, with all workers.
+    pub(crate) fn each_chunk(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, ChunkNumber, Chunk),
+    ) -> Result<(), GivenUp> {
+        while let Some((number, leaf)) = self.claim_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    if A::STOPPED && chunk.has_records() {
+                        // Nothing is in it any more, and nobody has it locked.
+                        chunk.drop_records(&self.tools.source);
+                    }
+                    continue;
+                }
+                self.quietly(|marker| {
+                    A::open(chunk);
+                    look(marker, chunk_number, chunk);
+                    A::close(chunk);
+                });
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// What is known of memory, for others that work with the marker.
+    pub(crate) fn registry(&self) -> &'a Registry {
+        self.tools.registry
+    }
+
+    pub(crate) fn source(&self) -> &'a Source<'a> {
+        &self.tools.source
+    }
+}

@@ -1,0 +1,369 @@
+//! Scanning objects: whole ones with the world stopped, piece by piece beside whatever runs.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, PIECE};
+use crate::memory::WORD;
+use crate::notes::Area;
+use crate::platform::Platform;
+use crate::prefetch::prefetch;
+use crate::queue::Entry;
+use crate::record::{Record, flag};
+use crate::registry::Access;
+use crate::words::next_within;
+
+/// An object beside whatever runs: it may be freed, and its place be used again for less.
+#[derive(Clone, Copy)]
+pub(super) struct Guarded {
+    pub(super) start: usize,
+    pub(super) size: usize,
+    /// Those of its flags that say where its memory is.
+    pub(super) kind: u16,
+}
+
+impl Guarded {
+    pub(super) fn new(start: usize, record: &Record, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            kind: record.flags() & (flag::PERCPU | flag::PHYS),
+        }
+    }
+}
+
+/// The whole words of an area, of the copy of its object at `copy`.
+pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
+    let start = copy + area.offset;
+    let end = start.saturating_add(area.len) & !(WORD - 1);
+    (start.next_multiple_of(WORD), end)
+}
+
+impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
+    /// Scans queued objects until there are none, anywhere.
+    pub(super) fn drain(&mut self) -> Result<(), GivenUp> {
+        let (shared, desks) = (self.shared, self.tools.desks);
+        loop {
+            while self.queue.len() > 0 {
+                self.scan_next()?;
+            }
+            self.scan_waiting();
+            self.flush();
+            if self.queue.len() > 0 {
+                continue;
+            }
+            if shared.workers() == 1 {
+                return Ok(());
+            }
+            if desks.steal(shared.workers(), &mut self.queue) {
+                continue;
+            }
+            shared.active.fetch_sub(1, Ordering::AcqRel);
+            loop {
+                if desks.any_offered(shared.workers()) {
+                    shared.active.fetch_add(1, Ordering::AcqRel);
+                    break;
+                }
+                // Who offers is active; so when nobody is, nothing is left.
+                if shared.active.load(Ordering::Acquire) == 0 {
+                    return Ok(());
+                }
+                self.tools.platform.spin();
+            }
+        }
+    }
+
+    /// Scans the object that has waited longest.
+    #[inline(always)]
+    pub(super) fn scan_next(&mut self) -> Result<(), GivenUp> {
+        if !A::STOPPED {
+            return match self.queue.pop() {
+                Some(entry) => self.scan_guarded(entry.start()),
+                None => Ok(()),
+            };
+        }
+        if self.workers > 1 {
+            self.queue.offer();
+        }
+        if let Some(next) = self.queue.pop() {
+            if let Some(len) = next.plain_len() {
+                let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
+                let mut line = start;
+                while line < end {
+                    prefetch(line);
+                    line += LINE;
+                }
+            }
+            self.scan_after(next);
+        }
+        Ok(())
+    }
+
+    /// Scans the objects that still wait for their words.
+    pub(super) fn scan_waiting(&mut self) {
+        for _ in 0..AHEAD {
+            self.scan_after(Entry::NONE);
+        }
+    }
+
+    /// Lets an object wait for its words, and scans the one that has waited.
+    #[inline(always)]
+    pub(super) fn scan_after(&mut self, next: Entry) {
+        let slot = &mut self.scanned_ahead[self.next_scanned % AHEAD];
+        let entry = core::mem::replace(slot, next);
+        self.next_scanned += 1;
+        if entry == Entry::NONE {
+            return;
+        }
+        match entry.plain_len() {
+            Some(len) => {
+                if self.tools.platform.readable(entry.start(), len) {
+                    self.scan_whole_words(entry.start(), len / WORD);
+                }
+            }
+            None => self.scan_unplain(entry.start()),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn scan_unplain(&mut self, start: usize) {
+        let Some((record, object)) = self.guarded(start) else {
+            return;
+        };
+        let _ = self.scan_special(start, &record, object.size, &mut |marker, start, len| {
+            marker.scan_block(start, len);
+            Ok(())
+        });
+    }
+
+    /// The words of a block with the world stopped.
+    #[inline(always)]
+    pub(super) fn scan_block(&mut self, start: usize, len: usize) {
+        if self.tools.platform.readable(start, len) {
+            self.scan_words(start, start.saturating_add(len));
+        }
+    }
+
+    /// Scans an object that is not plain: copy by copy, area by area.
+    #[inline(never)]
+    pub(super) fn scan_special(
+        &mut self,
+        object: usize,
+        record: &Record,
+        size: usize,
+        scan: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        let tools = self.tools;
+        if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
+            return Ok(());
+        }
+        if record.has(flag::REACHED) && !record.has(flag::EXCESS) {
+            // It lies in a root.
+            return Ok(());
+        }
+        if record.has(flag::EXCESS) && self.area.is_none() {
+            // Its pointers to itself don't count. It is never marked, so they are told by who is being scanned.
+            self.flush();
+            self.area = Some(object);
+            let result = self.scan_special(object, record, size, scan);
+            self.flush();
+            self.area = None;
+            return result;
+        }
+        let copies = if record.has(flag::PERCPU) {
+            tools.platform.cpus()
+        } else {
+            1
+        };
+        for cpu in 0..copies {
+            let copy = if record.has(flag::PERCPU) {
+                tools.platform.percpu_copy(object, cpu)
+            } else if record.has(flag::PHYS) {
+                match tools.platform.phys_to_virt(object, size) {
+                    Some(start) => start,
+                    None => return Ok(()),
+                }
+            } else {
+                object
+            };
+            let mut number = 0;
+            while let Some(area) = self.quietly(|_| tools.registry.area(object, number)) {
+                // A word in several areas is read once.
+                let (mut at, end) = words_of(copy, area);
+                let end = end.min(copy.saturating_add(size));
+                while at < end {
+                    let (skip, next) =
+                        self.quietly(|marker| marker.covered(object, copy, number, at, end));
+                    if !skip {
+                        scan(self, at, next - at)?;
+                    }
+                    at = next;
+                }
+                number += 1;
+            }
+            if number == 0 {
+                scan(self, copy, size)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the word at `at` is in one of an object's first areas, `number` of them, and how far that goes.
+    pub(super) fn covered(
+        &self,
+        object: usize,
+        copy: usize,
+        number: usize,
+        at: usize,
+        end: usize,
+    ) -> (bool, usize) {
+        let mut next = end;
+        for earlier in 0..number {
+            let Some(area) = self.tools.registry.area(object, earlier) else {
+                break;
+            };
+            let (first, last) = words_of(copy, area);
+            if (first..last).contains(&at) {
+                return (true, last.min(end));
+            }
+            if first > at && first < last {
+                next = next.min(first);
+            }
+        }
+        (false, next)
+    }
+
+    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
+    pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
+        // The record may be gone with its object by now, or another's: nothing is read but by its address.
+        let Some((record, object)) = self.guarded(start) else {
+            return self.pause();
+        };
+        if record.is_plain() {
+            let range = object.start..object.start + object.size;
+            self.each_piece(object, range, Self::scan_words)
+        } else {
+            self.scan_special(
+                object.start,
+                &record,
+                object.size,
+                &mut |marker, start, len| {
+                    let range = start..start.saturating_add(len);
+                    marker.each_piece(object, range, Self::scan_words)
+                },
+            )
+        }
+    }
+
+    /// The object that starts at an address now.
+    pub(super) fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
+        self.quietly(|marker| {
+            let registry = marker.tools.registry;
+            registry.starting_at::<A, _>(start, |object| {
+                let record = object.record.read();
+                let size = registry.size(start, object.record);
+                (record, Guarded::new(start, &record, size))
+            })
+        })
+    }
+
+    /// Does something with each piece of a range that belongs to an object, as long as that is there: or another one,
+    /// in which the same may be read.
+    pub(super) fn each_piece(
+        &mut self,
+        of: Guarded,
+        range: Range<usize>,
+        work: fn(&mut Self, usize, usize),
+    ) -> Result<(), GivenUp> {
+        let mut at = range.start;
+        while at < range.end {
+            let next = at.saturating_add(PIECE).min(range.end);
+            let there = self.quietly(|marker| {
+                let tools = marker.tools;
+                let held = tools.registry.starting_at::<A, _>(of.start, |object| {
+                    let size = tools.registry.size(of.start, object.record);
+                    let now = Guarded::new(of.start, &object.record.read(), size);
+                    let same = now.kind == of.kind && now.size >= of.size;
+                    if same {
+                        tools.hazard.set(of.start);
+                    }
+                    same
+                });
+                if held != Some(true) {
+                    return false;
+                }
+                if tools.platform.readable(at, next - at) {
+                    work(marker, at, next);
+                }
+                tools.hazard.clear();
+                true
+            });
+            self.pause()?;
+            if !there {
+                return Ok(());
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    /// A checksum of an object's contents, none if it is gone. Beside whatever runs.
+    pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
+        self.sum = 0;
+        let Some((_, object)) = self.guarded(start) else {
+            return Ok(None);
+        };
+        let (platform, size) = (self.tools.platform, object.size);
+        if object.kind & flag::PERCPU != 0 {
+            for cpu in 0..platform.cpus() {
+                let copy = platform.percpu_copy(start, cpu);
+                self.each_piece(object, copy..copy.saturating_add(size), Self::sum_words)?;
+            }
+        } else {
+            let memory = match object.kind & flag::PHYS {
+                0 => Some(start),
+                _ => platform.phys_to_virt(start, size),
+            };
+            if let Some(memory) = memory {
+                self.each_piece(object, memory..memory + size, Self::sum_words)?;
+            }
+        }
+        Ok(Some((self.sum ^ self.sum >> 32) as u32))
+    }
+
+    /// Adds each whole word from `start` to `end` to the checksum.
+    pub(super) fn sum_words(&mut self, start: usize, end: usize) {
+        let mut at = start.next_multiple_of(WORD);
+        while at + WORD <= end {
+            // SAFETY: a word of an object that is kept from being freed.
+            let word = unsafe { self.tools.platform.read_word(at) } as u64;
+            // As FNV-1a does with bytes, but rotated: upper bits are to count as well.
+            self.sum = (self.sum.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3);
+            at += WORD;
+        }
+    }
+
+    /// Each whole word from `start` to `end`.
+    #[inline(always)]
+    pub(super) fn scan_words(&mut self, start: usize, end: usize) {
+        let at = start.next_multiple_of(WORD);
+        let end = end & !(WORD - 1);
+        if at >= end {
+            return;
+        }
+        self.scan_whole_words(at, (end - at) / WORD);
+    }
+
+    /// So many words.
+    #[inline(always)]
+    pub(super) fn scan_whole_words(&mut self, start: usize, words: usize) {
+        self.words += words as u64;
+        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
+        let end = start + words * WORD;
+        let mut at = start;
+        // SAFETY: words of a root, or of an object that is kept from being freed.
+        while let Some(word) = unsafe { next_within(platform, &mut at, end, lowest, span) } {
+            self.candidate(word);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The phases in which all is looked at: clearing the marks, what lies inside roots, the roots, and what was left in flags.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::{GivenUp, Marker, PIECE, Stacks, uninterrupted};
+use crate::chunk::{Chunk, info};
+use crate::page_map::ChunkNumber;
+use crate::platform::{Platform, Root, RootKind};
+use crate::record::flag;
+use crate::registry::Access;
+
+/// The parts of `root` before and after `own`; the first is not empty unless both are.
+pub(super) fn without(root: &Range<usize>, own: &Range<usize>) -> (Range<usize>, Range<usize>) {
+    if root.end <= own.start || root.start >= own.end {
+        return (root.clone(), 0..0);
+    }
+    let before = root.start..own.start.max(root.start);
+    let after = own.end.min(root.end)..root.end;
+    if before.is_empty() {
+        (after, 0..0)
+    } else {
+        (before, after)
+    }
+}
+
+impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
+    pub(super) fn whiten(&mut self) -> Result<(), GivenUp> {
+        const LOOK: u32 = info::SPECIAL
+            | info::PENDING
+            | info::INTERIOR
+            | info::INTERIOR_ONLY
+            | info::BORN
+            | info::ODD;
+        self.each_chunk(&mut |marker, number, chunk| {
+            if chunk.has(LOOK) {
+                marker.whiten_records(number, chunk);
+            } else {
+                chunk.marks().store(0, Ordering::Relaxed);
+            }
+        })
+    }
+
+    #[inline(never)]
+    pub(super) fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk) {
+        let registry = self.tools.registry;
+        let (mut special, mut born) = (chunk.has(info::ODD), false);
+        chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
+        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+            let record = object.record.read();
+            special |= !record.is_plain();
+            if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
+            {
+                // Marked when it was allocated, and still to be scanned.
+                born = true;
+                return;
+            }
+            object.record.clear(flag::OF_PASSES);
+            object.record.reset_count();
+            object.mark.clear();
+            match record.min_count() {
+                // Not marked, so that all pointers to it count for the other object.
+                0 if record.has(flag::EXCESS) => {
+                    object.record.set(flag::REACHED);
+                    self.enqueue(object);
+                }
+                0 => {
+                    self.keep(object);
+                }
+                min_count if min_count < 0 => {
+                    object.mark.set();
+                }
+                _ => {}
+            }
+        });
+        if !special {
+            chunk.clear(info::SPECIAL);
+        }
+        if !born {
+            chunk.clear(info::BORN);
+        }
+    }
+
+    /// Whether something was allocated since the pass began.
+    pub(super) fn is_born(&self, birth_us: u64) -> bool {
+        !A::STOPPED && birth_us >= self.shared.start_us
+    }
+
+    /// Scans what was allocated since the pass began, and what is left of what was freed in part.
+    pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
+        self.each_chunk(&mut |marker, number, chunk| {
+            if !chunk.has(info::BORN) {
+                return;
+            }
+            chunk.clear(info::BORN);
+            let registry = marker.tools.registry;
+            registry.each_of(number, chunk, u64::MAX, &mut |object| {
+                if object.record.has(flag::BORN) {
+                    object.record.clear(flag::BORN);
+                    object.mark.set();
+                    marker.enqueue(object);
+                }
+            });
+        })?;
+        self.barrier();
+        self.finish()
+    }
+
+    /// Marks the objects that lie inside a root.
+    pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
+        while let Some((_, piece, whole)) = self.claim_root() {
+            self.quietly(|marker| {
+                let registry = marker.tools.registry;
+                registry.each_in::<A>(piece, &mut |object| {
+                    let record = object.record.read();
+                    let end = object.start + record.short_size() as usize;
+                    let copied = record.has(flag::ALIAS | flag::PERCPU);
+                    if end <= whole && record.short_size() != u32::MAX && !copied {
+                        object.mark.set();
+                        if record.min_count() == 0 {
+                            // It is queued already.
+                            object.record.set(flag::REACHED);
+                        }
+                    }
+                });
+            });
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// The next piece of a root, with what kind it is and where the root ends.
+    pub(super) fn claim_root(&self) -> Option<(RootKind, Range<usize>, usize)> {
+        let mut walk = self.shared.roots.lock();
+        loop {
+            if walk.rest.is_empty() {
+                walk.rest = core::mem::take(&mut walk.after);
+            }
+            if !walk.rest.is_empty() {
+                let start = walk.rest.start;
+                let end = (start.saturating_add(PIECE) & !(PIECE - 1)).min(walk.rest.end);
+                walk.rest.start = end;
+                return Some((walk.kind, start..end, walk.rest.end));
+            }
+            let root = match self.tools.platform.next_root(&mut walk.cursor) {
+                Some(root) => root,
+                None => {
+                    let from = walk.next_region;
+                    let region = uninterrupted::<P, A, _>(self.tools.platform, || {
+                        self.tools.regions.first_from(from)
+                    })?;
+                    walk.next_region = region.key.checked_add(1)?;
+                    Root {
+                        kind: RootKind::Region,
+                        start: region.key,
+                        len: region.value,
+                    }
+                }
+            };
+            let is_stack = matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_));
+            if is_stack && self.shared.stacks == Stacks::Skip {
+                continue;
+            }
+            if root.len > 0 && self.tools.platform.readable(root.start, root.len) {
+                let range = root.start..root.start.saturating_add(root.len);
+                walk.kind = root.kind;
+                (walk.rest, walk.after) = without(&range, &self.tools.own);
+            }
+        }
+    }
+
+    pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
+        while let Some((kind, piece, _)) = self.claim_root() {
+            if !A::STOPPED && matches!(kind, RootKind::Stack(_)) {
+                self.scan_stack(piece);
+            } else {
+                self.quietly(|marker| marker.scan_words(piece.start, piece.end));
+            }
+            self.pause()?;
+            while self.queue.is_filling() {
+                self.scan_next()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
+    pub(super) fn scan_stack(&mut self, piece: Range<usize>) {
+        self.quietly(|marker| {
+            let tools = marker.tools;
+            let held = tools
+                .registry
+                .containing::<A, _>(piece.start, |object| tools.hazard.set(object.start));
+            if held.is_some() || tools.platform.readable(piece.start, piece.len()) {
+                marker.scan_words(piece.start, piece.end);
+            }
+            tools.hazard.clear();
+        });
+    }
+
+    /// Queues what has the record's flag, in chunks that have the chunk's, and is to be scanned.
+    pub(super) fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
+        while let Some((number, leaf)) = self.claim_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.has(in_chunk) {
+                    continue;
+                }
+                self.quietly(|marker| {
+                    A::open(chunk);
+                    marker.recover_chunk(chunk_number, chunk, in_chunk, in_record);
+                    A::close(chunk);
+                });
+                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
+                while self.queue.is_filling() {
+                    self.scan_next()?;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn recover_chunk(
+        &mut self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        in_chunk: u32,
+        in_record: u16,
+    ) {
+        chunk.clear(in_chunk);
+        let registry = self.tools.registry;
+        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+            if !object.record.has(in_record) {
+                return;
+            }
+            object.record.clear(in_record);
+            if in_record == flag::INTERIOR {
+                if !object.mark.set() {
+                    // Its start was pointed to as well.
+                    return;
+                }
+                object.record.set(flag::INTERIOR_ONLY);
+                object.chunk.set(info::INTERIOR_ONLY);
+            }
+            self.enqueue(object);
+        });
+    }
+}
