@@ -277,7 +277,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> Result<(), GivenUp> {
         let mut at = range.start;
         while at < range.end {
-            let next = at.saturating_add(PIECE).min(range.end);
+            // Between words, lest one is in neither piece.
+            let next = (at.saturating_add(PIECE) & !(WORD - 1)).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at::<A, _>(of.start, |object| {

@@ -114,3 +114,24 @@ fn a_word_in_two_areas_counts_once() {
     lab.detector.scan_area(owner + 8, 16);
     assert_eq!(lab.leaks(), [block]);
 }
+
+#[test]
+fn each_word_of_a_large_block_at_an_odd_address_is_read() {
+    let lab = Lab::new();
+    let arena = lab.machine.arena(64 * 1024);
+    let large = arena + 21;
+    lab.detector
+        .alloc(large, 0x4000, kmemleak::AllocOptions::new());
+    lab.hold(0, large);
+    // A word of each page that a piece of a page, counted from the block's start, would cut in two.
+    let held: Vec<_> = (1..4)
+        .map(|page| (arena + page * 4096 + 16, lab.block(16)))
+        .collect();
+    for &(word, block) in &held {
+        lab.machine.write(word, block);
+    }
+    for _ in 0..3 {
+        lab.machine.advance_us(10_000_000);
+        assert_eq!(lab.detector.scan().expect("on").objects, 0);
+    }
+}
