@@ -101,24 +101,31 @@ pub fn init() {
 pub fn start_background() {
     let started = task::spawn("kmemleak", Priority::Low, || {
         loop {
+            let us = background_step();
+            // The frames in which it waits are not to hold what it has worked with.
             task::clear_dead_stack();
-            let mut text = String::new();
-            let next = KMEMLEAK.background_step(&mut text);
-            if let Some(_free) = WARNINGS.try_lock() {
-                KMEMLEAK.drain_warnings(&mut text);
-            }
-            if !text.is_empty() {
-                console::announce(text.trim_end());
-            }
-            drop(text);
-            match next {
-                NextStep::Wait { us } => task::sleep_us(us.min(WARNINGS_EVERY_US)),
-                NextStep::Stopped => task::sleep_us(WARNINGS_EVERY_US),
-            }
+            task::sleep_us(us);
         }
     });
     if let Err(error) = started {
         crate::println!("kmemleak: no background scan: {error}");
+    }
+}
+
+/// Scans if it is time to, prints what there is to print, and tells how long to wait.
+#[inline(never)]
+fn background_step() -> u64 {
+    let mut text = String::new();
+    let next = KMEMLEAK.background_step(&mut text);
+    if let Some(_free) = WARNINGS.try_lock() {
+        KMEMLEAK.drain_warnings(&mut text);
+    }
+    if !text.is_empty() {
+        console::announce(text.trim_end());
+    }
+    match next {
+        NextStep::Wait { us } => us.min(WARNINGS_EVERY_US),
+        NextStep::Stopped => WARNINGS_EVERY_US,
     }
 }
 

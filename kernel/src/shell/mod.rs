@@ -105,6 +105,8 @@ pub fn run() {
     let mut out = Console::new();
     prompt(&mut out, "");
     loop {
+        // The frames in which it waits are not to hold what commands have worked with.
+        task::clear_dead_stack();
         for byte in console::read() {
             feed(&mut editor, byte, &mut out);
         }

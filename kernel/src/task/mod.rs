@@ -259,7 +259,8 @@ pub fn exit() -> ! {
     scheduler::exit()
 }
 
-/// Clears as much of this task's stack, below what is in use, as a handler will need.
+/// Clears as much of this task's stack, below the caller's frame, as a handler will need.
+#[inline(always)]
 fn clear_stack_below() {
     const LEN: usize = 8192;
     let Some(stack) = scheduler::with_current(Task::stack) else {
@@ -270,11 +271,13 @@ fn clear_stack_below() {
     unsafe { context::clear_dead_stack(bottom) };
 }
 
-/// Clears the part of this task's stack that is not in use: see [`context::clear_dead_stack`]. Task context.
+/// Clears this task's stack below the caller's frame: see [`context::clear_dead_stack`]. Task context.
+#[inline(always)]
 pub fn clear_dead_stack() {
-    let bottom = current().stack().start;
-    // SAFETY: the stack of the task that runs this.
-    unsafe { context::clear_dead_stack(bottom) };
+    if let Some(stack) = scheduler::with_current(Task::stack) {
+        // SAFETY: the stack of the task that runs this.
+        unsafe { context::clear_dead_stack(stack.start) };
+    }
 }
 
 /// Runs `work` with the dead part of the stack and the registers cleared: nothing that the caller works with gets into

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use super::{Priority, SpawnError, scheduler, spawn};
 use crate::mm::vmalloc;
+use crate::sync::PreemptGuard;
 
 /// Starts the reaper.
 pub fn init() -> Result<(), SpawnError> {
@@ -18,11 +19,26 @@ pub fn init() -> Result<(), SpawnError> {
 
 fn run() {
     loop {
-        while let Some(task) = scheduler::take_dead() {
-            vmalloc::vfree(ptr::with_exposed_provenance_mut(task.stack().start));
-            task.reaped.store(1, Ordering::Release);
-            task.joiners.wake_all();
-        }
+        while reap_one() {}
+        // The frames in which it waits are not to hold what it has worked with.
+        super::clear_dead_stack();
         scheduler::park();
     }
+}
+
+/// Gives back what the next task has left; false if there is none. Apart, so that no address of a task is left in the frame
+/// or in the registers of who waits for the next.
+#[inline(never)]
+fn reap_one() -> bool {
+    let Some(task) = scheduler::take_dead() else {
+        return false;
+    };
+    vmalloc::vfree(ptr::with_exposed_provenance_mut(task.stack().start));
+    // Whoever is told and then stops the world finds the task gone.
+    let stay_here = PreemptGuard::new();
+    task.reaped.store(1, Ordering::Release);
+    task.joiners.wake_all();
+    drop(task);
+    drop(stay_here);
+    true
 }

@@ -299,10 +299,13 @@ pub fn idle() -> ! {
             interrupts::enable_and_wait();
         }
         IDLE_CPUS.fetch_and(!bit, Ordering::AcqRel);
-        interrupts::enable();
+        // Nor is what a handler has left to lie in the frame in which this task waits for its next turn.
+        interrupts::disable();
+        super::clear_stack_below();
         if READY.load(Ordering::Acquire) != 0 {
             yield_now();
         }
+        interrupts::enable();
     }
 }
 
