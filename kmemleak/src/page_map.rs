@@ -33,7 +33,7 @@ const CHUNK_SHIFT: u32 = 9;
 /// Bytes of a chunk.
 pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
 /// Bits of an address that count.
-const ADDRESS_BITS: u32 = 48;
+pub(crate) const ADDRESS_BITS: u32 = 48;
 /// log2 of the words of a table.
 const TABLE_BITS: u32 = 9;
 /// Words of a table.
