@@ -14,7 +14,7 @@ use crate::hidden::Hidden;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
-use crate::page_map::{CHUNK, address_of, chunk_of};
+use crate::page_map::{ADDRESS_BITS, chunk_of};
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
@@ -454,12 +454,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             // Also where an index has room for one record more.
             return false;
         }
-        let born;
-        let (record, marked) = if self.scanning.load(Ordering::Relaxed) {
-            born = record.born();
-            (&born, Marked::Yes)
+        let marked = if self.scanning.load(Ordering::Relaxed) {
+            Marked::Yes
         } else {
-            (record, Marked::No)
+            Marked::No
         };
         let stride = self.platform.slab_stride(start);
         let inserted = self
@@ -810,7 +808,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 /// Whether a number is an address: the bits that don't count are as they must be.
 #[inline(always)]
 fn is_address(number: usize) -> bool {
-    address_of(chunk_of(number)) == number & !(CHUNK - 1)
+    const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
+    ((number << UNUSED) as isize >> UNUSED) as usize == number
 }
 
 /// The right to check, report or clear.

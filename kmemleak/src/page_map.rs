@@ -32,7 +32,7 @@ const CHUNK_SHIFT: u32 = 9;
 /// Bytes of a chunk.
 pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
 /// Bits of an address that count.
-const ADDRESS_BITS: u32 = 48;
+pub(crate) const ADDRESS_BITS: u32 = 48;
 /// log2 of the entries of a table of the lowest level, a page.
 const LEAF_BITS: u32 = 7;
 /// Entries of such a table.

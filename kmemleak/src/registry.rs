@@ -322,6 +322,7 @@ impl Registry {
             chunk.record(granule).write(record);
             let bit = 1 << granule;
             if marked == Marked::Yes {
+                chunk.record(granule).set(flag::BORN);
                 chunk.set(info::BORN);
                 chunk.marks().fetch_or(bit, Ordering::Relaxed);
             }
@@ -363,9 +364,11 @@ impl Registry {
         marked: Marked,
         source: &Source<'_>,
     ) -> bool {
-        let added = self
-            .notes
-            .add_odd(start, record, u64::from(marked == Marked::Yes), source);
+        let (record, mark) = match marked {
+            Marked::Yes => (record.born(), 1),
+            Marked::No => (*record, 0),
+        };
+        let added = self.notes.add_odd(start, &record, mark, source);
         if added {
             chunk.set(info::ODD | info::SPECIAL);
             if marked == Marked::Yes {

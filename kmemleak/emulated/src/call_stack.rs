@@ -107,7 +107,7 @@ pub fn end_stack_at(address: usize) {
 }
 
 /// The calling thread's stack, from the host's threading library; nothing where it won't tell.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 #[cold]
 fn ask_bounds() -> Range<usize> {
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
@@ -130,7 +130,7 @@ fn ask_bounds() -> Range<usize> {
     start..start + size
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 fn ask_bounds() -> Range<usize> {
     1..1
 }
