@@ -193,7 +193,7 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
             agree("lost", number, model.leaks(), leaks.clone())?;
         }
     }
-    let offset = |(start, size): (usize, usize)| (start - arena, size);
+    let offset = |(start, size): (usize, usize)| (start.wrapping_sub(arena), size);
     Ok(leaks.into_iter().map(offset).collect())
 }
 
