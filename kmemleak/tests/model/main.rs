@@ -11,6 +11,7 @@
 //! ```text
 //! KMEMLEAK_SEED=1234 cargo test -p kmemleak --test model         # that one again
 //! KMEMLEAK_HISTORIES=100000 cargo test -p kmemleak --test model  # more of them
+//! KMEMLEAK_FIRST=100000 cargo test -p kmemleak --test model      # others
 //! ```
 
 mod history;
@@ -46,7 +47,8 @@ fn detector_and_model_agree() {
         return examine(seed);
     }
     let histories = from_environment("KMEMLEAK_HISTORIES").unwrap_or(HISTORIES);
-    (0..histories).for_each(examine);
+    let first = from_environment("KMEMLEAK_FIRST").unwrap_or(0);
+    (first..first + histories).for_each(examine);
 }
 
 /// Replays the history of a seed; if that fails, shows the shortest one that was found to fail.
