@@ -861,7 +861,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> Result<(), GivenUp> {
         let mut at = range.start;
         while at < range.end {
-            let next = at.saturating_add(PIECE).min(range.end);
+            // Up to a page's end: no word lies in two pieces.
+            let next = (at.saturating_add(PIECE) & !(PIECE - 1)).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at::<A, _>(of.start, |object| {
