@@ -527,7 +527,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             if !walk.rest.is_empty() {
                 let start = walk.rest.start;
-                let end = (start.saturating_add(PIECE) & !(PIECE - 1)).min(walk.rest.end);
+                let end = next_piece(start).min(walk.rest.end);
                 walk.rest.start = end;
                 return Some((walk.kind, start..end, walk.rest.end));
             }
@@ -862,7 +862,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let mut at = range.start;
         while at < range.end {
             // Up to a page's end: no word lies in two pieces.
-            let next = (at.saturating_add(PIECE) & !(PIECE - 1)).min(range.end);
+            let next = next_piece(at).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at::<A, _>(of.start, |object| {
@@ -1171,6 +1171,11 @@ fn refer(object: Object<'_>, word: usize, interior: &AtomicBool) -> Then {
     } else {
         Then::Nothing
     }
+}
+
+/// The end of the page that an address lies in.
+fn next_piece(address: usize) -> usize {
+    (address | (PIECE - 1)).saturating_add(1)
 }
 
 /// The whole words of an area, of the copy of its object at `copy`.
