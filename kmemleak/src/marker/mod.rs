@@ -240,6 +240,11 @@ fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() ->
     result
 }
 
+/// The end of the page that an address lies in: no word lies in two pieces.
+fn next_piece(address: usize) -> usize {
+    (address | (PIECE - 1)).saturating_add(1)
+}
+
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn new(tools: &'a Tools<'a, P>, shared: &'a Shared, worker: usize) -> Self {
         let range = tools.registry.range();

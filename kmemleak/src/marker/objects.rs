@@ -3,7 +3,7 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, PIECE};
+use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
 use crate::memory::WORD;
 use crate::notes::Area;
 use crate::platform::Platform;
@@ -277,8 +277,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> Result<(), GivenUp> {
         let mut at = range.start;
         while at < range.end {
-            // Between words, lest one is in neither piece.
-            let next = (at.saturating_add(PIECE) & !(WORD - 1)).min(range.end);
+            let next = next_piece(at).min(range.end);
             let there = self.quietly(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at::<A, _>(of.start, |object| {

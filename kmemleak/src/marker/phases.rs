@@ -3,7 +3,7 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::{GivenUp, Marker, PIECE, Stacks, uninterrupted};
+use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
 use crate::page_map::ChunkNumber;
 use crate::platform::{Platform, Root, RootKind};
@@ -138,7 +138,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             if !walk.rest.is_empty() {
                 let start = walk.rest.start;
-                let end = (start.saturating_add(PIECE) & !(PIECE - 1)).min(walk.rest.end);
+                let end = next_piece(start).min(walk.rest.end);
                 walk.rest.start = end;
                 return Some((walk.kind, start..end, walk.rest.end));
             }

@@ -235,7 +235,11 @@ fn at_the_end_of_memory() {
         (usize::MAX, 1),
     ] {
         lab.machine.make_unreadable(start - 1, 1);
+        lab.machine.make_unreadable(start, usize::MAX - start);
         lab.detector.alloc(start, size, AllocOptions::new());
+        lab.machine.advance_us(1);
+        lab.detector.check().expect("on");
+        lab.detector.scan().expect("on");
         lab.detector.free(start);
         lab.detector.free_part(start, size);
     }

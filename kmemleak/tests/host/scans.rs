@@ -174,6 +174,32 @@ fn long_chains_and_wide_fans_are_followed() {
     assert_eq!((scan(&lab), scan(&lab)), (vec![], chain));
 }
 
+#[test]
+fn each_word_of_one_that_starts_anywhere_is_read() {
+    let lab = lab();
+    let arena = lab.machine.arena(1 << 16);
+    for odd in [1, 7, 8, 12] {
+        let block = arena + odd;
+        lab.detector.alloc(block, 20_000, AllocOptions::new());
+        lab.hold(0, block);
+        let owned = lab.block(16);
+        assert_eq!((scan(&lab), scan(&lab)), (vec![], vec![owned]));
+        let first = block.next_multiple_of(8);
+        for word in (first..block + 20_000 - 7).step_by(8) {
+            let near_an_edge = (word + 16) % 4096 < 32 || (word - first + 16) % 4096 < 32;
+            if !near_an_edge {
+                continue;
+            }
+            lab.machine.write(word, owned);
+            assert_eq!(scan(&lab), [], "{odd}: {:#x}", word - arena);
+            lab.machine.write(word, 0);
+        }
+        assert_eq!(scan(&lab), [owned]);
+        lab.free(owned);
+        lab.detector.free(block);
+    }
+}
+
 /// A block that a first scan has found unreferenced, so that the next one would report it.
 fn primed(lab: &Lab) -> usize {
     let block = lab.block(64);
