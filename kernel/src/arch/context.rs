@@ -72,7 +72,8 @@ pub unsafe fn prepare(top: usize, entry: extern "C" fn() -> !) -> usize {
     pointer
 }
 
-/// Clears the stack below the caller's frame, down to `bottom`.
+/// Clears the stack below the caller's frame, down to `bottom`, and the registers that a function need not keep: an
+/// interrupt would push what is left in them.
 ///
 /// What was called before has left its locals there, and frames that are laid over them need not write to all
 /// of their slots: an address that was printed a moment ago would seem to be in use. Who looks for leaks
@@ -89,6 +90,12 @@ pub unsafe extern "C" fn clear_dead_stack(bottom: usize) {
         "shr rcx, 3",
         "xor eax, eax",
         "rep stosq",
+        "xor edx, edx",
+        "xor esi, esi",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "xor r11d, r11d",
         "ret",
     )
 }

@@ -300,12 +300,11 @@ pub fn idle() -> ! {
         }
         IDLE_CPUS.fetch_and(!bit, Ordering::AcqRel);
         // Nor is what a handler has left to lie in the frame in which this task waits for its next turn.
-        interrupts::disable();
         super::clear_stack_below();
+        interrupts::enable();
         if READY.load(Ordering::Acquire) != 0 {
             yield_now();
         }
-        interrupts::enable();
     }
 }
 
