@@ -89,7 +89,34 @@ const BATCH: usize = 4;
 
 /// One CPU's free pieces.
 #[repr(align(64))]
-struct Stash(SpinMutex<Lists>);
+struct Stash(SpinMutex<Own>);
+
+/// What a CPU has for itself. Its pieces come from pages of its own, so that what one CPU's memory needs lies in no
+/// cache line of another's.
+struct Own {
+    free: Lists,
+    /// The rest of the page that is being cut: its start, and its words.
+    rest: Hidden,
+    rest_words: usize,
+}
+
+impl Own {
+    const fn new() -> Self {
+        Self {
+            free: Lists::new(),
+            rest: Hidden::NONE,
+            rest_words: 0,
+        }
+    }
+
+    /// The first words of the rest.
+    fn cut_rest(&mut self, class: Class) -> Option<NonNull<u64>> {
+        let piece = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(self.rest.get()))?;
+        self.rest = Hidden::new(self.rest.get() + class.words() * WORD);
+        self.rest_words -= class.words();
+        Some(piece)
+    }
+}
 
 /// Free pieces, by class.
 struct Lists {
@@ -130,9 +157,6 @@ struct Shared {
     free: Lists,
     bootstrap_used: usize,
     pages: Pages,
-    /// The rest of the page that is being cut: its start, and its words.
-    rest: Hidden,
-    rest_words: usize,
 }
 
 /// All pages, for the day when they are given back.
@@ -179,10 +203,8 @@ impl Memory {
                     first: Hidden::NONE,
                     used: 0,
                 },
-                rest: Hidden::NONE,
-                rest_words: 0,
             }),
-            stashes: [const { Stash(SpinMutex::new(Lists::new())) }; STASHES],
+            stashes: [const { Stash(SpinMutex::new(Own::new())) }; STASHES],
             bytes: AtomicUsize::new(0),
             pieces: [const { AtomicUsize::new(0) }; CLASSES],
             exhausted: AtomicBool::new(false),
@@ -267,20 +289,19 @@ impl Source<'_> {
             return None;
         }
         let mut stash = self.stash();
-        if stash.len[class.0] == 0 {
+        if stash.free.len[class.0] == 0 {
             let mut shared = self.memory.shared.lock();
-            for _ in 0..BATCH {
-                let piece = shared
-                    .free
-                    .pop(class)
-                    .or_else(|| self.cut(&mut shared, class));
-                match piece {
-                    Some(piece) => stash.push(class, piece),
-                    None => break,
-                }
+            while stash.free.len[class.0] < BATCH
+                && let Some(piece) = shared.free.pop(class)
+            {
+                stash.free.push(class, piece);
             }
         }
-        let piece = stash.pop(class)?;
+        if stash.free.len[class.0] == 0 {
+            let piece = self.cut(&mut stash, class)?;
+            stash.free.push(class, piece);
+        }
+        let piece = stash.free.pop(class)?;
         let bytes = class.words() * WORD;
         self.memory.pieces[class.0].fetch_add(bytes, Ordering::Relaxed);
         Some(piece)
@@ -291,37 +312,37 @@ impl Source<'_> {
         let bytes = class.words() * WORD;
         self.memory.pieces[class.0].fetch_sub(bytes, Ordering::Relaxed);
         let mut stash = self.stash();
-        stash.push(class, piece);
-        if stash.len[class.0] > 2 * BATCH {
+        stash.free.push(class, piece);
+        if stash.free.len[class.0] > 2 * BATCH {
             let mut shared = self.memory.shared.lock();
             for _ in 0..BATCH {
-                if let Some(piece) = stash.pop(class) {
+                if let Some(piece) = stash.free.pop(class) {
                     shared.free.push(class, piece);
                 }
             }
         }
     }
 
-    fn stash(&self) -> spin::mutex::SpinMutexGuard<'_, Lists> {
+    fn stash(&self) -> spin::mutex::SpinMutexGuard<'_, Own> {
         self.memory.stashes[self.cpu as usize % STASHES].0.lock()
     }
 
     /// Cuts a piece from a page. What is left of the page before is cut into smaller pieces: nothing is wasted.
-    fn cut(&self, shared: &mut Shared, class: Class) -> Option<NonNull<u64>> {
-        if shared.rest_words < class.words() {
-            let page = self.page_under(shared)?;
+    fn cut(&self, own: &mut Own, class: Class) -> Option<NonNull<u64>> {
+        if own.rest_words < class.words() {
+            let page = self.page_under(&mut self.memory.shared.lock())?;
             while let Some(smaller) = (0..CLASSES)
                 .rev()
                 .map(Class)
-                .find(|class| class.words() <= shared.rest_words)
+                .find(|class| class.words() <= own.rest_words)
             {
-                let piece = shared.cut_rest(smaller)?;
-                shared.free.push(smaller, piece);
+                let piece = own.cut_rest(smaller)?;
+                own.free.push(smaller, piece);
             }
-            shared.rest = Hidden::new(page.expose_provenance().get());
-            shared.rest_words = PAGE_WORDS;
+            own.rest = Hidden::new(page.expose_provenance().get());
+            own.rest_words = PAGE_WORDS;
         }
-        shared.cut_rest(class)
+        own.cut_rest(class)
     }
 
     /// Forgets everything and gives all pages but those of the bootstrap pool to the platform. Nobody else
@@ -347,13 +368,11 @@ impl Source<'_> {
                     first: Hidden::NONE,
                     used: 0,
                 },
-                rest: Hidden::NONE,
-                rest_words: 0,
             };
             pages
         };
         for stash in &self.memory.stashes {
-            *stash.0.lock() = Lists::new();
+            *stash.0.lock() = Own::new();
         }
         self.memory.bytes.store(0, Ordering::Relaxed);
         self.memory
@@ -373,15 +392,5 @@ impl Source<'_> {
             give_back(first);
             (first, used) = (next, PAGE_WORDS);
         }
-    }
-}
-
-impl Shared {
-    /// The first words of the rest.
-    fn cut_rest(&mut self, class: Class) -> Option<NonNull<u64>> {
-        let piece = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(self.rest.get()))?;
-        self.rest = Hidden::new(self.rest.get() + class.words() * WORD);
-        self.rest_words -= class.words();
-        Some(piece)
     }
 }
