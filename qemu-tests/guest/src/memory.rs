@@ -7,6 +7,7 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use kernel::arch::percpu::cpu_id;
 use kernel::arch::{smp, tlb};
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
@@ -297,13 +298,21 @@ guest_test! {
     /// All CPUs answer a flush, also when who asks is moved to another CPU while it asks: it is never left
     /// waiting for the CPU that it came from.
     fn a_flush_is_answered_whoever_moves() smp [2] {
+        const MOVES: u32 = 60;
         static END: AtomicU32 = AtomicU32::new(0);
         // More tasks than CPUs: each tick of the clock moves somebody.
         let busy: Vec<_> = (0..smp::running() + 1)
             .map(|_| task::spawn("busy", Priority::Normal, || while END.load(Ordering::Relaxed) == 0 {}))
             .collect();
-        // No other task flushes, which would answer for this one.
-        (0..20_000).for_each(|_| tlb::flush_all_cpus());
+        // No other task flushes, which would answer for this one. Until this one has been moved often: how many flushes
+        // that takes depends on how long one takes.
+        let (mut moves, mut last) = (0, cpu_id());
+        while moves < MOVES {
+            tlb::flush_all_cpus();
+            let here = cpu_id();
+            moves += u32::from(here != last);
+            last = here;
+        }
         END.store(1, Ordering::Relaxed);
         busy.into_iter().for_each(|task| task.expect("memory for a task").join());
     }
