@@ -263,6 +263,11 @@ unsafe impl Platform for KernelPlatform {
     fn readable(&self, start: usize, len: usize) -> bool {
         vmalloc::readable(start, len)
     }
+
+    /// Stacks are vmalloc blocks, which are unmapped when they are freed.
+    fn stays_readable(&self, start: usize, len: usize) -> bool {
+        vmalloc::is_permanent(start, len)
+    }
 }
 
 /// Before there are tasks: the page that the stack pointer is in.

@@ -190,6 +190,13 @@ pub unsafe trait Platform: Sync {
         true
     }
 
+    /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,
+    /// beside whatever runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
+    #[inline]
+    fn stays_readable(&self, start: usize, len: usize) -> bool {
+        self.readable(start, len)
+    }
+
     /// Strips what a platform stores in a pointer beside the address (tags). Any context.
     #[inline(always)]
     fn untag(&self, word: usize) -> usize {

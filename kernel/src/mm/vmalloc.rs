@@ -407,23 +407,29 @@ pub fn guard_page_owner(address: usize) -> Option<GuardPageOwner> {
     })
 }
 
-/// Whether `len` bytes at `start` can be read: in the kernel's image, in the window on the memory that there
-/// is, or mapped by vmalloc. Any context.
+/// Whether `len` bytes at `start` can be read: for good, or mapped by vmalloc. Any context.
 pub fn readable(start: usize, len: usize) -> bool {
+    if is_permanent(start, len) {
+        return true;
+    }
     let Some(end) = start.checked_add(len) else {
         return false;
     };
-    let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
-    if window.contains(&start) && end <= window.end {
-        return true;
-    }
-    let image = memory::image();
-    if start >= image.start && end <= image.end {
-        return true;
-    }
     if start < START || end > END {
         return false;
     }
     let first = start & !(PAGE - 1);
     (first..end).step_by(PAGE).all(paging::is_mapped)
+}
+
+/// Whether `len` bytes at `start` can be read for good: in the kernel's image, or in the window on the memory that
+/// there is. Any context.
+#[inline]
+pub fn is_permanent(start: usize, len: usize) -> bool {
+    let Some(end) = start.checked_add(len) else {
+        return false;
+    };
+    let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
+    let image = memory::image();
+    (window.contains(&start) && end <= window.end) || (start >= image.start && end <= image.end)
 }

@@ -191,7 +191,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let held = tools
                 .registry
                 .containing::<A, _>(piece.start, |object| tools.hazard.set(object.start));
-            if held.is_some() || tools.platform.readable(piece.start, piece.len()) {
+            if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
                 marker.scan_words(piece.start, piece.end);
             }
             tools.hazard.clear();
