@@ -4,7 +4,7 @@
 //!
 //! One, with interrupts off; nothing but memory is asked for under it.
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
@@ -35,10 +35,7 @@ struct Piece(NonNull<u64>);
 
 impl Piece {
     fn at(hidden: Hidden) -> Option<Self> {
-        if hidden == Hidden::NONE {
-            return None;
-        }
-        NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())).map(Self)
+        hidden.metadata().map(Self)
     }
 
     fn get(self, word: usize) -> u64 {

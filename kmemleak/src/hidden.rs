@@ -5,6 +5,7 @@
 //! inverse of a kernel's address is none.
 
 use core::fmt;
+use core::ptr::{self, NonNull};
 
 /// An address, kept inverted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,14 @@ impl Hidden {
 
     pub(crate) const fn get(self) -> usize {
         !self.0
+    }
+
+    /// The metadata that lies there.
+    pub(crate) fn metadata(self) -> Option<NonNull<u64>> {
+        if self == Self::NONE {
+            return None;
+        }
+        NonNull::new(ptr::with_exposed_provenance_mut(self.get()))
     }
 
     /// As it is kept in a word of metadata.

@@ -3,7 +3,7 @@
 //! The list lies in pages of metadata, which it keeps for the next verdict. What finds no room is counted, and is found
 //! again by its flag in the registry (`flag::LISTED`).
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::hidden::Hidden;
@@ -161,10 +161,7 @@ impl List {
 }
 
 fn named(word: &AtomicU64) -> Option<NonNull<u64>> {
-    let hidden = Hidden::from_bits(word.load(Ordering::Relaxed));
-    (hidden != Hidden::NONE)
-        .then(|| NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())))
-        .flatten()
+    Hidden::from_bits(word.load(Ordering::Relaxed)).metadata()
 }
 
 fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {

@@ -12,7 +12,7 @@
 //!
 //! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
@@ -56,10 +56,7 @@ struct Note(NonNull<u64>);
 
 impl Note {
     fn at(hidden: Hidden) -> Option<Self> {
-        if hidden == Hidden::NONE {
-            return None;
-        }
-        NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())).map(Self)
+        hidden.metadata().map(Self)
     }
 
     fn get(self, word: usize) -> u64 {

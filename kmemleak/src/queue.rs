@@ -10,7 +10,7 @@
 //!
 //! One for each box, held for the copying of its entries.
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
@@ -196,10 +196,7 @@ impl Desks {
 }
 
 fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
-    let hidden = Hidden::from_bits(word.load(Ordering::Acquire));
-    (hidden != Hidden::NONE)
-        .then(|| NonNull::new(ptr::with_exposed_provenance_mut(hidden.get())))
-        .flatten()
+    Hidden::from_bits(word.load(Ordering::Acquire)).metadata()
 }
 
 /// The page that a word names, made if it names none.
