@@ -182,6 +182,28 @@ pub unsafe trait Platform: Sync {
         write!(out, "{address:#018x}")
     }
 
+    /// Writes the names of the functions that a return address leads into, one a line: of the function itself, and of
+    /// those inlined there. These are what a suppression's pattern is held against. Task context. The default writes
+    /// what [`symbol`](Self::symbol) does.
+    fn functions(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.symbol(address, out)
+    }
+
+    /// Writes what a person calls the word at `address`, which was found in `root`: the section with the variable and
+    /// the offset in it, the per-CPU variable and the CPU, the task and the offset in its stack, or the register.
+    /// Task context; the root may be gone by then, and is not to be read. The default knows no names but numbers.
+    fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        let offset = address.wrapping_sub(root.start);
+        match root.kind {
+            RootKind::Section => write!(out, "section {:#018x}+{offset:#x}", root.start),
+            RootKind::PerCpu(cpu) => write!(out, "cpu {cpu} per-cpu area+{offset:#x}"),
+            RootKind::Frames(first) => write!(out, "frames from {first:#x} on, +{offset:#x}"),
+            RootKind::Stack(task) => write!(out, "task {task} stack+{offset:#x}"),
+            RootKind::Registers(cpu) => write!(out, "cpu {cpu} registers+{offset:#x}"),
+            RootKind::Region => write!(out, "region {:#018x}+{offset:#x}", root.start),
+        }
+    }
+
     /// Whether `len` bytes at `start` can be read. Asked before each object and each root is scanned,
     /// so that memory which a kernel unmaps under a tracked block is passed over. Any context.
     #[inline]
