@@ -9,7 +9,9 @@
 //! 4. *Recovery*: what found no room in a queue has a flag in its record, and its chunk has one; a walk over the
 //!    index finds it again.
 //! 5. *Interior*: what is pointed to in its middle only has waited so far, likewise by flags; now it is marked,
-//!    and the queues run once more. What is first marked from here on is alive through interior pointers only.
+//!    and the queues run once more. What is first marked from here on is alive through interior pointers only: no chain
+//!    from a root leads there by start pointers alone. But for what needs several references, some of them to its start
+//!    that were found before: that is told apart at the end, with what it reaches.
 //!
 //! Then an object is unreferenced if it is not marked. A word points at an object if it is an address of any
 //! of its bytes. An object that is being scanned is marked already, so a pointer to itself changes nothing.
@@ -31,7 +33,7 @@
 //! - The mark of an object is set by one CPU, which queues it.
 
 mod candidates;
-mod objects;
+pub(crate) mod objects;
 mod phases;
 
 use core::ops::Range;
@@ -74,9 +76,20 @@ pub(crate) enum Stacks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
+/// Which pointers a pass follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// Those to the start of an object, while the others wait.
+    Starts,
+    /// All, from what interior pointers alone have reached.
+    Interiors,
+}
+
 /// What a pass has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
+    /// Tracked objects.
+    pub(crate) objects: u64,
     pub(crate) words: u64,
     pub(crate) candidates: u64,
     pub(crate) hits: u64,
@@ -123,6 +136,9 @@ pub(crate) struct Shared {
     overflowed: AtomicBool,
     /// Something is pointed to in its middle.
     interior: AtomicBool,
+    /// Something that needs several references was marked late, though its start was pointed to early.
+    started: AtomicBool,
+    objects: AtomicU64,
     words: AtomicU64,
     candidates: AtomicU64,
     hits: AtomicU64,
@@ -162,6 +178,8 @@ impl Shared {
             generation: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
             interior: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            objects: AtomicU64::new(0),
             words: AtomicU64::new(0),
             candidates: AtomicU64::new(0),
             hits: AtomicU64::new(0),
@@ -179,6 +197,7 @@ impl Shared {
 
     pub(crate) fn figures(&self) -> Figures {
         Figures {
+            objects: self.objects.load(Ordering::Relaxed),
             words: self.words.load(Ordering::Relaxed),
             candidates: self.candidates.load(Ordering::Relaxed),
             hits: self.hits.load(Ordering::Relaxed),
@@ -203,6 +222,7 @@ pub(crate) struct Tools<'a, P> {
 pub(crate) struct Marker<'a, P, A> {
     tools: &'a Tools<'a, P>,
     shared: &'a Shared,
+    worker: usize,
     workers: usize,
     queue: Queue<'a>,
     way: Way,
@@ -219,8 +239,10 @@ pub(crate) struct Marker<'a, P, A> {
     next_scanned: usize,
     /// The object whose words are being scanned, if pointers to it count for another one.
     area: Option<usize>,
+    course: Course,
     /// A checksum in the making.
     sum: u64,
+    objects: u64,
     words: u64,
     /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
     candidates: u64,
@@ -251,6 +273,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Self {
             tools,
             shared,
+            worker,
             workers: shared.workers(),
             queue: tools.desks.queue(worker),
             way: Way::new(),
@@ -270,7 +293,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
             area: None,
+            course: Course::Starts,
             sum: 0,
+            objects: 0,
             words: 0,
             candidates: 0,
             misses: 0,
@@ -291,6 +316,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
     /// nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
+        self.course = Course::Starts;
         loop {
             self.drain()?;
             self.barrier();
@@ -305,10 +331,19 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } else if interior {
                 self.shared.interior.store(false, Ordering::Release);
                 self.barrier();
+                self.course = Course::Interiors;
                 self.recover(info::INTERIOR, flag::INTERIOR)?;
             } else {
                 break;
             }
+        }
+        if self.shared.started.load(Ordering::Acquire) {
+            self.barrier();
+            if self.worker == 0 {
+                self.follow_started()?;
+                self.shared.started.store(false, Ordering::Release);
+            }
+            self.barrier();
         }
         self.note_figures();
         Ok(())
@@ -319,11 +354,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         // The rings hold nothing that counts: who counts has flushed them.
         let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
         let misses = self.misses - self.flushed;
+        shared.objects.fetch_add(self.objects, Ordering::Relaxed);
         shared.words.fetch_add(self.words, Ordering::Relaxed);
         shared.candidates.fetch_add(candidates, Ordering::Relaxed);
         let hits = candidates - misses;
         shared.hits.fetch_add(hits, Ordering::Relaxed);
-        (self.words, self.candidates, self.misses) = (0, 0, 0);
+        (self.objects, self.words, self.candidates, self.misses) = (0, 0, 0, 0);
         (self.next_candidate, self.flushed) = (0, 0);
     }
 

@@ -3,12 +3,15 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+use super::candidates::note_interior_only;
+use super::objects::Words;
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
 use crate::page_map::ChunkNumber;
 use crate::platform::{Platform, Root, RootKind};
+use crate::queue::Entry;
 use crate::record::flag;
-use crate::registry::Access;
+use crate::registry::{Access, Object, alias_owner};
 
 /// The parts of `root` before and after `own`; the first is not empty unless both are.
 pub(super) fn without(root: &Range<usize>, own: &Range<usize>) -> (Range<usize>, Range<usize>) {
@@ -36,6 +39,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if chunk.has(LOOK) {
                 marker.whiten_records(number, chunk);
             } else {
+                let starts = chunk.starts().load(Ordering::Relaxed);
+                marker.objects += u64::from(starts.count_ones());
                 chunk.marks().store(0, Ordering::Relaxed);
             }
         })
@@ -49,6 +54,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         registry.each_of(number, chunk, u64::MAX, &mut |object| {
             let record = object.record.read();
             special |= !record.is_plain();
+            self.objects += u64::from(!record.has(flag::ALIAS));
             if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
             {
                 // Marked when it was allocated, and still to be scanned.
@@ -239,10 +245,81 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     // Its start was pointed to as well.
                     return;
                 }
-                object.record.set(flag::INTERIOR_ONLY);
-                object.chunk.set(info::INTERIOR_ONLY);
+                note_interior_only(object);
             }
             self.enqueue(object);
         });
+    }
+
+    /// What was marked late for want of references, but has its start pointed to by what was marked early, is reached by start
+    /// pointers alone; and so is what it points to the start of. For one worker, while the others wait.
+    ///
+    /// An object that is to be followed has both flags, and most are in the queue; one that found no room there
+    /// is met by the next walk.
+    pub(super) fn follow_started(&mut self) -> Result<(), GivenUp> {
+        loop {
+            let mut found = false;
+            while let Some((number, leaf)) = self.claim_leaf() {
+                for (chunk_number, chunk) in leaf.chunks(number) {
+                    if !chunk.has(info::INTERIOR_ONLY) {
+                        continue;
+                    }
+                    let registry = self.tools.registry;
+                    self.quietly(|marker| {
+                        A::open(chunk);
+                        registry.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
+                            if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started()
+                            {
+                                found = true;
+                                marker.queue.push(Entry::new(object.start, object.record));
+                            }
+                        });
+                        A::close(chunk);
+                    });
+                    while let Some(entry) = self.queue.pop() {
+                        self.follow(entry.start())?;
+                    }
+                }
+                self.pause()?;
+            }
+            if !found {
+                return Ok(());
+            }
+            self.shared.leaf.store(0, Ordering::Release);
+        }
+    }
+
+    fn follow(&mut self, start: usize) -> Result<(), GivenUp> {
+        self.quietly(|marker| {
+            let registry = marker.tools.registry;
+            registry.starting_at::<A, _>(start, |object| {
+                object.record.clear(flag::INTERIOR_ONLY);
+            })
+        });
+        self.each_word(start, Words::Scanned, &mut |marker, _, word| {
+            let registry = marker.tools.registry;
+            let late = |object: Object<'_>| {
+                if object.record.has(flag::INTERIOR_ONLY) {
+                    object.record.set_started();
+                    return Some(Entry::new(object.start, object.record));
+                }
+                None
+            };
+            let found = registry.starting_at::<A, _>(word, |object| {
+                let record = object.record.read();
+                match record.has(flag::ALIAS) {
+                    true => Err(alias_owner(&record)),
+                    false => Ok(late(object)),
+                }
+            });
+            let entry = match found {
+                Some(Ok(entry)) => entry,
+                Some(Err(owner)) => registry.starting_at::<A, _>(owner, late).flatten(),
+                None => None,
+            };
+            if let Some(entry) = entry {
+                marker.queue.push(entry);
+            }
+        })
     }
 }
