@@ -22,6 +22,7 @@ use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, al
 use crate::remembered::Remembered;
 use crate::sites::Sites;
 use crate::suppress::Suppressed;
+use crate::trail::Trail;
 use crate::verdict::Verdict;
 use crate::warning::{Kind, Warning, Warnings};
 
@@ -96,6 +97,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// The leaks that there were at the last mark.
     pub(crate) marked: SpinMutex<Remembered>,
     pub(crate) sites: SpinMutex<Sites>,
+    pub(crate) trail: SpinMutex<Trail>,
     pub(crate) warnings: SpinMutex<Warnings>,
     /// Blocks for which there was no record, since the last `clear`.
     pub(crate) unrecorded: AtomicU64,
@@ -169,6 +171,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             const_suppressions: &[],
             marked: SpinMutex::new(Remembered::new()),
             sites: SpinMutex::new(Sites::new()),
+            trail: SpinMutex::new(Trail::new()),
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
@@ -822,6 +825,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.suppressed.lock().empty();
         *self.marked.lock() = Remembered::new();
         self.sites.lock().empty();
+        self.trail.lock().empty();
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.registry.empty();
         self.comms.empty();

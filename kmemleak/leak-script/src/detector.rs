@@ -5,7 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kmemleak::{AllocOptions, Detector, Platform, Rank};
+use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank};
 
 use crate::hidden::Hidden;
 use crate::statement::{Expected, From, Scope, Switch};
@@ -25,7 +25,7 @@ pub(crate) struct Leak {
 }
 
 type Done = Result<(), Unsupported>;
-type Told<T> = Result<T, Unsupported>;
+type Told<T> = Result<T, NoAnswer>;
 
 /// A detector.
 pub(crate) struct Subject<'d, P, const BOOTSTRAP: usize> {
@@ -244,13 +244,19 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
     }
 
     /// The words that point into an object.
-    pub(crate) fn holders(&self, _start: Hidden) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn holders(&self, start: Hidden) -> Told<Vec<Hidden>> {
+        let mut slots = Vec::new();
+        self.detector
+            .holders(start.get(), &mut |slot| slots.push(Hidden::new(slot.address)))?;
+        Ok(slots)
     }
 
     /// The words of the shortest chain to an object, from the root on.
-    pub(crate) fn path(&self, _start: Hidden) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn path(&self, start: Hidden) -> Told<Vec<Hidden>> {
+        let mut slots = Vec::new();
+        self.detector
+            .path(start.get(), &mut |slot| slots.push(Hidden::new(slot.address)))?;
+        Ok(slots)
     }
 
     /// The warnings since this was last asked.

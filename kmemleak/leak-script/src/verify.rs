@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use kmemleak::{Platform, Rank};
+use kmemleak::{NoAnswer, Platform, Rank};
 
 use crate::detector::Leak;
 use crate::hidden::Hidden;
@@ -83,15 +83,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
                 })
             }
             Expectation::Holders(name, ref slots) => {
-                let holders = self.subject.holders(self.names.get(name)?.start)?;
-                let (mut told, mut wanted) = (self.describe(&holders), self.written(slots)?);
+                let holders = self.subject.holders(self.names.get(name)?.start);
+                let (mut told, mut wanted) = (self.described(holders), self.written(slots)?);
                 told.sort();
                 wanted.sort();
                 same_list(&format!("holders {name}"), &wanted, &told)
             }
             Expectation::Path(name, ref slots) => {
-                let path = self.subject.path(self.names.get(name)?.start)?;
-                let (told, wanted) = (self.describe(&path), self.written(slots)?);
+                let path = self.subject.path(self.names.get(name)?.start);
+                let (told, wanted) = (self.described(path), self.written(slots)?);
                 same_list(&format!("path {name}"), &wanted, &told)
             }
             Expectation::Warning(text) => {
@@ -142,6 +142,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
         told.sort();
         wanted.sort();
         same_list(what, &wanted, &told)
+    }
+
+    /// The words of an answer, or why there is none.
+    fn described(&self, answer: Result<Vec<Hidden>, NoAnswer>) -> Vec<String> {
+        match answer {
+            Ok(words) => self.describe(&words),
+            Err(why) => [why.to_string()].into(),
+        }
     }
 
     fn describe(&self, words: &[Hidden]) -> Vec<String> {

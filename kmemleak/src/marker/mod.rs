@@ -43,10 +43,10 @@ use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
 use crate::chain::Chain;
-use crate::chunk::{Chunk, info};
+use crate::chunk::{Chunk, GRANULE, info};
 use crate::memory::Source;
-use crate::page_map::{ChunkNumber, Leaf, Way};
-use crate::platform::{Platform, RootCursor, RootKind};
+use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
+use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::queue::{Desks, Entry, Queue};
 use crate::record::flag;
 use crate::registry::{Access, Registry};
@@ -149,7 +149,7 @@ struct RootWalk {
     cursor: RootCursor,
     /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
     next_region: usize,
-    kind: RootKind,
+    root: Root,
     rest: Range<usize>,
     /// The part of the root that lies after the detector's own memory.
     after: Range<usize>,
@@ -159,7 +159,11 @@ impl RootWalk {
     const NEW: Self = Self {
         cursor: RootCursor { stage: 0, index: 0 },
         next_region: 0,
-        kind: RootKind::Section,
+        root: Root {
+            kind: RootKind::Section,
+            start: 0,
+            len: 0,
+        },
         rest: 0..0,
         after: 0..0,
     };
@@ -435,6 +439,42 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.pause()?;
         }
         Ok(())
+    }
+
+    /// Shows where each object starts, further copies of per-CPU blocks as well. By one worker; `look` finds out whether
+    /// it is still there.
+    pub(crate) fn each_object(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        let registry = self.tools.registry;
+        let leaves = registry.leaves();
+        let mut next = leaves.start;
+        while let Some((number, leaf)) = registry.map.next_leaf(next, leaves.end) {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                let starts = chunk.starts().load(Ordering::Relaxed);
+                for granule in Chunk::granules(starts) {
+                    look(self, address_of(chunk_number) + granule as usize * GRANULE)?;
+                }
+                if !chunk.has(info::ODD) {
+                    continue;
+                }
+                let mut from = 0;
+                while let Some(start) =
+                    self.quietly(|_| registry.next_odd(chunk_number, chunk, from))
+                {
+                    look(self, start)?;
+                    from = start + 1;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn platform(&self) -> &'a P {
+        self.tools.platform
     }
 
     /// What is known of memory, for others that work with the marker.

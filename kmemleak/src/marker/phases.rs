@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::candidates::note_interior_only;
 use super::objects::Words;
-use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
+use super::{GivenUp, Marker, RootWalk, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
 use crate::page_map::ChunkNumber;
 use crate::platform::{Platform, Root, RootKind};
@@ -135,9 +135,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// The next piece of a root, with what kind it is and where the root ends.
-    pub(super) fn claim_root(&self) -> Option<(RootKind, Range<usize>, usize)> {
-        let mut walk = self.shared.roots.lock();
+    /// The next piece of a root, with the root and where that ends.
+    pub(super) fn claim_root(&self) -> Option<(Root, Range<usize>, usize)> {
+        self.next_piece_of(&mut self.shared.roots.lock())
+    }
+
+    fn next_piece_of(&self, walk: &mut RootWalk) -> Option<(Root, Range<usize>, usize)> {
         loop {
             if walk.rest.is_empty() {
                 walk.rest = core::mem::take(&mut walk.after);
@@ -146,7 +149,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 let start = walk.rest.start;
                 let end = next_piece(start).min(walk.rest.end);
                 walk.rest.start = end;
-                return Some((walk.kind, start..end, walk.rest.end));
+                return Some((walk.root, start..end, walk.rest.end));
             }
             let root = match self.tools.platform.next_root(&mut walk.cursor) {
                 Some(root) => root,
@@ -169,19 +172,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             if root.len > 0 && self.tools.platform.readable(root.start, root.len) {
                 let range = root.start..root.start.saturating_add(root.len);
-                walk.kind = root.kind;
+                walk.root = root;
                 (walk.rest, walk.after) = without(&range, &self.tools.own);
             }
         }
     }
 
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
-        while let Some((kind, piece, _)) = self.claim_root() {
-            if !A::STOPPED && matches!(kind, RootKind::Stack(_)) {
-                self.scan_stack(piece);
-            } else {
-                self.quietly(|marker| marker.scan_words(piece.start, piece.end));
-            }
+        while let Some((root, piece, _)) = self.claim_root() {
+            self.each_root_piece(root, piece, &mut Self::scan_words);
             self.pause()?;
             while self.queue.is_filling() {
                 self.scan_next()?;
@@ -190,15 +189,59 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
+    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By one worker.
+    pub(crate) fn each_root_word(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, Root, usize, usize),
+    ) -> Result<(), GivenUp> {
+        while let Some((root, piece, _)) = self.claim_root() {
+            self.each_root_piece(root, piece, &mut |marker, from, to| {
+                marker.show_words(from, to, &mut |marker, slot, word| {
+                    look(marker, root, slot, word);
+                });
+            });
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// Whether all of a range lies in a root. By one worker, between two walks over the roots.
+    pub(crate) fn is_in_root(&self, range: Range<usize>) -> bool {
+        let mut walk = RootWalk::NEW;
+        while let Some((_, piece, end)) = self.next_piece_of(&mut walk) {
+            if (piece.start..end).contains(&range.start) && range.end <= end {
+                return true;
+            }
+            // The rest of the root is of no interest.
+            walk.rest.start = walk.rest.end;
+        }
+        false
+    }
+
+    /// Does something with a piece of a root.
+    #[inline(always)]
+    fn each_root_piece(
+        &mut self,
+        root: Root,
+        piece: Range<usize>,
+        work: &mut dyn FnMut(&mut Self, usize, usize),
+    ) {
+        if !A::STOPPED && matches!(root.kind, RootKind::Stack(_)) {
+            self.stack_piece(piece, work);
+        } else {
+            self.quietly(|marker| work(marker, piece.start, piece.end));
+        }
+    }
+
     /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
-    pub(super) fn scan_stack(&mut self, piece: Range<usize>) {
+    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
         self.quietly(|marker| {
             let tools = marker.tools;
             let held = tools
                 .registry
                 .containing::<A, _>(piece.start, |object| tools.hazard.set(object.start));
             if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
-                marker.scan_words(piece.start, piece.end);
+                work(marker, piece.start, piece.end);
             }
             tools.hazard.clear();
         });
