@@ -7,7 +7,7 @@ use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::Which;
+use crate::report::{Format, Which};
 use crate::scan::Pass;
 use crate::verdict::{Filter, How, Summary};
 
@@ -107,7 +107,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if summary.new_objects > 0 {
             // A log that can't be written to is its owner's affair.
             if self.settings.verbose.load(Ordering::Relaxed) {
-                let _ = self.report_claimed(Which::New, log);
+                let _ = self.report_claimed(Format::Text, Which::Unreported, log);
             } else {
                 let noun = if summary.new_objects == 1 {
                     "object"

@@ -108,7 +108,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Ok(self.complete_verdict(How::Stopped, start_us, figures, cpus, took_us))
     }
 
-    fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
+    pub(crate) fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
         let (mut passes, mut still, mut last) = (0, 0, None);
         let start_us = self.platform.now_us();
         self.forget_suspects();

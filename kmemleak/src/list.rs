@@ -37,6 +37,8 @@ pub(crate) mod fate {
     pub(crate) const SUPPRESSED: u32 = 1 << 3;
     /// Not of those that the verdict is about.
     pub(crate) const LEFT: u32 = 1 << 4;
+    /// The verdict before the last mark did not have it.
+    pub(crate) const NEW: u32 = 1 << 5;
     /// No leak.
     pub(crate) const NO_LEAK: u32 = SUPPRESSED | LEFT;
 }

@@ -41,11 +41,6 @@ impl<const WORDS: usize> Paged<WORDS> {
         self.len = 0;
     }
 
-    /// Drops the rows from `len` on.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
     /// Appends a row and gives its number. `None` where there is no memory.
     pub(crate) fn push(&mut self, row: [u64; WORDS], source: &Source<'_>) -> Option<usize> {
         let index = self.len;

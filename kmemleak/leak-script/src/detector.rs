@@ -246,16 +246,18 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
     /// The words that point into an object.
     pub(crate) fn holders(&self, start: Hidden) -> Told<Vec<Hidden>> {
         let mut slots = Vec::new();
-        self.detector
-            .holders(start.get(), &mut |slot| slots.push(Hidden::new(slot.address)))?;
+        self.detector.holders(start.get(), &mut |slot| {
+            slots.push(Hidden::new(slot.address))
+        })?;
         Ok(slots)
     }
 
     /// The words of the shortest chain to an object, from the root on.
     pub(crate) fn path(&self, start: Hidden) -> Told<Vec<Hidden>> {
         let mut slots = Vec::new();
-        self.detector
-            .path(start.get(), &mut |slot| slots.push(Hidden::new(slot.address)))?;
+        self.detector.path(start.get(), &mut |slot| {
+            slots.push(Hidden::new(slot.address))
+        })?;
         Ok(slots)
     }
 

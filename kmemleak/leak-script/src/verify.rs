@@ -26,9 +26,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
             return Err(String::from("there was no check so far").into());
         }
         match *expectation {
-            Expectation::Leaks(ref names) => {
-                self.same_set("leaks", names, self.leaks_of(|_| true))
-            }
+            Expectation::Leaks(ref names) => self.same_set("leaks", names, self.leaks_of(|_| true)),
             Expectation::Direct(ref names) => {
                 let direct = self.leaks_of(|rank| matches!(rank, Some(Rank::Direct { .. })));
                 self.same_set("direct", names, direct)

@@ -340,10 +340,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
         let mut at = start.next_multiple_of(WORD);
         let end = end & !(WORD - 1);
-        // SAFETY: words of a root, or of an object that is kept from being freed.
-        while at < end
-            && let Some(word) = unsafe { next_within(platform, &mut at, end, lowest, span) }
-        {
+        while at < end {
+            // SAFETY: words of a root, or of an object that is kept from being freed.
+            let next = unsafe { next_within(platform, &mut at, end, lowest, span) };
+            let Some(word) = next else { return };
             look(self, at - WORD, word);
         }
     }
