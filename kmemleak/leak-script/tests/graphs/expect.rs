@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::world::{Slot, Told, World};
+use crate::world::{Slot, Told, World, number};
 
 /// Objects whose holders are asked for after a verdict.
 const HELD: usize = 4;
@@ -31,8 +31,12 @@ impl World {
                 };
                 slots.into_iter().map(|slot| self.written(slot)).collect()
             }
-            "record" => rest[1..].iter().map(ToString::to_string).collect(),
             "growth" => rest[1..].iter().map(ToString::to_string).collect(),
+            "record" | "total" | "groups" => {
+                let numbers = rest.iter().skip(usize::from(*what == "record"));
+                let numbers: Told<Vec<usize>> = numbers.map(|word| number(word)).collect();
+                numbers?.iter().map(ToString::to_string).collect()
+            }
             _ if *rest == ["none"] => Vec::new(),
             _ => rest.iter().map(ToString::to_string).collect(),
         };
