@@ -85,9 +85,15 @@ impl World {
             }
             ["interior", ..] => verdict.interior(self).map(|some| self.names(&some)),
             ["suppressed", ..] => verdict.suppressed(self).map(|some| self.names(&some)),
-            ["new", ..] => self.mark.as_ref().map(|mark| {
+            ["new", ..] => self.mark.as_ref().and_then(|mark| {
+                // Is the rest of a leak new?
+                let is_rest = |id: &usize| {
+                    let part = self.part(*id);
+                    mark.parts.iter().any(|old| old.0 == part.0 && *old != part)
+                };
                 let new = leaks.iter().copied();
-                self.names(&new.filter(|id| !mark.leaks.contains(id)).collect())
+                let new = new.filter(|id| !mark.leaks.contains(id)).collect();
+                (!leaks.iter().any(is_rest)).then(|| self.names(&new))
             }),
             ["growth", label, ..] => self.mark.as_ref().map(|mark| {
                 let of = |sites: &BTreeMap<String, (i64, i64)>| {
@@ -133,6 +139,9 @@ impl World {
         let Some(verdict) = &self.verdict else {
             return Vec::new();
         };
+        if verdict.open {
+            return Vec::new();
+        }
         let plain = [
             "leaks",
             "direct",

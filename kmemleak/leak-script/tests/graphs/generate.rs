@@ -38,7 +38,7 @@ struct Generator {
 /// The statements of a script, without expectations, and without those that `not_yet` names.
 pub fn script(seed: u64, not_yet: &[&str]) -> Vec<String> {
     let mut random = Random::new(seed);
-    let suppresses = random.percent(25) && !not_yet.contains(&"suppress");
+    let suppresses = random.percent(40) && !not_yet.contains(&"suppress");
     let mut generator = Generator {
         random,
         world: World::default(),
@@ -125,11 +125,19 @@ impl Generator {
             let pattern = self.random.any(&PATTERNS);
             self.say(format!("suppress {pattern}"));
         }
-        if self.random.percent(30) {
-            self.say("scan".into());
-            self.say("scan".into());
-        } else {
-            self.say("check".into());
+        match self.random.below(100) {
+            0..25 => {
+                self.say("scan".into());
+                self.say("scan".into());
+            }
+            // Some have changed when the second one comes.
+            25..35 => {
+                self.say("scan".into());
+                self.pointer();
+                self.cut();
+                self.say("scan".into());
+            }
+            _ => self.say("check".into()),
         }
     }
 
@@ -219,6 +227,12 @@ impl Generator {
         let (size, pages) = (object.size, object.pages);
         let (plain, percpu) = (object.min_count == 1, object.percpu);
         let words = size / 8;
+        if pages && size > 4096 && object.areas.is_empty() && self.random.percent(60) {
+            // At one end: of two remains neither was allocated first.
+            let len = 4096 * self.random.between(1, size / 4096 - 1);
+            let offset = self.random.any(&[0, size - len]);
+            return self.say(format!("free_part {name} {offset} {len}"));
+        }
         match self.random.below(100) {
             0..15 => self.say(format!("no_scan {name}")),
             15..30 if words > 0 && !percpu => {
@@ -249,12 +263,6 @@ impl Generator {
             79..84 => {
                 let region = self.random.below(4);
                 self.say(format!("region add {region}"));
-            }
-            84..90 if pages && size > 4096 && self.world.objects[id].areas.is_empty() => {
-                // At one end: of two remains neither was allocated first.
-                let len = 4096 * self.random.between(1, size / 4096 - 1);
-                let offset = self.random.any(&[0, size - len]);
-                self.say(format!("free_part {name} {offset} {len}"));
             }
             _ => self.cut(),
         }

@@ -13,6 +13,7 @@
 //! KMEMLEAK_SCRIPTS=folder cargo test -p leak-script --test graphs   # what the oracle thinks of these scripts
 //! ```
 
+mod by_hand;
 mod expect;
 mod generate;
 mod random;
@@ -167,4 +168,122 @@ fn the_oracle_agrees_with_scripts_by_hand() {
         told.extend(disagreements(others.into()));
     }
     assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
+/// A change to an expectation that makes it wrong, if it says something.
+fn falsified(line: &str) -> Option<String> {
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    let last = words.pop()?;
+    let other;
+    match words[..] {
+        ["expect", "warning" | "quiet" | "tracked" | "state", ..] => return None,
+        ["expect", "record" | "total" | "groups" | "growth", ..] => {
+            other = match last.parse::<i64>() {
+                Ok(number) => (number + 1).to_string(),
+                Err(_) => return None,
+            };
+            words.push(&other);
+        }
+        // One object, one holder less. What is left of a slot is no slot.
+        ["expect", what, ..] => {
+            if last == "none" || matches!(what, "holders" | "path") {
+                return None;
+            }
+            if words.len() == 2 {
+                words.push("none");
+            }
+        }
+        _ => return None,
+    }
+    Some(words.join(" "))
+}
+
+#[test]
+fn the_oracle_disagrees_with_what_is_wrong() {
+    let mut falsified_ones = 0;
+    for seed in 0..300 {
+        let text = with_expectations(&generate::script(seed, &[]), &[]).expect("a script");
+        assert_eq!(opinion(&text), Ok(()), "{seed}");
+        let lines: Vec<&str> = text.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            let Some(wrong) = falsified(line) else {
+                continue;
+            };
+            let text = [&lines[..index], &[wrong.as_str()]].concat().join("\n");
+            assert!(opinion(&text).is_err(), "{seed}: {wrong}\n{text}");
+            falsified_ones += 1;
+        }
+    }
+    assert!(falsified_ones > 1000, "{falsified_ones}");
+}
+
+/// Random scripts have something of everything, and much of what is intricate.
+#[test]
+fn graphs_are_of_all_kinds() {
+    let mut texts = Vec::new();
+    for seed in 0..1000 {
+        let text = with_expectations(&generate::script(seed, &[]), &[]).expect("a script");
+        texts.push(text);
+    }
+    let among = |scripts: usize, what: &str, has: &dyn Fn(&str) -> bool| {
+        let found = texts.iter().filter(|text| text.lines().any(has)).count();
+        assert!(found >= scripts, "{found} of 1000 scripts: {what}");
+    };
+    let says = |what: &'static str| move |line: &str| line.starts_with(what);
+    for (scripts, what) in [
+        (300, "free "),
+        (30, "free_part "),
+        (50, "realloc "),
+        (50, "not_leak "),
+        (50, "ignore "),
+        (100, "no_scan "),
+        (50, "scan_area "),
+        (50, "update_trace "),
+        (30, "transient_leak "),
+        (30, "erase "),
+        (50, "region add "),
+        (50, "disabled begin"),
+        (100, "suppress "),
+        (20, "stack off"),
+        (50, "clear"),
+        (300, "mark"),
+        (200, "scan"),
+        (500, "check"),
+    ] {
+        among(scripts, what, &says(what));
+    }
+    for (scripts, what) in [
+        (700, "leaks"),
+        (600, "direct"),
+        (400, "indirect"),
+        (200, "interior"),
+        (100, "suppressed"),
+        (150, "new"),
+        (400, "holders"),
+        (300, "path"),
+    ] {
+        let start = format!("expect {what} ");
+        among(scripts, what, &|line| {
+            line.starts_with(&start) && !line.ends_with(" none")
+        });
+    }
+    let words = |line: &str| line.split_whitespace().count();
+    among(300, "a path through a block", &|line| {
+        line.starts_with("expect path") && line.contains('+')
+    });
+    among(5, "a long path", &|line| {
+        line.starts_with("expect path") && words(line) > 20
+    });
+    among(300, "several leaders", &|line| {
+        line.starts_with("expect direct") && words(line) > 3
+    });
+    among(10, "many owned blocks", &|line| {
+        line.starts_with("expect indirect") && words(line) > 22
+    });
+    among(100, "growth at a site", &|line| {
+        line.starts_with("expect growth") && !line.ends_with(" 0 0") && !line.contains('-')
+    });
+    among(40, "shrinking of a site", &|line| {
+        line.starts_with("expect growth") && line.contains('-')
+    });
 }

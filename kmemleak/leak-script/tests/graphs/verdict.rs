@@ -19,6 +19,8 @@ pub struct Verdict {
     suppressing: Set,
     /// A scan took some of the unreferenced for live. What is to be said of those beyond that, the format doesn't say.
     excusing: bool,
+    /// Nor does it say what is to be lost.
+    pub open: bool,
     pub pointers: Vec<Pointer>,
     /// Each leader with the objects that belong to it.
     pub leaders: BTreeMap<usize, Set>,
@@ -41,7 +43,20 @@ impl Verdict {
                 excused.insert(id);
             }
         }
-        Self::with(world, &excused)
+        let mut verdict = Self::with(world, &excused);
+        // Is it reported again what was reported and has changed since? And does a scan look at what it suppresses?
+        let unsuppressed =
+            |id: &usize| world.objects[*id].seen_in_doubt && !verdict.suppressed.contains(id);
+        verdict.open = !world.reported.is_disjoint(&excused)
+            || verdict.leaks.iter().chain(&excused).any(unsuppressed);
+        world.reported = verdict.leaks.iter().copied().collect();
+        for id in verdict.leaks.iter().chain(&excused) {
+            world.objects[*id].seen_in_doubt = false;
+        }
+        for id in &verdict.suppressed {
+            world.objects[*id].seen_in_doubt = true;
+        }
+        verdict
     }
 
     fn with(world: &World, excused: &Set) -> Self {
@@ -72,6 +87,7 @@ impl Verdict {
             suppressed: known.difference(&live).copied().collect(),
             suppressing,
             excusing: !excused.is_empty(),
+            open: false,
             live,
             pointers,
             leaders: BTreeMap::new(),

@@ -6,7 +6,7 @@
 //! luck: no stale pointer when memory is given out, none beside an object that may have a neighbour, no expectation
 //! that is not about the verdict just made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::verdict::Verdict;
 
@@ -70,6 +70,8 @@ pub struct Object {
     pub tracked: bool,
     /// What the last scan that found it unreferenced saw.
     pub seen: Option<Vec<(Slot, Value)>>,
+    /// The format doesn't say whether that counts: the scan suppressed it, or it lost a part since.
+    pub seen_in_doubt: bool,
 }
 
 impl Object {
@@ -99,10 +101,15 @@ pub struct Pointer {
     pub scanned: bool,
 }
 
+/// A block, and where an object in it begins and ends.
+pub type Part = (usize, usize, usize);
+
 /// What was when `mark` was called.
 #[derive(Clone, Debug, Default)]
 pub struct Mark {
     pub leaks: Vec<usize>,
+    /// Where they begin and end.
+    pub parts: Vec<Part>,
     pub sites: BTreeMap<String, (i64, i64)>,
 }
 
@@ -112,6 +119,8 @@ pub struct World {
     pub words: BTreeMap<Slot, Value>,
     /// Original size of each block.
     blocks: Vec<usize>,
+    /// Some memory was freed.
+    gave_back: bool,
     /// How often each region was added.
     regions: BTreeMap<usize, usize>,
     stack_off: bool,
@@ -122,6 +131,8 @@ pub struct World {
     pub min_age_us: u64,
     pub now_us: u64,
     pub verdict: Option<Verdict>,
+    /// What the last scan reported.
+    pub reported: BTreeSet<usize>,
     /// Nothing but marks and expectations came after the verdict.
     pub fresh: bool,
     pub mark: Option<Mark>,
@@ -156,6 +167,7 @@ impl World {
             ["free", name] => {
                 let id = self.named(name)?;
                 self.objects[id].freed = true;
+                self.gave_back = true;
             }
             ["realloc", name, size] => self.realloc(name, number(size)?)?,
             ["free_part", name, offset, len] => {
@@ -202,8 +214,10 @@ impl World {
             }
             ["mark"] => {
                 let leaks = self.verdict.as_ref().map(|verdict| verdict.leaks.clone());
+                let leaks = leaks.unwrap_or_default();
                 self.mark = Some(Mark {
-                    leaks: leaks.unwrap_or_default(),
+                    parts: leaks.iter().map(|&id| self.part(id)).collect(),
+                    leaks,
                     sites: self.sites(),
                 });
             }
@@ -244,6 +258,9 @@ impl World {
 
     /// Words that point at memory that was freed.
     pub fn stale(&self) -> Vec<Slot> {
+        if !self.gave_back {
+            return Vec::new();
+        }
         let is_stale = |value: &Value| match *value {
             Value::At(block, distance) => !self
                 .live()
@@ -290,6 +307,11 @@ impl World {
     /// Those of them that the detector knows.
     pub fn tracked(&self) -> impl Iterator<Item = usize> {
         self.live().filter(|&id| self.objects[id].tracked)
+    }
+
+    pub fn part(&self, id: usize) -> Part {
+        let object = &self.objects[id];
+        (object.block, object.start, object.start + object.size)
     }
 
     /// The latest object of this name.
@@ -348,6 +370,7 @@ impl World {
             freed: false,
             tracked: !self.metadata_off,
             seen: None,
+            seen_in_doubt: false,
         })
     }
 
@@ -375,6 +398,7 @@ impl World {
             born_us: self.now_us,
             tracked: !self.metadata_off,
             seen: None,
+            seen_in_doubt: false,
             ..old.clone()
         })?;
         for (slot, value) in self.contents(id) {
@@ -386,11 +410,13 @@ impl World {
             }
         }
         self.objects[id].freed = true;
+        self.gave_back = true;
         Ok(())
     }
 
     fn free_part(&mut self, name: &str, offset: usize, len: usize) -> Told<()> {
         let id = self.live_named(name)?;
+        self.objects[id].seen_in_doubt = self.objects[id].seen.is_some();
         let whole = self.objects[id].clone();
         if !whole.pages || offset + len > whole.size {
             return Err(format!("{name} has no such pages"));
@@ -405,6 +431,7 @@ impl World {
                 ..whole
             });
         }
+        self.gave_back = true;
         self.objects[id].size = offset;
         self.objects[id].freed = offset == 0;
         Ok(())
