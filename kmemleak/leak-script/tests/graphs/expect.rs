@@ -54,7 +54,7 @@ impl World {
     fn answer(&self, words: &[&str]) -> Told<Option<Vec<String>>> {
         let verdict = self.verdict.as_ref().ok_or("there was no verdict")?;
         let leaks: BTreeSet<usize> = verdict.leaks.iter().copied().collect();
-        let words_of = |slots: Vec<Slot>| slots.iter().map(|&slot| self.written(slot)).collect();
+        let words_of = |slots: &[Slot]| slots.iter().map(|&slot| self.written(slot)).collect();
         Ok(match *words {
             ["leaks", ..] => Some(self.names(&leaks)),
             ["direct", ..] => {
@@ -104,11 +104,11 @@ impl World {
                 vec![bytes.to_string(), (now.1 - before.1).to_string()]
             }),
             ["holders", name, ..] => {
-                let mut holders: Vec<String> = words_of(verdict.holders(self.live_named(name)?));
+                let mut holders: Vec<String> = words_of(&verdict.holders(self.live_named(name)?));
                 holders.sort();
                 Some(holders)
             }
-            ["path", name, ..] => verdict.path(self, self.live_named(name)?).map(words_of),
+            ["path", name, ..] => verdict.path(self.live_named(name)?).map(words_of),
             _ => return Err(format!("{words:?} is nothing to expect")),
         })
     }
@@ -174,7 +174,7 @@ impl World {
         all.extend(asked.filter_map(|&id| self.stated(&["holders", name(id)])));
         let mut paths: Vec<(usize, String)> = objects
             .iter()
-            .filter_map(|&id| Some((verdict.path(self, id)?.len(), id)))
+            .filter_map(|&id| Some((verdict.path(id)?.len(), id)))
             .filter_map(|(length, id)| Some((length, self.stated(&["path", name(id)])?)))
             .collect();
         // The longest first.

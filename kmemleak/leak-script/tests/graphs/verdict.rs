@@ -24,6 +24,7 @@ pub struct Verdict {
     pub pointers: Vec<Pointer>,
     /// Each leader with the objects that belong to it.
     pub leaders: BTreeMap<usize, Set>,
+    chains: BTreeMap<usize, Vec<Vec<Slot>>>,
 }
 
 impl Verdict {
@@ -91,9 +92,13 @@ impl Verdict {
             live,
             pointers,
             leaders: BTreeMap::new(),
+            chains: BTreeMap::new(),
         };
-        let leaders = verdict.led(world);
-        Self { leaders, ..verdict }
+        Self {
+            leaders: verdict.led(world),
+            chains: verdict.chained(world),
+            ..verdict
+        }
     }
 
     fn unreferenced(&self, world: &World) -> Vec<usize> {
@@ -223,20 +228,20 @@ impl Verdict {
     }
 
     /// The shortest chain from a root, if there is only one and it is neither gray nor black.
-    pub fn path(&self, world: &World, id: usize) -> Option<Vec<Slot>> {
-        // Objects that were reached, with the shortest chains to each, of which more than two are no news.
-        let mut chains: BTreeMap<usize, Vec<Vec<Slot>>> = BTreeMap::new();
-        for &id in self.live.iter().filter(|id| world.objects[**id].is_gray()) {
-            chains.insert(id, vec![Vec::new()]);
+    pub fn path(&self, id: usize) -> Option<&[Slot]> {
+        match self.chains.get(&id)?.as_slice() {
+            [chain] if !chain.is_empty() && !self.excusing => Some(chain),
+            _ => None,
         }
-        if self.excusing {
-            return None;
-        }
+    }
+
+    /// The shortest chains from roots to each live object, of which more than two are no news.
+    fn chained(&self, world: &World) -> BTreeMap<usize, Vec<Vec<Slot>>> {
+        let gray = self.live.iter().filter(|id| world.objects[**id].is_gray());
+        let mut chains: BTreeMap<usize, Vec<Vec<Slot>>> =
+            gray.map(|&id| (id, vec![Vec::new()])).collect();
         let root = [Vec::new()];
         for length in 0.. {
-            if chains.contains_key(&id) {
-                break;
-            }
             let mut longer: BTreeMap<usize, Vec<Vec<Slot>>> = BTreeMap::new();
             for pointer in &self.pointers {
                 let to = pointer.to;
@@ -259,14 +264,11 @@ impl Verdict {
                 all.truncate(2);
             }
             if longer.is_empty() {
-                return None;
+                break;
             }
             chains.extend(longer);
         }
-        match chains[&id].as_slice() {
-            [chain] if !chain.is_empty() => Some(chain.clone()),
-            _ => None,
-        }
+        chains
     }
 }
 
