@@ -24,6 +24,7 @@ use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 
+use leak_script::Script;
 use leak_script::host::{self, Outcome};
 
 use crate::world::{Told, World};
@@ -204,6 +205,7 @@ fn the_oracle_disagrees_with_what_is_wrong() {
     for seed in 0..300 {
         let text = with_expectations(&generate::script(seed, &[]), &[]).expect("a script");
         assert_eq!(opinion(&text), Ok(()), "{seed}");
+        assert!(Script::parse(&text).is_ok(), "{text}");
         let lines: Vec<&str> = text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
             let Some(wrong) = falsified(line) else {
