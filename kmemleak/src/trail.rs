@@ -421,18 +421,16 @@ impl Question for Holders {
             return Ok(Err(NoAnswer::NoObject));
         };
         let platform = marker.platform();
+        // The handle of a per-CPU block may be none of its copies.
         let copies = match target.record.has(flag::PERCPU) {
             true => platform.cpus(),
-            false => 1,
+            false => 0,
         };
         let points_there = |word: usize| {
-            (0..copies).any(|cpu| {
-                let copy = match target.record.has(flag::PERCPU) {
-                    true => platform.percpu_copy(target.start, cpu),
-                    false => target.start,
-                };
-                word.wrapping_sub(copy) < target.size
-            })
+            word.wrapping_sub(target.start) < target.size
+                || (0..copies).any(|cpu| {
+                    word.wrapping_sub(platform.percpu_copy(target.start, cpu)) < target.size
+                })
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {
