@@ -66,14 +66,14 @@ impl Generator {
             _ => return self.long_chain(),
         };
         (0..objects).for_each(|_| self.alloc());
-        let rooted = self.random.between(0, objects.div_ceil(2));
+        let rooted = self.random.between(0, objects.div_ceil(3));
         (0..rooted).for_each(|_| self.root());
-        for _ in 0..self.random.between(1, 3) {
+        for _ in 0..self.random.between(1, 4) {
             self.shape();
         }
         let pointers = self.random.between(0, objects + objects / 2);
         (0..pointers).for_each(|_| self.pointer());
-        for _ in 0..self.random.between(0, 1 + objects / 2) {
+        for _ in 0..self.random.between(0, 1 + objects / 3) {
             self.change();
         }
         self.verdict();
@@ -358,8 +358,18 @@ impl Generator {
         }
     }
 
+    /// A pointer from one to the other, in a word that holds none if one is soon found.
     fn link(&mut self, from: usize, to: usize) {
-        if let Some(word) = self.word_in(from) {
+        let mut word = self.word_in(from);
+        for _ in 0..4 {
+            let slot = word
+                .as_deref()
+                .and_then(|word| self.world.slot(&[word]).ok());
+            if slot.is_some_and(|slot| self.world.words.contains_key(&slot)) {
+                word = self.word_in(from);
+            }
+        }
+        if let Some(word) = word {
             let target = self.target_in(to);
             self.say(format!("{word} = {target}"));
         }
@@ -377,20 +387,20 @@ impl Generator {
             return;
         }
         order.truncate(self.random.between(2, order.len()));
-        match self.random.below(5) {
+        match self.random.below(8) {
             0 => self.chain(&order),
-            1 => {
+            1 | 2 => {
                 self.chain(&order);
                 self.link(order[order.len() - 1], order[0]);
             }
             // A tree.
-            2 => {
+            3 => {
                 for child in 1..order.len() {
                     self.link(order[(child - 1) / 2], order[child]);
                 }
             }
             // Two rings, one hanging off the other.
-            3 => {
+            4 | 5 => {
                 let (one, other) = order.split_at(order.len() / 2);
                 for ring in [one, other] {
                     self.chain(ring);

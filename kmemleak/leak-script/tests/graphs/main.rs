@@ -217,7 +217,7 @@ fn graphs_are_of_all_kinds() {
     };
     let says = |what: &'static str| move |line: &str| line.starts_with(what);
     for (scripts, what) in [
-        (300, "free "),
+        (200, "free "),
         (30, "free_part "),
         (50, "realloc "),
         (50, "not_leak "),
@@ -272,4 +272,39 @@ fn graphs_are_of_all_kinds() {
     among(40, "shrinking of a site", &|line| {
         line.starts_with("expect growth") && line.contains('-')
     });
+}
+
+/// What is intricate about groups occurs often: rings, their leaders, children that leaders share.
+#[test]
+fn groups_are_of_all_kinds() {
+    let (mut led_rings, mut owned_rings, mut of_two, mut of_three) = (0, 0, 0, 0);
+    for seed in 0..1000 {
+        let mut world = World::default();
+        for statement in generate::script(seed, &[]) {
+            world.line(&statement).expect("a statement");
+        }
+        let verdict = world.verdict.expect("a verdict");
+        let reach = verdict.reach();
+        let in_ring = |id: &usize| reach[id].contains(id);
+        let owned = || verdict.leaders.values().flatten();
+        led_rings += usize::from(verdict.leaders.keys().any(in_ring));
+        owned_rings +=
+            usize::from(owned().any(|id| {
+                in_ring(id) && !reach[id].iter().any(|id| verdict.leaders.contains_key(id))
+            }));
+        let leaders_of = |id: &usize| {
+            let leaders = verdict.leaders.keys();
+            leaders.filter(|leader| reach[leader].contains(id)).count()
+        };
+        of_two += usize::from(owned().any(|id| leaders_of(id) > 1));
+        of_three += usize::from(owned().any(|id| leaders_of(id) > 2));
+    }
+    for (count, least, what) in [
+        (led_rings, 80, "rings that lead"),
+        (owned_rings, 80, "rings that are owned"),
+        (of_two, 100, "children of two leaders"),
+        (of_three, 30, "children of three leaders"),
+    ] {
+        assert!(count >= least, "{count} of 1000 scripts have {what}");
+    }
 }

@@ -111,7 +111,7 @@ impl Verdict {
     // Leaders.
 
     /// For each leaked object those that can be reached from it, by chains of scanned words in leaked ones.
-    fn reach(&self) -> BTreeMap<usize, Set> {
+    pub fn reach(&self) -> BTreeMap<usize, Set> {
         let mut reach: BTreeMap<usize, Set> =
             self.leaks.iter().map(|&id| (id, Set::new())).collect();
         loop {
