@@ -31,21 +31,18 @@ struct Generator {
     /// Patterns are used. Then every object wants one reference: how the references of suppressed objects count for
     /// one that wants more the format doesn't say.
     suppresses: bool,
-    /// Marks are.
-    marks: bool,
 }
 
-/// The statements of a script, without expectations, and without those that `not_yet` names.
-pub fn script(seed: u64, not_yet: &[&str]) -> Vec<String> {
+/// The statements of a script, without expectations.
+pub fn script(seed: u64) -> Vec<String> {
     let mut random = Random::new(seed);
-    let suppresses = random.percent(40) && !not_yet.contains(&"suppress");
+    let suppresses = random.percent(40);
     let mut generator = Generator {
         random,
         world: World::default(),
         lines: Vec::new(),
         named: 0,
         suppresses,
-        marks: !not_yet.contains(&"mark"),
     };
     generator.generate();
     generator.lines
@@ -81,9 +78,7 @@ impl Generator {
             if self.random.percent(20) {
                 self.say("clear".into());
             }
-            if self.marks {
-                self.say("mark".into());
-            }
+            self.say("mark".into());
             for _ in 0..self.random.between(1, 1 + objects / 2) {
                 match self.random.below(4) {
                     0 => self.alloc(),
