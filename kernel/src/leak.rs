@@ -58,6 +58,12 @@ pub fn free(start: usize) {
     KMEMLEAK.free(start);
 }
 
+/// Some bytes of a block are given back, `len` of them from `start` on. Any context but an NMI.
+#[inline]
+pub fn free_part(start: usize, len: usize) {
+    KMEMLEAK.free_part(start, len);
+}
+
 /// A dynamic per-CPU block was handed out; `size` in bytes of one copy. Any context but an NMI.
 #[inline]
 pub fn alloc_percpu(handle: usize, size: usize) {
