@@ -236,7 +236,13 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        stop::stop_world(work)
+        stop::stop_world(&|cpu| {
+            work(cpu);
+            if !cpu.initiator {
+                // A scan beside whatever runs reads the dead part of a running task's stack, too.
+                task::clear_dead_stack();
+            }
+        })
     }
 
     fn scan_apart(&self, scan: &mut dyn FnMut()) {
