@@ -287,10 +287,10 @@ impl Parked {
         let order = buddy::order_of(task::STACK_LEN);
         let stack = buddy::alloc(order, Tracking::Untracked).expect("memory for a stack");
         let start = stack.addr().get();
-        // SAFETY: fresh memory, page-aligned; the task never ends.
-        let parked = unsafe {
-            scripted::spawn_apart("parked", start..start + task::STACK_LEN, park_for_good)
-        };
+        // Not up to the block's end, which the task would keep: the next block may begin there, and be a script's.
+        let end = start + task::STACK_LEN - 16;
+        // SAFETY: fresh memory, its end a multiple of 16; the task never ends.
+        let parked = unsafe { scripted::spawn_apart("parked", start..end, park_for_good) };
         let parked = parked.expect("memory for a task");
         while LIVE.load(Ordering::Acquire) == 0 || parked.task().state() != State::Blocked {
             task::yield_now();

@@ -29,6 +29,7 @@ use kernel::arch::smp;
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::vmalloc;
 use kernel::sync::{LocalIrqDisabled, SpinLock};
+use kernel::task::{self, JoinHandle};
 use kernel::{println, scripted};
 use leak_script::{Failure, Only, Script};
 
@@ -43,13 +44,20 @@ const STACK_LEN: usize = 256 * 1024;
 
 /// Runs them, and ends the machine.
 pub fn run() -> ! {
+    let player = start_player();
+    // What was done to get here must not lie in the frames in which this task waits.
+    task::on_clean_stack(|| player.join());
+    unreachable!("the scripts end the machine")
+}
+
+#[inline(never)]
+fn start_player() -> JoinHandle {
     let stack = scripted::play(|| vmalloc::vmalloc(STACK_LEN, vmalloc::Kind::Stack));
     let start = stack.expect("memory for a stack").addr().get();
     *MACHINE.lock() = Some(KernelMachine::new());
     // SAFETY: fresh memory, page-aligned; the task ends the machine.
     let player = unsafe { scripted::spawn_apart("scripts", start..start + STACK_LEN, play) };
-    player.expect("memory for a task").join();
-    unreachable!("the scripts end the machine")
+    player.expect("memory for a task")
 }
 
 /// What the player is to begin with. Its task's closure captures nothing: it would be an object that nothing points to.

@@ -209,8 +209,8 @@ fn stale_words_keep_nothing_alive(cpus: u32) -> Result<(), Failure> {
     text += &format!("check\nexpect leaks {all}\nscan\nscan\nexpect leaks {all}\n");
     expect(
         cpus,
-        &[("many", text.as_bytes())],
-        &["ok many", "1 passed, 0 failed"],
+        &[("many", text.as_bytes()), ("again", text.as_bytes())],
+        &["ok many", "ok again", "2 passed, 0 failed"],
     )
 }
 
