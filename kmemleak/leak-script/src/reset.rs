@@ -23,6 +23,7 @@ pub fn reset<P: Platform, const BOOTSTRAP: usize>(
     let _ = subject.metadata(Switch::On);
     let _ = subject.clear();
     let _ = subject.stack(Switch::On);
+    subject.forget_suppressions_and_mark();
     for line in &script.lines {
         let _ = match line.statement {
             Statement::RegionAdd(region) => {

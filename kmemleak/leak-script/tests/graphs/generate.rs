@@ -286,9 +286,9 @@ impl Generator {
             0..20 => format!("data {word}"),
             20..45 => format!("bss {word}"),
             45..58 => format!("percpu {} {word}", self.random.below(2)),
-            58..68 => format!("page {word}"),
+            58..68 => format!("page {}", word % 4),
             68..78 => format!("stack {word}"),
-            78..84 => format!("reg {word}"),
+            78..84 => format!("reg {}", word % 4),
             84..89 => format!("dead {word}"),
             _ => format!("region {} {word}", self.random.below(4)),
         }
