@@ -421,18 +421,15 @@ impl Question for Holders {
             return Ok(Err(NoAnswer::NoObject));
         };
         let platform = marker.platform();
+        // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
         let copies = match target.record.has(flag::PERCPU) {
             true => platform.cpus(),
-            false => 1,
+            false => 0,
         };
         let points_there = |word: usize| {
-            (0..copies).any(|cpu| {
-                let copy = match target.record.has(flag::PERCPU) {
-                    true => platform.percpu_copy(target.start, cpu),
-                    false => target.start,
-                };
-                word.wrapping_sub(copy) < target.size
-            })
+            let lies_in = |copy: usize| word.wrapping_sub(copy) < target.size;
+            lies_in(target.start)
+                || (0..copies).any(|cpu| lies_in(platform.percpu_copy(target.start, cpu)))
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {

@@ -6,6 +6,7 @@ mod colours;
 mod commands;
 mod concurrent;
 mod disabled;
+mod graph;
 mod huge;
 mod lab;
 mod metadata;
