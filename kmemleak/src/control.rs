@@ -146,7 +146,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// `kmemleak.verbose=on|off`, `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
     /// between several). Task context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
-        let (name, value) = word.split_once('=').unwrap_or((word, "on"));
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        // A switch without a value is switched on.
+        let given = value.ok_or(ParameterError::Value);
+        let value = value.unwrap_or("on");
         match name {
             "kmemleak" => match switch(value).ok_or(ParameterError::Value)? {
                 true => {}
@@ -161,9 +167,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.settings.verbose.store(on, Ordering::Relaxed);
             }
             "kmemleak.suppress" => {
-                for pattern in value.split(',') {
-                    self.suppress(pattern).map_err(ParameterError::Suppress)?;
+                // One that can't be taken keeps none of the others away.
+                let mut all = Ok(());
+                for pattern in given?.split(',') {
+                    all = all.and(self.suppress(pattern).map_err(ParameterError::Suppress));
                 }
+                return all;
             }
             _ => return Err(ParameterError::Unknown),
         }
@@ -419,10 +428,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
             cleared += 1;
         });
-        self.with_verdict(|verdict, _| {
-            verdict.list.clear();
-            verdict.summary = None;
-        });
+        self.with_verdict(|verdict, _| verdict.forget());
+        self.forget_hidden();
         writeln!(
             out,
             "kmemleak: {cleared} reported objects are no leaks from now on"
@@ -430,6 +437,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn status(&self, out: &mut dyn Write) -> fmt::Result {
+        if let Some(_claim) = self.try_claim() {
+            self.take_suppressions();
+        }
         let now_us = self.platform.now_us();
         let tracking = self.tracking();
         let metadata = self.metadata();
