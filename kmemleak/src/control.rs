@@ -7,7 +7,9 @@ use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::{Count, Format, Which, suppression_json};
+use crate::report::{
+    Count, Format, Which, complain, interior_end, suppression_json, suppressions_end,
+};
 use crate::suppress::SuppressError;
 use crate::verdict::How;
 
@@ -215,12 +217,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 _ if arguments.value.is_none() && !word.starts_with("--") => {
                     arguments.value = Some(word);
                 }
-                _ => return writeln!(out, "kmemleak: {name} takes no \"{word}\""),
+                _ => {
+                    let what = format_args!("{name} takes no \"{word}\"");
+                    return complain(arguments.format, &what, out);
+                }
+            }
+        }
+        let format = arguments.format;
+        let given = [(arguments.all, "--all"), (format == Format::Json, "--json")];
+        let takes = |flag: &str| {
+            let mut named = COMMANDS.iter().filter(|command| command.name == name);
+            named.any(|command| command.takes(flag, arguments.value))
+        };
+        for (_, flag) in given.into_iter().filter(|&(given, _)| given) {
+            if !takes(flag) {
+                return complain(format, &format_args!("{name} takes no \"{flag}\""), out);
             }
         }
         let after_off = |command: &Command| command.name == name && command.after_off;
         if !self.is_on() && !COMMANDS.iter().any(after_off) && name != "help" {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(format, &OFF, out);
         }
         self.obey(name, &arguments, out)
     }
@@ -244,26 +260,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     let _claim = self.claim();
                     self.write_sites(format, top, out)
                 }
-                Err(_) => no_number(value, out),
+                Err(_) => no_number(value, format, out),
             },
             ("interior", None) => self.interior(format, out),
             ("dump", Some(address)) => match parse_hidden(address) {
                 Some(address) => self.dump(address.get(), out),
-                None => no_address(address, out),
+                None => no_address(address, Format::Text, out),
             },
             ("holders", Some(address)) => match parse_hidden(address) {
                 Some(address) => {
                     let _claim = self.claim();
                     self.write_holders(format, address, out)
                 }
-                None => no_address(address, out),
+                None => no_address(address, format, out),
             },
             ("path", Some(address)) => match parse_hidden(address) {
                 Some(address) => {
                     let _claim = self.claim();
                     self.write_path(format, address, out)
                 }
-                None => no_address(address, out),
+                None => no_address(address, format, out),
             },
             ("suppress", None) => self.list_suppressions(format, out),
             ("suppress", Some(pattern)) => match self.suppress(pattern) {
@@ -302,7 +318,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn scan_and_report(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         if self.check_claimed().is_err() {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(format, &self.why_given_up(), out);
         }
         self.report_claimed(format, which, out)?;
         if which != Which::New {
@@ -311,10 +327,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Ok(())
     }
 
+    /// Why a check has no verdict.
+    pub(crate) fn why_given_up(&self) -> &'static str {
+        if self.is_on() { "asked to stop" } else { OFF }
+    }
+
     fn check_and_mark(&self, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         let Ok(summary) = self.check_claimed() else {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(Format::Text, &self.why_given_up(), out);
         };
         if !self.mark_claimed() {
             return writeln!(out, "kmemleak: no memory to remember what there is");
@@ -340,14 +361,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
         });
         written?;
-        if format == Format::Text {
-            writeln!(
+        match format {
+            Format::Text => writeln!(
                 out,
                 "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
                 Count(count, "object")
-            )?;
+            ),
+            Format::Json => interior_end(count, bytes, out),
         }
-        Ok(())
     }
 
     fn list_suppressions(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
@@ -378,10 +399,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             });
         });
         written?;
-        if format == Format::Text {
-            writeln!(out, "kmemleak: {}", Count(count, "suppression"))?;
+        match format {
+            Format::Text => writeln!(out, "kmemleak: {}", Count(count, "suppression")),
+            Format::Json => suppressions_end(count, out),
         }
-        Ok(())
     }
 
     fn set_scan(&self, value: &str, out: &mut dyn Write) -> fmt::Result {
@@ -430,10 +451,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         });
         self.with_verdict(|verdict, _| verdict.forget());
         self.forget_hidden();
-        writeln!(
-            out,
-            "kmemleak: {cleared} reported objects are no leaks from now on"
-        )
+        let are = if cleared == 1 {
+            "is no leak"
+        } else {
+            "are no leaks"
+        };
+        let reported = Count(cleared, "reported object");
+        writeln!(out, "kmemleak: {reported} {are} from now on")
     }
 
     fn status(&self, out: &mut dyn Write) -> fmt::Result {
@@ -535,6 +559,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
+/// What is said once the detector is off.
+const OFF: &str = "off, for good";
+
 /// What follows a command's name.
 struct Arguments<'a> {
     value: Option<&'a str>,
@@ -552,6 +579,17 @@ fn list_of(name: &str, out: &mut dyn Write) -> fmt::Result {
 }
 
 impl Command {
+    /// Whether this flag may go with it, when it has this argument.
+    fn takes(&self, flag: &str, value: Option<&str>) -> bool {
+        let argument = self.arguments.contains(|one: char| one.is_uppercase());
+        let optional = self.arguments.starts_with(" [");
+        let fits = match value {
+            Some(_) => argument,
+            None => !argument || optional,
+        };
+        fits && self.arguments.contains(flag)
+    }
+
     fn write(&self, out: &mut dyn Write) -> fmt::Result {
         const WIDTH: usize = 24;
         let width = WIDTH.saturating_sub(self.name.len());
@@ -563,16 +601,13 @@ impl Command {
     }
 }
 
-fn no_address(text: &str, out: &mut dyn Write) -> fmt::Result {
-    writeln!(out, "kmemleak: \"{text}\" is no address")
+fn no_address(text: &str, format: Format, out: &mut dyn Write) -> fmt::Result {
+    complain(format, &format_args!("\"{text}\" is no address"), out)
 }
 
-fn no_number(text: Option<&str>, out: &mut dyn Write) -> fmt::Result {
-    writeln!(
-        out,
-        "kmemleak: \"{}\" is no number",
-        text.unwrap_or_default()
-    )
+fn no_number(text: Option<&str>, format: Format, out: &mut dyn Write) -> fmt::Result {
+    let text = text.unwrap_or_default();
+    complain(format, &format_args!("\"{text}\" is no number"), out)
 }
 
 /// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that holds the address would

@@ -39,6 +39,17 @@ pub struct Slot {
     pub place: SlotPlace,
 }
 
+impl Slot {
+    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its handle.
+    pub(crate) fn offset(&self) -> Option<usize> {
+        let SlotPlace::Object { start, size } = self.place else {
+            return None;
+        };
+        let offset = self.address.checked_sub(start)?;
+        (offset < size).then_some(offset)
+    }
+}
+
 /// What a word lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotPlace {
@@ -66,6 +77,8 @@ pub enum NoAnswer {
     InRoot,
     /// There was no memory for an answer, or not for all of it.
     NoMemory,
+    /// Who asks was asked to stop.
+    Stopped,
     /// The detector is off.
     Off,
 }
@@ -78,6 +91,7 @@ impl fmt::Display for NoAnswer {
             Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
             Self::InRoot => "it lies in a root",
             Self::NoMemory => "no memory for all of the answer",
+            Self::Stopped => "asked to stop",
             Self::Off => "off, for good",
         })
     }
@@ -305,7 +319,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             };
             Ok(())
         });
-        answer
+        match answer {
+            Err(NoAnswer::Off) if self.is_on() => Err(NoAnswer::Stopped),
+            answer => answer,
+        }
     }
 
     fn examine_stopped<Q: Question>(

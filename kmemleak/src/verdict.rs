@@ -545,7 +545,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Shows each object in the list that suppressions hide, whether it is still there or not. The caller has the claim.
-    fn each_suppressed(&self, look: &mut dyn FnMut(&Named)) {
+    pub(crate) fn each_suppressed(&self, look: &mut dyn FnMut(&Named)) {
         let mut index = 0;
         loop {
             let next = self.with_verdict(|verdict, _| {

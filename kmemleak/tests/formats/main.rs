@@ -4,6 +4,7 @@
 //! list in another test is a list of.
 
 mod groups;
+mod json;
 #[path = "../host/lab.rs"]
 #[allow(
     dead_code,
