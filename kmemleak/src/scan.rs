@@ -84,8 +84,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             marker.name_white(&self.verdict);
             self.judge();
             let filter = Filter {
-                // Of those that were there when the pass began.
-                before_us: before_us.saturating_add(1).min(start_us),
+                // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not
+                // meet is marked.
+                before_us: before_us.saturating_add(1),
                 flags: pass.flags,
             };
             self.conclude(&mut marker, filter)

@@ -143,10 +143,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         // And nothing is left that anybody need be told of.
         self.uncount_unrecorded(unrecorded as u64);
-        if seen? != Seen::Right {
-            return seen;
+        let seen = seen?;
+        if seen == Seen::NoMemory {
+            return Ok(seen);
         }
+        // Whatever was seen: no verdict is left that names them.
         self.check_here()?;
+        if seen != Seen::Right {
+            return Ok(seen);
+        }
         let (remained, _) = self.planted(start);
         Ok(match remained {
             0 => Seen::Right,

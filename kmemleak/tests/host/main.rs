@@ -23,6 +23,8 @@ mod roots;
 mod running;
 mod scanned;
 mod scans;
+mod scopes;
+mod selftests;
 mod suppressions;
 mod unknown;
 mod vmalloc;
