@@ -591,7 +591,7 @@ impl Command {
     }
 
     fn write(&self, out: &mut dyn Write) -> fmt::Result {
-        const WIDTH: usize = 24;
+        const WIDTH: usize = 25;
         let width = WIDTH.saturating_sub(self.name.len());
         writeln!(
             out,

@@ -11,3 +11,4 @@ mod json;
     reason = "shared with the tests of the detector over the emulated machine"
 )]
 mod lab;
+mod transcripts;

@@ -8,6 +8,7 @@ mod concurrent;
 mod disabled;
 mod graph;
 mod huge;
+mod interior;
 mod lab;
 mod leaders;
 mod marks;
