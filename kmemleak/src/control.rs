@@ -210,6 +210,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             all: false,
             format: Format::Text,
         };
+        // Names of functions have blanks in them: the rest of the line is a pattern.
+        let rest = line.trim().strip_prefix(name).unwrap_or_default();
+        let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
+        let flags = rest.split_whitespace().any(|word| word.starts_with("--"));
+        if ["suppress", "unsuppress"].contains(&name) && !flags && !rest.is_empty() {
+            arguments.value = Some(rest);
+            words = "".split_whitespace();
+        }
         for word in words {
             match word {
                 "--all" => arguments.all = true,

@@ -275,7 +275,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        self.prepare_desks(self.platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let target = self.examine(
             Pass::Mark,
             &mut Path {
@@ -309,6 +308,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn examine<Q: Question>(&self, pass: Pass, question: &mut Q) -> Result<usize, NoAnswer> {
         if !self.is_on() {
             return Err(NoAnswer::Off);
+        }
+        if pass == Pass::Mark {
+            self.prepare_desks(self.platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         }
         let mut answer = Err(NoAnswer::Off);
         // Given up when the detector is turned off meanwhile.

@@ -190,6 +190,16 @@ fn suppress() {
                 "unsuppress probe",
                 "kmemleak: \"probe\" hides nothing any more\n",
             ),
+            // The name of a function may have blanks in it.
+            (
+                "  suppress <T as  Drop>::*:max=3 \n",
+                "kmemleak: hides what matches \"<T as  Drop>::*:max=3\"\n",
+            ),
+            ("suppress=a b=c", "kmemleak: hides what matches \"a b=c\"\n"),
+            (
+                "unsuppress <T as  Drop>::*",
+                "kmemleak: \"<T as  Drop>::*\" hides nothing any more\n",
+            ),
         ],
     );
 }

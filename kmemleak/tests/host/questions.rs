@@ -1,7 +1,7 @@
 //! Who holds an object, and the way to it: every kind of root, every answer that is none.
 
-use kmemleak::{AllocOptions, NoAnswer, RootKind, Slot, SlotPlace};
-use kmemleak_emulated::{PARKED_TASK, Place, Stop};
+use kmemleak::{AllocOptions, Detector, NoAnswer, RootKind, Slot, SlotPlace};
+use kmemleak_emulated::{Emulated, Machine, PARKED_TASK, Place, Stop};
 
 use crate::lab::{Lab, many};
 
@@ -197,6 +197,28 @@ fn off_and_given_up() {
         lab.say(&format!("holders {block:#x}")),
         "kmemleak: off, for good\n"
     );
+}
+
+#[test]
+fn when_all_memory_is_given_back_none_is_taken() {
+    let machine = Machine::new();
+    let detector: Detector<_, 0> = Detector::new(Emulated::of(&machine));
+    let say = |line: &str| {
+        let mut answer = String::new();
+        detector.command(line, &mut answer).expect("text takes all");
+        answer
+    };
+    say("scan");
+    say("off");
+    say("clear");
+    for command in ["status", "report", "holders 10", "path 10", "sites", "help"] {
+        say(command);
+    }
+    assert_eq!(detector.path(0x10, &mut |_| ()), Err(NoAnswer::Off));
+    assert!(!detector.unsuppress("x") && detector.check().is_none());
+    detector.unmark();
+    detector.for_each_site(&mut |_| ());
+    assert_eq!(machine.metadata_pages(), 0);
 }
 
 #[test]
