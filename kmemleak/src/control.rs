@@ -457,6 +457,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
             cleared += 1;
         });
+        // Nobody will see it when one of these is referenced again, so what is told of them begins afresh.
+        self.each_suppressed(&mut |named| {
+            self.change_named(named, &mut |object| {
+                object.record.clear(flag::REPORTED);
+            });
+        });
         self.with_verdict(|verdict, _| verdict.forget());
         self.forget_hidden();
         let are = if cleared == 1 {

@@ -420,7 +420,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Does something with a named object, if it is still there.
-    fn change_named(&self, named: &Named, change: &mut dyn FnMut(Object<'_>)) {
+    pub(crate) fn change_named(&self, named: &Named, change: &mut dyn FnMut(Object<'_>)) {
         self.quietly(|_| {
             self.registry
                 .starting_at::<Locked, _>(named.start, |object| {

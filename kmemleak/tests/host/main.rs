@@ -30,5 +30,6 @@ mod scopes;
 mod selftests;
 mod suppressions;
 mod unknown;
+mod verdicts;
 mod vmalloc;
 mod warnings;
