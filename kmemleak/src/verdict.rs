@@ -146,7 +146,7 @@ pub(crate) struct Verdict {
 /// Which unmarked objects are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Allocated before.
+    /// Allocated before, or told of already.
     pub(crate) before_us: u64,
     /// With this flag, if it is not zero.
     pub(crate) flags: u16,
@@ -159,7 +159,8 @@ impl Filter {
     };
 
     fn lets(self, record: &Record) -> bool {
-        record.birth_us() < self.before_us && (self.flags == 0 || record.has(self.flags))
+        let old = record.birth_us() < self.before_us || record.has(flag::REPORTED);
+        old && (self.flags == 0 || record.has(self.flags))
     }
 }
 
