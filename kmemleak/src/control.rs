@@ -7,7 +7,9 @@ use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::{Count, Format, Which, suppression_json};
+use crate::report::{
+    Count, Format, Which, complain, interior_end, suppression_json, suppressions_end,
+};
 use crate::suppress::SuppressError;
 use crate::verdict::How;
 
@@ -146,7 +148,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// `kmemleak.verbose=on|off`, `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
     /// between several). Task context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
-        let (name, value) = word.split_once('=').unwrap_or((word, "on"));
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        // A switch without a value is switched on.
+        let given = value.ok_or(ParameterError::Value);
+        let value = value.unwrap_or("on");
         match name {
             "kmemleak" => match switch(value).ok_or(ParameterError::Value)? {
                 true => {}
@@ -161,9 +169,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.settings.verbose.store(on, Ordering::Relaxed);
             }
             "kmemleak.suppress" => {
-                for pattern in value.split(',') {
-                    self.suppress(pattern).map_err(ParameterError::Suppress)?;
+                // One that can't be taken keeps none of the others away.
+                let mut all = Ok(());
+                for pattern in given?.split(',') {
+                    all = all.and(self.suppress(pattern).map_err(ParameterError::Suppress));
                 }
+                return all;
             }
             _ => return Err(ParameterError::Unknown),
         }
@@ -199,6 +210,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             all: false,
             format: Format::Text,
         };
+        // Names of functions have blanks in them: the rest of the line is a pattern.
+        let rest = line.trim().strip_prefix(name).unwrap_or_default();
+        let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
+        let flags = rest.split_whitespace().any(|word| word.starts_with("--"));
+        if ["suppress", "unsuppress"].contains(&name) && !flags && !rest.is_empty() {
+            arguments.value = Some(rest);
+            words = "".split_whitespace();
+        }
         for word in words {
             match word {
                 "--all" => arguments.all = true,
@@ -206,12 +225,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 _ if arguments.value.is_none() && !word.starts_with("--") => {
                     arguments.value = Some(word);
                 }
-                _ => return writeln!(out, "kmemleak: {name} takes no \"{word}\""),
+                _ => {
+                    let what = format_args!("{name} takes no \"{word}\"");
+                    return complain(arguments.format, &what, out);
+                }
+            }
+        }
+        let format = arguments.format;
+        let given = [(arguments.all, "--all"), (format == Format::Json, "--json")];
+        let takes = |flag: &str| {
+            let mut named = COMMANDS.iter().filter(|command| command.name == name);
+            named.any(|command| command.takes(flag, arguments.value))
+        };
+        for (_, flag) in given.into_iter().filter(|&(given, _)| given) {
+            if !takes(flag) {
+                return complain(format, &format_args!("{name} takes no \"{flag}\""), out);
             }
         }
         let after_off = |command: &Command| command.name == name && command.after_off;
         if !self.is_on() && !COMMANDS.iter().any(after_off) && name != "help" {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(format, &OFF, out);
         }
         self.obey(name, &arguments, out)
     }
@@ -235,26 +268,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     let _claim = self.claim();
                     self.write_sites(format, top, out)
                 }
-                Err(_) => no_number(value, out),
+                Err(_) => no_number(value, format, out),
             },
             ("interior", None) => self.interior(format, out),
             ("dump", Some(address)) => match parse_hidden(address) {
                 Some(address) => self.dump(address.get(), out),
-                None => no_address(address, out),
+                None => no_address(address, Format::Text, out),
             },
             ("holders", Some(address)) => match parse_hidden(address) {
                 Some(address) => {
                     let _claim = self.claim();
                     self.write_holders(format, address, out)
                 }
-                None => no_address(address, out),
+                None => no_address(address, format, out),
             },
             ("path", Some(address)) => match parse_hidden(address) {
                 Some(address) => {
                     let _claim = self.claim();
                     self.write_path(format, address, out)
                 }
-                None => no_address(address, out),
+                None => no_address(address, format, out),
             },
             ("suppress", None) => self.list_suppressions(format, out),
             ("suppress", Some(pattern)) => match self.suppress(pattern) {
@@ -293,7 +326,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn scan_and_report(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         if self.check_claimed().is_err() {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(format, &self.why_given_up(), out);
         }
         self.report_claimed(format, which, out)?;
         if which != Which::New {
@@ -302,10 +335,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Ok(())
     }
 
+    /// Why a check has no verdict.
+    pub(crate) fn why_given_up(&self) -> &'static str {
+        if self.is_on() { "asked to stop" } else { OFF }
+    }
+
     fn check_and_mark(&self, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         let Ok(summary) = self.check_claimed() else {
-            return writeln!(out, "kmemleak: off, for good");
+            return complain(Format::Text, &self.why_given_up(), out);
         };
         if !self.mark_claimed() {
             return writeln!(out, "kmemleak: no memory to remember what there is");
@@ -331,14 +369,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
         });
         written?;
-        if format == Format::Text {
-            writeln!(
+        match format {
+            Format::Text => writeln!(
                 out,
                 "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
                 Count(count, "object")
-            )?;
+            ),
+            Format::Json => interior_end(count, bytes, out),
         }
-        Ok(())
     }
 
     fn list_suppressions(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
@@ -369,10 +407,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             });
         });
         written?;
-        if format == Format::Text {
-            writeln!(out, "kmemleak: {}", Count(count, "suppression"))?;
+        match format {
+            Format::Text => writeln!(out, "kmemleak: {}", Count(count, "suppression")),
+            Format::Json => suppressions_end(count, out),
         }
-        Ok(())
     }
 
     fn set_scan(&self, value: &str, out: &mut dyn Write) -> fmt::Result {
@@ -419,17 +457,27 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
             cleared += 1;
         });
-        self.with_verdict(|verdict, _| {
-            verdict.list.clear();
-            verdict.summary = None;
+        // Nobody will see it when one of these is referenced again, so what is told of them begins afresh.
+        self.each_suppressed(&mut |named| {
+            self.change_named(named, &mut |object| {
+                object.record.clear(flag::REPORTED);
+            });
         });
-        writeln!(
-            out,
-            "kmemleak: {cleared} reported objects are no leaks from now on"
-        )
+        self.with_verdict(|verdict, _| verdict.forget());
+        self.forget_hidden();
+        let are = if cleared == 1 {
+            "is no leak"
+        } else {
+            "are no leaks"
+        };
+        let reported = Count(cleared, "reported object");
+        writeln!(out, "kmemleak: {reported} {are} from now on")
     }
 
     fn status(&self, out: &mut dyn Write) -> fmt::Result {
+        if let Some(_claim) = self.try_claim() {
+            self.take_suppressions();
+        }
         let now_us = self.platform.now_us();
         let tracking = self.tracking();
         let metadata = self.metadata();
@@ -525,6 +573,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
+/// What is said once the detector is off.
+const OFF: &str = "off, for good";
+
 /// What follows a command's name.
 struct Arguments<'a> {
     value: Option<&'a str>,
@@ -542,8 +593,19 @@ fn list_of(name: &str, out: &mut dyn Write) -> fmt::Result {
 }
 
 impl Command {
+    /// Whether this flag may go with it, when it has this argument.
+    fn takes(&self, flag: &str, value: Option<&str>) -> bool {
+        let argument = self.arguments.contains(|one: char| one.is_uppercase());
+        let optional = self.arguments.starts_with(" [");
+        let fits = match value {
+            Some(_) => argument,
+            None => !argument || optional,
+        };
+        fits && self.arguments.contains(flag)
+    }
+
     fn write(&self, out: &mut dyn Write) -> fmt::Result {
-        const WIDTH: usize = 24;
+        const WIDTH: usize = 25;
         let width = WIDTH.saturating_sub(self.name.len());
         writeln!(
             out,
@@ -553,16 +615,13 @@ impl Command {
     }
 }
 
-fn no_address(text: &str, out: &mut dyn Write) -> fmt::Result {
-    writeln!(out, "kmemleak: \"{text}\" is no address")
+fn no_address(text: &str, format: Format, out: &mut dyn Write) -> fmt::Result {
+    complain(format, &format_args!("\"{text}\" is no address"), out)
 }
 
-fn no_number(text: Option<&str>, out: &mut dyn Write) -> fmt::Result {
-    writeln!(
-        out,
-        "kmemleak: \"{}\" is no number",
-        text.unwrap_or_default()
-    )
+fn no_number(text: Option<&str>, format: Format, out: &mut dyn Write) -> fmt::Result {
+    let text = text.unwrap_or_default();
+    complain(format, &format_args!("\"{text}\" is no number"), out)
 }
 
 /// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that holds the address would

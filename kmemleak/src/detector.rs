@@ -723,6 +723,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many of the blocks without a record are gone.
+    pub(crate) fn uncount_unrecorded(&self, count: u64) {
+        self.unrecorded.fetch_sub(count, Ordering::Relaxed);
+        self.unrecorded_total.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether what the running task allocates is no leak.
+    pub(crate) fn is_disabled(&self) -> bool {
+        let task = self.platform.context().task as usize;
+        self.quietly(|_| self.disabled.has(task))
+    }
+
     #[cold]
     fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
         // It may be one of those for which there was no record.

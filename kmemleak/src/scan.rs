@@ -1,11 +1,12 @@
 //! The background scan: a pass beside whatever runs.
 //!
-//! Nobody is stopped, so pointers move while they are looked for. Four rules keep what is in use from being suspected:
+//! Nobody is stopped, so pointers move while they are looked for. These rules keep what is in use from being suspected:
 //!
 //! - What is allocated while the pass goes on is marked from the start, and scanned when the queues have run dry.
 //! - An object that is unreferenced for the first time, or whose contents have changed since it last was, is treated
 //!   as if it were referenced: somebody works with it, or works on what it points to.
 //! - So is one that is too young, measured from the beginning of the pass.
+//! - But neither is done for what has been told of already: only a reference makes that one in use again.
 //! - What is left is a suspect. Who wants certainty has the suspects confirmed: by a check in a stopped world, or
 //!   by further passes.
 //!
@@ -84,8 +85,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             marker.name_white(&self.verdict);
             self.judge();
             let filter = Filter {
-                // Of those that were there when the pass began.
-                before_us: before_us.saturating_add(1).min(start_us),
+                // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not
+                // meet is marked.
+                before_us: before_us.saturating_add(1),
                 flags: pass.flags,
             };
             self.conclude(&mut marker, filter)
@@ -178,7 +180,8 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 object.record.set(flag::PRIMED);
                 object.record.set_checksum(checksum);
                 let young = record.birth_us() > before_us;
-                let keep = young || !held_still;
+                // What has been told of is told of again as long as it is a leak: else it would be said to be referenced.
+                let keep = (young || !held_still) && !record.has(flag::REPORTED);
                 (keep && object.mark.set()).then_some(object.record)
             })
         });

@@ -42,6 +42,7 @@ pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
 }
 
 const OFF: &str = "the detector is off";
+const STOPPED: &str = "asked to stop";
 const SHORT: &str = "no memory to remember what was lost before";
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
@@ -54,14 +55,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             trouble: None,
             generation: self.generation.load(Ordering::Relaxed),
         };
-        scope.trouble = if !self.is_on() || self.check_claimed().is_err() {
-            Some(OFF)
-        } else if !self.remember(&scope.before) {
-            Some(SHORT)
-        } else {
-            None
-        };
+        scope.trouble = self
+            .check_in_scope()
+            .or_else(|| (!self.remember(&scope.before)).then_some(SHORT));
         scope
+    }
+
+    /// Checks, and says why not if there is no verdict. The caller has the claim.
+    fn check_in_scope(&self) -> Option<&'static str> {
+        if self.is_on() && self.check_claimed().is_ok() {
+            return None;
+        }
+        Some(if self.is_on() { STOPPED } else { OFF })
     }
 }
 
@@ -80,8 +85,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         };
         let trouble = match self.trouble {
             Some(trouble) => Some(trouble),
-            None if !detector.is_on() || detector.check_claimed().is_err() => Some(OFF),
-            None => None,
+            None => detector.check_in_scope(),
         };
         let mut out = Writer { leaked: &leaked };
         if let Some(trouble) = trouble {

@@ -16,6 +16,7 @@ use crate::detector::{AllocOptions, Detector};
 use crate::marker::GivenUp;
 use crate::memory::{Class, WORD, word_of};
 use crate::platform::Platform;
+use crate::registry::Locked;
 use crate::verdict::{Filter, Rank};
 
 const PIECE: Class = Class::LARGEST;
@@ -34,6 +35,10 @@ enum Seen {
     /// What it had to.
     Right,
     NoMemory,
+    /// What the task allocates is no leak.
+    Disabled,
+    /// A suppression hides what was planted.
+    Suppressed,
     /// Of the blocks, so many were reported when two should be.
     Reported(usize),
     /// The two were reported, but not one as the leader of the other.
@@ -54,6 +59,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Ok(Seen::NoMemory) => {
                 writeln!(out, "kmemleak: selftest not done: no memory for it")
             }
+            Ok(Seen::Disabled) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest not done: what this task allocates is no leak"
+                )
+            }
+            Ok(Seen::Suppressed) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest not done: a suppression hides what it plants"
+                )
+            }
             Ok(Seen::Reported(count)) => {
                 writeln!(
                     out,
@@ -72,13 +89,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
                 )
             }
-            Err(GivenUp) => writeln!(out, "kmemleak: off, for good"),
+            Err(GivenUp) => writeln!(out, "kmemleak: {}", self.why_given_up()),
         }
     }
 
     fn self_test(&self) -> Result<Seen, GivenUp> {
         let _claim = self.claim();
         self.take_suppressions();
+        if self.is_disabled() {
+            return Ok(Seen::Disabled);
+        }
         self.apart(|| {
             let Some(piece) = self.quietly(|source| source.take(PIECE)) else {
                 return Ok(Seen::NoMemory);
@@ -97,15 +117,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let store = |offset: usize, word: usize| {
             word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
         };
-        let before = self.unrecorded.load(Ordering::Relaxed);
         for (offset, min_count) in BLOCKS {
             let options = AllocOptions::new().min_count(min_count);
             self.alloc(start + offset, BLOCK, options);
         }
         store(HOLDER, start + KEPT);
         store(LOST, start + OWNED);
-        let recorded = self.unrecorded.load(Ordering::Relaxed) == before;
-        let seen = if recorded {
+        let recorded = |&(offset, _): &(usize, i32)| {
+            self.quietly(|_| {
+                let there = self
+                    .registry
+                    .starting_at::<Locked, _>(start + offset, |_| ());
+                there.is_some()
+            })
+        };
+        let unrecorded = BLOCKS.len() - BLOCKS.iter().filter(|block| recorded(block)).count();
+        let seen = if unrecorded == 0 {
             self.see(start)
         } else {
             Ok(Seen::NoMemory)
@@ -114,10 +141,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         for (offset, _) in BLOCKS {
             self.free(start + offset);
         }
-        if seen? != Seen::Right {
-            return seen;
+        // And nothing is left that anybody need be told of.
+        self.uncount_unrecorded(unrecorded as u64);
+        let seen = seen?;
+        if seen == Seen::NoMemory {
+            return Ok(seen);
         }
+        // Whatever was seen: no verdict is left that names them.
         self.check_here()?;
+        if seen != Seen::Right {
+            return Ok(seen);
+        }
         let (remained, _) = self.planted(start);
         Ok(match remained {
             0 => Seen::Right,
@@ -139,8 +173,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Ok(match (reported, right) {
             (2, true) => Seen::Right,
             (2, false) => Seen::WrongLeader,
+            _ if self.hides_planted(start) => Seen::Suppressed,
             (count, _) => Seen::Reported(count),
         })
+    }
+
+    fn hides_planted(&self, start: usize) -> bool {
+        let mut hides = false;
+        self.each_suppressed(&mut |named| hides |= named.start.wrapping_sub(start) <= OWNED);
+        hides
     }
 
     /// How many of the planted blocks are reported, and whether those are the right ones, of the right ranks.

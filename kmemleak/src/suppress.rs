@@ -236,6 +236,14 @@ impl Suppressions {
     fn each(self) -> impl Iterator<Item = One> {
         core::iter::successors(One::at(self.first), |one| one.next())
     }
+
+    fn forget_hidden(self) {
+        for one in self.each() {
+            for word in [MATCHED, OBJECTS, BYTES] {
+                one.set(word, 0);
+            }
+        }
+    }
 }
 
 /// The suppressions, and what was found out with them. Changed by who has the claim.
@@ -357,11 +365,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.with_suppressed(|suppressed, source| suppressed.add(pattern, max, source))
     }
 
-    /// Takes a suppression back; false if there is none with this pattern. Task context.
+    /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this pattern. Task
+    /// context.
     pub fn unsuppress(&self, pattern: &str) -> bool {
         let _claim = self.claim();
         self.take_suppressions();
-        self.with_suppressed(|suppressed, source| suppressed.remove(pattern, source))
+        let bare = parse(pattern).map_or(pattern, |(bare, _)| bare);
+        self.with_suppressed(|suppressed, source| {
+            suppressed.remove(pattern, source) || suppressed.remove(bare, source)
+        })
     }
 
     /// Takes all suppressions back. Task context.
@@ -394,8 +406,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
+    /// There is no verdict that anything is hidden from. The caller has the claim.
+    pub(crate) fn forget_hidden(&self) {
+        self.with_suppressed(|suppressed, _| suppressed.all.forget_hidden());
+    }
+
     /// Adds those of the list in the kernel's source that have not been. The caller has the claim.
     pub(crate) fn take_suppressions(&self) {
+        if !self.is_on() {
+            return;
+        }
         self.with_suppressed(|suppressed, source| {
             while let Some(text) = self.const_suppressions.get(suppressed.taken) {
                 let added =
@@ -426,11 +446,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 return;
             }
             let matched = self.matched(trace, &all);
-            news |= matched != 0;
             self.with_suppressed(|suppressed, source| {
                 // Without memory it is told of, which is the lesser evil.
                 if let Some(row) = suppressed.judged.find_or_add(trace, source) {
                     suppressed.judged.rows.set(row, 1, matched);
+                    news |= matched != 0;
                 }
             });
         });
@@ -461,11 +481,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         verdict: &mut Verdict,
     ) -> Result<(), GivenUp> {
         let suppressed = self.suppressed.lock();
-        for one in suppressed.all.each() {
-            for word in [MATCHED, OBJECTS, BYTES] {
-                one.set(word, 0);
-            }
-        }
+        suppressed.all.forget_hidden();
         if suppressed.len == 0 {
             return Ok(());
         }

@@ -39,6 +39,17 @@ pub struct Slot {
     pub place: SlotPlace,
 }
 
+impl Slot {
+    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its handle.
+    pub(crate) fn offset(&self) -> Option<usize> {
+        let SlotPlace::Object { start, size } = self.place else {
+            return None;
+        };
+        let offset = self.address.checked_sub(start)?;
+        (offset < size).then_some(offset)
+    }
+}
+
 /// What a word lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotPlace {
@@ -66,6 +77,8 @@ pub enum NoAnswer {
     InRoot,
     /// There was no memory for an answer, or not for all of it.
     NoMemory,
+    /// Who asks was asked to stop.
+    Stopped,
     /// The detector is off.
     Off,
 }
@@ -78,6 +91,7 @@ impl fmt::Display for NoAnswer {
             Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
             Self::InRoot => "it lies in a root",
             Self::NoMemory => "no memory for all of the answer",
+            Self::Stopped => "asked to stop",
             Self::Off => "off, for good",
         })
     }
@@ -261,7 +275,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        self.prepare_desks(self.platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let target = self.examine(
             Pass::Mark,
             &mut Path {
@@ -296,6 +309,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return Err(NoAnswer::Off);
         }
+        if pass == Pass::Mark {
+            self.prepare_desks(self.platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
+        }
         let mut answer = Err(NoAnswer::Off);
         // Given up when the detector is turned off meanwhile.
         let _ = self.apart(|| {
@@ -305,7 +321,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             };
             Ok(())
         });
-        answer
+        match answer {
+            Err(NoAnswer::Off) if self.is_on() => Err(NoAnswer::Stopped),
+            answer => answer,
+        }
     }
 
     fn examine_stopped<Q: Question>(
@@ -421,16 +440,15 @@ impl Question for Holders {
             return Ok(Err(NoAnswer::NoObject));
         };
         let platform = marker.platform();
-        // The handle of a per-CPU block may be none of its copies.
+        // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
         let copies = match target.record.has(flag::PERCPU) {
             true => platform.cpus(),
             false => 0,
         };
         let points_there = |word: usize| {
-            word.wrapping_sub(target.start) < target.size
-                || (0..copies).any(|cpu| {
-                    word.wrapping_sub(platform.percpu_copy(target.start, cpu)) < target.size
-                })
+            let lies_in = |copy: usize| word.wrapping_sub(copy) < target.size;
+            lies_in(target.start)
+                || (0..copies).any(|cpu| lies_in(platform.percpu_copy(target.start, cpu)))
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {

@@ -146,7 +146,7 @@ pub(crate) struct Verdict {
 /// Which unmarked objects are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Allocated before.
+    /// Allocated before, or told of already.
     pub(crate) before_us: u64,
     /// With this flag, if it is not zero.
     pub(crate) flags: u16,
@@ -159,7 +159,8 @@ impl Filter {
     };
 
     fn lets(self, record: &Record) -> bool {
-        record.birth_us() < self.before_us && (self.flags == 0 || record.has(self.flags))
+        let old = record.birth_us() < self.before_us || record.has(flag::REPORTED);
+        old && (self.flags == 0 || record.has(self.flags))
     }
 }
 
@@ -194,6 +195,7 @@ impl Verdict {
         self.list.clear();
         self.groups.clear();
         self.summary = None;
+        (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
     }
 
     /// Forgets everything; the memory is given back by its owner.
@@ -201,6 +203,7 @@ impl Verdict {
         self.list.empty();
         self.groups.empty();
         self.summary = None;
+        (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
     }
 
     fn note_revived(&mut self, start: usize, size: usize) {
@@ -276,6 +279,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 let size = self.size_of(named);
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
+        });
+        self.each_suppressed(&mut |named| {
+            self.change_named(named, &mut |object| {
+                // Nobody is told that it is referenced again, but when it is lost once more, that is news.
+                if !is_white(object, &object.record.read()) {
+                    object.record.clear(flag::REPORTED | flag::SUSPECT);
+                }
+            });
         });
         self.with_verdict(|verdict, _| verdict.forget());
     }
@@ -406,15 +417,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Does something with each object of the verdict that is still there. The caller has the claim.
     pub(crate) fn each_listed(&self, change: &mut dyn FnMut(Object<'_>)) {
-        self.each_named(&mut |named| {
-            self.quietly(|_| {
-                self.registry
-                    .starting_at::<Locked, _>(named.start, |object| {
-                        if object.record.read().birth_us() == named.record.birth_us() {
-                            change(object);
-                        }
-                    })
-            });
+        self.each_named(&mut |named| self.change_named(named, change));
+    }
+
+    /// Does something with a named object, if it is still there.
+    pub(crate) fn change_named(&self, named: &Named, change: &mut dyn FnMut(Object<'_>)) {
+        self.quietly(|_| {
+            self.registry
+                .starting_at::<Locked, _>(named.start, |object| {
+                    if object.record.read().birth_us() == named.record.birth_us() {
+                        change(object);
+                    }
+                })
         });
     }
 
@@ -524,6 +538,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// since are left out, and those that there was no memory to list. Task context, with no lock held; `look` may allocate.
     pub fn for_each_suppressed(&self, look: &mut dyn FnMut(Unreferenced)) {
         let _claim = self.claim();
+        self.each_suppressed(&mut |named| {
+            if self.is_there(named) {
+                look(self.unreferenced(named, None));
+            }
+        });
+    }
+
+    /// Shows each object in the list that suppressions hide, whether it is still there or not. The caller has the claim.
+    pub(crate) fn each_suppressed(&self, look: &mut dyn FnMut(&Named)) {
         let mut index = 0;
         loop {
             let next = self.with_verdict(|verdict, _| {
@@ -533,8 +556,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let Some((named, suppressed)) = next else {
                 return;
             };
-            if suppressed && self.is_there(&named) {
-                look(self.unreferenced(&named, None));
+            if suppressed {
+                look(&named);
             }
             index += 1;
         }

@@ -34,6 +34,15 @@ impl<T: Display> Display for OrNull<T> {
     }
 }
 
+/// An address: text, since not all readers take numbers of 64 bits.
+struct Address(usize);
+
+impl Display for Address {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{:#018x}\"", self.0)
+    }
+}
+
 /// Text between quotation marks; what would end it, and what is no character of JSON text, is escaped.
 struct Escaped<'a>(&'a mut dyn Write);
 
@@ -53,10 +62,22 @@ fn string(text: &str, out: &mut dyn Write) -> fmt::Result {
     out.write_char('"')
 }
 
-/// Where there was no check.
-pub(super) fn nothing(out: &mut dyn Write) -> fmt::Result {
-    begin("summary", out)?;
-    writeln!(out, ",\"how\":null}}")
+/// Instead of an answer.
+pub(super) fn error(what: &dyn Display, out: &mut dyn Write) -> fmt::Result {
+    begin("error", out)?;
+    write!(out, ",\"error\":")?;
+    string_of(what, out)?;
+    writeln!(out, "}}")
+}
+
+pub(crate) fn interior_end(objects: usize, bytes: usize, out: &mut dyn Write) -> fmt::Result {
+    begin("interiors", out)?;
+    writeln!(out, ",\"objects\":{objects},\"bytes\":{bytes}}}")
+}
+
+pub(crate) fn suppressions_end(count: usize, out: &mut dyn Write) -> fmt::Result {
+    begin("suppressions", out)?;
+    writeln!(out, ",\"count\":{count}}}")
 }
 
 pub(super) fn trail_end(
@@ -68,9 +89,9 @@ pub(super) fn trail_end(
     begin(if kind == "holder" { "holders" } else { "path" }, out)?;
     write!(out, ",\"count\":{count}")?;
     match answer {
-        Ok(object) => writeln!(out, ",\"object\":\"{object:#018x}\",\"error\":null}}"),
+        Ok(target) => writeln!(out, ",\"target\":{},\"error\":null}}", Address(target)),
         Err(why) => {
-            write!(out, ",\"object\":null,\"error\":")?;
+            write!(out, ",\"target\":null,\"error\":")?;
             string_of(&why, out)?;
             writeln!(out, "}}")
         }
@@ -79,7 +100,10 @@ pub(super) fn trail_end(
 
 pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write) -> fmt::Result {
     begin("sites", out)?;
-    writeln!(out, ",\"shown\":{shown},\"of\":{of},\"complete\":{all}}}")
+    writeln!(
+        out,
+        ",\"shown\":{shown},\"total\":{of},\"complete\":{all}}}"
+    )
 }
 
 fn string_of(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
@@ -103,13 +127,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 }
             });
         }
+        let (mut new_objects, mut new_bytes) = (0, 0);
         self.each_told(which, totals.at_us, &mut |told| {
+            new_objects += 1;
+            new_bytes += told.size;
             if written.is_ok() {
                 written = self.told_json(told, out);
             }
         });
         written?;
-        summary_json(&totals.summary, out)
+        let new = (which == Which::New).then_some((new_objects, new_bytes));
+        summary_json(&totals.summary, new, out)
     }
 
     fn group_json(
@@ -144,28 +172,29 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Some(Rank::Direct {
                 owned_objects,
                 owned_bytes,
-            }) => (Some(true), None, (owned_objects, owned_bytes)),
-            Some(Rank::Indirect { leader }) => (Some(false), Some(leader), (0, 0)),
-            None => (None, None, (0, 0)),
+            }) => (Some(true), None, Some((owned_objects, owned_bytes))),
+            Some(Rank::Indirect { leader }) => (Some(false), Some(leader), Some((0, 0))),
+            None => (None, None, None),
         };
-        write!(out, ",\"direct\":{}", OrNull(direct))?;
-        match leader {
-            Some(leader) => write!(out, ",\"leader\":\"{leader:#018x}\"")?,
-            None => write!(out, ",\"leader\":null")?,
-        }
         write!(
             out,
-            ",\"indirect_objects\":{},\"indirect_bytes\":{},\"reported\":{},\"freed\":{},\"bytes\":\"",
-            owned.0,
-            owned.1,
+            ",\"direct\":{},\"leader\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"reported\":{},\"freed\":{},\"dump\":",
+            OrNull(direct),
+            OrNull(leader.map(Address)),
+            OrNull(owned.map(|owned| owned.0)),
+            OrNull(owned.map(|owned| owned.1)),
             told.named.record.has(flag::REPORTED),
             told.dump.is_none()
         )?;
-        if let Some(dump) = &told.dump {
-            let mut bytes = dump.bytes[..dump.len].iter();
-            bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
+        match &told.dump {
+            Some(dump) => {
+                let mut bytes = dump.bytes[..dump.len].iter();
+                out.write_char('"')?;
+                bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
+                out.write_char('"')?;
+            }
+            None => out.write_str("null")?,
         }
-        write!(out, "\"")?;
         self.frames_json(told.frames.as_slice(), out)?;
         writeln!(out, "}}")
     }
@@ -174,8 +203,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let record = &named.record;
         write!(
             out,
-            ",\"address\":\"{:#018x}\",\"size\":{size},\"birth_us\":{},\"task\":{},\"comm\":",
-            named.start,
+            ",\"address\":{},\"size\":{size},\"birth_us\":{},\"task\":{},\"comm\":",
+            Address(named.start),
             record.birth_us(),
             record.task()
         )?;
@@ -204,17 +233,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     pub(super) fn slot_json(&self, kind: &str, slot: Slot, out: &mut dyn Write) -> fmt::Result {
         begin(kind, out)?;
-        write!(out, ",\"address\":\"{:#018x}\"", slot.address)?;
+        write!(out, ",\"slot\":{},\"root\":", Address(slot.address))?;
         match slot.place {
             SlotPlace::Root(root) => {
-                write!(out, ",\"root\":\"")?;
+                out.write_char('"')?;
                 self.name_root_in(root, slot.address, out)?;
-                write!(out, "\",\"object\":null")?;
+                write!(
+                    out,
+                    "\",\"object\":null,\"object_size\":null,\"offset\":null,\"crc\":null,\"backtrace\":null"
+                )?;
             }
             SlotPlace::Object { start, size } => {
                 write!(
                     out,
-                    ",\"root\":null,\"object\":\"{start:#018x}\",\"object_size\":{size}"
+                    "null,\"object\":{},\"object_size\":{size},\"offset\":{}",
+                    Address(start),
+                    OrNull(slot.offset())
                 )?;
                 let frames = match self.named_at(start) {
                     Some(named) => self.depot.get(named.record.trace()),
@@ -250,8 +284,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
             None => write!(
                 out,
-                ",\"address\":\"{:#018x}\",\"size\":{},\"birth_us\":{}",
-                block.start, block.size, block.birth_us
+                ",\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"backtrace\":null",
+                Address(block.start),
+                block.size,
+                block.birth_us
             )?,
         }
         writeln!(out, "}}")
@@ -264,7 +300,7 @@ pub(crate) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Writ
     string(suppression.pattern, out)?;
     writeln!(
         out,
-        ",\"max\":{},\"matched\":{},\"objects\":{},\"bytes\":{}}}",
+        ",\"max\":{},\"matched\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}}}",
         OrNull(suppression.max),
         suppression.matched,
         suppression.objects,
@@ -272,7 +308,12 @@ pub(crate) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Writ
     )
 }
 
-fn summary_json(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+/// The sums, with objects and bytes of what is new since the mark, where that was asked for.
+fn summary_json(
+    summary: &Summary,
+    new: Option<(usize, usize)>,
+    out: &mut dyn Write,
+) -> fmt::Result {
     begin("summary", out)?;
     let (how, passes, reason) = match summary.how {
         How::Stopped => ("stopped", 1, None),
@@ -286,7 +327,7 @@ fn summary_json(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     }
     write!(
         out,
-        ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
+        ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"unreported_objects\":{},\"unreported_bytes\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
         summary.objects,
         summary.bytes,
         OrNull(summary.direct_objects),
@@ -294,6 +335,8 @@ fn summary_json(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
         OrNull(summary.groups),
         summary.new_objects,
         summary.new_bytes,
+        OrNull(new.map(|new| new.0)),
+        OrNull(new.map(|new| new.1)),
         summary.suppressed_objects,
         summary.suppressed_bytes
     )?;

@@ -10,7 +10,7 @@
 mod json;
 mod text;
 
-pub(crate) use self::json::suppression_json;
+pub(crate) use self::json::{interior_end, suppression_json, suppressions_end};
 pub(crate) use self::text::Count;
 
 use core::fmt::{self, Write};
@@ -49,6 +49,18 @@ pub(crate) enum Which {
     Unreported,
     /// Those that the verdict before the last mark did not have.
     New,
+}
+
+/// Says what is in the way of an answer.
+pub(crate) fn complain(
+    format: Format,
+    what: &dyn fmt::Display,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match format {
+        Format::Text => writeln!(out, "kmemleak: {what}"),
+        Format::Json => json::error(what, out),
+    }
 }
 
 /// The first bytes of a block.
@@ -103,10 +115,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             verdict.summary.map(|summary| Totals { summary, at_us })
         });
         let Some(totals) = totals else {
-            return match format {
-                Format::Text => writeln!(out, "kmemleak: no check so far"),
-                Format::Json => json::nothing(out),
-            };
+            return complain(format, &"no check so far", out);
         };
         match format {
             Format::Text => self.report_text(which, &totals, out),
@@ -120,6 +129,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.note_new();
         }
         let flat = self.with_verdict(|verdict, _| verdict.list.left_out > 0);
+        if flat && which == Which::New {
+            return self.each_new(&self.marked, &mut |named, _| {
+                look(&self.told(named, None, at_us));
+            });
+        }
         if flat {
             return self.each_named(&mut |named| {
                 if which != Which::Unreported || !named.record.has(flag::REPORTED) {

@@ -63,7 +63,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         let grouped = matches!(which, Which::Leaders | Which::All) && summary.groups.is_some();
         let (mut written, mut last) = (Ok(()), None);
+        let (mut new_objects, mut new_bytes) = (0, 0);
         self.each_told(which, totals.at_us, &mut |told| {
+            new_objects += 1;
+            new_bytes += told.size;
             if written.is_err() {
                 return;
             }
@@ -87,6 +90,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             written = written.and_then(|()| self.told_text(told, stack, out));
         });
         written?;
+        if which == Which::New {
+            let new = Count(new_objects, "object");
+            writeln!(
+                out,
+                "kmemleak: {new} ({new_bytes} bytes) new since the mark"
+            )?;
+        }
         self.summary_text(summary, out)
     }
 
@@ -134,8 +144,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         )?;
         writeln!(
             out,
-            "  comm \"{}\", pid {}, cpu {}, age {}",
-            told.comm.as_str(),
+            "  comm {:?}, pid {}, cpu {}, age {}",
+            told.comm,
             record.task(),
             record.cpu(),
             Age(told.age_us)
@@ -264,8 +274,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         )?;
         writeln!(
             out,
-            "  comm \"{}\", pid {}, cpu {}",
-            self.comm_of(record).as_str(),
+            "  comm {:?}, pid {}, cpu {}",
+            self.comm_of(record),
             record.task(),
             record.cpu()
         )?;
@@ -319,11 +329,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             SlotPlace::Root(root) => self.platform.name_root(root, slot.address, out)?,
             SlotPlace::Object { start, size } => {
                 write!(out, "object {start:#018x} (size {size})")?;
-                match slot
-                    .address
-                    .checked_sub(start)
-                    .filter(|offset| *offset < size)
-                {
+                match slot.offset() {
                     Some(offset) => write!(out, "+{offset:#x}")?,
                     None => write!(out, ", another copy")?,
                 }

@@ -1,6 +1,7 @@
 //! The background task's step: scans when it is time to, and tells what is new.
 
 use kmemleak::NextStep;
+use kmemleak_emulated::Stop;
 
 use crate::lab::Lab;
 
@@ -87,4 +88,39 @@ fn switched_off_it_does_nothing() {
     lab.say("off");
     wait(&lab);
     assert_eq!(step(&lab), (NextStep::Stopped, String::new()));
+}
+
+#[test]
+fn what_a_command_has_told_of_is_neither_news_nor_said_to_be_referenced() {
+    for stop in [Stop::Works, Stop::Unsupported] {
+        let lab = Lab::new();
+        lab.machine.set_stop(stop);
+        let step = |us: u64| {
+            lab.machine.advance_us(us);
+            let mut log = String::new();
+            lab.detector.background_step(&mut log);
+            log
+        };
+        lab.say("scan=1");
+        let block = lab.block(64);
+        assert!(lab.say("scan").contains(&format!("{block:#018x}")));
+        // Young, and seen for the first time by the scan; then of age; then changed.
+        for round in 0..10 {
+            assert_eq!(step(1_000_000), "", "{stop:?}, {round}");
+        }
+        lab.machine.write(block, 1);
+        for _ in 0..4 {
+            assert_eq!(step(1_000_000), "", "{stop:?}, changed");
+        }
+        assert_eq!(lab.listed(), [block]);
+        lab.hold(0, block);
+        let again = format!("kmemleak: object {block:#018x} (size 64) is referenced again\n");
+        assert_eq!(step(1_000_000), again);
+        lab.hold(0, 0);
+        let log: String = (0..4).map(|_| step(1_000_000)).collect();
+        assert!(
+            log.starts_with("kmemleak: 1 new unreferenced object (64 bytes)"),
+            "{log}"
+        );
+    }
 }

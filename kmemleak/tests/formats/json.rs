@@ -1,0 +1,343 @@
+//! JSON: each line parses, has all the fields of its kind that `FORMATS.md` names and no others, and says what text says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kmemleak::{AllocOptions, Context, Format, Level};
+use kmemleak_emulated::{Stop, set_comm, set_current};
+use serde_json::{Value, json};
+
+use crate::lab::Lab;
+
+const SHELL: Context = Context {
+    task: 3,
+    cpu: 1,
+    level: Level::Task,
+};
+
+/// An answer, line by line.
+fn lines(text: &str) -> Vec<Value> {
+    let parse =
+        |line: &str| serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+fn say(lab: &Lab, command: &str) -> Vec<Value> {
+    lines(&lab.say(command))
+}
+
+fn kinds(lines: &[Value]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line["kind"].as_str().expect("a kind"))
+        .collect()
+}
+
+fn hex(address: usize) -> Value {
+    format!("{address:#018x}").into()
+}
+
+type Fields = BTreeMap<String, BTreeSet<String>>;
+
+/// The fields of each kind, by the reference.
+fn documented() -> Fields {
+    let mut fields = Fields::new();
+    let mut kind = None;
+    for line in include_str!("../../FORMATS.md").lines() {
+        if let Some(heading) = line.strip_prefix("### `") {
+            kind = Some(heading.trim_end_matches('`').to_owned());
+        } else if let (Some(kind), Some(row)) = (&kind, line.strip_prefix("| `")) {
+            let (field, _) = row.split_once('`').expect("the end of a field");
+            let new = fields
+                .entry(kind.clone())
+                .or_default()
+                .insert(field.to_owned());
+            assert!(new, "{kind}.{field} is there twice");
+        }
+    }
+    fields
+}
+
+/// A machine with some of everything, and what it answers.
+fn everything() -> Vec<Value> {
+    let lab = Lab::new();
+    let mut all = say(&lab, "report --json");
+    lab.machine.call_from(&["probe", "main"]);
+    let (leader, owned, inner) = (lab.block(64), lab.block(32), lab.block(128));
+    lab.machine.write(leader, owned);
+    lab.hold(0, inner + 64);
+    let holder = lab.block_with(64, AllocOptions::new().min_count(0));
+    lab.machine.write(holder + 8, owned);
+    lab.machine.write(holder + 8, 0);
+    lab.detector.suppress("open:max=3").expect("room");
+    lab.machine.call_from(&["open"]);
+    let hidden = lab.block(16);
+    lab.machine.write(hidden, leader);
+    lab.machine.write(hidden, 0);
+    lab.hold(1, holder);
+    for command in [
+        "scan --json".into(),
+        "report --all --json".into(),
+        "new --json".into(),
+        "sites --json".into(),
+        "interior --json".into(),
+        "suppress --json".into(),
+        format!("holders {owned:#x} --json"),
+        format!("holders {inner:#x} --json"),
+        format!("path {inner:#x} --json"),
+        format!("path {leader:#x} --json"),
+        "path 10 --json".into(),
+        "holders nonsense --json".into(),
+        "sites many --json".into(),
+    ] {
+        all.extend(say(&lab, &command));
+    }
+    lab.machine.set_stop(Stop::Unsupported);
+    all.extend(say(&lab, "scan --json"));
+    lab.free(leader);
+    all.extend(say(&lab, "report --all --json"));
+    lab.say("off");
+    all.extend(say(&lab, "scan --json"));
+    all
+}
+
+#[test]
+fn each_field_that_is_written_is_in_the_reference_and_the_other_way_round() {
+    let documented = documented();
+    let mut seen = BTreeSet::new();
+    for line in everything() {
+        let kind = line["kind"].as_str().expect("a kind").to_owned();
+        assert_eq!(line["schema"], 1);
+        let object = line.as_object().expect("an object");
+        let fields = object
+            .keys()
+            .filter(|name| !["schema", "kind"].contains(&name.as_str()));
+        let fields: BTreeSet<String> = fields.cloned().collect();
+        assert_eq!(Some(&fields), documented.get(&kind), "{line}");
+        seen.insert(kind);
+    }
+    let named: BTreeSet<String> = documented.into_keys().collect();
+    assert_eq!(seen, named, "each kind is written");
+}
+
+#[test]
+fn a_leak_and_what_it_owns() {
+    let lab = Lab::new();
+    set_current(SHELL);
+    set_comm("shell");
+    lab.machine.call_from(&["forgotten_free", "command"]);
+    let (leader, owned) = (lab.block(64), lab.block(20));
+    lab.machine.write(leader + 8, 0x0123_4567_89ab_cdef);
+    lab.machine.write(leader + 16, owned + 5);
+    lab.machine.advance_us(41);
+    let answer = say(&lab, "scan --all --json");
+    assert_eq!(kinds(&answer), ["group", "object", "object", "summary"]);
+    let crc = answer[0]["crc"].clone();
+    let pointer = (owned + 5)
+        .to_le_bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .concat();
+    let object = json!({
+        "schema": 1, "kind": "object", "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
+        "cpu": 1, "interrupt": false, "age_us": 42, "direct": true, "leader": null, "indirect_objects": 1,
+        "indirect_bytes": 20, "reported": false, "freed": false,
+        "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
+        "crc": crc, "backtrace": ["forgotten_free", "command"]
+    });
+    assert_eq!(answer[1], object);
+    assert_eq!(answer[2]["direct"], false);
+    assert_eq!(answer[2]["leader"], hex(leader));
+    assert_eq!(answer[2]["dump"], "00".repeat(16), "whole words alone");
+    let group = json!({
+        "schema": 1, "kind": "group", "objects": 2, "bytes": 84, "direct_objects": 1, "direct_bytes": 64,
+        "indirect_objects": 1, "indirect_bytes": 20, "oldest_age_us": 42, "newest_age_us": 41,
+        "crc": crc, "backtrace": ["forgotten_free", "command"]
+    });
+    assert_eq!(answer[0], group);
+    // It has been told of now.
+    lab.free(leader);
+    let again = say(&lab, "scan --json");
+    assert_eq!(again[1]["address"], hex(owned));
+    assert_eq!(
+        (&again[1]["reported"], &again[1]["direct"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(again[2]["unreported_objects"], 0);
+    lab.free(owned);
+    let report = say(&lab, "report --json");
+    assert_eq!(
+        (&report[1]["freed"], &report[1]["dump"]),
+        (&json!(true), &Value::Null)
+    );
+}
+
+#[test]
+fn the_summary_has_the_figures_of_the_summary() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    (0..3).for_each(|_| _ = lab.block(100));
+    lab.machine.advance_us(1);
+    let summary = lab.detector.check().expect("on");
+    let report = say(&lab, "report --json");
+    let expected = json!({
+        "schema": 1, "kind": "summary", "how": "stopped", "passes": 1, "reason": null,
+        "objects": 3, "bytes": 300, "direct_objects": 3, "direct_bytes": 300, "groups": 1,
+        "unreported_objects": 3, "unreported_bytes": 300, "new_objects": null, "new_bytes": null,
+        "suppressed_objects": 0, "suppressed_bytes": 0, "tracked": 3, "words": summary.words,
+        "candidates": summary.candidates, "hits": summary.hits, "misses": summary.candidates - summary.hits,
+        "took_us": 0, "stopped_us": 0, "cpus": 2, "unrecorded": 0
+    });
+    assert_eq!(report.last(), Some(&expected));
+    lab.machine.set_stop(Stop::Missing(1));
+    let answer = say(&lab, "scan --json");
+    let last = answer.last().expect("a summary");
+    assert_eq!(last["how"], "repeated");
+    assert_eq!(last["reason"], "cpu 1 did not stop in time");
+    assert!(last["passes"].as_u64() > Some(1));
+    lab.detector.scan();
+    assert_eq!(
+        say(&lab, "report --json").last().expect("one")["how"],
+        "scanned"
+    );
+}
+
+#[test]
+fn what_is_new_since_the_mark_and_how_much() {
+    let lab = Lab::new();
+    (0..2).for_each(|_| _ = lab.block(100));
+    lab.say("mark");
+    let new = lab.block(10);
+    lab.machine.advance_us(1);
+    let answer = say(&lab, "new --json");
+    assert_eq!(kinds(&answer), ["object", "summary"]);
+    assert_eq!(answer[0]["address"], hex(new));
+    let summary = &answer[1];
+    assert_eq!(
+        (&summary["new_objects"], &summary["new_bytes"]),
+        (&json!(1), &json!(10))
+    );
+    assert_eq!(summary["objects"], 3);
+    assert!(
+        lab.say("new")
+            .contains("kmemleak: 1 object (10 bytes) new since the mark\n")
+    );
+}
+
+#[test]
+fn text_from_elsewhere_is_escaped() {
+    let lab = Lab::new();
+    set_current(SHELL);
+    set_comm("a\"b\\c\nd\u{1}é");
+    lab.machine
+        .call_from(&["quote\"back\\slash\nline\u{7}tab\t", "ünï"]);
+    lab.detector.suppress("x\"y\\z").expect("room");
+    lab.block(64);
+    let answer = say(&lab, "scan --json");
+    assert_eq!(answer[1]["comm"], "a\"b\\c\nd\u{1}é");
+    assert_eq!(
+        answer[1]["backtrace"][0],
+        "quote\"back\\slash\nline\u{7}tab\t"
+    );
+    assert_eq!(answer[1]["backtrace"][1], "ünï");
+    assert_eq!(say(&lab, "suppress --json")[0]["pattern"], "x\"y\\z");
+    let error = say(&lab, "holders \"\\ --json");
+    assert_eq!(
+        error,
+        [json!({ "schema": 1, "kind": "error", "error": "\"\"\\\" is no address" })]
+    );
+    // In text no name makes a line of its own.
+    assert!(
+        lab.report()
+            .contains("  comm \"a\\\"b\\\\c\\nd\\u{1}é\", pid 3, cpu 1, age ")
+    );
+}
+
+#[test]
+fn who_holds_an_object_and_the_way_to_it() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let (holder, target) = (lab.block(64), lab.block(32));
+    lab.hold(5, holder);
+    lab.machine.write(holder + 24, target + 31);
+    let crc = say(&lab, "sites --json")[0]["crc"].clone();
+    let slot = |kind: &str| {
+        json!({
+            "schema": 1, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
+            "object_size": 64, "offset": 24, "crc": crc, "backtrace": ["probe"]
+        })
+    };
+    let end = |kind: &str, count: usize| json!({ "schema": 1, "kind": kind, "count": count, "target": hex(target), "error": null });
+    let answer = say(&lab, &format!("holders {:#x} --json", target + 4));
+    assert_eq!(answer, [slot("holder"), end("holders", 1)]);
+    let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
+    let first = json!({
+        "schema": 1, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
+        "object_size": null, "offset": null, "crc": null, "backtrace": null
+    });
+    let answer = say(&lab, &format!("path {target:#x} --json"));
+    assert_eq!(answer, [first, slot("step"), end("path", 2)]);
+    let answer = say(&lab, "path 0x10 --json");
+    let none = json!({ "schema": 1, "kind": "path", "count": 0, "target": null, "error": "no object there" });
+    assert_eq!(answer, [none]);
+}
+
+#[test]
+fn ends_come_with_nothing_before_them() {
+    let lab = Lab::new();
+    for (command, kind) in [
+        ("interior --json", "interiors"),
+        ("suppress --json", "suppressions"),
+        ("sites --json", "sites"),
+        ("scan --json", "summary"),
+        ("new --json", "summary"),
+    ] {
+        assert_eq!(kinds(&say(&lab, command)), [kind], "{command}");
+    }
+    lab.say("off");
+    lab.say("clear");
+    for (command, why) in [
+        ("scan --json", "off, for good"),
+        ("holders 10 --json", "off, for good"),
+        ("report --json", "no check so far"),
+    ] {
+        let error = json!({ "schema": 1, "kind": "error", "error": why });
+        assert_eq!(say(&lab, command), [error], "{command}");
+    }
+}
+
+#[test]
+fn report_all_writes_both_formats() {
+    let lab = Lab::new();
+    let (leader, owned) = (lab.block(64), lab.block(32));
+    lab.machine.write(leader, owned);
+    lab.leaks();
+    let mut text = String::new();
+    lab.detector
+        .report_all(Format::Text, &mut text)
+        .expect("text");
+    assert_eq!(text, lab.say("report --all"));
+    let mut json = String::new();
+    lab.detector
+        .report_all(Format::Json, &mut json)
+        .expect("text");
+    assert_eq!(json, lab.say("report --all --json"));
+    assert_eq!(
+        kinds(&lines(&json)),
+        ["group", "object", "object", "summary"]
+    );
+}
+
+#[test]
+fn without_memory_what_is_not_known_is_null() {
+    let lab = Lab::new();
+    let lost: Vec<usize> = (0..4000).map(|_| lab.block(16)).collect();
+    lab.detector.exhaust_metadata(true);
+    let answer = say(&lab, "scan --json");
+    assert_eq!(answer.len(), lost.len() + 1);
+    for field in ["direct", "leader", "indirect_objects", "indirect_bytes"] {
+        assert_eq!(answer[0][field], Value::Null, "{field}");
+    }
+    let summary = answer.last().expect("one");
+    for field in ["direct_objects", "groups"] {
+        assert_eq!(summary[field], Value::Null, "{field}");
+    }
+}

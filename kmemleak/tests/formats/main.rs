@@ -1,0 +1,14 @@
+//! What the detector writes: reports in text and JSON, line by line.
+//!
+//! A test of its own, since a JSON value compares with everything: with it in scope, the compiler cannot tell what an empty
+//! list in another test is a list of.
+
+mod groups;
+mod json;
+#[path = "../host/lab.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the detector over the emulated machine"
+)]
+mod lab;
+mod transcripts;

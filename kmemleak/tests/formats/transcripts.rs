@@ -1,0 +1,487 @@
+//! What each command answers, to the letter, on a small machine; and what is said to wrong words.
+
+use kmemleak::AllocOptions;
+use kmemleak_emulated::Place;
+
+use crate::lab::Lab;
+
+/// Commands, each with its answer.
+fn transcript(lab: &Lab, lines: &[(&str, &str)]) {
+    for (command, answer) in lines {
+        assert_eq!(lab.say(command), *answer, "{command}");
+    }
+}
+
+#[test]
+fn settings() {
+    transcript(
+        &Lab::new(),
+        &[
+            ("stack=off", "kmemleak: task stacks are no roots\n"),
+            ("stack on", "kmemleak: task stacks are roots\n"),
+            ("scan=off", "kmemleak: no background scan\n"),
+            ("scan=on", "kmemleak: background scan every 600 s\n"),
+            ("scan 7", "kmemleak: background scan every 7 s\n"),
+            ("scan=0", "kmemleak: no background scan\n"),
+            (
+                "scan=18446744073709551615",
+                "kmemleak: background scan every 18446744073709 s\n",
+            ),
+            (
+                "scan=18446744073709551616",
+                "kmemleak: \"18446744073709551616\" is neither on, off nor a number of seconds\n",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn help() {
+    let list = "  \
+  scan [--all] [--json]     check for leaks now, and report
+  report [--all] [--json]   the last check's report again; --all: also what leaders own
+  status                    what the detector knows and does
+  clear                     take what is reported now for granted; after off: free the metadata
+  mark                      check now, and remember what is lost and what is alive
+  new [--json]              check now, and report what was lost since the mark
+  sites [N] [--json]        call sites with the most live bytes (10), and their growth since the mark
+  interior [--json]         what only pointers into its middle keep alive
+  dump ADDR                 what is known of the object at an address
+  holders ADDR [--json]     the words that point into an object
+  path ADDR [--json]        the shortest way to an object from a root
+  suppress [--json]         the suppressions, and what they hide
+  suppress PATTERN[:max=N]  hide leaks allocated by a function of that name; * is any text
+  unsuppress PATTERN        hide them no longer
+  stack=on|off              whether task stacks are roots
+  scan=on|off               whether to scan in the background
+  scan=SECS                 scan in the background every so many seconds
+  selftest                  plant a leak, find it, remove it
+  help                      this list
+  off                       record nothing any more, for good
+";
+    let lab = Lab::new();
+    transcript(&lab, &[("", list), ("help", list), ("  \t ", list)]);
+    lab.say("off");
+    transcript(&lab, &[("", list), ("help", list)]);
+}
+
+#[test]
+fn interior() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let block = lab.block(64);
+    lab.hold(0, block + 8);
+    lab.leaks();
+    let answer = lab.say("interior");
+    let (before, after) = answer.split_once("(crc ").expect("a backtrace");
+    assert_eq!(
+        before,
+        format!("object {block:#018x} (size 64):\n  backtrace ")
+    );
+    assert_eq!(
+        &after[8..],
+        "):\n    probe\nkmemleak: 1 object (64 bytes) alive through interior pointers only\n"
+    );
+    lab.hold(0, block);
+    lab.leaks();
+    transcript(
+        &lab,
+        &[(
+            "interior",
+            "kmemleak: 0 objects (0 bytes) alive through interior pointers only\n",
+        )],
+    );
+}
+
+#[test]
+fn holders_and_path() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe", "main"]);
+    let (top, below) = (lab.block(64), lab.block(32));
+    let quiet = {
+        lab.machine.call_from(&[]);
+        lab.block(16)
+    };
+    lab.hold(7, top + 8);
+    lab.machine.write(top + 0x28, below);
+    lab.machine.write(quiet + 8, below + 31);
+    let bss = lab.machine.address(Place::Bss(7));
+    let (top_word, quiet_word) = (top + 0x28, quiet + 8);
+    let expected = format!(
+        "  \
+  {top_word:#018x}: object {top:#018x} (size 64)+0x28, from probe
+  {quiet_word:#018x}: object {quiet:#018x} (size 16)+0x8
+kmemleak: 2 holders to object {below:#018x}
+"
+    );
+    let mut sorted: Vec<&str> = expected.lines().collect();
+    sorted[..2].sort_unstable();
+    assert_eq!(
+        lab.say(&format!("holders {:x}", below + 3)),
+        sorted.join("\n") + "\n"
+    );
+    let expected = format!(
+        "  \
+  {bss:#018x}: bss 7
+  {top_word:#018x}: object {top:#018x} (size 64)+0x28, from probe
+kmemleak: 2 steps to object {below:#018x}
+"
+    );
+    assert_eq!(lab.say(&format!("path={below:#x}")), expected);
+    assert_eq!(
+        lab.say(&format!("path {quiet:#x}")),
+        "kmemleak: no root leads there\n"
+    );
+    let none = format!("kmemleak: 0 holders to object {quiet:#018x}\n");
+    assert_eq!(lab.say(&format!("holders {quiet:#x}")), none);
+    transcript(
+        &lab,
+        &[
+            ("holders 10", "kmemleak: no object there\n"),
+            ("path 0x10", "kmemleak: no object there\n"),
+            ("holders 0x", "kmemleak: \"0x\" is no address\n"),
+            ("holders x10", "kmemleak: \"x10\" is no address\n"),
+            (
+                "path 11112222333344445",
+                "kmemleak: \"11112222333344445\" is no address\n",
+            ),
+            ("path ffffffffffffffff", "kmemleak: no object there\n"),
+        ],
+    );
+}
+
+#[test]
+fn suppress() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    lab.block(64);
+    transcript(
+        &lab,
+        &[
+            ("suppress", "kmemleak: 0 suppressions\n"),
+            (
+                "suppress probe:max=2",
+                "kmemleak: hides what matches \"probe:max=2\"\n",
+            ),
+            (
+                "suppress *open*",
+                "kmemleak: hides what matches \"*open*\"\n",
+            ),
+            (
+                "suppress x:max=y",
+                "kmemleak: max= takes a number of objects\n",
+            ),
+            ("suppress=", "kmemleak: a pattern has 1 to 255 bytes\n"),
+        ],
+    );
+    lab.leaks();
+    transcript(
+        &lab,
+        &[
+            (
+                "suppress",
+                "  probe:max=2  1 matched, 1 object (64 bytes) hidden\n  *open*  0 matched, 0 objects (0 bytes) hidden\nkmemleak: 2 suppressions\n",
+            ),
+            (
+                "unsuppress nothing",
+                "kmemleak: no suppression \"nothing\"\n",
+            ),
+            (
+                "unsuppress probe",
+                "kmemleak: \"probe\" hides nothing any more\n",
+            ),
+            // The name of a function may have blanks in it.
+            (
+                "  suppress <T as  Drop>::*:max=3 \n",
+                "kmemleak: hides what matches \"<T as  Drop>::*:max=3\"\n",
+            ),
+            ("suppress=a b=c", "kmemleak: hides what matches \"a b=c\"\n"),
+            (
+                "unsuppress <T as  Drop>::*",
+                "kmemleak: \"<T as  Drop>::*\" hides nothing any more\n",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_hidden_is_told_in_the_sum() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    lab.block(64);
+    lab.say("suppress probe");
+    let answer = lab.say("scan");
+    let mut lines = answer.lines();
+    assert_eq!(
+        lines.next(),
+        Some("kmemleak: 1 object (64 bytes) suppressed")
+    );
+    assert!(
+        lines
+            .next()
+            .is_some_and(|line| line.starts_with("kmemleak: 1 object tracked, "))
+    );
+    assert_eq!(
+        lines.next(),
+        Some("kmemleak: 0 unreferenced objects (0 bytes)")
+    );
+}
+
+#[test]
+fn dump() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let block = lab.block_with(16, AllocOptions::new().min_count(2));
+    lab.detector.no_scan(block);
+    lab.hold(0, block);
+    lab.say("scan");
+    let answer = lab.say(&format!("dump {:x}", block + 15));
+    let expected = format!(
+        "\
+object {block:#018x} (size 16):
+  comm \"test\", pid 1, cpu 0
+  birth 1 us
+  min_count 2, count 1
+  flags no-scan unreferenced reported
+  checksum "
+    );
+    assert_eq!(answer[..expected.len()], expected);
+    let none = format!("kmemleak: no object at {:#018x}\n", block + 16);
+    assert_eq!(lab.say(&format!("dump {:x}", block + 16)), none);
+}
+
+#[test]
+fn clear_and_off() {
+    let lab = Lab::new();
+    lab.block(64);
+    transcript(
+        &lab,
+        &[
+            ("report", "kmemleak: no check so far\n"),
+            (
+                "clear",
+                "kmemleak: 0 reported objects are no leaks from now on\n",
+            ),
+        ],
+    );
+    lab.say("scan");
+    transcript(
+        &lab,
+        &[
+            (
+                "clear",
+                "kmemleak: 1 reported object is no leak from now on\n",
+            ),
+            ("report", "kmemleak: no check so far\n"),
+            ("off", "kmemleak: off; \"clear\" frees the metadata\n"),
+            ("clear", "kmemleak: metadata freed\n"),
+            ("clear", "kmemleak: metadata freed\n"),
+        ],
+    );
+}
+
+#[test]
+fn after_off_a_few_words_work_and_the_others_say_why_not() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let block = lab.block(64);
+    let report = lab.say("scan");
+    let report_all = lab.say("report --all");
+    lab.say("off");
+    let address = format!("{block:#x}");
+    for command in [
+        "scan",
+        "scan --all",
+        "scan=5",
+        "scan=on",
+        "mark",
+        "new",
+        "sites",
+        "sites 3",
+        "interior",
+        "suppress",
+        "suppress x",
+        "unsuppress x",
+        "stack=on",
+        "selftest",
+        "off",
+    ] {
+        assert_eq!(lab.say(command), "kmemleak: off, for good\n", "{command}");
+    }
+    for command in ["dump", "holders", "path"] {
+        assert_eq!(
+            lab.say(&format!("{command} {address}")),
+            "kmemleak: off, for good\n"
+        );
+    }
+    assert_eq!(lab.say("report"), report);
+    assert_eq!(lab.say("report --all"), report_all);
+    assert_eq!(lab.status("state"), "disabled");
+    assert_eq!(lab.status("next scan"), "none");
+    assert_eq!(lab.status("objects"), "1 (64 bytes)");
+}
+
+#[test]
+fn wrong_arguments_get_the_command_s_own_lines() {
+    let lab = Lab::new();
+    transcript(
+        &lab,
+        &[
+            (
+                "dump",
+                "kmemleak: dump takes an argument:\n  dump ADDR                 what is known of the object at an address\n",
+            ),
+            (
+                "stack maybe",
+                "kmemleak: stack takes no \"maybe\":\n  stack=on|off              whether task stacks are roots\n",
+            ),
+            (
+                "stack",
+                "kmemleak: stack takes an argument:\n  stack=on|off              whether task stacks are roots\n",
+            ),
+            (
+                "off now",
+                "kmemleak: off takes no \"now\":\n  off                       record nothing any more, for good\n",
+            ),
+            (
+                "help me",
+                "kmemleak: help takes no \"me\":\n  help                      this list\n",
+            ),
+            (
+                "scan soon",
+                "kmemleak: \"soon\" is neither on, off nor a number of seconds\n",
+            ),
+            ("dump 10 20", "kmemleak: dump takes no \"20\"\n"),
+            ("scan --fast", "kmemleak: scan takes no \"--fast\"\n"),
+            ("status --json", STATUS_JSON),
+            ("dump 10 --all", "kmemleak: dump takes no \"--all\"\n"),
+            ("sites --all", "kmemleak: sites takes no \"--all\"\n"),
+            ("new --all", "kmemleak: new takes no \"--all\"\n"),
+            ("scan=5 --all", "kmemleak: scan takes no \"--all\"\n"),
+            ("nwe", &unknown("nwe", "new")),
+            ("statsu", &unknown("statsu", "status")),
+            ("holder", &unknown("holder", "holders")),
+            (
+                "scan--json",
+                &format!("kmemleak: unknown word \"scan--json\"\n{}", lab.say("help")),
+            ),
+        ],
+    );
+    assert!(
+        lab.detector.is_on(),
+        "off was told what to do, and did nothing"
+    );
+    assert_eq!(
+        lab.say("suppress x --json"),
+        "{\"schema\":1,\"kind\":\"error\",\"error\":\"suppress takes no \\\"--json\\\"\"}\n"
+    );
+    assert_eq!(lab.say("suppress"), "kmemleak: 0 suppressions\n");
+}
+
+const STATUS_JSON: &str =
+    "{\"schema\":1,\"kind\":\"error\",\"error\":\"status takes no \\\"--json\\\"\"}\n";
+
+fn unknown(word: &str, nearest: &str) -> String {
+    let list = Lab::new().say("help");
+    format!("kmemleak: unknown word \"{word}\"; did you mean \"{nearest}\"?\n{list}")
+}
+
+#[test]
+fn status() {
+    let lab = Lab::new();
+    lab.hold(0, lab.block(64));
+    lab.say("suppress probe");
+    lab.machine.call_from(&["probe"]);
+    lab.block(36);
+    lab.machine.call_from(&["open"]);
+    (0..2).for_each(|_| _ = lab.block(8));
+    lab.detector.free(0x1000);
+    lab.say("scan");
+    lab.machine.advance_us(2_500_000);
+    let words = {
+        let report = lab.report();
+        let (_, rest) = report.split_once(" tracked, ").expect("it is told");
+        rest.split_once(' ').expect("more").0.to_owned()
+    };
+    let metadata = lab.detector.metadata();
+    let expected = format!(
+        "\
+state        enabled
+objects      4 (116 bytes)
+metadata     {} bytes, of which 2 call stacks take {}
+unrecorded   0 (ever: 0)
+missed frees 0
+warnings     1
+suppressions 1, hiding 1 object (36 bytes)
+last check   2 s ago, world stopped for 0 us, {words} words, 2 unreferenced objects
+next scan    in 57 s
+",
+        metadata.bytes, metadata.call_stacks
+    );
+    assert_eq!(lab.say("status"), expected);
+    lab.machine.set_stop(kmemleak_emulated::Stop::Unsupported);
+    lab.say("scan");
+    assert!(
+        lab.status("last check")
+            .starts_with("0 s ago, world running for 0 us, ")
+    );
+    lab.say("scan=off");
+    assert_eq!(lab.status("next scan"), "none");
+    lab.say("clear");
+    assert_eq!(lab.status("last check"), "none");
+    lab.detector.exhaust_metadata(true);
+    lab.block(8);
+    assert_eq!(lab.status("state"), "enabled, incomplete");
+    assert_eq!(lab.status("unrecorded"), "1 (ever: 1)");
+    lab.say("off");
+    assert_eq!(lab.status("state"), "disabled, incomplete");
+    lab.detector.exhaust_metadata(false);
+    lab.machine.set_stop(kmemleak_emulated::Stop::Works);
+    lab.say("clear");
+    assert_eq!(lab.status("objects"), "0 (0 bytes)");
+    assert_eq!(
+        lab.status("metadata"),
+        "0 bytes, of which 0 call stacks take 0"
+    );
+    assert_eq!(lab.status("suppressions"), "0, hiding 0 objects (0 bytes)");
+    assert_eq!(lab.machine.metadata_pages(), 0);
+}
+
+#[test]
+fn what_allocates_while_a_report_is_written_is_no_harm() {
+    // A writer that allocates and frees in the kernel that is tracked, with each piece of text.
+    struct Busy<'a>(&'a Lab, Vec<usize>);
+    impl std::fmt::Write for Busy<'_> {
+        fn write_str(&mut self, _: &str) -> std::fmt::Result {
+            self.1.push(self.0.block(32));
+            if self.1.len() > 3 {
+                self.0.free(self.1.remove(0));
+            }
+            Ok(())
+        }
+    }
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let blocks: Vec<usize> = (0..10).map(|_| lab.block(64)).collect();
+    lab.hold(0, blocks[0] + 8);
+    lab.machine.write(blocks[1], blocks[2]);
+    lab.say("suppress open");
+    let address = format!("{:#x}", blocks[2]);
+    let mut busy = Busy(&lab, Vec::new());
+    for command in ["scan", "report", "new", "sites", "interior", "suppress"] {
+        for format in ["", " --json"] {
+            lab.detector
+                .command(&format!("{command}{format}"), &mut busy)
+                .expect("taken");
+        }
+    }
+    for command in ["holders", "path", "dump"] {
+        lab.detector
+            .command(&format!("{command} {address}"), &mut busy)
+            .expect("taken");
+    }
+    for command in ["mark", "status", "selftest", "clear", "help", "off"] {
+        lab.detector.command(command, &mut busy).expect("taken");
+    }
+    assert_eq!(lab.warnings(), "");
+}

@@ -1,0 +1,580 @@
+//! Random object graphs, judged by a model that knows no bitmaps, queues or sweeps: sets, and loops until nothing changes.
+//!
+//! What is compared: leaks and their ranks, what suppressions hide and which of them, what is alive through interior pointers
+//! only, who holds an object, and how far it is from a root.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kmemleak::{AllocOptions, NoAnswer, Rank, Slot, SlotPlace, Summary};
+use kmemleak_emulated::{Machine, Place, Stop};
+
+use crate::lab::{Lab, many};
+
+/// A generator of numbers (xorshift, Marsaglia 2003).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit
+    }
+
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+}
+
+const SITES: [&str; 4] = ["probe", "open", "mount", "fork"];
+
+struct Node {
+    start: usize,
+    size: usize,
+    /// Where its memory lies.
+    copies: Vec<usize>,
+    min_count: i32,
+    scanned: bool,
+    areas: Vec<(usize, usize)>,
+    site: usize,
+}
+
+/// A word of a root or of an object.
+#[derive(Clone, Copy)]
+struct Word {
+    address: usize,
+    holder: Option<usize>,
+    scanned: bool,
+    to: usize,
+    at_start: bool,
+}
+
+struct Graph {
+    lab: Lab,
+    nodes: Vec<Node>,
+    words: Vec<Word>,
+    /// Sites that are suppressed, in order, and their ceilings.
+    suppressed: Vec<(usize, Option<usize>)>,
+}
+
+type Set = BTreeSet<usize>;
+
+impl Graph {
+    fn random(dice: &mut Dice) -> Self {
+        let lab = Lab::of(Machine::builder().cpus(1 + dice.below(3) as u32));
+        lab.detector.set_min_age_us(0);
+        let mut graph = Self {
+            lab,
+            nodes: Vec::new(),
+            words: Vec::new(),
+            suppressed: Vec::new(),
+        };
+        for _ in 0..2 + dice.below(24) {
+            graph.add_node(dice);
+        }
+        for _ in 0..dice.below(3) {
+            let site = dice.below(SITES.len());
+            let max = dice.one_in(2).then(|| dice.below(4));
+            if graph.suppressed.iter().any(|&(one, _)| one == site) {
+                continue;
+            }
+            let ceiling = max.map_or(String::new(), |max| format!(":max={max}"));
+            let pattern = format!("{}{ceiling}", SITES[site]);
+            assert_eq!(graph.lab.detector.suppress(&pattern), Ok(()));
+            graph.suppressed.push((site, max));
+        }
+        graph.add_words(dice);
+        graph
+    }
+
+    fn add_node(&mut self, dice: &mut Dice) {
+        let Lab { machine, detector } = &self.lab;
+        let site = dice.below(SITES.len());
+        machine.advance_us(dice.below(2) as u64);
+        machine.call_from(&[SITES[site], "main"]);
+        let size = 8 * (1 + dice.below(8));
+        let mut node = Node {
+            start: 0,
+            size,
+            copies: Vec::new(),
+            min_count: 1,
+            scanned: !dice.one_in(10),
+            areas: Vec::new(),
+            site,
+        };
+        if dice.one_in(6) {
+            node.start = machine.percpu(size);
+            let copy = |cpu| machine.percpu_copy(node.start, cpu).expect("live");
+            node.copies = (0..machine.cpus()).map(copy).collect();
+            detector.alloc_percpu(node.start, size);
+            if dice.one_in(8) {
+                node.min_count = 0;
+                detector.not_leak(node.start);
+            }
+        } else {
+            node.min_count = [1, 1, 1, 1, 1, 2, 2, 3, 0, -1][dice.below(10)];
+            // At no multiple of eight, now and then.
+            node.start = machine.slab(size + 8) + if dice.one_in(8) { 4 } else { 0 };
+            node.copies = vec![node.start];
+            let options = AllocOptions::new().min_count(node.min_count);
+            detector.alloc(node.start, size, options);
+        }
+        if !node.scanned {
+            detector.no_scan(node.start);
+        }
+        for _ in 0..if dice.one_in(6) { 1 + dice.below(2) } else { 0 } {
+            let offset = 8 * dice.below(size / 8);
+            let area = (offset, 8 * (1 + dice.below((size - offset) / 8)));
+            detector.scan_area(node.start + area.0, area.1);
+            node.areas.push(area);
+        }
+        self.nodes.push(node);
+    }
+
+    fn add_words(&mut self, dice: &mut Dice) {
+        let machine = &self.lab.machine;
+        let mut slots: Vec<(usize, Option<usize>)> = Vec::new();
+        let cpus = machine.cpus();
+        for index in 0..dice.below(6) {
+            let place = match dice.below(6) {
+                0 => Place::Data(index),
+                1 => Place::PerCpu(dice.below(cpus as usize) as u32, index),
+                2 => Place::Page(index),
+                3 => Place::Stack(index),
+                4 => Place::Register(index),
+                _ => Place::Bss(index),
+            };
+            slots.push((machine.address(place), None));
+        }
+        for (number, node) in self.nodes.iter().enumerate() {
+            for &copy in &node.copies {
+                let (first, end) = (copy.next_multiple_of(8), copy + node.size);
+                slots.extend(
+                    (first..)
+                        .step_by(8)
+                        .take_while(|at| at + 8 <= end && dice.one_in(3))
+                        .map(|at| (at, Some(number))),
+                );
+            }
+        }
+        for (address, holder) in slots {
+            let to = dice.below(self.nodes.len());
+            let node = &self.nodes[to];
+            let bases = [&node.copies[..], &[node.start]].concat();
+            let offset = if dice.one_in(3) {
+                dice.below(node.size)
+            } else {
+                0
+            };
+            machine.write(address, bases[dice.below(bases.len())] + offset);
+            let scanned = holder.is_none_or(|holder| self.is_scanned(holder, address));
+            self.words.push(Word {
+                address,
+                holder,
+                scanned,
+                to,
+                at_start: offset == 0,
+            });
+        }
+    }
+
+    fn is_scanned(&self, holder: usize, address: usize) -> bool {
+        let node = &self.nodes[holder];
+        let in_area = |&(offset, len): &(usize, usize)| {
+            node.copies
+                .iter()
+                .any(|copy| copy + offset <= address && address + 8 <= copy + offset + len)
+        };
+        node.scanned
+            && node.min_count >= 0
+            && (node.areas.is_empty() || node.areas.iter().any(in_area))
+    }
+
+    /// What is alive, if these are roots as well.
+    fn live(&self, roots: &Set) -> Set {
+        let numbers = 0..self.nodes.len();
+        let mut live: Set = roots.clone();
+        live.extend(
+            numbers
+                .clone()
+                .filter(|&one| self.nodes[one].min_count == 0),
+        );
+        loop {
+            let count = |one| {
+                let counts = |word: &&Word| {
+                    word.to == one
+                        && word.scanned
+                        && word.holder != Some(one)
+                        && word.holder.is_none_or(|holder| live.contains(&holder))
+                };
+                self.words.iter().filter(counts).count()
+            };
+            let enough = |one: &usize| {
+                let min_count = self.nodes[*one].min_count;
+                min_count > 0 && count(*one) >= min_count as usize && !live.contains(one)
+            };
+            let more: Vec<usize> = numbers.clone().filter(enough).collect();
+            if more.is_empty() {
+                return live;
+            }
+            live.extend(more);
+        }
+    }
+
+    fn white(&self, roots: &Set) -> Set {
+        let live = self.live(roots);
+        let numbers = 0..self.nodes.len();
+        numbers
+            .filter(|one| self.nodes[*one].min_count > 0 && !live.contains(one))
+            .collect()
+    }
+
+    /// The leaks, and for each suppression: what matches, and what it hides.
+    fn verdict(&self) -> (Set, Vec<(usize, Set)>) {
+        let mut roots = Set::new();
+        let mut hidden = Vec::new();
+        let first = self.white(&roots);
+        for &(site, max) in &self.suppressed {
+            let before = self.white(&roots);
+            let matching = |set: &Set| -> Set {
+                let matches = |one: &usize| self.nodes[*one].site == site;
+                set.iter().copied().filter(matches).collect()
+            };
+            let matched = matching(&first).len();
+            if max.is_none_or(|max| matched <= max) {
+                roots.extend(matching(&before));
+            }
+            let after = self.white(&roots);
+            hidden.push((matched, before.difference(&after).copied().collect()));
+        }
+        (self.white(&roots), hidden)
+    }
+
+    /// Alive, but not by start pointers alone.
+    fn interior(&self) -> Set {
+        let live = self.live(&Set::new());
+        let gray = |one: &usize| self.nodes[*one].min_count == 0;
+        let mut chained: Set = live.iter().copied().filter(gray).collect();
+        loop {
+            let mut more = chained.clone();
+            for word in &self.words {
+                let from = word.holder.is_none_or(|holder| chained.contains(&holder));
+                if word.scanned && word.at_start && from && live.contains(&word.to) {
+                    more.insert(word.to);
+                }
+            }
+            if more == chained {
+                return live.difference(&chained).copied().collect();
+            }
+            chained = more;
+        }
+    }
+
+    /// What an object reaches among these, itself included.
+    fn reach(&self, from: usize, among: &Set) -> Set {
+        let mut reached = Set::from([from]);
+        loop {
+            let before = reached.len();
+            for word in &self.words {
+                let from = word.holder.is_some_and(|holder| reached.contains(&holder));
+                if from && word.scanned && among.contains(&word.to) {
+                    reached.insert(word.to);
+                }
+            }
+            if reached.len() == before {
+                return reached;
+            }
+        }
+    }
+
+    /// The order of allocation, ties by address.
+    fn order(&self) -> Vec<usize> {
+        // Births are not kept here; the detector's are told of by each leak, but the nodes are in order up to ties.
+        let mut births = BTreeMap::new();
+        self.lab.detector.for_each_unreferenced(&mut |object| {
+            births.insert(object.start, object.birth_us);
+        });
+        let mut numbers: Vec<usize> = (0..self.nodes.len()).collect();
+        numbers.sort_by_key(|&one| {
+            let start = self.nodes[one].start;
+            (births.get(&start).copied().unwrap_or(0), start)
+        });
+        numbers
+    }
+
+    /// Each leak's leader.
+    fn leaders(&self, leaks: &Set) -> BTreeMap<usize, usize> {
+        let order: Vec<usize> = self.order();
+        let order: Vec<usize> = order
+            .into_iter()
+            .filter(|one| leaks.contains(one))
+            .collect();
+        let reach: BTreeMap<usize, Set> = leaks
+            .iter()
+            .map(|&one| (one, self.reach(one, leaks)))
+            .collect();
+        let is_leader = |one: usize| {
+            let place = |of: usize| order.iter().position(|&other| other == of);
+            leaks.iter().all(|other| {
+                !reach[other].contains(&one)
+                    || reach[&one].contains(other) && place(*other) >= place(one)
+            })
+        };
+        let leaders: Vec<usize> = order
+            .iter()
+            .copied()
+            .filter(|&one| is_leader(one))
+            .collect();
+        let of = |one: usize| {
+            leaders
+                .iter()
+                .copied()
+                .find(|leader| reach[leader].contains(&one))
+        };
+        leaks
+            .iter()
+            .map(|&one| (one, of(one).expect("each has one")))
+            .collect()
+    }
+
+    fn check_verdict(&self, summary: &Summary) {
+        let (leaks, hidden) = self.verdict();
+        let leaders = self.leaders(&leaks);
+        let (mut listed, mut groups) = (Vec::new(), Set::new());
+        self.lab.detector.for_each_unreferenced(&mut |object| {
+            let number = self.number(object.start);
+            listed.push(number);
+            groups.insert(self.nodes[number].site);
+            let leader = leaders[&number];
+            let owned = leaders
+                .iter()
+                .filter(|&(&one, of)| *of == number && one != number);
+            let owned: Vec<usize> = owned.map(|(&one, _)| one).collect();
+            let rank = if leader == number {
+                Rank::Direct {
+                    owned_objects: owned.len(),
+                    owned_bytes: owned.iter().map(|&one| self.nodes[one].size).sum(),
+                }
+            } else {
+                Rank::Indirect {
+                    leader: self.nodes[leader].start,
+                }
+            };
+            assert_eq!(object.rank, Some(rank), "node {number}");
+        });
+        let set: Set = listed.iter().copied().collect();
+        assert_eq!(set, leaks);
+        assert_eq!(summary.objects, leaks.len());
+        let bytes = |set: &Set| -> usize { set.iter().map(|&one| self.nodes[one].size).sum() };
+        assert_eq!(summary.bytes, bytes(&leaks));
+        let direct: Set = leaders.values().copied().collect();
+        assert_eq!(summary.direct_objects, Some(direct.len()));
+        assert_eq!(summary.direct_bytes, bytes(&direct));
+        assert_eq!(summary.groups, Some(groups.len()));
+        let all_hidden: Set = hidden.iter().flat_map(|(_, set)| set).copied().collect();
+        assert_eq!(summary.suppressed_objects, all_hidden.len());
+        assert_eq!(summary.suppressed_bytes, bytes(&all_hidden));
+        let mut suppressed = Set::new();
+        self.lab
+            .detector
+            .for_each_suppressed(&mut |object| _ = suppressed.insert(self.number(object.start)));
+        assert_eq!(suppressed, all_hidden);
+        let mut figures = Vec::new();
+        self.lab.detector.for_each_suppression(&mut |one| {
+            figures.push((
+                one.matched as usize,
+                one.objects as usize,
+                one.bytes as usize,
+            ));
+        });
+        let wanted = hidden
+            .iter()
+            .map(|(matched, set)| (*matched, set.len(), bytes(set)));
+        assert_eq!(figures, wanted.collect::<Vec<_>>());
+        self.check_interior();
+    }
+
+    fn check_interior(&self) {
+        let mut interior = Set::new();
+        self.lab
+            .detector
+            .for_each_interior(&mut |block| _ = interior.insert(self.number(block.start)));
+        assert_eq!(interior, self.interior());
+    }
+
+    fn number(&self, start: usize) -> usize {
+        let mut nodes = self.nodes.iter();
+        nodes.position(|node| node.start == start).expect("a node")
+    }
+
+    fn check_holders(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let mut held = Vec::new();
+            let last = node.start + node.size - 1;
+            let answer = self.lab.detector.holders(last, &mut |slot| held.push(slot));
+            assert_eq!(answer, Ok(()));
+            let mut addresses: Vec<usize> = held.iter().map(|slot| slot.address).collect();
+            addresses.sort_unstable();
+            let holds = |word: &&Word| word.to == number && word.holder != Some(number);
+            let mut wanted: Vec<usize> = self
+                .words
+                .iter()
+                .filter(holds)
+                .map(|word| word.address)
+                .collect();
+            wanted.sort_unstable();
+            assert_eq!(addresses, wanted, "holders of {number}");
+            held.iter().for_each(|slot| self.check_place(slot));
+        }
+    }
+
+    fn check_place(&self, slot: &Slot) {
+        let word = self.words.iter().find(|word| word.address == slot.address);
+        let holder = word.expect("a word").holder;
+        match slot.place {
+            SlotPlace::Root(root) => {
+                assert!((root.start..root.start + root.len).contains(&slot.address));
+                assert_eq!(holder, None);
+            }
+            SlotPlace::Object { start, size } => {
+                let number = self.number(start);
+                assert_eq!(holder, Some(number));
+                assert_eq!(size, self.nodes[number].size);
+            }
+        }
+    }
+
+    /// How many words the shortest chain to an object has.
+    fn distance(&self, target: usize) -> Option<usize> {
+        let live = self.live(&Set::new());
+        let mut reached: Set = (0..self.nodes.len())
+            .filter(|&one| self.nodes[one].min_count == 0 && one != target)
+            .collect();
+        let mut from_root = true;
+        for steps in 1..=self.nodes.len() + 1 {
+            let mut next = reached.clone();
+            for word in &self.words {
+                let from = match word.holder {
+                    None => from_root || steps > 1,
+                    Some(holder) => reached.contains(&holder) && holder != target,
+                };
+                let passes = live.contains(&word.to) || word.to == target;
+                if word.scanned && from && passes {
+                    next.insert(word.to);
+                }
+            }
+            from_root = false;
+            if next.contains(&target) {
+                return Some(steps);
+            }
+            reached = next;
+        }
+        None
+    }
+
+    fn check_paths(&self) {
+        for (number, node) in self.nodes.iter().enumerate() {
+            let mut path = Vec::new();
+            let answer = self
+                .lab
+                .detector
+                .path(node.start, &mut |slot| path.push(slot));
+            match self.distance(number) {
+                Some(steps) => {
+                    assert_eq!((answer, path.len()), (Ok(()), steps), "path to {number}");
+                }
+                None => {
+                    let why = if node.min_count == 0 {
+                        NoAnswer::IsRoot
+                    } else {
+                        NoAnswer::Unreached
+                    };
+                    assert_eq!((answer, path.len()), (Err(why), 0), "path to {number}");
+                }
+            }
+            // Each word leads to the object of the next.
+            let mut at = None;
+            for slot in &path {
+                self.check_place(slot);
+                let word = self.words.iter().find(|word| word.address == slot.address);
+                let word = word.expect("a word");
+                assert!(word.scanned);
+                if at.is_some() {
+                    assert_eq!(word.holder, at);
+                } else if let Some(first) = word.holder {
+                    assert_eq!(self.nodes[first].min_count, 0);
+                }
+                at = Some(word.to);
+            }
+            assert!(path.is_empty() || at == Some(number));
+        }
+    }
+}
+
+fn each_graph(seed: u64, count: usize, look: impl Fn(&Graph)) {
+    for round in 0..count {
+        let mut dice = Dice((seed * 10_000 + round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (0..8).for_each(|_| _ = dice.below(2));
+        let graph = Graph::random(&mut dice);
+        graph.lab.machine.advance_us(1);
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&graph)))
+        {
+            eprintln!("round {round} of seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn a_check_agrees_with_the_model() {
+    each_graph(1, many(500), |graph| {
+        let summary = graph.lab.detector.check().expect("on");
+        graph.check_verdict(&summary);
+    });
+}
+
+#[test]
+fn the_scan_agrees_with_the_model() {
+    each_graph(2, many(100), |graph| {
+        let scan = || graph.lab.detector.scan().expect("on");
+        scan();
+        graph.check_verdict(&scan());
+        graph.check_verdict(&scan());
+    });
+}
+
+#[test]
+fn passes_beside_what_runs_agree_with_the_model() {
+    each_graph(3, many(200), |graph| {
+        graph.lab.machine.set_stop(Stop::Unsupported);
+        let summary = graph.lab.detector.check().expect("on");
+        graph.check_verdict(&summary);
+    });
+}
+
+#[test]
+fn answers_agree_with_the_model_and_change_nothing() {
+    for stop in [Stop::Works, Stop::Unsupported] {
+        each_graph(4, many(100), |graph| {
+            graph.lab.machine.set_stop(stop);
+            let summary = graph.lab.detector.check().expect("on");
+            let report = graph.lab.say("report --all");
+            graph.check_holders();
+            graph.check_paths();
+            assert_eq!(graph.lab.say("report --all"), report);
+            graph.check_verdict(&summary);
+        });
+    }
+}
+
+#[test]
+fn a_scan_goes_on_where_it_was_after_questions() {
+    each_graph(5, many(100), |graph| {
+        let scan = || graph.lab.detector.scan().expect("on");
+        scan();
+        graph.check_paths();
+        graph.check_holders();
+        // What the first has seen unreferenced, the second reports.
+        graph.check_verdict(&scan());
+    });
+}

@@ -1,0 +1,195 @@
+//! What interior pointers alone keep alive: nothing that a chain of start pointers leads to from a root.
+
+use std::collections::BTreeSet;
+
+use kmemleak::AllocOptions;
+use kmemleak_emulated::{Machine, Stop};
+
+use crate::lab::{Lab, many};
+
+fn interior(lab: &Lab) -> Vec<usize> {
+    let mut starts = Vec::new();
+    lab.detector
+        .for_each_interior(&mut |block| starts.push(block.start));
+    starts
+}
+
+/// In a check by several CPUs, by one, in passes, and in the scan.
+fn each_way(work: impl Fn(&Lab, &dyn Fn() -> Vec<usize>)) {
+    for cpus in [1, 3] {
+        let lab = Lab::of(Machine::builder().cpus(cpus));
+        work(&lab, &|| lab.leaks());
+    }
+    let lab = Lab::new();
+    lab.machine.set_stop(Stop::Unsupported);
+    work(&lab, &|| lab.leaks());
+    let lab = Lab::new();
+    lab.detector.set_min_age_us(0);
+    work(&lab, &|| {
+        for _ in 0..2 {
+            lab.machine.advance_us(1);
+            lab.detector.scan().expect("on");
+        }
+        lab.listed()
+    });
+}
+
+fn twice(lab: &Lab) -> usize {
+    lab.block_with(64, AllocOptions::new().min_count(2))
+}
+
+#[test]
+fn with_all_that_is_reached_from_there() {
+    each_way(|lab, leaks| {
+        let chain: Vec<usize> = (0..5).map(|_| lab.block(64)).collect();
+        lab.hold(0, chain[0]);
+        lab.machine.write(chain[0], chain[1] + 63);
+        for pair in chain[1..].windows(2) {
+            lab.machine.write(pair[0] + 8, pair[1]);
+        }
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), chain[1..]);
+        // One start pointer from what is reached by start pointers, late in the chain.
+        lab.machine.write(chain[0] + 8, chain[3]);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), chain[1..3]);
+        lab.machine.write(chain[0] + 8, 0);
+        lab.machine.write(chain[0], chain[1]);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), []);
+    });
+}
+
+#[test]
+fn of_two_references_one_to_the_start_is_enough() {
+    each_way(|lab, leaks| {
+        let block = twice(lab);
+        let below = lab.block(64);
+        lab.machine.write(block, below);
+        for (first, second, expected) in [
+            (0, 0, vec![]),
+            (0, 8, vec![]),
+            (8, 0, vec![]),
+            (8, 16, vec![block, below]),
+        ] {
+            lab.hold(0, block + first);
+            lab.hold(1, block + second);
+            assert_eq!(leaks(), []);
+            assert_eq!(interior(lab), expected, "{first} and {second}");
+        }
+        lab.hold(1, 0);
+        assert_eq!(leaks(), [block, below]);
+        assert_eq!(interior(lab), []);
+    });
+}
+
+#[test]
+fn a_start_pointer_counts_from_what_start_pointers_reach_alone() {
+    each_way(|lab, leaks| {
+        let (middle, block, below) = (lab.block(64), twice(lab), lab.block(64));
+        lab.hold(0, middle + 8);
+        lab.hold(1, block + 8);
+        lab.machine.write(middle, block);
+        lab.machine.write(block, below);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), [middle, block, below]);
+        // The start from a root, the middle from an interior-only object.
+        lab.hold(1, block);
+        lab.machine.write(middle, block + 8);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), [middle]);
+    });
+}
+
+#[test]
+fn copies_of_percpu_blocks() {
+    each_way(|lab, leaks| {
+        let handle = lab.machine.percpu(32);
+        lab.detector.alloc_percpu(handle, 32);
+        lab.machine.advance_us(1);
+        let last = lab.machine.cpus() - 1;
+        let copy = lab.machine.percpu_copy(handle, last).expect("live");
+        let below = lab.block(64);
+        lab.machine.write(copy + 16, below);
+        for (word, only) in [
+            (handle, false),
+            (copy, false),
+            (copy + 8, true),
+            (handle + 31, true),
+        ] {
+            lab.hold(0, word);
+            assert_eq!(leaks(), []);
+            let found = interior(lab);
+            let expected = if only { vec![handle, below] } else { vec![] };
+            assert_eq!(found.len(), expected.len(), "{word:#x}");
+            assert!(expected.iter().all(|block| found.contains(block)));
+        }
+    });
+}
+
+#[test]
+fn more_than_the_queues_hold() {
+    for (cpus, exhausted) in [(1, false), (3, false), (1, true), (3, true)] {
+        let lab = Lab::of(Machine::builder().cpus(cpus));
+        let blocks: Vec<usize> = (0..many(4000)).map(|_| lab.block(64)).collect();
+        // A tree by start pointers, and one by interior pointers that has a start pointer in each second node.
+        let (starts, others) = blocks.split_at(blocks.len() / 2);
+        for (number, &block) in starts.iter().enumerate() {
+            for child in 0..2 {
+                if let Some(&below) = starts.get(2 * number + 1 + child) {
+                    lab.machine.write(block + 8 * child, below);
+                }
+            }
+        }
+        for (number, &block) in others.iter().enumerate() {
+            for child in 0..4 {
+                if let Some(&below) = others.get(4 * number + 1 + child) {
+                    lab.machine
+                        .write(block + 8 * child, below + 8 * (child % 2));
+                }
+            }
+        }
+        // By number, in order.
+        let found = || {
+            let interior: BTreeSet<usize> = interior(&lab).into_iter().collect();
+            let all = blocks.iter().enumerate();
+            let found: Vec<usize> = all
+                .filter(|(_, block)| interior.contains(block))
+                .map(|(number, _)| number)
+                .collect();
+            assert_eq!(found.len(), interior.len());
+            found
+        };
+        let half = starts.len();
+        let compare = |expected: Vec<usize>| {
+            let found = found();
+            let first = found
+                .iter()
+                .zip(&expected)
+                .find(|(one, other)| one != other);
+            let lens = (found.len(), expected.len());
+            assert!(found == expected, "{cpus} {exhausted}: {lens:?}, {first:?}");
+        };
+        lab.hold(0, starts[0]);
+        lab.machine
+            .write(*starts.last().expect("one"), others[0] + 1);
+        if exhausted {
+            lab.detector.exhaust_metadata(true);
+        }
+        assert_eq!(lab.leaks(), [], "{cpus} {exhausted}");
+        compare((half..blocks.len()).collect());
+        lab.machine.write(starts[1] + 40, others[0]);
+        assert_eq!(lab.leaks(), []);
+        let by_start = |mut number: usize| {
+            while number > 0 {
+                if (number - 1) % 4 % 2 == 1 {
+                    return false;
+                }
+                number = (number - 1) / 4;
+            }
+            true
+        };
+        let expected = (0..others.len()).filter(|&number| !by_start(number));
+        compare(expected.map(|number| half + number).collect());
+    }
+}

@@ -1,0 +1,315 @@
+//! Marks: what is new since, and what has grown at each call site.
+
+use crate::lab::Lab;
+
+fn new(lab: &Lab) -> Vec<usize> {
+    let mut starts = Vec::new();
+    lab.detector
+        .for_each_new(&mut |object| starts.push(object.start));
+    starts
+}
+
+/// Call sites: name, bytes, blocks, growth in both.
+fn sites(lab: &Lab) -> Vec<(String, usize, usize, i64, i64)> {
+    let mut sites = Vec::new();
+    let complete = lab.detector.for_each_site(&mut |site| {
+        let mut name = String::new();
+        if let Some(&first) = site.call_stack.first() {
+            kmemleak::Platform::symbol(lab.detector.platform(), first, &mut name).expect("text");
+        }
+        sites.push((
+            name,
+            site.bytes,
+            site.blocks,
+            site.growth_bytes,
+            site.growth_blocks,
+        ));
+    });
+    assert!(complete);
+    sites
+}
+
+fn block(lab: &Lab, function: &str, size: usize) -> usize {
+    lab.machine.call_from(&[function]);
+    lab.block(size)
+}
+
+#[test]
+fn without_a_mark_all_is_new() {
+    let lab = Lab::new();
+    let (one, other) = (lab.block(8), lab.block(8));
+    assert_eq!(new(&lab), []);
+    lab.leaks();
+    assert_eq!(new(&lab), [one, other]);
+    // A mark remembers the last verdict: it does not check.
+    assert!(lab.detector.mark());
+    let third = lab.block(8);
+    assert_eq!(new(&lab), []);
+    lab.leaks();
+    assert_eq!(new(&lab), [third]);
+    lab.detector.unmark();
+    assert_eq!(new(&lab), [one, other, third]);
+}
+
+#[test]
+fn the_command_checks_first() {
+    let lab = Lab::new();
+    let early = lab.block(8);
+    assert_eq!(
+        lab.say("mark"),
+        "kmemleak: remembered 1 unreferenced object (8 bytes), and what is alive at each call site\n"
+    );
+    assert_eq!(lab.listed(), [early]);
+    let late = lab.block(16);
+    let answer = lab.say("new");
+    assert!(answer.starts_with(&format!("unreferenced object {late:#018x} (size 16):\n")));
+    assert!(!answer.contains(&format!("{early:#018x}")));
+    assert!(answer.contains("kmemleak: 1 object (16 bytes) new since the mark\n"));
+    assert!(answer.ends_with("kmemleak: 2 unreferenced objects (24 bytes)\n"));
+    // Asking does not make it old.
+    assert_eq!(lab.say("new"), answer);
+}
+
+#[test]
+fn what_was_found_again_or_freed_meanwhile() {
+    let lab = Lab::new();
+    let (stays, goes, comes) = (lab.block(8), lab.block(8), lab.block(8));
+    lab.hold(0, comes);
+    lab.say("mark");
+    lab.free(goes);
+    lab.hold(0, 0);
+    lab.leaks();
+    assert_eq!(new(&lab), [comes], "allocated before, and lost since");
+    // In the place of one that was remembered: another.
+    lab.machine.advance_us(1);
+    lab.detector.alloc(goes, 8, kmemleak::AllocOptions::new());
+    lab.leaks();
+    assert_eq!(new(&lab), [comes, goes]);
+    // One that is freed after the check is told of no more.
+    lab.detector.free(goes);
+    assert_eq!(new(&lab), [comes]);
+    // What was lost then, held meanwhile, and is lost again, was there.
+    lab.hold(1, stays);
+    lab.leaks();
+    lab.hold(1, 0);
+    lab.leaks();
+    assert_eq!(new(&lab), [comes]);
+}
+
+#[test]
+fn many_leaks_are_told_apart() {
+    let lab = Lab::new();
+    // More than one piece of metadata remembers, some of the same age.
+    let mut blocks = Vec::new();
+    for number in 0..300 {
+        let start = lab.machine.slab(16);
+        lab.machine.advance_us(u64::from(number % 3 == 0));
+        lab.detector.alloc(start, 16, kmemleak::AllocOptions::new());
+        blocks.push(start);
+    }
+    let held: Vec<usize> = (0..60).map(|index| blocks[index * 5]).collect();
+    for (index, &block) in held.iter().enumerate() {
+        lab.hold(index, block);
+    }
+    lab.say("mark");
+    (0..60).for_each(|index| lab.hold(index, 0));
+    lab.leaks();
+    let mut found = new(&lab);
+    found.sort_unstable();
+    let mut held = held;
+    held.sort_unstable();
+    assert_eq!(found, held);
+}
+
+#[test]
+fn without_memory_nothing_is_remembered() {
+    let lab = Lab::new();
+    let early = lab.block(8);
+    lab.leaks();
+    lab.detector.exhaust_metadata(true);
+    assert!(!lab.detector.mark());
+    assert_eq!(
+        lab.say("mark"),
+        "kmemleak: no memory to remember what there is\n"
+    );
+    assert_eq!(new(&lab), [early]);
+    lab.detector.exhaust_metadata(false);
+    assert!(lab.detector.mark());
+    assert_eq!(new(&lab), []);
+}
+
+#[test]
+fn without_memory_for_the_list_the_new_ones_are_told_of_alone() {
+    let lab = Lab::new();
+    let early = lab.block(8);
+    lab.say("mark");
+    let late: Vec<usize> = (0..2000).map(|_| lab.block(8)).collect();
+    lab.detector.exhaust_metadata(true);
+    let summary = lab.detector.check().expect("on");
+    assert_eq!((summary.objects, summary.direct_objects), (2001, None));
+    let mut found = new(&lab);
+    found.sort_unstable();
+    let mut wanted = late;
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
+    let answer = lab.say("new");
+    assert_eq!(answer.matches("unreferenced object 0x").count(), 2000);
+    assert!(!answer.contains(&format!("{early:#018x}")));
+    assert!(answer.contains("kmemleak: 2000 objects (16000 bytes) new since the mark\n"));
+}
+
+#[test]
+fn a_mark_gives_its_memory_back() {
+    let lab = Lab::new();
+    (0..500).for_each(|_| _ = lab.block(8));
+    lab.say("mark");
+    lab.detector.unmark();
+    let before = (
+        lab.detector.metadata().objects,
+        lab.machine.metadata_pages(),
+    );
+    for _ in 0..10 {
+        lab.say("mark");
+        lab.say("mark");
+        lab.detector.unmark();
+        assert_eq!(
+            (
+                lab.detector.metadata().objects,
+                lab.machine.metadata_pages()
+            ),
+            before
+        );
+    }
+}
+
+#[test]
+fn call_sites_grow_and_shrink() {
+    let lab = Lab::new();
+    let probe = block(&lab, "probe", 100);
+    let open: Vec<usize> = (0..3).map(|_| block(&lab, "open", 40)).collect();
+    let rows = [("open", 120, 3), ("probe", 100, 1)];
+    let grown = |(name, bytes, blocks): (&str, usize, usize), growth: (i64, i64)| {
+        (name.to_owned(), bytes, blocks, growth.0, growth.1)
+    };
+    // All is growth where there is no mark.
+    assert_eq!(
+        sites(&lab),
+        [grown(rows[0], (120, 3)), grown(rows[1], (100, 1))]
+    );
+    lab.detector.mark();
+    assert_eq!(
+        sites(&lab),
+        [grown(rows[0], (0, 0)), grown(rows[1], (0, 0))]
+    );
+    lab.free(open[0]);
+    lab.free(open[2]);
+    lab.free(probe);
+    block(&lab, "mount", 8);
+    assert_eq!(
+        sites(&lab),
+        [
+            grown(("open", 40, 1), (-80, -2)),
+            grown(("mount", 8, 1), (8, 1)),
+            grown(("probe", 0, 0), (-100, -1)),
+        ]
+    );
+    // What is gone, and was at the mark, is seen once more only.
+    lab.detector.mark();
+    assert_eq!(sites(&lab).len(), 2);
+    lab.detector.unmark();
+    assert_eq!(
+        sites(&lab),
+        [
+            grown(("open", 40, 1), (40, 1)),
+            grown(("mount", 8, 1), (8, 1))
+        ]
+    );
+    // Reachable or not does not matter, nor does a check.
+    lab.leaks();
+    assert_eq!(sites(&lab).len(), 2);
+}
+
+#[test]
+fn the_top_of_the_sites() {
+    let lab = Lab::new();
+    for number in 0..15 {
+        block(&lab, &format!("site_{number}."), 8 * (number + 1));
+    }
+    let shown = |command: &str| {
+        let answer = lab.say(command);
+        let end = answer.lines().last().expect("one").to_owned();
+        (answer.matches("backtrace").count(), end)
+    };
+    assert_eq!(shown("sites"), (10, "kmemleak: 10 of 15 call sites".into()));
+    assert_eq!(shown("sites 3"), (3, "kmemleak: 3 of 15 call sites".into()));
+    assert_eq!(shown("sites 0"), (0, "kmemleak: 0 of 15 call sites".into()));
+    assert_eq!(
+        shown("sites=99"),
+        (15, "kmemleak: 15 of 15 call sites".into())
+    );
+    let answer = lab.say("sites 1");
+    assert!(
+        answer.starts_with("120 bytes in 1 object, grown by +120 bytes in +1 objects:\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("\n    site_14.\n"));
+    assert_eq!(lab.say("sites x"), "kmemleak: \"x\" is no number\n");
+    assert_eq!(lab.say("sites -1"), "kmemleak: \"-1\" is no number\n");
+}
+
+#[test]
+fn a_changed_call_stack_moves_to_its_site() {
+    let lab = Lab::new();
+    let pooled = block(&lab, "pool", 64);
+    lab.detector.mark();
+    lab.machine.call_from(&["user"]);
+    lab.detector.update_trace(pooled);
+    assert_eq!(
+        sites(&lab),
+        [
+            ("user".into(), 64, 1, 64, 1),
+            ("pool".into(), 0, 0, -64, -1)
+        ]
+    );
+}
+
+#[test]
+fn percpu_blocks_count_once_and_black_ones_count() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["percpu"]);
+    lab.detector.alloc_percpu(lab.machine.percpu(24), 24);
+    lab.detector.ignore(block(&lab, "ignored", 8));
+    assert_eq!(
+        sites(&lab),
+        [
+            ("percpu".into(), 24, 1, 24, 1),
+            ("ignored".into(), 8, 1, 8, 1)
+        ]
+    );
+}
+
+#[test]
+fn without_memory_to_count_it_says_so() {
+    let lab = Lab::new();
+    block(&lab, "probe", 8);
+    lab.detector.exhaust_metadata(true);
+    assert!(!lab.detector.for_each_site(&mut |_| ()));
+    assert_eq!(
+        lab.say("sites"),
+        "kmemleak: no memory to count all call sites\nkmemleak: 0 of 0 call sites\n"
+    );
+}
+
+#[test]
+fn after_off_there_is_nothing_to_compare() {
+    let lab = Lab::new();
+    block(&lab, "probe", 8);
+    lab.say("mark");
+    lab.say("off");
+    lab.say("clear");
+    assert_eq!(new(&lab), []);
+    assert_eq!(sites(&lab), []);
+    lab.detector.mark();
+    lab.detector.unmark();
+    assert_eq!(lab.machine.metadata_pages(), 0);
+}

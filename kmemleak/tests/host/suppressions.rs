@@ -1,0 +1,450 @@
+//! Suppressions: patterns and ceilings, where they come from, and what becomes of what they hide.
+
+use kmemleak::{Detector, MAX_PATTERN, MAX_SUPPRESSIONS, ParameterError, SuppressError};
+use kmemleak_emulated::{Emulated, Machine};
+
+use crate::lab::Lab;
+
+/// A lost block that was allocated by this function.
+fn lost(lab: &Lab, function: &str) -> usize {
+    lab.machine.call_from(&[function, "caller"]);
+    lab.block(64)
+}
+
+/// Patterns, with what matched, and the objects and bytes that they hide.
+fn figures(lab: &Lab) -> Vec<(String, u64, u64, u64)> {
+    let mut figures = Vec::new();
+    lab.detector.for_each_suppression(&mut |one| {
+        figures.push((one.pattern.into(), one.matched, one.objects, one.bytes));
+    });
+    figures
+}
+
+fn suppressed(lab: &Lab) -> Vec<usize> {
+    let mut starts = Vec::new();
+    lab.detector
+        .for_each_suppressed(&mut |object| starts.push(object.start));
+    starts
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let lab = Lab::new();
+    assert_eq!(lab.detector.suppress(pattern), Ok(()), "{pattern}");
+    lost(&lab, name);
+    lab.leaks().is_empty()
+}
+
+#[test]
+fn a_star_is_any_text_and_the_rest_is_itself() {
+    for (pattern, name, expected) in [
+        ("probe", "probe", true),
+        ("probe", "probe2", false),
+        ("probe", "aprobe", false),
+        ("*", "probe", true),
+        ("**", "probe", true),
+        ("***********", "p", true),
+        ("probe*", "probe", true),
+        ("*probe", "probe", true),
+        ("*robe*", "a::probe::b", true),
+        ("a*b*c", "abc", true),
+        ("a*b*c", "a1b2b3c", true),
+        ("a*b*c", "acb", false),
+        ("a*b*c", "abcd", false),
+        ("a*a", "a", false),
+        ("a*a", "aa", true),
+        ("*ab*ab*", "abab", true),
+        ("*ab*ab*", "aba", false),
+        ("?", "x", false),
+        (".", "x", false),
+        ("ünï*", "ünïcödé", true),
+        ("ünï*", "unicode", false),
+        ("<T as Foo>::*", "<T as Foo>::bar", true),
+    ] {
+        assert_eq!(matches(pattern, name), expected, "{pattern} and {name}");
+    }
+}
+
+#[test]
+fn any_frame_of_the_call_stack_is_enough() {
+    let lab = Lab::new();
+    lab.detector.suppress("driver*").expect("room");
+    lab.machine.call_from(&["alloc", "driver_open", "main"]);
+    let block = lab.block(64);
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(suppressed(&lab), [block]);
+}
+
+#[test]
+fn a_pattern_is_not_held_against_several_frames_together() {
+    let lab = Lab::new();
+    lab.detector.suppress("alloc*main").expect("room");
+    lab.machine.call_from(&["alloc", "main"]);
+    let block = lab.block(64);
+    assert_eq!(lab.leaks(), [block]);
+}
+
+#[test]
+fn long_patterns() {
+    for len in [63, 64, 65, 127, 128, 129, 191, 192, 193, 254, 255] {
+        let name: String = ('a'..='z').cycle().take(len).collect();
+        assert!(matches(&name, &name), "{len}");
+        assert!(!matches(&name, &name[1..]), "{len}");
+        assert!(!matches(&name, &format!("{name}x")), "{len}");
+        let starred = format!("{}*", &name[..len - 1]);
+        assert!(matches(&starred, &name), "{len}");
+        assert!(matches(&starred, &format!("{name}{name}")), "{len}");
+        assert!(!matches(&starred, &name[..len - 2]), "{len}");
+    }
+    assert!(matches(&"*".repeat(MAX_PATTERN), "short"));
+    let long = "x".repeat(1000);
+    assert!(matches("x*x", &long));
+}
+
+#[test]
+fn what_is_no_pattern() {
+    let lab = Lab::new();
+    let suppress = |pattern: &str| lab.detector.suppress(pattern);
+    assert_eq!(suppress(""), Err(SuppressError::Length));
+    assert_eq!(suppress(":max=3"), Err(SuppressError::Length));
+    assert_eq!(suppress(&"x".repeat(256)), Err(SuppressError::Length));
+    for ceiling in [
+        "",
+        "x",
+        "-1",
+        "18446744073709551615",
+        "18446744073709551616",
+    ] {
+        let pattern = format!("probe:max={ceiling}");
+        assert_eq!(suppress(&pattern), Err(SuppressError::Ceiling), "{ceiling}");
+    }
+    assert_eq!(figures(&lab), []);
+    // The last one counts, and colons are text.
+    assert_eq!(suppress("a::b:max=1:max=2"), Ok(()));
+    assert_eq!(figures(&lab)[0].0, "a::b:max=1");
+}
+
+#[test]
+fn sixty_four_and_no_more() {
+    let lab = Lab::new();
+    for number in 0..MAX_SUPPRESSIONS {
+        assert_eq!(lab.detector.suppress(&format!("site_{number}")), Ok(()));
+    }
+    assert_eq!(
+        lab.detector.suppress("one_more"),
+        Err(SuppressError::TooMany)
+    );
+    // One that is there only gets another ceiling.
+    assert_eq!(lab.detector.suppress("site_5:max=0"), Ok(()));
+    let over = lost(&lab, "site_5");
+    let hidden: Vec<usize> = [0, 31, 32, 62, 63]
+        .map(|number| lost(&lab, &format!("site_{number}")))
+        .into();
+    let told = lost(&lab, "one_more");
+    assert_eq!(lab.leaks(), [over, told]);
+    assert_eq!(suppressed(&lab), hidden);
+    assert!(lab.detector.unsuppress("site_63"));
+    assert_eq!(lab.detector.suppress("one_more"), Ok(()));
+    assert_eq!(lab.leaks(), [over, hidden[4]]);
+}
+
+#[test]
+fn the_ceiling_is_reached_and_passed_and_kept_again() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe:max=2").expect("room");
+    let mut blocks = vec![lost(&lab, "probe"), lost(&lab, "probe")];
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(figures(&lab), [("probe".into(), 2, 2, 128)]);
+    blocks.push(lost(&lab, "probe"));
+    assert_eq!(lab.leaks(), blocks);
+    assert_eq!(figures(&lab), [("probe".into(), 3, 0, 0)]);
+    assert!(
+        lab.say("suppress")
+            .contains("  probe:max=2  3 matched, over its ceiling, 0 objects (0 bytes) hidden\n")
+    );
+    lab.free(blocks[0]);
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(figures(&lab), [("probe".into(), 2, 2, 128)]);
+    // The same pattern again: its ceiling goes up, down, and away.
+    blocks.push(lost(&lab, "probe"));
+    lab.detector.suppress("probe:max=3").expect("known");
+    assert_eq!(lab.leaks(), []);
+    lab.detector.suppress("probe:max=1").expect("known");
+    assert_eq!(lab.leaks(), blocks[1..]);
+    lab.detector.suppress("probe").expect("known");
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn what_matches_counts_whoever_else_owns_it() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe:max=1").expect("room");
+    let (owner, owned) = (lost(&lab, "probe"), lost(&lab, "probe"));
+    lab.machine.write(owner, owned);
+    assert_eq!(lab.leaks(), [owner, owned]);
+    lab.detector.suppress("probe:max=2").expect("known");
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn what_a_hidden_one_owns_is_hidden_for_the_first_that_leads_there() {
+    let lab = Lab::new();
+    for pattern in ["first", "second"] {
+        lab.detector.suppress(pattern).expect("room");
+    }
+    let (second, first) = (lost(&lab, "second"), lost(&lab, "first"));
+    let (shared, below, lone) = (
+        lost(&lab, "third"),
+        lost(&lab, "third"),
+        lost(&lab, "third"),
+    );
+    lab.machine.write(second, shared);
+    lab.machine.write(second + 8, lone);
+    lab.machine.write(first, shared + 16);
+    lab.machine.write(shared, below);
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(suppressed(&lab), [second, first, shared, below, lone]);
+    let expected = [("first".into(), 1, 3, 192), ("second".into(), 1, 2, 128)];
+    assert_eq!(figures(&lab), expected);
+    let summary = lab.detector.check().expect("on");
+    assert_eq!(
+        (summary.suppressed_objects, summary.suppressed_bytes),
+        (5, 320)
+    );
+    assert_eq!(
+        lab.status("suppressions"),
+        "2, hiding 5 objects (320 bytes)"
+    );
+}
+
+#[test]
+fn a_child_that_a_leak_has_as_well_is_hidden() {
+    let lab = Lab::new();
+    lab.detector.suppress("known").expect("room");
+    let (leader, hidden, child) = (lost(&lab, "new"), lost(&lab, "known"), lost(&lab, "new"));
+    lab.machine.write(leader, child);
+    lab.machine.write(hidden, child);
+    assert_eq!(lab.leaks(), [leader]);
+    assert!(
+        lab.report()
+            .contains("kmemleak: 2 objects (128 bytes) suppressed\n")
+    );
+    // And what points to a hidden one is none the less a leak.
+    lab.machine.write(leader + 8, hidden);
+    assert_eq!(lab.leaks(), [leader]);
+    assert!(!lab.report().contains("owns"));
+}
+
+#[test]
+fn taken_back() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe").expect("room");
+    lab.detector.suppress("open:max=4").expect("room");
+    let (one, other) = (lost(&lab, "probe"), lost(&lab, "open"));
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(
+        lab.say("unsuppress probe"),
+        "kmemleak: \"probe\" hides nothing any more\n"
+    );
+    assert_eq!(lab.leaks(), [one]);
+    assert_eq!(
+        lab.say("unsuppress probe"),
+        "kmemleak: no suppression \"probe\"\n"
+    );
+    // As it is listed, ceiling and all.
+    assert_eq!(
+        lab.say("unsuppress open:max=4"),
+        "kmemleak: \"open:max=4\" hides nothing any more\n"
+    );
+    assert_eq!(lab.leaks(), [one, other]);
+    lab.detector.suppress("*").expect("room");
+    assert_eq!(lab.leaks(), []);
+    lab.detector.unsuppress_all();
+    assert_eq!(lab.leaks(), [one, other]);
+    assert_eq!(figures(&lab), []);
+}
+
+#[test]
+fn by_boot_parameter() {
+    let lab = Lab::new();
+    let boot = |word: &str| lab.detector.boot_parameter(word);
+    assert_eq!(boot("kmemleak.suppress=probe,open:max=2"), Ok(()));
+    assert_eq!(boot("kmemleak.suppress=a=b"), Ok(()));
+    let names: Vec<String> = figures(&lab).into_iter().map(|one| one.0).collect();
+    assert_eq!(names, ["probe", "open", "a=b"]);
+    let error = |error| Err(ParameterError::Suppress(error));
+    assert_eq!(boot("kmemleak.suppress="), error(SuppressError::Length));
+    // Not "on".
+    assert_eq!(boot("kmemleak.suppress"), Err(ParameterError::Value));
+    // One that is none takes none of the others with it.
+    assert_eq!(
+        boot("kmemleak.suppress=x:max=y,good,,better"),
+        error(SuppressError::Ceiling)
+    );
+    let names: Vec<String> = figures(&lab).into_iter().map(|one| one.0).collect();
+    assert_eq!(names, ["probe", "open", "a=b", "good", "better"]);
+}
+
+#[test]
+fn from_the_kernels_source() {
+    let lab = Lab::new();
+    let machine = Machine::new();
+    let detector: Detector<_, 65536> = Detector::new(Emulated::of(&machine)).with_suppressions(&[
+        "probe",
+        "",
+        "open:max=1",
+        "probe:max=9",
+    ]);
+    let mut status = String::new();
+    detector.command("status", &mut status).expect("text");
+    assert!(
+        status.contains("\nsuppressions 2, hiding 0 objects (0 bytes)\n"),
+        "{status}"
+    );
+    machine.call_from(&["probe"]);
+    for _ in 0..9 {
+        detector.alloc(machine.slab(8), 8, kmemleak::AllocOptions::new());
+    }
+    machine.advance_us(1);
+    assert_eq!(detector.check().expect("on").objects, 0);
+    detector.alloc(machine.slab(8), 8, kmemleak::AllocOptions::new());
+    assert_eq!(detector.check().expect("on").objects, 10);
+    // Once taken back, it stays so.
+    assert!(detector.unsuppress("probe"));
+    assert_eq!(detector.check().expect("on").suppressed_objects, 0);
+    drop(lab);
+}
+
+#[test]
+fn in_the_scan_and_in_the_background() {
+    let lab = Lab::new();
+    lab.detector.set_min_age_us(0);
+    lab.say("scan=1");
+    lab.detector.suppress("probe:max=1").expect("room");
+    let hidden = lost(&lab, "probe");
+    let step = || {
+        let mut log = String::new();
+        lab.machine.advance_us(1_000_000);
+        lab.detector.background_step(&mut log);
+        log
+    };
+    for _ in 0..3 {
+        assert_eq!(step(), "");
+    }
+    assert_eq!(lab.listed(), []);
+    assert_eq!(suppressed(&lab), [hidden]);
+    for _ in 0..2 {
+        lab.machine.advance_us(1);
+        lab.detector.scan().expect("on");
+        assert_eq!((lab.listed(), suppressed(&lab)), (vec![], vec![hidden]));
+    }
+    let second = lost(&lab, "probe");
+    step();
+    assert_eq!(
+        step(),
+        "kmemleak: 2 new unreferenced objects (128 bytes), see \"kmemleak report\"\n"
+    );
+    assert_eq!(step(), "");
+    // Back under the ceiling: hidden, and what is hidden is not said to be referenced again.
+    lab.free(second);
+    assert_eq!(step(), "");
+    assert_eq!(suppressed(&lab), [hidden]);
+    // It was told of, and is the same leak still.
+    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(step(), "");
+    assert_eq!(lab.listed(), [hidden]);
+}
+
+#[test]
+fn one_that_was_told_of_and_was_referenced_while_it_was_hidden_is_new_again() {
+    let lab = Lab::new();
+    let block = lost(&lab, "probe");
+    lab.say("scan");
+    lab.detector.suppress("probe").expect("room");
+    assert_eq!(lab.leaks(), []);
+    lab.hold(0, block);
+    assert_eq!(lab.leaks(), []);
+    lab.hold(0, 0);
+    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.check().expect("on").new_objects, 1);
+    lab.say("scan");
+    // Hidden and lost all the time: not new.
+    lab.detector.suppress("probe").expect("room");
+    assert_eq!(lab.leaks(), []);
+    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.check().expect("on").new_objects, 0);
+}
+
+#[test]
+fn clear_leaves_what_is_hidden_as_it_is() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe").expect("room");
+    let (hidden, told) = (lost(&lab, "probe"), lost(&lab, "open"));
+    assert_eq!(lab.leaks(), [told]);
+    lab.say("clear");
+    // There is no verdict that anything could be hidden from.
+    assert_eq!(suppressed(&lab), []);
+    assert_eq!(lab.status("suppressions"), "1, hiding 0 objects (0 bytes)");
+    assert_eq!(figures(&lab), [("probe".into(), 0, 0, 0)]);
+    assert_eq!(lab.leaks(), []);
+    assert_eq!(suppressed(&lab), [hidden]);
+    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.leaks(), [hidden]);
+}
+
+#[test]
+fn without_memory() {
+    let lab = Lab::new();
+    let block = lost(&lab, "probe");
+    lab.detector.exhaust_metadata(true);
+    assert_eq!(lab.detector.suppress("probe"), Err(SuppressError::NoMemory));
+    assert_eq!(
+        lab.say("suppress probe"),
+        "kmemleak: no memory for one more suppression\n"
+    );
+    lab.detector.exhaust_metadata(false);
+    assert_eq!(lab.detector.suppress("probe"), Ok(()));
+    // The call stack can't be judged: the leak is told of.
+    lab.detector.exhaust_metadata(true);
+    assert_eq!(lab.leaks(), [block]);
+    lab.detector.exhaust_metadata(false);
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn what_is_judged_stays_so_without_memory_for_the_list() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe").expect("room");
+    let hidden = lost(&lab, "probe");
+    let first = lost(&lab, "open");
+    assert_eq!(lab.leaks(), [first]);
+    let more: Vec<usize> = (0..2000)
+        .map(|number| lost(&lab, if number % 2 == 0 { "probe" } else { "open" }))
+        .collect();
+    // Owned by a hidden one.
+    lab.machine.write(hidden, first);
+    lab.detector.exhaust_metadata(true);
+    let summary = lab.detector.check().expect("on");
+    assert_eq!(summary.direct_objects, None);
+    assert_eq!((summary.objects, summary.suppressed_objects), (1000, 1002));
+    assert_eq!(summary.suppressed_bytes, 64 * 1002);
+    assert_eq!(figures(&lab)[0], ("probe".into(), 1001, 1002, 64 * 1002));
+    let mut listed = lab.listed();
+    listed.sort_unstable();
+    let mut wanted: Vec<usize> = more.iter().copied().skip(1).step_by(2).collect();
+    wanted.sort_unstable();
+    assert_eq!(listed, wanted);
+}
+
+#[test]
+fn a_changed_call_stack_is_judged_anew() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe").expect("room");
+    let block = lost(&lab, "probe");
+    assert_eq!(lab.leaks(), []);
+    lab.machine.call_from(&["open"]);
+    lab.detector.update_trace(block);
+    assert_eq!(lab.leaks(), [block]);
+    lab.machine.call_from(&["probe"]);
+    lab.detector.update_trace(block);
+    assert_eq!(lab.leaks(), []);
+}
