@@ -451,15 +451,9 @@ impl Question for Holders {
                 size: holder.size,
                 row: 0,
             };
-            let mut in_root = None;
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
-                if !points_there(word) {
-                    return;
-                }
-                // Words of an object that lies in a root have been met there.
-                let in_root =
-                    *in_root.get_or_insert_with(|| marker.is_in_root(start..start + holder.size));
-                if !in_root {
+                // Words that lie in a root have been met there: an object may be one in part, as a task's stack is.
+                if points_there(word) && !marker.is_in_root(slot..slot + size_of::<usize>()) {
                     trail.push(slot, origin, target.start, marker.source());
                 }
             })
