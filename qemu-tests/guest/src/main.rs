@@ -32,6 +32,10 @@ mod registry;
 #[cfg(target_os = "none")]
 mod roots;
 #[cfg(target_os = "none")]
+mod scopes;
+#[cfg(target_os = "none")]
+mod sites;
+#[cfg(target_os = "none")]
 mod stopping;
 #[cfg(target_os = "none")]
 mod storm;
