@@ -276,6 +276,10 @@ unsafe impl Platform for KernelPlatform {
 
     fn scan_apart(&self, scan: &mut dyn FnMut()) {
         let task = scheduler::with_current(task::Task::id).unwrap_or(NO_TASK);
+        if task != NO_TASK && SCANNER.load(Ordering::Relaxed) == task {
+            // From further up on already.
+            return scan();
+        }
         context::with_registers_pushed(&mut |stack_pointer| {
             SCANNER_STACK.store(stack_pointer, Ordering::Relaxed);
             SCANNER.store(task, Ordering::Release);

@@ -1,8 +1,11 @@
 //! The end that nobody wanted: a panic or an exception.
 //!
-//! The first CPU to get here stops the others, tells what happened with the call stack, and ends the
-//! machine with failure. It trusts nothing that others may have left locked: the console's lock is broken, and
-//! memory for naming the functions comes from a reserve of its own.
+//! The first CPU to get here stops the others, tells what happened with the call stack, then which call sites have the most live
+//! memory, and ends the machine with failure. It trusts nothing that others may have left locked: the console's lock is
+//! broken, memory for naming the functions comes from a reserve of its own, and the call sites are found and named without any
+//! memory or lock.
+//!
+//! Who is out of memory comes here, too, since it panics.
 
 use core::fmt;
 use core::iter;
@@ -14,6 +17,7 @@ use crate::arch::exit::{ExitCode, exit};
 use crate::arch::idt::vector;
 use crate::arch::percpu::cpu_id;
 use crate::arch::{apic, interrupts, serial, smp};
+use crate::leak::KMEMLEAK;
 use crate::symbols::Detail;
 use crate::task::scheduler;
 use crate::{mm, println, symbols};
@@ -28,6 +32,9 @@ pub fn is_ending() -> bool {
 
 /// Frames shown.
 const FRAMES: usize = 32;
+
+/// Call sites shown.
+const SITES: usize = 5;
 
 /// Called by `panic!`.
 #[panic_handler]
@@ -70,6 +77,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         slot.store(frame, Ordering::Relaxed);
     }
     tell_trace(Detail::Lines);
+    tell_sites();
     exit(ExitCode::Failure)
 }
 
@@ -88,6 +96,24 @@ fn tell_trace(detail: Detail) {
             (0, rip) => println!("  {}", symbols::at(rip).with(detail)),
             (_, frame) => println!("  {}", symbols::of_return(frame).with(detail)),
         }
+    }
+}
+
+/// Tells where the most live memory was allocated.
+fn tell_sites() {
+    if !KMEMLEAK.is_on() {
+        return;
+    }
+    println!("call sites with the most live bytes:");
+    let all = KMEMLEAK.for_top_sites(SITES, &mut |site| {
+        let ending = if site.blocks == 1 { "" } else { "s" };
+        println!("  {} bytes in {} block{ending}:", site.bytes, site.blocks);
+        for &frame in site.call_stack {
+            println!("    {}", symbols::of_return(frame).with(Detail::Names));
+        }
+    });
+    if !all {
+        println!("  (not counted: what another CPU was changing)");
     }
 }
 

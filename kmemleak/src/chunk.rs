@@ -239,6 +239,13 @@ impl Chunk {
         }
     }
 
+    /// The same, if nobody has it locked.
+    pub(crate) fn try_lock(self) -> bool {
+        let lock = self.half(LOCK);
+        lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
     #[inline(always)]
     pub(crate) fn unlock(self) {
         self.half(LOCK).store(0, Ordering::Release);

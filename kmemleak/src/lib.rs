@@ -100,7 +100,7 @@ pub use crate::groups::Group;
 pub use crate::platform::*;
 pub use crate::report::Format;
 pub use crate::scope::{Leaked, Scope};
-pub use crate::sites::Site;
+pub use crate::sites::{Site, TopSite};
 pub use crate::suppress::{MAX_PATTERN, MAX_SUPPRESSIONS, SuppressError, Suppression};
 pub use crate::tracked::Tracked;
 pub use crate::trail::{NoAnswer, Slot, SlotPlace};

@@ -165,7 +165,7 @@ pub unsafe trait Platform: Sync {
 
     /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first the one
     /// and then the other. What it puts on its stack meanwhile is no root, for it has passed through the addresses
-    /// of all objects; what its callers have there, and in registers, is. Task context.
+    /// of all objects; what its callers have there, and in registers, is. Called inside itself, the outer call counts. Task context.
     fn scan_apart(&self, scan: &mut dyn FnMut()) {
         scan();
     }

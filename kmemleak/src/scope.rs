@@ -3,6 +3,9 @@
 //! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not before, whoever
 //! allocated it and whenever, leaked inside. Scopes may overlap and nest.
 //!
+//! What is done here is done [apart](Platform::scan_apart): a name that was read in one scope lies in the frames on which the next one's
+//! check stands, and would be a reference.
+//!
 //! ```
 //! # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};
 //! # struct Kernel;
@@ -27,6 +30,7 @@ use spin::mutex::SpinMutex;
 
 use crate::detector::Detector;
 use crate::hidden::Hidden;
+use crate::marker::GivenUp;
 use crate::memory::{Class, Source, WORD, word_of};
 use crate::platform::Platform;
 use crate::remembered::Remembered;
@@ -55,18 +59,28 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             trouble: None,
             generation: self.generation.load(Ordering::Relaxed),
         };
-        scope.trouble = self
-            .check_in_scope()
-            .or_else(|| (!self.remember(&scope.before)).then_some(SHORT));
+        let Scope {
+            before, trouble, ..
+        } = &mut scope;
+        *trouble = self
+            .apart(|| {
+                self.check_if_on()?;
+                Ok((!self.remember(before)).then_some(SHORT))
+            })
+            .unwrap_or_else(|GivenUp| Some(self.why_not()));
         scope
     }
 
-    /// Checks, and says why not if there is no verdict. The caller has the claim.
-    fn check_in_scope(&self) -> Option<&'static str> {
-        if self.is_on() && self.check_claimed().is_ok() {
-            return None;
+    /// Why there is no verdict.
+    fn why_not(&self) -> &'static str {
+        if self.is_on() { STOPPED } else { OFF }
+    }
+
+    fn check_if_on(&self) -> Result<(), GivenUp> {
+        if !self.is_on() {
+            return Err(GivenUp);
         }
-        Some(if self.is_on() { STOPPED } else { OFF })
+        self.check_claimed().map(|_| ())
     }
 }
 
@@ -85,19 +99,38 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         };
         let trouble = match self.trouble {
             Some(trouble) => Some(trouble),
-            None => detector.check_in_scope(),
+            None => detector
+                .apart(|| {
+                    detector.check_if_on()?;
+                    self.tell(&mut leaked);
+                    Ok(None)
+                })
+                .unwrap_or_else(|GivenUp| Some(detector.why_not())),
         };
-        let mut out = Writer { leaked: &leaked };
         if let Some(trouble) = trouble {
-            // What does not fit is left out, and said so.
-            let _ = write!(out, "kmemleak: what leaked can't be told: {trouble}");
+            // As in `tell`.
+            let _ = write!(
+                Writer { leaked: &leaked },
+                "kmemleak: what leaked can't be told: {trouble}"
+            );
             return Err(leaked);
         }
+        if leaked.objects == 0 {
+            Ok(())
+        } else {
+            Err(leaked)
+        }
+    }
+
+    /// Writes what the check found that was not lost before.
+    fn tell(&self, leaked: &mut Leaked<'d, P, BOOTSTRAP>) {
+        let mut out = Writer { leaked };
         let (mut objects, mut bytes) = (0, 0);
+        let detector = self.detector;
         detector.each_new(&self.before, &mut |named, index| {
             objects += 1;
             bytes += detector.size_of(named);
-            // As above.
+            // What does not fit is left out, and said so.
             let _ = detector.write_leak(named, index, &mut out);
         });
         let _ = write!(
@@ -106,7 +139,6 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             Count(objects, "object")
         );
         (leaked.objects, leaked.bytes) = (objects, bytes);
-        if objects == 0 { Ok(()) } else { Err(leaked) }
     }
 }
 

@@ -2,15 +2,29 @@
 //!
 //! A site is a call stack. Nothing is counted while objects come and go; who asks has all of them walked over.
 //!
+//! # At the end
+//!
+//! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for tables, and nobody may be
+//! waited for: whoever holds a lock may never go on. So the largest sites are found in a few words on the stack (Misra and
+//! Gries 1982): each object adds its bytes to its site's counter; where all counters are taken by others, as much is taken away from each of
+//! them, and who comes to zero makes room. What has more than its share of all bytes, one part in [`COUNTERS`] and one more, has a
+//! counter left. A second walk counts those right. Chunks that are locked are passed over, and so are the few objects that start
+//! at no multiple of eight, which a lock guards.
+//!
 //! # Locks
 //!
-//! One, held while the objects are walked over, by who has the claim: so nobody waits for it.
+//! One, held while the objects are walked over, by who has the claim: so nobody waits for it. None at the end.
 
+use core::sync::atomic::Ordering;
+
+use crate::chunk::Chunk;
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::memory::Source;
 use crate::paged::heapsort;
 use crate::platform::Platform;
+use crate::record::flag;
+use crate::registry::object_in;
 use crate::traces::Traces;
 
 /// Words of a site's row.
@@ -35,6 +49,70 @@ pub struct Site<'a> {
     pub growth_bytes: i64,
     /// The same in blocks.
     pub growth_blocks: i64,
+}
+
+/// A call site of those with the most live bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopSite<'a> {
+    /// Return addresses of its call stack, innermost first. Empty for what has none.
+    pub call_stack: &'a [usize],
+    /// Live bytes; of a block of 4 GiB or more, so many count.
+    pub bytes: usize,
+    /// Live blocks.
+    pub blocks: usize,
+}
+
+/// Sites that can be told apart without memory.
+const COUNTERS: usize = 64;
+
+/// A site that may be one of the largest. Free where it has no bytes.
+#[derive(Clone, Copy)]
+struct Counter {
+    trace: u32,
+    bytes: usize,
+    blocks: usize,
+}
+
+/// The sites that may be the largest.
+struct Counters([Counter; COUNTERS]);
+
+impl Counters {
+    const fn new() -> Self {
+        Self(
+            [Counter {
+                trace: 0,
+                bytes: 0,
+                blocks: 0,
+            }; COUNTERS],
+        )
+    }
+
+    /// Takes bytes of a site, or takes as many from all.
+    fn compete(&mut self, trace: u32, bytes: usize) {
+        let counters = &mut self.0;
+        let same = |counter: &&mut Counter| counter.bytes > 0 && counter.trace == trace;
+        if let Some(counter) = counters.iter_mut().find(same) {
+            counter.bytes = counter.bytes.saturating_add(bytes);
+            return;
+        }
+        let least = counters.iter().map(|counter| counter.bytes).min();
+        let taken = least.unwrap_or(0).min(bytes);
+        counters
+            .iter_mut()
+            .for_each(|counter| counter.bytes -= taken);
+        let mut free = counters.iter_mut().filter(|counter| counter.bytes == 0);
+        if let Some(counter) = free.next() {
+            (counter.trace, counter.bytes) = (trace, bytes - taken);
+        }
+    }
+
+    /// From now on only what has a counter is counted, from zero.
+    fn settle(&mut self) -> usize {
+        self.0.sort_unstable_by_key(|counter| counter.bytes == 0);
+        let left = self.0.partition_point(|counter| counter.bytes > 0);
+        self.0.iter_mut().for_each(|counter| counter.bytes = 0);
+        left
+    }
 }
 
 /// All sites. Used by one at a time.
@@ -158,6 +236,66 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             };
             if site.blocks > 0 || site.growth_blocks != 0 {
                 look(site);
+            }
+        }
+        all
+    }
+
+    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all. Takes no
+    /// memory and waits for nobody: for a kernel that is out of memory or about to end. False where something was left out, since others
+    /// were at it. Any context, with whatever locks held.
+    pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
+        if !self.is_on() {
+            return false;
+        }
+        let mut counters = Counters::new();
+        let mut all = self.each_without_waiting(&mut |trace, bytes| counters.compete(trace, bytes));
+        let left = counters.settle();
+        let counters = &mut counters.0[..left];
+        all &= self.each_without_waiting(&mut |trace, bytes| {
+            let mut of = counters.iter_mut();
+            if let Some(counter) = of.find(|counter| counter.trace == trace) {
+                counter.bytes += bytes;
+                counter.blocks += 1;
+            }
+        });
+        counters
+            .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.blocks)));
+        for counter in counters.iter().take(top) {
+            let frames = self.depot.get(Trace(counter.trace));
+            look(TopSite {
+                call_stack: frames.as_slice(),
+                bytes: counter.bytes,
+                blocks: counter.blocks,
+            });
+        }
+        all
+    }
+
+    /// Shows the objects' call stacks and bytes, as far as that can be done without waiting. False where it can't.
+    fn each_without_waiting(&self, look: &mut dyn FnMut(u32, usize)) -> bool {
+        let leaves = self.registry.leaves();
+        let (mut next, mut all) = (leaves.start, true);
+        while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    continue;
+                }
+                self.quietly(|_| {
+                    if !chunk.try_lock() {
+                        all = false;
+                        return;
+                    }
+                    let starts = chunk.starts().load(Ordering::Relaxed);
+                    for granule in Chunk::granules(starts) {
+                        let record = object_in(chunk_number, chunk, granule).record.read();
+                        if !record.has(flag::ALIAS) {
+                            look(record.trace().0, record.short_size() as usize);
+                        }
+                    }
+                    chunk.unlock();
+                });
             }
         }
         all

@@ -2,7 +2,8 @@
 //!
 //! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, beside whatever runs.
 //!
-//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not.
+//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for what is dead of
+//! tasks' stacks.
 //!
 //! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots in all directions at
 //! once (Moore 1959), and takes the mark from each object that it comes to, so that it comes there once. The list of
@@ -469,15 +470,18 @@ impl Question for Holders {
                 size: holder.size,
                 row: 0,
             };
-            let mut in_root = None;
+            let mut met = None;
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
                 if !points_there(word) {
                     return;
                 }
-                // Words of an object that lies in a root have been met there.
-                let in_root =
-                    *in_root.get_or_insert_with(|| marker.is_in_root(start..start + holder.size));
-                if !in_root {
+                // Words of an object that lies in a root have been met there; and what lies below a task's stack pointer is
+                // nobody's, but has all that was called, this command first of all.
+                let range = start..start + holder.size;
+                let met = *met.get_or_insert_with(|| {
+                    marker.is_in_root(range.clone()) || marker.has_stack(range)
+                });
+                if !met {
                     trail.push(slot, origin, target.start, marker.source());
                 }
             })

@@ -6,6 +6,7 @@ use crate::leaders;
 use crate::list::{List, Named, fate};
 use crate::marker::{Figures, GivenUp, Marker};
 use crate::memory::Source;
+use crate::page_map::{address_of, chunk_of};
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
 use crate::registry::{Access, Locked, Object};
@@ -491,6 +492,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let range = self.registry.range();
         let mut start = from.max(range.start);
         while start < range.end {
+            // Where there is nothing, far ahead at once: between two objects may be most of the address space.
+            let last = chunk_of(range.end - 1);
+            let (chunk, _) = self.registry.map.next(chunk_of(start), last + 1)?;
+            start = start.max(address_of(chunk));
             // A few chunks at a time, since interrupts are off meanwhile.
             let end = start.saturating_add(PART).min(range.end);
             let mut found: Option<Named> = None;

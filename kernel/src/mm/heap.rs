@@ -99,6 +99,7 @@ fn arena() -> core::ops::Range<usize> {
 // for, and one user's at a time.
 unsafe impl GlobalAlloc for KernelHeap {
     #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = if EMERGENCY.load(Ordering::Relaxed) {
             RESERVE.lock().allocate_first_fit(layout).ok()
@@ -117,6 +118,37 @@ unsafe impl GlobalAlloc for KernelHeap {
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block.as_ptr()
+    }
+
+    // This and the next are what the trait has by itself; but its own would be a frame in every call stack.
+
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: the block is as long as was asked for, and nobody's yet.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise: the size is none that overflows when it is rounded up to the alignment.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: the caller's promise: the size is not zero.
+        let new_block = unsafe { self.alloc(new_layout) };
+        if !new_block.is_null() {
+            let len = layout.size().min(new_size);
+            // SAFETY: both blocks have so many bytes, and the new one is nobody else's.
+            unsafe { ptr::copy_nonoverlapping(block, new_block, len) };
+            // SAFETY: the caller gives the block with its layout.
+            unsafe { self.dealloc(block, layout) };
+        }
+        new_block
     }
 
     #[unsafe(link_section = ".text.hooks")]

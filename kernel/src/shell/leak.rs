@@ -128,10 +128,12 @@ static LIST: SpinLock<Head> = SpinLock::new(Head(None));
 
 #[inline(never)]
 fn unlinked_node() {
+    // What an earlier call has left in the list.
+    while pop().is_some() {}
     for payload in 1..=3 {
         push(payload);
     }
-    // The one in the middle is unlinked; freeing it is what the caller forgets.
+    // The one in the middle is unlinked; freeing it is what the caller forgets. The others stay in use.
     let list = LIST.lock();
     if let Some(first) = list.0 {
         // SAFETY: the list's own node, and the lock is held.
@@ -142,8 +144,6 @@ fn unlinked_node() {
             lose(middle.as_ptr());
         }
     }
-    drop(list);
-    while pop().is_some() {}
 }
 
 #[inline(never)]

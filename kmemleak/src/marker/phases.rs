@@ -218,6 +218,20 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         false
     }
 
+    /// Whether a range has some of a task's stack that is a root. By one worker, between two walks over the roots.
+    pub(crate) fn has_stack(&self, range: Range<usize>) -> bool {
+        let mut walk = RootWalk::NEW;
+        while let Some((root, piece, end)) = self.next_piece_of(&mut walk) {
+            let meet = piece.start < range.end && range.start < end;
+            if meet && matches!(root.kind, RootKind::Stack(_)) {
+                return true;
+            }
+            // As above.
+            walk.rest.start = walk.rest.end;
+        }
+        false
+    }
+
     /// Does something with a piece of a root.
     #[inline(always)]
     fn each_root_piece(

@@ -333,9 +333,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     Some(offset) => write!(out, "+{offset:#x}")?,
                     None => write!(out, ", another copy")?,
                 }
-                let frames = self
-                    .named_at(start)
-                    .map(|named| self.depot.get(named.record.trace()));
+                let named = self.named_at(start);
+                if named
+                    .as_ref()
+                    .is_some_and(|named| named.record.has(flag::NO_SCAN))
+                {
+                    write!(out, ", not scanned")?;
+                }
+                let frames = named.map(|named| self.depot.get(named.record.trace()));
                 if let Some(&innermost) =
                     frames.as_ref().and_then(|frames| frames.as_slice().first())
                 {

@@ -35,9 +35,13 @@ mod registry;
 #[cfg(target_os = "none")]
 mod roots;
 #[cfg(target_os = "none")]
+mod scopes;
+#[cfg(target_os = "none")]
 mod script_machine;
 #[cfg(target_os = "none")]
 mod scripts;
+#[cfg(target_os = "none")]
+mod sites;
 #[cfg(target_os = "none")]
 mod stopping;
 #[cfg(target_os = "none")]

@@ -11,7 +11,7 @@
 use core::fmt::{self, Display, Formatter};
 
 use kernel::arch::exit::{ExitCode, exit};
-use kernel::{cmdline, println};
+use kernel::{cmdline, println, task};
 use linkme::distributed_slice;
 
 use crate::{fixtures, scripts};
@@ -43,12 +43,16 @@ pub enum Expect {
 }
 
 /// Declares a test: a function, with the numbers of CPUs it is run with, and for one that must end the
-/// machine with failure, the text that the console must then show.
+/// machine with failure, the text that the console must then show. One that says so fails if it leaks.
 ///
 /// ```text
 /// guest_test! {
 ///     /// What must hold.
 ///     fn blocks_do_not_overlap() smp [1, 4] { ... }
+/// }
+/// guest_test! {
+///     /// What must hold, and what it took must have been given back, or be in use, when it returns.
+///     fn a_driver_can_be_removed() smp [2] leaks nothing { ... }
 /// }
 /// guest_test! {
 ///     /// What must be caught.
@@ -59,6 +63,11 @@ pub enum Expect {
 macro_rules! guest_test {
     ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] $body:block) => {
         $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] Passes $body);
+    };
+    ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] leaks nothing $body:block) => {
+        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] Passes {
+            kmemleak::assert_no_leaks!(kernel::leak::KMEMLEAK, $body)
+        });
     };
     ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] fails $text:literal $body:block) => {
         $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] (Fails($text)) $body);
@@ -110,7 +119,11 @@ pub fn run() {
     let name = cmdline::value("test")
         .expect("a word of the command line: list, scripts, test= or fixture=");
     match GUEST_TESTS.iter().find(|test| test.name == name) {
-        Some(test) => (test.run)(),
+        Some(test) => {
+            // What the boot has left there is not to be in the test's frame: it may point at what the test plants.
+            task::clear_dead_stack();
+            (test.run)();
+        }
         None => panic!("there is no test named {name}"),
     }
     println!("{name}: returned");

@@ -22,7 +22,7 @@ fn in_many(tasks: usize, work: impl Fn() + Clone + Send + 'static) {
 
 guest_test! {
     /// The kernel starts as many CPUs as the machine has, and all of them run tasks.
-    fn all_cpus_run_tasks() smp [1, 2, 4, 8] {
+    fn all_cpus_run_tasks() smp [1, 2, 4, 8] leaks nothing {
         let expected = kernel::cmdline::value("test").map(|_| smp::running());
         assert_eq!(Some(kernel::mm::percpu::cpus()), expected, "a CPU did not start");
         let seen = Arc::new(AtomicU64::new(0));
@@ -37,7 +37,7 @@ guest_test! {
 
 guest_test! {
     /// Tasks that never give up their CPU share it all the same.
-    fn spinning_tasks_are_preempted() smp [1, 2] {
+    fn spinning_tasks_are_preempted() smp [1, 2] leaks nothing {
         static TURN: AtomicU32 = AtomicU32::new(0);
         const TASKS: u32 = 5;
         let handles: Vec<_> = (0..TASKS)
@@ -70,7 +70,7 @@ guest_test! {
 
 guest_test! {
     /// A sleeper wakes, and not too early.
-    fn sleep_takes_its_time() smp [1, 2] {
+    fn sleep_takes_its_time() smp [1, 2] leaks nothing {
         in_many(4, || {
             for us in [1, 5_000, 20_000] {
                 let start = time::now_us();
@@ -83,7 +83,7 @@ guest_test! {
 
 guest_test! {
     /// The sleeping mutex lets one in at a time, also while its holder sleeps.
-    fn mutex_excludes() smp [1, 2, 4] {
+    fn mutex_excludes() smp [1, 2, 4] leaks nothing {
         static COUNT: Mutex<u64> = Mutex::new(0);
         in_many(8, || {
             for round in 0..200 {
@@ -103,7 +103,7 @@ guest_test! {
 
 guest_test! {
     /// The spinlock lets one in at a time, and keeps who holds it on its CPU.
-    fn spinlock_excludes() smp [1, 2, 4] {
+    fn spinlock_excludes() smp [1, 2, 4] leaks nothing {
         static COUNT: SpinLock<u64> = SpinLock::new(0);
         in_many(8, || {
             for _ in 0..5_000 {
@@ -119,7 +119,7 @@ guest_test! {
 
 guest_test! {
     /// Who waits is woken, however wake-ups and waits fall together.
-    fn wake_ups_are_not_lost() smp [1, 2, 4] {
+    fn wake_ups_are_not_lost() smp [1, 2, 4] leaks nothing {
         static QUEUE: WaitQueue = WaitQueue::new();
         static TOKENS: AtomicU32 = AtomicU32::new(0);
         const TASKS: u32 = 4;
@@ -165,7 +165,7 @@ guest_test! {
 
 guest_test! {
     /// Tasks come and go, and leave nothing.
-    fn tasks_leave_nothing() smp [1, 2, 4] {
+    fn tasks_leave_nothing() smp [1, 2, 4] leaks nothing {
         use kernel::mm;
         // Caches fill up first.
         in_many(20, || {});
