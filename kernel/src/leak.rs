@@ -3,8 +3,8 @@
 //! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back
 //! before it can be handed out again, with no allocator lock held.
 //!
-//! Upwards, [`KernelPlatform`]: where the roots are, who runs, how the world is stopped, where metadata
-//! comes from.
+//! Upwards, [`KernelPlatform`]: where the roots are and what words in them are called, who runs, how the world is
+//! stopped, where metadata comes from.
 //!
 //! # What is a root
 //!
@@ -19,6 +19,8 @@
 //!
 //! A sleeping one over the printing of warnings. The detector takes its locks in the hooks; under them it asks for metadata, so the
 //! buddy allocator's lock nests inside the detector's.
+
+mod names;
 
 use alloc::string::String;
 use core::fmt::{self, Write};
@@ -298,6 +300,14 @@ unsafe impl Platform for KernelPlatform {
     fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
         scripted::with_label(address, |label| out.write_str(label))
             .unwrap_or_else(|| write!(out, "{}", symbols::of_return(address)))
+    }
+
+    fn functions(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "{}", symbols::functions_of_return(address))
+    }
+
+    fn name_root(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
+        names::name_root(root, address, out)
     }
 
     fn readable(&self, start: usize, len: usize) -> bool {

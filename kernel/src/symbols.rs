@@ -1,6 +1,6 @@
-//! Names of code addresses, from the kernel's own ELF.
+//! Names of code addresses and of variables, from the kernel's own ELF.
 //!
-//! The boot loader leaves the file in memory. The symbol table gives a function's name and extent; the debug
+//! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent; the debug
 //! information gives the line, and the functions that were inlined there. Reading the debug information
 //! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is
 //! asked for, and kept.
@@ -67,6 +67,21 @@ pub fn of_return(address: usize) -> Symbol {
     }
 }
 
+/// The functions that the call leads into which returns to `address`, as a `Display`: their bare names, one a line.
+pub fn functions_of_return(address: usize) -> Functions {
+    Functions(of_return(address))
+}
+
+/// The variable that the byte at `address` belongs to, as a `Display`. None where the symbol table knows of none.
+pub fn variable(address: usize) -> Option<Variable> {
+    let address = address as u64;
+    let named = find(&image()?, SymbolKind::Data, address)?;
+    Some(Variable {
+        name: named.name,
+        offset: address - named.start,
+    })
+}
+
 /// A code address that shows itself as `function+0xoffset/0xsize (file:line)`, and as a number where
 /// nothing is known. Showing it may sleep in task context, and allocates.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +107,20 @@ impl Symbol {
     }
 }
 
-/// A function of the symbol table.
-struct Function {
+/// Functions that show themselves one a line: the one of the symbol table, then those inlined there that are the kernel's
+/// own. Where nothing is known, a number. Showing them may sleep in task context, and allocates.
+#[derive(Clone, Copy, Debug)]
+pub struct Functions(Symbol);
+
+/// A place in a variable, that shows itself as `name+0xoffset`.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    name: &'static str,
+    offset: u64,
+}
+
+/// A function or a variable of the symbol table.
+struct Named {
     name: &'static str,
     start: u64,
     size: u64,
@@ -103,12 +130,13 @@ fn image() -> Option<object::File<'static>> {
     object::File::parse(*IMAGE.get()?).ok()
 }
 
-fn function(file: &object::File<'static>, address: u64) -> Option<Function> {
+/// The symbol of this kind that `address` lies in.
+fn find(file: &object::File<'static>, kind: SymbolKind, address: u64) -> Option<Named> {
     let symbol = file.symbols().find(|symbol| {
-        symbol.kind() == SymbolKind::Text
+        symbol.kind() == kind
             && (symbol.address()..symbol.address() + symbol.size()).contains(&address)
     })?;
-    Some(Function {
+    Some(Named {
         name: symbol.name().ok()?,
         start: symbol.address(),
         size: symbol.size(),
@@ -136,13 +164,39 @@ fn lock() -> Option<MutexGuard<'static, Cache>> {
     }
 }
 
+/// Runs `work` with the debug information, if that can be had: it is read now, or has been.
+fn with_lines(
+    file: &object::File<'static>,
+    work: impl FnOnce(&Lines) -> fmt::Result,
+) -> fmt::Result {
+    let Some(mut cache) = lock() else {
+        return Ok(());
+    };
+    task::on_clean_stack(|| {
+        heap::with_cleared_blocks(|| {
+            if matches!(cache.0, Debug::Unread) {
+                cache.0 = read_debug(file);
+            }
+            match &cache.0 {
+                Debug::Read(lines) => work(lines),
+                _ => Ok(()),
+            }
+        })
+    })
+}
+
+impl Symbol {
+    /// The function that it lies in, with the file that says so.
+    fn function(&self) -> Option<(object::File<'static>, Named)> {
+        let file = image()?;
+        let function = find(&file, SymbolKind::Text, self.looked_up as u64)?;
+        Some((file, function))
+    }
+}
+
 impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.looked_up as u64;
-        let Some(file) = image() else {
-            return write!(f, "{:#018x}", self.shown);
-        };
-        let Some(function) = function(&file, address) else {
+        let Some((file, function)) = self.function() else {
             return write!(f, "{:#018x}", self.shown);
         };
         let name = rustc_demangle::demangle(function.name);
@@ -151,25 +205,45 @@ impl fmt::Display for Symbol {
         if self.detail == Detail::Names {
             return Ok(());
         }
-        let Some(mut cache) = lock() else {
-            return Ok(());
-        };
-        task::on_clean_stack(|| {
-            heap::with_cleared_blocks(|| {
-                if matches!(cache.0, Debug::Unread) {
-                    cache.0 = read_debug(&file);
+        with_lines(&file, |lines| {
+            for_each_function(lines, self.looked_up as u64, |inlined, location| {
+                if let Some(name) = inlined {
+                    write!(f, ", inlined {name}")?;
                 }
-                match &cache.0 {
-                    Debug::Read(lines) => write_lines(f, lines, address),
-                    _ => Ok(()),
-                }
+                write_place(f, location)
             })
         })
     }
 }
 
-/// Writes the line in the function itself, then the functions inlined there that are the kernel's own.
-fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::Result {
+impl fmt::Display for Functions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((file, function)) = self.0.function() else {
+            return write!(f, "{:#018x}", self.0.shown);
+        };
+        write!(f, "{:#}", rustc_demangle::demangle(function.name))?;
+        with_lines(&file, |lines| {
+            for_each_function(lines, self.0.looked_up as u64, |inlined, _| {
+                inlined.map_or(Ok(()), |name| write!(f, "\n{name}"))
+            })
+        })
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = rustc_demangle::demangle(self.name);
+        write!(f, "{name:#}+{:#x}", self.offset)
+    }
+}
+
+/// Tells `visit` where `address` is in the function itself (which it does not name), then in each function inlined there that
+/// is the kernel's own, with its name.
+fn for_each_function(
+    lines: &Lines,
+    address: u64,
+    mut visit: impl FnMut(Option<&str>, Option<&addr2line::Location<'_>>) -> fmt::Result,
+) -> fmt::Result {
     let Ok(mut frames) = lines.find_frames(address).skip_all_loads() else {
         return Ok(());
     };
@@ -182,7 +256,7 @@ fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::
     }
     let mut outermost_first = chain.iter().rev();
     if let Some(frame) = outermost_first.next() {
-        write_place(f, frame.location.as_ref())?;
+        visit(None, frame.location.as_ref())?;
     }
     for frame in outermost_first {
         let name = frame
@@ -193,8 +267,7 @@ fn write_lines(f: &mut fmt::Formatter<'_>, lines: &Lines, address: u64) -> fmt::
         if is_library(&name) {
             continue;
         }
-        write!(f, ", inlined {name}")?;
-        write_place(f, frame.location.as_ref())?;
+        visit(Some(&name), frame.location.as_ref())?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::Which;
+use crate::report::{Format, Which};
 use crate::scan::Pass;
 use crate::verdict::{Filter, How, Summary};
 
@@ -69,6 +69,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// A pass, and what makes sure of its suspects.
     fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
+        self.take_suppressions();
         self.forget_suspects();
         let start_us = self.platform.now_us();
         let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
@@ -76,9 +77,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             min_age_us,
             flags: 0,
         })?;
-        let suspects = || self.with_verdict(|verdict, _| verdict.list.named());
+        let suspects = || self.count_named();
         if suspects() == 0 {
-            return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1));
+            return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1, 0));
         }
         self.suspect_listed();
         if figures.words / WORDS_A_US <= STOP_MAX_US {
@@ -86,7 +87,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 before_us: u64::MAX,
                 flags: flag::SUSPECT,
             };
-            if let Ok(summary) = self.check_stopped(filter) {
+            if let Ok(summary) = self.check_judged(filter) {
                 return Ok(summary);
             }
         }
@@ -99,14 +100,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 break;
             }
         }
-        Ok(self.complete_verdict(How::Scanned, start_us, figures, 1))
+        Ok(self.complete_verdict(How::Scanned, start_us, figures, 1, 0))
     }
 
     fn tell(&self, summary: &Summary, log: &mut dyn Write) {
         if summary.new_objects > 0 {
             // A log that can't be written to is its owner's affair.
             if self.settings.verbose.load(Ordering::Relaxed) {
-                let _ = self.report_claimed(Which::New, log);
+                let _ = self.report_claimed(Format::Text, Which::Unreported, log);
             } else {
                 let noun = if summary.new_objects == 1 {
                     "object"

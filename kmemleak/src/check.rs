@@ -15,6 +15,8 @@ use crate::registry::Stopped;
 use crate::scan::Pass;
 use crate::verdict::{Filter, How, Summary};
 
+/// Checks in a stopped world for one verdict, at most: each looks at call stacks that the one before has brought up.
+const MAX_CHECKS: u32 = 8;
 /// Passes in a row that must find the same number of suspects.
 const STILL_PASSES: u32 = 3;
 /// Passes at most.
@@ -33,10 +35,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The same, for who has the claim.
     pub(crate) fn check_claimed(&self) -> Result<Summary, GivenUp> {
-        self.apart(|| match self.check_stopped(Filter::ALL) {
+        self.take_suppressions();
+        self.apart(|| match self.check_judged(Filter::ALL) {
             Ok(summary) => Ok(summary),
             Err(reason) => self.or_no_verdict(self.check_running(reason)),
         })
+    }
+
+    /// Checks in a stopped world, and again where call stacks turn out to be suppressed that nobody had looked at.
+    pub(crate) fn check_judged(&self, filter: Filter) -> Result<Summary, StopError> {
+        let mut summary = self.check_stopped(filter)?;
+        for _ in 1..MAX_CHECKS {
+            if !self.judge() {
+                break;
+            }
+            summary = self.check_stopped(filter)?;
+        }
+        Ok(summary)
     }
 
     /// Sees to memory for so many CPUs to mark with.
@@ -77,19 +92,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.retire_verdict();
             }
             marker.barrier();
-            marker.name_white(filter, &self.verdict);
+            marker.name_white(&self.verdict);
             marker.barrier();
             if worker == 0 {
-                self.verdict.lock().list.sort();
-                *result.lock() = Some((start_us, shared.figures(), workers as u32));
+                let alone = Shared::new(1, self.stacks(), 0);
+                let mut marker = Marker::<P, Stopped>::new(&tools, &alone, 0);
+                // As above.
+                let _ = self.conclude(&mut marker, filter);
+                let took_us = self.platform.now_us().saturating_sub(start_us);
+                *result.lock() = Some((start_us, shared.figures(), workers as u32, took_us));
             }
         })?;
         let found = result.into_inner().ok_or(StopError::Unsupported)?;
-        let (start_us, figures, cpus) = found;
-        Ok(self.complete_verdict(How::Stopped, start_us, figures, cpus))
+        let (start_us, figures, cpus, took_us) = found;
+        Ok(self.complete_verdict(How::Stopped, start_us, figures, cpus, took_us))
     }
 
-    fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
+    pub(crate) fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
         let (mut passes, mut still, mut last) = (0, 0, None);
         let start_us = self.platform.now_us();
         self.forget_suspects();
@@ -104,7 +123,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 continue;
             }
             self.suspect_listed();
-            let found = self.with_verdict(|verdict, _| verdict.list.named());
+            let found = self.count_named();
             still = if last == Some(found) { still + 1 } else { 1 };
             last = Some(found);
             if still == STILL_PASSES || passes == MAX_PASSES {
@@ -112,6 +131,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
         };
         let how = How::Repeated { reason, passes };
-        Ok(self.complete_verdict(how, start_us, figures, 1))
+        Ok(self.complete_verdict(how, start_us, figures, 1, 0))
     }
 }

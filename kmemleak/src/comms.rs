@@ -1,4 +1,4 @@
-//! Names of tasks, each kept once: a record has a number of twelve bits.
+//! Names of tasks, each kept once: a record has a number of eleven bits.
 //!
 //! Looking a name up at each allocation would cost more than the rest of the callback. So each CPU remembers which
 //! task ran on it last, and the number of its name; a task that is renamed keeps its old name here until another one has

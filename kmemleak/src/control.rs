@@ -4,28 +4,111 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
 use crate::detector::Detector;
+use crate::hidden::Hidden;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::Which;
+use crate::report::{Count, Format, Which, suppression_json};
+use crate::suppress::SuppressError;
 use crate::verdict::How;
 
-/// The commands, as they are listed.
-const COMMANDS: [(&str, &str); 11] = [
-    ("scan", "check for leaks now, and report"),
-    ("report", "the last check's report again"),
-    ("status", "what the detector knows and does"),
-    (
-        "clear",
-        "take what is reported now for granted; after off: free the metadata",
+/// A command, as it is listed.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    what: &'static str,
+    /// Whether it does something once the detector is off.
+    after_off: bool,
+}
+
+const fn command(name: &'static str, arguments: &'static str, what: &'static str) -> Command {
+    Command {
+        name,
+        arguments,
+        what,
+        after_off: false,
+    }
+}
+
+const fn also_after_off(command: Command) -> Command {
+    Command {
+        after_off: true,
+        ..command
+    }
+}
+
+const COMMANDS: [Command; 20] = [
+    command(
+        "scan",
+        " [--all] [--json]",
+        "check for leaks now, and report",
     ),
-    ("dump=ADDR", "what is known of the object at an address"),
-    ("stack=on", "task stacks are roots"),
-    ("stack=off", "they are not"),
-    ("scan=on", "scan in the background"),
-    ("scan=off", "don't"),
-    ("scan=SECS", "scan in the background every so many seconds"),
-    ("off", "record nothing any more, for good"),
+    also_after_off(command(
+        "report",
+        " [--all] [--json]",
+        "the last check's report again; --all: also what leaders own",
+    )),
+    also_after_off(command("status", "", "what the detector knows and does")),
+    also_after_off(command(
+        "clear",
+        "",
+        "take what is reported now for granted; after off: free the metadata",
+    )),
+    command(
+        "mark",
+        "",
+        "check now, and remember what is lost and what is alive",
+    ),
+    command(
+        "new",
+        " [--json]",
+        "check now, and report what was lost since the mark",
+    ),
+    command(
+        "sites",
+        " [N] [--json]",
+        "call sites with the most live bytes (10), and their growth since the mark",
+    ),
+    command(
+        "interior",
+        " [--json]",
+        "what only pointers into its middle keep alive",
+    ),
+    command("dump", " ADDR", "what is known of the object at an address"),
+    command(
+        "holders",
+        " ADDR [--json]",
+        "the words that point into an object",
+    ),
+    command(
+        "path",
+        " ADDR [--json]",
+        "the shortest way to an object from a root",
+    ),
+    command(
+        "suppress",
+        " [--json]",
+        "the suppressions, and what they hide",
+    ),
+    command(
+        "suppress",
+        " PATTERN[:max=N]",
+        "hide leaks allocated by a function of that name; * is any text",
+    ),
+    command("unsuppress", " PATTERN", "hide them no longer"),
+    command("stack", "=on|off", "whether task stacks are roots"),
+    command("scan", "=on|off", "whether to scan in the background"),
+    command(
+        "scan",
+        "=SECS",
+        "scan in the background every so many seconds",
+    ),
+    command("selftest", "", "plant a leak, find it, remove it"),
+    command("help", "", "this list"),
+    command("off", "", "record nothing any more, for good"),
 ];
+
+/// Call sites that are shown unless it is said how many.
+const TOP_SITES: usize = 10;
 
 /// A boot parameter that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +117,18 @@ pub enum ParameterError {
     Unknown,
     /// It takes other values.
     Value,
+    /// A suppression that was not added.
+    Suppress(SuppressError),
 }
 
 impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off"
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.suppress=PATTERN[:max=N]"
             }
             Self::Value => "a value that the parameter does not take",
+            Self::Suppress(error) => return error.fmt(f),
         })
     }
 }
@@ -57,7 +143,8 @@ fn switch(value: &str) -> Option<bool> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan),
-    /// `kmemleak.verbose=on|off`. Task context, or before there are tasks.
+    /// `kmemleak.verbose=on|off`, `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
+    /// between several). Task context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
         let (name, value) = word.split_once('=').unwrap_or((word, "on"));
         match name {
@@ -72,6 +159,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             "kmemleak.verbose" => {
                 let on = switch(value).ok_or(ParameterError::Value)?;
                 self.settings.verbose.store(on, Ordering::Relaxed);
+            }
+            "kmemleak.suppress" => {
+                for pattern in value.split(',') {
+                    self.suppress(pattern).map_err(ParameterError::Suppress)?;
+                }
             }
             _ => return Err(ParameterError::Unknown),
         }
@@ -93,23 +185,86 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Does what a line of text says and writes the answer; without a word, or with one that is none, what
     /// there is. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
-        let line = line.trim();
-        let (name, value) = line
-            .split_once(['=', ' '])
-            .map_or((line, None), |(name, value)| (name, Some(value.trim())));
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or("help");
+        let (name, set) = match first.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (first, None),
+        };
+        if !COMMANDS.iter().any(|command| command.name == name) {
+            return self.unknown(first, out);
+        }
+        let mut arguments = Arguments {
+            value: set,
+            all: false,
+            format: Format::Text,
+        };
+        for word in words {
+            match word {
+                "--all" => arguments.all = true,
+                "--json" => arguments.format = Format::Json,
+                _ if arguments.value.is_none() && !word.starts_with("--") => {
+                    arguments.value = Some(word);
+                }
+                _ => return writeln!(out, "kmemleak: {name} takes no \"{word}\""),
+            }
+        }
+        let after_off = |command: &Command| command.name == name && command.after_off;
+        if !self.is_on() && !COMMANDS.iter().any(after_off) && name != "help" {
+            return writeln!(out, "kmemleak: off, for good");
+        }
+        self.obey(name, &arguments, out)
+    }
+
+    fn obey(&self, name: &str, arguments: &Arguments<'_>, out: &mut dyn Write) -> fmt::Result {
+        let Arguments { value, all, format } = *arguments;
+        let which = if all { Which::All } else { Which::Leaders };
         match (name, value) {
-            ("", None) => list(out),
-            ("report", None) => self.report(out),
+            ("help", None) => list(out),
+            ("scan", None) => self.scan_and_report(format, which, out),
+            ("report", None) => {
+                let _claim = self.claim();
+                self.report_claimed(format, which, out)
+            }
             ("status", None) => self.status(out),
             ("clear", None) => self.clear(out),
-            ("dump", Some(address)) => match parse_address(address) {
-                Some(address) => self.dump(address, out),
-                None => writeln!(out, "kmemleak: \"{address}\" is no address"),
+            ("mark", None) => self.check_and_mark(out),
+            ("new", None) => self.scan_and_report(format, Which::New, out),
+            ("sites", _) => match value.map_or(Ok(TOP_SITES), str::parse) {
+                Ok(top) => {
+                    let _claim = self.claim();
+                    self.write_sites(format, top, out)
+                }
+                Err(_) => no_number(value, out),
             },
-            _ if !self.is_on() && (COMMANDS.iter().any(|(word, _)| *word == line)) => {
-                writeln!(out, "kmemleak: off, for good")
-            }
-            ("scan", None) => self.scan_and_report(out),
+            ("interior", None) => self.interior(format, out),
+            ("dump", Some(address)) => match parse_hidden(address) {
+                Some(address) => self.dump(address.get(), out),
+                None => no_address(address, out),
+            },
+            ("holders", Some(address)) => match parse_hidden(address) {
+                Some(address) => {
+                    let _claim = self.claim();
+                    self.write_holders(format, address, out)
+                }
+                None => no_address(address, out),
+            },
+            ("path", Some(address)) => match parse_hidden(address) {
+                Some(address) => {
+                    let _claim = self.claim();
+                    self.write_path(format, address, out)
+                }
+                None => no_address(address, out),
+            },
+            ("suppress", None) => self.list_suppressions(format, out),
+            ("suppress", Some(pattern)) => match self.suppress(pattern) {
+                Ok(()) => writeln!(out, "kmemleak: hides what matches \"{pattern}\""),
+                Err(error) => writeln!(out, "kmemleak: {error}"),
+            },
+            ("unsuppress", Some(pattern)) => match self.unsuppress(pattern) {
+                true => writeln!(out, "kmemleak: \"{pattern}\" hides nothing any more"),
+                false => writeln!(out, "kmemleak: no suppression \"{pattern}\""),
+            },
             ("off", None) => {
                 self.turn_off();
                 writeln!(out, "kmemleak: off; \"clear\" frees the metadata")
@@ -123,18 +278,100 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 )
             }
             ("scan", Some(value)) => self.set_scan(value, out),
-            _ => self.unknown(line, out),
+            ("selftest", None) => self.selftest(out),
+            (_, None) => {
+                writeln!(out, "kmemleak: {name} takes an argument:")?;
+                list_of(name, out)
+            }
+            (_, Some(value)) => {
+                writeln!(out, "kmemleak: {name} takes no \"{value}\":")?;
+                list_of(name, out)
+            }
         }
     }
 
-    fn scan_and_report(&self, out: &mut dyn Write) -> fmt::Result {
-        let claim = self.claim();
+    fn scan_and_report(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
+        let _claim = self.claim();
         if self.check_claimed().is_err() {
             return writeln!(out, "kmemleak: off, for good");
         }
-        self.report_claimed(Which::All, out)?;
-        self.note_reported();
-        drop(claim);
+        self.report_claimed(format, which, out)?;
+        if which != Which::New {
+            self.note_reported();
+        }
+        Ok(())
+    }
+
+    fn check_and_mark(&self, out: &mut dyn Write) -> fmt::Result {
+        let _claim = self.claim();
+        let Ok(summary) = self.check_claimed() else {
+            return writeln!(out, "kmemleak: off, for good");
+        };
+        if !self.mark_claimed() {
+            return writeln!(out, "kmemleak: no memory to remember what there is");
+        }
+        writeln!(
+            out,
+            "kmemleak: remembered {} ({} bytes), and what is alive at each call site",
+            Count(summary.objects, "unreferenced object"),
+            summary.bytes
+        )
+    }
+
+    fn interior(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
+        self.for_each_interior(&mut |block| {
+            count += 1;
+            bytes += block.size;
+            if written.is_ok() {
+                written = match format {
+                    Format::Text => self.interior_text(&block, out),
+                    Format::Json => self.interior_json(&block, out),
+                };
+            }
+        });
+        written?;
+        if format == Format::Text {
+            writeln!(
+                out,
+                "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
+                Count(count, "object")
+            )?;
+        }
+        Ok(())
+    }
+
+    fn list_suppressions(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        let (mut count, mut written) = (0, Ok(()));
+        self.for_each_suppression(&mut |one| {
+            count += 1;
+            if written.is_err() {
+                return;
+            }
+            if format == Format::Json {
+                written = suppression_json(&one, out);
+                return;
+            }
+            written = write!(out, "  {}", one.pattern);
+            if let Some(max) = one.max {
+                written = written.and_then(|()| write!(out, ":max={max}"));
+            }
+            let over = one.max.is_some_and(|max| one.matched > max);
+            let over = if over { ", over its ceiling" } else { "" };
+            written = written.and_then(|()| {
+                writeln!(
+                    out,
+                    "  {} matched{over}, {} ({} bytes) hidden",
+                    one.matched,
+                    Count(one.objects as usize, "object"),
+                    one.bytes
+                )
+            });
+        });
+        written?;
+        if format == Format::Text {
+            writeln!(out, "kmemleak: {}", Count(count, "suppression"))?;
+        }
         Ok(())
     }
 
@@ -206,7 +443,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(
             out,
             "state        {}{incomplete}",
-            if self.is_on() { "on" } else { "off" }
+            if self.is_on() { "enabled" } else { "disabled" }
         )?;
         writeln!(
             out,
@@ -232,6 +469,19 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         )?;
         let warnings = self.quietly(|_| self.warnings.lock().count());
         writeln!(out, "warnings     {warnings}")?;
+        // Who has the claim uses them.
+        let suppressions = self.quietly(|_| Some(self.suppressed.try_lock()?.len()));
+        let hidden = self.quietly(|_| {
+            let verdict = self.verdict.try_lock()?;
+            Some((verdict.suppressed_objects, verdict.suppressed_bytes))
+        });
+        if let (Some(suppressions), Some((objects, bytes))) = (suppressions, hidden) {
+            writeln!(
+                out,
+                "suppressions {suppressions}, hiding {} ({bytes} bytes)",
+                Count(objects, "object")
+            )?;
+        }
         match last {
             None => writeln!(out, "last check   goes on")?,
             Some((None, _)) => writeln!(out, "last check   none")?,
@@ -242,11 +492,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 };
                 writeln!(
                     out,
-                    "last check   {} s ago, {how} for {} us, {} words, {} unreferenced objects",
+                    "last check   {} s ago, {how} for {} us, {} words, {}",
                     now_us.saturating_sub(at_us) / 1_000_000,
                     summary.took_us,
                     summary.words,
-                    summary.objects
+                    Count(summary.objects, "unreferenced object")
                 )?;
             }
         }
@@ -264,7 +514,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn unknown(&self, word: &str, out: &mut dyn Write) -> fmt::Result {
         let nearest = COMMANDS
             .iter()
-            .map(|(name, _)| *name)
+            .map(|command| command.name)
             .min_by_key(|name| distance(word, name));
         write!(out, "kmemleak: unknown word \"{word}\"")?;
         if let Some(nearest) = nearest.filter(|name| distance(word, name) <= 2) {
@@ -275,15 +525,59 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-fn list(out: &mut dyn Write) -> fmt::Result {
-    COMMANDS
-        .iter()
-        .try_for_each(|(name, what)| writeln!(out, "  {name:<10} {what}"))
+/// What follows a command's name.
+struct Arguments<'a> {
+    value: Option<&'a str>,
+    all: bool,
+    format: Format,
 }
 
-/// A number, in hexadecimal whether or not it begins with `0x`.
-fn parse_address(text: &str) -> Option<usize> {
-    usize::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok()
+fn list(out: &mut dyn Write) -> fmt::Result {
+    COMMANDS.iter().try_for_each(|command| command.write(out))
+}
+
+fn list_of(name: &str, out: &mut dyn Write) -> fmt::Result {
+    let mut named = COMMANDS.iter().filter(|command| command.name == name);
+    named.try_for_each(|command| command.write(out))
+}
+
+impl Command {
+    fn write(&self, out: &mut dyn Write) -> fmt::Result {
+        const WIDTH: usize = 24;
+        let width = WIDTH.saturating_sub(self.name.len());
+        writeln!(
+            out,
+            "  {}{:<width$} {}",
+            self.name, self.arguments, self.what
+        )
+    }
+}
+
+fn no_address(text: &str, out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "kmemleak: \"{text}\" is no address")
+}
+
+fn no_number(text: Option<&str>, out: &mut dyn Write) -> fmt::Result {
+    writeln!(
+        out,
+        "kmemleak: \"{}\" is no number",
+        text.unwrap_or_default()
+    )
+}
+
+/// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that holds the address would
+/// be one that points there.
+fn parse_hidden(text: &str) -> Option<Hidden> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    let mut inverted = usize::MAX;
+    for digit in digits.chars() {
+        let digit = digit.to_digit(16)? as usize;
+        inverted = inverted << 4 | (0xf - digit);
+    }
+    Some(Hidden::from_bits(inverted as u64))
 }
 
 /// How many letters must be changed, added or taken away to make one word of the other (Levenshtein),

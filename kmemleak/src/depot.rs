@@ -103,12 +103,13 @@ impl Frames {
 
     /// Checksum of the addresses: CRC-32 as in IEEE 802.3.
     pub(crate) fn crc(&self) -> u32 {
-        crc32(
-            self.as_slice()
-                .iter()
-                .flat_map(|address| address.to_le_bytes()),
-        )
+        crc_of(self.as_slice())
     }
+}
+
+/// Checksum of the addresses of a call stack: CRC-32 as in IEEE 802.3.
+pub(crate) fn crc_of(addresses: &[usize]) -> u32 {
+    crc32(addresses.iter().flat_map(|address| address.to_le_bytes()))
 }
 
 /// CRC-32 (polynomial 0x04c11db7, reflected, IEEE 802.3).

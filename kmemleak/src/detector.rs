@@ -19,6 +19,10 @@ use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
 use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
+use crate::remembered::Remembered;
+use crate::sites::Sites;
+use crate::suppress::Suppressed;
+use crate::trail::Trail;
 use crate::verdict::Verdict;
 use crate::warning::{Kind, Warning, Warnings};
 
@@ -87,11 +91,20 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) desks: Desks,
     hazard: Hazard,
     pub(crate) verdict: SpinMutex<Verdict>,
+    pub(crate) suppressed: SpinMutex<Suppressed>,
+    /// Suppressions from the kernel's source.
+    pub(crate) const_suppressions: &'static [&'static str],
+    /// The leaks that there were at the last mark.
+    pub(crate) marked: SpinMutex<Remembered>,
+    pub(crate) sites: SpinMutex<Sites>,
+    pub(crate) trail: SpinMutex<Trail>,
     pub(crate) warnings: SpinMutex<Warnings>,
     /// Blocks for which there was no record, since the last `clear`.
     pub(crate) unrecorded: AtomicU64,
     /// The same, ever.
     pub(crate) unrecorded_total: AtomicU64,
+    /// How often all metadata was given back.
+    pub(crate) generation: AtomicU64,
     /// Blocks that were found overlapped, so whose free was missed.
     pub(crate) missed_frees: AtomicU64,
     bootstrap: Bootstrap<BOOTSTRAP>,
@@ -154,12 +167,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             desks: Desks::new(),
             hazard: Hazard::new(),
             verdict: SpinMutex::new(Verdict::new()),
+            suppressed: SpinMutex::new(Suppressed::new()),
+            const_suppressions: &[],
+            marked: SpinMutex::new(Remembered::new()),
+            sites: SpinMutex::new(Sites::new()),
+            trail: SpinMutex::new(Trail::new()),
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
             missed_frees: AtomicU64::new(0),
             bootstrap: Bootstrap::new(),
         }
+    }
+
+    /// The same with suppressions, as [`suppress`](Self::suppress) takes them. One that can't be taken is
+    /// passed over.
+    pub const fn with_suppressions(mut self, patterns: &'static [&'static str]) -> Self {
+        self.const_suppressions = patterns;
+        self
     }
 
     /// A block was handed out: `size` bytes at `start`. Any context.
@@ -375,6 +401,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub unsafe fn erase(&self, variable: *mut usize) {
         // SAFETY: the caller's promise.
         unsafe { variable.write_volatile(0) };
+    }
+
+    /// The kernel as the detector sees it.
+    pub fn platform(&self) -> &P {
+        &self.platform
     }
 
     /// Whether blocks are recorded. `off` is final.
@@ -790,8 +821,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if self.platform.stop_world(&|_| {}).is_err() {
             return false;
         }
-        self.verdict.lock().list.empty();
-        self.verdict.lock().summary = None;
+        self.verdict.lock().empty();
+        self.suppressed.lock().empty();
+        *self.marked.lock() = Remembered::new();
+        self.sites.lock().empty();
+        self.trail.lock().empty();
+        self.generation.fetch_add(1, Ordering::Relaxed);
         self.registry.empty();
         self.comms.empty();
         self.regions.empty();

@@ -1,23 +1,47 @@
 //! The objects that a verdict names: copies of their records, so that they can be told of when they are gone.
 //!
-//! The list lies in pages of metadata, which it keeps for the next verdict. What finds no room is counted, and is found
-//! again by its flag in the registry (`flag::LISTED`).
-
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+//! The list lies in pages of metadata, which it keeps for the next verdict, and is sorted by the order of allocation. What
+//! finds no room is counted, and is found again by its flag in the registry (`flag::LISTED`).
+//!
+//! | word | what |
+//! | --- | --- |
+//! | 0 | start, inverted |
+//! | 1 to 4 | the record; in the upper half of the last one the object's leader, by its number |
+//! | 5 | lower half: a queue of numbers while leaders are looked for, then the order in which objects are told of; upper half: what became of the object ([`fate`]) |
+//! | 6 | of a leader: bytes that it owns |
+//! | 7 | of a leader: objects that it owns; where the next of them goes in the order |
 
 use crate::hidden::Hidden;
-use crate::memory::{PAGE_WORDS, Source, word_of};
+use crate::memory::Source;
+use crate::paged::{Paged, heapsort};
 use crate::record::{RECORD_WORDS, Record};
 
-/// Words of an entry: the start, inverted, and the record.
-const ENTRY: usize = 1 + RECORD_WORDS.div_ceil(2);
-/// Entries of a page.
-const PER_PAGE: usize = PAGE_WORDS / ENTRY;
-/// Pages that name pages.
-const DIRECTORIES: usize = 64;
-/// Entries at most: 3.3 million.
-const MAX: usize = DIRECTORIES * PAGE_WORDS * PER_PAGE;
+const ROW: usize = 8;
+const LAST_OF_RECORD: usize = RECORD_WORDS.div_ceil(2);
+const QUEUE: usize = 5;
+const OWNED_BYTES: usize = 6;
+const OWNED: usize = 7;
+
+/// The number of no object.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// What became of an object.
+pub(crate) mod fate {
+    /// Reached in the sweep that goes on.
+    pub(crate) const REACHED: u32 = 1 << 0;
+    /// Not reached from any that was allocated before.
+    pub(crate) const FIRST: u32 = 1 << 1;
+    /// A leader.
+    pub(crate) const LEADER: u32 = 1 << 2;
+    /// Hidden by a suppression.
+    pub(crate) const SUPPRESSED: u32 = 1 << 3;
+    /// Not of those that the verdict is about.
+    pub(crate) const LEFT: u32 = 1 << 4;
+    /// The verdict before the last mark did not have it.
+    pub(crate) const NEW: u32 = 1 << 5;
+    /// No leak.
+    pub(crate) const NO_LEAK: u32 = SUPPRESSED | LEFT;
+}
 
 /// An object that is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +52,7 @@ pub(crate) struct Named {
 
 /// The list. Used by one at a time.
 pub(crate) struct List {
-    directories: [AtomicU64; DIRECTORIES],
-    len: usize,
+    rows: Paged<ROW>,
     /// Objects that found no room.
     pub(crate) left_out: usize,
 }
@@ -37,139 +60,129 @@ pub(crate) struct List {
 impl List {
     pub(crate) const fn new() -> Self {
         Self {
-            directories: [const { AtomicU64::new(0) }; DIRECTORIES],
-            len: 0,
+            rows: Paged::new(),
             left_out: 0,
         }
     }
 
-    /// Objects that are named, in the list or by their flag.
-    pub(crate) fn named(&self) -> usize {
-        self.len + self.left_out
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Empties the list.
     pub(crate) fn clear(&mut self) {
-        (self.len, self.left_out) = (0, 0);
+        self.rows.clear();
+        self.left_out = 0;
     }
 
     /// Appends an object; where there is no memory it is left out.
     pub(crate) fn push(&mut self, named: Named, source: &Source<'_>) {
-        match self.room(self.len, source) {
-            Some(_) => {
-                self.len += 1;
-                self.set(self.len - 1, named);
-            }
-            None => self.left_out += 1,
+        let mut row = [0; ROW];
+        row[0] = Hidden::new(named.start).bits();
+        for (offset, halves) in named.record.0.chunks(2).enumerate() {
+            let high = halves.get(1).copied().unwrap_or(NOBODY);
+            row[1 + offset] = u64::from(halves[0]) | u64::from(high) << 32;
         }
-    }
-
-    /// The page of an entry, made if it is missing.
-    fn room(&self, index: usize, source: &Source<'_>) -> Option<NonNull<u64>> {
-        if index >= MAX {
-            return None;
+        if self.rows.push(row, source).is_none() {
+            self.left_out += 1;
         }
-        let page = index / PER_PAGE;
-        let directory = made(&self.directories[page / PAGE_WORDS], source)?;
-        made(word_of(directory, page % PAGE_WORDS), source)
-    }
-
-    fn page(&self, index: usize) -> Option<NonNull<u64>> {
-        let page = index / PER_PAGE;
-        let directory = named(&self.directories[page / PAGE_WORDS])?;
-        named(word_of(directory, page % PAGE_WORDS))
     }
 
     /// The object with this number.
     pub(crate) fn get(&self, index: usize) -> Option<Named> {
-        if index >= self.len {
+        if index >= self.rows.len() {
             return None;
         }
-        let page = self.page(index)?;
-        let word =
-            |offset| word_of(page, index % PER_PAGE * ENTRY + offset).load(Ordering::Relaxed);
-        let half = |number: usize| (word(1 + number / 2) >> (32 * (number % 2))) as u32;
+        let row = self.rows.row(index);
+        let half = |number: usize| (row[1 + number / 2] >> (32 * (number % 2))) as u32;
         Some(Named {
-            start: Hidden::from_bits(word(0)).get(),
+            start: Hidden::from_bits(row[0]).get(),
             record: Record(core::array::from_fn(half)),
         })
     }
 
-    fn set(&self, index: usize, named: Named) {
-        let Some(page) = self.page(index) else {
-            return;
-        };
-        let set = |offset, word| {
-            word_of(page, index % PER_PAGE * ENTRY + offset).store(word, Ordering::Relaxed);
-        };
-        set(0, Hidden::new(named.start).bits());
-        for (offset, halves) in named.record.0.chunks(2).enumerate() {
-            let high = halves.get(1).copied().unwrap_or(0);
-            set(1 + offset, u64::from(halves[0]) | u64::from(high) << 32);
-        }
+    pub(crate) fn start(&self, index: usize) -> usize {
+        Hidden::from_bits(self.rows.get(index, 0)).get()
     }
 
-    /// Puts the objects in the order of their allocation, ties by address. (Heapsort, Williams 1964: no
-    /// recursion, no memory.)
+    /// Puts the objects in the order of their allocation, ties by address.
     pub(crate) fn sort(&mut self) {
-        let len = self.len;
-        for root in (0..len / 2).rev() {
-            self.sift(root, len);
-        }
-        for end in (1..len).rev() {
-            self.swap(0, end);
-            self.sift(0, end);
-        }
+        let order = |index| {
+            self.get(index)
+                .map_or((0, 0), |named| (named.record.birth_us(), named.start))
+        };
+        heapsort(
+            self.rows.len(),
+            &|one, other| order(one) > order(other),
+            &mut |one, other| {
+                let (a, b) = (self.rows.row(one), self.rows.row(other));
+                self.rows.set_row(one, b);
+                self.rows.set_row(other, a);
+            },
+        );
     }
 
-    fn sift(&self, mut root: usize, end: usize) {
-        loop {
-            let left = 2 * root + 1;
-            if left >= end {
-                return;
-            }
-            let right = left + 1;
-            let larger = if right < end && self.order(right) > self.order(left) {
-                right
-            } else {
-                left
-            };
-            if self.order(root) >= self.order(larger) {
-                return;
-            }
-            self.swap(root, larger);
-            root = larger;
-        }
+    pub(crate) fn leader(&self, index: usize) -> u32 {
+        self.rows.high(index, LAST_OF_RECORD)
     }
 
-    fn order(&self, index: usize) -> (u64, usize) {
-        self.get(index)
-            .map_or((0, 0), |named| (named.record.birth_us(), named.start))
+    pub(crate) fn set_leader(&self, index: usize, leader: u32) {
+        self.rows.set_high(index, LAST_OF_RECORD, leader);
     }
 
-    fn swap(&self, one: usize, other: usize) {
-        if let (Some(a), Some(b)) = (self.get(one), self.get(other)) {
-            self.set(one, b);
-            self.set(other, a);
-        }
+    pub(crate) fn has(&self, index: usize, fate: u32) -> bool {
+        self.rows.high(index, QUEUE) & fate != 0
+    }
+
+    pub(crate) fn set_fate(&self, index: usize, fate: u32) {
+        self.rows
+            .set_high(index, QUEUE, self.rows.high(index, QUEUE) | fate);
+    }
+
+    pub(crate) fn clear_fate(&self, index: usize, fate: u32) {
+        self.rows
+            .set_high(index, QUEUE, self.rows.high(index, QUEUE) & !fate);
+    }
+
+    /// The number that stands in this place of the queue, or of the order.
+    pub(crate) fn queued(&self, place: usize) -> usize {
+        self.rows.low(place, QUEUE) as usize
+    }
+
+    pub(crate) fn set_queued(&self, place: usize, index: usize) {
+        self.rows.set_low(place, QUEUE, index as u32);
+    }
+
+    pub(crate) fn owned_bytes(&self, leader: usize) -> usize {
+        self.rows.get(leader, OWNED_BYTES) as usize
+    }
+
+    pub(crate) fn owned(&self, leader: usize) -> usize {
+        self.rows.low(leader, OWNED) as usize
+    }
+
+    /// A leader owns one object more, of so many bytes.
+    pub(crate) fn add_owned(&self, leader: usize, bytes: usize) {
+        let sum = self.rows.get(leader, OWNED_BYTES) + bytes as u64;
+        self.rows.set(leader, OWNED_BYTES, sum);
+        self.rows
+            .set_low(leader, OWNED, self.rows.low(leader, OWNED) + 1);
+    }
+
+    /// Takes the next place in the order of a leader's block.
+    pub(crate) fn next_place(&self, leader: usize) -> usize {
+        let place = self.rows.high(leader, OWNED);
+        self.rows.set_high(leader, OWNED, place + 1);
+        place as usize
+    }
+
+    pub(crate) fn set_next_place(&self, leader: usize, place: usize) {
+        self.rows.set_high(leader, OWNED, place as u32);
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&mut self) {
-        *self = Self::new();
+        self.rows.empty();
+        self.left_out = 0;
     }
-}
-
-fn named(word: &AtomicU64) -> Option<NonNull<u64>> {
-    Hidden::from_bits(word.load(Ordering::Relaxed)).metadata()
-}
-
-fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
-    if let Some(page) = named(word) {
-        return Some(page);
-    }
-    let page = source.page()?;
-    let hidden = Hidden::new(page.expose_provenance().get());
-    word.store(hidden.bits(), Ordering::Relaxed);
-    Some(page)
 }

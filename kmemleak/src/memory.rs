@@ -48,6 +48,12 @@ impl Class {
     /// Notes of rare things: 64 bytes.
     pub(crate) const NOTE: Self = Self(2);
 
+    /// A suppression: 448 bytes.
+    pub(crate) const SUPPRESSION: Self = Self(5);
+
+    /// The largest: 1792 bytes.
+    pub(crate) const LARGEST: Self = Self(CLASSES - 1);
+
     /// `1 << log2` records, of 28 bytes each.
     pub(crate) const fn records(log2: u32) -> Self {
         Self(if log2 < 2 {
@@ -57,7 +63,7 @@ impl Class {
         })
     }
 
-    const fn words(self) -> usize {
+    pub(crate) const fn words(self) -> usize {
         CLASS_WORDS[self.0]
     }
 }

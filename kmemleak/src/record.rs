@@ -12,7 +12,7 @@
 //! | 3 | birth, in microseconds: low 32 bits |
 //! | 4 | birth: high 16 bits; flags in the upper half |
 //! | 5 | task |
-//! | 6 | name of the task (12 bits), CPU (12), references needed (4), found (4) |
+//! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), references needed (4), found (4) |
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -76,7 +76,9 @@ pub(crate) const MAX_MIN_COUNT: u32 = 14;
 /// How a black object's are kept.
 const BLACK: u32 = 15;
 
-const COMM_BITS: u32 = 12;
+const COMM_BITS: u32 = 11;
+/// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its start.
+const STARTED: u32 = 1 << COMM_BITS;
 const CPU_SHIFT: u32 = 12;
 const MIN_SHIFT: u32 = 24;
 const COUNT_SHIFT: u32 = 28;
@@ -174,7 +176,7 @@ impl Record {
         const LEFT: u16 =
             flag::OF_PASSES | flag::NOTES | flag::EXCESS | flag::LISTED | flag::PRIMED;
         self.0[4] &= !(u32::from(LEFT) << 16);
-        self.0[6] &= !(0xf << COUNT_SHIFT);
+        self.0[6] &= !(0xf << COUNT_SHIFT | STARTED);
         self.set_size(size);
         self
     }
@@ -285,17 +287,30 @@ impl Place {
     /// A pass begins: no reference has been found.
     pub(crate) fn reset_count(self) {
         self.word(6)
-            .fetch_and(!(0xf << COUNT_SHIFT), Ordering::Relaxed);
+            .fetch_and(!(0xf << COUNT_SHIFT | STARTED), Ordering::Relaxed);
     }
 
-    /// One more reference was found. Whether it was the last one that the object needs.
+    /// A pointer to its start was found.
+    pub(crate) fn set_started(self) {
+        self.word(6).fetch_or(STARTED, Ordering::Relaxed);
+    }
+
+    /// Whether one was.
+    pub(crate) fn is_started(self) -> bool {
+        self.word(6).load(Ordering::Relaxed) & STARTED != 0
+    }
+
+    /// One more reference was found. Whether there are as many as the object needs.
     pub(crate) fn count_reference(self) -> bool {
         let word = self.word(6);
         let mut now = word.load(Ordering::Relaxed);
         loop {
             let (needed, found) = (now >> MIN_SHIFT & 0xf, now >> COUNT_SHIFT);
-            if needed == BLACK || found >= needed {
+            if needed == BLACK {
                 return false;
+            }
+            if found >= needed {
+                return true;
             }
             let next = now + (1 << COUNT_SHIFT);
             match word.compare_exchange_weak(now, next, Ordering::Relaxed, Ordering::Relaxed) {

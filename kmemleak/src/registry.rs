@@ -672,6 +672,19 @@ impl Registry {
         }
     }
 
+    /// The first object at `from` or after that starts in this chunk at no multiple of eight bytes.
+    pub(crate) fn next_odd(&self, number: ChunkNumber, chunk: Chunk, from: usize) -> Option<usize> {
+        let mut next: Option<usize> = None;
+        chunk.lock();
+        self.notes.each_odd(number, &mut |odd| {
+            if odd.start >= from && next.is_none_or(|next| odd.start < next) {
+                next = Some(odd.start);
+            }
+        });
+        chunk.unlock();
+        next
+    }
+
     /// The area of an object with this number.
     pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
         self.notes.area(start, number)

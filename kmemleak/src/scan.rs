@@ -50,12 +50,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             min_age_us: self.settings.min_age_us.load(Ordering::Relaxed),
             flags: 0,
         };
+        self.take_suppressions();
         let figures = self.apart(|| {
             self.forget_suspects();
-            self.pass(pass)
+            self.or_no_verdict(self.pass(pass))
         });
         let figures = figures.ok()?;
-        Some(self.complete_verdict(How::Scanned, start_us, figures, 1))
+        Some(self.complete_verdict(How::Scanned, start_us, figures, 1, 0))
     }
 
     /// Runs `scan` so that what it has on the stack is no root.
@@ -78,17 +79,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let tools = self.tools(0);
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
         let before_us = start_us.saturating_sub(pass.min_age_us);
-        let result = marker.pass(before_us);
-        if result.is_ok() {
+        let result = marker.pass(before_us).and_then(|()| {
             self.retire_verdict();
+            marker.name_white(&self.verdict);
+            self.judge();
             let filter = Filter {
                 // Of those that were there when the pass began.
                 before_us: before_us.saturating_add(1).min(start_us),
                 flags: pass.flags,
             };
-            marker.name_white(filter, &self.verdict);
-            self.verdict.lock().list.sort();
-        }
+            self.conclude(&mut marker, filter)
+        });
         self.scanning.store(false, Ordering::SeqCst);
         result.map(|()| shared.figures())
     }

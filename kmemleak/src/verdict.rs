@@ -1,12 +1,15 @@
 //! The verdict: which objects nothing points to.
 
 use crate::detector::Detector;
-use crate::list::{List, Named};
+use crate::groups::Groups;
+use crate::leaders;
+use crate::list::{List, Named, fate};
 use crate::marker::{Figures, GivenUp, Marker};
 use crate::memory::Source;
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
 use crate::registry::{Access, Locked, Object};
+use crate::remembered::Remembered;
 
 /// How a verdict was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +38,32 @@ pub struct Summary {
     pub new_objects: usize,
     /// Bytes of these.
     pub new_bytes: usize,
+    /// The leaders among them: the rest was lost with these. `None` where there was no memory to find out.
+    pub direct_objects: Option<usize>,
+    /// Bytes of the leaders; those of all where there are none.
+    pub direct_bytes: usize,
+    /// Call stacks that allocated them. `None` where there was no memory to count.
+    pub groups: Option<usize>,
+    /// Objects that suppressions hide.
+    pub suppressed_objects: usize,
+    /// Bytes of these.
+    pub suppressed_bytes: usize,
     /// How it was come by.
     pub how: How,
     /// Blocks for which there was no record: what they own may be among the objects.
     pub unrecorded: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+    /// For how long the world was stopped, in microseconds; zero if it was not.
+    pub stopped_us: u64,
+    /// Objects that were tracked.
+    pub tracked: u64,
     /// Words that were read.
     pub words: u64,
+    /// Of these, the ones that might be addresses in objects.
+    pub candidates: u64,
+    /// And those that are. The others are misses.
+    pub hits: u64,
     /// CPUs that marked together.
     pub cpus: u32,
 }
@@ -50,6 +71,38 @@ pub struct Summary {
 /// An object that nothing points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreferenced {
+    /// Its address.
+    pub start: usize,
+    /// Its bytes.
+    pub size: usize,
+    /// When it was allocated, in microseconds of the platform's clock.
+    pub birth_us: u64,
+    /// A number that stands for the call stack that allocated it.
+    pub call_stack: u32,
+    /// Its place in the graph of what is lost. `None` where there was no memory to find out.
+    pub rank: Option<Rank>,
+}
+
+/// Whether an unreferenced object was lost by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// A leader: nothing that is not itself reached from it points to it.
+    Direct {
+        /// Objects that it owns: that were lost with it.
+        owned_objects: usize,
+        /// Bytes of these.
+        owned_bytes: usize,
+    },
+    /// It was lost with a leader.
+    Indirect {
+        /// Where that starts.
+        leader: usize,
+    },
+}
+
+/// A tracked object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
     /// Its address.
     pub start: usize,
     /// Its bytes.
@@ -80,6 +133,9 @@ pub(crate) struct Verdict {
     /// When it was come by.
     pub(crate) at_us: u64,
     pub(crate) figures: Figures,
+    pub(crate) groups: Groups,
+    pub(crate) suppressed_objects: usize,
+    pub(crate) suppressed_bytes: usize,
     /// Starts (inverted) and sizes.
     revived: [(usize, usize); REVIVED],
     revived_len: usize,
@@ -119,14 +175,32 @@ impl Verdict {
             summary: None,
             at_us: 0,
             figures: Figures {
+                objects: 0,
                 words: 0,
                 candidates: 0,
                 hits: 0,
             },
+            groups: Groups::new(),
+            suppressed_objects: 0,
+            suppressed_bytes: 0,
             revived: [(0, 0); REVIVED],
             revived_len: 0,
             revived_lost: 0,
         }
+    }
+
+    /// There is none.
+    pub(crate) fn forget(&mut self) {
+        self.list.clear();
+        self.groups.clear();
+        self.summary = None;
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        self.list.empty();
+        self.groups.empty();
+        self.summary = None;
     }
 
     fn note_revived(&mut self, start: usize, size: usize) {
@@ -147,12 +221,12 @@ impl Verdict {
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// Names the unmarked objects. The verdict is locked.
-    pub(crate) fn name_white(&mut self, filter: Filter, verdict: &spin::mutex::SpinMutex<Verdict>) {
+    /// Lists the unmarked objects.
+    pub(crate) fn name_white(&mut self, verdict: &spin::mutex::SpinMutex<Verdict>) {
         let source = self.source();
         let registry = self.registry();
         // In a stopped world nobody asks it to stop, beside others it goes on to the end.
-        let _ = self.each_chunk(&mut |_, number, chunk| {
+        let _ = self.each_chunk(|_, number, chunk| {
             let unmarked = chunk.starts().load(core::sync::atomic::Ordering::Relaxed)
                 & !chunk.marks().load(core::sync::atomic::Ordering::Relaxed);
             if unmarked == 0 && !chunk.has(crate::chunk::info::ODD) {
@@ -160,7 +234,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             registry.each_of(number, chunk, unmarked, &mut |object| {
                 let record = object.record.read();
-                if is_white(object, &record) && filter.lets(&record) {
+                if is_white(object, &record) {
                     object.record.set(flag::LISTED);
                     let named = Named {
                         start: object.start,
@@ -203,10 +277,33 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
         });
-        self.with_verdict(|verdict, _| {
-            verdict.list.clear();
-            verdict.summary = None;
+        self.with_verdict(|verdict, _| verdict.forget());
+    }
+
+    /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter` doesn't let, and
+    /// finds the leaders of the others. For one worker, while the others wait; the caller has the claim. (So nobody waits for the
+    /// verdict's lock, which is held throughout: who has no claim only tries it.)
+    pub(crate) fn conclude<A: Access>(
+        &self,
+        marker: &mut Marker<'_, P, A>,
+        filter: Filter,
+    ) -> Result<(), GivenUp> {
+        let verdict = &mut *self.verdict.lock();
+        verdict.list.sort();
+        (verdict.suppressed_objects, verdict.suppressed_bytes) = (0, 0);
+        self.mark_suppressed(marker, verdict)?;
+        self.each_listed_in(verdict, &mut |place, object| {
+            if !filter.lets(&object.record.read()) {
+                object.record.clear(flag::LISTED);
+                if let Some(index) = place {
+                    verdict.list.set_fate(index, fate::LEFT);
+                }
+            }
         });
+        if verdict.list.left_out == 0 {
+            leaders::find(marker, &verdict.list)?;
+        }
+        Ok(())
     }
 
     /// Where passes were given up half way, what they suspect is no verdict.
@@ -220,10 +317,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Forgets the verdict.
     pub(crate) fn drop_verdict(&self) {
         self.each_listed(&mut |object| object.record.clear(flag::LISTED | flag::SUSPECT));
-        self.with_verdict(|verdict, _| {
-            verdict.list.clear();
-            verdict.summary = None;
-        });
+        self.with_verdict(|verdict, _| verdict.forget());
+    }
+
+    /// How many objects are leaks.
+    pub(crate) fn count_named(&self) -> usize {
+        let mut count = 0;
+        self.each_named(&mut |_| count += 1);
+        count
     }
 
     /// Completes the verdict when its objects are named.
@@ -233,20 +334,36 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         start_us: u64,
         figures: Figures,
         cpus: u32,
+        stopped_us: u64,
     ) -> Summary {
         let at_us = self.platform.now_us();
+        self.group();
+        let (groups, suppressed, flat) = self.with_verdict(|verdict, _| {
+            let groups = (!verdict.groups.incomplete).then(|| verdict.groups.len());
+            let suppressed = (verdict.suppressed_objects, verdict.suppressed_bytes);
+            (groups, suppressed, verdict.list.left_out > 0)
+        });
         let mut summary = Summary {
             objects: 0,
             bytes: 0,
             new_objects: 0,
             new_bytes: 0,
+            direct_objects: (!flat).then_some(0),
+            direct_bytes: 0,
+            groups,
+            suppressed_objects: suppressed.0,
+            suppressed_bytes: suppressed.1,
+            stopped_us,
+            tracked: figures.objects,
+            candidates: figures.candidates,
+            hits: figures.hits,
             how,
             unrecorded: self.unrecorded.load(core::sync::atomic::Ordering::Relaxed),
             took_us: at_us.saturating_sub(start_us),
             words: figures.words,
             cpus,
         };
-        self.each_named(&mut |named| {
+        self.each_named_at(&mut |named, index| {
             let size = self.size_of(named);
             summary.objects += 1;
             summary.bytes += size;
@@ -254,6 +371,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 summary.new_objects += 1;
                 summary.new_bytes += size;
             }
+            if let Some(Rank::Indirect { .. }) = index.map(|index| self.rank_of(index)) {
+                return;
+            }
+            summary.direct_bytes += size;
+            summary.direct_objects = summary.direct_objects.map(|direct| direct + 1);
         });
         self.with_verdict(|verdict, _| {
             verdict.summary = Some(summary);
@@ -299,23 +421,59 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Shows each object of the verdict, whether it is still there or not, in the order of allocation. Where
     /// there was no memory to put them in order: those that are still there, by address. The caller has the claim.
     pub(crate) fn each_named(&self, look: &mut dyn FnMut(&Named)) {
+        self.each_named_at(&mut |named, _| look(named));
+    }
+
+    /// The same, with their numbers in the list, if they have any.
+    pub(crate) fn each_named_at(&self, look: &mut dyn FnMut(&Named, Option<usize>)) {
         if self.with_verdict(|verdict, _| verdict.list.left_out) > 0 {
             let mut from = 0;
             while let Some(named) = self.next_listed(from) {
-                look(&named);
+                look(&named, None);
                 from = named.start + 1;
             }
             return;
         }
         let mut index = 0;
-        while let Some(named) = self.with_verdict(|verdict, _| verdict.list.get(index)) {
-            look(&named);
+        loop {
+            let next = self.with_verdict(|verdict, _| {
+                let list = &verdict.list;
+                while list.has(index, fate::NO_LEAK) {
+                    index += 1;
+                }
+                list.get(index)
+            });
+            let Some(named) = next else { return };
+            look(&named, Some(index));
             index += 1;
         }
     }
 
+    /// The place in the graph of what is lost of the leak with this number in the list.
+    pub(crate) fn rank_of(&self, index: usize) -> Rank {
+        self.with_verdict(|verdict, _| {
+            let list = &verdict.list;
+            let leader = list.leader(index) as usize;
+            if leader == index {
+                Rank::Direct {
+                    owned_objects: list.owned(index),
+                    owned_bytes: list.owned_bytes(index),
+                }
+            } else {
+                Rank::Indirect {
+                    leader: list.start(leader),
+                }
+            }
+        })
+    }
+
     /// The first object at `from` or after that the verdict names.
-    fn next_listed(&self, from: usize) -> Option<Named> {
+    pub(crate) fn next_listed(&self, from: usize) -> Option<Named> {
+        self.next_with(from, flag::LISTED)
+    }
+
+    /// The first object at `from` or after that has a flag.
+    fn next_with(&self, from: usize, flags: u16) -> Option<Named> {
         let range = self.registry.range();
         let mut start = from.max(range.start);
         while start < range.end {
@@ -325,7 +483,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.quietly(|_| {
                 self.registry.each_in::<Locked>(start..end, &mut |object| {
                     let first = found.is_none_or(|found| object.start < found.start);
-                    if object.record.has(flag::LISTED) && first {
+                    if object.record.has(flags) && first {
                         found = Some(Named {
                             start: object.start,
                             record: object.record.read(),
@@ -345,13 +503,123 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// since are left out. Task context, with no lock held; `look` may allocate.
     pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) {
         let _claim = self.claim();
-        self.each_named(&mut |named| {
+        self.each_named_at(&mut |named, index| {
             if self.is_there(named) {
-                look(Unreferenced {
-                    start: named.start,
-                    size: self.size_of(named),
-                    birth_us: named.record.birth_us(),
-                });
+                look(self.unreferenced(named, index));
+            }
+        });
+    }
+
+    fn unreferenced(&self, named: &Named, index: Option<usize>) -> Unreferenced {
+        Unreferenced {
+            start: named.start,
+            size: self.size_of(named),
+            birth_us: named.record.birth_us(),
+            call_stack: named.record.trace().0,
+            rank: index.map(|index| self.rank_of(index)),
+        }
+    }
+
+    /// Shows each object that suppressions hide from the last verdict, in the order of allocation; those that have been freed
+    /// since are left out, and those that there was no memory to list. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_suppressed(&self, look: &mut dyn FnMut(Unreferenced)) {
+        let _claim = self.claim();
+        let mut index = 0;
+        loop {
+            let next = self.with_verdict(|verdict, _| {
+                let named = verdict.list.get(index)?;
+                Some((named, verdict.list.has(index, fate::SUPPRESSED)))
+            });
+            let Some((named, suppressed)) = next else {
+                return;
+            };
+            if suppressed && self.is_there(&named) {
+                look(self.unreferenced(&named, None));
+            }
+            index += 1;
+        }
+    }
+
+    /// Shows each object that the last pass found alive through interior pointers only: no chain of pointers leads there from a root that
+    /// uses start pointers alone. By address. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) {
+        let _claim = self.claim();
+        let mut from = 0;
+        while let Some(named) = self.next_with(from, flag::INTERIOR_ONLY) {
+            look(Block {
+                start: named.start,
+                size: self.size_of(&named),
+                birth_us: named.record.birth_us(),
+            });
+            from = named.start + 1;
+        }
+    }
+
+    /// Remembers the leaks of the last verdict, and what is alive at each call site, for [`for_each_new`](Self::for_each_new) and
+    /// [`for_each_site`](Self::for_each_site). False where there was no memory for it: then what was remembered is forgotten. Task
+    /// context, with no lock held.
+    pub fn mark(&self) -> bool {
+        let _claim = self.claim();
+        self.mark_claimed()
+    }
+
+    /// The same, for who has the claim.
+    pub(crate) fn mark_claimed(&self) -> bool {
+        self.unmark_claimed();
+        let remembered = self.remember(&self.marked);
+        let noted = self.mark_sites();
+        if !remembered || !noted {
+            self.unmark_claimed();
+        }
+        remembered && noted
+    }
+
+    /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
+    pub fn unmark(&self) {
+        let _claim = self.claim();
+        self.unmark_claimed();
+    }
+
+    fn unmark_claimed(&self) {
+        self.quietly(|source| self.marked.lock().clear(source));
+        self.unmark_sites();
+    }
+
+    /// Remembers the leaks of the verdict. False where there was no memory for all.
+    pub(crate) fn remember(&self, remembered: &spin::mutex::SpinMutex<Remembered>) -> bool {
+        let mut all = self.with_verdict(|verdict, _| verdict.list.left_out == 0);
+        self.each_named(&mut |named| {
+            all = all && self.quietly(|source| remembered.lock().push(named, source));
+        });
+        all
+    }
+
+    /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in the order of allocation;
+    /// those that have been freed since are left out. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) {
+        let _claim = self.claim();
+        self.each_new(&self.marked, &mut |named, index| {
+            if self.is_there(named) {
+                look(self.unreferenced(named, index));
+            }
+        });
+    }
+
+    /// Shows each leak that is not remembered.
+    pub(crate) fn each_new(
+        &self,
+        remembered: &spin::mutex::SpinMutex<Remembered>,
+        look: &mut dyn FnMut(&Named, Option<usize>),
+    ) {
+        let mut cursor = self.quietly(|_| remembered.lock().cursor());
+        // Those that are not in order, for want of memory, are looked for from the first on.
+        let first = cursor;
+        self.each_named_at(&mut |named, index| {
+            if index.is_none() {
+                cursor = first;
+            }
+            if !cursor.has(named) {
+                look(named, index);
             }
         });
     }
@@ -362,6 +630,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             objects: 0,
             bytes: 0,
         };
+        self.each_tracked(&mut |object, _| {
+            tracking.objects += 1;
+            tracking.bytes += self.registry.size(object.start, object.record);
+        });
+        tracking
+    }
+
+    /// Shows all objects, under the locks of their chunks.
+    pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &Source<'_>)) {
         let leaves = self.registry.leaves();
         let mut next = leaves.start;
         while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
@@ -370,20 +647,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 if !chunk.is_used() {
                     continue;
                 }
-                self.quietly(|_| {
+                self.quietly(|source| {
                     Locked::open(chunk);
                     self.registry
                         .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
                             if !object.record.has(flag::ALIAS) {
-                                tracking.objects += 1;
-                                tracking.bytes += self.registry.size(object.start, object.record);
+                                look(object, source);
                             }
                         });
                     Locked::close(chunk);
                 });
             }
         }
-        tracking
     }
 
     /// The objects of the verdict are what further passes may name.

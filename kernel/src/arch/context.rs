@@ -1,10 +1,15 @@
 //! Switching stacks.
 //!
 //! A task that does not run is its stack pointer: what a function call keeps is pushed below it. So its
-//! registers lie in the live part of its stack, which the leak detector scans from that pointer up.
+//! registers lie in the live part of its stack, which the leak detector scans from that pointer up. Whoever notes a
+//! stack pointer for it pushes the same registers in the same order: [`PUSHED`] names them.
 
 use core::arch::naked_asm;
 use core::ffi::c_void;
+
+/// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has told, lowest address
+/// first, a word each: those that a function keeps for its caller. The return address is above them.
+pub const PUSHED: [&str; 6] = ["r15", "r14", "r13", "r12", "rbx", "rbp"];
 
 /// Saves this task on its stack, leaves its stack pointer in `*save`, and goes on with the task whose
 /// stack pointer is `next`. Returns when somebody goes on with this one.
@@ -153,8 +158,8 @@ pub unsafe extern "C" fn call_on_clean_stack(
     )
 }
 
-/// Calls `call` with the registers that a function keeps for its caller pushed on the stack, and the stack pointer: what
-/// lies from there up is all that the callers have on this stack.
+/// Calls `call` with the registers that a function keeps for its caller pushed on the stack, as [`PUSHED`] says, and the
+/// stack pointer: what lies from there up is all that the callers have on this stack.
 pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
     extern "C" fn run(stack_pointer: usize, call: *mut c_void) {
         // SAFETY: the pointer below, whose target waits for us to return.
@@ -166,11 +171,14 @@ pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
     extern "C" fn push_registers(call: *mut c_void) {
         naked_asm!(
             "push rbp", "mov rbp, rsp",
-            "push rbx", "push r12", "push r13", "push r14", "push r15", "push rdi",
+            "push rbx", "push r12", "push r13", "push r14", "push r15",
             "mov rsi, rdi",
             "mov rdi, rsp",
+            // A call wants the stack pointer at a multiple of 16.
+            "sub rsp, 8",
             "call {run}",
-            "pop rdi", "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
+            "add rsp, 8",
+            "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
             "ret",
             run = sym run,
         )

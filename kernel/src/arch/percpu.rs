@@ -123,6 +123,13 @@ pub fn area(cpu: u32) -> Option<usize> {
     }
 }
 
+/// Where the template has what the area of `cpu` has at `address`, or `None` if that is no address of the area. The symbols of
+/// per-CPU variables are of the template.
+pub fn in_template(cpu: u32, address: usize) -> Option<usize> {
+    let offset = address.checked_sub(area(cpu)?)?;
+    (offset < area_len()).then(|| template() + offset)
+}
+
 /// Distance from the template to the area of `cpu`; zero while it has none.
 pub fn offset_of(cpu: u32) -> usize {
     OFFSETS

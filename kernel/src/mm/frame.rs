@@ -10,6 +10,7 @@
 //! - Heads partition the frames that the buddy allocator manages; all other frames are `Reserved`.
 //! - A descriptor's use and link change under the buddy allocator's lock, or by who owns the block.
 
+use core::mem::offset_of;
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -221,6 +222,20 @@ pub(super) fn init(regions: &MemoryRegions) {
     if let Some((start, _)) = low {
         TRAMPOLINE.call_once(|| start);
     }
+}
+
+/// The number of the frame whose descriptor has the word at `address`, and which of its fields lie there. Any context.
+pub fn field_at(address: usize) -> Option<(usize, &'static str)> {
+    const NEXT_WORD: usize = offset_of!(Frame, previous);
+    const OWNER: usize = offset_of!(Frame, owner);
+    let offset = address.checked_sub(frames().as_ptr().addr())?;
+    let number = offset / size_of::<Frame>();
+    let field = match offset % size_of::<Frame>() {
+        OWNER.. => "owner word",
+        NEXT_WORD.. => "previous and references",
+        _ => "usage and next",
+    };
+    (number < frames().len()).then_some((number, field))
 }
 
 /// Neighbouring descriptors of frames in use.

@@ -1,5 +1,6 @@
 //! The machine: its memory, its parts, and what a test does to it.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -38,6 +39,22 @@ pub enum Place {
     Register(usize),
     /// Of this region. It is a root while it is registered.
     Region(usize, usize),
+}
+
+impl fmt::Display for Place {
+    /// As scripts of object graphs write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data(word) => write!(f, "data {word}"),
+            Self::Bss(word) => write!(f, "bss {word}"),
+            Self::PerCpu(cpu, word) => write!(f, "percpu {cpu} {word}"),
+            Self::Page(frame) => write!(f, "page {frame}"),
+            Self::Stack(word) => write!(f, "stack {word}"),
+            Self::Dead(word) => write!(f, "dead {word}"),
+            Self::Register(register) => write!(f, "reg {register}"),
+            Self::Region(region, word) => write!(f, "region {region} {word}"),
+        }
+    }
 }
 
 /// What a machine is built from.
@@ -119,8 +136,8 @@ pub struct Machine {
     at_relax: Mutex<Option<AtRelax>>,
 }
 
-impl std::fmt::Debug for Machine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Machine").finish_non_exhaustive()
     }
 }
@@ -156,6 +173,37 @@ impl Machine {
         };
         assert!(word < WORDS, "{place:?} is out of bounds");
         start + word * WORD
+    }
+
+    /// The place whose word the byte at `address` belongs to; `None` where there is none, as in blocks.
+    pub fn place_at(&self, address: usize) -> Option<Place> {
+        let word_of = |start: usize| {
+            let word = address.checked_sub(start)? / WORD;
+            (word < WORDS).then_some(word)
+        };
+        let in_percpu = || {
+            (0..)
+                .zip(&self.percpu)
+                .find_map(|(cpu, area)| Some(Place::PerCpu(cpu, word_of(area.start())?)))
+        };
+        let in_region = || {
+            (0..)
+                .zip(&self.regions)
+                .find_map(|(region, words)| Some(Place::Region(region, word_of(words.start())?)))
+        };
+        let numbered: [fn(usize) -> Place; 6] = [
+            Place::Data,
+            Place::Bss,
+            Place::Page,
+            Place::Stack,
+            Place::Dead,
+            Place::Register,
+        ];
+        numbered
+            .iter()
+            .find_map(|place| word_of(self.address(place(0))).map(place))
+            .or_else(in_percpu)
+            .or_else(in_region)
     }
 
     /// Stores a word at a place.

@@ -129,6 +129,19 @@ unsafe impl Platform for Emulated {
         }
     }
 
+    /// What scripts call the place; all else that may be a root is a region.
+    fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        match self.0.place_at(address) {
+            Some(place) => write!(out, "{place}"),
+            None => write!(
+                out,
+                "region {:#x}+{:#x}",
+                root.start,
+                address.wrapping_sub(root.start)
+            ),
+        }
+    }
+
     fn readable(&self, start: usize, len: usize) -> bool {
         self.0.readable(start, len)
     }
@@ -137,5 +150,78 @@ unsafe impl Platform for Emulated {
     unsafe fn read_word(&self, address: usize) -> usize {
         // SAFETY: the caller's promise.
         unsafe { crate::memory::read(address) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Place, WORDS};
+
+    /// What the word at `address` is called in the root that has it.
+    fn name(platform: &Emulated, address: usize) -> Option<String> {
+        let mut cursor = RootCursor::default();
+        let root = std::iter::from_fn(|| platform.next_root(&mut cursor))
+            .find(|root| (root.start..root.start + root.len).contains(&address))?;
+        let mut text = String::new();
+        platform
+            .name_root(root, address, &mut text)
+            .expect("a string takes it");
+        Some(text)
+    }
+
+    #[test]
+    fn a_word_in_a_root_is_called_what_scripts_call_it() {
+        let machine = Machine::new();
+        let platform = Emulated::of(&machine);
+        machine.add_root(machine.address(Place::Region(0, 0)), WORDS * 8);
+        for (place, called) in [
+            (Place::Data(1), "data 1"),
+            (Place::Bss(0), "bss 0"),
+            (Place::PerCpu(1, 3), "percpu 1 3"),
+            (Place::Page(2), "page 2"),
+            (Place::Stack(4), "stack 4"),
+            (Place::Register(1), "reg 1"),
+            (Place::Region(0, 5), "region 0 5"),
+            (Place::Data(WORDS - 1), "data 63"),
+        ] {
+            let address = machine.address(place);
+            assert_eq!(name(&platform, address).as_deref(), Some(called));
+            assert_eq!(machine.place_at(address + 7), Some(place));
+        }
+        let last = machine.address(Place::Data(WORDS - 1));
+        assert_eq!(machine.place_at(last + 8), None);
+        for place in [Place::Dead(3), Place::Region(1, 0)] {
+            let address = machine.address(place);
+            assert_eq!(name(&platform, address), None, "{place} is no root");
+            assert_eq!(machine.place_at(address), Some(place));
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_no_place_is_named_by_its_start() {
+        let machine = Machine::new();
+        let platform = Emulated::of(&machine);
+        let block = machine.slab(64);
+        assert_eq!(machine.place_at(block), None);
+        machine.add_root(block, 64);
+        assert_eq!(
+            name(&platform, block + 16),
+            Some(format!("region {block:#x}+0x10"))
+        );
+    }
+
+    #[test]
+    fn the_functions_of_a_label_are_the_label() {
+        let machine = Machine::new();
+        let platform = Emulated::of(&machine);
+        machine.call_from(&["probe", "open"]);
+        let mut frames = [0; MAX_FRAMES];
+        assert_eq!(platform.call_stack(&mut frames), 2);
+        let mut text = String::new();
+        platform
+            .functions(frames[1], &mut text)
+            .expect("a string takes it");
+        assert_eq!(text, "open");
     }
 }

@@ -5,7 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kmemleak::{AllocOptions, Detector, Platform};
+use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank};
 
 use crate::hidden::Hidden;
 use crate::statement::{Expected, From, Scope, Switch};
@@ -19,10 +19,13 @@ pub(crate) struct Unsupported;
 pub(crate) struct Leak {
     pub(crate) start: Hidden,
     pub(crate) size: usize,
+    /// Stands for its call stack.
+    pub(crate) call_stack: u32,
+    pub(crate) rank: Option<Rank>,
 }
 
 type Done = Result<(), Unsupported>;
-type Told<T> = Result<T, Unsupported>;
+type Told<T> = Result<T, NoAnswer>;
 
 /// A detector.
 pub(crate) struct Subject<'d, P, const BOOTSTRAP: usize> {
@@ -137,8 +140,8 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn suppress(&self, _pattern: &str) -> Done {
-        Err(Unsupported)
+    pub(crate) fn suppress(&self, pattern: &str) -> Done {
+        self.detector.suppress(pattern).map_err(|_| Unsupported)
     }
 
     pub(crate) fn stack(&self, switch: Switch) -> Done {
@@ -178,7 +181,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
     }
 
     pub(crate) fn mark(&self) -> Done {
-        Err(Unsupported)
+        // Without memory nothing is remembered; the script sees it by what is new.
+        let _ = self.detector.mark();
+        Ok(())
     }
 
     pub(crate) fn off(&self) -> Done {
@@ -187,59 +192,73 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
 
     // What it says.
 
-    pub(crate) fn leaks(&self) -> Told<Vec<Leak>> {
+    pub(crate) fn leaks(&self) -> Vec<Leak> {
         let mut leaks = Vec::new();
         self.detector.for_each_unreferenced(&mut |object| {
             leaks.push(Leak {
                 start: Hidden::new(object.start),
                 size: object.size,
+                call_stack: object.call_stack,
+                rank: object.rank,
             });
         });
-        Ok(leaks)
+        leaks
     }
 
-    pub(crate) fn direct(&self) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn interior(&self) -> Vec<Hidden> {
+        let mut interior = Vec::new();
+        self.detector
+            .for_each_interior(&mut |object| interior.push(Hidden::new(object.start)));
+        interior
     }
 
-    pub(crate) fn indirect(&self) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn suppressed(&self) -> Vec<Hidden> {
+        let mut suppressed = Vec::new();
+        self.detector
+            .for_each_suppressed(&mut |object| suppressed.push(Hidden::new(object.start)));
+        suppressed
     }
 
-    /// Bytes of a leader's own, and those that it owns; none if it is no leader.
-    pub(crate) fn record(&self, _start: Hidden) -> Told<Option<(usize, usize)>> {
-        Err(Unsupported)
-    }
-
-    pub(crate) fn groups(&self) -> Told<usize> {
-        Err(Unsupported)
-    }
-
-    pub(crate) fn interior(&self) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
-    }
-
-    pub(crate) fn suppressed(&self) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
-    }
-
-    pub(crate) fn new_leaks(&self) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn new_leaks(&self) -> Vec<Hidden> {
+        let mut new = Vec::new();
+        self.detector
+            .for_each_new(&mut |object| new.push(Hidden::new(object.start)));
+        new
     }
 
     /// Bytes and blocks that came to a site since the mark.
-    pub(crate) fn growth(&self, _label: &str) -> Told<(i64, i64)> {
-        Err(Unsupported)
+    pub(crate) fn growth(&self, label: &str) -> (i64, i64) {
+        let (mut bytes, mut blocks) = (0, 0);
+        self.detector.for_each_site(&mut |site| {
+            let mut name = String::new();
+            if let [frame] = *site.call_stack {
+                // Text that only grows takes all that is written.
+                let _ = self.detector.platform().functions(frame, &mut name);
+            }
+            if name.trim_end() == label {
+                bytes += site.growth_bytes;
+                blocks += site.growth_blocks;
+            }
+        });
+        (bytes, blocks)
     }
 
     /// The words that point into an object.
-    pub(crate) fn holders(&self, _start: Hidden) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn holders(&self, start: Hidden) -> Told<Vec<Hidden>> {
+        let mut slots = Vec::new();
+        self.detector.holders(start.get(), &mut |slot| {
+            slots.push(Hidden::new(slot.address))
+        })?;
+        Ok(slots)
     }
 
     /// The words of the shortest chain to an object, from the root on.
-    pub(crate) fn path(&self, _start: Hidden) -> Told<Vec<Hidden>> {
-        Err(Unsupported)
+    pub(crate) fn path(&self, start: Hidden) -> Told<Vec<Hidden>> {
+        let mut slots = Vec::new();
+        self.detector.path(start.get(), &mut |slot| {
+            slots.push(Hidden::new(slot.address))
+        })?;
+        Ok(slots)
     }
 
     /// The warnings since this was last asked.

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Marker, RING};
+use super::{Course, Marker, RING, Shared};
 use crate::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
 use crate::memory::WORD;
 use crate::page_map::{Look, chunk_of};
@@ -41,10 +41,29 @@ pub(super) enum Then {
     Nothing,
     /// It is marked now.
     Queue,
-    /// It is a copy of the per-CPU block with this handle.
-    Owner(usize),
+    /// It is a copy of the per-CPU block with this handle, pointed to like this.
+    Owner(usize, Points),
     /// Another object has one more reference: the one that the notes of this one name.
     Count(usize),
+}
+
+/// What a pointer points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Points {
+    /// The first byte of an object.
+    AtStart,
+    /// Another one.
+    Inside,
+}
+
+impl Points {
+    fn of(word: usize, start: usize) -> Self {
+        if word == start {
+            Self::AtStart
+        } else {
+            Self::Inside
+        }
+    }
 }
 
 /// There is no room in the queue for a marked object: leaves a note at it.
@@ -58,15 +77,25 @@ pub(super) fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
     }
 }
 
+/// An object is alive through interior pointers only, as far as is known.
+#[cold]
+#[inline(never)]
+pub(super) fn note_interior_only(record: Place, chunk: Chunk) {
+    record.set(flag::INTERIOR_ONLY);
+    chunk.set(info::INTERIOR_ONLY);
+}
+
 /// A word points at an object that is open.
-pub(super) fn refer(object: Object<'_>, word: usize, interior: &AtomicBool) -> Then {
+pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: &Shared) -> Then {
     if object.mark.is_set() {
         return Then::Nothing;
     }
     let record = object.record.read();
     if record.has(flag::ALIAS) {
-        object.mark.set();
-        return Then::Owner(alias_owner(&record));
+        if points == Points::AtStart {
+            object.mark.set();
+        }
+        return Then::Owner(alias_owner(&record), points);
     }
     if record.has(flag::EXCESS) {
         // Never marked, so that every pointer comes here: as many as it needs are its own, the others are the other's.
@@ -82,24 +111,32 @@ pub(super) fn refer(object: Object<'_>, word: usize, interior: &AtomicBool) -> T
     }
     if record.min_count() > 1 {
         let enough = object.record.count_reference();
-        return if enough && object.mark.set() {
-            Then::Queue
-        } else {
-            Then::Nothing
-        };
+        if points == Points::AtStart && course == Course::Starts {
+            object.record.set_started();
+        }
+        if !enough {
+            return Then::Nothing;
+        }
     }
-    if word != object.start {
+    let started = points == Points::AtStart
+        || record.min_count() > 1 && (object.record.is_started() || course == Course::Interiors);
+    if !started {
         // It waits until the start pointers are through.
         object.record.set(flag::INTERIOR);
         object.chunk.set(info::INTERIOR);
-        interior.store(true, Ordering::Release);
+        shared.interior.store(true, Ordering::Release);
         return Then::Nothing;
     }
-    if object.mark.set() {
-        Then::Queue
-    } else {
-        Then::Nothing
+    if !object.mark.set() {
+        return Then::Nothing;
     }
+    if course == Course::Interiors {
+        note_interior_only(object.record, object.chunk);
+        if object.record.is_started() {
+            shared.started.store(true, Ordering::Release);
+        }
+    }
+    Then::Queue
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -150,6 +187,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         let object = object_in(chunk_of(word), chunk, granule);
         if object.mark.set() {
+            if self.course == Course::Interiors {
+                note_interior_only(object.record, chunk);
+            }
             prefetch(object.record.address());
             self.marked_at(Marked {
                 start: word,
@@ -175,10 +215,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     pub(super) fn look_up(&mut self, word: usize) {
         let place = Cell::new(None);
-        let interior = &self.shared.interior;
+        let (course, shared) = (self.course, self.shared);
         let hit = self.tools.registry.containing::<A, _>(word, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, word, interior)
+            refer(object, Points::of(word, object.start), course, shared)
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
             self.misses += 1;
@@ -187,11 +227,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         match then {
             Then::Nothing => {}
             Then::Queue => self.queue_found(start, record),
-            Then::Owner(owner) => self.refer_to(owner),
+            Then::Owner(owner, points) => self.refer_to(owner, points),
             Then::Count(start) if self.area == Some(start) => {}
             Then::Count(start) => {
                 if let Some(other) = self.tools.registry.notes.excess(start) {
-                    self.refer_to(other);
+                    self.refer_to(other, Points::AtStart);
                 }
             }
         }
@@ -199,12 +239,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// One more reference to the object at `start`, from elsewhere.
     #[cold]
-    pub(super) fn refer_to(&mut self, start: usize) {
+    fn refer_to(&mut self, start: usize, points: Points) {
         let place = Cell::new(None);
-        let interior = &self.shared.interior;
+        let (course, shared) = (self.course, self.shared);
         let then = self.tools.registry.starting_at::<A, _>(start, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, start, interior)
+            refer(object, points, course, shared)
         });
         if let (Some(Then::Queue), Some((start, record))) = (then, place.get()) {
             self.queue_found(start, record);

@@ -9,7 +9,9 @@
 //! 4. *Recovery*: what found no room in a queue has a flag in its record, and its chunk has one; a walk over the
 //!    index finds it again.
 //! 5. *Interior*: what is pointed to in its middle only has waited so far, likewise by flags; now it is marked,
-//!    and the queues run once more. What is first marked from here on is alive through interior pointers only.
+//!    and the queues run once more. What is first marked from here on is alive through interior pointers only: no chain
+//!    from a root leads there by start pointers alone. But for what needs several references, some of them to its start
+//!    that were found before: that is told apart at the end, with what it reaches.
 //!
 //! Then an object is unreferenced if it is not marked. A word points at an object if it is an address of any
 //! of its bytes. An object that is being scanned is marked already, so a pointer to itself changes nothing.
@@ -31,7 +33,7 @@
 //! - The mark of an object is set by one CPU, which queues it.
 
 mod candidates;
-mod objects;
+pub(crate) mod objects;
 mod phases;
 
 use core::ops::Range;
@@ -41,10 +43,10 @@ use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
 use crate::chain::Chain;
-use crate::chunk::{Chunk, info};
+use crate::chunk::{Chunk, GRANULE, info};
 use crate::memory::Source;
-use crate::page_map::{ChunkNumber, Leaf, Way};
-use crate::platform::{Platform, RootCursor, RootKind};
+use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
+use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::queue::{Desks, Entry, Queue};
 use crate::record::flag;
 use crate::registry::{Access, Registry};
@@ -74,9 +76,20 @@ pub(crate) enum Stacks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
+/// Which pointers a pass follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// Those to the start of an object, while the others wait.
+    Starts,
+    /// All, from what interior pointers alone have reached.
+    Interiors,
+}
+
 /// What a pass has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
+    /// Tracked objects.
+    pub(crate) objects: u64,
     pub(crate) words: u64,
     pub(crate) candidates: u64,
     pub(crate) hits: u64,
@@ -123,6 +136,9 @@ pub(crate) struct Shared {
     overflowed: AtomicBool,
     /// Something is pointed to in its middle.
     interior: AtomicBool,
+    /// Something that needs several references was marked late, though its start was pointed to early.
+    started: AtomicBool,
+    objects: AtomicU64,
     words: AtomicU64,
     candidates: AtomicU64,
     hits: AtomicU64,
@@ -133,7 +149,7 @@ struct RootWalk {
     cursor: RootCursor,
     /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
     next_region: usize,
-    kind: RootKind,
+    root: Root,
     rest: Range<usize>,
     /// The part of the root that lies after the detector's own memory.
     after: Range<usize>,
@@ -143,7 +159,11 @@ impl RootWalk {
     const NEW: Self = Self {
         cursor: RootCursor { stage: 0, index: 0 },
         next_region: 0,
-        kind: RootKind::Section,
+        root: Root {
+            kind: RootKind::Section,
+            start: 0,
+            len: 0,
+        },
         rest: 0..0,
         after: 0..0,
     };
@@ -162,6 +182,8 @@ impl Shared {
             generation: AtomicUsize::new(0),
             overflowed: AtomicBool::new(false),
             interior: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            objects: AtomicU64::new(0),
             words: AtomicU64::new(0),
             candidates: AtomicU64::new(0),
             hits: AtomicU64::new(0),
@@ -179,6 +201,7 @@ impl Shared {
 
     pub(crate) fn figures(&self) -> Figures {
         Figures {
+            objects: self.objects.load(Ordering::Relaxed),
             words: self.words.load(Ordering::Relaxed),
             candidates: self.candidates.load(Ordering::Relaxed),
             hits: self.hits.load(Ordering::Relaxed),
@@ -203,6 +226,7 @@ pub(crate) struct Tools<'a, P> {
 pub(crate) struct Marker<'a, P, A> {
     tools: &'a Tools<'a, P>,
     shared: &'a Shared,
+    worker: usize,
     workers: usize,
     queue: Queue<'a>,
     way: Way,
@@ -219,8 +243,10 @@ pub(crate) struct Marker<'a, P, A> {
     next_scanned: usize,
     /// The object whose words are being scanned, if pointers to it count for another one.
     area: Option<usize>,
+    course: Course,
     /// A checksum in the making.
     sum: u64,
+    objects: u64,
     words: u64,
     /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
     candidates: u64,
@@ -251,6 +277,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Self {
             tools,
             shared,
+            worker,
             workers: shared.workers(),
             queue: tools.desks.queue(worker),
             way: Way::new(),
@@ -270,7 +297,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
             area: None,
+            course: Course::Starts,
             sum: 0,
+            objects: 0,
             words: 0,
             candidates: 0,
             misses: 0,
@@ -291,6 +320,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
     /// nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
+        self.course = Course::Starts;
         loop {
             self.drain()?;
             self.barrier();
@@ -305,10 +335,19 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } else if interior {
                 self.shared.interior.store(false, Ordering::Release);
                 self.barrier();
+                self.course = Course::Interiors;
                 self.recover(info::INTERIOR, flag::INTERIOR)?;
             } else {
                 break;
             }
+        }
+        if self.shared.started.load(Ordering::Acquire) {
+            self.barrier();
+            if self.worker == 0 {
+                self.follow_started()?;
+                self.shared.started.store(false, Ordering::Release);
+            }
+            self.barrier();
         }
         self.note_figures();
         Ok(())
@@ -319,11 +358,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         // The rings hold nothing that counts: who counts has flushed them.
         let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
         let misses = self.misses - self.flushed;
+        shared.objects.fetch_add(self.objects, Ordering::Relaxed);
         shared.words.fetch_add(self.words, Ordering::Relaxed);
         shared.candidates.fetch_add(candidates, Ordering::Relaxed);
         let hits = candidates - misses;
         shared.hits.fetch_add(hits, Ordering::Relaxed);
-        (self.words, self.candidates, self.misses) = (0, 0, 0);
+        (self.objects, self.words, self.candidates, self.misses) = (0, 0, 0, 0);
         (self.next_candidate, self.flushed) = (0, 0);
     }
 
@@ -377,9 +417,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Looks at all chunks, opened, with all workers.
+    #[inline(always)]
     pub(crate) fn each_chunk(
         &mut self,
-        look: &mut dyn FnMut(&mut Self, ChunkNumber, Chunk),
+        mut look: impl FnMut(&mut Self, ChunkNumber, Chunk),
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.claim_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
@@ -399,6 +440,42 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.pause()?;
         }
         Ok(())
+    }
+
+    /// Shows where each object starts, further copies of per-CPU blocks as well. By one worker; `look` finds out whether
+    /// it is still there.
+    pub(crate) fn each_object(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        let registry = self.tools.registry;
+        let leaves = registry.leaves();
+        let mut next = leaves.start;
+        while let Some((number, leaf)) = registry.map.next_leaf(next, leaves.end) {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                let starts = chunk.starts().load(Ordering::Relaxed);
+                for granule in Chunk::granules(starts) {
+                    look(self, address_of(chunk_number) + granule as usize * GRANULE)?;
+                }
+                if !chunk.has(info::ODD) {
+                    continue;
+                }
+                let mut from = 0;
+                while let Some(start) =
+                    self.quietly(|_| registry.next_odd(chunk_number, chunk, from))
+                {
+                    look(self, start)?;
+                    from = start + 1;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn platform(&self) -> &'a P {
+        self.tools.platform
     }
 
     /// What is known of memory, for others that work with the marker.

@@ -32,6 +32,18 @@ impl Guarded {
     }
 }
 
+/// Which words of an object are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Those that are scanned.
+    Scanned,
+    /// All of them.
+    All,
+}
+
+/// Does something with a word that lies at the first address.
+pub(crate) type Look<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
+
 /// The whole words of an area, of the copy of its object at `copy`.
 pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
     let start = copy + area.offset;
@@ -170,42 +182,27 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.area = None;
             return result;
         }
-        let copies = if record.has(flag::PERCPU) {
-            tools.platform.cpus()
-        } else {
-            1
-        };
-        for cpu in 0..copies {
-            let copy = if record.has(flag::PERCPU) {
-                tools.platform.percpu_copy(object, cpu)
-            } else if record.has(flag::PHYS) {
-                match tools.platform.phys_to_virt(object, size) {
-                    Some(start) => start,
-                    None => return Ok(()),
-                }
-            } else {
-                object
-            };
+        self.each_copy(object, record, size, &mut |marker, copy| {
             let mut number = 0;
-            while let Some(area) = self.quietly(|_| tools.registry.area(object, number)) {
+            while let Some(area) = marker.quietly(|_| tools.registry.area(object, number)) {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
                 let end = end.min(copy.saturating_add(size));
                 while at < end {
                     let (skip, next) =
-                        self.quietly(|marker| marker.covered(object, copy, number, at, end));
+                        marker.quietly(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
-                        scan(self, at, next - at)?;
+                        scan(marker, at, next - at)?;
                     }
                     at = next;
                 }
                 number += 1;
             }
             if number == 0 {
-                scan(self, copy, size)?;
+                scan(marker, copy, size)?;
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Whether the word at `at` is in one of an object's first areas, `number` of them, and how far that goes.
@@ -241,7 +238,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         if record.is_plain() {
             let range = object.start..object.start + object.size;
-            self.each_piece(object, range, Self::scan_words)
+            self.each_piece(object, range, &mut Self::scan_words)
         } else {
             self.scan_special(
                 object.start,
@@ -249,7 +246,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 object.size,
                 &mut |marker, start, len| {
                     let range = start..start.saturating_add(len);
-                    marker.each_piece(object, range, Self::scan_words)
+                    marker.each_piece(object, range, &mut Self::scan_words)
                 },
             )
         }
@@ -273,7 +270,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         &mut self,
         of: Guarded,
         range: Range<usize>,
-        work: fn(&mut Self, usize, usize),
+        work: &mut dyn FnMut(&mut Self, usize, usize),
     ) -> Result<(), GivenUp> {
         let mut at = range.start;
         while at < range.end {
@@ -307,6 +304,74 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
+    /// Shows each word of the object at `start` that may be an address in an object.
+    pub(crate) fn each_word(
+        &mut self,
+        start: usize,
+        words: Words,
+        look: Look<'_, Self>,
+    ) -> Result<(), GivenUp> {
+        let Some((record, object)) = self.guarded(start) else {
+            return Ok(());
+        };
+        let mut show = |marker: &mut Self, start: usize, len: usize| {
+            let end = start.saturating_add(len);
+            if A::STOPPED {
+                if marker.tools.platform.readable(start, len) {
+                    marker.show_words(start, end, look);
+                }
+                return Ok(());
+            }
+            marker.each_piece(object, start..end, &mut |marker, from, to| {
+                marker.show_words(from, to, look);
+            })
+        };
+        match words {
+            Words::Scanned if record.is_plain() => show(self, object.start, object.size),
+            Words::Scanned => self.scan_special(start, &record, object.size, &mut show),
+            Words::All => self.each_copy(start, &record, object.size, &mut |marker, copy| {
+                show(marker, copy, object.size)
+            }),
+        }
+    }
+
+    /// Shows each word from `start` to `end` that may be an address in an object.
+    pub(crate) fn show_words(&mut self, start: usize, end: usize, look: Look<'_, Self>) {
+        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
+        let mut at = start.next_multiple_of(WORD);
+        let end = end & !(WORD - 1);
+        while at < end {
+            // SAFETY: words of a root, or of an object that is kept from being freed.
+            let next = unsafe { next_within(platform, &mut at, end, lowest, span) };
+            let Some(word) = next else { return };
+            look(self, at - WORD, word);
+        }
+    }
+
+    /// Does something with each place where an object's memory is.
+    fn each_copy(
+        &mut self,
+        object: usize,
+        record: &Record,
+        size: usize,
+        look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        let platform = self.tools.platform;
+        if record.has(flag::ALIAS) {
+            return Ok(());
+        }
+        if record.has(flag::PHYS) {
+            return match platform.phys_to_virt(object, size) {
+                Some(start) => look(self, start),
+                None => Ok(()),
+            };
+        }
+        if !record.has(flag::PERCPU) {
+            return look(self, object);
+        }
+        (0..platform.cpus()).try_for_each(|cpu| look(self, platform.percpu_copy(object, cpu)))
+    }
+
     /// A checksum of an object's contents, none if it is gone. Beside whatever runs.
     pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
         self.sum = 0;
@@ -317,7 +382,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if object.kind & flag::PERCPU != 0 {
             for cpu in 0..platform.cpus() {
                 let copy = platform.percpu_copy(start, cpu);
-                self.each_piece(object, copy..copy.saturating_add(size), Self::sum_words)?;
+                self.each_piece(
+                    object,
+                    copy..copy.saturating_add(size),
+                    &mut Self::sum_words,
+                )?;
             }
         } else {
             let memory = match object.kind & flag::PHYS {
@@ -325,7 +394,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 _ => platform.phys_to_virt(start, size),
             };
             if let Some(memory) = memory {
-                self.each_piece(object, memory..memory + size, Self::sum_words)?;
+                self.each_piece(object, memory..memory + size, &mut Self::sum_words)?;
             }
         }
         Ok(Some((self.sum ^ self.sum >> 32) as u32))

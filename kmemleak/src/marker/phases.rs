@@ -3,12 +3,15 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
+use super::candidates::note_interior_only;
+use super::objects::Words;
+use super::{GivenUp, Marker, RootWalk, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
 use crate::page_map::ChunkNumber;
 use crate::platform::{Platform, Root, RootKind};
+use crate::queue::Entry;
 use crate::record::flag;
-use crate::registry::Access;
+use crate::registry::{Access, Object, alias_owner};
 
 /// The parts of `root` before and after `own`; the first is not empty unless both are.
 pub(super) fn without(root: &Range<usize>, own: &Range<usize>) -> (Range<usize>, Range<usize>) {
@@ -32,10 +35,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::INTERIOR_ONLY
             | info::BORN
             | info::ODD;
-        self.each_chunk(&mut |marker, number, chunk| {
+        self.each_chunk(|marker, number, chunk| {
             if chunk.has(LOOK) {
                 marker.whiten_records(number, chunk);
             } else {
+                let starts = chunk.starts().load(Ordering::Relaxed);
+                marker.objects += u64::from(starts.count_ones());
                 chunk.marks().store(0, Ordering::Relaxed);
             }
         })
@@ -49,6 +54,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         registry.each_of(number, chunk, u64::MAX, &mut |object| {
             let record = object.record.read();
             special |= !record.is_plain();
+            self.objects += u64::from(!record.has(flag::ALIAS));
             if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
             {
                 // Marked when it was allocated, and still to be scanned.
@@ -88,7 +94,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans what was allocated since the pass began, and what is left of what was freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
-        self.each_chunk(&mut |marker, number, chunk| {
+        self.each_chunk(|marker, number, chunk| {
             if !chunk.has(info::BORN) {
                 return;
             }
@@ -129,9 +135,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// The next piece of a root, with what kind it is and where the root ends.
-    pub(super) fn claim_root(&self) -> Option<(RootKind, Range<usize>, usize)> {
-        let mut walk = self.shared.roots.lock();
+    /// The next piece of a root, with the root and where that ends.
+    pub(super) fn claim_root(&self) -> Option<(Root, Range<usize>, usize)> {
+        self.next_piece_of(&mut self.shared.roots.lock())
+    }
+
+    fn next_piece_of(&self, walk: &mut RootWalk) -> Option<(Root, Range<usize>, usize)> {
         loop {
             if walk.rest.is_empty() {
                 walk.rest = core::mem::take(&mut walk.after);
@@ -140,7 +149,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 let start = walk.rest.start;
                 let end = next_piece(start).min(walk.rest.end);
                 walk.rest.start = end;
-                return Some((walk.kind, start..end, walk.rest.end));
+                return Some((walk.root, start..end, walk.rest.end));
             }
             let root = match self.tools.platform.next_root(&mut walk.cursor) {
                 Some(root) => root,
@@ -163,19 +172,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             if root.len > 0 && self.tools.platform.readable(root.start, root.len) {
                 let range = root.start..root.start.saturating_add(root.len);
-                walk.kind = root.kind;
+                walk.root = root;
                 (walk.rest, walk.after) = without(&range, &self.tools.own);
             }
         }
     }
 
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
-        while let Some((kind, piece, _)) = self.claim_root() {
-            if !A::STOPPED && matches!(kind, RootKind::Stack(_)) {
-                self.scan_stack(piece);
-            } else {
-                self.quietly(|marker| marker.scan_words(piece.start, piece.end));
-            }
+        while let Some((root, piece, _)) = self.claim_root() {
+            self.each_root_piece(root, piece, &mut Self::scan_words);
             self.pause()?;
             while self.queue.is_filling() {
                 self.scan_next()?;
@@ -184,15 +189,59 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
+    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By one worker.
+    pub(crate) fn each_root_word(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, Root, usize, usize),
+    ) -> Result<(), GivenUp> {
+        while let Some((root, piece, _)) = self.claim_root() {
+            self.each_root_piece(root, piece, &mut |marker, from, to| {
+                marker.show_words(from, to, &mut |marker, slot, word| {
+                    look(marker, root, slot, word);
+                });
+            });
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// Whether all of a range lies in a root. By one worker, between two walks over the roots.
+    pub(crate) fn is_in_root(&self, range: Range<usize>) -> bool {
+        let mut walk = RootWalk::NEW;
+        while let Some((_, piece, end)) = self.next_piece_of(&mut walk) {
+            if (piece.start..end).contains(&range.start) && range.end <= end {
+                return true;
+            }
+            // The rest of the root is of no interest.
+            walk.rest.start = walk.rest.end;
+        }
+        false
+    }
+
+    /// Does something with a piece of a root.
+    #[inline(always)]
+    fn each_root_piece(
+        &mut self,
+        root: Root,
+        piece: Range<usize>,
+        work: &mut dyn FnMut(&mut Self, usize, usize),
+    ) {
+        if !A::STOPPED && matches!(root.kind, RootKind::Stack(_)) {
+            self.stack_piece(piece, work);
+        } else {
+            self.quietly(|marker| work(marker, piece.start, piece.end));
+        }
+    }
+
     /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
-    pub(super) fn scan_stack(&mut self, piece: Range<usize>) {
+    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
         self.quietly(|marker| {
             let tools = marker.tools;
             let held = tools
                 .registry
                 .containing::<A, _>(piece.start, |object| tools.hazard.set(object.start));
             if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
-                marker.scan_words(piece.start, piece.end);
+                work(marker, piece.start, piece.end);
             }
             tools.hazard.clear();
         });
@@ -239,10 +288,81 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     // Its start was pointed to as well.
                     return;
                 }
-                object.record.set(flag::INTERIOR_ONLY);
-                object.chunk.set(info::INTERIOR_ONLY);
+                note_interior_only(object.record, object.chunk);
             }
             self.enqueue(object);
         });
+    }
+
+    /// What was marked late for want of references, but has its start pointed to by what was marked early, is reached by start
+    /// pointers alone; and so is what it points to the start of. For one worker, while the others wait.
+    ///
+    /// An object that is to be followed has both flags, and most are in the queue; one that found no room there
+    /// is met by the next walk.
+    pub(super) fn follow_started(&mut self) -> Result<(), GivenUp> {
+        loop {
+            let mut found = false;
+            while let Some((number, leaf)) = self.claim_leaf() {
+                for (chunk_number, chunk) in leaf.chunks(number) {
+                    if !chunk.has(info::INTERIOR_ONLY) {
+                        continue;
+                    }
+                    let registry = self.tools.registry;
+                    self.quietly(|marker| {
+                        A::open(chunk);
+                        registry.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
+                            if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started()
+                            {
+                                found = true;
+                                marker.queue.push(Entry::new(object.start, object.record));
+                            }
+                        });
+                        A::close(chunk);
+                    });
+                    while let Some(entry) = self.queue.pop() {
+                        self.follow(entry.start())?;
+                    }
+                }
+                self.pause()?;
+            }
+            if !found {
+                return Ok(());
+            }
+            self.shared.leaf.store(0, Ordering::Release);
+        }
+    }
+
+    fn follow(&mut self, start: usize) -> Result<(), GivenUp> {
+        self.quietly(|marker| {
+            let registry = marker.tools.registry;
+            registry.starting_at::<A, _>(start, |object| {
+                object.record.clear(flag::INTERIOR_ONLY);
+            })
+        });
+        self.each_word(start, Words::Scanned, &mut |marker, _, word| {
+            let registry = marker.tools.registry;
+            let late = |object: Object<'_>| {
+                if object.record.has(flag::INTERIOR_ONLY) {
+                    object.record.set_started();
+                    return Some(Entry::new(object.start, object.record));
+                }
+                None
+            };
+            let found = registry.starting_at::<A, _>(word, |object| {
+                let record = object.record.read();
+                match record.has(flag::ALIAS) {
+                    true => Err(alias_owner(&record)),
+                    false => Ok(late(object)),
+                }
+            });
+            let entry = match found {
+                Some(Ok(entry)) => entry,
+                Some(Err(owner)) => registry.starting_at::<A, _>(owner, late).flatten(),
+                None => None,
+            };
+            if let Some(entry) = entry {
+                marker.queue.push(entry);
+            }
+        })
     }
 }

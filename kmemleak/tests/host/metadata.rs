@@ -61,7 +61,7 @@ fn clear_acknowledges_and_the_total_stays() {
     lab.detector.check();
     lab.say("clear");
     assert_eq!(lab.status("unrecorded"), format!("0 (ever: {total})"));
-    assert_eq!(lab.status("state"), "on");
+    assert_eq!(lab.status("state"), "enabled");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_verdict_without_memory_for_its_list_is_complete() {
     listed.sort_unstable();
     assert_eq!(listed, lost);
     let report = lab.report();
-    assert!(report.contains("no memory to put the objects in the order"));
+    assert!(report.contains("no memory to tell leaders from what they own"));
     assert_eq!(report.matches("unreferenced object 0x").count(), lost.len());
     // What is freed is left out, what is referenced again is gone from the next one.
     lab.free(lost[0]);

@@ -29,6 +29,8 @@ mod leak_support;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
+mod names;
+#[cfg(target_os = "none")]
 mod registry;
 #[cfg(target_os = "none")]
 mod roots;

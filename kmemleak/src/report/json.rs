@@ -1,0 +1,313 @@
+//! Reports as JSON, an object a line: the schema is in `kmemleak/FORMATS.md`.
+
+use core::fmt::{self, Display, Formatter, Write};
+
+use super::{Told, Totals, Which};
+use crate::depot::{Frames, Trace, crc_of};
+use crate::detector::Detector;
+use crate::groups::Group;
+use crate::list::Named;
+use crate::platform::{Platform, Root};
+use crate::record::flag;
+use crate::sites::Site;
+use crate::suppress::Suppression;
+use crate::trail::{NoAnswer, Slot, SlotPlace};
+use crate::verdict::{Block, How, Rank, Summary};
+
+/// The version of the schema: it changes when a field goes or means something else, not when one is added.
+const SCHEMA: u32 = 1;
+
+/// Begins a line.
+fn begin(kind: &str, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{{\"schema\":{SCHEMA},\"kind\":\"{kind}\"")
+}
+
+/// A value, or null.
+struct OrNull<T>(Option<T>);
+
+impl<T: Display> Display for OrNull<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+/// Text between quotation marks; what would end it, and what is no character of JSON text, is escaped.
+struct Escaped<'a>(&'a mut dyn Write);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| match character {
+            '"' | '\\' => write!(self.0, "\\{character}"),
+            '\0'..='\u{1f}' => write!(self.0, "\\u{:04x}", u32::from(character)),
+            _ => self.0.write_char(character),
+        })
+    }
+}
+
+fn string(text: &str, out: &mut dyn Write) -> fmt::Result {
+    out.write_char('"')?;
+    Escaped(out).write_str(text)?;
+    out.write_char('"')
+}
+
+/// Where there was no check.
+pub(super) fn nothing(out: &mut dyn Write) -> fmt::Result {
+    begin("summary", out)?;
+    writeln!(out, ",\"how\":null}}")
+}
+
+pub(super) fn trail_end(
+    kind: &str,
+    count: usize,
+    answer: Result<usize, NoAnswer>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    begin(if kind == "holder" { "holders" } else { "path" }, out)?;
+    write!(out, ",\"count\":{count}")?;
+    match answer {
+        Ok(object) => writeln!(out, ",\"object\":\"{object:#018x}\",\"error\":null}}"),
+        Err(why) => {
+            write!(out, ",\"object\":null,\"error\":")?;
+            string_of(&why, out)?;
+            writeln!(out, "}}")
+        }
+    }
+}
+
+pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write) -> fmt::Result {
+    begin("sites", out)?;
+    writeln!(out, ",\"shown\":{shown},\"of\":{of},\"complete\":{all}}}")
+}
+
+fn string_of(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
+    out.write_char('"')?;
+    write!(Escaped(out), "{value}")?;
+    out.write_char('"')
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    pub(super) fn report_json(
+        &self,
+        which: Which,
+        totals: &Totals,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let mut written = Ok(());
+        if matches!(which, Which::Leaders | Which::All) {
+            self.each_group(&mut |group, trace| {
+                if written.is_ok() {
+                    written = self.group_json(group, trace, totals.at_us, out);
+                }
+            });
+        }
+        self.each_told(which, totals.at_us, &mut |told| {
+            if written.is_ok() {
+                written = self.told_json(told, out);
+            }
+        });
+        written?;
+        summary_json(&totals.summary, out)
+    }
+
+    fn group_json(
+        &self,
+        group: &Group,
+        trace: Trace,
+        at_us: u64,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        begin("group", out)?;
+        write!(
+            out,
+            ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"oldest_age_us\":{},\"newest_age_us\":{}",
+            group.objects,
+            group.bytes,
+            group.direct_objects,
+            group.direct_bytes,
+            group.indirect_objects,
+            group.indirect_bytes,
+            at_us.saturating_sub(group.oldest_us),
+            at_us.saturating_sub(group.newest_us)
+        )?;
+        self.frames_json(self.depot.get(trace).as_slice(), out)?;
+        writeln!(out, "}}")
+    }
+
+    fn told_json(&self, told: &Told<'_>, out: &mut dyn Write) -> fmt::Result {
+        begin("object", out)?;
+        self.named_json(told.named, told.size, out)?;
+        write!(out, ",\"age_us\":{}", told.age_us)?;
+        let (direct, leader, owned) = match told.rank {
+            Some(Rank::Direct {
+                owned_objects,
+                owned_bytes,
+            }) => (Some(true), None, (owned_objects, owned_bytes)),
+            Some(Rank::Indirect { leader }) => (Some(false), Some(leader), (0, 0)),
+            None => (None, None, (0, 0)),
+        };
+        write!(out, ",\"direct\":{}", OrNull(direct))?;
+        match leader {
+            Some(leader) => write!(out, ",\"leader\":\"{leader:#018x}\"")?,
+            None => write!(out, ",\"leader\":null")?,
+        }
+        write!(
+            out,
+            ",\"indirect_objects\":{},\"indirect_bytes\":{},\"reported\":{},\"freed\":{},\"bytes\":\"",
+            owned.0,
+            owned.1,
+            told.named.record.has(flag::REPORTED),
+            told.dump.is_none()
+        )?;
+        if let Some(dump) = &told.dump {
+            let mut bytes = dump.bytes[..dump.len].iter();
+            bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
+        }
+        write!(out, "\"")?;
+        self.frames_json(told.frames.as_slice(), out)?;
+        writeln!(out, "}}")
+    }
+
+    fn named_json(&self, named: &Named, size: usize, out: &mut dyn Write) -> fmt::Result {
+        let record = &named.record;
+        write!(
+            out,
+            ",\"address\":\"{:#018x}\",\"size\":{size},\"birth_us\":{},\"task\":{},\"comm\":",
+            named.start,
+            record.birth_us(),
+            record.task()
+        )?;
+        string(self.comm_of(record).as_str(), out)?;
+        write!(
+            out,
+            ",\"cpu\":{},\"interrupt\":{}",
+            record.cpu(),
+            record.has(flag::INTERRUPT)
+        )
+    }
+
+    fn frames_json(&self, addresses: &[usize], out: &mut dyn Write) -> fmt::Result {
+        write!(
+            out,
+            ",\"crc\":\"{:08x}\",\"backtrace\":[",
+            crc_of(addresses)
+        )?;
+        for (place, &address) in addresses.iter().enumerate() {
+            out.write_str(if place > 0 { ",\"" } else { "\"" })?;
+            self.platform.symbol(address, &mut Escaped(out))?;
+            out.write_char('"')?;
+        }
+        out.write_char(']')
+    }
+
+    pub(super) fn slot_json(&self, kind: &str, slot: Slot, out: &mut dyn Write) -> fmt::Result {
+        begin(kind, out)?;
+        write!(out, ",\"address\":\"{:#018x}\"", slot.address)?;
+        match slot.place {
+            SlotPlace::Root(root) => {
+                write!(out, ",\"root\":\"")?;
+                self.name_root_in(root, slot.address, out)?;
+                write!(out, "\",\"object\":null")?;
+            }
+            SlotPlace::Object { start, size } => {
+                write!(
+                    out,
+                    ",\"root\":null,\"object\":\"{start:#018x}\",\"object_size\":{size}"
+                )?;
+                let frames = match self.named_at(start) {
+                    Some(named) => self.depot.get(named.record.trace()),
+                    None => Frames::NONE,
+                };
+                self.frames_json(frames.as_slice(), out)?;
+            }
+        }
+        writeln!(out, "}}")
+    }
+
+    fn name_root_in(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
+        self.platform.name_root(root, address, &mut Escaped(out))
+    }
+
+    pub(super) fn site_json(&self, site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
+        begin("site", out)?;
+        write!(
+            out,
+            ",\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
+            site.bytes, site.blocks, site.growth_bytes, site.growth_blocks
+        )?;
+        self.frames_json(site.call_stack, out)?;
+        writeln!(out, "}}")
+    }
+
+    pub(crate) fn interior_json(&self, block: &Block, out: &mut dyn Write) -> fmt::Result {
+        begin("interior", out)?;
+        match self.named_at(block.start) {
+            Some(named) => {
+                self.named_json(&named, block.size, out)?;
+                self.frames_json(self.depot.get(named.record.trace()).as_slice(), out)?;
+            }
+            None => write!(
+                out,
+                ",\"address\":\"{:#018x}\",\"size\":{},\"birth_us\":{}",
+                block.start, block.size, block.birth_us
+            )?,
+        }
+        writeln!(out, "}}")
+    }
+}
+
+pub(crate) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
+    begin("suppression", out)?;
+    write!(out, ",\"pattern\":")?;
+    string(suppression.pattern, out)?;
+    writeln!(
+        out,
+        ",\"max\":{},\"matched\":{},\"objects\":{},\"bytes\":{}}}",
+        OrNull(suppression.max),
+        suppression.matched,
+        suppression.objects,
+        suppression.bytes
+    )
+}
+
+fn summary_json(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+    begin("summary", out)?;
+    let (how, passes, reason) = match summary.how {
+        How::Stopped => ("stopped", 1, None),
+        How::Scanned => ("scanned", 1, None),
+        How::Repeated { reason, passes } => ("repeated", passes, Some(reason)),
+    };
+    write!(out, ",\"how\":\"{how}\",\"passes\":{passes},\"reason\":")?;
+    match reason {
+        Some(reason) => string_of(&reason, out)?,
+        None => write!(out, "null")?,
+    }
+    write!(
+        out,
+        ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
+        summary.objects,
+        summary.bytes,
+        OrNull(summary.direct_objects),
+        summary.direct_bytes,
+        OrNull(summary.groups),
+        summary.new_objects,
+        summary.new_bytes,
+        summary.suppressed_objects,
+        summary.suppressed_bytes
+    )?;
+    writeln!(
+        out,
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unrecorded\":{}}}",
+        summary.tracked,
+        summary.words,
+        summary.candidates,
+        summary.hits,
+        summary.candidates - summary.hits,
+        summary.took_us,
+        summary.stopped_us,
+        summary.cpus,
+        summary.unrecorded
+    )
+}

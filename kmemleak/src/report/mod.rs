@@ -1,0 +1,359 @@
+//! Telling people, and machines, what was found.
+//!
+//! Writing takes long, and what writes may allocate from the very allocators that are tracked: so nothing is
+//! written under a lock. A record is copied out, with the first bytes of its block if that is still there,
+//! then written.
+//!
+//! There are two formats: text, and JSON with one object a line, of which `kmemleak/FORMATS.md` is the reference. Neither
+//! leaves anything out but what it says it does.
+
+mod json;
+mod text;
+
+pub(crate) use self::json::suppression_json;
+pub(crate) use self::text::Count;
+
+use core::fmt::{self, Write};
+
+use crate::depot::{Frames, Trace};
+use crate::detector::Detector;
+use crate::groups::Group;
+use crate::hidden::Hidden;
+use crate::list::{Named, fate};
+use crate::platform::{Comm, Platform};
+use crate::record::{Record, flag};
+use crate::registry::{Locked, alias_owner};
+use crate::trail::{NoAnswer, Slot};
+use crate::verdict::{Rank, Summary};
+
+/// Bytes of a block that are shown.
+const DUMP: usize = 32;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines: a JSON object a line, as `FORMATS.md` says.
+    Json,
+}
+
+/// Which objects of a verdict are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The leaders, group by group, which stand for what they own.
+    Leaders,
+    /// All, group by group, each leader with what it owns.
+    All,
+    /// Those that have not been told of.
+    Unreported,
+    /// Those that the verdict before the last mark did not have.
+    New,
+}
+
+/// The first bytes of a block.
+struct Dump {
+    bytes: [u8; DUMP],
+    len: usize,
+}
+
+/// A leak, as it is told of.
+struct Told<'a> {
+    named: &'a Named,
+    size: usize,
+    age_us: u64,
+    comm: Comm,
+    /// None where the order was too much for memory.
+    rank: Option<Rank>,
+    /// None if it has been freed since.
+    dump: Option<Dump>,
+    frames: Frames,
+}
+
+/// What a summary says beside the verdict's figures.
+struct Totals {
+    summary: Summary,
+    at_us: u64,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the sum. Task
+    /// context, with no lock held.
+    pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
+        let _claim = self.claim();
+        self.report_claimed(Format::Text, Which::Leaders, out)
+    }
+
+    /// Writes the last verdict: each object that nothing points to, those that leaders own as well, then a line with the sum. Task context, with no
+    /// lock held.
+    pub fn report_all(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        let _claim = self.claim();
+        self.report_claimed(format, Which::All, out)
+    }
+
+    /// The same, for who has the claim.
+    pub(crate) fn report_claimed(
+        &self,
+        format: Format,
+        which: Which,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let totals = self.with_verdict(|verdict, _| {
+            let at_us = verdict.at_us;
+            verdict.summary.map(|summary| Totals { summary, at_us })
+        });
+        let Some(totals) = totals else {
+            return match format {
+                Format::Text => writeln!(out, "kmemleak: no check so far"),
+                Format::Json => json::nothing(out),
+            };
+        };
+        match format {
+            Format::Text => self.report_text(which, &totals, out),
+            Format::Json => self.report_json(which, &totals, out),
+        }
+    }
+
+    /// Shows the leaks in the order in which they are told of.
+    fn each_told(&self, which: Which, at_us: u64, look: &mut dyn FnMut(&Told<'_>)) {
+        if which == Which::New {
+            self.note_new();
+        }
+        let flat = self.with_verdict(|verdict, _| verdict.list.left_out > 0);
+        if flat {
+            return self.each_named(&mut |named| {
+                if which != Which::Unreported || !named.record.has(flag::REPORTED) {
+                    look(&self.told(named, None, at_us));
+                }
+            });
+        }
+        let mut place = 0;
+        loop {
+            let next = self.with_verdict(|verdict, _| {
+                let list = &verdict.list;
+                let leaks = verdict.summary.map_or(0, |summary| summary.objects);
+                while place < leaks {
+                    let index = list.queued(place);
+                    place += 1;
+                    let named = list.get(index)?;
+                    let wanted = match which {
+                        Which::All => true,
+                        Which::Leaders => list.has(index, fate::LEADER),
+                        Which::Unreported => !named.record.has(flag::REPORTED),
+                        Which::New => list.has(index, fate::NEW),
+                    };
+                    if wanted {
+                        return Some((named, index));
+                    }
+                }
+                None
+            });
+            let Some((named, index)) = next else { return };
+            look(&self.told(&named, Some(self.rank_of(index)), at_us));
+        }
+    }
+
+    /// Notes which leaks are new since the mark.
+    fn note_new(&self) {
+        self.with_verdict(|verdict, _| {
+            for index in 0..verdict.list.len() {
+                verdict.list.clear_fate(index, fate::NEW);
+            }
+        });
+        self.each_new(&self.marked, &mut |_, index| {
+            if let Some(index) = index {
+                self.with_verdict(|verdict, _| verdict.list.set_fate(index, fate::NEW));
+            }
+        });
+    }
+
+    fn told<'a>(&self, named: &'a Named, rank: Option<Rank>, at_us: u64) -> Told<'a> {
+        Told {
+            named,
+            size: self.size_of(named),
+            age_us: at_us.saturating_sub(named.record.birth_us()),
+            comm: self.comm_of(&named.record),
+            rank,
+            dump: self.dump_of(named),
+            frames: self.depot.get(named.record.trace()),
+        }
+    }
+
+    /// Writes one leak as text. The caller has the claim.
+    pub(crate) fn write_leak(
+        &self,
+        named: &Named,
+        index: Option<usize>,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let at_us = self.with_verdict(|verdict, _| verdict.at_us);
+        let rank = index.map(|index| self.rank_of(index));
+        self.told_text(&self.told(named, rank, at_us), text::Stack::Here, out)
+    }
+
+    /// Shows the groups in the order in which they are told of.
+    fn each_group(&self, look: &mut dyn FnMut(&Group, Trace)) {
+        let mut place = 0;
+        loop {
+            let next = self.with_verdict(|verdict, _| {
+                let groups = &verdict.groups;
+                (place < groups.len()).then(|| {
+                    let group = groups.ordered(place);
+                    (groups.get(group), groups.trace(group))
+                })
+            });
+            let Some((group, trace)) = next else { return };
+            look(&group, trace);
+            place += 1;
+        }
+    }
+
+    /// The group of the objects that a call stack allocated.
+    fn group_of(&self, trace: Trace) -> Option<Group> {
+        self.with_verdict(|verdict, _| {
+            let group = verdict.groups.of(trace)?;
+            Some(verdict.groups.get(group))
+        })
+    }
+
+    /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
+    fn dump_of(&self, named: &Named) -> Option<Dump> {
+        let birth_us = named.record.birth_us();
+        self.quietly(|_| {
+            self.registry
+                .starting_at::<Locked, _>(named.start, |object| {
+                    let record = object.record.read();
+                    (record.birth_us() == birth_us).then(|| self.read_bytes(named.start, &record))
+                })
+                .flatten()
+        })
+    }
+
+    fn read_bytes(&self, start: usize, record: &Record) -> Dump {
+        const WORD: usize = size_of::<usize>();
+        let mut dump = Dump {
+            bytes: [0; DUMP],
+            len: 0,
+        };
+        let size = record.short_size() as usize;
+        let copy = if record.has(flag::PERCPU) {
+            Some(self.platform.percpu_copy(start, 0))
+        } else if record.has(flag::PHYS) {
+            self.platform.phys_to_virt(start, size)
+        } else {
+            Some(start)
+        };
+        let Some(start) = copy.filter(|&copy| self.platform.readable(copy, size.min(DUMP))) else {
+            return dump;
+        };
+        for (offset, byte) in dump.bytes.iter_mut().enumerate().take(size) {
+            let address = start + offset;
+            let word = address & !(WORD - 1);
+            if word < start || word + WORD > start + size {
+                // Half a word at the end, that is not the block's alone.
+                break;
+            }
+            // SAFETY: a whole word of the block; who frees it waits for the chunk's lock.
+            let word = unsafe { self.platform.read_word(word) };
+            *byte = word.to_ne_bytes()[address % WORD];
+            dump.len = offset + 1;
+        }
+        dump
+    }
+
+    fn comm_of(&self, record: &Record) -> Comm {
+        if record.has(flag::INTERRUPT) {
+            return Comm::new("hardirq");
+        }
+        self.comms.get(record.comm())
+    }
+
+    /// The object that an address lies in, a per-CPU block for each of its copies.
+    pub(crate) fn named_at(&self, address: usize) -> Option<Named> {
+        let look = |address| {
+            self.quietly(|_| {
+                self.registry
+                    .containing::<Locked, _>(address, |object| Named {
+                        start: object.start,
+                        record: object.record.read(),
+                    })
+            })
+        };
+        let named = look(address)?;
+        if named.record.has(flag::ALIAS) {
+            return look(alias_owner(&named.record));
+        }
+        Some(named)
+    }
+
+    /// Writes who holds the object in which `address` lies. The caller has the claim.
+    pub(crate) fn write_holders(
+        &self,
+        format: Format,
+        address: Hidden,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        self.write_trail(format, "holder", out, |look| {
+            self.holders_claimed(address, look)
+        })
+    }
+
+    /// Writes by which way a root leads to the object in which `address` lies. The caller has the claim.
+    pub(crate) fn write_path(
+        &self,
+        format: Format,
+        address: Hidden,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        self.write_trail(format, "step", out, |look| self.path_claimed(address, look))
+    }
+
+    /// Writes the words that an answer shows, and how many there are.
+    fn write_trail(
+        &self,
+        format: Format,
+        kind: &str,
+        out: &mut dyn Write,
+        ask: impl FnOnce(&mut dyn FnMut(Slot)) -> Result<usize, NoAnswer>,
+    ) -> fmt::Result {
+        let (mut count, mut written) = (0, Ok(()));
+        let answer = ask(&mut |slot| {
+            count += 1;
+            if written.is_ok() {
+                written = match format {
+                    Format::Text => self.slot_text(slot, out),
+                    Format::Json => self.slot_json(kind, slot, out),
+                };
+            }
+        });
+        written?;
+        match format {
+            Format::Text => text::trail_end(kind, count, answer, out),
+            Format::Json => json::trail_end(kind, count, answer, out),
+        }
+    }
+
+    /// Writes the call sites with the most live bytes, `top` of them.
+    pub(crate) fn write_sites(
+        &self,
+        format: Format,
+        top: usize,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let (mut count, mut written) = (0, Ok(()));
+        let all = self.each_site(&mut |site| {
+            count += 1;
+            if written.is_ok() && count <= top {
+                written = match format {
+                    Format::Text => self.site_text(&site, out),
+                    Format::Json => self.site_json(&site, out),
+                };
+            }
+        });
+        written?;
+        match format {
+            Format::Text => text::sites_end(count.min(top), count, all, out),
+            Format::Json => json::sites_end(count.min(top), count, all, out),
+        }
+    }
+}

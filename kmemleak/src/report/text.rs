@@ -1,0 +1,402 @@
+//! Reports as text.
+
+use core::fmt::{self, Display, Formatter, Write};
+
+use super::{Told, Totals, Which};
+use crate::depot::{Frames, crc_of, crc32};
+use crate::detector::Detector;
+use crate::groups::Group;
+use crate::platform::Platform;
+use crate::record::flag;
+use crate::sites::Site;
+use crate::trail::{NoAnswer, Slot, SlotPlace};
+use crate::verdict::{Block, How, Rank, Summary};
+
+/// Where the call stack of an object is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stack {
+    Here,
+    /// With its group.
+    Above,
+}
+
+/// So many of something.
+pub(crate) struct Count<'a>(pub(crate) usize, pub(crate) &'a str);
+
+impl Display for Count<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let ending = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{ending}", self.0, self.1)
+    }
+}
+
+/// Microseconds, in seconds.
+struct Age(u64);
+
+impl Display for Age {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}s", self.0 / 1_000_000, self.0 / 1000 % 1000)
+    }
+}
+
+/// Bytes of a dump in a line.
+const DUMP_LINE: usize = 16;
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    pub(super) fn report_text(
+        &self,
+        which: Which,
+        totals: &Totals,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let summary = &totals.summary;
+        if summary.direct_objects.is_none() {
+            writeln!(
+                out,
+                "kmemleak: no memory to tell leaders from what they own, or to put objects in order: all are listed"
+            )?;
+        } else if summary.groups.is_none() {
+            writeln!(
+                out,
+                "kmemleak: no memory to group the objects by call stack"
+            )?;
+        }
+        let grouped = matches!(which, Which::Leaders | Which::All) && summary.groups.is_some();
+        let (mut written, mut last) = (Ok(()), None);
+        self.each_told(which, totals.at_us, &mut |told| {
+            if written.is_err() {
+                return;
+            }
+            let trace = told.named.record.trace();
+            let leader = matches!(told.rank, Some(Rank::Direct { .. }));
+            let group = (grouped && leader)
+                .then(|| self.group_of(trace))
+                .flatten()
+                .filter(|group| group.direct_objects > 1);
+            if let Some(group) = &group
+                && last != Some(trace)
+            {
+                written = self.group_text(group, &told.frames, totals.at_us, out);
+                last = Some(trace);
+            }
+            let stack = if last == Some(trace) {
+                Stack::Above
+            } else {
+                Stack::Here
+            };
+            written = written.and_then(|()| self.told_text(told, stack, out));
+        });
+        written?;
+        self.summary_text(summary, out)
+    }
+
+    fn group_text(
+        &self,
+        group: &Group,
+        frames: &Frames,
+        at_us: u64,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        write!(
+            out,
+            "group of {} ({} bytes)",
+            Count(group.direct_objects, "unreferenced object"),
+            group.direct_bytes
+        )?;
+        if group.indirect_objects > 0 {
+            write!(
+                out,
+                " that own {} ({} bytes)",
+                Count(group.indirect_objects, "object"),
+                group.indirect_bytes
+            )?;
+        }
+        writeln!(
+            out,
+            ", age {} to {}:",
+            Age(at_us.saturating_sub(group.newest_us)),
+            Age(at_us.saturating_sub(group.oldest_us))
+        )?;
+        self.write_frames("backtrace", frames, out)
+    }
+
+    pub(super) fn told_text(
+        &self,
+        told: &Told<'_>,
+        stack: Stack,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let record = &told.named.record;
+        writeln!(
+            out,
+            "unreferenced object {:#018x} (size {}):",
+            told.named.start, told.size
+        )?;
+        writeln!(
+            out,
+            "  comm \"{}\", pid {}, cpu {}, age {}",
+            told.comm.as_str(),
+            record.task(),
+            record.cpu(),
+            Age(told.age_us)
+        )?;
+        match told.rank {
+            Some(Rank::Direct {
+                owned_objects,
+                owned_bytes,
+            }) if owned_objects > 0 => writeln!(
+                out,
+                "  owns {} ({owned_bytes} bytes)",
+                Count(owned_objects, "object")
+            )?,
+            Some(Rank::Indirect { leader }) => writeln!(out, "  owned by {leader:#018x}")?,
+            _ => {}
+        }
+        match &told.dump {
+            Some(dump) => write_dump(&dump.bytes[..dump.len], out)?,
+            None => writeln!(out, "  freed since")?,
+        }
+        match stack {
+            Stack::Here => self.write_frames("backtrace", &told.frames, out),
+            Stack::Above => writeln!(out, "  backtrace (crc {:08x}): as above", told.frames.crc()),
+        }
+    }
+
+    fn summary_text(&self, summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+        if let How::Repeated { reason, passes } = summary.how {
+            writeln!(
+                out,
+                "kmemleak: {reason}: suspects of {passes} passes beside what runs"
+            )?;
+        }
+        if summary.unrecorded > 0 {
+            writeln!(
+                out,
+                "kmemleak: {} blocks are unrecorded for want of memory; what they own may be listed",
+                summary.unrecorded
+            )?;
+        }
+        if summary.suppressed_objects > 0 {
+            writeln!(
+                out,
+                "kmemleak: {} ({} bytes) suppressed",
+                Count(summary.suppressed_objects, "object"),
+                summary.suppressed_bytes
+            )?;
+        }
+        if let (Some(direct), Some(groups)) = (summary.direct_objects, summary.groups)
+            && summary.objects > 1
+        {
+            writeln!(
+                out,
+                "kmemleak: {} ({} bytes) and {} owned ({} bytes), from {}",
+                Count(direct, "leader"),
+                summary.direct_bytes,
+                summary.objects - direct,
+                summary.bytes - summary.direct_bytes,
+                Count(groups, "call stack")
+            )?;
+        }
+        write!(
+            out,
+            "kmemleak: {} tracked, {} words read in {} us on {}",
+            Count(summary.tracked as usize, "object"),
+            summary.words,
+            summary.took_us,
+            Count(summary.cpus as usize, "cpu")
+        )?;
+        if summary.stopped_us > 0 {
+            write!(out, ", stopped for {} us", summary.stopped_us)?;
+        }
+        writeln!(
+            out,
+            "; candidates {}, hits {}, misses {}, unrecorded {}",
+            summary.candidates,
+            summary.hits,
+            summary.candidates - summary.hits,
+            summary.unrecorded
+        )?;
+        writeln!(
+            out,
+            "kmemleak: {} ({} bytes)",
+            Count(summary.objects, "unreferenced object"),
+            summary.bytes
+        )
+    }
+
+    pub(crate) fn write_frames(
+        &self,
+        title: &str,
+        frames: &Frames,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        self.write_addresses(title, frames.as_slice(), out)
+    }
+
+    fn write_addresses(
+        &self,
+        title: &str,
+        addresses: &[usize],
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        if addresses.is_empty() {
+            return writeln!(out, "  {title}: none recorded");
+        }
+        writeln!(out, "  {title} (crc {:08x}):", crc_of(addresses))?;
+        addresses.iter().try_for_each(|&address| {
+            write!(out, "    ")?;
+            self.platform.symbol(address, out)?;
+            writeln!(out)
+        })
+    }
+
+    /// Writes what is known of the object that `address` lies in.
+    pub(crate) fn dump(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        let Some(named) = self.named_at(address) else {
+            return writeln!(out, "kmemleak: no object at {address:#018x}");
+        };
+        let record = &named.record;
+        writeln!(
+            out,
+            "object {:#018x} (size {}):",
+            named.start,
+            self.size_of(&named)
+        )?;
+        writeln!(
+            out,
+            "  comm \"{}\", pid {}, cpu {}",
+            self.comm_of(record).as_str(),
+            record.task(),
+            record.cpu()
+        )?;
+        writeln!(out, "  birth {} us", record.birth_us())?;
+        write!(out, "  min_count {}", record.min_count())?;
+        if record.min_count() > 1 {
+            write!(out, ", count {}", record.count())?;
+        }
+        writeln!(out)?;
+        let flags = [
+            (flag::PERCPU, "percpu"),
+            (flag::PHYS, "phys"),
+            (flag::NO_SCAN, "no-scan"),
+            (flag::NOTES, "notes"),
+            (flag::LISTED, "unreferenced"),
+            (flag::REPORTED, "reported"),
+            (flag::INTERRUPT, "interrupt"),
+        ];
+        write!(out, "  flags")?;
+        for (_, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
+            write!(out, " {name}")?;
+        }
+        writeln!(out)?;
+        if let Some(dump) = self.dump_of(&named) {
+            let bytes = &dump.bytes[..dump.len];
+            writeln!(
+                out,
+                "  checksum {:08x} (first {} bytes)",
+                crc32(bytes.iter().copied()),
+                bytes.len()
+            )?;
+            write_dump(bytes, out)?;
+        }
+        self.write_frames("backtrace", &self.depot.get(record.trace()), out)
+    }
+
+    pub(crate) fn interior_text(&self, block: &Block, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "object {:#018x} (size {}):", block.start, block.size)?;
+        match self.named_at(block.start) {
+            Some(named) => {
+                let frames = self.depot.get(named.record.trace());
+                self.write_frames("backtrace", &frames, out)
+            }
+            None => writeln!(out, "  freed since"),
+        }
+    }
+
+    pub(super) fn slot_text(&self, slot: Slot, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "  {:#018x}: ", slot.address)?;
+        match slot.place {
+            SlotPlace::Root(root) => self.platform.name_root(root, slot.address, out)?,
+            SlotPlace::Object { start, size } => {
+                write!(out, "object {start:#018x} (size {size})")?;
+                match slot
+                    .address
+                    .checked_sub(start)
+                    .filter(|offset| *offset < size)
+                {
+                    Some(offset) => write!(out, "+{offset:#x}")?,
+                    None => write!(out, ", another copy")?,
+                }
+                let frames = self
+                    .named_at(start)
+                    .map(|named| self.depot.get(named.record.trace()));
+                if let Some(&innermost) =
+                    frames.as_ref().and_then(|frames| frames.as_slice().first())
+                {
+                    write!(out, ", from ")?;
+                    self.platform.symbol(innermost, out)?;
+                }
+            }
+        }
+        writeln!(out)
+    }
+
+    pub(super) fn site_text(&self, site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
+        writeln!(
+            out,
+            "{} bytes in {}, grown by {:+} bytes in {:+} objects:",
+            site.bytes,
+            Count(site.blocks, "object"),
+            site.growth_bytes,
+            site.growth_blocks
+        )?;
+        self.write_addresses("backtrace", site.call_stack, out)
+    }
+}
+
+pub(super) fn trail_end(
+    kind: &str,
+    count: usize,
+    answer: Result<usize, NoAnswer>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match answer {
+        Ok(object) => writeln!(
+            out,
+            "kmemleak: {} to object {object:#018x}",
+            Count(count, kind)
+        ),
+        Err(why) => writeln!(out, "kmemleak: {why}"),
+    }
+}
+
+pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write) -> fmt::Result {
+    if !all {
+        writeln!(out, "kmemleak: no memory to count all call sites")?;
+    }
+    writeln!(out, "kmemleak: {shown} of {}", Count(of, "call site"))
+}
+
+fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
+    for line in bytes.chunks(DUMP_LINE) {
+        write!(out, "    ")?;
+        line.iter()
+            .try_for_each(|byte| write!(out, "{byte:02x} "))?;
+        (line.len()..DUMP_LINE).try_for_each(|_| write!(out, "   "))?;
+        write!(out, " ")?;
+        for &byte in line {
+            let shown = if matches!(byte, b' '..=b'~') {
+                char::from(byte)
+            } else {
+                '.'
+            };
+            out.write_char(shown)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

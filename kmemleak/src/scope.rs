@@ -1,0 +1,287 @@
+//! Leaks of a span of time: for tests that are to fail if what they ran lost memory.
+//!
+//! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not before, whoever
+//! allocated it and whenever, leaked inside. Scopes may overlap and nest.
+//!
+//! ```
+//! # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};
+//! # struct Kernel;
+//! # // SAFETY: there are no roots, and there is one thread.
+//! # unsafe impl Platform for Kernel {
+//! #     fn now_us(&self) -> u64 { 1 }
+//! #     fn irq_save(&self) -> IrqState { IrqState(0) }
+//! #     fn irq_restore(&self, _: IrqState) {}
+//! #     fn next_root(&self, _: &mut RootCursor) -> Option<Root> { None }
+//! # }
+//! # static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
+//! # fn driver_probe() -> u32 { 5 }
+//! let value = assert_no_leaks!(KMEMLEAK, driver_probe());
+//! assert_eq!(value, 5);
+//! ```
+
+use core::fmt::{self, Debug, Display, Formatter, Write};
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use spin::mutex::SpinMutex;
+
+use crate::detector::Detector;
+use crate::hidden::Hidden;
+use crate::memory::{Class, Source, WORD, word_of};
+use crate::platform::Platform;
+use crate::remembered::Remembered;
+use crate::report::Count;
+
+/// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
+pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
+    detector: &'d Detector<P, BOOTSTRAP>,
+    before: SpinMutex<Remembered>,
+    /// Why nothing can be said, if so.
+    trouble: Option<&'static str>,
+    generation: u64,
+}
+
+const OFF: &str = "the detector is off";
+const SHORT: &str = "no memory to remember what was lost before";
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
+    pub fn scope(&self) -> Scope<'_, P, BOOTSTRAP> {
+        let _claim = self.claim();
+        let mut scope = Scope {
+            detector: self,
+            before: SpinMutex::new(Remembered::new()),
+            trouble: None,
+            generation: self.generation.load(Ordering::Relaxed),
+        };
+        scope.trouble = if !self.is_on() || self.check_claimed().is_err() {
+            Some(OFF)
+        } else if !self.remember(&scope.before) {
+            Some(SHORT)
+        } else {
+            None
+        };
+        scope
+    }
+}
+
+impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
+    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off or memory is short. Task
+    /// context, with no lock held.
+    pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
+        let detector = self.detector;
+        let _claim = detector.claim();
+        let mut leaked = Leaked {
+            objects: 0,
+            bytes: 0,
+            detector,
+            text: SpinMutex::new(Text::new()),
+            generation: self.generation,
+        };
+        let trouble = match self.trouble {
+            Some(trouble) => Some(trouble),
+            None if !detector.is_on() || detector.check_claimed().is_err() => Some(OFF),
+            None => None,
+        };
+        let mut out = Writer { leaked: &leaked };
+        if let Some(trouble) = trouble {
+            // What does not fit is left out, and said so.
+            let _ = write!(out, "kmemleak: what leaked can't be told: {trouble}");
+            return Err(leaked);
+        }
+        let (mut objects, mut bytes) = (0, 0);
+        detector.each_new(&self.before, &mut |named, index| {
+            objects += 1;
+            bytes += detector.size_of(named);
+            // As above.
+            let _ = detector.write_leak(named, index, &mut out);
+        });
+        let _ = write!(
+            out,
+            "kmemleak: {} ({bytes} bytes) leaked",
+            Count(objects, "object")
+        );
+        (leaked.objects, leaked.bytes) = (objects, bytes);
+        if objects == 0 { Ok(()) } else { Err(leaked) }
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
+    fn drop(&mut self) {
+        let same = self.detector.generation.load(Ordering::Relaxed) == self.generation;
+        if same {
+            self.detector
+                .quietly(|source| self.before.lock().clear(source));
+        }
+    }
+}
+
+/// What leaked in a scope: its `Display` is the report.
+pub struct Leaked<'d, P: Platform, const BOOTSTRAP: usize> {
+    objects: usize,
+    bytes: usize,
+    detector: &'d Detector<P, BOOTSTRAP>,
+    text: SpinMutex<Text>,
+    generation: u64,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
+    /// Objects that leaked; none if it can't be told.
+    pub fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn is_there(&self) -> bool {
+        self.detector.generation.load(Ordering::Relaxed) == self.generation
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Display for Leaked<'_, P, BOOTSTRAP> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.is_there() {
+            return f.write_str("kmemleak: the report is gone with the detector's metadata");
+        }
+        self.text.lock().write_to(f)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Debug for Leaked<'_, P, BOOTSTRAP> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
+    fn drop(&mut self) {
+        if self.is_there() {
+            self.detector
+                .quietly(|source| self.text.lock().clear(source));
+        }
+    }
+}
+
+struct Writer<'l, 'd, P: Platform, const BOOTSTRAP: usize> {
+    leaked: &'l Leaked<'d, P, BOOTSTRAP>,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Write for Writer<'_, '_, P, BOOTSTRAP> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let leaked = self.leaked;
+        leaked
+            .detector
+            .quietly(|source| leaked.text.lock().push(text, source));
+        Ok(())
+    }
+}
+
+/// Text in pieces of metadata: a panic has no allocator to ask. The first word of a piece is its bytes, the second leads to the
+/// next one.
+struct Text {
+    first: Hidden,
+    last: Hidden,
+    /// Bytes that found no room.
+    lost: usize,
+}
+
+const CLASS: Class = Class::LARGEST;
+const NEXT: usize = 1;
+const HEAD: usize = 2;
+const BYTES: usize = (CLASS.words() - HEAD) * WORD;
+
+impl Text {
+    const fn new() -> Self {
+        Self {
+            first: Hidden::NONE,
+            last: Hidden::NONE,
+            lost: 0,
+        }
+    }
+
+    fn push(&mut self, text: &str, source: &Source<'_>) {
+        for character in text.chars() {
+            let mut bytes = [0; 4];
+            let bytes = character.encode_utf8(&mut bytes).as_bytes();
+            // No character is parted, so that each piece is text.
+            let room = |piece| BYTES - word_of(piece, 0).load(Ordering::Relaxed) as usize;
+            let piece = self
+                .last
+                .metadata()
+                .filter(|&piece| room(piece) >= bytes.len());
+            let Some(piece) = piece.or_else(|| self.add(source)) else {
+                self.lost += bytes.len();
+                continue;
+            };
+            for &byte in bytes {
+                let at = word_of(piece, 0).fetch_add(1, Ordering::Relaxed) as usize;
+                let word = word_of(piece, HEAD + at / WORD);
+                let shift = 8 * (at % WORD);
+                let others = word.load(Ordering::Relaxed) & !(0xff << shift);
+                word.store(others | u64::from(byte) << shift, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn add(&mut self, source: &Source<'_>) -> Option<NonNull<u64>> {
+        let piece = source.take(CLASS)?;
+        word_of(piece, 0).store(0, Ordering::Relaxed);
+        word_of(piece, NEXT).store(Hidden::NONE.bits(), Ordering::Relaxed);
+        let hidden = Hidden::new(piece.expose_provenance().get());
+        match self.last.metadata() {
+            Some(last) => word_of(last, NEXT).store(hidden.bits(), Ordering::Relaxed),
+            None => self.first = hidden,
+        }
+        self.last = hidden;
+        Some(piece)
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = NonNull<u64>> {
+        core::iter::successors(self.first.metadata(), |&piece| {
+            Hidden::from_bits(word_of(piece, NEXT).load(Ordering::Relaxed)).metadata()
+        })
+    }
+
+    fn write_to(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for piece in self.pieces() {
+            let len = word_of(piece, 0).load(Ordering::Relaxed) as usize;
+            let mut bytes = [0; BYTES];
+            for (at, byte) in bytes.iter_mut().enumerate().take(len) {
+                let word = word_of(piece, HEAD + at / WORD).load(Ordering::Relaxed);
+                *byte = (word >> (8 * (at % WORD))) as u8;
+            }
+            f.write_str(core::str::from_utf8(&bytes[..len]).unwrap_or("?"))?;
+        }
+        if self.lost > 0 {
+            write!(f, "\nkmemleak: no memory for {} bytes more", self.lost)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, source: &Source<'_>) {
+        let mut next = self.first;
+        while let Some(piece) = next.metadata() {
+            next = Hidden::from_bits(word_of(piece, NEXT).load(Ordering::Relaxed));
+            source.give(CLASS, piece);
+        }
+        *self = Self::new();
+    }
+}
+
+/// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile.
+///
+/// The first argument is the [`Detector`]. What the value owns is no leak as long as the caller's stack is a root.
+#[macro_export]
+macro_rules! assert_no_leaks {
+    ($detector:expr, $body:expr) => {{
+        let scope = $detector.scope();
+        let value = $body;
+        if let Err(leaked) = scope.finish() {
+            panic!("{leaked}");
+        }
+        value
+    }};
+}

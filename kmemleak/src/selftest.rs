@@ -1,0 +1,164 @@
+//! The self-test: plants a leak, and must find exactly that.
+//!
+//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded as any block is: one that is no
+//! leak by decree, one that it points to, one that nothing points to, and one that the third points to. A check must report
+//! the third as a leader that owns the fourth, and neither of the first two. Then all is taken away, and a second check must
+//! report none of them.
+//!
+//! All of it happens where the stack is no root ([`Platform::scan_apart`]): what holds the blocks' addresses meanwhile is no
+//! reference.
+
+use core::fmt::{self, Write};
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use crate::detector::{AllocOptions, Detector};
+use crate::marker::GivenUp;
+use crate::memory::{Class, WORD, word_of};
+use crate::platform::Platform;
+use crate::verdict::{Filter, Rank};
+
+const PIECE: Class = Class::LARGEST;
+/// Bytes of a block, and where the blocks are.
+const BLOCK: usize = 64;
+const HOLDER: usize = 0;
+const KEPT: usize = 2 * BLOCK;
+const LOST: usize = 4 * BLOCK;
+const OWNED: usize = 6 * BLOCK;
+const BLOCKS: [(usize, i32); 4] = [(HOLDER, 0), (KEPT, 1), (LOST, 1), (OWNED, 1)];
+const _: () = assert!(OWNED + BLOCK <= PIECE.words() * WORD);
+
+/// What a self-test has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// What it had to.
+    Right,
+    NoMemory,
+    /// Of the blocks, so many were reported when two should be.
+    Reported(usize),
+    /// The two were reported, but not one as the leader of the other.
+    WrongLeader,
+    /// So many were reported when all were gone.
+    Remained(usize),
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    pub(crate) fn selftest(&self, out: &mut dyn Write) -> fmt::Result {
+        match self.self_test() {
+            Ok(Seen::Right) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
+                )
+            }
+            Ok(Seen::NoMemory) => {
+                writeln!(out, "kmemleak: selftest not done: no memory for it")
+            }
+            Ok(Seen::Reported(count)) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
+                )
+            }
+            Ok(Seen::WrongLeader) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
+                )
+            }
+            Ok(Seen::Remained(count)) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
+                )
+            }
+            Err(GivenUp) => writeln!(out, "kmemleak: off, for good"),
+        }
+    }
+
+    fn self_test(&self) -> Result<Seen, GivenUp> {
+        let _claim = self.claim();
+        self.take_suppressions();
+        self.apart(|| {
+            let Some(piece) = self.quietly(|source| source.take(PIECE)) else {
+                return Ok(Seen::NoMemory);
+            };
+            let seen = self.test_with(piece);
+            self.quietly(|source| source.give(PIECE, piece));
+            seen
+        })
+    }
+
+    fn test_with(&self, piece: NonNull<u64>) -> Result<Seen, GivenUp> {
+        for word in 0..PIECE.words() {
+            word_of(piece, word).store(0, Ordering::Relaxed);
+        }
+        let start = piece.expose_provenance().get();
+        let store = |offset: usize, word: usize| {
+            word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
+        };
+        let before = self.unrecorded.load(Ordering::Relaxed);
+        for (offset, min_count) in BLOCKS {
+            let options = AllocOptions::new().min_count(min_count);
+            self.alloc(start + offset, BLOCK, options);
+        }
+        store(HOLDER, start + KEPT);
+        store(LOST, start + OWNED);
+        let recorded = self.unrecorded.load(Ordering::Relaxed) == before;
+        let seen = if recorded {
+            self.see(start)
+        } else {
+            Ok(Seen::NoMemory)
+        };
+        // Those that are not recorded are unknown: nothing is warned of then.
+        for (offset, _) in BLOCKS {
+            self.free(start + offset);
+        }
+        if seen? != Seen::Right {
+            return seen;
+        }
+        self.check_here()?;
+        let (remained, _) = self.planted(start);
+        Ok(match remained {
+            0 => Seen::Right,
+            count => Seen::Remained(count),
+        })
+    }
+
+    /// A check, for who is apart and has the claim.
+    fn check_here(&self) -> Result<(), GivenUp> {
+        match self.check_judged(Filter::ALL) {
+            Ok(_) => Ok(()),
+            Err(reason) => self.or_no_verdict(self.check_running(reason)).map(|_| ()),
+        }
+    }
+
+    fn see(&self, start: usize) -> Result<Seen, GivenUp> {
+        self.check_here()?;
+        let (reported, right) = self.planted(start);
+        Ok(match (reported, right) {
+            (2, true) => Seen::Right,
+            (2, false) => Seen::WrongLeader,
+            (count, _) => Seen::Reported(count),
+        })
+    }
+
+    /// How many of the planted blocks are reported, and whether those are the right ones, of the right ranks.
+    fn planted(&self, start: usize) -> (usize, bool) {
+        let (mut count, mut right) = (0, true);
+        self.each_named_at(&mut |named, index| {
+            let offset = named.start.wrapping_sub(start);
+            if offset > OWNED {
+                return;
+            }
+            count += 1;
+            right &= match index.map(|index| self.rank_of(index)) {
+                Some(Rank::Direct { owned_objects, .. }) => offset == LOST && owned_objects == 1,
+                Some(Rank::Indirect { leader }) => offset == OWNED && leader == start + LOST,
+                // There was no memory to find out.
+                None => offset == LOST || offset == OWNED,
+            };
+        });
+        (count, right)
+    }
+}

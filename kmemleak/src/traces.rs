@@ -1,0 +1,77 @@
+//! Tables with a row for each call stack: a hash table in pages of metadata.
+
+use crate::depot::Trace;
+use crate::memory::Source;
+use crate::paged::Paged;
+
+/// Chains of rows: a power of two.
+const BUCKETS: usize = 2048;
+
+/// A table with rows of `WORDS` words, of which the first is the table's own. Used by one at a time.
+pub(crate) struct Traces<const WORDS: usize> {
+    /// The first word: the call stack; in the upper half the next row of the chain, by its number plus one.
+    pub(crate) rows: Paged<WORDS>,
+    /// The first row of each chain, by its number plus one.
+    buckets: Paged<1>,
+}
+
+impl<const WORDS: usize> Traces<WORDS> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            rows: Paged::new(),
+            buckets: Paged::new(),
+        }
+    }
+
+    /// The call stack of a row.
+    pub(crate) fn trace(&self, row: usize) -> Trace {
+        Trace(self.rows.low(row, 0))
+    }
+
+    /// The row of a call stack.
+    pub(crate) fn find(&self, trace: Trace) -> Option<usize> {
+        let mut next = self.buckets.get(bucket_of(trace), 0) as usize;
+        while let Some(row) = next.checked_sub(1) {
+            if self.trace(row) == trace {
+                return Some(row);
+            }
+            next = self.rows.high(row, 0) as usize;
+        }
+        None
+    }
+
+    /// The row of a call stack, new and all zero if there was none. `None` where there is no memory.
+    pub(crate) fn find_or_add(&mut self, trace: Trace, source: &Source<'_>) -> Option<usize> {
+        if let Some(row) = self.find(trace) {
+            return Some(row);
+        }
+        if self.buckets.len() < BUCKETS && !self.buckets.extend(BUCKETS, source) {
+            return None;
+        }
+        let bucket = bucket_of(trace);
+        let mut words = [0; WORDS];
+        words[0] = u64::from(trace.0) | self.buckets.get(bucket, 0) << 32;
+        let row = self.rows.push(words, source)?;
+        self.buckets.set(bucket, 0, row as u64 + 1);
+        Some(row)
+    }
+
+    /// Drops all rows; the memory stays. Takes as long as there are rows.
+    pub(crate) fn clear(&mut self) {
+        for row in 0..self.rows.len() {
+            self.buckets.set(bucket_of(self.trace(row)), 0, 0);
+        }
+        self.rows.clear();
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        self.rows.empty();
+        self.buckets.empty();
+    }
+}
+
+fn bucket_of(trace: Trace) -> usize {
+    // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
+    (trace.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
+}

@@ -1,0 +1,582 @@
+//! Who points where: the words that point into an object, and the way to it from a root.
+//!
+//! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, beside whatever runs.
+//!
+//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not.
+//!
+//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots in all directions at
+//! once (Moore 1959), and takes the mark from each object that it comes to, so that it comes there once. The list of
+//! what was found serves as the queue: it has for each object the word by which it was found, and the entry in whose object
+//! that word lies. Objects that are no leaks by decree are roots, too. That is linear in what is alive, takes 48 bytes for each object
+//! on the way, and ends when the object is met.
+//!
+//! # Locks
+//!
+//! One over the list, which nobody waits for: who uses it has the claim.
+
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use spin::mutex::SpinMutex;
+
+use crate::detector::Detector;
+use crate::hidden::Hidden;
+use crate::marker::objects::Words;
+use crate::marker::{GivenUp, Marker, Shared};
+use crate::paged::Paged;
+use crate::platform::{Platform, Root, RootKind, StoppedCpu};
+use crate::queue::MAX_WORKERS;
+use crate::record::{Record, flag};
+use crate::registry::{Access, Locked, Object, Stopped, alias_owner};
+
+/// A word that points into an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its address.
+    pub address: usize,
+    /// What it lies in.
+    pub place: SlotPlace,
+}
+
+/// What a word lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotPlace {
+    /// A root.
+    Root(Root),
+    /// A tracked object.
+    Object {
+        /// Its address.
+        start: usize,
+        /// Its bytes.
+        size: usize,
+    },
+}
+
+/// Why there is no answer, or none that is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The address lies in no tracked object.
+    NoObject,
+    /// No chain of pointers leads to the object from a root.
+    Unreached,
+    /// The same, but that is as it should be: the object is no leak by decree, and is a root itself.
+    IsRoot,
+    /// The object lies in a root.
+    InRoot,
+    /// There was no memory for an answer, or not for all of it.
+    NoMemory,
+    /// The detector is off.
+    Off,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoObject => "no object there",
+            Self::Unreached => "no root leads there",
+            Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
+            Self::InRoot => "it lies in a root",
+            Self::NoMemory => "no memory for all of the answer",
+            Self::Off => "off, for good",
+        })
+    }
+}
+
+/// Words of a row: the address of the word, inverted; where the root or the object starts that it lies in, inverted; what kind of root
+/// that is, or [`IN_OBJECT`], and in the upper bits its number, or the row by which that object was found; its length; the object that the word points
+/// to, inverted; the next row of the path.
+const ROW: usize = 6;
+const SLOT: usize = 0;
+const BASE: usize = 1;
+const KIND: usize = 2;
+const LEN: usize = 3;
+const OBJECT: usize = 4;
+const NEXT: usize = 5;
+
+const NUMBER_SHIFT: u32 = 8;
+const IN_OBJECT: u64 = 0;
+/// Of an object that is a root by itself: there is no word.
+const BY_DECREE: u64 = 7;
+
+fn encode(kind: RootKind) -> u64 {
+    match kind {
+        RootKind::Section => 1,
+        RootKind::PerCpu(cpu) => 2 | u64::from(cpu) << NUMBER_SHIFT,
+        RootKind::Frames(first) => 3 | first << NUMBER_SHIFT,
+        RootKind::Stack(task) => 4 | u64::from(task) << NUMBER_SHIFT,
+        RootKind::Registers(cpu) => 5 | u64::from(cpu) << NUMBER_SHIFT,
+        RootKind::Region => 6,
+    }
+}
+
+fn decode(kind: u64) -> Option<RootKind> {
+    let number = kind >> NUMBER_SHIFT;
+    Some(match kind & ((1 << NUMBER_SHIFT) - 1) {
+        1 => RootKind::Section,
+        2 => RootKind::PerCpu(number as u32),
+        3 => RootKind::Frames(number),
+        4 => RootKind::Stack(number as u32),
+        5 => RootKind::Registers(number as u32),
+        6 => RootKind::Region,
+        _ => return None,
+    })
+}
+
+/// The words that were found. Used by one at a time.
+pub(crate) struct Trail {
+    rows: Paged<ROW>,
+    /// Some found no room.
+    short: bool,
+}
+
+/// Where a word lies.
+#[derive(Clone, Copy)]
+enum Origin {
+    Root(Root),
+    /// An object, which this row has found.
+    Object {
+        start: usize,
+        size: usize,
+        row: usize,
+    },
+    ByDecree,
+}
+
+impl Trail {
+    pub(crate) const fn new() -> Self {
+        Self {
+            rows: Paged::new(),
+            short: false,
+        }
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        self.rows.empty();
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.short = false;
+    }
+
+    fn slot(&self, row: usize) -> Slot {
+        let rows = &self.rows;
+        let hidden = |word| Hidden::from_bits(rows.get(row, word)).get();
+        let (start, len) = (hidden(BASE), rows.get(row, LEN) as usize);
+        Slot {
+            address: hidden(SLOT),
+            place: match decode(rows.get(row, KIND)) {
+                Some(kind) => SlotPlace::Root(Root { kind, start, len }),
+                None => SlotPlace::Object { start, size: len },
+            },
+        }
+    }
+
+    fn push(
+        &mut self,
+        slot: usize,
+        origin: Origin,
+        object: usize,
+        source: &crate::memory::Source<'_>,
+    ) -> Option<usize> {
+        let (base, kind, len) = match origin {
+            Origin::Root(root) => (root.start, encode(root.kind), root.len),
+            Origin::Object { start, size, row } => {
+                (start, IN_OBJECT | (row as u64) << NUMBER_SHIFT, size)
+            }
+            Origin::ByDecree => (0, BY_DECREE, 0),
+        };
+        let mut row = [0; ROW];
+        row[SLOT] = Hidden::new(slot).bits();
+        row[BASE] = Hidden::new(base).bits();
+        row[KIND] = kind;
+        row[LEN] = len as u64;
+        row[OBJECT] = Hidden::new(object).bits();
+        let pushed = self.rows.push(row, source);
+        self.short |= pushed.is_none();
+        pushed
+    }
+
+    /// The row by which the object was found that a row's word lies in; none if that is in a root.
+    fn before(&self, row: usize) -> Option<usize> {
+        let kind = self.rows.get(row, KIND);
+        let in_object = kind & ((1 << NUMBER_SHIFT) - 1) == IN_OBJECT;
+        let before = (kind >> NUMBER_SHIFT) as usize;
+        let by_decree = in_object && self.rows.get(before, KIND) == BY_DECREE;
+        (in_object && !by_decree).then_some(before)
+    }
+}
+
+/// An object that is asked about.
+struct Target {
+    start: usize,
+    size: usize,
+    record: Record,
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned or not. Task
+    /// context, with no lock held; `look` may allocate. What the caller has on its stack is among the roots: it should not
+    /// keep the address where it is seen.
+    pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
+        let hidden = Hidden::new(address);
+        let _claim = self.claim();
+        self.holders_claimed(hidden, look).map(|_| ())
+    }
+
+    /// The same for who has the claim; the object's start.
+    pub(crate) fn holders_claimed(
+        &self,
+        address: Hidden,
+        look: &mut dyn FnMut(Slot),
+    ) -> Result<usize, NoAnswer> {
+        let target = self.examine(Pass::None, &mut Holders { address })?;
+        let trail = self.trail.lock();
+        let (rows, short) = (trail.rows.len(), trail.short);
+        drop(trail);
+        for row in 0..rows {
+            let slot = self.trail.lock().slot(row);
+            look(slot);
+        }
+        if short {
+            Err(NoAnswer::NoMemory)
+        } else {
+            Ok(target)
+        }
+    }
+
+    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root, then one in each object on the way. From an object that
+    /// is no leak by decree the chain begins in that object. Context as of [`holders`](Self::holders).
+    pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
+        let hidden = Hidden::new(address);
+        let _claim = self.claim();
+        self.path_claimed(hidden, look).map(|_| ())
+    }
+
+    /// The same for who has the claim; the object's start.
+    pub(crate) fn path_claimed(
+        &self,
+        address: Hidden,
+        look: &mut dyn FnMut(Slot),
+    ) -> Result<usize, NoAnswer> {
+        self.prepare_desks(self.platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
+        let target = self.examine(
+            Pass::Mark,
+            &mut Path {
+                address,
+                target: 0,
+                found: false,
+            },
+        )?;
+        let mut next = {
+            let trail = self.trail.lock();
+            // From the end to the root, so that it can be told the other way round.
+            let mut row = trail.rows.len() - 1;
+            trail.rows.set(row, NEXT, NO_ROW);
+            while let Some(before) = trail.before(row) {
+                trail.rows.set(before, NEXT, row as u64);
+                row = before;
+            }
+            row as u64
+        };
+        while next != NO_ROW {
+            let trail = self.trail.lock();
+            let slot = trail.slot(next as usize);
+            next = trail.rows.get(next as usize, NEXT);
+            drop(trail);
+            look(slot);
+        }
+        Ok(target)
+    }
+
+    /// Asks a question, with the world stopped or, where it can't be, beside whatever runs.
+    fn examine<Q: Question>(&self, pass: Pass, question: &mut Q) -> Result<usize, NoAnswer> {
+        if !self.is_on() {
+            return Err(NoAnswer::Off);
+        }
+        let mut answer = Err(NoAnswer::Off);
+        // Given up when the detector is turned off meanwhile.
+        let _ = self.apart(|| {
+            answer = match self.examine_stopped(pass, question) {
+                Some(answer) => answer,
+                None => self.examine_running(pass, question)?,
+            };
+            Ok(())
+        });
+        answer
+    }
+
+    fn examine_stopped<Q: Question>(
+        &self,
+        pass: Pass,
+        question: &mut Q,
+    ) -> Option<Result<usize, NoAnswer>> {
+        let answer = SpinMutex::<_>::new(None);
+        let question = SpinMutex::<_>::new(question);
+        let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
+        let stopped = self.platform.stop_world(&|cpu: StoppedCpu| {
+            let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
+            let worker = cpu.index as usize;
+            if worker >= workers {
+                return;
+            }
+            shared.set_workers(workers);
+            let tools = self.tools(cpu.index);
+            if pass == Pass::Mark {
+                let mut marker = Marker::<P, Stopped>::new(&tools, &shared, worker);
+                // In a stopped world no pass is given up.
+                let _ = marker.run();
+                marker.barrier();
+            }
+            if worker == 0 {
+                let alone = Shared::new(1, self.stacks(), 0);
+                let mut marker = Marker::<P, Stopped>::new(&tools, &alone, 0);
+                let mut trail = self.trail.lock();
+                trail.clear();
+                *answer.lock() = question.lock().ask(&mut marker, &mut trail).ok();
+            }
+        });
+        stopped.ok().and(answer.into_inner())
+    }
+
+    fn examine_running<Q: Question>(
+        &self,
+        pass: Pass,
+        question: &mut Q,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
+        self.prepare_desks(1);
+        self.scanning.store(true, Ordering::SeqCst);
+        let shared = Shared::new(1, self.stacks(), self.platform.now_us());
+        let tools = self.tools(0);
+        let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
+        let marked = match pass {
+            Pass::Mark => marker.run(),
+            Pass::None => Ok(()),
+        };
+        let result = marked.and_then(|()| {
+            marker.barrier();
+            let mut trail = self.trail.lock();
+            trail.clear();
+            question.ask(&mut marker, &mut trail)
+        });
+        self.scanning.store(false, Ordering::SeqCst);
+        result
+    }
+}
+
+const NO_ROW: u64 = u64::MAX;
+
+/// What is done before a question is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Nothing.
+    None,
+    /// What is alive is marked.
+    Mark,
+}
+
+/// A question about an object.
+trait Question: Send {
+    /// Answers with the object's start, and leaves the words in the trail.
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut Trail,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp>;
+}
+
+/// The object that an address lies in.
+fn target_at<P: Platform, A: Access>(
+    marker: &mut Marker<'_, P, A>,
+    address: usize,
+) -> Option<Target> {
+    let registry = marker.registry();
+    let seen = |object: Object<'_>| Target {
+        start: object.start,
+        size: registry.size(object.start, object.record),
+        record: object.record.read(),
+    };
+    marker.quietly(|_| {
+        let target = registry.containing::<A, _>(address, seen)?;
+        if target.record.has(flag::ALIAS) {
+            return registry.starting_at::<A, _>(alias_owner(&target.record), seen);
+        }
+        Some(target)
+    })
+}
+
+struct Holders {
+    address: Hidden,
+}
+
+impl Question for Holders {
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut Trail,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
+        let Some(target) = target_at(marker, self.address.get()) else {
+            return Ok(Err(NoAnswer::NoObject));
+        };
+        let platform = marker.platform();
+        // The handle of a per-CPU block may be none of its copies.
+        let copies = match target.record.has(flag::PERCPU) {
+            true => platform.cpus(),
+            false => 0,
+        };
+        let points_there = |word: usize| {
+            word.wrapping_sub(target.start) < target.size
+                || (0..copies).any(|cpu| {
+                    word.wrapping_sub(platform.percpu_copy(target.start, cpu)) < target.size
+                })
+        };
+        marker.each_root_word(&mut |marker, root, slot, word| {
+            if points_there(word) {
+                trail.push(slot, Origin::Root(root), target.start, marker.source());
+            }
+        })?;
+        marker.each_object(&mut |marker, start| {
+            if start == target.start {
+                return Ok(());
+            }
+            let Some(holder) = target_at(marker, start).filter(|holder| holder.start == start)
+            else {
+                // A further copy of a per-CPU block.
+                return Ok(());
+            };
+            let origin = Origin::Object {
+                start,
+                size: holder.size,
+                row: 0,
+            };
+            let mut in_root = None;
+            marker.each_word(start, Words::All, &mut |marker, slot, word| {
+                if !points_there(word) {
+                    return;
+                }
+                // Words of an object that lies in a root have been met there.
+                let in_root =
+                    *in_root.get_or_insert_with(|| marker.is_in_root(start..start + holder.size));
+                if !in_root {
+                    trail.push(slot, origin, target.start, marker.source());
+                }
+            })
+        })?;
+        Ok(Ok(target.start))
+    }
+}
+
+struct Path {
+    address: Hidden,
+    /// The object's start, inverted, when it is known.
+    target: usize,
+    found: bool,
+}
+
+impl Path {
+    /// Comes to whatever a word points to.
+    fn come<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut Trail,
+        slot: usize,
+        word: usize,
+        origin: Origin,
+    ) {
+        if self.found {
+            return;
+        }
+        let registry = marker.registry();
+        let target = !self.target;
+        let (mut found, mut object_at) = (false, 0);
+        let mut take = |object: Object<'_>| {
+            object_at = object.start;
+            found = object.start == target;
+            found || take_mark(object)
+        };
+        let seen = registry.containing::<A, _>(word, |object| {
+            let record = object.record.read();
+            match record.has(flag::ALIAS) {
+                true => Err(alias_owner(&record)),
+                false => Ok(take(object)),
+            }
+        });
+        let new = match seen {
+            Some(Ok(new)) => new,
+            Some(Err(owner)) => registry.starting_at::<A, _>(owner, take) == Some(true),
+            None => false,
+        };
+        if new
+            && trail
+                .push(slot, origin, object_at, marker.source())
+                .is_some()
+        {
+            self.found = found;
+        }
+    }
+}
+
+/// Takes the mark from an object, and tells whether it had one: whether it is alive, and was not come to before.
+fn take_mark(object: Object<'_>) -> bool {
+    if object.record.has(flag::EXCESS) {
+        let reached = object.record.has(flag::REACHED);
+        object.record.clear(flag::REACHED);
+        return reached;
+    }
+    let marked = object.mark.is_set();
+    object.mark.clear();
+    marked
+}
+
+impl Question for Path {
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut Trail,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
+        let Some(target) = target_at(marker, self.address.get()) else {
+            return Ok(Err(NoAnswer::NoObject));
+        };
+        self.target = !target.start;
+        marker.each_object(&mut |marker, start| {
+            let registry = marker.registry();
+            let decreed = marker.quietly(|_| {
+                registry.starting_at::<A, _>(start, |object| {
+                    let record = object.record.read();
+                    record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
+                })
+            });
+            if decreed == Some(true) && start != target.start {
+                trail.push(0, Origin::ByDecree, start, marker.source());
+            }
+            Ok(())
+        })?;
+        marker.each_root_word(&mut |marker, root, slot, word| {
+            self.come(marker, trail, slot, word, Origin::Root(root));
+        })?;
+        let mut row = 0;
+        while row < trail.rows.len() && !self.found {
+            let start = Hidden::from_bits(trail.rows.get(row, OBJECT)).get();
+            let size = target_at(marker, start).map_or(0, |object| object.size);
+            let origin = Origin::Object { start, size, row };
+            marker.each_word(start, Words::Scanned, &mut |marker, slot, word| {
+                self.come(marker, trail, slot, word, origin);
+            })?;
+            row += 1;
+        }
+        let range: Range<usize> = target.start..target.start + target.size;
+        Ok(if self.found {
+            Ok(target.start)
+        } else if trail.short {
+            Err(NoAnswer::NoMemory)
+        } else if target.record.min_count() == 0 {
+            Err(NoAnswer::IsRoot)
+        } else if marker.is_in_root(range) {
+            Err(NoAnswer::InRoot)
+        } else {
+            Err(NoAnswer::Unreached)
+        })
+    }
+}
