@@ -223,12 +223,14 @@ fn give_frames(mut first: u32) {
 
 /// Takes a block of `len` bytes, rounded up to pages, zeroed. Task context.
 #[unsafe(link_section = ".text.hooks")]
+#[inline(never)] // Inlined, it would not be among the hooks.
 pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
     vmalloc_aligned(len, PAGE, kind)
 }
 
 /// The same, of which the address is a multiple of `align`, a power of two and a page at least. Task context.
 #[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
 pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u8>> {
     let start = map_block(len, align, kind)?;
     let block = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(start))?;

@@ -193,3 +193,65 @@ impl Drop for Parcel {
         let _ = fs::remove_file(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Option<String> {
+        Some(match Line::read(line, 3)? {
+            Line::Begins => "begins".into(),
+            Line::Ends(Outcome::Passed) => "passed".into(),
+            Line::Ends(Outcome::Skipped) => "skipped".into(),
+            Line::Ends(Outcome::Failed(why)) => why,
+        })
+    }
+
+    #[test]
+    fn lines_about_the_script_at_hand_are_read() {
+        assert_eq!(read("leak-script 3 begins").as_deref(), Some("begins"));
+        assert_eq!(read("leak-script 3 ok").as_deref(), Some("passed"));
+        assert_eq!(read("leak-script 3 skipped").as_deref(), Some("skipped"));
+        let failed = read("leak-script 3 FAILED line 1: größe %07%25 100%2525");
+        assert_eq!(failed.as_deref(), Some("line 1: größe \u{7}% 100%25"));
+        for line in [
+            "leak-script 4 ok",
+            "leak-script 3",
+            "pages: double free",
+            "leak-script 3 or so",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_machine_is_a_line() {
+        let seen = |outcome, serial: &str| {
+            what_was_seen(&Ended {
+                outcome,
+                command: String::new(),
+                serial: serial.into(),
+                qemu: "no such option\n".into(),
+            })
+        };
+        let panic = "leak-script 0 begins\n\n[cpu 0, task 5 \"scripts\"] panicked at a.rs:1:\nso\nbacktrace:\n  f+0x1/0x2\n";
+        assert_eq!(
+            seen(Verdict::Failed, panic),
+            "the guest failed: [cpu 0, task 5 \"scripts\"] panicked at a.rs:1: so"
+        );
+        let fault = "[cpu 1] page fault at address 0x0\n  rip 0x1  rsp 0x2\nbacktrace:\n";
+        assert_eq!(
+            seen(Verdict::Failed, fault),
+            "the guest failed: [cpu 1] page fault at address 0x0"
+        );
+        assert_eq!(
+            seen(Verdict::TripleFault, "leak-script 0 begins\n\n"),
+            "triple fault: leak-script 0 begins"
+        );
+        assert_eq!(
+            seen(Verdict::QemuError, ""),
+            "QEMU itself failed: no such option"
+        );
+        assert_eq!(seen(Verdict::TimedOut, "anything"), "no answer in 120 s");
+    }
+}

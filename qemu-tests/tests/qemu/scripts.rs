@@ -54,6 +54,12 @@ impl Scripts {
         }
         Ok(made)
     }
+
+    /// Runs them, with what the runner itself keeps in files beside them.
+    fn run(&self, arguments: &[&str]) -> Result<Output, Failure> {
+        let mut runner = runner(arguments, &self.files);
+        Ok(runner.env("TMPDIR", &self.folder).output()?)
+    }
 }
 
 impl Drop for Scripts {
@@ -63,13 +69,14 @@ impl Drop for Scripts {
     }
 }
 
-/// Runs the runner.
-fn runner(arguments: &[&str], files: &[PathBuf]) -> Result<Output, Failure> {
+/// The runner's command.
+fn runner(arguments: &[&str], files: &[PathBuf]) -> Command {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut runner = Command::new(cargo);
     runner.args(["run", "-q", "-p", "leak-script", "--"]);
     runner.args(arguments).args(files);
-    Ok(runner.current_dir(artifacts::workspace()).output()?)
+    runner.current_dir(artifacts::workspace());
+    runner
 }
 
 /// The lines that it prints, and whether it ends with success.
@@ -82,7 +89,7 @@ fn told(output: &Output) -> (Vec<String>, bool) {
 /// The scripts must be told of like that.
 fn expect(smp: u32, scripts: &[(&str, &[u8])], lines: &[&str]) -> Result<(), Failure> {
     let scripts = Scripts::new(scripts)?;
-    let output = runner(&["--qemu", "--smp", &smp.to_string()], &scripts.files)?;
+    let output = scripts.run(&["--qemu", "--smp", &smp.to_string()])?;
     let (told, success) = told(&output);
     let failed = lines.iter().any(|line| line.starts_with("FAILED"));
     if told != lines || success == failed {
@@ -104,7 +111,7 @@ fn own_scripts_pass(cpus: u32) -> Result<(), Failure> {
         files.push(entry?.path());
     }
     files.sort();
-    let output = runner(&["--qemu", "--smp", &cpus.to_string()], &files)?;
+    let output = runner(&["--qemu", "--smp", &cpus.to_string()], &files).output()?;
     let (told, success) = told(&output);
     let skipped = told
         .iter()
@@ -172,6 +179,9 @@ scan
 scan
 expect leaks B
 ";
+    let mut many = String::new();
+    (0..3000).for_each(|number| many += &format!("alloc A{number} 8\n"));
+    many += "expect tracked 3000\nexpect state enabled\n";
     expect(
         cpus,
         &[
@@ -179,6 +189,7 @@ expect leaks B
             ("untidy", untidy),
             ("after", tidy),
             ("untidy_again", untidy),
+            ("many", many.as_bytes()),
             ("last", tidy),
         ],
         &[
@@ -186,8 +197,9 @@ expect leaks B
             "FAILED untidy: line 28: nothing was ever named nobody",
             "ok after",
             "FAILED untidy_again: line 28: nothing was ever named nobody",
+            "ok many",
             "ok last",
-            "3 passed, 2 failed",
+            "4 passed, 2 failed",
         ],
     )
 }
@@ -275,8 +287,8 @@ fn it_says_what_the_host_says() -> Result<(), Failure> {
         ("elsewhere", b"# only: nowhere\nexpect tracked 1\n"),
     ])?;
     files.files.push(files.folder.join("missing.leak"));
-    let here = runner(&[], &files.files)?;
-    let there = runner(&["--qemu"], &files.files)?;
+    let here = files.run(&[])?;
+    let there = files.run(&["--qemu"])?;
     if told(&here) != told(&there) || told(&here).0.len() != files.files.len() + 1 {
         return Err(format!("{:#?} and {:#?}", told(&here), told(&there)).into());
     }
@@ -342,7 +354,7 @@ fn what_memory_does_not_hold_is_a_failure() -> Result<(), Failure> {
     let mut text = String::new();
     (0..40).for_each(|number| text += &format!("alloc A{number} 8388608 from=pages\n"));
     let scripts = Scripts::new(&[("one", text.as_bytes()), ("other", text.as_bytes())])?;
-    let (told, success) = told(&runner(&["--qemu"], &scripts.files)?);
+    let (told, success) = told(&scripts.run(&["--qemu"])?);
     let [one, other, sum] = &told[..] else {
         return Err(format!("{told:#?}").into());
     };
