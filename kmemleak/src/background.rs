@@ -23,6 +23,9 @@ const STOP_MAX_US: u64 = 100_000;
 /// Words that a stopped check reads in a microsecond, at least: what the length of a stop is foretold by.
 const WORDS_A_US: u64 = 30;
 
+/// Microseconds that a suspect takes more: to be listed, sorted, and told from what it owns.
+const SUSPECT_US: u64 = 2;
+
 /// Passes in which a suspect must be unreferenced where the world is not stopped.
 const MIN_UNREF_SCANS: u32 = 3;
 
@@ -82,7 +85,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1, 0));
         }
         self.suspect_listed();
-        if figures.words / WORDS_A_US <= STOP_MAX_US {
+        let stop_us = figures.words / WORDS_A_US + suspects() as u64 * SUSPECT_US;
+        if stop_us <= STOP_MAX_US {
             let filter = Filter {
                 before_us: u64::MAX,
                 flags: flag::SUSPECT,

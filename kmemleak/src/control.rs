@@ -441,11 +441,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let _claim = self.claim();
         if !self.is_on() {
             return match self.free_metadata() {
-                true => writeln!(out, "kmemleak: metadata freed"),
-                false => writeln!(
-                    out,
-                    "kmemleak: metadata kept: the world can't be stopped to see that nobody uses it"
-                ),
+                Ok(()) => writeln!(out, "kmemleak: metadata freed"),
+                Err(why) => writeln!(out, "kmemleak: metadata kept: {why}"),
             };
         }
         self.unrecorded.store(0, Ordering::Relaxed);

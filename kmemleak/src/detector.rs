@@ -1,7 +1,7 @@
 //! The detector, and the callbacks by which allocators tell it of their blocks.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
@@ -103,8 +103,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) unrecorded: AtomicU64,
     /// The same, ever.
     pub(crate) unrecorded_total: AtomicU64,
-    /// How often all metadata was given back.
-    pub(crate) generation: AtomicU64,
+    /// Scopes and their reports, which have memory of ours.
+    pub(crate) borrowed: AtomicUsize,
     /// Blocks that were found overlapped, so whose free was missed.
     pub(crate) missed_frees: AtomicU64,
     bootstrap: Bootstrap<BOOTSTRAP>,
@@ -175,7 +175,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
-            generation: AtomicU64::new(0),
+            borrowed: AtomicUsize::new(0),
             missed_frees: AtomicU64::new(0),
             bootstrap: Bootstrap::new(),
         }
@@ -825,20 +825,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.stopping.store(false, Ordering::Release);
     }
 
-    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off). False if nobody
-    /// can tell whether all callbacks have returned: then it stays.
-    pub(crate) fn free_metadata(&self) -> bool {
+    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off); the caller has the claim. Or
+    /// tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
+    pub(crate) fn free_metadata(&self) -> Result<(), &'static str> {
+        if self.borrowed.load(Ordering::Acquire) > 0 {
+            return Err("a scope or its report is in use");
+        }
         // A callback runs with interrupts off; so when the world has stopped once, all that saw the detector on
         // have returned.
         if self.platform.stop_world(&|_| {}).is_err() {
-            return false;
+            return Err("the world can't be stopped to see that nobody uses it");
         }
         self.verdict.lock().empty();
         self.suppressed.lock().empty();
         *self.marked.lock() = Remembered::new();
         self.sites.lock().empty();
         self.trail.lock().empty();
-        self.generation.fetch_add(1, Ordering::Relaxed);
         self.registry.empty();
         self.comms.empty();
         self.regions.empty();
@@ -848,7 +850,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         // SAFETY: nobody uses it any more. Its pages are among those that are given back below.
         unsafe { self.depot.empty(&mut |_| {}) };
         self.source(0).empty();
-        true
+        Ok(())
     }
 }
 

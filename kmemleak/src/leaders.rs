@@ -147,6 +147,13 @@ fn from<P: Platform, A: Access>(
     while head < tail {
         let start = list.start(list.queued(head));
         head += 1;
+        let listed = |object: Object<'_>| object.record.has(flag::LISTED);
+        if !A::STOPPED
+            && marker.quietly(|_| registry.starting_at::<A, _>(start, listed)) != Some(true)
+        {
+            // It was freed, and there may be another one now.
+            continue;
+        }
         marker.each_word(start, Words::Scanned, &mut |_, _, word| {
             if let Some(index) = number_of::<A>(registry, list, word)
                 && take(index)

@@ -13,7 +13,7 @@
 
 use crate::hidden::Hidden;
 use crate::memory::Source;
-use crate::paged::{Paged, heapsort};
+use crate::paged::Paged;
 use crate::record::{RECORD_WORDS, Record};
 
 const ROW: usize = 8;
@@ -24,6 +24,9 @@ const OWNED: usize = 7;
 
 /// The number of no object.
 pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// Chains that wait to be merged: as many as a row's number has bits.
+const BINS: usize = 32;
 
 /// What became of an object.
 pub(crate) mod fate {
@@ -107,19 +110,84 @@ impl List {
 
     /// Puts the objects in the order of their allocation, ties by address.
     pub(crate) fn sort(&mut self) {
-        let order = |index| {
-            self.get(index)
-                .map_or((0, 0), |named| (named.record.birth_us(), named.start))
-        };
-        heapsort(
-            self.rows.len(),
-            &|one, other| order(one) > order(other),
-            &mut |one, other| {
-                let (a, b) = (self.rows.row(one), self.rows.row(other));
-                self.rows.set_row(one, b);
-                self.rows.set_row(other, a);
-            },
-        );
+        // Chains of what is in order already are merged, those of like length first: the bin with number n has a chain that took n
+        // merges. No row moves before its place is known.
+        let mut bins = [NOBODY; BINS];
+        let (len, mut next) = (self.rows.len(), 0);
+        while next < len {
+            let first = next;
+            next += 1;
+            while next < len && self.order(next - 1) <= self.order(next) {
+                self.set_queued(next - 1, next);
+                next += 1;
+            }
+            self.set_queued(next - 1, NOBODY as usize);
+            let mut chain = first as u32;
+            for bin in &mut bins {
+                if *bin == NOBODY {
+                    *bin = chain;
+                    break;
+                }
+                chain = self.merge(core::mem::replace(bin, NOBODY), chain);
+            }
+        }
+        let chains = bins.into_iter().filter(|&chain| chain != NOBODY);
+        let mut row = chains.fold(NOBODY, |younger, older| self.merge(older, younger));
+        let mut place = 0;
+        while row != NOBODY {
+            let index = row as usize;
+            row = self.queued(index) as u32;
+            self.set_queued(index, place);
+            place += 1;
+        }
+        for index in 0..len {
+            // Each exchange brings a row to its place.
+            loop {
+                let place = self.queued(index);
+                if place == index || place >= len {
+                    break;
+                }
+                let (one, other) = (self.rows.row(index), self.rows.row(place));
+                self.rows.set_row(index, other);
+                self.rows.set_row(place, one);
+            }
+        }
+    }
+
+    fn order(&self, index: usize) -> (u64, usize) {
+        // The birth lies in the fourth and fifth word of the record.
+        let birth = self.rows.get(index, 2) >> 32 | (self.rows.get(index, 3) & 0xffff) << 32;
+        (birth, self.start(index))
+    }
+
+    /// Merges two chains that are in order, linked by what stands in the queue; one may be none.
+    fn merge(&self, one: u32, other: u32) -> u32 {
+        let (mut one, mut other) = (one, other);
+        let (mut first, mut last) = (NOBODY, NOBODY);
+        loop {
+            let next = if one == NOBODY {
+                other
+            } else if other == NOBODY || self.order(one as usize) <= self.order(other as usize) {
+                one
+            } else {
+                other
+            };
+            match last {
+                NOBODY => first = next,
+                last => self.set_queued(last as usize, next as usize),
+            }
+            if one == NOBODY || other == NOBODY {
+                // The rest is linked already.
+                return first;
+            }
+            last = next;
+            let after = self.queued(next as usize) as u32;
+            if next == one {
+                one = after;
+            } else {
+                other = after;
+            }
+        }
     }
 
     pub(crate) fn leader(&self, index: usize) -> u32 {

@@ -173,8 +173,13 @@ impl Record {
 
     /// The same object elsewhere, or in part: what the passes have noted of it doesn't go on, nor do its notes.
     pub(crate) fn part(mut self, size: usize) -> Self {
-        const LEFT: u16 =
-            flag::OF_PASSES | flag::NOTES | flag::EXCESS | flag::LISTED | flag::PRIMED;
+        const LEFT: u16 = flag::OF_PASSES
+            | flag::NOTES
+            | flag::EXCESS
+            | flag::LISTED
+            | flag::PRIMED
+            | flag::SUSPECT
+            | flag::REPORTED;
         self.0[4] &= !(u32::from(LEFT) << 16);
         self.0[6] &= !(0xf << COUNT_SHIFT | STARTED);
         self.set_size(size);

@@ -42,7 +42,6 @@ pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
     before: SpinMutex<Remembered>,
     /// Why nothing can be said, if so.
     trouble: Option<&'static str>,
-    generation: u64,
 }
 
 const OFF: &str = "the detector is off";
@@ -53,11 +52,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
     pub fn scope(&self) -> Scope<'_, P, BOOTSTRAP> {
         let _claim = self.claim();
+        self.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut scope = Scope {
             detector: self,
             before: SpinMutex::new(Remembered::new()),
             trouble: None,
-            generation: self.generation.load(Ordering::Relaxed),
         };
         let Scope {
             before, trouble, ..
@@ -65,7 +64,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         *trouble = self
             .apart(|| {
                 self.check_if_on()?;
-                Ok((!self.remember(before)).then_some(SHORT))
+                Ok((!self.remember_all(before)).then_some(SHORT))
             })
             .unwrap_or_else(|GivenUp| Some(self.why_not()));
         scope
@@ -90,12 +89,12 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
         let detector = self.detector;
         let _claim = detector.claim();
+        detector.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut leaked = Leaked {
             objects: 0,
             bytes: 0,
             detector,
             text: SpinMutex::new(Text::new()),
-            generation: self.generation,
         };
         let trouble = match self.trouble {
             Some(trouble) => Some(trouble),
@@ -144,11 +143,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
     fn drop(&mut self) {
-        let same = self.detector.generation.load(Ordering::Relaxed) == self.generation;
-        if same {
-            self.detector
-                .quietly(|source| self.before.lock().clear(source));
-        }
+        let detector = self.detector;
+        detector.quietly(|source| self.before.lock().clear(source));
+        detector.borrowed.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -158,7 +155,6 @@ pub struct Leaked<'d, P: Platform, const BOOTSTRAP: usize> {
     bytes: usize,
     detector: &'d Detector<P, BOOTSTRAP>,
     text: SpinMutex<Text>,
-    generation: u64,
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
@@ -171,17 +167,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    fn is_there(&self) -> bool {
-        self.detector.generation.load(Ordering::Relaxed) == self.generation
-    }
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Display for Leaked<'_, P, BOOTSTRAP> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if !self.is_there() {
-            return f.write_str("kmemleak: the report is gone with the detector's metadata");
-        }
         self.text.lock().write_to(f)
     }
 }
@@ -194,10 +183,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Debug for Leaked<'_, P, BOOTSTRAP> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
     fn drop(&mut self) {
-        if self.is_there() {
-            self.detector
-                .quietly(|source| self.text.lock().clear(source));
-        }
+        let detector = self.detector;
+        detector.quietly(|source| self.text.lock().clear(source));
+        detector.borrowed.fetch_sub(1, Ordering::Release);
     }
 }
 

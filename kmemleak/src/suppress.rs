@@ -436,9 +436,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if all.each().next().is_none() {
             return false;
         }
-        let mut news = false;
+        let (mut news, mut room) = (false, true);
         self.each_named(&mut |named| {
             let trace = named.record.trace();
+            if !room {
+                return;
+            }
             if self
                 .with_suppressed(|suppressed, _| suppressed.judgement(trace))
                 .is_some()
@@ -448,7 +451,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let matched = self.matched(trace, &all);
             self.with_suppressed(|suppressed, source| {
                 // Without memory it is told of, which is the lesser evil.
-                if let Some(row) = suppressed.judged.find_or_add(trace, source) {
+                let row = suppressed.judged.find_or_add(trace, source);
+                room = row.is_some();
+                if let Some(row) = row {
                     suppressed.judged.rows.set(row, 1, matched);
                     news |= matched != 0;
                 }

@@ -470,18 +470,18 @@ impl Question for Holders {
                 size: holder.size,
                 row: 0,
             };
-            let mut met = None;
+            let mut points = false;
+            marker.each_word(start, Words::All, &mut |_, _, word| {
+                points |= points_there(word)
+            })?;
+            // Words of an object that lies in a root have been met there; and what lies below a task's stack pointer is
+            // nobody's, but has all that was called, this command first of all.
+            let range = start..start + holder.size;
+            if !points || marker.is_in_root(range.clone()) || marker.has_stack(range) {
+                return Ok(());
+            }
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
-                if !points_there(word) {
-                    return;
-                }
-                // Words of an object that lies in a root have been met there; and what lies below a task's stack pointer is
-                // nobody's, but has all that was called, this command first of all.
-                let range = start..start + holder.size;
-                let met = *met.get_or_insert_with(|| {
-                    marker.is_in_root(range.clone()) || marker.has_stack(range)
-                });
-                if !met {
+                if points_there(word) {
                     trail.push(slot, origin, target.start, marker.source());
                 }
             })
@@ -571,7 +571,7 @@ impl Question for Path {
                 })
             });
             if decreed == Some(true) && start != target.start {
-                trail.push(0, Origin::ByDecree, start, marker.source());
+                marker.quietly(|marker| trail.push(0, Origin::ByDecree, start, marker.source()));
             }
             Ok(())
         })?;

@@ -124,6 +124,9 @@ pub struct Tracking {
 /// Bytes of memory whose objects are looked at together.
 const PART: usize = 64 * 1024;
 
+/// Objects of the list that are looked at together, interrupts being off.
+pub(crate) const STEP: usize = 64;
+
 /// Objects that were told of and are referenced again, until they are told of once more.
 const REVIVED: usize = 32;
 
@@ -450,15 +453,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return;
         }
         let mut index = 0;
-        loop {
-            let next = self.with_verdict(|verdict, _| {
+        let len = self.with_verdict(|verdict, _| verdict.list.len());
+        while index < len {
+            let named = self.with_verdict(|verdict, _| {
                 let list = &verdict.list;
-                while list.has(index, fate::NO_LEAK) {
+                let end = len.min(index + STEP);
+                while index < end && list.has(index, fate::NO_LEAK) {
                     index += 1;
                 }
-                list.get(index)
+                if index == end { None } else { list.get(index) }
             });
-            let Some(named) = next else { return };
+            let Some(named) = named else { continue };
             look(&named, Some(index));
             index += 1;
         }
@@ -615,10 +620,35 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Remembers the leaks of the verdict. False where there was no memory for all.
     pub(crate) fn remember(&self, remembered: &spin::mutex::SpinMutex<Remembered>) -> bool {
-        let mut all = self.with_verdict(|verdict, _| verdict.list.left_out == 0);
-        self.each_named(&mut |named| {
-            all = all && self.quietly(|source| remembered.lock().push(named, source));
+        self.remember_those(remembered, fate::NO_LEAK)
+    }
+
+    /// The same, with what suppressions hide: should there be more of these than a ceiling allows, they are no news.
+    pub(crate) fn remember_all(&self, remembered: &spin::mutex::SpinMutex<Remembered>) -> bool {
+        self.remember_those(remembered, fate::LEFT)
+    }
+
+    fn remember_those(
+        &self,
+        remembered: &spin::mutex::SpinMutex<Remembered>,
+        without: u32,
+    ) -> bool {
+        let (len, short) = self.with_verdict(|verdict, _| {
+            let list = &verdict.list;
+            (list.len(), list.left_out > 0)
         });
+        let mut all = !short;
+        for index in 0..len {
+            let named = self.with_verdict(|verdict, _| {
+                let list = &verdict.list;
+                (!list.has(index, without))
+                    .then(|| list.get(index))
+                    .flatten()
+            });
+            if let Some(named) = named {
+                all = all && self.quietly(|source| remembered.lock().push(&named, source));
+            }
+        }
         all
     }
 

@@ -119,7 +119,8 @@ pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: 
         }
     }
     let started = points == Points::AtStart
-        || record.min_count() > 1 && (object.record.is_started() || course == Course::Interiors);
+        || course == Course::Interiors
+        || record.min_count() > 1 && object.record.is_started();
     if !started {
         // It waits until the start pointers are through.
         object.record.set(flag::INTERIOR);
@@ -292,7 +293,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Marks and queues an object whatever points to it, and tells whether that is new. Its chunk is open.
     pub(crate) fn keep(&mut self, object: Object<'_>) -> bool {
-        let new = object.mark.set();
+        let new = if object.record.has(flag::EXCESS) {
+            // Never marked, as in `refer`.
+            object.record.set(flag::REACHED) & flag::REACHED == 0
+        } else {
+            object.mark.set()
+        };
         if new {
             self.enqueue(object);
         }

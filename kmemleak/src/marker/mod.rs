@@ -314,7 +314,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.overlay()?;
         self.barrier();
         self.scan_roots()?;
-        self.finish()
+        self.finish()?;
+        if self.shared.started.load(Ordering::Acquire) {
+            self.barrier();
+            if self.worker == 0 {
+                self.follow_started()?;
+            }
+            self.barrier();
+        }
+        Ok(())
     }
 
     /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
@@ -340,14 +348,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } else {
                 break;
             }
-        }
-        if self.shared.started.load(Ordering::Acquire) {
-            self.barrier();
-            if self.worker == 0 {
-                self.follow_started()?;
-                self.shared.started.store(false, Ordering::Release);
-            }
-            self.barrier();
         }
         self.note_figures();
         Ok(())

@@ -347,12 +347,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     fn follow(&mut self, start: usize) -> Result<(), GivenUp> {
-        self.quietly(|marker| {
+        let late = self.quietly(|marker| {
             let registry = marker.tools.registry;
             registry.starting_at::<A, _>(start, |object| {
+                let late = object.record.has(flag::INTERIOR_ONLY);
                 object.record.clear(flag::INTERIOR_ONLY);
+                late
             })
         });
+        if late != Some(true) {
+            // It was in the queue twice.
+            return Ok(());
+        }
         self.each_word(start, Words::Scanned, &mut |marker, _, word| {
             let registry = marker.tools.registry;
             let late = |object: Object<'_>| {

@@ -24,7 +24,7 @@ use crate::platform::{Comm, Platform};
 use crate::record::{Record, flag};
 use crate::registry::{Locked, alias_owner};
 use crate::trail::{NoAnswer, Slot};
-use crate::verdict::{Rank, Summary};
+use crate::verdict::{Rank, STEP, Summary};
 
 /// Bytes of a block that are shown.
 const DUMP: usize = 32;
@@ -141,12 +141,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 }
             });
         }
+        let leaks =
+            self.with_verdict(|verdict, _| verdict.summary.map_or(0, |summary| summary.objects));
         let mut place = 0;
-        loop {
+        while place < leaks {
             let next = self.with_verdict(|verdict, _| {
                 let list = &verdict.list;
-                let leaks = verdict.summary.map_or(0, |summary| summary.objects);
-                while place < leaks {
+                let end = leaks.min(place + STEP);
+                while place < end {
                     let index = list.queued(place);
                     place += 1;
                     let named = list.get(index)?;
@@ -162,18 +164,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 }
                 None
             });
-            let Some((named, index)) = next else { return };
-            look(&self.told(&named, Some(self.rank_of(index)), at_us));
+            if let Some((named, index)) = next {
+                look(&self.told(&named, Some(self.rank_of(index)), at_us));
+            }
         }
     }
 
     /// Notes which leaks are new since the mark.
     fn note_new(&self) {
-        self.with_verdict(|verdict, _| {
-            for index in 0..verdict.list.len() {
-                verdict.list.clear_fate(index, fate::NEW);
-            }
-        });
+        let len = self.with_verdict(|verdict, _| verdict.list.len());
+        for index in 0..len {
+            self.with_verdict(|verdict, _| verdict.list.clear_fate(index, fate::NEW));
+        }
         self.each_new(&self.marked, &mut |_, index| {
             if let Some(index) = index {
                 self.with_verdict(|verdict, _| verdict.list.set_fate(index, fate::NEW));
