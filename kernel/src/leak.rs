@@ -29,7 +29,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
-    AllocOptions, Comm, Context, Detector, IrqState, Level, METADATA_PAGE, NextStep,
+    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
     ParameterError, Platform, Root, RootCursor, RootKind, StackWalk, StopError, StoppedCpu,
 };
 
@@ -39,7 +39,7 @@ use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
 use crate::task::{self, Priority, State, scheduler};
-use crate::{cmdline, console, symbols};
+use crate::{cmdline, console, scripted, symbols};
 
 /// Bytes of metadata for what is allocated before the buddy allocator stands.
 const BOOTSTRAP: usize = 64 * 1024;
@@ -51,31 +51,49 @@ pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> = Detector::new(KernelP
 /// A block was handed out; `size` in bytes. Any context but an NMI.
 #[inline]
 pub fn alloc(start: usize, size: usize) {
-    KMEMLEAK.alloc(start, size, AllocOptions::new());
+    if !scripted::is_untold() {
+        KMEMLEAK.alloc(start, size, AllocOptions::new());
+    }
 }
 
 /// A block is given back. Any context but an NMI.
 #[inline]
 pub fn free(start: usize) {
-    KMEMLEAK.free(start);
+    if !scripted::is_untold() {
+        KMEMLEAK.free(start);
+    }
+}
+
+/// Some bytes of a block are given back, `len` of them from `start` on. Any context but an NMI.
+#[inline]
+pub fn free_part(start: usize, len: usize) {
+    if !scripted::is_untold() {
+        KMEMLEAK.free_part(start, len);
+    }
 }
 
 /// A dynamic per-CPU block was handed out; `size` in bytes of one copy. Any context but an NMI.
 #[inline]
 pub fn alloc_percpu(handle: usize, size: usize) {
-    KMEMLEAK.alloc_percpu(handle, size);
+    if !scripted::is_untold() {
+        KMEMLEAK.alloc_percpu(handle, size);
+    }
 }
 
 /// A dynamic per-CPU block is given back. Any context but an NMI.
 #[inline]
 pub fn free_percpu(handle: usize) {
-    KMEMLEAK.free_percpu(handle);
+    if !scripted::is_untold() {
+        KMEMLEAK.free_percpu(handle);
+    }
 }
 
 /// The block is reported when lost, but not scanned. Any context but an NMI.
 #[inline]
 pub fn no_scan(start: usize) {
-    KMEMLEAK.no_scan(start);
+    if !scripted::is_untold() {
+        KMEMLEAK.no_scan(start);
+    }
 }
 
 /// Takes the boot parameters that are the detector's.
@@ -164,7 +182,7 @@ pub struct KernelPlatform;
 // a time; interrupts off keep handlers and the scheduler away.
 unsafe impl Platform for KernelPlatform {
     fn now_us(&self) -> u64 {
-        time::now_us()
+        scripted::clock_us().unwrap_or_else(time::now_us)
     }
 
     fn irq_save(&self) -> IrqState {
@@ -210,6 +228,9 @@ unsafe impl Platform for KernelPlatform {
 
     #[inline(always)]
     fn stack_walk(&self) -> Option<StackWalk> {
+        if scripted::call_site().is_some() {
+            return None;
+        }
         let frame_pointer = backtrace::frame_pointer();
         let hooks = memory::hooks();
         Some(StackWalk {
@@ -220,7 +241,19 @@ unsafe impl Platform for KernelPlatform {
         })
     }
 
+    /// Of a task that plays with the detector only: all others are walked.
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        let Some(site) = scripted::call_site() else {
+            return 0;
+        };
+        frames[0] = site;
+        1
+    }
+
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        if scripted::metadata_is_refused() {
+            return None;
+        }
         let page = buddy::alloc(0, Tracking::Untracked)?;
         METADATA_PAGES.fetch_add(1, Ordering::Relaxed);
         Some(page)
@@ -232,7 +265,13 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        stop::stop_world(work)
+        stop::stop_world(&|cpu| {
+            work(cpu);
+            if !cpu.initiator {
+                // A scan beside whatever runs reads the dead part of a running task's stack, too.
+                task::clear_dead_stack();
+            }
+        })
     }
 
     fn scan_apart(&self, scan: &mut dyn FnMut()) {
@@ -259,11 +298,13 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
-        write!(out, "{}", symbols::of_return(address))
+        scripted::with_label(address, |label| out.write_str(label))
+            .unwrap_or_else(|| write!(out, "{}", symbols::of_return(address)))
     }
 
     fn functions(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
-        write!(out, "{}", symbols::functions_of_return(address))
+        scripted::with_label(address, |label| out.write_str(label))
+            .unwrap_or_else(|| write!(out, "{}", symbols::functions_of_return(address)))
     }
 
     fn name_root(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
@@ -366,9 +407,12 @@ fn stack(cursor: &mut RootCursor) -> Option<Root> {
     }
 }
 
-/// The part of a task's stack that is in use; none of one that has ended.
+/// The part of a task's stack that is in use; none of one that has ended, or that plays with the detector.
 fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     let stack = task.stack();
+    if scripted::is_player(task.id()) {
+        return None;
+    }
     let pointer = match task.state() {
         State::Dead => return None,
         // Whether the world is stopped or not: it has passed through addresses of all objects since.

@@ -11,6 +11,7 @@
 //! | [`mm`] | memory |
 //! | [`task`] | tasks |
 //! | [`leak`] | the kernel as the leak detector sees it |
+//! | [`scripted`] | a task that plays with the detector, for tests |
 //! | [`console`], [`cmdline`], [`symbols`], [`panic`] | lines out, words in, names of addresses, the end |
 #![no_std]
 #![cfg(target_os = "none")]
@@ -23,6 +24,7 @@ pub mod console;
 pub mod leak;
 pub mod mm;
 pub mod panic;
+pub mod scripted;
 pub mod shell;
 pub mod symbols;
 pub mod sync;

@@ -47,14 +47,31 @@ impl<const WORDS: usize> Paged<WORDS> {
         if index >= Self::MAX {
             return None;
         }
-        let page = index / Self::PER_PAGE;
-        let directory = made(&self.directories[page / PAGE_WORDS], source)?;
-        made(word_of(directory, page % PAGE_WORDS), source)?;
+        self.room(index, source)?;
         self.len += 1;
         for (word, value) in row.into_iter().enumerate() {
             self.set(index, word, value);
         }
         Some(index)
+    }
+
+    /// Sees to memory for `len` rows; those that are new are zero. False where there is none: then there are fewer.
+    pub(crate) fn extend(&mut self, len: usize, source: &Source<'_>) -> bool {
+        while self.len < len {
+            let last = (self.len / Self::PER_PAGE + 1) * Self::PER_PAGE - 1;
+            if self.room(last.min(Self::MAX - 1), source).is_none() {
+                return false;
+            }
+            self.len = (last + 1).min(len);
+        }
+        true
+    }
+
+    /// The page of a row, made if it is missing.
+    fn room(&self, index: usize, source: &Source<'_>) -> Option<NonNull<u64>> {
+        let page = index / Self::PER_PAGE;
+        let directory = made(&self.directories[page / PAGE_WORDS], source)?;
+        made(word_of(directory, page % PAGE_WORDS), source)
     }
 
     /// A word of a row; zero of one that is not there.

@@ -45,8 +45,8 @@ impl<const WORDS: usize> Traces<WORDS> {
         if let Some(row) = self.find(trace) {
             return Some(row);
         }
-        while self.buckets.len() < BUCKETS {
-            self.buckets.push([0], source)?;
+        if self.buckets.len() < BUCKETS && !self.buckets.extend(BUCKETS, source) {
+            return None;
         }
         let bucket = bucket_of(trace);
         let mut words = [0; WORDS];
@@ -56,10 +56,12 @@ impl<const WORDS: usize> Traces<WORDS> {
         Some(row)
     }
 
-    /// Drops all rows; the memory stays.
+    /// Drops all rows; the memory stays. Takes as long as there are rows.
     pub(crate) fn clear(&mut self) {
+        for row in 0..self.rows.len() {
+            self.buckets.set(bucket_of(self.trace(row)), 0, 0);
+        }
         self.rows.clear();
-        self.buckets.clear();
     }
 
     /// Forgets everything; the memory is given back by its owner.

@@ -440,15 +440,16 @@ impl Question for Holders {
             return Ok(Err(NoAnswer::NoObject));
         };
         let platform = marker.platform();
-        // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
+        // The handle of a per-CPU block may be none of its copies.
         let copies = match target.record.has(flag::PERCPU) {
             true => platform.cpus(),
             false => 0,
         };
         let points_there = |word: usize| {
-            let lies_in = |copy: usize| word.wrapping_sub(copy) < target.size;
-            lies_in(target.start)
-                || (0..copies).any(|cpu| lies_in(platform.percpu_copy(target.start, cpu)))
+            word.wrapping_sub(target.start) < target.size
+                || (0..copies).any(|cpu| {
+                    word.wrapping_sub(platform.percpu_copy(target.start, cpu)) < target.size
+                })
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {

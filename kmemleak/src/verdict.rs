@@ -229,7 +229,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let source = self.source();
         let registry = self.registry();
         // In a stopped world nobody asks it to stop, beside others it goes on to the end.
-        let _ = self.each_chunk(&mut |_, number, chunk| {
+        let _ = self.each_chunk(|_, number, chunk| {
             let unmarked = chunk.starts().load(core::sync::atomic::Ordering::Relaxed)
                 & !chunk.marks().load(core::sync::atomic::Ordering::Relaxed);
             if unmarked == 0 && !chunk.has(crate::chunk::info::ODD) {

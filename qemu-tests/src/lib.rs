@@ -5,7 +5,8 @@
 //! - `guest::…`: functions of the test kernel (`guest/`), each in a kernel of its own;
 //! - `boot::…`: the loader, and the ways in which a machine ends;
 //! - `shell::…`: the kernel itself, typed at as somebody at the terminal would;
-//! - `leaks::…`: leaks planted and found at its prompt.
+//! - `leaks::…`: leaks planted and found at its prompt;
+//! - `scripts::…`: leak scripts, run in the test kernel by their runner.
 //!
 //! This library is what they have in common.
 //!

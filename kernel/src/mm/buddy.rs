@@ -116,6 +116,22 @@ impl Buddy {
         self.push(number, order);
     }
 
+    /// Makes the block in use that holds a frame into blocks of one frame each.
+    fn split(&mut self, number: u32, tracking: Tracking) -> Result<(), Misuse> {
+        // A block begins at a multiple of its size.
+        let mut heads = (0..=MAX_ORDER).map(|order| (number & !((1 << order) - 1), order));
+        let (head, order) = heads
+            .find(|&(head, order)| descriptor(head).usage() == (tracking.usage(), order))
+            .ok_or(match descriptor(number).usage().0 {
+                Use::Free => Misuse::DoubleFree,
+                _ => Misuse::NotABlock,
+            })?;
+        for frame in &frame::frames()[head as usize..][..1 << order] {
+            frame.set_usage(tracking.usage(), 0);
+        }
+        Ok(())
+    }
+
     fn give_back(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<(), Misuse> {
         let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
         if !address.is_multiple_of(PAGE) {
@@ -182,6 +198,39 @@ pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
             FREE.fetch_add(1 << order, Ordering::Relaxed);
         }
         Err(misuse) => misuse::tell("pages", misuse, address),
+    }
+}
+
+/// Gives back `pages` frames from `part` on, which may be a part of a block or lie in several: what remains of these
+/// is single frames from then on, and is given back in this way, too. What is not in use is told on the
+/// console, and nothing else happens with it. Any context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn free_part(part: NonNull<u8>, pages: usize, tracking: Tracking) {
+    let start = part.addr().get();
+    if tracking == Tracking::Tracked {
+        leak::free_part(start, pages * PAGE);
+    }
+    for address in (0..pages).map(|page| start + page * PAGE) {
+        let result = {
+            let mut buddy = BUDDY.lock();
+            let number = frame::number_of(address).ok_or(Misuse::NotABlock);
+            number
+                .and_then(|number| buddy.split(number, tracking))
+                .map(|()| {
+                    if tracking == Tracking::Tracked && wipe() == Wipe::OnFree {
+                        let page: *mut u8 = ptr::with_exposed_provenance_mut(address);
+                        // SAFETY: a frame in use, and its user has given it up.
+                        unsafe { page.write_bytes(0, PAGE) };
+                    }
+                })
+                .and_then(|()| buddy.give_back(address, 0, tracking))
+        };
+        match result {
+            Ok(()) => {
+                FREE.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(misuse) => misuse::tell("pages", misuse, address),
+        }
     }
 }
 

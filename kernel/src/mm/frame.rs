@@ -109,6 +109,11 @@ impl Frame {
         self.owner.load(Ordering::Acquire)
     }
 
+    /// Where the owner's word lies.
+    pub fn owner_address(&self) -> usize {
+        self.owner.as_ptr().addr()
+    }
+
     /// Sets the owner's word: by who owns the frame. A root of the leak detector while the frame is in use.
     pub fn set_owner(&self, owner: usize) {
         self.owner.store(owner, Ordering::Release);

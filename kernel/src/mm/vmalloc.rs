@@ -125,22 +125,29 @@ pub fn pages() -> usize {
 }
 
 impl Areas {
-    /// The lowest address at which so many pages fit between guard pages.
-    fn find_place(&self, pages: usize) -> Option<usize> {
+    /// The lowest multiple of `align` at which so many pages fit between guard pages.
+    fn find_place(&self, pages: usize, align: usize) -> Option<usize> {
         let needed = pages * PAGE + PAGE;
-        let mut start = START + PAGE;
+        let fits = |start: usize, end| start <= END && start + needed <= end;
+        let mut start = (START + PAGE).checked_next_multiple_of(align)?;
         for area in &self.tree {
-            if start + needed <= area.start {
+            if fits(start, area.start) {
                 break;
             }
-            start = area.end() + PAGE;
+            start = start.max((area.end() + PAGE).checked_next_multiple_of(align)?);
         }
-        (start + needed <= END).then_some(start)
+        fits(start, END).then_some(start)
     }
 
-    fn insert(&mut self, pages: usize, kind: Kind, first_frame: u32) -> Option<usize> {
+    fn insert(
+        &mut self,
+        pages: usize,
+        align: usize,
+        kind: Kind,
+        first_frame: u32,
+    ) -> Option<usize> {
         let memory = AREA_CACHE.alloc(size_of::<Area>())?.cast::<Area>();
-        let Some(start) = self.find_place(pages) else {
+        let Some(start) = self.find_place(pages, align) else {
             AREA_CACHE.free(memory.cast());
             return None;
         };
@@ -217,7 +224,13 @@ fn give_frames(mut first: u32) {
 /// Takes a block of `len` bytes, rounded up to pages, zeroed. Task context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
-    let start = map_block(len, kind)?;
+    vmalloc_aligned(len, PAGE, kind)
+}
+
+/// The same, of which the address is a multiple of `align`, a power of two and a page at least. Task context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u8>> {
+    let start = map_block(len, align, kind)?;
     let block = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(start))?;
     // SAFETY: mapped just now, and nobody else's.
     unsafe { block.write_bytes(0, len.next_multiple_of(PAGE)) };
@@ -225,14 +238,14 @@ pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
     Some(block)
 }
 
-fn map_block(len: usize, kind: Kind) -> Option<usize> {
+fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     let pages = len.div_ceil(PAGE);
     if pages == 0 {
         return None;
     }
     let first_frame = take_frames(pages)?;
     let mut areas = AREAS.lock();
-    let Some(start) = areas.insert(pages, kind, first_frame) else {
+    let Some(start) = areas.insert(pages, align, kind, first_frame) else {
         drop(areas);
         give_frames(first_frame);
         return None;
@@ -336,7 +349,7 @@ pub fn map_device(physical: u64, len: usize) -> *mut u8 {
     let pages = len.div_ceil(PAGE);
     let mut areas = AREAS.lock();
     let start = areas
-        .insert(pages, Kind::Device, NO_FRAME)
+        .insert(pages, PAGE, Kind::Device, NO_FRAME)
         .expect("no memory to map a device");
     for page in 0..pages {
         let physical = physical + (page * PAGE) as u64;

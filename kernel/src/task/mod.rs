@@ -234,9 +234,25 @@ pub fn spawn(
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle, SpawnError> {
     let stack = allocate_stack()?;
+    // SAFETY: a fresh stack, page-aligned, which the reaper gives back.
+    unsafe { spawn_on(name, priority, stack, entry) }
+}
+
+/// Starts a task on this stack. Task context.
+///
+/// # Safety
+///
+/// All of `stack` is writable and nobody else's, and its end is a multiple of 16. It came from vmalloc, or the
+/// task never ends.
+pub(crate) unsafe fn spawn_on(
+    name: &str,
+    priority: Priority,
+    stack: Range<usize>,
+    entry: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle, SpawnError> {
     let top = stack.end;
     let task = Task::new(name, priority, stack, Some(Box::new(entry)));
-    // SAFETY: a fresh stack, page-aligned.
+    // SAFETY: the caller's promise.
     let pointer = unsafe { context::prepare(top, start) };
     task.stack_pointer.store(pointer, Ordering::Release);
     scheduler::add(task.clone());

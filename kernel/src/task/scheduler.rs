@@ -289,6 +289,8 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
 
 /// What a CPU does when nobody else wants it. Called by its idle task, and never left.
 pub fn idle() -> ! {
+    // What the start of this CPU has left here would be read as long as it idles.
+    super::clear_dead_stack();
     loop {
         interrupts::disable();
         let bit = 1 << cpu_id();

@@ -27,10 +27,17 @@ pub fn run(objects: u32, fill: Fill, cpus: u32, repeat: u32) -> Result<(), Wrong
             )
             .into());
         }
+        // Each five that are lost are one alone and a chain of four.
+        let direct = found.direct_objects.ok_or("no memory to find leaders")?;
+        if direct != leaked / 5 * 2 {
+            return Err(format!("{direct} leaders of {leaked} leaked objects").into());
+        }
         println!(
-            "{{\"objects\":{objects},\"words\":{words},\"leaked\":{},\"direct\":null,\"indirect\":null,\
+            "{{\"objects\":{objects},\"words\":{words},\"leaked\":{},\"direct\":{},\"indirect\":{},\
              \"checksum\":\"{checksum:016x}\",\"ns\":{ns},\"ns_per_word\":{:.3}}}",
             found.objects,
+            direct,
+            found.objects - direct,
             ns as f64 / words as f64
         );
     }

@@ -144,6 +144,12 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         self.detector.suppress(pattern).map_err(|_| Unsupported)
     }
 
+    /// There are no suppressions and no mark.
+    pub(crate) fn forget_suppressions_and_mark(&self) {
+        self.detector.unsuppress_all();
+        self.detector.unmark();
+    }
+
     pub(crate) fn stack(&self, switch: Switch) -> Done {
         self.command(match switch {
             Switch::On => "stack=on",

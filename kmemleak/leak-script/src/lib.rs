@@ -21,7 +21,8 @@
 //! [`Script::parse`] makes [`Statement`]s of text: the whole grammar, whatever the detector can do. [`run`] takes
 //! them one after another: it keeps what each name means, moves the clock between any two statements, and compares.
 //! It speaks to the detector through one file, `detector.rs`, which has a line for each thing that can be asked
-//! of it; what can't be is a failure of the script that says so.
+//! of it; what can't be is a failure of the script that says so. Where the next script is to have the same detector,
+//! [`reset`] undoes what is left.
 //!
 //! # Invariants
 //!
@@ -40,6 +41,7 @@ pub mod host;
 mod machine;
 mod names;
 mod parse;
+mod reset;
 mod run;
 mod statement;
 mod verify;
@@ -47,6 +49,7 @@ mod verify;
 pub use crate::failure::{Failure, Reason};
 pub use crate::machine::{Machine, Supply};
 pub use crate::parse::{Only, Script};
+pub use crate::reset::reset;
 pub use crate::run::run;
 pub use crate::statement::{
     Expectation, Expected, From, Name, Place, Scope, Slot, Statement, Switch, Target, Word,

@@ -12,10 +12,10 @@ use crate::statement::{
     Expectation, Expected, From, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
 };
 
-/// Words of sections, stacks, register sets and regions, and page frames: their numbers stay below.
+/// Words of sections, stacks and regions: their numbers stay below.
 const WORDS: usize = 64;
-/// Regions: the same.
-const REGIONS: usize = 4;
+/// Page frames, registers and regions: the same.
+const FEW: usize = 4;
 /// CPUs: the same.
 const CPUS: u32 = 2;
 /// Bytes of a word.
@@ -220,11 +220,11 @@ impl<'s> Words<'s> {
                 let cpu = self.word("a cpu")?;
                 Place::PerCpu(self.cpu(cpu)?, self.below(WORDS, "word")?)
             }
-            "page" => Place::Page(self.below(WORDS, "page frame")?),
+            "page" => Place::Page(self.below(FEW, "page frame")?),
             "stack" => Place::Stack(self.below(WORDS, "word")?),
             "dead" => Place::Dead(self.below(WORDS, "word")?),
-            "reg" => Place::Register(self.below(WORDS, "register")?),
-            "region" => Place::Region(self.below(REGIONS, "region")?, self.below(WORDS, "word")?),
+            "reg" => Place::Register(self.below(FEW, "register")?),
+            "region" => Place::Region(self.below(FEW, "region")?, self.below(WORDS, "word")?),
             _ => return self.word_in_object(word).map(Slot::Word),
         };
         Ok(Slot::Place(place))
@@ -331,8 +331,8 @@ impl<'s> Words<'s> {
             "update_trace" => Statement::UpdateTrace(self.name()?, self.site()?),
             "erase" => Statement::Erase(self.slot()?),
             "region" => match self.word("\"add\" or \"remove\"")? {
-                "add" => Statement::RegionAdd(self.below(REGIONS, "region")?),
-                "remove" => Statement::RegionRemove(self.below(REGIONS, "region")?),
+                "add" => Statement::RegionAdd(self.below(FEW, "region")?),
+                "remove" => Statement::RegionRemove(self.below(FEW, "region")?),
                 word => return Err(format!("\"{word}\" is neither \"add\" nor \"remove\"")),
             },
             "disabled" => match self.word("\"begin\" or \"end\"")? {
@@ -651,6 +651,8 @@ mod tests {
         assert_eq!(refused("free A B"), "\"B\" is one word too many");
         assert_eq!(refused("A+4 = 0"), "offset 4 is not a multiple of 8");
         assert_eq!(refused("data 64 = 0"), "word 64 is not below 64");
+        assert_eq!(refused("reg 4 = 0"), "register 4 is not below 4");
+        assert_eq!(refused("page 4 = 0"), "page frame 4 is not below 4");
         assert_eq!(refused("percpu 2 0 = 0"), "there is no cpu 2");
         assert_eq!(refused("expect leaks"), "a name is missing");
         assert_eq!(refused("bss 0 = -1"), "\"\" is no name");

@@ -35,6 +35,107 @@ fn all_pass() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// What the grammar has, each as it begins, or as it is found in a line.
+const GRAMMAR: &[&str] = &[
+    "alloc ",
+    " align=",
+    " min_count=2",
+    " min_count=0",
+    " min_count=-1",
+    " from=slab",
+    " from=pages",
+    " from=vmalloc",
+    " from=percpu",
+    " site=",
+    "free ",
+    "realloc ",
+    "free_part ",
+    "not_leak ",
+    "ignore ",
+    "no_scan ",
+    "scan_area ",
+    "transient_leak ",
+    "update_trace ",
+    "erase ",
+    "region add ",
+    "region remove ",
+    "disabled begin",
+    "disabled end",
+    "suppress ",
+    "stack on",
+    "stack off",
+    "min_age ",
+    "advance ",
+    "scan",
+    "check",
+    "clear",
+    "mark",
+    "off",
+    "metadata off",
+    "metadata on",
+    "data 1 = ",
+    "bss 0 = ",
+    "percpu 0 ",
+    "percpu 1 ",
+    "page 0 = ",
+    "stack 0 = ",
+    "dead 0 = ",
+    "reg 1 = ",
+    "region 0 ",
+    "[0]+8 = ",
+    "[1]+8 = ",
+    "+8 = ",
+    " = A",
+    " = A+1",
+    " = A-1",
+    " = end ",
+    " = hidden ",
+    " = 0",
+    " = 0x",
+    "expect leaks none",
+    "expect leaks A",
+    "expect direct ",
+    "expect indirect ",
+    "expect record ",
+    "expect total ",
+    "expect groups ",
+    "expect interior none",
+    "expect interior A",
+    "expect suppressed none",
+    "expect suppressed A",
+    "expect new none",
+    "expect new A",
+    "expect growth ",
+    "expect holders ",
+    "expect path ",
+    "expect warning unknown object",
+    "expect warning scan area larger than object",
+    "expect warning region",
+    "expect warning disabled",
+    "expect quiet",
+    "expect tracked ",
+    "expect state enabled",
+    "expect state disabled",
+    "expect state incomplete",
+];
+
+#[test]
+fn the_whole_grammar_is_used() {
+    let scripts = scripts();
+    let lines = || scripts.iter().flat_map(|(_, text)| text.lines());
+    for part in GRAMMAR {
+        let begins = part.starts_with(|first: char| first.is_ascii_lowercase());
+        let used = lines().any(|line| match begins {
+            true => line.starts_with(part),
+            false => line.contains(part) && !line.starts_with('#'),
+        });
+        assert!(used, "no script has \"{part}\"");
+    }
+    for (name, text) in &scripts {
+        assert!(text.starts_with("# "), "{name} doesn't say what it holds");
+    }
+}
+
 #[test]
 fn those_for_two_cpus_are_skipped_on_one() {
     let skipped = |text: &str| host::run(text, 1) == Outcome::Skipped;

@@ -78,9 +78,11 @@ pub(super) fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
 }
 
 /// An object is alive through interior pointers only, as far as is known.
-pub(super) fn note_interior_only(object: Object<'_>) {
-    object.record.set(flag::INTERIOR_ONLY);
-    object.chunk.set(info::INTERIOR_ONLY);
+#[cold]
+#[inline(never)]
+pub(super) fn note_interior_only(record: Place, chunk: Chunk) {
+    record.set(flag::INTERIOR_ONLY);
+    chunk.set(info::INTERIOR_ONLY);
 }
 
 /// A word points at an object that is open.
@@ -129,7 +131,7 @@ pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: 
         return Then::Nothing;
     }
     if course == Course::Interiors {
-        note_interior_only(object);
+        note_interior_only(object.record, object.chunk);
         if object.record.is_started() {
             shared.started.store(true, Ordering::Release);
         }
@@ -186,7 +188,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let object = object_in(chunk_of(word), chunk, granule);
         if object.mark.set() {
             if self.course == Course::Interiors {
-                note_interior_only(object);
+                note_interior_only(object.record, chunk);
             }
             prefetch(object.record.address());
             self.marked_at(Marked {

@@ -417,9 +417,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Looks at all chunks, opened, with all workers.
+    #[inline(always)]
     pub(crate) fn each_chunk(
         &mut self,
-        look: &mut dyn FnMut(&mut Self, ChunkNumber, Chunk),
+        mut look: impl FnMut(&mut Self, ChunkNumber, Chunk),
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.claim_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {

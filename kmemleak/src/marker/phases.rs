@@ -35,7 +35,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::INTERIOR_ONLY
             | info::BORN
             | info::ODD;
-        self.each_chunk(&mut |marker, number, chunk| {
+        self.each_chunk(|marker, number, chunk| {
             if chunk.has(LOOK) {
                 marker.whiten_records(number, chunk);
             } else {
@@ -94,7 +94,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans what was allocated since the pass began, and what is left of what was freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
-        self.each_chunk(&mut |marker, number, chunk| {
+        self.each_chunk(|marker, number, chunk| {
             if !chunk.has(info::BORN) {
                 return;
             }
@@ -288,7 +288,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     // Its start was pointed to as well.
                     return;
                 }
-                note_interior_only(object);
+                note_interior_only(object.record, object.chunk);
             }
             self.enqueue(object);
         });

@@ -5,6 +5,7 @@
 //! - `list` prints the tests, a line each, for the harness, and ends with success.
 //! - `test=NAME` runs that test and ends with success if it returns. Whatever ends the machine
 //!   otherwise ends the test: a panic or an exception does so with failure.
+//! - `scripts` runs the leak scripts that QEMU has been handed, and prints what became of each.
 //! - `fixture=NAME` misbehaves in a way that the harness must tell from a failing test.
 //!
 //! A test is a [`guest_test!`] in any module here; nothing else needs to know of it.
@@ -17,6 +18,8 @@ extern crate alloc;
 mod editor;
 #[cfg(target_os = "none")]
 mod ends;
+#[cfg(target_os = "none")]
+mod firmware;
 #[cfg(target_os = "none")]
 mod fixtures;
 #[cfg(target_os = "none")]
@@ -31,6 +34,10 @@ mod names;
 mod registry;
 #[cfg(target_os = "none")]
 mod roots;
+#[cfg(target_os = "none")]
+mod script_machine;
+#[cfg(target_os = "none")]
+mod scripts;
 #[cfg(target_os = "none")]
 mod stopping;
 #[cfg(target_os = "none")]

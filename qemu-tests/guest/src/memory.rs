@@ -111,6 +111,32 @@ guest_test! {
 }
 
 guest_test! {
+    /// A block of pages that is given back part by part: each page once, and the detector knows what remains.
+    fn parts_of_a_block_are_given_back() smp [1, 2] {
+        let objects = || KMEMLEAK.tracking().objects;
+        let _ours = leak::hold_warnings();
+        // The detector takes pages of its own meanwhile.
+        let free_pages = || buddy::free_pages() + leak::metadata_bytes() as usize / 4096;
+        let (free, tracked) = (free_pages(), objects());
+        let block = buddy::alloc(3, Tracking::Tracked).expect("memory");
+        let page = |number: usize| NonNull::new(block.as_ptr().wrapping_add(number * 4096)).expect("not at zero");
+        assert_eq!((free_pages(), objects()), (free - 8, tracked + 1));
+        buddy::free_part(page(3), 2, Tracking::Tracked);
+        assert_eq!((free_pages(), objects()), (free - 6, tracked + 2));
+        mm::check_invariants();
+        buddy::free_part(page(0), 3, Tracking::Tracked);
+        buddy::free_part(page(5), 3, Tracking::Tracked);
+        assert_eq!((free_pages(), objects()), (free, tracked));
+        assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
+        buddy::free_part(page(5), 1, Tracking::Tracked);
+        buddy::free_part(page(0), 1, Tracking::Untracked);
+        assert_eq!(misuse::count(), 2);
+        assert_eq!(free_pages(), free);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
     /// Blocks of all sizes and alignments are as large and as aligned as asked for, don't overlap, and all
     /// memory comes back.
     fn random_blocks_do_not_overlap() smp [1] {

@@ -14,7 +14,7 @@ use kernel::arch::exit::{ExitCode, exit};
 use kernel::{cmdline, println};
 use linkme::distributed_slice;
 
-use crate::fixtures;
+use crate::{fixtures, scripts};
 
 /// All tests.
 #[distributed_slice]
@@ -101,10 +101,14 @@ pub fn run() {
         GUEST_TESTS.iter().for_each(|test| println!("{test}"));
         exit(ExitCode::Success)
     }
+    if cmdline::words().any(|word| word == "scripts") {
+        scripts::run();
+    }
     if let Some(name) = cmdline::value("fixture") {
         fixtures::run(name);
     }
-    let name = cmdline::value("test").expect("a word of the command line: list, test= or fixture=");
+    let name = cmdline::value("test")
+        .expect("a word of the command line: list, scripts, test= or fixture=");
     match GUEST_TESTS.iter().find(|test| test.name == name) {
         Some(test) => (test.run)(),
         None => panic!("there is no test named {name}"),

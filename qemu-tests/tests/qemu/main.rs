@@ -2,6 +2,7 @@
 
 mod boot;
 mod leaks;
+mod scripts;
 mod shell;
 
 use std::process::ExitCode;
@@ -38,13 +39,16 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("boot", boot::TESTS),
         ("shell", shell::TESTS),
         ("leaks", leaks::TESTS),
+        ("scripts", scripts::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));
     }
-    for (name, test) in leaks::ON_CPUS {
-        let name = |cpus| format!("leaks::{name}::smp{cpus}");
-        trials.extend(leaks::CPUS.map(|cpus| trial(&name(cpus), move || test(cpus))));
+    for (module, tests) in [("leaks", leaks::ON_CPUS), ("scripts", scripts::ON_CPUS)] {
+        for (name, test) in tests {
+            let name = |cpus| format!("{module}::{name}::smp{cpus}");
+            trials.extend(leaks::CPUS.map(|cpus| trial(&name(cpus), move || test(cpus))));
+        }
     }
     Ok(trials)
 }

@@ -1,0 +1,181 @@
+//! A task that plays with the leak detector: it makes up object graphs, and asks what is lost.
+//!
+//! An ordinary task gets in its own way. Its heap and its stack are scanned like any other, so an address that it works
+//! with keeps a block alive; each of its allocations is an object; its call stacks are what they are, and time passes as
+//! it likes. For the *player*, while it [`play`]s, all of that is otherwise:
+//!
+//! - The allocators are the real ones, but their hooks tell the detector nothing of what the player takes and gives
+//!   back. What is to be an object it tells itself. So its heap is no object, and is not scanned.
+//! - Its stack is no root, nor are its registers, which lie there whenever it does not run.
+//! - Its call stack is one frame, with the label that it gave by [`call_from`].
+//! - The detector's clock stands until the player moves it.
+//! - The detector gets no memory while the player says so.
+//!
+//! This takes the feature `scripted`. Without it there is nothing to call, and what the kernel asks here is answered when
+//! it is compiled.
+//!
+//! # Invariants
+//!
+//! - There is one player at a time. What it takes while it plays, it gives back while it plays, or never.
+//! - A label's address is never given to another one. The detector tells a warning once for a call stack, and remembers
+//!   that for good.
+//!
+//! # Locks
+//!
+//! A sleeping one over the labels: nothing else is locked under it but what allocates.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crate::sync::{Mutex, in_interrupt};
+use crate::task::{Task, TaskId, scheduler};
+
+const ENABLED: bool = cfg!(feature = "scripted");
+
+/// Where labels' addresses begin: as near to the kernel's code as that is to itself, and nobody's.
+const LABELS_START: usize = 0xffff_ffff_f000_0000;
+
+const NO_TASK: TaskId = TaskId::MAX;
+
+static PLAYER: AtomicU32 = AtomicU32::new(NO_TASK);
+/// The address of the player's call site; zero while it has given none.
+static SITE: AtomicUsize = AtomicUsize::new(0);
+/// The detector's clock; zero while it is the machine's.
+static CLOCK_US: AtomicU64 = AtomicU64::new(0);
+static METADATA_REFUSED: AtomicBool = AtomicBool::new(false);
+
+static LABELS: Mutex<Labels> = Mutex::new(Labels {
+    first: 0,
+    labels: Vec::new(),
+});
+
+/// The labels that can be told: their numbers follow each other.
+struct Labels {
+    first: usize,
+    labels: Vec<String>,
+}
+
+/// Whether this task is the player. Any context.
+pub fn is_player(task: TaskId) -> bool {
+    ENABLED && PLAYER.load(Ordering::Relaxed) == task
+}
+
+/// Whether the player runs this, so that allocators' hooks say nothing. Any context.
+#[inline]
+pub fn is_untold() -> bool {
+    ENABLED && !in_interrupt() && scheduler::with_current(Task::id).is_some_and(is_player)
+}
+
+/// The one return address of the player's call stack, if it runs this and has given a label. Any context.
+#[inline]
+pub fn call_site() -> Option<usize> {
+    if !is_untold() {
+        return None;
+    }
+    let site = SITE.load(Ordering::Relaxed);
+    (site != 0).then_some(site)
+}
+
+/// Runs `look` on the label that this return address stands for, if there is one. Task context.
+pub fn with_label<R>(address: usize, look: impl FnOnce(&str) -> R) -> Option<R> {
+    if !ENABLED || address < LABELS_START {
+        return None;
+    }
+    let labels = LABELS.lock();
+    let index = (address - LABELS_START).checked_sub(labels.first)?;
+    labels.labels.get(index).map(|label| look(label))
+}
+
+/// What the detector's clock shows, if it is not the machine's. Any context.
+#[inline]
+pub fn clock_us() -> Option<u64> {
+    if !ENABLED {
+        return None;
+    }
+    let clock_us = CLOCK_US.load(Ordering::Relaxed);
+    (clock_us != 0).then_some(clock_us)
+}
+
+/// Whether the detector is to get no memory. Any context.
+#[inline]
+pub fn metadata_is_refused() -> bool {
+    ENABLED && METADATA_REFUSED.load(Ordering::Relaxed)
+}
+
+#[cfg(feature = "scripted")]
+pub use self::player::{advance_us, begin, call_from, play, refuse_metadata, spawn_apart};
+
+/// What the player calls.
+#[cfg(feature = "scripted")]
+mod player {
+    use alloc::borrow::ToOwned;
+    use core::ops::Range;
+    use core::sync::atomic::Ordering;
+
+    use super::{CLOCK_US, LABELS, LABELS_START, METADATA_REFUSED, NO_TASK, PLAYER, SITE};
+    use crate::arch::time;
+    use crate::task::{self, JoinHandle, Priority, SpawnError, Task, scheduler};
+
+    /// Runs `work` with this task as the player. Task context.
+    ///
+    /// # Panics
+    ///
+    /// While another one plays.
+    pub fn play<R>(work: impl FnOnce() -> R) -> R {
+        let task = scheduler::with_current(Task::id).unwrap_or(NO_TASK);
+        let set = PLAYER.compare_exchange(NO_TASK, task, Ordering::AcqRel, Ordering::Relaxed);
+        assert!(set.is_ok(), "one player at a time");
+        let result = work();
+        SITE.store(0, Ordering::Relaxed);
+        PLAYER.store(NO_TASK, Ordering::Release);
+        result
+    }
+
+    /// Starts a task on a stack that is no object, and so stays for good: the task must never end. Task context.
+    ///
+    /// # Safety
+    ///
+    /// All of `stack` is writable and nobody else's, and its end is a multiple of 16.
+    pub unsafe fn spawn_apart(
+        name: &str,
+        stack: Range<usize>,
+        entry: impl FnOnce() + Send + 'static,
+    ) -> Result<JoinHandle, SpawnError> {
+        // SAFETY: the caller's promise.
+        unsafe { task::spawn_on(name, Priority::Normal, stack, entry) }
+    }
+
+    /// From now on the player's call stack is one frame with this name. By the player.
+    pub fn call_from(label: &str) {
+        let mut labels = LABELS.lock();
+        let known = labels.labels.iter().rposition(|known| known == label);
+        let index = known.unwrap_or_else(|| {
+            labels.labels.push(label.to_owned());
+            labels.labels.len() - 1
+        });
+        SITE.store(LABELS_START + labels.first + index, Ordering::Relaxed);
+    }
+
+    /// Another play begins. Labels that were given so far are told no more, and if given again have other addresses.
+    /// The detector's clock shows what the machine's does, and stands. By the player, while the detector knows no object
+    /// of the play before: the clock may go back.
+    pub fn begin() {
+        let mut labels = LABELS.lock();
+        SITE.store(0, Ordering::Relaxed);
+        labels.first += labels.labels.len();
+        labels.labels.clear();
+        CLOCK_US.store(time::now_us().max(1), Ordering::Relaxed);
+    }
+
+    /// Moves the detector's clock. By the player, once it has [begun](begin).
+    pub fn advance_us(us: u64) {
+        let now_us = CLOCK_US.load(Ordering::Relaxed);
+        CLOCK_US.store(now_us.saturating_add(us), Ordering::Relaxed);
+    }
+
+    /// From now on the detector gets no memory, or does again. By the player.
+    pub fn refuse_metadata(refused: bool) {
+        METADATA_REFUSED.store(refused, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,195 @@
+//! Scripts in the kernel: the test kernel under QEMU, one boot for as many as it takes.
+//!
+//! The texts go in as one file of QEMU's firmware configuration device; what comes out is lines, of which
+//! `qemu-tests/guest/src/scripts.rs` says how they look. A machine ends after a script that turned the detector off, and
+//! with one that brings it down or never answers. The scripts that it has not begun then go to the next machine.
+
+use std::env;
+use std::error::Error;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::{Duration, Instant};
+
+use boot::artifacts::{self, Package, Profile};
+use boot::machine::{Accel, Machine};
+use boot::outcome::{Ended, Outcome as Verdict};
+use boot::requirements;
+use boot::session::Session;
+
+use crate::{Outcome, Report};
+
+/// The file's name in the guest.
+const FILE: &str = "opt/leak-scripts";
+
+/// How long a script may take, and a boot; the host may be loaded.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Builds what is booted, and runs these scripts, each with its file's number, on machines of `cpus` CPUs.
+pub fn run(
+    scripts: &[(usize, String)],
+    cpus: u32,
+    report: &mut Report<'_>,
+) -> Result<(), Box<dyn Error>> {
+    if scripts.is_empty() {
+        return Ok(());
+    }
+    requirements::check()?;
+    artifacts::build(&[Package::Loader], Profile::Release)?;
+    artifacts::build(&[Package::Guest], Profile::Release)?;
+    let mut rest = scripts;
+    while !rest.is_empty() {
+        let done = boot(rest, cpus, report)?;
+        rest = &rest[done..];
+    }
+    Ok(())
+}
+
+/// Boots a machine for these scripts, and returns with how many of them it is done: at least one.
+fn boot(
+    scripts: &[(usize, String)],
+    cpus: u32,
+    report: &mut Report<'_>,
+) -> Result<usize, Box<dyn Error>> {
+    let parcel = Parcel::pack(scripts)?;
+    let mut session = Session::start(&machine(&parcel, cpus))?;
+    let mut deadline = Instant::now() + LIMIT;
+    let mut begun = false;
+    let mut done = 0;
+    while let Some(&(file, _)) = scripts.get(done) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let line = match session.wait_for("\n", left) {
+            Ok(line) => line,
+            Err(unexpected) => {
+                let ended = unexpected.ended;
+                // Between two scripts it has done its part; one that does none would be booted for ever.
+                if begun || done == 0 {
+                    report.add(file, Outcome::Failed(what_was_seen(&ended)));
+                    done += 1;
+                }
+                return Ok(done);
+            }
+        };
+        match Line::read(line.trim_end(), done) {
+            Some(Line::Begins) => begun = true,
+            Some(Line::Ends(outcome)) => {
+                report.add(file, outcome);
+                done += 1;
+                begun = false;
+            }
+            // The kernel's own affair.
+            None => continue,
+        }
+        deadline = Instant::now() + LIMIT;
+    }
+    Ok(done)
+}
+
+fn machine(parcel: &Parcel, cpus: u32) -> Machine {
+    let loader = Package::Loader.binary(Profile::Release);
+    let kernel = Package::Guest.binary(Profile::Release);
+    Machine {
+        cpus,
+        append: "scripts kmemleak.scan=0".into(),
+        // Emulated everywhere, so that a script runs alike everywhere.
+        accel: Accel::Tcg,
+        extra: vec!["-fw_cfg".into(), parcel.option()],
+        ..Machine::new(loader, kernel)
+    }
+}
+
+/// A line that is the runner's.
+enum Line {
+    Begins,
+    Ends(Outcome),
+}
+
+impl Line {
+    /// Reads a line about script number `index`.
+    fn read(line: &str, index: usize) -> Option<Self> {
+        let (number, what) = line.strip_prefix("leak-script ")?.split_once(' ')?;
+        if number.parse() != Ok(index) {
+            return None;
+        }
+        Some(match what {
+            "begins" => Self::Begins,
+            "ok" => Self::Ends(Outcome::Passed),
+            "skipped" => Self::Ends(Outcome::Skipped),
+            _ => Self::Ends(Outcome::Failed(unescaped(what.strip_prefix("FAILED ")?))),
+        })
+    }
+}
+
+/// Text in which `%` and two digits stand for a character.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut plain = String::from(parts.next().unwrap_or_default());
+    for part in parts {
+        let code = part
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(code) => {
+                plain.push(char::from(code));
+                plain.push_str(&part[2..]);
+            }
+            None => plain.push_str(part),
+        }
+    }
+    plain
+}
+
+/// How a machine ended that should have gone on, in a line.
+fn what_was_seen(ended: &Ended) -> String {
+    if ended.outcome == Verdict::TimedOut {
+        return format!("no answer in {} s", LIMIT.as_secs());
+    }
+    let lines: Vec<&str> = ended.serial.lines().map(str::trim_end).collect();
+    // A kernel that ends itself says why, in front of registers and call stack.
+    let why = lines.iter().position(|line| line.starts_with("[cpu "));
+    let seen = match why {
+        Some(first) => {
+            let rest = lines[first..].iter();
+            let why = rest.take_while(|line| !line.starts_with("  rip") && **line != "backtrace:");
+            why.copied().collect::<Vec<_>>().join(" ")
+        }
+        None => {
+            let last = lines.iter().rfind(|line| !line.is_empty());
+            last.map_or_else(|| ended.qemu.trim().into(), ToString::to_string)
+        }
+    };
+    format!("{}: {seen}", ended.outcome)
+}
+
+/// The texts in a file, which is gone when this is dropped: for each its length, 4 bytes, little-endian, and the text.
+struct Parcel(PathBuf);
+
+impl Parcel {
+    fn pack(scripts: &[(usize, String)]) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        for (_, text) in scripts {
+            let len = u32::try_from(text.len()).map_err(io::Error::other)?;
+            bytes.extend(len.to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        let name = format!("leak-scripts-{}", process::id());
+        let parcel = Self(env::temp_dir().join(name));
+        fs::write(&parcel.0, bytes)?;
+        Ok(parcel)
+    }
+
+    /// QEMU's option for it. It parts options by commas, and takes two of them for one.
+    fn option(&self) -> OsString {
+        let path = Path::display(&self.0).to_string().replace(',', ",,");
+        format!("name={FILE},file={path}").into()
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        // The temporary directory's own keeper sees to what can't be removed.
+        let _ = fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,303 @@
+//! The kernel as leak scripts see it: its allocators, and words in each kind of root.
+//!
+//! Blocks come from the allocators through their usual entries, whose hooks are silent for who plays
+//! ([`kernel::scripted`]): the interpreter tells the detector itself.
+//!
+//! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of a
+//! task that is parked for good, in what the switch to another task has saved of its registers, and below its stack pointer;
+//! and, for regions, in a page that is nobody's root.
+
+use alloc::alloc::{alloc_zeroed, dealloc};
+use alloc::vec::Vec;
+use core::alloc::Layout;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use kernel::leak::KMEMLEAK;
+use kernel::mm::buddy::{self, Tracking};
+use kernel::mm::{PAGE, frame, percpu as dynamic_percpu, vmalloc};
+use kernel::task::{self, State};
+use kernel::{percpu, scripted};
+use leak_script::{From, Machine, Place, Supply};
+
+/// Words of each section, of each CPU's area, of the stack and of a region.
+const WORDS: usize = 64;
+/// Page frames, registers and regions.
+const FEW: usize = 4;
+const WORD: usize = size_of::<usize>();
+
+type Words = [AtomicUsize; WORDS];
+
+/// Zeroes would go to `.bss` by themselves.
+#[unsafe(link_section = ".data.scripts")]
+static IN_DATA: Words = [const { AtomicUsize::new(0) }; WORDS];
+static IN_BSS: Words = [const { AtomicUsize::new(0) }; WORDS];
+
+percpu! {
+    static IN_PERCPU: Words = [const { AtomicUsize::new(0) }; WORDS];
+}
+
+/// A block that a script has.
+struct Block {
+    from: From,
+    start: usize,
+    size: usize,
+    align: usize,
+}
+
+impl Block {
+    fn layout(&self) -> Layout {
+        Layout::from_size_align(self.size, self.align).expect("a block was given for it")
+    }
+
+    /// Gives it back to its allocator. The detector doesn't know it any more.
+    fn give_back(self) {
+        let start = ptr::with_exposed_provenance_mut::<u8>(self.start);
+        match self.from {
+            // SAFETY: it was given for this layout, and is given back once.
+            From::Slab => unsafe { dealloc(start, self.layout()) },
+            From::Pages => give_back_pages(self.start, self.size / PAGE),
+            From::Vmalloc => vmalloc::vfree(start),
+            From::Percpu => dynamic_percpu::free_percpu(self.start),
+        }
+    }
+}
+
+fn give_back_pages(start: usize, pages: usize) {
+    if let Some(part) = NonNull::new(ptr::with_exposed_provenance_mut(start)) {
+        buddy::free_part(part, pages, Tracking::Tracked);
+    }
+}
+
+fn atomic(address: usize) -> &'static AtomicUsize {
+    // SAFETY: a word outside all objects, or of a live block, as the interpreter sees to: mapped, aligned, and
+    // nobody else's.
+    unsafe { AtomicUsize::from_ptr(ptr::with_exposed_provenance_mut(address)) }
+}
+
+/// The kernel.
+pub struct KernelMachine {
+    blocks: Vec<Block>,
+    /// Where the script's blocks began, live or not.
+    starts: Vec<usize>,
+    frames: [usize; FEW],
+    parked: Parked,
+    regions: usize,
+}
+
+impl KernelMachine {
+    /// Takes what it needs, for good. By a task that does not play: the parked task is to be an ordinary one.
+    pub fn new() -> Self {
+        let page = || buddy::alloc(0, Tracking::Untracked).expect("memory for a page");
+        let frames = [(); FEW].map(|()| {
+            let frame = frame::frame_of(page().addr().get());
+            frame.expect("each page has a frame").owner_address()
+        });
+        const { assert!(FEW * WORDS * WORD <= PAGE) };
+        Self {
+            blocks: Vec::new(),
+            starts: Vec::new(),
+            frames,
+            parked: Parked::new(),
+            regions: page().addr().get(),
+        }
+    }
+
+    /// A script begins: all words are 0.
+    pub fn begin(&mut self) {
+        scripted::begin();
+        let places: [fn(usize) -> Place; 6] = [
+            Place::Data,
+            Place::Bss,
+            Place::Page,
+            Place::Stack,
+            Place::Dead,
+            Place::Register,
+        ];
+        for word in 0..WORDS {
+            places.iter().for_each(|place| self.clear(place(word)));
+            (0..self.cpus()).for_each(|cpu| self.clear(Place::PerCpu(cpu, word)));
+            (0..FEW).for_each(|region| self.clear(Place::Region(region, word)));
+        }
+    }
+
+    fn clear(&mut self, place: Place) {
+        let address = self.address(place);
+        if address != 0 {
+            self.write(address, 0);
+        }
+    }
+
+    /// A script has ended, in whatever way: its blocks are freed.
+    pub fn end(&mut self) {
+        self.supply(Supply::Given);
+        self.call_from("the end of a script");
+        for block in core::mem::take(&mut self.blocks) {
+            match block.from {
+                From::Percpu => KMEMLEAK.free_percpu(block.start),
+                _ => KMEMLEAK.free(block.start),
+            }
+            block.give_back();
+        }
+        self.starts.clear();
+    }
+
+    fn take(&mut self, from: From, start: usize) -> Option<Block> {
+        let is_it = |block: &Block| block.from == from && block.start == start;
+        let index = self.blocks.iter().position(is_it)?;
+        Some(self.blocks.swap_remove(index))
+    }
+}
+
+impl Machine for KernelMachine {
+    fn alloc(&mut self, from: From, size: usize, align: usize) -> Option<usize> {
+        let layout = Layout::from_size_align(size, align).ok()?;
+        let start = match from {
+            // SAFETY: the size is not zero, which no script can say.
+            From::Slab => unsafe { alloc_zeroed(layout) }.expose_provenance(),
+            From::Pages => {
+                let order = buddy::order_of(size.max(align));
+                let start = buddy::alloc(order, Tracking::Tracked)?;
+                // SAFETY: a block of that many pages, and ours.
+                unsafe { start.write_bytes(0, PAGE << order) };
+                let start = start.addr().get();
+                give_back_pages(start + size, (1 << order) - size / PAGE);
+                start
+            }
+            From::Vmalloc => {
+                let kind = vmalloc::Kind::Data;
+                vmalloc::vmalloc_aligned(size, align.max(PAGE), kind)?
+                    .addr()
+                    .get()
+            }
+            From::Percpu => dynamic_percpu::alloc_percpu(size, align)?,
+        };
+        if start == 0 {
+            return None;
+        }
+        let block = Block {
+            from,
+            start,
+            size,
+            align,
+        };
+        if !start.is_multiple_of(align) {
+            block.give_back();
+            return None;
+        }
+        self.blocks.push(block);
+        self.starts.push(start);
+        Some(start)
+    }
+
+    fn free(&mut self, from: From, start: usize, _size: usize) {
+        if let Some(block) = self.take(from, start) {
+            block.give_back();
+        }
+    }
+
+    fn free_part(&mut self, start: usize, size: usize, offset: usize, len: usize) {
+        let Some(whole) = self.take(From::Pages, start) else {
+            return;
+        };
+        give_back_pages(start + offset, len / PAGE);
+        for (start, size) in [(start, offset), (start + offset + len, size - offset - len)] {
+            if size != 0 {
+                self.blocks.push(Block {
+                    start,
+                    size,
+                    ..whole
+                });
+                self.starts.push(start);
+            }
+        }
+    }
+
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        dynamic_percpu::percpu_copy(handle, cpu)
+    }
+
+    fn cpus(&self) -> u32 {
+        dynamic_percpu::cpus()
+    }
+
+    /// Zero where there is no such word.
+    fn address(&self, place: Place) -> usize {
+        let word_of = |words: &Words, word: usize| words[word].as_ptr().addr();
+        match place {
+            Place::Data(word) => word_of(&IN_DATA, word),
+            Place::Bss(word) => word_of(&IN_BSS, word),
+            Place::PerCpu(cpu, word) => word_of(IN_PERCPU.on(cpu), word),
+            Place::Page(frame) => self.frames.get(frame).copied().unwrap_or(0),
+            Place::Stack(word) => self.parked.live + word * WORD,
+            Place::Dead(word) => self.parked.stack_pointer - (WORDS - word) * WORD,
+            Place::Register(word) if word < FEW => self.parked.stack_pointer + word * WORD,
+            Place::Register(_) => 0,
+            Place::Region(region, word) => self.regions + (region * WORDS + word) * WORD,
+        }
+    }
+
+    fn write(&mut self, address: usize, word: usize) {
+        atomic(address).store(word, Ordering::Relaxed);
+    }
+
+    fn read(&self, address: usize) -> usize {
+        atomic(address).load(Ordering::Relaxed)
+    }
+
+    fn call_from(&mut self, site: &str) {
+        scripted::call_from(site);
+    }
+
+    fn advance_us(&mut self, us: u64) {
+        scripted::advance_us(us);
+    }
+
+    fn supply(&mut self, supply: Supply) {
+        scripted::refuse_metadata(supply == Supply::Refused);
+    }
+
+    /// Whatever the kernel itself should have lost is not.
+    fn is_ours(&self, address: usize) -> bool {
+        self.starts.contains(&address)
+    }
+}
+
+/// A task that waits for good.
+///
+/// Its stack is no object, so that its dead part is in none. What the switch has saved of r12 to r15 is free to be
+/// written to, since nobody will ever go on with what it was.
+struct Parked {
+    live: usize,
+    stack_pointer: usize,
+}
+
+impl Parked {
+    fn new() -> Self {
+        /// Words of its stack, above all that it has called.
+        static LIVE: AtomicUsize = AtomicUsize::new(0);
+        fn park_for_good() {
+            let live: Words = [const { AtomicUsize::new(0) }; WORDS];
+            LIVE.store(live.as_ptr().expose_provenance(), Ordering::Release);
+            loop {
+                task::park();
+            }
+        }
+
+        let order = buddy::order_of(task::STACK_LEN);
+        let stack = buddy::alloc(order, Tracking::Untracked).expect("memory for a stack");
+        let start = stack.addr().get();
+        // Not up to the block's end, which the task would keep: the next block may begin there, and be a script's.
+        let end = start + task::STACK_LEN - 16;
+        // SAFETY: fresh memory, its end a multiple of 16; the task never ends.
+        let parked = unsafe { scripted::spawn_apart("parked", start..end, park_for_good) };
+        let parked = parked.expect("memory for a task");
+        while LIVE.load(Ordering::Acquire) == 0 || parked.task().state() != State::Blocked {
+            task::yield_now();
+        }
+        Self {
+            live: LIVE.load(Ordering::Acquire),
+            stack_pointer: parked.task().stack_pointer(),
+        }
+    }
+}

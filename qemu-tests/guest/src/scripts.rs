@@ -1,0 +1,155 @@
+//! Leak scripts, run against the detector that watches over this kernel.
+//!
+//! QEMU hands their texts over in one file: for each its length, 4 bytes, little-endian, and the text. The lines that
+//! are printed are the runner's interface (`kmemleak/leak-script/src/qemu.rs` reads them), the first script being 0:
+//!
+//! ```text
+//! leak-script 0 begins
+//! leak-script 0 ok
+//! leak-script 1 begins
+//! leak-script 1 skipped
+//! leak-script 2 begins
+//! leak-script 2 FAILED line 7: expected leaks A, got none
+//! ```
+//!
+//! In the text of a failure each control character, and `%`, is written as `%` and two hexadecimal digits.
+//!
+//! A script that turns the detector off is the last one of its machine, for `off` is final: the machine ends with success.
+//!
+//! # What nothing may keep alive
+//!
+//! The interpreter runs as the *player* of [`kernel::scripted`]: neither its stack nor its heap is scanned. Its task's stack
+//! is no object, either, and what its task is started with is in a static, as an object would have nobody to point to it.
+
+use alloc::vec::Vec;
+use core::fmt::{self, Display, Formatter, Write};
+
+use kernel::arch::exit::{ExitCode, exit};
+use kernel::arch::smp;
+use kernel::leak::{self, KMEMLEAK};
+use kernel::mm::vmalloc;
+use kernel::sync::{LocalIrqDisabled, SpinLock};
+use kernel::task::{self, JoinHandle};
+use kernel::{println, scripted};
+use leak_script::{Failure, Only, Script};
+
+use crate::firmware;
+use crate::script_machine::KernelMachine;
+
+/// The file that QEMU hands over.
+const FILE: &str = "opt/leak-scripts";
+
+/// Bytes of the interpreter's stack.
+const STACK_LEN: usize = 256 * 1024;
+
+/// Runs them, and ends the machine.
+pub fn run() -> ! {
+    let player = start_player();
+    // What was done to get here must not lie in the frames in which this task waits.
+    task::on_clean_stack(|| player.join());
+    unreachable!("the scripts end the machine")
+}
+
+#[inline(never)]
+fn start_player() -> JoinHandle {
+    let stack = scripted::play(|| vmalloc::vmalloc(STACK_LEN, vmalloc::Kind::Stack));
+    let start = stack.expect("memory for a stack").addr().get();
+    *MACHINE.lock() = Some(KernelMachine::new());
+    // SAFETY: fresh memory, page-aligned; the task ends the machine.
+    let player = unsafe { scripted::spawn_apart("scripts", start..start + STACK_LEN, play) };
+    player.expect("memory for a task")
+}
+
+/// What the player is to begin with. Its task's closure captures nothing: it would be an object that nothing points to.
+static MACHINE: SpinLock<Option<KernelMachine>, LocalIrqDisabled> = SpinLock::new(None);
+
+fn play() {
+    let machine = MACHINE.lock().take().expect("made before");
+    scripted::play(|| run_all(machine));
+}
+
+fn run_all(mut machine: KernelMachine) {
+    // Warnings are the scripts' from now on.
+    let _warnings = leak::hold_warnings();
+    let parcel = firmware::read(FILE).expect("QEMU is told of the scripts");
+    for (index, text) in texts(&parcel).into_iter().enumerate() {
+        println!("leak-script {index} begins");
+        println!("leak-script {index} {}", run_one(text, &mut machine));
+        if !KMEMLEAK.is_on() {
+            break;
+        }
+    }
+    exit(ExitCode::Success)
+}
+
+/// The texts that were packed together.
+fn texts(mut parcel: &[u8]) -> Vec<&str> {
+    let mut texts = Vec::new();
+    while let Some((len, rest)) = parcel.split_first_chunk() {
+        let len = u32::from_le_bytes(*len) as usize;
+        let (text, rest) = rest
+            .split_at_checked(len)
+            .expect("all of the text is there");
+        texts.push(core::str::from_utf8(text).expect("the runner sends text"));
+        parcel = rest;
+    }
+    texts
+}
+
+/// What became of a script.
+enum Outcome {
+    Passed,
+    Skipped,
+    Failed(Failure),
+}
+
+fn run_one(text: &str, machine: &mut KernelMachine) -> Outcome {
+    let script = match Script::parse(text) {
+        Ok(script) => script,
+        Err(failure) => return Outcome::Failed(failure),
+    };
+    if script.only == Some(Only::Host) || script.cpus > smp::running() {
+        return Outcome::Skipped;
+    }
+    machine.begin();
+    let result = leak_script::run(&script, machine, &KMEMLEAK);
+    machine.end();
+    leak_script::reset(&script, machine, &KMEMLEAK);
+    match result {
+        Ok(()) => Outcome::Passed,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("ok"),
+            Self::Skipped => f.write_str("skipped"),
+            Self::Failed(failure) => write!(f, "FAILED {}", OneLine(failure)),
+        }
+    }
+}
+
+/// Text without control characters.
+struct OneLine<T>(T);
+
+impl<T: Display> Display for OneLine<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'f, 'a>(&'f mut Formatter<'a>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for char in text.chars() {
+            match char {
+                '\0'..' ' | '%' | '\x7f' => write!(self.0, "%{:02x}", u32::from(char))?,
+                _ => self.0.write_char(char)?,
+            }
+        }
+        Ok(())
+    }
+}
