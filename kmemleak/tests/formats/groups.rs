@@ -285,3 +285,36 @@ fn without_memory_for_groups_all_leaders_are_told_of() {
     }
     assert!(seen > 0, "room for the list, and none for the groups");
 }
+
+#[test]
+fn many_call_stacks_are_told_apart() {
+    let lab = Lab::new();
+    let count = many(6000);
+    for round in 0..2 {
+        for number in 0..count {
+            lab.machine.call_from(&[&format!("site_{number}")]);
+            if number % 2 == round || number % 3 == 0 {
+                lab.block(8);
+            }
+        }
+    }
+    let blocks = lab.tracked();
+    let summary = lab.detector.check().expect("on");
+    assert_eq!(summary.groups, Some(count));
+    let groups = json(&lab, "report --json", "group");
+    let mut names: Vec<&str> = groups
+        .iter()
+        .map(|group| group["backtrace"][0].as_str().expect("a name"))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+    let sum = |values: &[Value], name: &str| -> u64 {
+        let values = values.iter().map(|value| value[name].as_u64());
+        values.map(|value| value.expect("a number")).sum()
+    };
+    assert_eq!(sum(&groups, "objects"), blocks as u64);
+    let sites = json(&lab, "sites 100000 --json", "site");
+    assert_eq!(sites.len(), count);
+    assert_eq!(sum(&sites, "objects"), blocks as u64);
+}
