@@ -7,6 +7,7 @@
 //! - `shell::…`: the kernel itself, typed at as somebody at the terminal would;
 //! - `leaks::…`: leaks planted and found at its prompt;
 //! - `scripts::…`: leak scripts, run in the test kernel by their runner.
+//! - `commands::…`: what each of the detector's commands answers, line by line.
 //!
 //! This library is what they have in common.
 //!
@@ -15,7 +16,9 @@
 //! | [`guest`] | the test kernel's list of tests |
 //! | [`machines`] | the machines that are booted |
 //! | [`report`] | the detector's report, read back |
+//! | [`transcript`] | answers held against what is expected, line by line |
 
 pub mod guest;
 pub mod machines;
 pub mod report;
+pub mod transcript;

@@ -30,10 +30,23 @@ impl Object {
     }
 }
 
-/// Reads the report of a check: its objects, of which there must be as many as its last line says.
+/// Where the lines go that a backtrace has.
+enum Frames {
+    /// There is no backtrace at the moment.
+    None,
+    /// To the object that was named last.
+    Object,
+    /// To all objects of the group that comes.
+    Group,
+}
+
+/// Reads the report of a check (`scan --all`: what leaders own is listed as well): its objects, of which there must be as many as its last
+/// line says. An object of a group has the group's backtrace.
 pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
     let mut objects: Vec<Object> = Vec::new();
-    let mut in_backtrace = false;
+    let mut group: Vec<String> = Vec::new();
+    let mut frames = Frames::None;
+    let mut in_group = false;
     let mut verdict = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("unreferenced object ") {
@@ -43,16 +56,30 @@ pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
                 size: size.trim_end_matches("):").parse()?,
                 backtrace: Vec::new(),
             });
-            in_backtrace = false;
+            (frames, in_group) = (Frames::None, false);
+        } else if line.starts_with("group of ") {
+            group.clear();
+            in_group = true;
         } else if let Some(rest) = line.strip_prefix("kmemleak: ") {
-            let count = rest.split_once(" unreferenced object");
-            verdict = Some(count.ok_or(line)?.0.parse::<usize>()?);
-        } else if line.starts_with("  backtrace ") {
-            in_backtrace = true;
-        } else if let Some(frame) = line.strip_prefix("    ").filter(|_| in_backtrace)
-            && let Some(object) = objects.last_mut()
-        {
-            object.backtrace.push(frame.into());
+            // Other lines tell what the check has cost, and the like.
+            if let Some((count, _)) = rest.split_once(" unreferenced object") {
+                verdict = Some(count.parse::<usize>()?);
+            }
+        } else if let Some(rest) = line.strip_prefix("  backtrace ") {
+            frames = match in_group {
+                true => Frames::Group,
+                false => Frames::Object,
+            };
+            if rest.ends_with("): as above") {
+                let object = objects.last_mut().ok_or(line)?;
+                object.backtrace.clone_from(&group);
+            }
+        } else if let Some(frame) = line.strip_prefix("    ") {
+            match frames {
+                Frames::None => {}
+                Frames::Object => objects.last_mut().ok_or(line)?.backtrace.push(frame.into()),
+                Frames::Group => group.push(frame.into()),
+            }
         }
     }
     match verdict {
@@ -88,6 +115,29 @@ mod tests {
         assert!(!object.is_from("kernel::leak::forgot", "kernel/src/leak.rs"));
         assert!(!object.is_from("kernel::leak::forgotten", "kernel/src/lea"));
         assert!(!object.is_from("kernel::start", ""), "without a line");
+    }
+
+    #[test]
+    fn objects_of_a_group_have_its_backtrace() {
+        const GROUP: &str = "group of 2 unreferenced objects (128 bytes), age 0.1s to 0.2s:
+  backtrace (crc 60d3b1a0):
+    kernel::lost+0x1/0x2 (kernel/src/lost.rs:3)
+unreferenced object 0xffff9c0000a3e2c0 (size 64):
+  hex dump (first 16 bytes):
+    6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk
+  backtrace (crc 60d3b1a0): as above
+unreferenced object 0xffff9c0000a3e300 (size 64):
+  backtrace (crc 60d3b1a0): as above
+";
+        let report = format!(
+            "{GROUP}{REPORT}kmemleak: 10 objects tracked\nkmemleak: 3 unreferenced objects (192 bytes)\n"
+        );
+        let objects = parse(&report).unwrap();
+        assert_eq!(objects.len(), 3);
+        let of_group = |object: &&Object| object.is_from("kernel::lost", "kernel/src/lost.rs");
+        assert_eq!(objects.iter().filter(of_group).count(), 2);
+        assert_eq!(objects[1].backtrace.len(), 1);
+        assert_eq!(objects[2].backtrace.len(), 2);
     }
 
     #[test]

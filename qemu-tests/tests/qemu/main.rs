@@ -1,6 +1,7 @@
 //! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name.
 
 mod boot;
+mod commands;
 mod leaks;
 mod scripts;
 mod shell;
@@ -40,11 +41,16 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("shell", shell::TESTS),
         ("leaks", leaks::TESTS),
         ("scripts", scripts::TESTS),
+        ("commands", commands::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));
     }
-    for (module, tests) in [("leaks", leaks::ON_CPUS), ("scripts", scripts::ON_CPUS)] {
+    for (module, tests) in [
+        ("leaks", leaks::ON_CPUS),
+        ("scripts", scripts::ON_CPUS),
+        ("commands", commands::ON_CPUS),
+    ] {
         for (name, test) in tests {
             let name = |cpus| format!("{module}::{name}::smp{cpus}");
             trials.extend(leaks::CPUS.map(|cpus| trial(&name(cpus), move || test(cpus))));
