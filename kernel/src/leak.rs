@@ -303,7 +303,8 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn functions(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
-        write!(out, "{}", symbols::functions_of_return(address))
+        scripted::with_label(address, |label| out.write_str(label))
+            .unwrap_or_else(|| write!(out, "{}", symbols::functions_of_return(address)))
     }
 
     fn name_root(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
