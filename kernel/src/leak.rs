@@ -46,7 +46,13 @@ const BOOTSTRAP: usize = 64 * 1024;
 
 /// The detector. In a section of its own, which is no root.
 #[unsafe(link_section = ".detector")]
-pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> = Detector::new(KernelPlatform);
+pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> =
+    Detector::new(KernelPlatform).with_suppressions(SUPPRESSIONS);
+
+/// Leaks that this kernel has, knows and does not mend: patterns of function names, `PATTERN` or `PATTERN:max=N`, each with its
+/// reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a leak that is somebody's
+/// own there are the command `suppress` and the boot parameter.
+const SUPPRESSIONS: &[&str] = &[];
 
 /// A block was handed out; `size` in bytes. Any context but an NMI.
 #[inline]

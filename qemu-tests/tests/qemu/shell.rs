@@ -4,6 +4,7 @@ use boot::machine::Machine;
 use boot::outcome::Outcome;
 use boot::session::Session;
 use qemu_tests::machines::{self, Failure, LIMIT};
+use qemu_tests::transcript::expect_lines;
 use serde_json::Value;
 
 crate::tests![
@@ -19,6 +20,8 @@ crate::tests![
     bench_prints_json_and_leaves_no_leak,
     exit_ends_with_success,
     panic_ends_with_failure_and_a_backtrace,
+    panic_tells_the_top_call_sites,
+    panic_tells_none_when_the_detector_is_off,
 ];
 
 /// A kernel whose shell waits for a command.
@@ -225,4 +228,42 @@ fn panic_ends_with_failure_and_a_backtrace() -> Result<(), Failure> {
     let ended = session.finish(LIMIT);
     machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
     machines::expect(&ended, Outcome::Failed, "kernel::shell::commands::panic+0x")
+}
+
+fn panic_tells_the_top_call_sites() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for _ in 0..20 {
+        session.command("leak pages", LIMIT)?;
+    }
+    session.command("leak vmalloc", LIMIT)?;
+    session.send_line("panic", LIMIT)?;
+    let ended = session.finish(LIMIT);
+    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    let heading = "call sites with the most live bytes:\n";
+    let (_, sites) = ended.serial.split_once(heading).ok_or("no call sites")?;
+    // Names alone: no line, for that would take memory.
+    let first = [
+        "  327680 bytes in 20 blocks:",
+        "    kernel::shell::leak::pages+0x…/0x…",
+        "    kernel::task::start+0x…/0x…",
+        "  65536 bytes in 1 block:",
+    ];
+    let lines: Vec<_> = sites.lines().take(first.len()).collect();
+    expect_lines(&lines.join("\n"), &first)?;
+    let told = sites.lines().filter(|line| line.contains(" bytes in "));
+    match told.count() {
+        5 => Ok(()),
+        told => Err(format!("{told} are told: {sites}").into()),
+    }
+}
+
+fn panic_tells_none_when_the_detector_is_off() -> Result<(), Failure> {
+    let mut session = shell_with("kmemleak=off")?;
+    session.send_line("panic", LIMIT)?;
+    let ended = session.finish(LIMIT);
+    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    match ended.serial.contains("call sites") {
+        false => Ok(()),
+        true => Err(ended.to_string().into()),
+    }
 }
