@@ -19,8 +19,6 @@ pub fn reset<P: Platform, const BOOTSTRAP: usize>(
 ) {
     // This sets the minimum age, too.
     let subject = Subject::new(detector);
-    detector.unsuppress_all();
-    detector.unmark();
     // What a detector can't do it can't have left.
     let _ = subject.metadata(Switch::On);
     let _ = subject.clear();
