@@ -17,8 +17,8 @@
 //!
 //! # Locks
 //!
-//! A sleeping one over the printing of warnings. The detector takes its locks in the hooks; under them it asks for metadata, so the
-//! buddy allocator's lock nests inside the detector's.
+//! A sleeping one over the printing of warnings. The detector takes its locks in the hooks; under them it asks for
+//! metadata, so the buddy allocator's lock nests inside the detector's.
 
 mod names;
 
@@ -49,9 +49,9 @@ const BOOTSTRAP: usize = 64 * 1024;
 pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> =
     Detector::new(KernelPlatform).with_suppressions(SUPPRESSIONS);
 
-/// Leaks that this kernel has, knows and does not mend: patterns of function names, `PATTERN` or `PATTERN:max=N`, each with its
-/// reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a leak that is somebody's
-/// own there are the command `suppress` and the boot parameter.
+/// Leaks that this kernel has, knows and does not mend: patterns of function names, `PATTERN` or `PATTERN:max=N`,
+/// each with its reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a
+/// leak that is somebody's own there are the command `suppress` and the boot parameter.
 const SUPPRESSIONS: &[&str] = &[];
 
 /// A block was handed out; `size` in bytes. Any context but an NMI.

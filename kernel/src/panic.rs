@@ -1,9 +1,9 @@
 //! The end that nobody wanted: a panic or an exception.
 //!
-//! The first CPU to get here stops the others, tells what happened with the call stack, then which call sites have the most live
-//! memory, and ends the machine with failure. It trusts nothing that others may have left locked: the console's lock is
-//! broken, memory for naming the functions comes from a reserve of its own, and the call sites are found and named without any
-//! memory or lock.
+//! The first CPU to get here stops the others, tells what happened with the call stack, then which call sites have
+//! the most live memory, and ends the machine with failure. It trusts nothing that others may have left locked: the
+//! console's lock is broken, memory for naming the functions comes from a reserve of its own, and the call sites are
+//! found and named without any memory or lock.
 //!
 //! Who is out of memory comes here, too, since it panics.
 

@@ -1,9 +1,9 @@
 //! Names of code addresses and of variables, from the kernel's own ELF.
 //!
-//! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent; the debug
-//! information gives the line, and the functions that were inlined there. Reading the debug information
-//! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is
-//! asked for, and kept.
+//! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent;
+//! the debug information gives the line, and the functions that were inlined there. Reading the debug information
+//! takes memory (2 to 3 MiB) and time (some tenths of a second), so it is done when the first name is asked for, and
+//! kept.
 //!
 //! What is kept has many blocks with unwritten parts. They come cleared, and what is copied into them was put together on
 //! a cleared stack, so that no stale pointer in them hides a leak.
@@ -237,8 +237,8 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Tells `visit` where `address` is in the function itself (which it does not name), then in each function inlined there that
-/// is the kernel's own, with its name.
+/// Tells `visit` where `address` is in the function itself (which it does not name), then in each function inlined
+/// there that is the kernel's own, with its name.
 fn for_each_function(
     lines: &Lines,
     address: u64,

@@ -621,8 +621,8 @@ fn no_number(text: Option<&str>, format: Format, out: &mut dyn Write) -> fmt::Re
     complain(format, &format_args!("\"{text}\" is no number"), out)
 }
 
-/// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that holds the address would
-/// be one that points there.
+/// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that
+/// holds the address would be one that points there.
 fn parse_hidden(text: &str) -> Option<Hidden> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.is_empty() || digits.len() > 16 {

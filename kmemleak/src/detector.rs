@@ -825,8 +825,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.stopping.store(false, Ordering::Release);
     }
 
-    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off); the caller has the claim. Or
-    /// tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
+    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off); the caller has the
+    /// claim. Or tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
     pub(crate) fn free_metadata(&self) -> Result<(), &'static str> {
         if self.borrowed.load(Ordering::Acquire) > 0 {
             return Err("a scope or its report is in use");

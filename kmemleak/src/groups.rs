@@ -1,11 +1,12 @@
 //! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are told of.
 //!
-//! A group's *direct* bytes are those of its leaders, its *indirect* bytes are what its leaders own, whoever allocated that: so the
-//! sums of all groups are the sum of the verdict, and a group shows what is at stake at its call stack. Groups are told of by the
-//! sum of the two, largest first; those whose objects all belong to leaders of other groups come last, by their own bytes.
+//! A group's *direct* bytes are those of its leaders, its *indirect* bytes are what its leaders own, whoever
+//! allocated that: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
+//! call stack. Groups are told of by the sum of the two, largest first; those whose objects all belong to leaders of
+//! other groups come last, by their own bytes.
 //!
-//! Objects are told of group by group, in each by leader, in the order of allocation, each leader with what it owns behind it.
-//! That order takes one walk to count and one to place, and lies in the verdict's list.
+//! Objects are told of group by group, in each by leader, in the order of allocation, each leader with what it owns
+//! behind it. That order takes one walk to count and one to place, and lies in the verdict's list.
 
 use crate::detector::Detector;
 use crate::list::{List, fate};
@@ -154,8 +155,9 @@ impl Groups {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Groups the leaks of the verdict, and puts groups and leaks in the order in which they are told of. Task context; the caller
-    /// has the claim. (So nobody waits for the verdict's lock, which is held throughout: who has no claim only tries it.)
+    /// Groups the leaks of the verdict, and puts groups and leaks in the order in which they are told of. Task
+    /// context; the caller has the claim. (So nobody waits for the verdict's lock, which is held throughout: who has
+    /// no claim only tries it.)
     pub(crate) fn group(&self) {
         let verdict = &mut *self.verdict.lock();
         let (list, groups) = (&verdict.list, &mut verdict.groups);

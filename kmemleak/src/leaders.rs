@@ -1,9 +1,10 @@
 //! Leaders: of all that is lost, which objects the rest was lost with.
 //!
 //! When the root of a tree is lost, so are its leaves. One line for the root is what a person wants. A *leader* is an
-//! unreferenced object to which nothing that is not itself reached from there points: one for each strongly connected component
-//! of the unreferenced objects that no other component points into, the object of it that was allocated first. All other
-//! unreferenced objects are *indirect*: each belongs to the leader allocated first of those that reach it.
+//! unreferenced object to which nothing that is not itself reached from there points: one for each strongly connected
+//! component of the unreferenced objects that no other component points into, the object of it that was allocated
+//! first. All other unreferenced objects are *indirect*: each belongs to the leader allocated first of those that
+//! reach it.
 //!
 //! Pointers are those that the marker follows: in words that are scanned, to any byte of an object, no matter how many
 //! references it needs.
@@ -14,10 +15,11 @@
 //!
 //! 1. Upwards, from each object that has not been reached so far, all is reached that it leads to. Who is
 //!    started from is *first*. Each leader is: only its own component leads to it, of which it is the lowest.
-//! 2. Downwards, from each first object that this sweep has not reached, the same. These are the leaders. For let a first object
-//!    be no leader: some leader outside its component leads to it. That one's number is higher, or the first sweep would have reached
-//!    the object from there; so this sweep has come by it, and through it to the object. And a leader is not reached from
-//!    others at all; from a higher one of its own component it can't be, since that one is not first.
+//! 2. Downwards, from each first object that this sweep has not reached, the same. These are the leaders. For let a
+//!    first object be no leader: some leader outside its component leads to it. That one's number is higher, or the
+//!    first sweep would have reached the object from there; so this sweep has come by it, and through it to the
+//!    object. And a leader is not reached from others at all; from a higher one of its own component it can't be,
+//!    since that one is not first.
 //! 3. Upwards once more, from each leader: what belongs to nobody yet belongs to it.
 //!
 //! Each sweep reads each object once: linear in objects and pointers. The queue, the marks and the owners lie in the
@@ -26,8 +28,8 @@
 //!
 //! # From a word to a number
 //!
-//! While this goes on, an object's record holds its number in the place of its checksum, which the list has kept. It is put back
-//! at the end.
+//! While this goes on, an object's record holds its number in the place of its checksum, which the list has kept. It
+//! is put back at the end.
 
 use crate::list::{List, NOBODY, fate};
 use crate::marker::objects::Words;

@@ -46,8 +46,8 @@
 //! # What a platform can add
 //!
 //! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
-//! to stop the world ([`Platform::stop_world`]: without it a check takes several passes), names of functions, per-CPU blocks,
-//! physical memory. Each method says what is given up without it.
+//! to stop the world ([`Platform::stop_world`]: without it a check takes several passes), names of functions, per-CPU
+//! blocks, physical memory. Each method says what is given up without it.
 //!
 //! # Limits
 //!

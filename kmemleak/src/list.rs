@@ -110,8 +110,8 @@ impl List {
 
     /// Puts the objects in the order of their allocation, ties by address.
     pub(crate) fn sort(&mut self) {
-        // Chains of what is in order already are merged, those of like length first: the bin with number n has a chain that took n
-        // merges. No row moves before its place is known.
+        // Chains of what is in order already are merged, those of like length first: the bin with number n has a
+        // chain that took n merges. No row moves before its place is known.
         let mut bins = [NOBODY; BINS];
         let (len, mut next) = (self.rows.len(), 0);
         while next < len {

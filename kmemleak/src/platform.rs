@@ -163,9 +163,10 @@ pub unsafe trait Platform: Sync {
         None
     }
 
-    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first the one
-    /// and then the other. What it puts on its stack meanwhile is no root, for it has passed through the addresses
-    /// of all objects; what its callers have there, and in registers, is. Called inside itself, the outer call counts. Task context.
+    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first
+    /// the one and then the other. What it puts on its stack meanwhile is no root, for it has passed through the
+    /// addresses of all objects; what its callers have there, and in registers, is. Called inside itself, the outer
+    /// call counts. Task context.
     fn scan_apart(&self, scan: &mut dyn FnMut()) {
         scan();
     }

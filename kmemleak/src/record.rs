@@ -77,7 +77,8 @@ pub(crate) const MAX_MIN_COUNT: u32 = 14;
 const BLACK: u32 = 15;
 
 const COMM_BITS: u32 = 11;
-/// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its start.
+/// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its
+/// start.
 const STARTED: u32 = 1 << COMM_BITS;
 const CPU_SHIFT: u32 = 12;
 const MIN_SHIFT: u32 = 24;

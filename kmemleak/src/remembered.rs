@@ -1,7 +1,7 @@
 //! Leaks that are remembered, so that those which come later can be told from them.
 //!
-//! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the verdict has
-//! them: so the two are compared in one walk.
+//! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
+//! verdict has them: so the two are compared in one walk.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;

@@ -1,10 +1,10 @@
 //! Leaks of a span of time: for tests that are to fail if what they ran lost memory.
 //!
-//! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not before, whoever
-//! allocated it and whenever, leaked inside. Scopes may overlap and nest.
+//! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
+//! before, whoever allocated it and whenever, leaked inside. Scopes may overlap and nest.
 //!
-//! What is done here is done [apart](Platform::scan_apart): a name that was read in one scope lies in the frames on which the next one's
-//! check stands, and would be a reference.
+//! What is done here is done [apart](Platform::scan_apart): a name that was read in one scope lies in the frames on
+//! which the next one's check stands, and would be a reference.
 //!
 //! ```
 //! # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};
@@ -84,8 +84,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 }
 
 impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
-    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off or memory is short. Task
-    /// context, with no lock held.
+    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off or
+    /// memory is short. Task context, with no lock held.
     pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
         let detector = self.detector;
         let _claim = detector.claim();
@@ -203,8 +203,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Write for Writer<'_, '_, P, BOOTSTRAP>
     }
 }
 
-/// Text in pieces of metadata: a panic has no allocator to ask. The first word of a piece is its bytes, the second leads to the
-/// next one.
+/// Text in pieces of metadata: a panic has no allocator to ask. The first word of a piece is its bytes, the second
+/// leads to the next one.
 struct Text {
     first: Hidden,
     last: Hidden,

@@ -1,12 +1,12 @@
 //! The self-test: plants a leak, and must find exactly that.
 //!
-//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded as any block is: one that is no
-//! leak by decree, one that it points to, one that nothing points to, and one that the third points to. A check must report
-//! the third as a leader that owns the fourth, and neither of the first two. Then all is taken away, and a second check must
-//! report none of them.
+//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded
+//! as any block is: one that is no leak by decree, one that it points to, one that nothing points to, and one that
+//! the third points to. A check must report the third as a leader that owns the fourth, and neither of the first two.
+//! Then all is taken away, and a second check must report none of them.
 //!
-//! All of it happens where the stack is no root ([`Platform::scan_apart`]): what holds the blocks' addresses meanwhile is no
-//! reference.
+//! All of it happens where the stack is no root ([`Platform::scan_apart`]): what holds the blocks' addresses
+//! meanwhile is no reference.
 
 use core::fmt::{self, Write};
 use core::ptr::NonNull;

@@ -1,15 +1,17 @@
-//! What is alive at each call site, and how that has changed since a mark: for memory that is never lost, only never given back.
+//! What is alive at each call site, and how that has changed since a mark: for memory that is never lost, only never
+//! given back.
 //!
 //! A site is a call stack. Nothing is counted while objects come and go; who asks has all of them walked over.
 //!
 //! # At the end
 //!
-//! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for tables, and nobody may be
-//! waited for: whoever holds a lock may never go on. So the largest sites are found in a few words on the stack (Misra and
-//! Gries 1982): each object adds its bytes to its site's counter; where all counters are taken by others, as much is taken away from each of
-//! them, and who comes to zero makes room. What has more than its share of all bytes, one part in [`COUNTERS`] and one more, has a
-//! counter left. A second walk counts those right. Chunks that are locked are passed over, and so are the few objects that start
-//! at no multiple of eight, which a lock guards.
+//! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for
+//! tables, and nobody may be waited for: whoever holds a lock may never go on. So the largest sites are found in a
+//! few words on the stack (Misra and Gries 1982): each object adds its bytes to its site's counter; where all
+//! counters are taken by others, as much is taken away from each of them, and who comes to zero makes room. What has
+//! more than its share of all bytes, one part in [`COUNTERS`] and one more, has a counter left. A second walk counts
+//! those right. Chunks that are locked are passed over, and so are the few objects that start at no multiple of
+//! eight, which a lock guards.
 //!
 //! # Locks
 //!
@@ -202,9 +204,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.sites.lock().table.clear();
     }
 
-    /// Shows each call site with what is alive of what it allocated and how that has changed since the last [`mark`](Self::mark), in the order of
-    /// live bytes, the most first; those of which nothing is alive any more come last. False where there was no memory to count all. Task
-    /// context, with no lock held; `look` may allocate.
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
+    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
+    /// come last. False where there was no memory to count all. Task context, with no lock held; `look` may allocate.
     pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
         let _claim = self.claim();
         self.each_site(look)
@@ -241,9 +243,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         all
     }
 
-    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all. Takes no
-    /// memory and waits for nobody: for a kernel that is out of memory or about to end. False where something was left out, since others
-    /// were at it. Any context, with whatever locks held.
+    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
+    /// 65 of all. Takes no memory and waits for nobody: for a kernel that is out of memory or about to end. False
+    /// where something was left out, since others were at it. Any context, with whatever locks held.
     pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
         if !self.is_on() {
             return false;

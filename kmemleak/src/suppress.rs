@@ -1,19 +1,19 @@
 //! Suppressions: leaks that are known, and not to be told of.
 //!
-//! A suppression is a pattern of function names, in which `*` stands for any text. It is held against the name of each function
-//! of the call stack that allocated an object, inlined ones included. An unreferenced object with a matching one counts as a root
-//! after all others: it and what it leads to are suppressed, and no leaks. With `PATTERN:max=N` more than N such objects are
-//! told of all the same.
+//! A suppression is a pattern of function names, in which `*` stands for any text. It is held against the name of
+//! each function of the call stack that allocated an object, inlined ones included. An unreferenced object with a
+//! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
+//! `PATTERN:max=N` more than N such objects are told of all the same.
 //!
 //! Patterns come from a list in the kernel's source ([`Detector::with_suppressions`]), from the boot parameter
 //! `kmemleak.suppress=`, and from the command `suppress`.
 //!
 //! # When names are looked up
 //!
-//! Naming a function takes long, sleeps and allocates, so it is not done while the world is stopped. Call stacks are *judged*
-//! beforehand: what patterns match is kept in a table. A check in a stopped world whose leaks have call stacks that were
-//! not judged yet is followed by their judgement and, if a pattern matches any of them, by one more check. So only the call stacks of
-//! what seems lost are ever named, and without suppressions none is.
+//! Naming a function takes long, sleeps and allocates, so it is not done while the world is stopped. Call stacks are
+//! *judged* beforehand: what patterns match is kept in a table. A check in a stopped world whose leaks have call
+//! stacks that were not judged yet is followed by their judgement and, if a pattern matches any of them, by one more
+//! check. So only the call stacks of what seems lost are ever named, and without suppressions none is.
 //!
 //! # Locks
 //!
@@ -80,8 +80,8 @@ pub struct Suppression<'a> {
     pub bytes: u64,
 }
 
-/// Words of a suppression's piece: the next one, the pattern's length, the ceiling, what it has matched and hidden, the state of
-/// a comparison, the text.
+/// Words of a suppression's piece: the next one, the pattern's length, the ceiling, what it has matched and hidden,
+/// the state of a comparison, the text.
 const LEN: usize = 0;
 const NEXT: usize = 1;
 const MAX: usize = 2;
@@ -355,9 +355,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.quietly(|source| work(&mut self.suppressed.lock(), source))
     }
 
-    /// From the next verdict on, unreferenced objects are not told of that were allocated from a function whose name matches `pattern`
-    /// (`*` stands for any text), with what they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than
-    /// N. What was added before gets the new ceiling. Task context, or before there are tasks.
+    /// From the next verdict on, unreferenced objects are not told of that were allocated from a function whose name
+    /// matches `pattern` (`*` stands for any text), with what they lead to: `PATTERN`, or `PATTERN:max=N` for as long
+    /// as there are no more than N. What was added before gets the new ceiling. Task context, or before there are
+    /// tasks.
     pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
         let (pattern, max) = parse(pattern)?;
         let _claim = self.claim();
@@ -365,8 +366,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.with_suppressed(|suppressed, source| suppressed.add(pattern, max, source))
     }
 
-    /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this pattern. Task
-    /// context.
+    /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
+    /// pattern. Task context.
     pub fn unsuppress(&self, pattern: &str) -> bool {
         let _claim = self.claim();
         self.take_suppressions();
@@ -429,8 +430,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         });
     }
 
-    /// Judges the call stacks of the unreferenced objects that were not judged yet. Whether a suppression matches any of them.
-    /// Task context; the caller has the claim.
+    /// Judges the call stacks of the unreferenced objects that were not judged yet. Whether a suppression matches any
+    /// of them. Task context; the caller has the claim.
     pub(crate) fn judge(&self) -> bool {
         let all = self.with_suppressed(|suppressed, _| suppressed.all);
         if all.each().next().is_none() {

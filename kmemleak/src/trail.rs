@@ -2,14 +2,14 @@
 //!
 //! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, beside whatever runs.
 //!
-//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for what is dead of
-//! tasks' stacks.
+//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for
+//! what is dead of tasks' stacks.
 //!
-//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots in all directions at
-//! once (Moore 1959), and takes the mark from each object that it comes to, so that it comes there once. The list of
-//! what was found serves as the queue: it has for each object the word by which it was found, and the entry in whose object
-//! that word lies. Objects that are no leaks by decree are roots, too. That is linear in what is alive, takes 48 bytes for each object
-//! on the way, and ends when the object is met.
+//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots
+//! in all directions at once (Moore 1959), and takes the mark from each object that it comes to, so that it comes
+//! there once. The list of what was found serves as the queue: it has for each object the word by which it was found,
+//! and the entry in whose object that word lies. Objects that are no leaks by decree are roots, too. That is linear
+//! in what is alive, takes 48 bytes for each object on the way, and ends when the object is met.
 //!
 //! # Locks
 //!
@@ -41,7 +41,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its handle.
+    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its
+    /// handle.
     pub(crate) fn offset(&self) -> Option<usize> {
         let SlotPlace::Object { start, size } = self.place else {
             return None;
@@ -98,9 +99,9 @@ impl fmt::Display for NoAnswer {
     }
 }
 
-/// Words of a row: the address of the word, inverted; where the root or the object starts that it lies in, inverted; what kind of root
-/// that is, or [`IN_OBJECT`], and in the upper bits its number, or the row by which that object was found; its length; the object that the word points
-/// to, inverted; the next row of the path.
+/// Words of a row: the address of the word, inverted; where the root or the object starts that it lies in, inverted;
+/// what kind of root that is, or [`IN_OBJECT`], and in the upper bits its number, or the row by which that object was
+/// found; its length; the object that the word points to, inverted; the next row of the path.
 const ROW: usize = 6;
 const SLOT: usize = 0;
 const BASE: usize = 1;
@@ -232,9 +233,9 @@ struct Target {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned or not. Task
-    /// context, with no lock held; `look` may allocate. What the caller has on its stack is among the roots: it should not
-    /// keep the address where it is seen.
+    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked
+    /// objects, scanned or not. Task context, with no lock held; `look` may allocate. What the caller has on its
+    /// stack is among the roots: it should not keep the address where it is seen.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         let _claim = self.claim();
@@ -262,8 +263,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root, then one in each object on the way. From an object that
-    /// is no leak by decree the chain begins in that object. Context as of [`holders`](Self::holders).
+    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root,
+    /// then one in each object on the way. From an object that is no leak by decree the chain begins in that object.
+    /// Context as of [`holders`](Self::holders).
     pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         let _claim = self.claim();

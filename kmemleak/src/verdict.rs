@@ -295,9 +295,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.with_verdict(|verdict, _| verdict.forget());
     }
 
-    /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter` doesn't let, and
-    /// finds the leaders of the others. For one worker, while the others wait; the caller has the claim. (So nobody waits for the
-    /// verdict's lock, which is held throughout: who has no claim only tries it.)
+    /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter`
+    /// doesn't let, and finds the leaders of the others. For one worker, while the others wait; the caller has the
+    /// claim. (So nobody waits for the verdict's lock, which is held throughout: who has no claim only tries it.)
     pub(crate) fn conclude<A: Access>(
         &self,
         marker: &mut Marker<'_, P, A>,
@@ -544,8 +544,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Shows each object that suppressions hide from the last verdict, in the order of allocation; those that have been freed
-    /// since are left out, and those that there was no memory to list. Task context, with no lock held; `look` may allocate.
+    /// Shows each object that suppressions hide from the last verdict, in the order of allocation; those that have
+    /// been freed since are left out, and those that there was no memory to list. Task context, with no lock held;
+    /// `look` may allocate.
     pub fn for_each_suppressed(&self, look: &mut dyn FnMut(Unreferenced)) {
         let _claim = self.claim();
         self.each_suppressed(&mut |named| {
@@ -573,8 +574,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Shows each object that the last pass found alive through interior pointers only: no chain of pointers leads there from a root that
-    /// uses start pointers alone. By address. Task context, with no lock held; `look` may allocate.
+    /// Shows each object that the last pass found alive through interior pointers only: no chain of pointers leads
+    /// there from a root that uses start pointers alone. By address. Task context, with no lock held; `look` may
+    /// allocate.
     pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) {
         let _claim = self.claim();
         let mut from = 0;
@@ -588,9 +590,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Remembers the leaks of the last verdict, and what is alive at each call site, for [`for_each_new`](Self::for_each_new) and
-    /// [`for_each_site`](Self::for_each_site). False where there was no memory for it: then what was remembered is forgotten. Task
-    /// context, with no lock held.
+    /// Remembers the leaks of the last verdict, and what is alive at each call site, for
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). False where there was no
+    /// memory for it: then what was remembered is forgotten. Task context, with no lock held.
     pub fn mark(&self) -> bool {
         let _claim = self.claim();
         self.mark_claimed()
@@ -652,8 +654,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         all
     }
 
-    /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in the order of allocation;
-    /// those that have been freed since are left out. Task context, with no lock held; `look` may allocate.
+    /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in
+    /// the order of allocation; those that have been freed since are left out. Task context, with no lock held;
+    /// `look` may allocate.
     pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) {
         let _claim = self.claim();
         self.each_new(&self.marked, &mut |named, index| {

@@ -1,6 +1,7 @@
 //! Answers held against what is expected, line by line.
 //!
-//! A line that is expected may have `…` in it, which stands for any text: for addresses, times and whatever else is another each time.
+//! A line that is expected may have `…` in it, which stands for any text: for addresses, times and whatever else is
+//! another each time.
 
 use crate::machines::Failure;
 

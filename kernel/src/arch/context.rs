@@ -7,8 +7,8 @@
 use core::arch::naked_asm;
 use core::ffi::c_void;
 
-/// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has told, lowest address
-/// first, a word each: those that a function keeps for its caller. The return address is above them.
+/// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has told, lowest
+/// address first, a word each: those that a function keeps for its caller. The return address is above them.
 pub const PUSHED: [&str; 6] = ["r15", "r14", "r13", "r12", "rbx", "rbp"];
 
 /// Saves this task on its stack, leaves its stack pointer in `*save`, and goes on with the task whose

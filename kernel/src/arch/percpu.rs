@@ -123,8 +123,8 @@ pub fn area(cpu: u32) -> Option<usize> {
     }
 }
 
-/// Where the template has what the area of `cpu` has at `address`, or `None` if that is no address of the area. The symbols of
-/// per-CPU variables are of the template.
+/// Where the template has what the area of `cpu` has at `address`, or `None` if that is no address of the area. The
+/// symbols of per-CPU variables are of the template.
 pub fn in_template(cpu: u32, address: usize) -> Option<usize> {
     let offset = address.checked_sub(area(cpu)?)?;
     (offset < area_len()).then(|| template() + offset)

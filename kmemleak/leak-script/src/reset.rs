@@ -7,8 +7,9 @@ use crate::machine::Machine;
 use crate::parse::Script;
 use crate::statement::{Place, Scope, Statement, Switch};
 
-/// Undoes what a script may have left in the detector, however far it came: settings, suppressions, the mark, open scopes,
-/// regions, the verdict and warnings. Its blocks have been freed before, and the detector gets memory. What is off stays off.
+/// Undoes what a script may have left in the detector, however far it came: settings, suppressions, the mark, open
+/// scopes, regions, the verdict and warnings. Its blocks have been freed before, and the detector gets memory. What
+/// is off stays off.
 ///
 /// For each statement that leaves something one is done that takes it back. Where the script has come to its end in
 /// order these are too many, which the detector warns of; so the warnings are dropped last.

@@ -189,7 +189,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By one worker.
+    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By
+    /// one worker.
     pub(crate) fn each_root_word(
         &mut self,
         look: &mut dyn FnMut(&mut Self, Root, usize, usize),
@@ -308,8 +309,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         });
     }
 
-    /// What was marked late for want of references, but has its start pointed to by what was marked early, is reached by start
-    /// pointers alone; and so is what it points to the start of. For one worker, while the others wait.
+    /// What was marked late for want of references, but has its start pointed to by what was marked early, is reached
+    /// by start pointers alone; and so is what it points to the start of. For one worker, while the others wait.
     ///
     /// An object that is to be followed has both flags, and most are in the queue; one that found no room there
     /// is met by the next walk.

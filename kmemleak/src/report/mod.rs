@@ -89,15 +89,15 @@ struct Totals {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the sum. Task
-    /// context, with no lock held.
+    /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the
+    /// sum. Task context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         self.report_claimed(Format::Text, Which::Leaders, out)
     }
 
-    /// Writes the last verdict: each object that nothing points to, those that leaders own as well, then a line with the sum. Task context, with no
-    /// lock held.
+    /// Writes the last verdict: each object that nothing points to, those that leaders own as well, then a line with
+    /// the sum. Task context, with no lock held.
     pub fn report_all(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
         self.report_claimed(format, Which::All, out)

@@ -1,7 +1,7 @@
 //! Random object graphs, judged by a model that knows no bitmaps, queues or sweeps: sets, and loops until nothing changes.
 //!
-//! What is compared: leaks and their ranks, what suppressions hide and which of them, what is alive through interior pointers
-//! only, who holds an object, and how far it is from a root.
+//! What is compared: leaks and their ranks, what suppressions hide and which of them, what is alive through interior
+//! pointers only, who holds an object, and how far it is from a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! One verdict after another: what has been told of, what is new since the mark, what is hidden, what is cleared. Random histories of
-//! a few blocks, each held by a word of its own or lost, against a model of flags and sets.
+//! One verdict after another: what has been told of, what is new since the mark, what is hidden, what is cleared.
+//! Random histories of a few blocks, each held by a word of its own or lost, against a model of flags and sets.
 
 use std::collections::BTreeSet;
 

@@ -3,9 +3,9 @@
 //! Blocks come from the allocators through their usual entries, whose hooks are silent for who plays
 //! ([`kernel::scripted`]): the interpreter tells the detector itself.
 //!
-//! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of a
-//! task that is parked for good, in what the switch to another task has saved of its registers, and below its stack pointer;
-//! and, for regions, in a page that is nobody's root.
+//! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of
+//! a task that is parked for good, in what the switch to another task has saved of its registers, and below its stack
+//! pointer; and, for regions, in a page that is nobody's root.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::vec::Vec;

@@ -18,8 +18,9 @@
 //!
 //! # What nothing may keep alive
 //!
-//! The interpreter runs as the *player* of [`kernel::scripted`]: neither its stack nor its heap is scanned. Its task's stack
-//! is no object, either, and what its task is started with is in a static, as an object would have nobody to point to it.
+//! The interpreter runs as the *player* of [`kernel::scripted`]: neither its stack nor its heap is scanned. Its
+//! task's stack is no object, either, and what its task is started with is in a static, as an object would have
+//! nobody to point to it.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Formatter, Write};
