@@ -4,15 +4,13 @@
 //!
 //! One, with interrupts off; nothing but memory is asked for under it.
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
-use crate::memory::{Class, Source, word_of};
+use crate::memory::{Class, Piece, Source};
 
-const NEXT: usize = 1;
 const KEY: usize = 2;
 const VALUE: usize = 3;
 const COUNT: usize = 4;
@@ -30,29 +28,8 @@ pub(crate) struct Chain {
     len: AtomicUsize,
 }
 
-#[derive(Clone, Copy)]
-struct Piece(NonNull<u64>);
-
-impl Piece {
-    fn at(hidden: Hidden) -> Option<Self> {
-        hidden.metadata().map(Self)
-    }
-
-    fn get(self, word: usize) -> u64 {
-        word_of(self.0, word).load(Ordering::Relaxed)
-    }
-
-    fn set(self, word: usize, value: u64) {
-        word_of(self.0, word).store(value, Ordering::Relaxed);
-    }
-
-    fn next(self) -> Option<Self> {
-        Self::at(Hidden::from_bits(self.get(NEXT)))
-    }
-
-    fn key(self) -> usize {
-        Hidden::from_bits(self.get(KEY)).get()
-    }
+fn key_of(piece: Piece) -> usize {
+    Hidden::from_bits(piece.get(KEY)).get()
 }
 
 impl Chain {
@@ -76,8 +53,8 @@ impl Chain {
         piece.set(KEY, Hidden::new(key).bits());
         piece.set(VALUE, value as u64);
         piece.set(COUNT, 1);
-        piece.set(NEXT, first.bits());
-        *first = Hidden::new(piece.0.expose_provenance().get());
+        piece.set_next(*first);
+        *first = piece.hidden();
         self.len.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -93,10 +70,10 @@ impl Chain {
             piece.set(COUNT, count - 1);
             return true;
         }
-        let after = piece.get(NEXT);
-        match pieces(*first).find(|before| before.next().is_some_and(|next| next.0 == piece.0)) {
-            Some(before) => before.set(NEXT, after),
-            None => *first = Hidden::from_bits(after),
+        let after = piece.link();
+        match pieces(*first).find(|before| before.next() == Some(piece)) {
+            Some(before) => before.set_next(after),
+            None => *first = after,
         }
         self.len.fetch_sub(1, Ordering::Relaxed);
         source.give(Class::NOTE, piece.0);
@@ -113,10 +90,10 @@ impl Chain {
     pub(crate) fn first_from(&self, from: usize) -> Option<Link> {
         let first = self.first.lock();
         let piece = pieces(*first)
-            .filter(|piece| piece.key() >= from)
-            .min_by_key(|piece| piece.key())?;
+            .filter(|&piece| key_of(piece) >= from)
+            .min_by_key(|&piece| key_of(piece))?;
         Some(Link {
-            key: piece.key(),
+            key: key_of(piece),
             value: piece.get(VALUE) as usize,
         })
     }
@@ -133,5 +110,5 @@ fn pieces(first: Hidden) -> impl Iterator<Item = Piece> {
 }
 
 fn find(first: Hidden, key: usize) -> Option<Piece> {
-    pieces(first).find(|piece| piece.key() == key)
+    pieces(first).find(|&piece| key_of(piece) == key)
 }

@@ -199,6 +199,43 @@ pub(crate) fn word_of<'a>(piece: NonNull<u64>, index: usize) -> &'a AtomicU64 {
     unsafe { AtomicU64::from_ptr(piece.as_ptr().wrapping_add(index)) }
 }
 
+/// A piece, as its owner sees it: words of which somebody may read while another writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Piece(pub(crate) NonNull<u64>);
+
+impl Piece {
+    /// The piece that lies there, if any.
+    pub(crate) fn at(hidden: Hidden) -> Option<Self> {
+        hidden.metadata().map(Self)
+    }
+
+    pub(crate) fn hidden(self) -> Hidden {
+        Hidden::new(self.0.expose_provenance().get())
+    }
+
+    pub(crate) fn get(self, word: usize) -> u64 {
+        word_of(self.0, word).load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(self, word: usize, value: u64) {
+        word_of(self.0, word).store(value, Ordering::Relaxed);
+    }
+
+    /// Where the next piece of a chain lies. In use, the word that links free pieces links those of its owner.
+    pub(crate) fn link(self) -> Hidden {
+        Hidden::from_bits(self.get(LINK))
+    }
+
+    /// The next piece.
+    pub(crate) fn next(self) -> Option<Self> {
+        Self::at(self.link())
+    }
+
+    pub(crate) fn set_next(self, next: Hidden) {
+        self.set(LINK, next.bits());
+    }
+}
+
 impl Memory {
     pub(crate) const fn new() -> Self {
         Self {

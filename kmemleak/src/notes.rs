@@ -12,20 +12,18 @@
 //!
 //! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
-use crate::memory::{Class, Source, word_of};
+use crate::memory::{Class, Piece, Source, word_of};
 use crate::page_map::{ChunkNumber, chunk_of};
 use crate::record::{Place, Record};
 
 const BUCKETS: usize = 512;
 
 const KIND: usize = 0;
-const NEXT: usize = 1;
 const START: usize = 2;
 const FIRST: usize = 3;
 const SECOND: usize = 4;
@@ -52,36 +50,32 @@ pub(crate) struct Odd<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Note(NonNull<u64>);
+struct Note(Piece);
 
 impl Note {
     fn at(hidden: Hidden) -> Option<Self> {
-        hidden.metadata().map(Self)
+        Piece::at(hidden).map(Self)
     }
 
     fn get(self, word: usize) -> u64 {
-        word_of(self.0, word).load(Ordering::Relaxed)
+        self.0.get(word)
     }
 
     fn set(self, word: usize, value: u64) {
-        word_of(self.0, word).store(value, Ordering::Relaxed);
+        self.0.set(word, value);
     }
 
     fn start(self) -> usize {
         Hidden::from_bits(self.get(START)).get()
     }
 
-    fn hidden(self) -> Hidden {
-        Hidden::new(self.0.expose_provenance().get())
-    }
-
     fn odd<'a>(self) -> Odd<'a> {
         // SAFETY: the fifth to eighth words of a note hold a record of such an object.
-        let record = unsafe { self.0.add(SECOND) };
+        let record = unsafe { self.0.0.add(SECOND) };
         Odd {
             start: self.start(),
             record: Place::new(record.cast()),
-            mark: word_of(self.0, FIRST),
+            mark: word_of(self.0.0, FIRST),
         }
     }
 }
@@ -109,14 +103,14 @@ impl Notes {
         let Some(piece) = source.take(Class::NOTE) else {
             return false;
         };
-        let note = Note(piece);
+        let note = Note(Piece(piece));
         note.set(KIND, kind);
         note.set(START, Hidden::new(start).bits());
         fill(note);
         let mut buckets = self.buckets.lock();
         let first = &mut buckets[bucket_of(chunk_of(start))];
-        note.set(NEXT, first.bits());
-        *first = note.hidden();
+        note.0.set_next(*first);
+        *first = note.0.hidden();
         self.count.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -132,7 +126,7 @@ impl Notes {
             if chunk_of(note.start()) == chunk {
                 look(note);
             }
-            next = Note::at(Hidden::from_bits(note.get(NEXT)));
+            next = note.0.next().map(Note);
         }
     }
 
@@ -146,14 +140,14 @@ impl Notes {
         let mut before: Option<Note> = None;
         let mut next = Note::at(buckets[bucket]);
         while let Some(note) = next {
-            let after = Hidden::from_bits(note.get(NEXT));
+            let after = note.0.link();
             if note.start() == start && drop(note.get(KIND)) {
                 match before {
-                    Some(before) => before.set(NEXT, after.bits()),
+                    Some(before) => before.0.set_next(after),
                     None => buckets[bucket] = after,
                 }
                 self.count.fetch_sub(1, Ordering::Relaxed);
-                source.give(Class::NOTE, note.0);
+                source.give(Class::NOTE, note.0.0);
             } else {
                 before = Some(note);
             }

@@ -3,15 +3,11 @@
 //! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
 //! verdict has them: so the two are compared in one walk.
 
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
-
 use crate::hidden::Hidden;
 use crate::list::Named;
-use crate::memory::{Class, Source, word_of};
+use crate::memory::{Class, Piece, Source};
 
 const CLASS: Class = Class::LARGEST;
-const NEXT: usize = 1;
 /// Words before the first entry; the first one is the number of entries.
 const HEAD: usize = 2;
 /// Entries of a piece.
@@ -30,14 +26,6 @@ pub(crate) struct Cursor {
     index: usize,
 }
 
-fn get(piece: NonNull<u64>, word: usize) -> u64 {
-    word_of(piece, word).load(Ordering::Relaxed)
-}
-
-fn set(piece: NonNull<u64>, word: usize, value: u64) {
-    word_of(piece, word).store(value, Ordering::Relaxed);
-}
-
 impl Remembered {
     pub(crate) const fn new() -> Self {
         Self {
@@ -48,28 +36,27 @@ impl Remembered {
 
     /// Appends an object. False where there is no memory.
     pub(crate) fn push(&mut self, named: &Named, source: &Source<'_>) -> bool {
-        let full = |piece| get(piece, 0) as usize == ENTRIES;
-        let piece = match self.last.metadata().filter(|&piece| !full(piece)) {
+        let full = |piece: Piece| piece.get(0) as usize == ENTRIES;
+        let piece = match Piece::at(self.last).filter(|&piece| !full(piece)) {
             Some(piece) => piece,
             None => {
-                let Some(piece) = source.take(CLASS) else {
+                let Some(piece) = source.take(CLASS).map(Piece) else {
                     return false;
                 };
-                set(piece, 0, 0);
-                set(piece, NEXT, Hidden::NONE.bits());
-                let hidden = Hidden::new(piece.expose_provenance().get());
-                match self.last.metadata() {
-                    Some(last) => set(last, NEXT, hidden.bits()),
-                    None => self.first = hidden,
+                piece.set(0, 0);
+                piece.set_next(Hidden::NONE);
+                match Piece::at(self.last) {
+                    Some(last) => last.set_next(piece.hidden()),
+                    None => self.first = piece.hidden(),
                 }
-                self.last = hidden;
+                self.last = piece.hidden();
                 piece
             }
         };
-        let index = get(piece, 0) as usize;
-        set(piece, HEAD + 2 * index, Hidden::new(named.start).bits());
-        set(piece, HEAD + 2 * index + 1, named.record.birth_us());
-        set(piece, 0, index as u64 + 1);
+        let index = piece.get(0) as usize;
+        piece.set(HEAD + 2 * index, Hidden::new(named.start).bits());
+        piece.set(HEAD + 2 * index + 1, named.record.birth_us());
+        piece.set(0, index as u64 + 1);
         true
     }
 
@@ -83,9 +70,9 @@ impl Remembered {
     /// Gives its memory back.
     pub(crate) fn clear(&mut self, source: &Source<'_>) {
         let mut next = self.first;
-        while let Some(piece) = next.metadata() {
-            next = Hidden::from_bits(get(piece, NEXT));
-            source.give(CLASS, piece);
+        while let Some(piece) = Piece::at(next) {
+            next = piece.link();
+            source.give(CLASS, piece.0);
         }
         *self = Self::new();
     }
@@ -95,16 +82,16 @@ impl Cursor {
     /// Whether an object is remembered. To be asked in the order of allocation.
     pub(crate) fn has(&mut self, named: &Named) -> bool {
         let wanted = (named.record.birth_us(), named.start);
-        while let Some(piece) = self.piece.metadata() {
-            while self.index < get(piece, 0) as usize {
-                let start = Hidden::from_bits(get(piece, HEAD + 2 * self.index)).get();
-                let here = (get(piece, HEAD + 2 * self.index + 1), start);
+        while let Some(piece) = Piece::at(self.piece) {
+            while self.index < piece.get(0) as usize {
+                let start = Hidden::from_bits(piece.get(HEAD + 2 * self.index)).get();
+                let here = (piece.get(HEAD + 2 * self.index + 1), start);
                 if here >= wanted {
                     return here == wanted;
                 }
                 self.index += 1;
             }
-            self.piece = Hidden::from_bits(get(piece, NEXT));
+            self.piece = piece.link();
             self.index = 0;
         }
         false

@@ -23,7 +23,6 @@
 //! ```
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
-use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
@@ -31,7 +30,7 @@ use spin::mutex::SpinMutex;
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::marker::GivenUp;
-use crate::memory::{Class, Source, WORD, word_of};
+use crate::memory::{Class, Piece, Source, WORD};
 use crate::platform::Platform;
 use crate::remembered::Remembered;
 use crate::report::Count;
@@ -213,7 +212,6 @@ struct Text {
 }
 
 const CLASS: Class = Class::LARGEST;
-const NEXT: usize = 1;
 const HEAD: usize = 2;
 const BYTES: usize = (CLASS.words() - HEAD) * WORD;
 
@@ -231,51 +229,44 @@ impl Text {
             let mut bytes = [0; 4];
             let bytes = character.encode_utf8(&mut bytes).as_bytes();
             // No character is parted, so that each piece is text.
-            let room = |piece| BYTES - word_of(piece, 0).load(Ordering::Relaxed) as usize;
-            let piece = self
-                .last
-                .metadata()
-                .filter(|&piece| room(piece) >= bytes.len());
+            let room = |piece: Piece| BYTES - piece.get(0) as usize;
+            let piece = Piece::at(self.last).filter(|&piece| room(piece) >= bytes.len());
             let Some(piece) = piece.or_else(|| self.add(source)) else {
                 self.lost += bytes.len();
                 continue;
             };
             for &byte in bytes {
-                let at = word_of(piece, 0).fetch_add(1, Ordering::Relaxed) as usize;
-                let word = word_of(piece, HEAD + at / WORD);
-                let shift = 8 * (at % WORD);
-                let others = word.load(Ordering::Relaxed) & !(0xff << shift);
-                word.store(others | u64::from(byte) << shift, Ordering::Relaxed);
+                let at = piece.get(0) as usize;
+                piece.set(0, at as u64 + 1);
+                let (word, shift) = (HEAD + at / WORD, 8 * (at % WORD));
+                let others = piece.get(word) & !(0xff << shift);
+                piece.set(word, others | u64::from(byte) << shift);
             }
         }
     }
 
-    fn add(&mut self, source: &Source<'_>) -> Option<NonNull<u64>> {
-        let piece = source.take(CLASS)?;
-        word_of(piece, 0).store(0, Ordering::Relaxed);
-        word_of(piece, NEXT).store(Hidden::NONE.bits(), Ordering::Relaxed);
-        let hidden = Hidden::new(piece.expose_provenance().get());
-        match self.last.metadata() {
-            Some(last) => word_of(last, NEXT).store(hidden.bits(), Ordering::Relaxed),
-            None => self.first = hidden,
+    fn add(&mut self, source: &Source<'_>) -> Option<Piece> {
+        let piece = Piece(source.take(CLASS)?);
+        piece.set(0, 0);
+        piece.set_next(Hidden::NONE);
+        match Piece::at(self.last) {
+            Some(last) => last.set_next(piece.hidden()),
+            None => self.first = piece.hidden(),
         }
-        self.last = hidden;
+        self.last = piece.hidden();
         Some(piece)
     }
 
-    fn pieces(&self) -> impl Iterator<Item = NonNull<u64>> {
-        core::iter::successors(self.first.metadata(), |&piece| {
-            Hidden::from_bits(word_of(piece, NEXT).load(Ordering::Relaxed)).metadata()
-        })
+    fn pieces(&self) -> impl Iterator<Item = Piece> {
+        core::iter::successors(Piece::at(self.first), |piece| piece.next())
     }
 
     fn write_to(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for piece in self.pieces() {
-            let len = word_of(piece, 0).load(Ordering::Relaxed) as usize;
+            let len = piece.get(0) as usize;
             let mut bytes = [0; BYTES];
             for (at, byte) in bytes.iter_mut().enumerate().take(len) {
-                let word = word_of(piece, HEAD + at / WORD).load(Ordering::Relaxed);
-                *byte = (word >> (8 * (at % WORD))) as u8;
+                *byte = (piece.get(HEAD + at / WORD) >> (8 * (at % WORD))) as u8;
             }
             f.write_str(core::str::from_utf8(&bytes[..len]).unwrap_or("?"))?;
         }
@@ -287,9 +278,9 @@ impl Text {
 
     fn clear(&mut self, source: &Source<'_>) {
         let mut next = self.first;
-        while let Some(piece) = next.metadata() {
-            next = Hidden::from_bits(word_of(piece, NEXT).load(Ordering::Relaxed));
-            source.give(CLASS, piece);
+        while let Some(piece) = Piece::at(next) {
+            next = piece.link();
+            source.give(CLASS, piece.0);
         }
         *self = Self::new();
     }

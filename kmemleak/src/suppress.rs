@@ -20,15 +20,13 @@
 //! One, which nobody holds while names are looked up. Who changes anything has the claim as well.
 
 use core::fmt::{self, Write};
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
 
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::list::fate;
 use crate::marker::{GivenUp, Marker};
-use crate::memory::{Class, Source, word_of};
+use crate::memory::{Class, Piece, Source};
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::registry::{Access, Locked, Object};
@@ -83,7 +81,6 @@ pub struct Suppression<'a> {
 /// Words of a suppression's piece: the next one, the pattern's length, the ceiling, what it has matched and hidden,
 /// the state of a comparison, the text.
 const LEN: usize = 0;
-const NEXT: usize = 1;
 const MAX: usize = 2;
 const MATCHED: usize = 3;
 const OBJECTS: usize = 4;
@@ -100,23 +97,19 @@ const NO_MAX: u64 = u64::MAX;
 
 /// One suppression, in metadata.
 #[derive(Clone, Copy)]
-struct One(NonNull<u64>);
+struct One(Piece);
 
 impl One {
-    fn at(hidden: Hidden) -> Option<Self> {
-        hidden.metadata().map(Self)
-    }
-
     fn get(self, word: usize) -> u64 {
-        word_of(self.0, word).load(Ordering::Relaxed)
+        self.0.get(word)
     }
 
     fn set(self, word: usize, value: u64) {
-        word_of(self.0, word).store(value, Ordering::Relaxed);
+        self.0.set(word, value);
     }
 
     fn next(self) -> Option<Self> {
-        Self::at(Hidden::from_bits(self.get(NEXT)))
+        self.0.next().map(Self)
     }
 
     fn len(self) -> usize {
@@ -234,7 +227,7 @@ struct Suppressions {
 
 impl Suppressions {
     fn each(self) -> impl Iterator<Item = One> {
-        core::iter::successors(One::at(self.first), |one| one.next())
+        core::iter::successors(Piece::at(self.first).map(One), |one| one.next())
     }
 
     fn forget_hidden(self) {
@@ -285,16 +278,16 @@ impl Suppressed {
             return Err(SuppressError::TooMany);
         }
         let piece = source.take(PIECE).ok_or(SuppressError::NoMemory)?;
-        let one = One(piece);
-        for word in [MATCHED, OBJECTS, BYTES, NEXT] {
+        let one = One(Piece(piece));
+        one.0.set_next(Hidden::NONE);
+        for word in [MATCHED, OBJECTS, BYTES] {
             one.set(word, 0);
         }
         one.set(MAX, max.unwrap_or(NO_MAX));
         one.set_text(pattern);
-        let hidden = Hidden::new(piece.expose_provenance().get());
         match self.all.each().last() {
-            Some(last) => last.set(NEXT, hidden.bits()),
-            None => self.all.first = hidden,
+            Some(last) => last.0.set_next(one.0.hidden()),
+            None => self.all.first = one.0.hidden(),
         }
         self.len += 1;
         self.judged.clear();
@@ -310,13 +303,13 @@ impl Suppressed {
         let Some(found) = self.find(pattern) else {
             return false;
         };
-        let after = found.get(NEXT);
+        let after = found.0.link();
         let mut each = self.all.each();
-        match each.find(|one| one.next().is_some_and(|next| next.0 == found.0)) {
-            Some(before) => before.set(NEXT, after),
-            None => self.all.first = Hidden::from_bits(after),
+        match each.find(|one| one.0.next() == Some(found.0)) {
+            Some(before) => before.0.set_next(after),
+            None => self.all.first = after,
         }
-        source.give(PIECE, found.0);
+        source.give(PIECE, found.0.0);
         self.len -= 1;
         self.judged.clear();
         true
