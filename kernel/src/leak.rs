@@ -1,7 +1,8 @@
 //! The kernel as the leak detector sees it: the one place where the two meet.
 //!
 //! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back
-//! before it can be handed out again, with no allocator lock held.
+//! before it can be handed out again, with no allocator lock held. They are part of whoever calls them also where nothing is
+//! optimised: a frame of their own would be the innermost one of each call stack.
 //!
 //! Upwards, [`KernelPlatform`]: where the roots are and what words in them are called, who runs, how the world is
 //! stopped, where metadata comes from.
@@ -55,7 +56,7 @@ pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> =
 const SUPPRESSIONS: &[&str] = &[];
 
 /// A block was handed out; `size` in bytes. Any context but an NMI.
-#[inline]
+#[inline(always)]
 pub fn alloc(start: usize, size: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.alloc(start, size, AllocOptions::new());
@@ -63,7 +64,7 @@ pub fn alloc(start: usize, size: usize) {
 }
 
 /// A block is given back. Any context but an NMI.
-#[inline]
+#[inline(always)]
 pub fn free(start: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.free(start);
@@ -79,7 +80,7 @@ pub fn free_part(start: usize, len: usize) {
 }
 
 /// A dynamic per-CPU block was handed out; `size` in bytes of one copy. Any context but an NMI.
-#[inline]
+#[inline(always)]
 pub fn alloc_percpu(handle: usize, size: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.alloc_percpu(handle, size);
@@ -87,7 +88,7 @@ pub fn alloc_percpu(handle: usize, size: usize) {
 }
 
 /// A dynamic per-CPU block is given back. Any context but an NMI.
-#[inline]
+#[inline(always)]
 pub fn free_percpu(handle: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.free_percpu(handle);

@@ -192,7 +192,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     ///
     /// Where it overlaps blocks that are known, those were freed without a word: they are forgotten, and
     /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
-    #[inline]
+    #[inline(always)]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
         if self.is_on() {
             self.record(start, size, options.min_count, 0);
@@ -202,7 +202,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The block at `start` is given back. Its address must be the one it was handed out with. Any context.
     ///
     /// When it returns, the detector does not read the block any more.
-    #[inline]
+    #[inline(always)]
     pub fn free(&self, start: usize) {
         if self.is_on() {
             self.forget(start);
@@ -220,7 +220,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// A per-CPU block was handed out: `size` bytes for each CPU, where [`Platform::percpu_copy`] says. A
     /// pointer to any copy, or the handle, keeps it alive; all copies are scanned; its size counts once. Any context.
-    #[inline]
+    #[inline(always)]
     pub fn alloc_percpu(&self, handle: usize, size: usize) {
         if self.is_on() {
             self.record_percpu(handle, size);
@@ -228,7 +228,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// The per-CPU block with this handle is given back. Any context.
-    #[inline]
+    #[inline(always)]
     pub fn free_percpu(&self, handle: usize) {
         if self.is_on() {
             self.forget(handle);

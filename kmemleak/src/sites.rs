@@ -303,3 +303,38 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    /// Who has more than a share of all bytes has a counter left, in whatever order the objects come.
+    #[test]
+    fn the_largest_are_not_crowded_out() {
+        const SMALL: u32 = 4000;
+        for turned in [false, true] {
+            let mut counters = Counters::new();
+            let mut objects: std::vec::Vec<(u32, usize)> =
+                (0..SMALL).map(|site| (site, 10)).collect();
+            // One of few large objects, one of many small ones between the others.
+            objects.extend([(SMALL, 900); 2]);
+            (0..SMALL as usize / 4).for_each(|at| objects.insert(at * 3, (SMALL + 1, 3)));
+            if turned {
+                objects.reverse();
+            }
+            let all: usize = objects.iter().map(|(_, bytes)| bytes).sum();
+            assert!(1800 > all / (COUNTERS + 1));
+            objects
+                .iter()
+                .for_each(|&(site, bytes)| counters.compete(site, bytes));
+            let left = counters.settle();
+            let left: std::vec::Vec<_> = counters.0[..left].iter().map(|one| one.trace).collect();
+            assert!(
+                left.contains(&SMALL) && left.contains(&(SMALL + 1)),
+                "{left:?}"
+            );
+        }
+    }
+}
