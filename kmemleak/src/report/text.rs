@@ -295,6 +295,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             (flag::INTERRUPT, "interrupt"),
         ];
         write!(out, "  flags")?;
+        if !flags.iter().any(|(bit, _)| record.has(*bit)) {
+            write!(out, " none")?;
+        }
         for (_, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
             write!(out, " {name}")?;
         }
@@ -355,7 +358,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(super) fn site_text(&self, site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
         writeln!(
             out,
-            "{} bytes in {}, grown by {:+} bytes in {:+} objects:",
+            "{} bytes in {}, grown by {:+} bytes ({:+}):",
             site.bytes,
             Count(site.blocks, "object"),
             site.growth_bytes,
@@ -374,8 +377,9 @@ pub(super) fn trail_end(
     match answer {
         Ok(object) => writeln!(
             out,
-            "kmemleak: {} to object {object:#018x}",
-            Count(count, kind)
+            "kmemleak: {} {} object {object:#018x}",
+            Count(count, kind),
+            if kind == "holder" { "of" } else { "to" }
         ),
         Err(why) => writeln!(out, "kmemleak: {why}"),
     }

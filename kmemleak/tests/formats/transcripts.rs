@@ -111,7 +111,7 @@ fn holders_and_path() {
         "  \
   {top_word:#018x}: object {top:#018x} (size 64)+0x28, from probe
   {quiet_word:#018x}: object {quiet:#018x} (size 16)+0x8
-kmemleak: 2 holders to object {below:#018x}
+kmemleak: 2 holders of object {below:#018x}
 "
     );
     let mut sorted: Vec<&str> = expected.lines().collect();
@@ -132,7 +132,7 @@ kmemleak: 2 steps to object {below:#018x}
         lab.say(&format!("path {quiet:#x}")),
         "kmemleak: no root leads there\n"
     );
-    let none = format!("kmemleak: 0 holders to object {quiet:#018x}\n");
+    let none = format!("kmemleak: 0 holders of object {quiet:#018x}\n");
     assert_eq!(lab.say(&format!("holders {quiet:#x}")), none);
     transcript(
         &lab,

@@ -249,7 +249,7 @@ fn the_top_of_the_sites() {
     );
     let answer = lab.say("sites 1");
     assert!(
-        answer.starts_with("120 bytes in 1 object, grown by +120 bytes in +1 objects:\n"),
+        answer.starts_with("120 bytes in 1 object, grown by +120 bytes (+1):\n"),
         "{answer}"
     );
     assert!(answer.contains("\n    site_14.\n"));

@@ -54,7 +54,7 @@ fn a_word_in_each_kind_of_root() {
             assert!((root.start..root.start + root.len).contains(&address));
             assert_eq!(path(lab, block), (Ok(()), vec![address]), "{place}");
             let expected =
-                format!("  {address:#018x}: {place}\nkmemleak: 1 holder to object {block:#018x}\n");
+                format!("  {address:#018x}: {place}\nkmemleak: 1 holder of object {block:#018x}\n");
             assert_eq!(lab.say(&format!("holders {block:#x}")), expected);
             lab.machine.store(place, 0);
             assert_eq!(holders(lab, block), (Ok(()), vec![]));

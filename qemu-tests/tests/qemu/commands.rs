@@ -337,7 +337,7 @@ fn sites() -> Result<(), Failure> {
         plant(&mut session, "pages")?;
     }
     let expected = [
-        "327680 bytes in 20 objects, grown by +327680 bytes in +20 objects:",
+        "327680 bytes in 20 objects, grown by +327680 bytes (+20):",
         BACKTRACE,
         "    kernel::shell::leak::pages+0x…/0x… (kernel/src/shell/leak.rs:…)",
         START,
@@ -382,7 +382,7 @@ fn sites_since_a_mark() -> Result<(), Failure> {
     let sites = ask(&mut session, "sites 100")?;
     expect_in(
         &sites,
-        "49152 bytes in 3 objects, grown by +32768 bytes in +2 objects:\n",
+        "49152 bytes in 3 objects, grown by +32768 bytes (+2):\n",
     )
 }
 
@@ -434,7 +434,7 @@ fn dump() -> Result<(), Failure> {
             START.into(),
         ]
     };
-    let expected = dump(&next, "", "00 00 00 00 00 00 00 00", "01");
+    let expected = dump(&next, " none", "00 00 00 00 00 00 00 00", "01");
     let expected: Vec<_> = expected.iter().map(String::as_str).collect();
     expect(&mut session, &format!("dump {next}"), &expected)?;
     let expected = dump(&lost, " unreferenced reported", "…", "02");
@@ -448,7 +448,7 @@ fn holders_and_path() -> Result<(), Failure> {
     let word = "size 48)+0x0, from kernel::shell::leak::push+0x…/0x… (kernel/src/shell/leak.rs:…)";
     // The first node of the list, which it has been given, and the lost one, in the order of addresses.
     let holder = format!("  0xffff88…: object 0xffff88… ({word}");
-    let end = format!("kmemleak: 2 holders to object {next}");
+    let end = format!("kmemleak: 2 holders of object {next}");
     let answer = ask(&mut session, &format!("holders {next}"))?;
     expect_lines(&answer, &[&holder, &holder, &end])?;
     expect_in(&answer, &format!("  {lost}: object {lost} ("))?;
@@ -538,7 +538,7 @@ fn path_of_the_unreachable() -> Result<(), Failure> {
         &format!("path {lost}"),
         &["kmemleak: no root leads there"],
     )?;
-    let none = format!("kmemleak: 0 holders to object {lost}");
+    let none = format!("kmemleak: 0 holders of object {lost}");
     expect(&mut session, &format!("holders {lost}"), &[&none])?;
     for word in ["path", "holders"] {
         expect(
