@@ -527,7 +527,7 @@ fn path_from_a_stack() -> Result<(), Failure> {
     expect(&mut session, &format!("path {address}"), &[word, &end])?;
     let holders = ask(&mut session, &format!("holders {address}"))?;
     expect_in(&holders, ": task 1 \"init\" ")?;
-    expect_in(&holders, &format!(" to object {address}\n"))
+    expect_in(&holders, &format!(" of object {address}\n"))
 }
 
 fn path_of_the_unreachable() -> Result<(), Failure> {
