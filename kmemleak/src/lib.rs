@@ -89,6 +89,7 @@ mod traces;
 mod tracked;
 mod trail;
 mod verdict;
+mod walks;
 mod warning;
 mod words;
 
@@ -104,4 +105,5 @@ pub use crate::sites::{Site, TopSite};
 pub use crate::suppress::{MAX_PATTERN, MAX_SUPPRESSIONS, SuppressError, Suppression};
 pub use crate::tracked::Tracked;
 pub use crate::trail::{NoAnswer, Slot, SlotPlace};
-pub use crate::verdict::{Block, How, Rank, Summary, Tracking, Unreferenced};
+pub use crate::verdict::{How, Summary};
+pub use crate::walks::{Block, Rank, Tracking, Unreferenced};

@@ -3,9 +3,14 @@
 //! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
 //! verdict has them: so the two are compared in one walk.
 
+use spin::mutex::SpinMutex;
+
+use crate::detector::Detector;
 use crate::hidden::Hidden;
-use crate::list::Named;
+use crate::list::{Named, fate};
 use crate::memory::{Class, Piece, Source};
+use crate::platform::Platform;
+use crate::walks::Unreferenced;
 
 const CLASS: Class = Class::LARGEST;
 /// Words before the first entry; the first one is the number of entries.
@@ -95,5 +100,98 @@ impl Cursor {
             self.index = 0;
         }
         false
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Remembers the leaks of the last verdict, and what is alive at each call site, for
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). False where there was no
+    /// memory for it: then what was remembered is forgotten. Task context, with no lock held.
+    pub fn mark(&self) -> bool {
+        let _claim = self.claim();
+        self.mark_claimed()
+    }
+
+    /// The same, for who has the claim.
+    pub(crate) fn mark_claimed(&self) -> bool {
+        self.unmark_claimed();
+        let remembered = self.remember(&self.marked);
+        let noted = self.mark_sites();
+        if !remembered || !noted {
+            self.unmark_claimed();
+        }
+        remembered && noted
+    }
+
+    /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
+    pub fn unmark(&self) {
+        let _claim = self.claim();
+        self.unmark_claimed();
+    }
+
+    fn unmark_claimed(&self) {
+        self.quietly(|source| self.marked.lock().clear(source));
+        self.unmark_sites();
+    }
+
+    /// Remembers the leaks of the verdict. False where there was no memory for all.
+    pub(crate) fn remember(&self, remembered: &SpinMutex<Remembered>) -> bool {
+        self.remember_those(remembered, fate::NO_LEAK)
+    }
+
+    /// The same, with what suppressions hide: should there be more of these than a ceiling allows, they are no news.
+    pub(crate) fn remember_all(&self, remembered: &SpinMutex<Remembered>) -> bool {
+        self.remember_those(remembered, fate::LEFT)
+    }
+
+    fn remember_those(&self, remembered: &SpinMutex<Remembered>, without: u32) -> bool {
+        let (len, short) = self.with_verdict(|verdict, _| {
+            let list = &verdict.list;
+            (list.len(), list.left_out > 0)
+        });
+        let mut all = !short;
+        for index in 0..len {
+            let named = self.with_verdict(|verdict, _| {
+                let list = &verdict.list;
+                (!list.has(index, without))
+                    .then(|| list.get(index))
+                    .flatten()
+            });
+            if let Some(named) = named {
+                all = all && self.quietly(|source| remembered.lock().push(&named, source));
+            }
+        }
+        all
+    }
+
+    /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in
+    /// the order of allocation; those that have been freed since are left out. Task context, with no lock held;
+    /// `look` may allocate.
+    pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) {
+        let _claim = self.claim();
+        self.each_new(&self.marked, &mut |named, index| {
+            if self.is_there(named) {
+                look(self.unreferenced(named, index));
+            }
+        });
+    }
+
+    /// Shows each leak that is not remembered.
+    pub(crate) fn each_new(
+        &self,
+        remembered: &SpinMutex<Remembered>,
+        look: &mut dyn FnMut(&Named, Option<usize>),
+    ) {
+        let mut cursor = self.quietly(|_| remembered.lock().cursor());
+        // Those that are not in order, for want of memory, are looked for from the first on.
+        let first = cursor;
+        self.each_named_at(&mut |named, index| {
+            if index.is_none() {
+                cursor = first;
+            }
+            if !cursor.has(named) {
+                look(named, index);
+            }
+        });
     }
 }

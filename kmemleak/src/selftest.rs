@@ -17,7 +17,8 @@ use crate::marker::GivenUp;
 use crate::memory::{Class, WORD, word_of};
 use crate::platform::Platform;
 use crate::registry::Locked;
-use crate::verdict::{Filter, Rank};
+use crate::verdict::Filter;
+use crate::walks::Rank;
 
 const PIECE: Class = Class::LARGEST;
 /// Bytes of a block, and where the blocks are.

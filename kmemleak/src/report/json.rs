@@ -12,7 +12,8 @@ use crate::record::flag;
 use crate::sites::Site;
 use crate::suppress::Suppression;
 use crate::trail::{NoAnswer, Slot, SlotPlace};
-use crate::verdict::{Block, How, Rank, Summary};
+use crate::verdict::{How, Summary};
+use crate::walks::{Block, Rank};
 
 /// The version of the schema: it changes when a field goes or means something else, not when one is added.
 const SCHEMA: u32 = 1;

@@ -24,7 +24,8 @@ use crate::platform::{Comm, Platform};
 use crate::record::{Record, flag};
 use crate::registry::{Locked, alias_owner};
 use crate::trail::{NoAnswer, Slot};
-use crate::verdict::{Rank, STEP, Summary};
+use crate::verdict::Summary;
+use crate::walks::{Rank, STEP};
 
 /// Bytes of a block that are shown.
 const DUMP: usize = 32;

@@ -10,7 +10,8 @@ use crate::platform::Platform;
 use crate::record::flag;
 use crate::sites::Site;
 use crate::trail::{NoAnswer, Slot, SlotPlace};
-use crate::verdict::{Block, How, Rank, Summary};
+use crate::verdict::{How, Summary};
+use crate::walks::{Block, Rank};
 
 /// Where the call stack of an object is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
