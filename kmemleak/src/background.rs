@@ -149,6 +149,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if !allocated.as_slice().is_empty() {
                 let _ = self.write_frames("allocated last from", &allocated, out);
             }
+            let freed = self.depot.get(warning.freed);
+            if !freed.as_slice().is_empty() {
+                let _ = self.write_frames("freed last from", &freed, out);
+            }
         }
         let lost = self.quietly(|_| self.warnings.lock().take_lost());
         if lost > 0 {

@@ -127,7 +127,7 @@ impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.suppress=PATTERN[:max=N]"
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.suppress=PATTERN[:max=N]"
             }
             Self::Value => "a value that the parameter does not take",
             Self::Suppress(error) => return error.fmt(f),
@@ -145,7 +145,8 @@ fn switch(value: &str) -> Option<bool> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan),
-    /// `kmemleak.verbose=on|off`, `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
+    /// `kmemleak.verbose=on|off`, `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the
+    /// block first: a call stack more for each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
     /// between several). Task context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
         let (name, value) = match word.split_once('=') {
@@ -167,6 +168,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             "kmemleak.verbose" => {
                 let on = switch(value).ok_or(ParameterError::Value)?;
                 self.settings.verbose.store(on, Ordering::Relaxed);
+            }
+            "kmemleak.free_stacks" => {
+                let on = switch(value).ok_or(ParameterError::Value)?;
+                self.settings.free_stacks.store(on, Ordering::Relaxed);
             }
             "kmemleak.suppress" => {
                 // One that can't be taken keeps none of the others away.

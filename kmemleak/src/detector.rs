@@ -127,10 +127,14 @@ pub(crate) struct Settings {
     pub(crate) skip_stacks: AtomicBool,
     pub(crate) background_off: AtomicBool,
     pub(crate) verbose: AtomicBool,
+    pub(crate) free_stacks: AtomicBool,
     pub(crate) scan_every_us: AtomicU64,
     pub(crate) next_scan_us: AtomicU64,
     pub(crate) min_age_us: AtomicU64,
 }
+
+/// Of what was at an address nothing is remembered: neither who allocated it nor who freed it.
+const NO_TRACES: (Trace, Trace) = (Trace::NONE, Trace::NONE);
 
 /// When the background task scans first.
 pub(crate) const FIRST_SCAN_US: u64 = 60_000_000;
@@ -150,6 +154,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 skip_stacks: AtomicBool::new(false),
                 background_off: AtomicBool::new(false),
                 verbose: AtomicBool::new(false),
+                free_stacks: AtomicBool::new(false),
                 scan_every_us: AtomicU64::new(SCAN_EVERY_US),
                 next_scan_us: AtomicU64::new(FIRST_SCAN_US),
                 min_age_us: AtomicU64::new(MIN_AGE_US),
@@ -318,7 +323,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             });
             match told {
                 Some(Told::Done) => {}
-                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, Trace::NONE, source),
+                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, source),
                 None => self.warn_unknown(Kind::UnknownObject, start, source),
             }
         });
@@ -359,7 +364,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         self.quietly(|source| {
             if !self.regions.remove(start, source) {
-                self.warn(Kind::UnknownRegion, start, Trace::NONE, source);
+                self.warn(Kind::UnknownRegion, start, NO_TRACES, source);
             }
         });
     }
@@ -386,7 +391,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 if !self.disabled.remove(task as usize, source)
                     && self.unrecorded.load(Ordering::Relaxed) == 0
                 {
-                    self.warn(Kind::NotDisabled, 0, Trace::NONE, source);
+                    self.warn(Kind::NotDisabled, 0, NO_TRACES, source);
                 }
             });
         }
@@ -478,7 +483,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             .checked_add(size)
             .filter(|&end| is_address(start) && is_address(end - 1));
         if end.is_none() {
-            self.warn(Kind::BadSize, start, Trace::NONE, source);
+            self.warn(Kind::BadSize, start, NO_TRACES, source);
             return true;
         }
         if self.exhausted.load(Ordering::Relaxed) {
@@ -576,10 +581,21 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 if flags & flag::PERCPU != 0 {
                     self.let_go(start);
                 }
+                if self.settings.free_stacks.load(Ordering::Relaxed) {
+                    self.note_free(start, &source);
+                }
             }
             None => self.warn_unknown(Kind::UnknownFree, start, &source),
         }
         self.platform.irq_restore(interrupts);
+    }
+
+    /// Keeps the call stack that frees a block, for the day when it is freed again.
+    #[cold]
+    #[inline(never)]
+    fn note_free(&self, start: usize, source: &Source<'_>) {
+        let trace = self.depot.store(self.frames().as_slice(), source);
+        self.registry.note_free(start, trace);
     }
 
     /// Takes out the further copies of a per-CPU block that has been taken out.
@@ -620,7 +636,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.let_go(object);
             }
             self.missed_frees.fetch_add(1, Ordering::Relaxed);
-            self.warn(Kind::Overlap, new, removed.record.trace(), source);
+            let traces = (removed.record.trace(), Trace::NONE);
+            self.warn(Kind::Overlap, new, traces, source);
         }
         if let Some(owner) = owner {
             // The platform may know nothing of a block any more that was freed without a word.
@@ -739,14 +756,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
         // It may be one of those for which there was no record.
         if self.unrecorded.load(Ordering::Relaxed) == 0 {
-            let last = self.registry.last_trace(address);
+            let last = self.registry.last_traces(address);
             self.warn(kind, address, last, source);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn warn(&self, kind: Kind, address: usize, allocated: Trace, source: &Source<'_>) {
+    fn warn(&self, kind: Kind, address: usize, last: (Trace, Trace), source: &Source<'_>) {
         let frames = self.frames();
         let caller = self.depot.store(frames.as_slice(), source);
         let new = self.depot.mark(caller, kind as u32);
@@ -757,7 +774,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 kind,
                 address: Hidden::new(address),
                 caller,
-                allocated,
+                allocated: last.0,
+                freed: last.1,
             });
         }
     }

@@ -64,6 +64,10 @@ pub(crate) mod flag {
     /// be scanned.
     pub(crate) const BORN: u16 = 1 << 15;
 
+    /// Of a record whose object is gone, and is no alias: in the place of the checksum stands the call stack that freed
+    /// it.
+    pub(crate) const FREED: u16 = ALIAS;
+
     /// What passes have noted.
     pub(crate) const OF_PASSES: u16 = PENDING | INTERIOR | INTERIOR_ONLY | REACHED | BORN;
 

@@ -591,21 +591,39 @@ impl Registry {
         size
     }
 
-    /// The call stack that allocated what was at `start` last, if that is remembered.
-    pub(crate) fn last_trace(&self, start: usize) -> Trace {
+    /// The call stacks that allocated what was at `start` last, and that freed it, as far as they are remembered.
+    pub(crate) fn last_traces(&self, start: usize) -> (Trace, Trace) {
+        let traces = self.with_dead_record(start, |place| {
+            let record = place.read();
+            let freed = match record.has(flag::FREED) {
+                true => Trace(record.checksum()),
+                false => Trace::NONE,
+            };
+            (record.trace(), freed)
+        });
+        traces.unwrap_or((Trace::NONE, Trace::NONE))
+    }
+
+    /// Keeps the call stack that freed what was at `start`, as long as nothing else needs its record.
+    pub(crate) fn note_free(&self, start: usize, trace: Trace) {
+        self.with_dead_record(start, |place| {
+            place.set_checksum(trace.0);
+            place.set(flag::FREED);
+        });
+    }
+
+    /// Shows the record of what was at `start`, if no object has it now.
+    fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(Place) -> R) -> Option<R> {
         let Look::Entry(chunk) = self.map.look(chunk_of(start)) else {
-            return Trace::NONE;
+            return None;
         };
         chunk.lock();
         let granule = granule_of(start);
         let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
-        let trace = if others == 0 && chunk.has_records() {
-            chunk.record(granule).read().trace()
-        } else {
-            Trace::NONE
-        };
+        let dead = others == 0 && chunk.has_records() && start.is_multiple_of(GRANULE);
+        let result = dead.then(|| look(chunk.record(granule)));
         chunk.unlock();
-        trace
+        result
     }
 
     /// Takes out a further copy of a per-CPU block whose first one is at `owner`.

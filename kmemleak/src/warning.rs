@@ -54,6 +54,8 @@ pub(crate) struct Warning {
     pub(crate) caller: Trace,
     /// The call stack that allocated the block there last, if it is remembered.
     pub(crate) allocated: Trace,
+    /// The call stack that freed it, if such are kept.
+    pub(crate) freed: Trace,
 }
 
 pub(crate) struct Warnings {

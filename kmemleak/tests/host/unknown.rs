@@ -44,6 +44,37 @@ fn a_double_free_shows_who_had_the_block() {
 }
 
 #[test]
+fn a_double_free_shows_who_freed_the_block_first_if_that_is_asked_for() {
+    let lab = Lab::new();
+    let free_twice = |first: &str, second: &str| {
+        lab.machine.call_from(&["the_owner"]);
+        let block = lab.block(64);
+        lab.machine.call_from(&[first]);
+        lab.detector.free(block);
+        lab.machine.call_from(&[second]);
+        lab.detector.free(block);
+        lab.warnings()
+    };
+    assert!(!free_twice("one", "two").contains("freed last from"));
+    for (switch, told) in [("on", true), ("off", false)] {
+        let parameter = format!("kmemleak.free_stacks={switch}");
+        assert_eq!(lab.detector.boot_parameter(&parameter), Ok(()));
+        let warning = free_twice(&format!("first_{switch}"), &format!("second_{switch}"));
+        let first = warning.split_once("  freed last from (crc ");
+        assert_eq!(first.is_some(), told, "{warning}");
+        if let Some((before, freed)) = first {
+            assert!(freed.contains("first_on"), "{warning}");
+            assert!(before.contains("second_on") && before.contains("the_owner"));
+        }
+    }
+    // Another object in the same place: who freed the one before says nothing of it.
+    let block = lab.block(64);
+    lab.detector.free(block + 8);
+    assert!(!lab.warnings().contains("freed last from"));
+    assert_eq!(lab.leaks(), [block]);
+}
+
+#[test]
 fn free_of_the_middle_of_a_block_leaves_it() {
     let lab = Lab::new();
     let block = lab.block(64);

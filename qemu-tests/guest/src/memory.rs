@@ -51,6 +51,26 @@ guest_test! {
 }
 
 guest_test! {
+    /// Where stacks of frees are kept, a second free shows the first one.
+    fn double_free_shows_the_first_free() smp [1, 2] {
+        #[inline(never)]
+        fn the_first_free(block: NonNull<u8>) {
+            CACHE.free(block);
+            // Or the call would be a jump, and leave no frame.
+            core::hint::black_box(block);
+        }
+        let _ours = leak::hold_warnings();
+        assert_eq!(KMEMLEAK.boot_parameter("kmemleak.free_stacks=on"), Ok(()));
+        let block = CACHE.alloc(96).expect("memory");
+        the_first_free(block);
+        CACHE.free(block);
+        let told = warnings();
+        let (_, freed) = told.split_once("freed last from").expect("the first free");
+        assert!(freed.contains("double_free_shows_the_first_free::the_first_free+"), "{told}");
+    }
+}
+
+guest_test! {
     /// A block that was in a per-CPU cache's slot and is lost is found: the slot does not hold it any more.
     fn popped_slots_keep_nothing_alive() smp [1, 2, 4] leaks nothing {
         let lost: Vec<_> = (0..40).map(|_| plant(|_| ())).collect();
