@@ -43,6 +43,15 @@
 //! assert!(report.contains("unreferenced object") && report.contains("(size 64)"));
 //! ```
 //!
+//! # What it tells
+//!
+//! A verdict names *leaders*, each of which stands for all that was lost with it ([`Rank`]), by the call stack that
+//! allocated them: [`Detector::report`], in text or JSON. Known leaks are [suppressed](Detector::suppress), what is
+//! [new](Detector::for_each_new) is told from what was there before. Of an object that is alive it tells who
+//! [holds](Detector::holders) it and by which [path](Detector::path) a root leads there; of a call site what is
+//! [alive](Detector::for_each_site) of what it allocated, and how that grows. [`Detector::command`] is all of that for
+//! a shell, and [`assert_no_leaks!`] is for a kernel's own tests.
+//!
 //! # What a platform can add
 //!
 //! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
