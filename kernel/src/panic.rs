@@ -106,8 +106,8 @@ fn tell_sites() {
     }
     println!("call sites with the most live bytes:");
     let all = KMEMLEAK.for_top_sites(SITES, &mut |site| {
-        let ending = if site.blocks == 1 { "" } else { "s" };
-        println!("  {} bytes in {} block{ending}:", site.bytes, site.blocks);
+        let ending = if site.objects == 1 { "" } else { "s" };
+        println!("  {} bytes in {} block{ending}:", site.bytes, site.objects);
         for &frame in site.call_stack {
             println!("    {}", symbols::of_return(frame).with(Detail::Names));
         }

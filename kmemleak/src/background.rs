@@ -7,7 +7,7 @@ use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::report::{Format, Which};
+use crate::report::{Count, Format, Which};
 use crate::scan::Pass;
 use crate::verdict::{Filter, How, Summary};
 
@@ -82,7 +82,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         })?;
         let suspects = || self.count_named();
         if suspects() == 0 {
-            return Ok(self.complete_verdict(How::Scanned, start_us, figures, 1, 0));
+            return Ok(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0));
         }
         self.suspect_listed();
         let stop_us = figures.words / WORDS_A_US + suspects() as u64 * SUSPECT_US;
@@ -95,33 +95,31 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 return Ok(summary);
             }
         }
+        let mut passes = 1;
         for _ in 1..MIN_UNREF_SCANS {
             figures = self.pass(Pass {
                 min_age_us,
                 flags: flag::SUSPECT,
             })?;
+            passes += 1;
             if suspects() == 0 {
                 break;
             }
         }
-        Ok(self.complete_verdict(How::Scanned, start_us, figures, 1, 0))
+        Ok(self.complete_verdict(How::Scanned { passes }, start_us, figures, 1, 0))
     }
 
     fn tell(&self, summary: &Summary, log: &mut dyn Write) {
-        if summary.new_objects > 0 {
+        if summary.unreported_objects > 0 {
             // A log that can't be written to is its owner's affair.
             if self.settings.verbose.load(Ordering::Relaxed) {
                 let _ = self.report_claimed(Format::Text, Which::Unreported, log);
             } else {
-                let noun = if summary.new_objects == 1 {
-                    "object"
-                } else {
-                    "objects"
-                };
                 let _ = writeln!(
                     log,
-                    "kmemleak: {} new unreferenced {noun} ({} bytes), see \"kmemleak report\"",
-                    summary.new_objects, summary.new_bytes
+                    "kmemleak: {} ({} bytes), see \"kmemleak report\"",
+                    Count(summary.unreported_objects, "new unreferenced object"),
+                    summary.unreported_bytes
                 );
             }
             self.note_reported();

@@ -49,7 +49,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if !self.judge() {
                 break;
             }
+            let (took_us, stopped_us) = (summary.took_us, summary.stopped_us);
             summary = self.check_stopped(filter)?;
+            summary.took_us += took_us;
+            summary.stopped_us += stopped_us;
+            self.with_verdict(|verdict, _| verdict.summary = Some(summary));
         }
         Ok(summary)
     }

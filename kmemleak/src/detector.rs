@@ -96,6 +96,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) const_suppressions: &'static [&'static str],
     /// The leaks that there were at the last mark.
     pub(crate) marked: SpinMutex<Remembered>,
+    /// There was one.
+    pub(crate) has_mark: AtomicBool,
     pub(crate) sites: SpinMutex<Sites>,
     pub(crate) trail: SpinMutex<Trail>,
     pub(crate) warnings: SpinMutex<Warnings>,
@@ -175,6 +177,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             suppressed: SpinMutex::new(Suppressed::new()),
             const_suppressions: &[],
             marked: SpinMutex::new(Remembered::new()),
+            has_mark: AtomicBool::new(false),
             sites: SpinMutex::new(Sites::new()),
             trail: SpinMutex::new(Trail::new()),
             warnings: SpinMutex::new(Warnings::new()),

@@ -8,25 +8,30 @@
 //! Objects are told of group by group, in each by leader, in the order of allocation, each leader with what it owns
 //! behind it. That order takes one walk to count and one to place, and lies in the verdict's list.
 
+use core::cmp::Reverse;
+
 use crate::detector::Detector;
 use crate::list::{List, fate};
-use crate::paged::heapsort;
 use crate::platform::Platform;
 use crate::traces::Traces;
 
 /// Words of a group's row.
-const ROW: usize = 8;
+const ROW: usize = 10;
 /// Lower half: objects; upper half: leaders.
 const COUNTS: usize = 1;
 /// Bytes of all its objects.
 const BYTES: usize = 2;
 const DIRECT_BYTES: usize = 3;
 const INDIRECT_BYTES: usize = 4;
-/// Lower half: what its leaders own, in objects; upper half: the group that stands in this place of the order.
+/// What its leaders own, in objects.
 const OWNED: usize = 5;
-/// Births in microseconds; while places are given out, the next place.
+/// Births, in microseconds: of its leaders, or where there are none, of all its objects.
 const OLDEST: usize = 6;
 const NEWEST: usize = 7;
+/// The group that stands in this place of the order.
+const ORDER: usize = 8;
+/// Where its next leader goes, while places are given out.
+const NEXT_PLACE: usize = 9;
 
 /// Leaks that were allocated by one call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +48,8 @@ pub struct Group {
     pub indirect_objects: usize,
     /// Bytes of what they own.
     pub indirect_bytes: usize,
-    /// When the first of its objects was allocated, in microseconds of the platform's clock.
+    /// When the first of its leaders was allocated (of all its objects, where none is a leader), in microseconds of the
+    /// platform's clock.
     pub oldest_us: u64,
     /// When the last one was.
     pub newest_us: u64,
@@ -80,7 +86,7 @@ impl Groups {
 
     /// The group that stands in this place of the order, by its number.
     pub(crate) fn ordered(&self, place: usize) -> usize {
-        self.table.rows.high(place, OWNED) as usize
+        self.table.rows.get(place, ORDER) as usize
     }
 
     pub(crate) fn get(&self, group: usize) -> Group {
@@ -90,7 +96,7 @@ impl Groups {
             bytes: rows.get(group, BYTES) as usize,
             direct_objects: rows.high(group, COUNTS) as usize,
             direct_bytes: rows.get(group, DIRECT_BYTES) as usize,
-            indirect_objects: rows.low(group, OWNED) as usize,
+            indirect_objects: rows.get(group, OWNED) as usize,
             indirect_bytes: rows.get(group, INDIRECT_BYTES) as usize,
             oldest_us: rows.get(group, OLDEST),
             newest_us: rows.get(group, NEWEST),
@@ -111,46 +117,24 @@ impl Groups {
     fn add(&self, group: usize, list: &List, index: usize, bytes: usize) {
         let rows = &self.table.rows;
         let add = |word, more: usize| rows.set(group, word, rows.get(group, word) + more as u64);
+        let (objects, leaders) = (rows.low(group, COUNTS), rows.high(group, COUNTS));
+        let leader = list.has(index, fate::LEADER);
         let birth_us = list.get(index).map_or(0, |named| named.record.birth_us());
-        if rows.low(group, COUNTS) == 0 {
-            rows.set(group, OLDEST, birth_us);
+        // In the order of allocation. Where there is a leader, the others' births don't count.
+        if leader || leaders == 0 {
+            if objects == 0 || leader && leaders == 0 {
+                rows.set(group, OLDEST, birth_us);
+            }
+            rows.set(group, NEWEST, birth_us);
         }
-        rows.set(group, NEWEST, birth_us);
-        rows.set_low(group, COUNTS, rows.low(group, COUNTS) + 1);
+        rows.set_low(group, COUNTS, objects + 1);
         add(BYTES, bytes);
-        if list.has(index, fate::LEADER) {
-            rows.set_high(group, COUNTS, rows.high(group, COUNTS) + 1);
+        if leader {
+            rows.set_high(group, COUNTS, leaders + 1);
             add(DIRECT_BYTES, bytes);
             add(INDIRECT_BYTES, list.owned_bytes(index));
-            let owned = rows.low(group, OWNED) + list.owned(index) as u32;
-            rows.set_low(group, OWNED, owned);
+            add(OWNED, list.owned(index));
         }
-    }
-
-    /// Puts the groups in the order in which they are told of.
-    fn sort(&self) {
-        let rows = &self.table.rows;
-        let weight = |place| {
-            let group = self.ordered(place);
-            let at_stake = rows.get(group, DIRECT_BYTES) + rows.get(group, INDIRECT_BYTES);
-            // Ties in the order of allocation.
-            (
-                at_stake,
-                rows.get(group, BYTES),
-                core::cmp::Reverse(rows.get(group, OLDEST)),
-                core::cmp::Reverse(group),
-            )
-        };
-        (0..self.len()).for_each(|place| rows.set_high(place, OWNED, place as u32));
-        heapsort(
-            self.len(),
-            &|one, other| weight(one) < weight(other),
-            &mut |one, other| {
-                let (a, b) = (rows.high(one, OWNED), rows.high(other, OWNED));
-                rows.set_high(one, OWNED, b);
-                rows.set_high(other, OWNED, a);
-            },
-        );
     }
 }
 
@@ -186,15 +170,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
             return;
         }
-        groups.sort();
-        // The next place of each group stands where its oldest birth belongs, which is put back at the end.
         let rows = &groups.table.rows;
+        groups.table.order_by(ORDER, |group| {
+            let at_stake = rows.get(group, DIRECT_BYTES) + rows.get(group, INDIRECT_BYTES);
+            (
+                at_stake,
+                rows.get(group, BYTES),
+                Reverse(rows.get(group, OLDEST)),
+            )
+        });
         let mut next = 0;
         for place in 0..groups.len() {
             let group = groups.ordered(place);
-            let room = rows.high(group, COUNTS) + rows.low(group, OWNED);
-            rows.set(group, OLDEST, next);
-            next += u64::from(room);
+            rows.set(group, NEXT_PLACE, next);
+            next += u64::from(rows.high(group, COUNTS)) + rows.get(group, OWNED);
         }
         let group_of = |index| {
             let trace = list.get(index)?.record.trace();
@@ -204,8 +193,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let Some(group) = group_of(index) else {
                 continue;
             };
-            let place = rows.get(group, OLDEST);
-            rows.set(group, OLDEST, place + 1 + list.owned(index) as u64);
+            let place = rows.get(group, NEXT_PLACE);
+            rows.set(group, NEXT_PLACE, place + 1 + list.owned(index) as u64);
             list.set_queued(place as usize, index);
             list.set_next_place(index, place as usize + 1);
         }
@@ -213,10 +202,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let place = list.next_place(list.leader(index) as usize);
             list.set_queued(place, index);
         }
-        for index in leaks().rev() {
-            if let (Some(group), Some(named)) = (group_of(index), list.get(index)) {
-                rows.set(group, OLDEST, named.record.birth_us());
-            }
-        }
+    }
+
+    /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
+    /// which they are told of. False where there was no memory to form them. Task context, with no lock held; `look` may
+    /// allocate.
+    #[must_use = "false where there are none for want of memory"]
+    pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> bool {
+        let _claim = self.claim();
+        self.each_group(&mut |group, trace| look(group, self.depot.get(trace).as_slice()));
+        self.with_verdict(|verdict, _| !verdict.groups.incomplete)
     }
 }

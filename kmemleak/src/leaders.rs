@@ -15,11 +15,11 @@
 //!
 //! 1. Upwards, from each object that has not been reached so far, all is reached that it leads to. Who is
 //!    started from is *first*. Each leader is: only its own component leads to it, of which it is the lowest.
-//! 2. Downwards, from each first object that this sweep has not reached, the same. These are the leaders. For let a
-//!    first object be no leader: some leader outside its component leads to it. That one's number is higher, or the
-//!    first sweep would have reached the object from there; so this sweep has come by it, and through it to the
-//!    object. And a leader is not reached from others at all; from a higher one of its own component it can't be,
-//!    since that one is not first.
+//! 2. Downwards, from each first object that this sweep has not reached, the same. These are the leaders. Suppose a
+//!    first object is none. Then a leader outside its component reaches it, and has a higher number: from a lower one
+//!    the first sweep would have reached it. This sweep starts from higher numbers first, so it has reached the object
+//!    already. A leader, on the other hand, is reached from its own component alone, and of that only the leader is
+//!    first: the others were reached from it.
 //! 3. Upwards once more, from each leader: what belongs to nobody yet belongs to it.
 //!
 //! Each sweep reads each object once: linear in objects and pointers. The queue, the marks and the owners lie in the

@@ -185,7 +185,7 @@ pub unsafe trait Platform: Sync {
 
     /// Writes the names of the functions that a return address leads into, one a line: of the function itself, and of
     /// those inlined there. These are what a suppression's pattern is held against. Task context. The default writes
-    /// what [`symbol`](Self::symbol) does.
+    /// what [`symbol`](Self::symbol) does, offset and place included, so that a pattern needs a `*` at its end.
     fn functions(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.symbol(address, out)
     }

@@ -3,6 +3,8 @@
 //! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
 //! verdict has them: so the two are compared in one walk.
 
+use core::sync::atomic::Ordering;
+
 use spin::mutex::SpinMutex;
 
 use crate::detector::Detector;
@@ -107,6 +109,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Remembers the leaks of the last verdict, and what is alive at each call site, for
     /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). False where there was no
     /// memory for it: then what was remembered is forgotten. Task context, with no lock held.
+    ///
+    /// It checks nothing itself: without a [`check`](Self::check) before, all that is lost already is new afterwards.
+    #[must_use = "false where nothing is remembered"]
     pub fn mark(&self) -> bool {
         let _claim = self.claim();
         self.mark_claimed()
@@ -120,6 +125,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !remembered || !noted {
             self.unmark_claimed();
         }
+        self.has_mark.store(remembered && noted, Ordering::Relaxed);
         remembered && noted
     }
 
@@ -130,6 +136,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn unmark_claimed(&self) {
+        self.has_mark.store(false, Ordering::Relaxed);
         self.quietly(|source| self.marked.lock().clear(source));
         self.unmark_sites();
     }

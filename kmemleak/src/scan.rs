@@ -57,7 +57,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.or_no_verdict(self.pass(pass))
         });
         let figures = figures.ok()?;
-        Some(self.complete_verdict(How::Scanned, start_us, figures, 1, 0))
+        Some(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0))
     }
 
     /// Runs `scan` so that what it has on the stack is no root.

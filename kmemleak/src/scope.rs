@@ -5,22 +5,6 @@
 //!
 //! What is done here is done [apart](Platform::scan_apart): a name that was read in one scope lies in the frames on
 //! which the next one's check stands, and would be a reference.
-//!
-//! ```
-//! # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};
-//! # struct Kernel;
-//! # // SAFETY: there are no roots, and there is one thread.
-//! # unsafe impl Platform for Kernel {
-//! #     fn now_us(&self) -> u64 { 1 }
-//! #     fn irq_save(&self) -> IrqState { IrqState(0) }
-//! #     fn irq_restore(&self, _: IrqState) {}
-//! #     fn next_root(&self, _: &mut RootCursor) -> Option<Root> { None }
-//! # }
-//! # static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
-//! # fn driver_probe() -> u32 { 5 }
-//! let value = assert_no_leaks!(KMEMLEAK, driver_probe());
-//! assert_eq!(value, 5);
-//! ```
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
 use core::sync::atomic::Ordering;
@@ -36,6 +20,10 @@ use crate::remembered::Remembered;
 use crate::report::Count;
 
 /// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
+///
+/// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): what is lost then and was not
+/// before leaked inside, whoever allocated it and whenever. Scopes may overlap and nest.
+#[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
     detector: &'d Detector<P, BOOTSTRAP>,
     before: SpinMutex<Remembered>,
@@ -43,8 +31,6 @@ pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
     trouble: Option<&'static str>,
 }
 
-const OFF: &str = "the detector is off";
-const STOPPED: &str = "asked to stop";
 const SHORT: &str = "no memory to remember what was lost before";
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
@@ -65,13 +51,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.check_if_on()?;
                 Ok((!self.remember_all(before)).then_some(SHORT))
             })
-            .unwrap_or_else(|GivenUp| Some(self.why_not()));
+            .unwrap_or_else(|GivenUp| Some(self.why_given_up()));
         scope
-    }
-
-    /// Why there is no verdict.
-    fn why_not(&self) -> &'static str {
-        if self.is_on() { STOPPED } else { OFF }
     }
 
     fn check_if_on(&self) -> Result<(), GivenUp> {
@@ -103,7 +84,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
                     self.tell(&mut leaked);
                     Ok(None)
                 })
-                .unwrap_or_else(|GivenUp| Some(detector.why_not())),
+                .unwrap_or_else(|GivenUp| Some(detector.why_given_up())),
         };
         if let Some(trouble) = trouble {
             // As in `tell`.
@@ -179,6 +160,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Debug for Leaked<'_, P, BOOTSTRAP> {
         Display::fmt(self, f)
     }
 }
+
+impl<P: Platform, const BOOTSTRAP: usize> core::error::Error for Leaked<'_, P, BOOTSTRAP> {}
 
 impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
     fn drop(&mut self) {
@@ -288,7 +271,25 @@ impl Text {
 
 /// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile.
 ///
-/// The first argument is the [`Detector`]. What the value owns is no leak as long as the caller's stack is a root.
+/// The first argument is the [`Detector`]. What the value owns is no leak as long as the caller's stack is a root. What
+/// leaks meanwhile counts, whoever allocated it: nothing else should lose memory at the same time. A body that leaves by
+/// `return`, `break` or `?` is not checked.
+///
+/// ```
+/// # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};
+/// # struct Kernel;
+/// # // SAFETY: there are no roots, and there is one thread.
+/// # unsafe impl Platform for Kernel {
+/// #     fn now_us(&self) -> u64 { 1 }
+/// #     fn irq_save(&self) -> IrqState { IrqState(0) }
+/// #     fn irq_restore(&self, _: IrqState) {}
+/// #     fn next_root(&self, _: &mut RootCursor) -> Option<Root> { None }
+/// # }
+/// # static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
+/// # fn driver_probe() -> u32 { 5 }
+/// let value = assert_no_leaks!(KMEMLEAK, driver_probe());
+/// assert_eq!(value, 5);
+/// ```
 #[macro_export]
 macro_rules! assert_no_leaks {
     ($detector:expr, $body:expr) => {{

@@ -23,7 +23,6 @@ use crate::chunk::Chunk;
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::memory::Source;
-use crate::paged::heapsort;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::registry::object_in;
@@ -32,9 +31,9 @@ use crate::traces::Traces;
 /// Words of a site's row.
 const ROW: usize = 6;
 const BYTES: usize = 1;
-const BLOCKS: usize = 2;
+const OBJECTS: usize = 2;
 const MARKED_BYTES: usize = 3;
-const MARKED_BLOCKS: usize = 4;
+const MARKED_OBJECTS: usize = 4;
 /// The site that stands in this place of the order.
 const ORDER: usize = 5;
 
@@ -45,12 +44,19 @@ pub struct Site<'a> {
     pub call_stack: &'a [usize],
     /// Live bytes.
     pub bytes: usize,
-    /// Live blocks.
-    pub blocks: usize,
-    /// Bytes that came since the last mark, less those that went; all where there is no mark.
-    pub growth_bytes: i64,
-    /// The same in blocks.
-    pub growth_blocks: i64,
+    /// Live objects.
+    pub objects: usize,
+    /// How that has changed since the last mark; `None` where there is none.
+    pub growth: Option<Growth>,
+}
+
+/// What came to a call site since the mark, less what went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes.
+    pub bytes: i64,
+    /// Objects.
+    pub objects: i64,
 }
 
 /// A call site of those with the most live bytes.
@@ -60,8 +66,8 @@ pub struct TopSite<'a> {
     pub call_stack: &'a [usize],
     /// Live bytes; of a block of 4 GiB or more, so many count.
     pub bytes: usize,
-    /// Live blocks.
-    pub blocks: usize,
+    /// Live objects.
+    pub objects: usize,
 }
 
 /// Sites that can be told apart without memory.
@@ -72,7 +78,7 @@ const COUNTERS: usize = 64;
 struct Counter {
     trace: u32,
     bytes: usize,
-    blocks: usize,
+    objects: usize,
 }
 
 /// The sites that may be the largest.
@@ -84,7 +90,7 @@ impl Counters {
             [Counter {
                 trace: 0,
                 bytes: 0,
-                blocks: 0,
+                objects: 0,
             }; COUNTERS],
         )
     }
@@ -149,30 +155,8 @@ impl Sites {
         };
         let rows = &self.table.rows;
         rows.set(row, BYTES, rows.get(row, BYTES) + bytes as u64);
-        rows.set(row, BLOCKS, rows.get(row, BLOCKS) + 1);
+        rows.set(row, OBJECTS, rows.get(row, OBJECTS) + 1);
         true
-    }
-
-    fn sort(&self) {
-        let rows = &self.table.rows;
-        let weight = |place| {
-            let row = rows.get(place, ORDER) as usize;
-            (
-                rows.get(row, BYTES),
-                rows.get(row, BLOCKS),
-                core::cmp::Reverse(row),
-            )
-        };
-        (0..rows.len()).for_each(|place| rows.set(place, ORDER, place as u64));
-        heapsort(
-            rows.len(),
-            &|one, other| weight(one) < weight(other),
-            &mut |one, other| {
-                let (a, b) = (rows.get(one, ORDER), rows.get(other, ORDER));
-                rows.set(one, ORDER, b);
-                rows.set(other, ORDER, a);
-            },
-        );
     }
 }
 
@@ -180,7 +164,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Counts what is alive. False where there was no memory to count all of it. The caller has the claim.
     fn count_sites(&self) -> bool {
         let sites = &mut *self.sites.lock();
-        sites.set_all([BYTES, BLOCKS], |_, _| 0);
+        sites.set_all([BYTES, OBJECTS], |_, _| 0);
         let mut all = true;
         self.each_tracked(&mut |object, source| {
             let bytes = self.registry.size(object.start, object.record);
@@ -193,7 +177,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(crate) fn mark_sites(&self) -> bool {
         let all = self.count_sites();
         let sites = self.sites.lock();
-        sites.set_all([MARKED_BYTES, MARKED_BLOCKS], |row, word| {
+        sites.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
             sites.table.rows.get(row, word - MARKED_BYTES + BYTES)
         });
         all
@@ -207,6 +191,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Shows each call site with what is alive of what it allocated and how that has changed since the last
     /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
     /// come last. False where there was no memory to count all. Task context, with no lock held; `look` may allocate.
+    #[must_use = "false where some are not counted"]
     pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
         let _claim = self.claim();
         self.each_site(look)
@@ -214,11 +199,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The same, for who has the claim.
     pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
+        let marked = self.has_mark.load(Ordering::Relaxed);
         let all = self.count_sites();
         // The claim keeps them; the lock is not held while somebody looks, who may be out of memory and want to know why.
         let len = {
             let sites = self.sites.lock();
-            sites.sort();
+            sites.table.order_by(ORDER, |row| {
+                let rows = &sites.table.rows;
+                (rows.get(row, BYTES), rows.get(row, OBJECTS))
+            });
             sites.table.rows.len()
         };
         for place in 0..len {
@@ -227,16 +216,19 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 let row = sites.table.rows.get(place, ORDER) as usize;
                 (sites.table.trace(row), sites.table.rows.row(row))
             };
-            let growth = |now: usize, marked: usize| row[now].wrapping_sub(row[marked]) as i64;
+            let change = |now: usize, marked: usize| row[now].wrapping_sub(row[marked]) as i64;
+            let growth = Growth {
+                bytes: change(BYTES, MARKED_BYTES),
+                objects: change(OBJECTS, MARKED_OBJECTS),
+            };
             let frames = self.depot.get(trace);
             let site = Site {
                 call_stack: frames.as_slice(),
                 bytes: row[BYTES] as usize,
-                blocks: row[BLOCKS] as usize,
-                growth_bytes: growth(BYTES, MARKED_BYTES),
-                growth_blocks: growth(BLOCKS, MARKED_BLOCKS),
+                objects: row[OBJECTS] as usize,
+                growth: marked.then_some(growth),
             };
-            if site.blocks > 0 || site.growth_blocks != 0 {
+            if site.objects > 0 || growth.objects != 0 {
                 look(site);
             }
         }
@@ -246,6 +238,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
     /// 65 of all. Takes no memory and waits for nobody: for a kernel that is out of memory or about to end. False
     /// where something was left out, since others were at it. Any context, with whatever locks held.
+    #[must_use = "false where something is left out"]
     pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
         if !self.is_on() {
             return false;
@@ -258,17 +251,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let mut of = counters.iter_mut();
             if let Some(counter) = of.find(|counter| counter.trace == trace) {
                 counter.bytes += bytes;
-                counter.blocks += 1;
+                counter.objects += 1;
             }
         });
         counters
-            .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.blocks)));
+            .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
         for counter in counters.iter().take(top) {
             let frames = self.depot.get(Trace(counter.trace));
             look(TopSite {
                 call_stack: frames.as_slice(),
                 bytes: counter.bytes,
-                blocks: counter.blocks,
+                objects: counter.objects,
             });
         }
         all

@@ -63,6 +63,8 @@ impl fmt::Display for SuppressError {
     }
 }
 
+impl core::error::Error for SuppressError {}
+
 /// A suppression, and what it hid from the last verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression<'a> {
@@ -348,7 +350,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.quietly(|source| work(&mut self.suppressed.lock(), source))
     }
 
-    /// From the next verdict on, unreferenced objects are not told of that were allocated from a function whose name
+    /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
     /// matches `pattern` (`*` stands for any text), with what they lead to: `PATTERN`, or `PATTERN:max=N` for as long
     /// as there are no more than N. What was added before gets the new ceiling. Task context, or before there are
     /// tasks.

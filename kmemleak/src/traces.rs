@@ -2,7 +2,7 @@
 
 use crate::depot::Trace;
 use crate::memory::Source;
-use crate::paged::Paged;
+use crate::paged::{Paged, heapsort};
 
 /// Chains of rows: a power of two.
 const BUCKETS: usize = 2048;
@@ -54,6 +54,26 @@ impl<const WORDS: usize> Traces<WORDS> {
         let row = self.rows.push(words, source)?;
         self.buckets.set(bucket, 0, row as u64 + 1);
         Some(row)
+    }
+
+    /// Puts the numbers of the rows into a word of theirs, in the order of a weight: the largest first, of equal ones the
+    /// row that was added first.
+    pub(crate) fn order_by<K: Ord>(&self, word: usize, weight: impl Fn(usize) -> K) {
+        let rows = &self.rows;
+        let weight = |place| {
+            let row = rows.get(place, word) as usize;
+            (weight(row), core::cmp::Reverse(row))
+        };
+        (0..rows.len()).for_each(|place| rows.set(place, word, place as u64));
+        heapsort(
+            rows.len(),
+            &|one, other| weight(one) < weight(other),
+            &mut |one, other| {
+                let (a, b) = (rows.get(one, word), rows.get(other, word));
+                rows.set(one, word, b);
+                rows.set(other, word, a);
+            },
+        );
     }
 
     /// Drops all rows; the memory stays. Takes as long as there are rows.

@@ -99,6 +99,8 @@ impl fmt::Display for NoAnswer {
     }
 }
 
+impl core::error::Error for NoAnswer {}
+
 /// Words of a row: the address of the word, inverted; where the root or the object starts that it lies in, inverted;
 /// what kind of root that is, or [`IN_OBJECT`], and in the upper bits its number, or the row by which that object was
 /// found; its length; the object that the word points to, inverted; the next row of the path.
@@ -248,7 +250,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        let target = self.examine(Pass::None, &mut Holders { address })?;
+        let target = self.examine(Pass::Skip, &mut Holders { address })?;
         let trail = self.trail.lock();
         let (rows, short) = (trail.rows.len(), trail.short);
         drop(trail);
@@ -282,7 +284,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Pass::Mark,
             &mut Path {
                 address,
-                target: 0,
+                target: None,
                 found: false,
             },
         )?;
@@ -375,7 +377,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
         let marked = match pass {
             Pass::Mark => marker.run(),
-            Pass::None => Ok(()),
+            Pass::Skip => Ok(()),
         };
         let result = marked.and_then(|()| {
             marker.barrier();
@@ -394,7 +396,7 @@ const NO_ROW: u64 = u64::MAX;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pass {
     /// Nothing.
-    None,
+    Skip,
     /// What is alive is marked.
     Mark,
 }
@@ -494,8 +496,8 @@ impl Question for Holders {
 
 struct Path {
     address: Hidden,
-    /// The object's start, inverted, when it is known.
-    target: usize,
+    /// The object's start, when it is known.
+    target: Option<Hidden>,
     found: bool,
 }
 
@@ -512,12 +514,11 @@ impl Path {
         if self.found {
             return;
         }
-        let registry = marker.registry();
-        let target = !self.target;
+        let (registry, target) = (marker.registry(), self.target);
         let (mut found, mut object_at) = (false, 0);
         let mut take = |object: Object<'_>| {
             object_at = object.start;
-            found = object.start == target;
+            found = target == Some(Hidden::new(object.start));
             found || take_mark(object)
         };
         let seen = registry.containing::<A, _>(word, |object| {
@@ -563,7 +564,7 @@ impl Question for Path {
         let Some(target) = target_at(marker, self.address.get()) else {
             return Ok(Err(NoAnswer::NoObject));
         };
-        self.target = !target.start;
+        self.target = Some(Hidden::new(target.start));
         marker.each_object(&mut |marker, start| {
             let registry = marker.registry();
             let decreed = marker.quietly(|_| {

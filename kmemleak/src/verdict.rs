@@ -16,8 +16,12 @@ use crate::walks::Rank;
 pub enum How {
     /// In one pass, with the world stopped: exact.
     Stopped,
-    /// By one pass of the background scan, which leaves out what is young or has changed of late.
-    Scanned,
+    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed of late. Where its
+    /// suspects were confirmed in a stopped world, that counts.
+    Scanned {
+        /// How many passes it took.
+        passes: u32,
+    },
     /// In repeated passes, since the world could not be stopped.
     Repeated {
         /// Why not.
@@ -35,9 +39,9 @@ pub struct Summary {
     /// Their bytes.
     pub bytes: usize,
     /// Those of them that have not been told of.
-    pub new_objects: usize,
+    pub unreported_objects: usize,
     /// Bytes of these.
-    pub new_bytes: usize,
+    pub unreported_bytes: usize,
     /// The leaders among them: the rest was lost with these. `None` where there was no memory to find out.
     pub direct_objects: Option<usize>,
     /// Bytes of the leaders; those of all where there are none.
@@ -302,8 +306,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let mut summary = Summary {
             objects: 0,
             bytes: 0,
-            new_objects: 0,
-            new_bytes: 0,
+            unreported_objects: 0,
+            unreported_bytes: 0,
             direct_objects: (!flat).then_some(0),
             direct_bytes: 0,
             groups,
@@ -324,8 +328,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             summary.objects += 1;
             summary.bytes += size;
             if !named.record.has(flag::REPORTED) {
-                summary.new_objects += 1;
-                summary.new_bytes += size;
+                summary.unreported_objects += 1;
+                summary.unreported_bytes += size;
             }
             if let Some(Rank::Indirect { .. }) = index.map(|index| self.rank_of(index)) {
                 return;

@@ -270,7 +270,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         write!(
             out,
             ",\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
-            site.bytes, site.blocks, site.growth_bytes, site.growth_blocks
+            site.bytes,
+            site.objects,
+            OrNull(site.growth.map(|growth| growth.bytes)),
+            OrNull(site.growth.map(|growth| growth.objects))
         )?;
         self.frames_json(site.call_stack, out)?;
         writeln!(out, "}}")
@@ -318,7 +321,7 @@ fn summary_json(
     begin("summary", out)?;
     let (how, passes, reason) = match summary.how {
         How::Stopped => ("stopped", 1, None),
-        How::Scanned => ("scanned", 1, None),
+        How::Scanned { passes } => ("scanned", passes, None),
         How::Repeated { reason, passes } => ("repeated", passes, Some(reason)),
     };
     write!(out, ",\"how\":\"{how}\",\"passes\":{passes},\"reason\":")?;
@@ -334,8 +337,8 @@ fn summary_json(
         OrNull(summary.direct_objects),
         summary.direct_bytes,
         OrNull(summary.groups),
-        summary.new_objects,
-        summary.new_bytes,
+        summary.unreported_objects,
+        summary.unreported_bytes,
         OrNull(new.map(|new| new.0)),
         OrNull(new.map(|new| new.1)),
         summary.suppressed_objects,

@@ -11,7 +11,7 @@ mod json;
 mod text;
 
 pub(crate) use self::json::{interior_end, suppression_json, suppressions_end};
-pub(crate) use self::text::Count;
+pub(crate) use self::text::{Count, suppression_text};
 
 use core::fmt::{self, Write};
 
@@ -30,6 +30,9 @@ use crate::walks::{Rank, STEP};
 /// Bytes of a block that are shown.
 const DUMP: usize = 32;
 
+/// What is said where there is no verdict.
+pub(crate) const NO_CHECK: &str = "no check so far, or none since the last clear";
+
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -39,16 +42,16 @@ pub enum Format {
     Json,
 }
 
-/// Which objects of a verdict are written.
+/// Which leaks of a verdict are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub enum Which {
     /// The leaders, group by group, which stand for what they own.
     Leaders,
     /// All, group by group, each leader with what it owns.
     All,
-    /// Those that have not been told of.
+    /// Those that have not been told of, one by one.
     Unreported,
-    /// Those that the verdict before the last mark did not have.
+    /// Those that the verdict before the last mark did not have, one by one.
     New,
 }
 
@@ -97,11 +100,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.report_claimed(Format::Text, Which::Leaders, out)
     }
 
-    /// Writes the last verdict: each object that nothing points to, those that leaders own as well, then a line with
-    /// the sum. Task context, with no lock held.
-    pub fn report_all(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+    /// Writes the last verdict: such of its leaks, in that format, then a line with the sum. Task context, with no lock
+    /// held.
+    pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
         let _claim = self.claim();
-        self.report_claimed(format, Which::All, out)
+        self.report_claimed(format, which, out)
     }
 
     /// The same, for who has the claim.
@@ -116,7 +119,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             verdict.summary.map(|summary| Totals { summary, at_us })
         });
         let Some(totals) = totals else {
-            return complain(format, &"no check so far", out);
+            return complain(format, &NO_CHECK, out);
         };
         match format {
             Format::Text => self.report_text(which, &totals, out),
@@ -209,7 +212,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Shows the groups in the order in which they are told of.
-    fn each_group(&self, look: &mut dyn FnMut(&Group, Trace)) {
+    pub(crate) fn each_group(&self, look: &mut dyn FnMut(&Group, Trace)) {
         let mut place = 0;
         loop {
             let next = self.with_verdict(|verdict, _| {

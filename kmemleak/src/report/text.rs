@@ -1,14 +1,16 @@
 //! Reports as text.
 
 use core::fmt::{self, Display, Formatter, Write};
+use core::sync::atomic::Ordering;
 
 use super::{Told, Totals, Which};
 use crate::depot::{Frames, crc_of, crc32};
 use crate::detector::Detector;
 use crate::groups::Group;
-use crate::platform::Platform;
+use crate::platform::{MAX_FRAMES, Platform};
 use crate::record::flag;
 use crate::sites::Site;
+use crate::suppress::Suppression;
 use crate::trail::{NoAnswer, Slot, SlotPlace};
 use crate::verdict::{How, Summary};
 use crate::walks::{Block, Rank};
@@ -93,10 +95,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         written?;
         if which == Which::New {
             let new = Count(new_objects, "object");
-            writeln!(
-                out,
-                "kmemleak: {new} ({new_bytes} bytes) new since the mark"
-            )?;
+            let since = match self.has_mark.load(Ordering::Relaxed) {
+                true => "new since the mark",
+                false => "new, there being no mark",
+            };
+            writeln!(out, "kmemleak: {new} ({new_bytes} bytes) {since}")?;
         }
         self.summary_text(summary, out)
     }
@@ -258,7 +261,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             write!(out, "    ")?;
             self.platform.symbol(address, out)?;
             writeln!(out)
-        })
+        })?;
+        if addresses.len() == MAX_FRAMES {
+            writeln!(out, "    and perhaps more: {MAX_FRAMES} are kept")?;
+        }
+        Ok(())
     }
 
     /// Writes what is known of the object that `address` lies in.
@@ -357,14 +364,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     pub(super) fn site_text(&self, site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
-        writeln!(
+        write!(
             out,
-            "{} bytes in {}, grown by {:+} bytes ({:+}):",
+            "{} bytes in {}",
             site.bytes,
-            Count(site.blocks, "object"),
-            site.growth_bytes,
-            site.growth_blocks
+            Count(site.objects, "object")
         )?;
+        if let Some(growth) = site.growth {
+            write!(
+                out,
+                ", grown by {:+} bytes ({:+})",
+                growth.bytes, growth.objects
+            )?;
+        }
+        writeln!(out, ":")?;
         self.write_addresses("backtrace", site.call_stack, out)
     }
 }
@@ -391,6 +404,22 @@ pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write)
         writeln!(out, "kmemleak: no memory to count all call sites")?;
     }
     writeln!(out, "kmemleak: {shown} of {}", Count(of, "call site"))
+}
+
+pub(crate) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "  {}", one.pattern)?;
+    if let Some(max) = one.max {
+        write!(out, ":max={max}")?;
+    }
+    let over = one.max.is_some_and(|max| one.matched > max);
+    writeln!(
+        out,
+        "  {} matched{}, {} ({} bytes) hidden",
+        one.matched,
+        if over { ", over its ceiling" } else { "" },
+        Count(one.objects as usize, "object"),
+        one.bytes
+    )
 }
 
 fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kmemleak::{AllocOptions, Context, Format, Level};
+use kmemleak::{AllocOptions, Context, Format, Level, Which};
 use kmemleak_emulated::{Stop, set_comm, set_current};
 use serde_json::{Value, json};
 
@@ -149,7 +149,7 @@ fn a_leak_and_what_it_owns() {
     assert_eq!(answer[2]["dump"], "00".repeat(16), "whole words alone");
     let group = json!({
         "schema": 1, "kind": "group", "objects": 2, "bytes": 84, "direct_objects": 1, "direct_bytes": 64,
-        "indirect_objects": 1, "indirect_bytes": 20, "oldest_age_us": 42, "newest_age_us": 41,
+        "indirect_objects": 1, "indirect_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
         "crc": crc, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[0], group);
@@ -283,6 +283,8 @@ fn who_holds_an_object_and_the_way_to_it() {
 #[test]
 fn ends_come_with_nothing_before_them() {
     let lab = Lab::new();
+    assert_eq!(kinds(&say(&lab, "interior --json")), ["error"]);
+    lab.leaks();
     for (command, kind) in [
         ("interior --json", "interiors"),
         ("suppress --json", "suppressions"),
@@ -297,7 +299,10 @@ fn ends_come_with_nothing_before_them() {
     for (command, why) in [
         ("scan --json", "off, for good"),
         ("holders 10 --json", "off, for good"),
-        ("report --json", "no check so far"),
+        (
+            "report --json",
+            "no check so far, or none since the last clear",
+        ),
     ] {
         let error = json!({ "schema": 1, "kind": "error", "error": why });
         assert_eq!(say(&lab, command), [error], "{command}");
@@ -312,12 +317,12 @@ fn report_all_writes_both_formats() {
     lab.leaks();
     let mut text = String::new();
     lab.detector
-        .report_all(Format::Text, &mut text)
+        .report_as(Format::Text, Which::All, &mut text)
         .expect("text");
     assert_eq!(text, lab.say("report --all"));
     let mut json = String::new();
     lab.detector
-        .report_all(Format::Json, &mut json)
+        .report_as(Format::Json, Which::All, &mut json)
         .expect("text");
     assert_eq!(json, lab.say("report --all --json"));
     assert_eq!(

@@ -50,12 +50,12 @@ fn help() {
   holders ADDR [--json]     the words that point into an object
   path ADDR [--json]        the shortest way to an object from a root
   suppress [--json]         the suppressions, and what they hide
-  suppress PATTERN[:max=N]  hide leaks allocated by a function of that name; * is any text
+  suppress PATTERN[:max=N]  hide leaks with such a function in their call stack; * is any text
   unsuppress PATTERN        hide them no longer
   stack=on|off              whether task stacks are roots
   scan=on|off               whether to scan in the background
   scan=SECS                 scan in the background every so many seconds
-  selftest                  plant a leak, find it, remove it
+  selftest                  plant a leak, find it, remove it; makes a new verdict
   help                      this list
   off                       record nothing any more, for good
 ";
@@ -161,11 +161,11 @@ fn suppress() {
             ("suppress", "kmemleak: 0 suppressions\n"),
             (
                 "suppress probe:max=2",
-                "kmemleak: hides what matches \"probe:max=2\"\n",
+                "kmemleak: from the next check on, \"probe:max=2\" hides what matches\n",
             ),
             (
                 "suppress *open*",
-                "kmemleak: hides what matches \"*open*\"\n",
+                "kmemleak: from the next check on, \"*open*\" hides what matches\n",
             ),
             (
                 "suppress x:max=y",
@@ -193,9 +193,12 @@ fn suppress() {
             // The name of a function may have blanks in it.
             (
                 "  suppress <T as  Drop>::*:max=3 \n",
-                "kmemleak: hides what matches \"<T as  Drop>::*:max=3\"\n",
+                "kmemleak: from the next check on, \"<T as  Drop>::*:max=3\" hides what matches\n",
             ),
-            ("suppress=a b=c", "kmemleak: hides what matches \"a b=c\"\n"),
+            (
+                "suppress=a b=c",
+                "kmemleak: from the next check on, \"a b=c\" hides what matches\n",
+            ),
             (
                 "unsuppress <T as  Drop>::*",
                 "kmemleak: \"<T as  Drop>::*\" hides nothing any more\n",
@@ -257,7 +260,10 @@ fn clear_and_off() {
     transcript(
         &lab,
         &[
-            ("report", "kmemleak: no check so far\n"),
+            (
+                "report",
+                "kmemleak: no check so far, or none since the last clear\n",
+            ),
             (
                 "clear",
                 "kmemleak: 0 reported objects are no leaks from now on\n",
@@ -272,7 +278,10 @@ fn clear_and_off() {
                 "clear",
                 "kmemleak: 1 reported object is no leak from now on\n",
             ),
-            ("report", "kmemleak: no check so far\n"),
+            (
+                "report",
+                "kmemleak: no check so far, or none since the last clear\n",
+            ),
             ("off", "kmemleak: off; \"clear\" frees the metadata\n"),
             ("clear", "kmemleak: metadata freed\n"),
             ("clear", "kmemleak: metadata freed\n"),
@@ -352,6 +361,16 @@ fn wrong_arguments_get_the_command_s_own_lines() {
                 "kmemleak: \"soon\" is neither on, off nor a number of seconds\n",
             ),
             ("dump 10 20", "kmemleak: dump takes no \"20\"\n"),
+            ("dump 10 20 --all", "kmemleak: dump takes no \"20\"\n"),
+            ("sites 3 more", "kmemleak: sites takes no \"more\"\n"),
+            (
+                "holders --json",
+                "{\"schema\":1,\"kind\":\"error\",\"error\":\"holders takes an argument\"}\n",
+            ),
+            (
+                "report more --json",
+                "{\"schema\":1,\"kind\":\"error\",\"error\":\"report takes no \\\"more\\\"\"}\n",
+            ),
             ("scan --fast", "kmemleak: scan takes no \"--fast\"\n"),
             ("status --json", STATUS_JSON),
             ("dump 10 --all", "kmemleak: dump takes no \"--all\"\n"),
@@ -413,7 +432,7 @@ unrecorded   0 (ever: 0)
 missed frees 0
 warnings     1
 suppressions 1, hiding 1 object (36 bytes)
-last check   2 s ago, world stopped for 0 us, {words} words, 2 unreferenced objects
+last check   2 s ago, took 0 us, world stopped for 0 us, {words} words, 2 unreferenced objects
 next scan    in 57 s
 ",
         metadata.bytes, metadata.call_stacks
@@ -423,7 +442,7 @@ next scan    in 57 s
     lab.say("scan");
     assert!(
         lab.status("last check")
-            .starts_with("0 s ago, world running for 0 us, ")
+            .starts_with("0 s ago, took 0 us, world running, ")
     );
     lab.say("scan=off");
     assert_eq!(lab.status("next scan"), "none");

@@ -138,7 +138,10 @@ fn the_summary_has_the_figures_of_the_report() {
     (0..3).for_each(|_| _ = lab.block(100));
     let summary = lab.detector.check().expect("on");
     assert_eq!((summary.objects, summary.bytes), (3, 300));
-    assert_eq!((summary.new_objects, summary.new_bytes), (3, 300));
+    assert_eq!(
+        (summary.unreported_objects, summary.unreported_bytes),
+        (3, 300)
+    );
     assert!(
         lab.report()
             .ends_with("kmemleak: 3 unreferenced objects (300 bytes)\n")

@@ -47,7 +47,7 @@ fn passes_beside_leaks_which_stay_new() {
     lab.hold(0, held);
     assert_eq!(lab.say("selftest"), PASSED);
     assert_eq!(lab.listed(), [lost], "its check is one as any other");
-    assert_eq!(lab.detector.check().expect("on").new_objects, 1);
+    assert_eq!(lab.detector.check().expect("on").unreported_objects, 1);
 }
 
 #[test]

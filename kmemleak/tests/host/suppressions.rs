@@ -365,13 +365,13 @@ fn one_that_was_told_of_and_was_referenced_while_it_was_hidden_is_new_again() {
     assert_eq!(lab.leaks(), []);
     lab.hold(0, 0);
     assert!(lab.detector.unsuppress("probe"));
-    assert_eq!(lab.detector.check().expect("on").new_objects, 1);
+    assert_eq!(lab.detector.check().expect("on").unreported_objects, 1);
     lab.say("scan");
     // Hidden and lost all the time: not new.
     lab.detector.suppress("probe").expect("room");
     assert_eq!(lab.leaks(), []);
     assert!(lab.detector.unsuppress("probe"));
-    assert_eq!(lab.detector.check().expect("on").new_objects, 0);
+    assert_eq!(lab.detector.check().expect("on").unreported_objects, 0);
 }
 
 #[test]

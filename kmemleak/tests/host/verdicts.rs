@@ -94,7 +94,7 @@ impl History {
                 let new = self.judge();
                 let summary = self.lab.detector.check().expect("on");
                 assert_eq!(summary.objects, self.leaks.len());
-                assert_eq!(summary.new_objects, new);
+                assert_eq!(summary.unreported_objects, new);
                 assert_eq!(summary.suppressed_objects, self.suppressed.len());
             }
         }

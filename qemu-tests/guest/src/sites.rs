@@ -124,7 +124,7 @@ guest_test! {
         let mut seen = Vec::with_capacity(8);
         let mut look = |top: usize| {
             seen.clear();
-            assert!(KMEMLEAK.for_top_sites(top, &mut |site| seen.push((site.bytes, site.blocks))));
+            assert!(KMEMLEAK.for_top_sites(top, &mut |site| seen.push((site.bytes, site.objects))));
             seen.clone()
         };
         assert_eq!(look(2), [(4 << 20, 1), (2 << 20, 1)]);

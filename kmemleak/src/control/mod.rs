@@ -1,113 +1,22 @@
-//! The words by which people speak to the detector: commands and boot parameters.
+//! The words by which people speak to the detector: commands and boot parameters. Which commands there are, with what
+//! arguments, is in `table`.
+
+mod status;
+mod table;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
+use self::table::{Line, Wrong};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::report::{
-    Count, Format, Which, complain, interior_end, suppression_json, suppressions_end,
+    Count, Format, NO_CHECK, Which, complain, interior_end, suppression_json, suppression_text,
+    suppressions_end,
 };
 use crate::suppress::SuppressError;
-use crate::verdict::How;
-
-/// A command, as it is listed.
-struct Command {
-    name: &'static str,
-    arguments: &'static str,
-    what: &'static str,
-    /// Whether it does something once the detector is off.
-    after_off: bool,
-}
-
-const fn command(name: &'static str, arguments: &'static str, what: &'static str) -> Command {
-    Command {
-        name,
-        arguments,
-        what,
-        after_off: false,
-    }
-}
-
-const fn also_after_off(command: Command) -> Command {
-    Command {
-        after_off: true,
-        ..command
-    }
-}
-
-const COMMANDS: [Command; 20] = [
-    command(
-        "scan",
-        " [--all] [--json]",
-        "check for leaks now, and report",
-    ),
-    also_after_off(command(
-        "report",
-        " [--all] [--json]",
-        "the last check's report again; --all: also what leaders own",
-    )),
-    also_after_off(command("status", "", "what the detector knows and does")),
-    also_after_off(command(
-        "clear",
-        "",
-        "take what is reported now for granted; after off: free the metadata",
-    )),
-    command(
-        "mark",
-        "",
-        "check now, and remember what is lost and what is alive",
-    ),
-    command(
-        "new",
-        " [--json]",
-        "check now, and report what was lost since the mark",
-    ),
-    command(
-        "sites",
-        " [N] [--json]",
-        "call sites with the most live bytes (10), and their growth since the mark",
-    ),
-    command(
-        "interior",
-        " [--json]",
-        "what only pointers into its middle keep alive",
-    ),
-    command("dump", " ADDR", "what is known of the object at an address"),
-    command(
-        "holders",
-        " ADDR [--json]",
-        "the words that point into an object",
-    ),
-    command(
-        "path",
-        " ADDR [--json]",
-        "the shortest way to an object from a root",
-    ),
-    command(
-        "suppress",
-        " [--json]",
-        "the suppressions, and what they hide",
-    ),
-    command(
-        "suppress",
-        " PATTERN[:max=N]",
-        "hide leaks allocated by a function of that name; * is any text",
-    ),
-    command("unsuppress", " PATTERN", "hide them no longer"),
-    command("stack", "=on|off", "whether task stacks are roots"),
-    command("scan", "=on|off", "whether to scan in the background"),
-    command(
-        "scan",
-        "=SECS",
-        "scan in the background every so many seconds",
-    ),
-    command("selftest", "", "plant a leak, find it, remove it"),
-    command("help", "", "this list"),
-    command("off", "", "record nothing any more, for good"),
-];
 
 /// Call sites that are shown unless it is said how many.
 const TOP_SITES: usize = 10;
@@ -134,6 +43,8 @@ impl fmt::Display for ParameterError {
         })
     }
 }
+
+impl core::error::Error for ParameterError {}
 
 fn switch(value: &str) -> Option<bool> {
     match value {
@@ -201,64 +112,27 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Does what a line of text says and writes the answer; without a word, or with one that is none, what
     /// there is. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
-        let mut words = line.split_whitespace();
-        let first = words.next().unwrap_or("help");
-        let (name, set) = match first.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (first, None),
+        let line = match table::parse(line) {
+            Ok(line) => line,
+            Err(wrong) => return wrong.write(out),
         };
-        if !COMMANDS.iter().any(|command| command.name == name) {
-            return self.unknown(first, out);
+        if !self.is_on() && !line.after_off {
+            return complain(line.format, &OFF, out);
         }
-        let mut arguments = Arguments {
-            value: set,
-            all: false,
-            format: Format::Text,
-        };
-        // Names of functions have blanks in them: the rest of the line is a pattern.
-        let rest = line.trim().strip_prefix(name).unwrap_or_default();
-        let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
-        let flags = rest.split_whitespace().any(|word| word.starts_with("--"));
-        if ["suppress", "unsuppress"].contains(&name) && !flags && !rest.is_empty() {
-            arguments.value = Some(rest);
-            words = "".split_whitespace();
-        }
-        for word in words {
-            match word {
-                "--all" => arguments.all = true,
-                "--json" => arguments.format = Format::Json,
-                _ if arguments.value.is_none() && !word.starts_with("--") => {
-                    arguments.value = Some(word);
-                }
-                _ => {
-                    let what = format_args!("{name} takes no \"{word}\"");
-                    return complain(arguments.format, &what, out);
-                }
-            }
-        }
-        let format = arguments.format;
-        let given = [(arguments.all, "--all"), (format == Format::Json, "--json")];
-        let takes = |flag: &str| {
-            let mut named = COMMANDS.iter().filter(|command| command.name == name);
-            named.any(|command| command.takes(flag, arguments.value))
-        };
-        for (_, flag) in given.into_iter().filter(|&(given, _)| given) {
-            if !takes(flag) {
-                return complain(format, &format_args!("{name} takes no \"{flag}\""), out);
-            }
-        }
-        let after_off = |command: &Command| command.name == name && command.after_off;
-        if !self.is_on() && !COMMANDS.iter().any(after_off) && name != "help" {
-            return complain(format, &OFF, out);
-        }
-        self.obey(name, &arguments, out)
+        self.obey(&line, out)
     }
 
-    fn obey(&self, name: &str, arguments: &Arguments<'_>, out: &mut dyn Write) -> fmt::Result {
-        let Arguments { value, all, format } = *arguments;
+    fn obey(&self, line: &Line<'_>, out: &mut dyn Write) -> fmt::Result {
+        let Line {
+            name,
+            value,
+            all,
+            format,
+            ..
+        } = *line;
         let which = if all { Which::All } else { Which::Leaders };
         match (name, value) {
-            ("help", None) => list(out),
+            ("help", None) => table::list(out),
             ("scan", None) => self.scan_and_report(format, which, out),
             ("report", None) => {
                 let _claim = self.claim();
@@ -296,7 +170,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             },
             ("suppress", None) => self.list_suppressions(format, out),
             ("suppress", Some(pattern)) => match self.suppress(pattern) {
-                Ok(()) => writeln!(out, "kmemleak: hides what matches \"{pattern}\""),
+                Ok(()) => {
+                    writeln!(
+                        out,
+                        "kmemleak: from the next check on, \"{pattern}\" hides what matches"
+                    )
+                }
                 Err(error) => writeln!(out, "kmemleak: {error}"),
             },
             ("unsuppress", Some(pattern)) => match self.unsuppress(pattern) {
@@ -317,14 +196,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
             ("scan", Some(value)) => self.set_scan(value, out),
             ("selftest", None) => self.selftest(out),
-            (_, None) => {
-                writeln!(out, "kmemleak: {name} takes an argument:")?;
-                list_of(name, out)
+            // What the table lets through has been met above, but for values of switches.
+            (_, value) => Wrong::Value {
+                name,
+                value,
+                format,
             }
-            (_, Some(value)) => {
-                writeln!(out, "kmemleak: {name} takes no \"{value}\":")?;
-                list_of(name, out)
-            }
+            .write(out),
         }
     }
 
@@ -342,7 +220,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Why a check has no verdict.
     pub(crate) fn why_given_up(&self) -> &'static str {
-        if self.is_on() { "asked to stop" } else { OFF }
+        if self.is_on() { STOPPED } else { OFF }
     }
 
     fn check_and_mark(&self, out: &mut dyn Write) -> fmt::Result {
@@ -362,6 +240,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn interior(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        if self.with_verdict(|verdict, _| verdict.summary.is_none()) {
+            return complain(format, &NO_CHECK, out);
+        }
         let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
         self.for_each_interior(&mut |block| {
             count += 1;
@@ -391,25 +272,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if written.is_err() {
                 return;
             }
-            if format == Format::Json {
-                written = suppression_json(&one, out);
-                return;
-            }
-            written = write!(out, "  {}", one.pattern);
-            if let Some(max) = one.max {
-                written = written.and_then(|()| write!(out, ":max={max}"));
-            }
-            let over = one.max.is_some_and(|max| one.matched > max);
-            let over = if over { ", over its ceiling" } else { "" };
-            written = written.and_then(|()| {
-                writeln!(
-                    out,
-                    "  {} matched{over}, {} ({} bytes) hidden",
-                    one.matched,
-                    Count(one.objects as usize, "object"),
-                    one.bytes
-                )
-            });
+            written = match format {
+                Format::Text => suppression_text(&one, out),
+                Format::Json => suppression_json(&one, out),
+            };
         });
         written?;
         match format {
@@ -475,147 +341,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let reported = Count(cleared, "reported object");
         writeln!(out, "kmemleak: {reported} {are} from now on")
     }
-
-    fn status(&self, out: &mut dyn Write) -> fmt::Result {
-        if let Some(_claim) = self.try_claim() {
-            self.take_suppressions();
-        }
-        let now_us = self.platform.now_us();
-        let tracking = self.tracking();
-        let metadata = self.metadata();
-        let unrecorded = self.unrecorded.load(Ordering::Relaxed);
-        let last = self.quietly(|_| {
-            // Who checks has it.
-            let verdict = self.verdict.try_lock()?;
-            Some((verdict.summary, verdict.at_us))
-        });
-        let incomplete = if unrecorded > 0 { ", incomplete" } else { "" };
-        writeln!(
-            out,
-            "state        {}{incomplete}",
-            if self.is_on() { "enabled" } else { "disabled" }
-        )?;
-        writeln!(
-            out,
-            "objects      {} ({} bytes)",
-            tracking.objects, tracking.bytes
-        )?;
-        writeln!(
-            out,
-            "metadata     {} bytes, of which {} call stacks take {}",
-            metadata.bytes,
-            self.depot.len(),
-            metadata.call_stacks
-        )?;
-        writeln!(
-            out,
-            "unrecorded   {unrecorded} (ever: {})",
-            self.unrecorded_total.load(Ordering::Relaxed)
-        )?;
-        writeln!(
-            out,
-            "missed frees {}",
-            self.missed_frees.load(Ordering::Relaxed)
-        )?;
-        let warnings = self.quietly(|_| self.warnings.lock().count());
-        writeln!(out, "warnings     {warnings}")?;
-        // Who has the claim uses them.
-        let suppressions = self.quietly(|_| Some(self.suppressed.try_lock()?.len()));
-        let hidden = self.quietly(|_| {
-            let verdict = self.verdict.try_lock()?;
-            Some((verdict.suppressed_objects, verdict.suppressed_bytes))
-        });
-        if let (Some(suppressions), Some((objects, bytes))) = (suppressions, hidden) {
-            writeln!(
-                out,
-                "suppressions {suppressions}, hiding {} ({bytes} bytes)",
-                Count(objects, "object")
-            )?;
-        }
-        match last {
-            None => writeln!(out, "last check   goes on")?,
-            Some((None, _)) => writeln!(out, "last check   none")?,
-            Some((Some(summary), at_us)) => {
-                let how = match summary.how {
-                    How::Stopped => "world stopped",
-                    How::Scanned | How::Repeated { .. } => "world running",
-                };
-                writeln!(
-                    out,
-                    "last check   {} s ago, {how} for {} us, {} words, {}",
-                    now_us.saturating_sub(at_us) / 1_000_000,
-                    summary.took_us,
-                    summary.words,
-                    Count(summary.objects, "unreferenced object")
-                )?;
-            }
-        }
-        if !self.is_on() || self.settings.background_off.load(Ordering::Relaxed) {
-            return writeln!(out, "next scan    none");
-        }
-        let next_us = self.settings.next_scan_us.load(Ordering::Relaxed);
-        writeln!(
-            out,
-            "next scan    in {} s",
-            next_us.saturating_sub(now_us) / 1_000_000
-        )
-    }
-
-    fn unknown(&self, word: &str, out: &mut dyn Write) -> fmt::Result {
-        let nearest = COMMANDS
-            .iter()
-            .map(|command| command.name)
-            .min_by_key(|name| distance(word, name));
-        write!(out, "kmemleak: unknown word \"{word}\"")?;
-        if let Some(nearest) = nearest.filter(|name| distance(word, name) <= 2) {
-            write!(out, "; did you mean \"{nearest}\"?")?;
-        }
-        writeln!(out)?;
-        list(out)
-    }
 }
 
 /// What is said once the detector is off.
 const OFF: &str = "off, for good";
-
-/// What follows a command's name.
-struct Arguments<'a> {
-    value: Option<&'a str>,
-    all: bool,
-    format: Format,
-}
-
-fn list(out: &mut dyn Write) -> fmt::Result {
-    COMMANDS.iter().try_for_each(|command| command.write(out))
-}
-
-fn list_of(name: &str, out: &mut dyn Write) -> fmt::Result {
-    let mut named = COMMANDS.iter().filter(|command| command.name == name);
-    named.try_for_each(|command| command.write(out))
-}
-
-impl Command {
-    /// Whether this flag may go with it, when it has this argument.
-    fn takes(&self, flag: &str, value: Option<&str>) -> bool {
-        let argument = self.arguments.contains(|one: char| one.is_uppercase());
-        let optional = self.arguments.starts_with(" [");
-        let fits = match value {
-            Some(_) => argument,
-            None => !argument || optional,
-        };
-        fits && self.arguments.contains(flag)
-    }
-
-    fn write(&self, out: &mut dyn Write) -> fmt::Result {
-        const WIDTH: usize = 25;
-        let width = WIDTH.saturating_sub(self.name.len());
-        writeln!(
-            out,
-            "  {}{:<width$} {}",
-            self.name, self.arguments, self.what
-        )
-    }
-}
+/// And of what was given up, since somebody wants it off.
+const STOPPED: &str = "asked to stop";
 
 fn no_address(text: &str, format: Format, out: &mut dyn Write) -> fmt::Result {
     complain(format, &format_args!("\"{text}\" is no address"), out)
@@ -639,22 +370,4 @@ fn parse_hidden(text: &str) -> Option<Hidden> {
         inverted = inverted << 4 | (0xf - digit);
     }
     Some(Hidden::from_bits(inverted as u64))
-}
-
-/// How many letters must be changed, added or taken away to make one word of the other (Levenshtein),
-/// counted for words of up to 15 letters.
-fn distance(one: &str, other: &str) -> usize {
-    const MAX: usize = 15;
-    let other = &other.as_bytes()[..other.len().min(MAX)];
-    let mut row: [usize; MAX + 1] = core::array::from_fn(|at| at);
-    for (line, letter) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, &wanted) in other.iter().enumerate() {
-            let change = diagonal + usize::from(wanted != letter);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }

@@ -1,0 +1,100 @@
+//! What the detector knows and does, in a few lines.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
+
+use crate::detector::Detector;
+use crate::platform::Platform;
+use crate::report::Count;
+use crate::verdict::How;
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    pub(super) fn status(&self, out: &mut dyn Write) -> fmt::Result {
+        if let Some(_claim) = self.try_claim() {
+            self.take_suppressions();
+        }
+        let now_us = self.platform.now_us();
+        let tracking = self.tracking();
+        let metadata = self.metadata();
+        let unrecorded = self.unrecorded.load(Ordering::Relaxed);
+        let last = self.quietly(|_| {
+            // Who checks has it.
+            let verdict = self.verdict.try_lock()?;
+            Some((verdict.summary, verdict.at_us))
+        });
+        let incomplete = if unrecorded > 0 { ", incomplete" } else { "" };
+        writeln!(
+            out,
+            "state        {}{incomplete}",
+            if self.is_on() { "enabled" } else { "disabled" }
+        )?;
+        writeln!(
+            out,
+            "objects      {} ({} bytes)",
+            tracking.objects, tracking.bytes
+        )?;
+        writeln!(
+            out,
+            "metadata     {} bytes, of which {} call stacks take {}",
+            metadata.bytes,
+            self.depot.len(),
+            metadata.call_stacks
+        )?;
+        writeln!(
+            out,
+            "unrecorded   {unrecorded} (ever: {})",
+            self.unrecorded_total.load(Ordering::Relaxed)
+        )?;
+        writeln!(
+            out,
+            "missed frees {}",
+            self.missed_frees.load(Ordering::Relaxed)
+        )?;
+        let warnings = self.quietly(|_| self.warnings.lock().count());
+        writeln!(out, "warnings     {warnings}")?;
+        // Who has the claim uses them.
+        let suppressions = self.quietly(|_| Some(self.suppressed.try_lock()?.len()));
+        let hidden = self.quietly(|_| {
+            let verdict = self.verdict.try_lock()?;
+            Some((verdict.suppressed_objects, verdict.suppressed_bytes))
+        });
+        if let (Some(suppressions), Some((objects, bytes))) = (suppressions, hidden) {
+            writeln!(
+                out,
+                "suppressions {suppressions}, hiding {} ({bytes} bytes)",
+                Count(objects, "object")
+            )?;
+        }
+        match last {
+            None => writeln!(out, "last check   goes on")?,
+            Some((None, _)) => writeln!(out, "last check   none")?,
+            Some((Some(summary), at_us)) => {
+                write!(
+                    out,
+                    "last check   {} s ago, took {} us, ",
+                    now_us.saturating_sub(at_us) / 1_000_000,
+                    summary.took_us
+                )?;
+                match summary.how {
+                    How::Stopped => write!(out, "world stopped for {} us", summary.stopped_us)?,
+                    How::Scanned { .. } | How::Repeated { .. } => write!(out, "world running")?,
+                }
+                writeln!(
+                    out,
+                    ", {} words, {}",
+                    summary.words,
+                    Count(summary.objects, "unreferenced object")
+                )?;
+            }
+        }
+        if !self.is_on() || self.settings.background_off.load(Ordering::Relaxed) {
+            return writeln!(out, "next scan    none");
+        }
+        let next_us = self.settings.next_scan_us.load(Ordering::Relaxed);
+        writeln!(
+            out,
+            "next scan    in {} s",
+            next_us.saturating_sub(now_us) / 1_000_000
+        )
+    }
+}
