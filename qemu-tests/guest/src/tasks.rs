@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::arch::percpu::cpu_id;
 use kernel::arch::{interrupts, smp, time};
 use kernel::sync::{IrqGuard, Mutex, PreemptGuard, SpinLock, WaitQueue, is_disabled};
-use kernel::task::{self, JoinHandle, Priority};
+use kernel::task::{self, JoinHandle, Priority, State};
 
 use crate::guest_test;
 
@@ -142,6 +142,39 @@ guest_test! {
         }
         takers.into_iter().for_each(JoinHandle::join);
         assert_eq!(TOKENS.load(Ordering::Acquire), 0);
+    }
+}
+
+guest_test! {
+    /// A wake-up that meets one who has just got by itself what it waited for is handed on to who still waits.
+    fn wake_ups_are_handed_on() smp [1, 2] leaks nothing {
+        static QUEUE: WaitQueue = WaitQueue::new();
+        static STEP: AtomicU32 = AtomicU32::new(0);
+        static TOKEN: AtomicU32 = AtomicU32::new(0);
+        let leaves = spawn(|| {
+            let mut looks = 0;
+            QUEUE.wait_for(|| {
+                looks += 1;
+                // The first look is before it is in the queue.
+                (looks > 1).then(|| {
+                    STEP.store(1, Ordering::Release);
+                    while STEP.load(Ordering::Acquire) != 2 {
+                        task::yield_now();
+                    }
+                })
+            });
+        });
+        while STEP.load(Ordering::Acquire) != 1 {
+            task::yield_now();
+        }
+        let waits = spawn(|| QUEUE.wait_for(|| (TOKEN.load(Ordering::Acquire) != 0).then_some(())));
+        while waits.task().state() != State::Blocked {
+            task::yield_now();
+        }
+        TOKEN.store(1, Ordering::Release);
+        QUEUE.wake_one();
+        STEP.store(2, Ordering::Release);
+        [leaves, waits].into_iter().for_each(JoinHandle::join);
     }
 }
 
