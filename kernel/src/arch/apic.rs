@@ -70,10 +70,11 @@ pub fn init(machine: &Machine, hpet: &Hpet) {
     let (fs, counts) = with_local(|local| {
         // SAFETY: this CPU's own timer, whose interrupt is masked and which nobody uses yet.
         unsafe { local.set_timer_initial(u32::MAX) };
-        let fs = hpet.spin(CALIBRATION_US);
-        // SAFETY: reads a register of this CPU's own.
-        let rest = unsafe { local.timer_current() };
-        (fs, u32::MAX - rest)
+        hpet.measure(CALIBRATION_US, || {
+            // SAFETY: reads a register of this CPU's own.
+            let rest = unsafe { local.timer_current() };
+            u64::from(u32::MAX - rest)
+        })
     })
     .expect("the boot CPU's local APIC has just been set up");
     let per_tick = u128::from(counts) * u128::from(FS_PER_SECOND)

@@ -2,7 +2,8 @@
 //!
 //! The HPET tells its own rate, so that a stretch of its counter is a stretch of time no matter how long
 //! the measuring was held up; a one-shot of the PIT is not (a busy host makes it lie by a factor of
-//! three).
+//! three). At both ends of the stretch the two counters are read at one moment, or as nearly so as can be: who is
+//! held up between two readings reads again.
 
 use core::arch::x86_64::_rdtsc;
 use core::ptr;
@@ -14,6 +15,9 @@ use super::acpi::Machine;
 
 /// How long the counters are compared.
 const CALIBRATION_US: u64 = 5_000;
+
+/// How often the counters are read for one moment, of which the quickest reading counts.
+const READINGS: usize = 16;
 
 /// Registers of the HPET (IA-PC HPET Specification 1.0a, 2.3), as offsets in bytes.
 const CAPABILITIES: usize = 0x00;
@@ -85,26 +89,58 @@ impl Hpet {
         unsafe { ptr::write_volatile(self.registers.wrapping_add(register).cast(), value) }
     }
 
-    /// Spins for about `us` microseconds and returns how many femtoseconds it really were.
-    pub fn spin(&self, us: u64) -> u64 {
+    /// Spins for about `us` microseconds, and returns how many femtoseconds it really were, and by how much `other` has
+    /// gone up meanwhile.
+    pub fn measure(&self, us: u64, other: impl Fn() -> u64) -> (u64, u64) {
         let counts = us * FS_PER_US / self.fs_per_count;
+        let start = self.moment(&other);
         // Some counters have 32 bits only; so do the differences.
-        let start = self.read(MAIN_COUNTER) as u32;
-        loop {
-            let passed = (self.read(MAIN_COUNTER) as u32).wrapping_sub(start);
-            if u64::from(passed) >= counts {
-                return u64::from(passed) * self.fs_per_count;
-            }
+        let passed = |now: u32| u64::from(now.wrapping_sub(start.counter));
+        while passed(self.counter()) < counts {
             core::hint::spin_loop();
         }
+        let end = self.moment(&other);
+        let fs = passed(end.counter) * self.fs_per_count;
+        (fs, end.other - start.other)
     }
+
+    fn counter(&self) -> u32 {
+        self.read(MAIN_COUNTER) as u32
+    }
+
+    /// What both count at one moment.
+    fn moment(&self, other: &impl Fn() -> u64) -> Moment {
+        let mut best = Moment {
+            counter: 0,
+            other: 0,
+        };
+        let mut least = u64::MAX;
+        for _ in 0..READINGS {
+            let before = other();
+            let counter = self.counter();
+            let took = other() - before;
+            if took < least {
+                least = took;
+                best = Moment {
+                    counter,
+                    other: before + took / 2,
+                };
+            }
+        }
+        best
+    }
+}
+
+/// What the HPET and another counter count at one moment.
+struct Moment {
+    counter: u32,
+    other: u64,
 }
 
 /// Sets the clock up.
 pub fn init(hpet: &Hpet) {
     let start = tsc();
-    let fs = hpet.spin(CALIBRATION_US);
-    let counts = tsc() - start;
+    let (fs, counts) = hpet.measure(CALIBRATION_US, tsc);
     // Below 2^64, since a count is less than a microsecond on all machines there are.
     let us_per_count = (u128::from(fs) << 64) / (u128::from(counts) * u128::from(FS_PER_US));
     TSC_AT_BOOT.store(start, Ordering::Relaxed);

@@ -1,5 +1,8 @@
 //! Waiting for a condition, asleep.
 //!
+//! A wake-up is for one who waits in vain. Who is chosen for it while on the point of leaving, with what it waited for
+//! in its hands, hands it on.
+//!
 //! # Locks
 //!
 //! The queue's own, with interrupts off. The scheduler's may be taken under it.
@@ -39,8 +42,11 @@ impl WaitQueue {
             if value.is_none() {
                 task::park();
             }
-            self.remove(&task);
+            let was_chosen = !self.remove(&task);
             if let Some(value) = value {
+                if was_chosen {
+                    self.wake_one();
+                }
                 return value;
             }
         }
@@ -62,14 +68,17 @@ impl WaitQueue {
         }
     }
 
-    fn remove(&self, task: &Arc<Task>) {
+    /// Takes a task out of the queue; false if whoever wakes it has done so.
+    fn remove(&self, task: &Arc<Task>) -> bool {
         let mut waiters = self.waiters.lock();
-        if task.wait_link.is_linked() {
-            // SAFETY: the task waits in one queue at a time: this one.
-            let listed = unsafe { waiters.cursor_mut_from_ptr(Arc::as_ptr(task)) }.remove();
-            drop(waiters);
-            drop(listed);
+        if !task.wait_link.is_linked() {
+            return false;
         }
+        // SAFETY: the task waits in one queue at a time: this one.
+        let listed = unsafe { waiters.cursor_mut_from_ptr(Arc::as_ptr(task)) }.remove();
+        drop(waiters);
+        drop(listed);
+        true
     }
 }
 

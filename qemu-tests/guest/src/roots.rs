@@ -161,12 +161,12 @@ guest_test! {
     fn register_of_a_running_task() smp [1, 2, 4] {
         let block = plant(|_| ());
         let holder = held_by(move || {
-            GO.store(1, Ordering::Release);
-            // SAFETY: spins until the word is 2.
+            // SAFETY: says that the register has it, and spins until the word is 2.
             unsafe {
                 asm!(
                     "mov rcx, {inverted}",
                     "not rcx",
+                    "mov dword ptr [{go}], 1",
                     "2:",
                     "pause",
                     "cmp dword ptr [{go}], 2",

@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use kernel::leak::KMEMLEAK;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{PAGE, frame, percpu as dynamic_percpu, vmalloc};
-use kernel::task::{self, State};
+use kernel::task::{self, State, Task, scheduler};
 use kernel::{percpu, scripted};
 use leak_script::{From, Machine, Place, Supply};
 
@@ -295,9 +295,11 @@ impl Parked {
         while LIVE.load(Ordering::Acquire) == 0 || parked.task().state() != State::Blocked {
             task::yield_now();
         }
+        // Under the scheduler's lock: a task is blocked already when its registers are being saved.
+        let stack_pointer = scheduler::find_task(parked.task().id(), Task::stack_pointer);
         Self {
             live: LIVE.load(Ordering::Acquire),
-            stack_pointer: parked.task().stack_pointer(),
+            stack_pointer: stack_pointer.expect("it waits for good"),
         }
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::arch::percpu::cpu_id;
 use kernel::arch::{interrupts, smp, time};
 use kernel::sync::{IrqGuard, Mutex, PreemptGuard, SpinLock, WaitQueue, is_disabled};
-use kernel::task::{self, JoinHandle, Priority};
+use kernel::task::{self, JoinHandle, Priority, State};
 
 use crate::guest_test;
 
@@ -146,6 +146,39 @@ guest_test! {
 }
 
 guest_test! {
+    /// A wake-up that meets one who has just got by itself what it waited for is handed on to who still waits.
+    fn wake_ups_are_handed_on() smp [1, 2] leaks nothing {
+        static QUEUE: WaitQueue = WaitQueue::new();
+        static STEP: AtomicU32 = AtomicU32::new(0);
+        static TOKEN: AtomicU32 = AtomicU32::new(0);
+        let leaves = spawn(|| {
+            let mut looks = 0;
+            QUEUE.wait_for(|| {
+                looks += 1;
+                // The first look is before it is in the queue.
+                (looks > 1).then(|| {
+                    STEP.store(1, Ordering::Release);
+                    while STEP.load(Ordering::Acquire) != 2 {
+                        task::yield_now();
+                    }
+                })
+            });
+        });
+        while STEP.load(Ordering::Acquire) != 1 {
+            task::yield_now();
+        }
+        let waits = spawn(|| QUEUE.wait_for(|| (TOKEN.load(Ordering::Acquire) != 0).then_some(())));
+        while waits.task().state() != State::Blocked {
+            task::yield_now();
+        }
+        TOKEN.store(1, Ordering::Release);
+        QUEUE.wake_one();
+        STEP.store(2, Ordering::Release);
+        [leaves, waits].into_iter().for_each(JoinHandle::join);
+    }
+}
+
+guest_test! {
     /// Guards nest, and put back what they found.
     fn guards_nest() smp [1] {
         assert_eq!(interrupts::flag(), interrupts::InterruptFlag::Enabled);
@@ -166,14 +199,19 @@ guest_test! {
 guest_test! {
     /// Tasks come and go, and leave nothing.
     fn tasks_leave_nothing() smp [1, 2, 4] leaks nothing {
+        use kernel::arch::stop;
         use kernel::mm;
+        // Who has been waited for is still in the reaper's hands for a moment: no longer than until the world stops.
+        let reaped = || while stop::stop_world(&|_| ()).is_err() {};
         // Caches fill up first.
         in_many(20, || {});
+        reaped();
         mm::vmalloc::purge();
         let (free, before) = (mm::buddy::free_pages(), kernel::leak::KMEMLEAK.tracking());
         for _ in 0..20 {
             in_many(20, task::yield_now);
         }
+        reaped();
         mm::vmalloc::purge();
         assert_eq!(kernel::leak::KMEMLEAK.tracking(), before);
         // A slab more or less, and pages of metadata, but not 400 stacks of 16 pages.
