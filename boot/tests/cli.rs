@@ -85,20 +85,15 @@ planted: two Arcs that own each other
 > kmemleak scan
 unreferenced object 0xffff* (size 32):
   comm \"leak\", pid *, cpu *, age *.*s
+  owns 1 object (32 bytes)
   hex dump (first 32 bytes):
     01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
     00 00 00 00 00 00 00 00 * ff ff  ........*
   backtrace (crc *):
     kernel::shell::leak::arc_cycle+0x*/0x* (kernel/src/shell/leak.rs:*)
     kernel::task::start+0x*/0x* (kernel/src/task/mod.rs:*)
-unreferenced object 0xffff* (size 32):
-  comm \"leak\", pid *, cpu *, age *.*s
-  hex dump (first 32 bytes):
-    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
-    00 00 00 00 00 00 00 00 * ff ff  ........*
-  backtrace (crc *):
-    kernel::shell::leak::arc_cycle+0x*/0x* (kernel/src/shell/leak.rs:*)
-    kernel::task::start+0x*/0x* (kernel/src/task/mod.rs:*)
+kmemleak: 1 leader (32 bytes) and 1 owned (32 bytes), from 2 call stacks
+kmemleak: * objects tracked, * words read in * us on 2 cpus, stopped for * us; candidates *, hits *, misses *, unrecorded 0
 kmemleak: 2 unreferenced objects (64 bytes)
 > exit";
 
