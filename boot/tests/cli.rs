@@ -182,6 +182,16 @@ fn the_last_check_decides_whether_leaks_are_a_failure() {
             0,
             "",
         ),
+        (
+            "kmemleak scan\nleak pages\nkmemleak scan --json\nexit\n",
+            6,
+            "the last check found leaks",
+        ),
+        (
+            "kmemleak scan\nleak pages\nkmemleak mark\nexit\n",
+            6,
+            "the last check found leaks",
+        ),
         // The kernel's own failure counts for more.
         ("leak pages\nkmemleak scan\npanic\n", 1, "the guest failed"),
     ];

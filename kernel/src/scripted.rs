@@ -47,13 +47,13 @@ static METADATA_REFUSED: AtomicBool = AtomicBool::new(false);
 
 static LABELS: Mutex<Labels> = Mutex::new(Labels {
     first: 0,
-    labels: Vec::new(),
+    texts: Vec::new(),
 });
 
 /// The labels that can be told: their numbers follow each other.
 struct Labels {
     first: usize,
-    labels: Vec<String>,
+    texts: Vec<String>,
 }
 
 /// Whether this task is the player. Any context.
@@ -84,7 +84,7 @@ pub fn with_label<R>(address: usize, look: impl FnOnce(&str) -> R) -> Option<R> 
     }
     let labels = LABELS.lock();
     let index = (address - LABELS_START).checked_sub(labels.first)?;
-    labels.labels.get(index).map(|label| look(label))
+    labels.texts.get(index).map(|label| look(label))
 }
 
 /// What the detector's clock shows, if it is not the machine's. Any context.
@@ -128,6 +128,8 @@ mod player {
         assert!(set.is_ok(), "one player at a time");
         let result = work();
         SITE.store(0, Ordering::Relaxed);
+        CLOCK_US.store(0, Ordering::Relaxed);
+        METADATA_REFUSED.store(false, Ordering::Relaxed);
         PLAYER.store(NO_TASK, Ordering::Release);
         result
     }
@@ -149,10 +151,10 @@ mod player {
     /// From now on the player's call stack is one frame with this name. By the player.
     pub fn call_from(label: &str) {
         let mut labels = LABELS.lock();
-        let known = labels.labels.iter().rposition(|known| known == label);
+        let known = labels.texts.iter().rposition(|known| known == label);
         let index = known.unwrap_or_else(|| {
-            labels.labels.push(label.to_owned());
-            labels.labels.len() - 1
+            labels.texts.push(label.to_owned());
+            labels.texts.len() - 1
         });
         SITE.store(LABELS_START + labels.first + index, Ordering::Relaxed);
     }
@@ -163,8 +165,8 @@ mod player {
     pub fn begin() {
         let mut labels = LABELS.lock();
         SITE.store(0, Ordering::Relaxed);
-        labels.first += labels.labels.len();
-        labels.labels.clear();
+        labels.first += labels.texts.len();
+        labels.texts.clear();
         CLOCK_US.store(time::now_us().max(1), Ordering::Relaxed);
     }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank};
 
 use crate::hidden::Hidden;
-use crate::statement::{Expected, From, Scope, Switch};
+use crate::statement::{Allocator, Expected, Scope, Switch};
 
 /// The detector can't do that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +46,15 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
 
     // Callbacks.
 
-    pub(crate) fn alloc(&self, from: From, start: usize, size: usize, min_count: i32) -> Done {
+    pub(crate) fn alloc(&self, from: Allocator, start: usize, size: usize, min_count: i32) -> Done {
         let options = AllocOptions::new().min_count(min_count);
         match from {
-            From::Slab | From::Pages | From::Vmalloc => self.detector.alloc(start, size, options),
+            Allocator::Slab | Allocator::Pages | Allocator::Vmalloc => {
+                self.detector.alloc(start, size, options)
+            }
             // A per-CPU block needs one reference; that it needs more can't be said.
-            From::Percpu if min_count > 1 => return Err(Unsupported),
-            From::Percpu => {
+            Allocator::Percpu if min_count > 1 => return Err(Unsupported),
+            Allocator::Percpu => {
                 self.detector.alloc_percpu(start, size);
                 match min_count {
                     0 => self.detector.not_leak(start),
@@ -64,9 +66,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn free(&self, from: From, start: usize) -> Done {
+    pub(crate) fn free(&self, from: Allocator, start: usize) -> Done {
         match from {
-            From::Percpu => self.detector.free_percpu(start),
+            Allocator::Percpu => self.detector.free_percpu(start),
             _ => self.detector.free(start),
         }
         Ok(())
@@ -82,9 +84,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn ignore(&self, from: From, start: usize) -> Done {
+    pub(crate) fn ignore(&self, from: Allocator, start: usize) -> Done {
         match from {
-            From::Percpu => self.detector.ignore_percpu(start),
+            Allocator::Percpu => self.detector.ignore_percpu(start),
             _ => self.detector.ignore(start),
         }
         Ok(())

@@ -11,7 +11,7 @@ use kmemleak_emulated::{Emulated, Machine as Emulation, Place as EmulatedPlace};
 use crate::failure::Failure;
 use crate::machine::{Machine, Supply};
 use crate::parse::{Only, Script};
-use crate::statement::{From, Place};
+use crate::statement::{Allocator, Place};
 
 /// Bytes of a page: the largest alignment of a slab's block.
 const PAGE: usize = 4096;
@@ -48,13 +48,13 @@ pub fn run(text: &str, cpus: u32) -> Outcome {
 struct Host(Arc<Emulation>);
 
 impl Machine for Host {
-    fn alloc(&mut self, from: From, size: usize, align: usize) -> Option<usize> {
+    fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
         let start = match from {
-            From::Slab | From::Percpu if align > PAGE => return None,
-            From::Slab => self.0.slab_aligned(size, align),
-            From::Pages => self.0.pages(size),
-            From::Vmalloc => self.0.vmalloc(size),
-            From::Percpu => self.0.percpu_aligned(size, align),
+            Allocator::Slab | Allocator::Percpu if align > PAGE => return None,
+            Allocator::Slab => self.0.slab_aligned(size, align),
+            Allocator::Pages => self.0.pages(size),
+            Allocator::Vmalloc => self.0.vmalloc(size),
+            Allocator::Percpu => self.0.percpu_aligned(size, align),
         };
         if start.is_multiple_of(align) {
             return Some(start);
@@ -63,7 +63,7 @@ impl Machine for Host {
         None
     }
 
-    fn free(&mut self, _from: From, start: usize, _size: usize) {
+    fn free(&mut self, _from: Allocator, start: usize, _size: usize) {
         self.0.free(start);
     }
 

@@ -52,5 +52,5 @@ pub use crate::parse::{Only, Script};
 pub use crate::reset::reset;
 pub use crate::run::run;
 pub use crate::statement::{
-    Expectation, Expected, From, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
+    Allocator, Expectation, Expected, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
 };

@@ -1,6 +1,6 @@
 //! What a script runs on.
 
-use crate::statement::{From, Place};
+use crate::statement::{Allocator, Place};
 
 /// Whether the detector gets memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub enum Supply {
 pub trait Machine {
     /// A zeroed block that the detector doesn't know: its address, or the handle of a per-CPU block. `None` where there
     /// is no such block to be had.
-    fn alloc(&mut self, from: From, size: usize, align: usize) -> Option<usize>;
+    fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize>;
 
     /// Takes back a block that the detector doesn't know any more.
-    fn free(&mut self, from: From, start: usize, size: usize);
+    fn free(&mut self, from: Allocator, start: usize, size: usize);
 
     /// Takes back whole pages of a block of `size` bytes of pages, the detector having been told. What lies before
     /// and behind are blocks of their own from then on.

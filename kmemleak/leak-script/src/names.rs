@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::hidden::Hidden;
 use crate::machine::Machine;
-use crate::statement::{From, Name, Place, Slot, Target};
+use crate::statement::{Allocator, Name, Place, Slot, Target};
 
 const WORD: usize = size_of::<usize>();
 
@@ -22,7 +22,7 @@ pub(crate) struct Object {
     pub(crate) size: usize,
     pub(crate) align: usize,
     pub(crate) min_count: i32,
-    pub(crate) from: From,
+    pub(crate) from: Allocator,
     pub(crate) site: String,
     pub(crate) live: bool,
 }
@@ -117,8 +117,8 @@ impl Names {
             return Err(format!("{name}+{} is past its {size} bytes", word.offset));
         }
         let start = match (object.from, word.cpu) {
-            (From::Percpu, Some(cpu)) => machine.percpu_copy(object.start.get(), cpu),
-            (From::Percpu, None) => return Err(format!("{} has a copy a cpu", word.name)),
+            (Allocator::Percpu, Some(cpu)) => machine.percpu_copy(object.start.get(), cpu),
+            (Allocator::Percpu, None) => return Err(format!("{} has a copy a cpu", word.name)),
             (_, Some(_)) => return Err(format!("{} is no percpu object", word.name)),
             (_, None) => object.start.get(),
         };
@@ -134,7 +134,7 @@ impl Names {
         };
         for object in self.all_live() {
             let start = object.start.get();
-            if object.from != From::Percpu {
+            if object.from != Allocator::Percpu {
                 if let Some(offset) = within(start, object.size) {
                     return format!("{}+{offset}", object.name);
                 }

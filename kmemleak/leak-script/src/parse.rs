@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::failure::{Failure, Reason};
 use crate::statement::{
-    Expectation, Expected, From, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
+    Allocator, Expectation, Expected, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
 };
 
 /// Words of sections, stacks and regions: their numbers stay below.
@@ -368,7 +368,7 @@ impl<'s> Words<'s> {
             return Err(format!("\"{object}\" is no name for a block"));
         }
         let size = self.positive("a size")?;
-        let (mut align, mut min_count, mut from, mut site) = (WORD, 1, From::Slab, object);
+        let (mut align, mut min_count, mut from, mut site) = (WORD, 1, Allocator::Slab, object);
         while let Some(word) = self.next() {
             match word.split_once('=') {
                 Some(("align", value)) => {
@@ -385,10 +385,10 @@ impl<'s> Words<'s> {
                         .filter(|count| *count >= -1)
                         .ok_or_else(|| format!("{value} is no min_count"))?;
                 }
-                Some(("from", "slab")) => from = From::Slab,
-                Some(("from", "pages")) => from = From::Pages,
-                Some(("from", "vmalloc")) => from = From::Vmalloc,
-                Some(("from", "percpu")) => from = From::Percpu,
+                Some(("from", "slab")) => from = Allocator::Slab,
+                Some(("from", "pages")) => from = Allocator::Pages,
+                Some(("from", "vmalloc")) => from = Allocator::Vmalloc,
+                Some(("from", "percpu")) => from = Allocator::Percpu,
                 Some(("site", label)) if !label.is_empty() => site = label,
                 _ => return Err(format!("\"{word}\" is nothing that alloc takes")),
             }
@@ -444,15 +444,15 @@ impl<'s> Words<'s> {
 }
 
 /// Whether an allocator has blocks of this size.
-pub(crate) fn size_suits(from: From, size: usize) -> Parsed<()> {
+pub(crate) fn size_suits(from: Allocator, size: usize) -> Parsed<()> {
     let (suits, what) = match from {
-        From::Slab => (size <= SLAB_MAX, "a block of a slab"),
-        From::Pages => (
+        Allocator::Slab => (size <= SLAB_MAX, "a block of a slab"),
+        Allocator::Pages => (
             size.is_multiple_of(PAGE) && size.is_power_of_two(),
             "a power of two of pages",
         ),
-        From::Vmalloc => (size.is_multiple_of(PAGE), "whole pages"),
-        From::Percpu => (true, ""),
+        Allocator::Vmalloc => (size.is_multiple_of(PAGE), "whole pages"),
+        Allocator::Percpu => (true, ""),
     };
     if suits {
         Ok(())
@@ -543,7 +543,7 @@ mod tests {
             size: 64,
             align: 8,
             min_count: 1,
-            from: From::Slab,
+            from: Allocator::Slab,
             site: "A",
         };
         assert_eq!(one("alloc A 0x40"), plain);
@@ -552,7 +552,7 @@ mod tests {
             size: 4096,
             align: 64,
             min_count: -1,
-            from: From::Pages,
+            from: Allocator::Pages,
             site: "probe",
         };
         let text = "alloc A 4096 align=64 min_count=-1 from=pages site=probe";

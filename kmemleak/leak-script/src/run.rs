@@ -12,7 +12,7 @@ use crate::hidden::Hidden;
 use crate::machine::{Machine, Supply};
 use crate::names::{Names, Object};
 use crate::parse::{Script, size_suits};
-use crate::statement::{From, Name, Place, Statement, Switch};
+use crate::statement::{Allocator, Name, Place, Statement, Switch};
 
 const WORD: usize = size_of::<usize>();
 /// Words of a region.
@@ -25,13 +25,13 @@ pub(crate) enum Stop {
     Mismatch { expected: String, got: String },
 }
 
-impl core::convert::From<Unsupported> for Stop {
+impl From<Unsupported> for Stop {
     fn from(_: Unsupported) -> Self {
         Self::Unsupported
     }
 }
 
-impl core::convert::From<String> for Stop {
+impl From<String> for Stop {
     fn from(what: String) -> Self {
         Self::Misuse(what)
     }
@@ -195,7 +195,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
         let new = self.names.live(name)?.start;
         let words = old.size.min(size) / WORD;
         match old.from {
-            From::Percpu => (0..self.machine.cpus()).for_each(|cpu| {
+            Allocator::Percpu => (0..self.machine.cpus()).for_each(|cpu| {
                 let from = self.machine.percpu_copy(old.start.get(), cpu);
                 let to = self.machine.percpu_copy(new.get(), cpu);
                 self.copy(Hidden::new(from), Hidden::new(to), words);
@@ -218,7 +218,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
     fn free_part(&mut self, name: Name<'_>, offset: usize, len: usize) -> Result<(), Stop> {
         let object = self.names.live(name)?.clone();
         let size = object.size;
-        if object.from != From::Pages || offset.checked_add(len).is_none_or(|end| end > size) {
+        if object.from != Allocator::Pages || offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(format!("{name} has no such pages").into());
         }
         let tail_name = format!("{name}.tail");

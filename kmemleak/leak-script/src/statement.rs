@@ -9,7 +9,7 @@ pub type Name<'s> = &'s str;
 
 /// Which allocator a block comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Allocator {
     /// Size classes, up to 8192 bytes.
     Slab,
     /// A power of two of pages.
@@ -104,7 +104,7 @@ pub enum Statement<'s> {
         size: usize,
         align: usize,
         min_count: i32,
-        from: From,
+        from: Allocator,
         site: &'s str,
     },
     Free(Name<'s>),

@@ -18,7 +18,7 @@ use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{PAGE, frame, percpu as dynamic_percpu, vmalloc};
 use kernel::task::{self, State, Task, scheduler};
 use kernel::{percpu, scripted};
-use leak_script::{From, Machine, Place, Supply};
+use leak_script::{Allocator, Machine, Place, Supply};
 
 /// Words of each section, of each CPU's area, of the stack and of a region.
 const WORDS: usize = 64;
@@ -39,7 +39,7 @@ percpu! {
 
 /// A block that a script has.
 struct Block {
-    from: From,
+    from: Allocator,
     start: usize,
     size: usize,
     align: usize,
@@ -55,10 +55,10 @@ impl Block {
         let start = ptr::with_exposed_provenance_mut::<u8>(self.start);
         match self.from {
             // SAFETY: it was given for this layout, and is given back once.
-            From::Slab => unsafe { dealloc(start, self.layout()) },
-            From::Pages => give_back_pages(self.start, self.size / PAGE),
-            From::Vmalloc => vmalloc::vfree(start),
-            From::Percpu => dynamic_percpu::free_percpu(self.start),
+            Allocator::Slab => unsafe { dealloc(start, self.layout()) },
+            Allocator::Pages => give_back_pages(self.start, self.size / PAGE),
+            Allocator::Vmalloc => vmalloc::vfree(start),
+            Allocator::Percpu => dynamic_percpu::free_percpu(self.start),
         }
     }
 }
@@ -134,7 +134,7 @@ impl KernelMachine {
         self.call_from("the end of a script");
         for block in core::mem::take(&mut self.blocks) {
             match block.from {
-                From::Percpu => KMEMLEAK.free_percpu(block.start),
+                Allocator::Percpu => KMEMLEAK.free_percpu(block.start),
                 _ => KMEMLEAK.free(block.start),
             }
             block.give_back();
@@ -142,7 +142,7 @@ impl KernelMachine {
         self.starts.clear();
     }
 
-    fn take(&mut self, from: From, start: usize) -> Option<Block> {
+    fn take(&mut self, from: Allocator, start: usize) -> Option<Block> {
         let is_it = |block: &Block| block.from == from && block.start == start;
         let index = self.blocks.iter().position(is_it)?;
         Some(self.blocks.swap_remove(index))
@@ -150,12 +150,12 @@ impl KernelMachine {
 }
 
 impl Machine for KernelMachine {
-    fn alloc(&mut self, from: From, size: usize, align: usize) -> Option<usize> {
+    fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
         let layout = Layout::from_size_align(size, align).ok()?;
         let start = match from {
             // SAFETY: the size is not zero, which no script can say.
-            From::Slab => unsafe { alloc_zeroed(layout) }.expose_provenance(),
-            From::Pages => {
+            Allocator::Slab => unsafe { alloc_zeroed(layout) }.expose_provenance(),
+            Allocator::Pages => {
                 let order = buddy::order_of(size.max(align));
                 let start = buddy::alloc(order, Tracking::Tracked)?;
                 // SAFETY: a block of that many pages, and ours.
@@ -164,13 +164,13 @@ impl Machine for KernelMachine {
                 give_back_pages(start + size, (1 << order) - size / PAGE);
                 start
             }
-            From::Vmalloc => {
+            Allocator::Vmalloc => {
                 let kind = vmalloc::Kind::Data;
                 vmalloc::vmalloc_aligned(size, align.max(PAGE), kind)?
                     .addr()
                     .get()
             }
-            From::Percpu => dynamic_percpu::alloc_percpu(size, align)?,
+            Allocator::Percpu => dynamic_percpu::alloc_percpu(size, align)?,
         };
         if start == 0 {
             return None;
@@ -190,14 +190,14 @@ impl Machine for KernelMachine {
         Some(start)
     }
 
-    fn free(&mut self, from: From, start: usize, _size: usize) {
+    fn free(&mut self, from: Allocator, start: usize, _size: usize) {
         if let Some(block) = self.take(from, start) {
             block.give_back();
         }
     }
 
     fn free_part(&mut self, start: usize, size: usize, offset: usize, len: usize) {
-        let Some(whole) = self.take(From::Pages, start) else {
+        let Some(whole) = self.take(Allocator::Pages, start) else {
             return;
         };
         give_back_pages(start + offset, len / PAGE);

@@ -35,6 +35,7 @@ use kernel::{println, scripted};
 use leak_script::{Failure, Only, Script};
 
 use crate::firmware;
+use crate::guest_test;
 use crate::script_machine::KernelMachine;
 
 /// The file that QEMU hands over.
@@ -152,5 +153,22 @@ impl Write for Escaping<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+guest_test! {
+    /// What the player had the detector see holds no longer than the play, whether the player took it back or not.
+    fn nothing_holds_after_the_play() smp [1] {
+        scripted::play(|| {
+            scripted::begin();
+            scripted::call_from("a site");
+            scripted::refuse_metadata(true);
+            assert!(scripted::clock_us().is_some());
+            assert!(scripted::call_site().is_some());
+            assert!(scripted::metadata_is_refused());
+        });
+        assert_eq!(scripted::clock_us(), None);
+        assert_eq!(scripted::call_site(), None);
+        assert!(!scripted::metadata_is_refused());
     }
 }
