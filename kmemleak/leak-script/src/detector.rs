@@ -1,11 +1,11 @@
 //! The detector, as scripts use it: one line for each thing that can be asked of it.
 //!
-//! What it can't do yet says so here and nowhere else.
+//! What it can't do says so here and nowhere else.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank};
+use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank, SuppressError};
 
 use crate::hidden::Hidden;
 use crate::statement::{Allocator, Expected, Scope, Switch};
@@ -142,8 +142,8 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
         Ok(())
     }
 
-    pub(crate) fn suppress(&self, pattern: &str) -> Done {
-        self.detector.suppress(pattern).map_err(|_| Unsupported)
+    pub(crate) fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
+        self.detector.suppress(pattern)
     }
 
     /// There are no suppressions and no mark.

@@ -36,7 +36,7 @@ impl fmt::Display for Failure {
         match &self.reason {
             Reason::Syntax(what) | Reason::Misuse(what) => f.write_str(what),
             Reason::Mismatch { expected, got } => write!(f, "expected {expected}, got {got}"),
-            Reason::Unsupported(statement) => write!(f, "not supported yet: {statement}"),
+            Reason::Unsupported(statement) => write!(f, "not supported: {statement}"),
         }
     }
 }

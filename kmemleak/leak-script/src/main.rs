@@ -2,9 +2,9 @@
 
 mod qemu;
 
-use std::error::Error;
 use std::fmt::{self, Display, Formatter};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +17,7 @@ struct Arguments {
     #[arg(long)]
     qemu: bool,
     /// Processors of the machine.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     smp: u32,
     /// The scripts.
     #[arg(required = true)]
@@ -43,41 +43,44 @@ impl From<host::Outcome> for Outcome {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match run(&arguments) {
-        Ok(sum) => {
-            println!("{sum}");
-            match sum.failed {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            }
-        }
-        Err(error) => {
-            eprintln!("leak-script: {error}");
-            ExitCode::FAILURE
-        }
+    let sum = run(&Arguments::parse());
+    println!("{sum}");
+    match sum.failed {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 
 /// Runs all files, and tells of them.
-fn run(arguments: &Arguments) -> Result<Sum, Box<dyn Error>> {
-    let cpus = arguments.smp.max(1);
+fn run(arguments: &Arguments) -> Sum {
     let mut report = Report::new(&arguments.files);
     let mut scripts = Vec::new();
     for (index, file) in arguments.files.iter().enumerate() {
-        match std::fs::read_to_string(file) {
+        match read(file) {
             Ok(text) => scripts.push((index, text)),
-            Err(error) => report.add(index, Outcome::Failed(error.to_string())),
+            Err(why) => report.add(index, Outcome::Failed(why)),
         }
     }
     if arguments.qemu {
-        qemu::run(&scripts, cpus, &mut report)?;
+        if let Err(error) = qemu::run(&scripts, arguments.smp, &mut report) {
+            report.give_up(&error.to_string());
+        }
     } else {
         for (index, text) in scripts {
-            report.add(index, host::run(&text, cpus).into());
+            report.add(index, host::run(&text, arguments.smp).into());
         }
     }
-    Ok(report.sum)
+    report.sum
+}
+
+/// The text of a file, or why there is none.
+fn read(file: &Path) -> Result<String, String> {
+    let bytes = fs::read(file).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|error| {
+        let text = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = text.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("line {line}: no UTF-8")
+    })
 }
 
 /// What became of which file, told in the order in which they were named, as soon as that is known.
@@ -118,6 +121,15 @@ impl<'f> Report<'f> {
                 }
             }
             self.told += 1;
+        }
+    }
+
+    /// Nothing can be run any more: all files of which nothing is known have failed.
+    fn give_up(&mut self, why: &str) {
+        for index in 0..self.files.len() {
+            if self.outcomes[index].is_none() {
+                self.add(index, Outcome::Failed(why.into()));
+            }
         }
     }
 }

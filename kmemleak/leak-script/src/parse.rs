@@ -60,9 +60,11 @@ pub struct Script<'s> {
 impl<'s> Script<'s> {
     /// Reads a script.
     pub fn parse(text: &'s str) -> Result<Self, Failure> {
+        // What some editors begin a file with.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut script = Self {
             lines: Vec::new(),
-            only: only(text),
+            only: only(text)?,
             cpus: 1,
         };
         for (index, line) in text.lines().enumerate() {
@@ -91,19 +93,33 @@ impl<'s> Script<'s> {
     }
 }
 
-/// What the comments at the head of a script say.
-fn only(text: &str) -> Option<Only> {
-    text.lines()
-        .map(str::trim)
-        .take_while(|line| line.is_empty() || line.starts_with('#'))
-        .find_map(|line| {
-            let place = line.strip_prefix('#')?.trim().strip_prefix("only:")?.trim();
-            match place {
-                "host" => Some(Only::Host),
-                "qemu" => Some(Only::Qemu),
-                _ => None,
+/// What the comments at the head of a script say. The first one counts, but each has to say something: a script must not
+/// run by mistake where it was kept away from.
+fn only(text: &str) -> Result<Option<Only>, Failure> {
+    let head = text.lines().map(str::trim);
+    let head = head.take_while(|line| line.is_empty() || line.starts_with('#'));
+    let mut only = None;
+    for (index, line) in head.enumerate() {
+        let comment = line.strip_prefix('#').unwrap_or_default().trim();
+        let Some((word, place)) = comment.split_once(':') else {
+            continue;
+        };
+        if !word.eq_ignore_ascii_case("only") {
+            continue;
+        }
+        let place = match place.trim() {
+            "host" => Only::Host,
+            "qemu" => Only::Qemu,
+            _ => {
+                return Err(Failure {
+                    line: index + 1,
+                    reason: Reason::Syntax("only: takes host or qemu".into()),
+                });
             }
-        })
+        };
+        only.get_or_insert(place);
+    }
+    Ok(only)
 }
 
 type Parsed<T> = Result<T, String>;
@@ -663,5 +679,26 @@ mod tests {
         let script = Script::parse("# a test\n# only: qemu\npercpu 1 0 = 1").unwrap();
         assert_eq!((script.only, script.cpus), (Some(Only::Qemu), 2));
         assert_eq!(Script::parse("check\n# only: host").unwrap().only, None);
+        let only = |text| Script::parse(text).unwrap().only;
+        assert_eq!(only("#Only:host"), Some(Only::Host));
+        assert_eq!(only("# Only what is lost: host"), None);
+        assert_eq!(only("check\n# only: nowhere"), None);
+    }
+
+    #[test]
+    fn a_head_that_names_no_place_is_wrong() {
+        for place in ["", "nowhere", "host and qemu", "Host"] {
+            let text = format!("# a test\n\n#  ONLY: {place}\nchek");
+            let failure = Script::parse(&text).unwrap_err();
+            assert_eq!(failure.line, 3);
+            assert_eq!(failure.reason_text(), "only: takes host or qemu");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_the_byte_order_says_nothing() {
+        assert_eq!(one("\u{feff}check"), Statement::Check);
+        let script = Script::parse("\u{feff}# only: host").unwrap();
+        assert_eq!(script.only, Some(Only::Host));
     }
 }

@@ -8,7 +8,6 @@ use std::env;
 use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use boot::artifacts::{self, Package, Profile};
 use boot::machine::{Accel, Machine};
 use boot::outcome::{Ended, Outcome as Verdict};
-use boot::requirements;
+use boot::requirements::{self, QEMU};
 use boot::session::Session;
 
 use crate::{Outcome, Report};
@@ -54,7 +53,8 @@ fn boot(
     report: &mut Report<'_>,
 ) -> Result<usize, Box<dyn Error>> {
     let parcel = Parcel::pack(scripts)?;
-    let mut session = Session::start(&machine(&parcel, cpus))?;
+    let session = Session::start(&machine(&parcel, cpus));
+    let mut session = session.map_err(|error| format!("{QEMU}: {error}"))?;
     let mut deadline = Instant::now() + LIMIT;
     let mut begun = false;
     let mut done = 0;
@@ -167,16 +167,17 @@ fn what_was_seen(ended: &Ended) -> String {
 struct Parcel(PathBuf);
 
 impl Parcel {
-    fn pack(scripts: &[(usize, String)]) -> io::Result<Self> {
+    fn pack(scripts: &[(usize, String)]) -> Result<Self, Box<dyn Error>> {
         let mut bytes = Vec::new();
         for (_, text) in scripts {
-            let len = u32::try_from(text.len()).map_err(io::Error::other)?;
+            let len = u32::try_from(text.len())?;
             bytes.extend(len.to_le_bytes());
             bytes.extend(text.as_bytes());
         }
         let name = format!("leak-scripts-{}", process::id());
         let parcel = Self(env::temp_dir().join(name));
-        fs::write(&parcel.0, bytes)?;
+        let written = fs::write(&parcel.0, bytes);
+        written.map_err(|error| format!("{}: {error}", parcel.0.display()))?;
         Ok(parcel)
     }
 

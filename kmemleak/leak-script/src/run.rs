@@ -4,7 +4,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use kmemleak::{Detector, Platform};
+use kmemleak::{Detector, Platform, SuppressError};
 
 use crate::detector::{Subject, Unsupported};
 use crate::failure::{Failure, Reason};
@@ -28,6 +28,12 @@ pub(crate) enum Stop {
 impl From<Unsupported> for Stop {
     fn from(_: Unsupported) -> Self {
         Self::Unsupported
+    }
+}
+
+impl From<SuppressError> for Stop {
+    fn from(why: SuppressError) -> Self {
+        Self::Misuse(why.to_string())
     }
 }
 

@@ -182,3 +182,24 @@ fn a_script_can_be_wrong_in_itself() {
     let told = failure("alloc A 12 from=percpu\nA+0 = 0");
     assert_eq!(told, "line 2: A has a copy a cpu");
 }
+
+#[test]
+fn a_suppression_that_is_refused_says_why() {
+    let long = "x".repeat(kmemleak::MAX_PATTERN + 1);
+    let told = failure(&format!("check\nsuppress {long}"));
+    assert_eq!(told, "line 2: a pattern has 1 to 255 bytes");
+    let many: String = (0..=kmemleak::MAX_SUPPRESSIONS)
+        .map(|number| format!("suppress x{number}\n"))
+        .collect();
+    let told = failure(&many);
+    assert_eq!(told, "line 65: there are 64 suppressions already");
+}
+
+#[test]
+fn what_the_detector_has_no_way_to_do_is_named() {
+    let told = failure("check\nalloc A 8 from=percpu min_count=2");
+    assert_eq!(
+        told,
+        "line 2: not supported: alloc A 8 from=percpu min_count=2"
+    );
+}

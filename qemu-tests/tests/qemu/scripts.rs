@@ -27,6 +27,7 @@ crate::tests![
     blocks_are_aligned_and_zeroed,
     what_memory_does_not_hold_is_a_failure,
     one_cpu_skips_what_needs_two,
+    no_place_for_files_is_a_failure_of_each,
 ];
 
 /// Scripts in files of their own, far from the repository.
@@ -285,6 +286,7 @@ fn it_says_what_the_host_says() -> Result<(), Failure> {
         ("number", b"alloc A 99999999999999999999\n"),
         ("much", b"alloc A 8 align=0x8000000000000000\n"),
         ("elsewhere", b"# only: nowhere\nexpect tracked 1\n"),
+        ("marked", b"\xef\xbb\xbfcheck\nexpect leaks none\n"),
     ])?;
     files.files.push(files.folder.join("missing.leak"));
     let here = files.run(&[])?;
@@ -383,4 +385,26 @@ fn one_cpu_skips_what_needs_two() -> Result<(), Failure> {
             "1 passed, 1 failed, 2 skipped",
         ],
     )
+}
+
+/// What goes to the machine is kept in a file.
+fn no_place_for_files_is_a_failure_of_each() -> Result<(), Failure> {
+    let scripts = Scripts::new(&[("one", b"check\n"), ("two", b"check\n")])?;
+    // Builds what is run, for which there has to be a place.
+    scripts.run(&["--qemu"])?;
+    let nowhere = scripts.folder.join("nowhere");
+    let mut runner = runner(&["--qemu"], &scripts.files);
+    let (told, success) = told(&runner.env("TMPDIR", &nowhere).output()?);
+    let [one, two, sum] = &told[..] else {
+        return Err(format!("{told:#?}").into());
+    };
+    let is_told = |line: &str, name: &str| {
+        let why = format!("FAILED {name}: {}/", nowhere.display());
+        line.starts_with(&why) && line.contains("No such file")
+    };
+    let all = is_told(one, "one") && is_told(two, "two") && sum == "0 passed, 2 failed";
+    if success || !all {
+        return Err(format!("{told:#?}").into());
+    }
+    Ok(())
 }
