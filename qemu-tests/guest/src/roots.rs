@@ -10,7 +10,7 @@ use kernel::arch::smp;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{frame, percpu as dynamic_percpu, vmalloc};
 use kernel::percpu;
-use kernel::task::{self, JoinHandle, Priority};
+use kernel::task::{self, JoinHandle, Priority, State};
 
 use crate::guest_test;
 use crate::leak_support::{Secret, apart, check, plant, secret_of, uproot};
@@ -244,6 +244,10 @@ guest_test! {
             leave_traces(block);
             park_until_told();
         });
+        // As long as it runs, a register that no call keeps may have the address still.
+        while holder.task().state() != State::Blocked {
+            task::yield_now();
+        }
         assert_eq!(check(), [block]);
         let_go(holder);
         uproot(block);
