@@ -103,23 +103,29 @@ pub fn no_scan(start: usize) {
     }
 }
 
-/// Takes the boot parameters that are the detector's.
+/// Takes the boot parameters that are the detector's, and the one beside them that is the kernel's own.
 pub fn init() {
     for word in cmdline::words().filter(|word| word.starts_with("kmemleak")) {
-        let taken = match word.strip_prefix("kmemleak.wipe=") {
-            Some("on") => {
+        // As the detector's: a switch without a value is switched on.
+        let taken = match word.split_once('=').unwrap_or((word, "on")) {
+            ("kmemleak.wipe", "on") => {
                 mm::set_wipe(mm::Wipe::OnFree);
                 Ok(())
             }
-            Some("off") => {
+            ("kmemleak.wipe", "off") => {
                 mm::set_wipe(mm::Wipe::Never);
                 Ok(())
             }
-            Some(_) => Err(ParameterError::Value),
-            None => KMEMLEAK.boot_parameter(word),
+            ("kmemleak.wipe", _) => Err(ParameterError::Value),
+            _ => KMEMLEAK.boot_parameter(word),
         };
-        if let Err(error) = taken {
-            crate::println!("{word}: {error}");
+        match taken {
+            Ok(()) => {}
+            // The detector ends with the list of those that it knows.
+            Err(error @ ParameterError::Unknown) => {
+                crate::println!("{word}: {error}, kmemleak.wipe=on|off");
+            }
+            Err(error) => crate::println!("{word}: {error}"),
         }
     }
 }

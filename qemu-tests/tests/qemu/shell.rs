@@ -141,7 +141,7 @@ fn cpus_lists_the_cpus() -> Result<(), Failure> {
 
 fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
     let mut session = Session::start(&Machine {
-        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off".into(),
+        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off kmemleak.wipe kmemleak.wipe=often".into(),
         ..machines::kernel()
     })?;
     let boot = session.wait_for_prompt(LIMIT)?;
@@ -150,7 +150,18 @@ fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
         "kmemleak.frobnicate=1: unknown parameter; there are ",
     )?;
     expect_in(&boot, "kmemleak.verbose=perhaps: ")?;
-    match boot.contains("kmemleak.wipe") {
+    expect_in(&boot, "kmemleak.wipe=often: a value ")?;
+    // The kernel's own is in the list, and its values are no mistake.
+    let list = boot.lines().find(|line| line.contains("there are "));
+    let parameters = [
+        "kmemleak=on|off",
+        "kmemleak.scan=SECS",
+        "kmemleak.wipe=on|off",
+    ];
+    for parameter in parameters {
+        expect_in(list.unwrap_or_default(), parameter)?;
+    }
+    match boot.contains("kmemleak.wipe=off:") || boot.contains("kmemleak.wipe:") {
         false => Ok(()),
         true => Err(boot.into()),
     }
