@@ -39,7 +39,7 @@ use crate::arch::{backtrace, context, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
-use crate::task::{self, Priority, State, scheduler};
+use crate::task::{self, Priority, State, TaskId, scheduler};
 use crate::{cmdline, console, scripted, symbols};
 
 /// Bytes of metadata for what is allocated before the buddy allocator stands.
@@ -101,6 +101,15 @@ pub fn no_scan(start: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.no_scan(start);
     }
+}
+
+/// The task that runs this; none in a handler, and before there are tasks. Any context.
+#[inline]
+pub fn task() -> Option<TaskId> {
+    if in_interrupt() {
+        return None;
+    }
+    scheduler::with_current(task::Task::id)
 }
 
 /// Takes the boot parameters that are the detector's, and the one beside them that is the kernel's own.
