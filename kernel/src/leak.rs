@@ -39,7 +39,7 @@ use crate::arch::{backtrace, context, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
-use crate::task::{self, Priority, State, scheduler};
+use crate::task::{self, Priority, State, TaskId, scheduler};
 use crate::{cmdline, console, scripted, symbols};
 
 /// Bytes of metadata for what is allocated before the buddy allocator stands.
@@ -103,23 +103,38 @@ pub fn no_scan(start: usize) {
     }
 }
 
-/// Takes the boot parameters that are the detector's.
+/// The task that runs this; none in a handler, and before there are tasks. Any context.
+#[inline]
+pub fn task() -> Option<TaskId> {
+    if in_interrupt() {
+        return None;
+    }
+    scheduler::with_current(task::Task::id)
+}
+
+/// Takes the boot parameters that are the detector's, and the one beside them that is the kernel's own.
 pub fn init() {
     for word in cmdline::words().filter(|word| word.starts_with("kmemleak")) {
-        let taken = match word.strip_prefix("kmemleak.wipe=") {
-            Some("on") => {
+        // As the detector's: a switch without a value is switched on.
+        let taken = match word.split_once('=').unwrap_or((word, "on")) {
+            ("kmemleak.wipe", "on") => {
                 mm::set_wipe(mm::Wipe::OnFree);
                 Ok(())
             }
-            Some("off") => {
+            ("kmemleak.wipe", "off") => {
                 mm::set_wipe(mm::Wipe::Never);
                 Ok(())
             }
-            Some(_) => Err(ParameterError::Value),
-            None => KMEMLEAK.boot_parameter(word),
+            ("kmemleak.wipe", _) => Err(ParameterError::Value),
+            _ => KMEMLEAK.boot_parameter(word),
         };
-        if let Err(error) = taken {
-            crate::println!("{word}: {error}");
+        match taken {
+            Ok(()) => {}
+            // The detector ends with the list of those that it knows.
+            Err(error @ ParameterError::Unknown) => {
+                crate::println!("{word}: {error}, kmemleak.wipe=on|off");
+            }
+            Err(error) => crate::println!("{word}: {error}"),
         }
     }
 }

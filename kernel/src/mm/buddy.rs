@@ -5,7 +5,8 @@
 //! never looked at.
 //!
 //! There are two ways in: blocks for users are *tracked*, the leak detector is told of them; blocks that
-//! another allocator cuts up, and the detector's own, are *untracked*. A block goes back the way it came.
+//! another allocator cuts up, and the detector's own, are *untracked*. A user's blocks that the detector is not to see
+//! are untracked as well, but marked as such. A block goes back the way it came.
 //!
 //! # Locks
 //!
@@ -32,6 +33,8 @@ pub enum Tracking {
     Tracked,
     /// It is not: the block is cut up, or holds it by physical address, or is the detector's own.
     Untracked,
+    /// It is not, though a user has the block.
+    Unseen,
 }
 
 impl Tracking {
@@ -39,6 +42,7 @@ impl Tracking {
         match self {
             Self::Tracked => Use::Tracked,
             Self::Untracked => Use::Untracked,
+            Self::Unseen => Use::Unseen,
         }
     }
 }
@@ -185,9 +189,11 @@ pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
     let address = block.addr().get();
     if tracking == Tracking::Tracked {
         leak::free(address);
-        let is_block =
-            frame::frame_of(address).is_some_and(|frame| frame.usage() == (Use::Tracked, order));
-        if wipe() == Wipe::OnFree && is_block {
+    }
+    if tracking != Tracking::Untracked && wipe() == Wipe::OnFree {
+        let is_block = frame::frame_of(address)
+            .is_some_and(|frame| frame.usage() == (tracking.usage(), order));
+        if is_block {
             // SAFETY: the block is in use, and its user has given it up.
             unsafe { block.write_bytes(0, PAGE << order) };
         }

@@ -41,6 +41,8 @@ pub enum Use {
     Tracked,
     /// Head of a block taken through the untracked entry.
     Untracked,
+    /// Head of a user's block that the leak detector is not to see.
+    Unseen,
 }
 
 /// A page frame's descriptor.
@@ -78,6 +80,7 @@ impl Frame {
             2 => Use::Free,
             3 => Use::Tracked,
             4 => Use::Untracked,
+            5 => Use::Unseen,
             _ => Use::Reserved,
         };
         (usage, bits >> 16)
@@ -259,7 +262,7 @@ pub fn next_in_use(from: usize) -> Option<Run> {
     let mut first = None;
     while let Some(frame) = frames.get(number) {
         let (usage, order) = frame.usage();
-        let in_use = matches!(usage, Use::Tracked | Use::Untracked);
+        let in_use = matches!(usage, Use::Tracked | Use::Untracked | Use::Unseen);
         match (in_use, first) {
             (true, None) => first = Some(number),
             (false, Some(_)) => break,

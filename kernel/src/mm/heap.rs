@@ -9,9 +9,11 @@
 //! at boot; what was allocated before is not given back any more.
 //!
 //! The leak detector is told the size that was asked for, not that of the slot: words beyond it are nobody's.
-//! What a block holds when it is handed out is whatever it held last, and if its user leaves a part unwritten, a
-//! stale pointer there keeps an object alive. Who builds large structures that stay can have their
-//! blocks cleared: see [`with_cleared_blocks`].
+//!
+//! What the kernel keeps for the detector alone would be the first thing that the detector shows. Who builds that does
+//! so [with unseen blocks](with_unseen_blocks): they come from caches of their own, which the detector is not told of, and as
+//! pages that are marked. Whether a block is unseen was decided by who asked for it; whoever frees it, and wherever, finds that by its
+//! address. A block that is reallocated is a new one, of the kind of who asks.
 //!
 //! # Locks
 //!
@@ -24,7 +26,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use linked_list_allocator::Heap;
 
 use super::buddy::{self, Tracking};
-use super::slab::{SlabCache, Trace};
+use super::frame::{self, Use};
+use super::slab::{self, SlabCache, Trace};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -55,27 +58,23 @@ static EMERGENCY: AtomicBool = AtomicBool::new(false);
 #[unsafe(link_section = ".heap_arena")]
 static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
-/// How many want cleared blocks at the moment.
-static CLEARING: AtomicU32 = AtomicU32::new(0);
+/// The task whose blocks the detector is not to see.
+static UNSEEN_FOR: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
 
-/// The slab caches for objects of any kind, by size.
-static CLASSES: [SlabCache; 15] = [
-    SlabCache::new("size-8", 8, Trace::Trace),
-    SlabCache::new("size-16", 16, Trace::Trace),
-    SlabCache::new("size-32", 32, Trace::Trace),
-    SlabCache::new("size-64", 64, Trace::Trace),
-    SlabCache::new("size-96", 96, Trace::Trace),
-    SlabCache::new("size-128", 128, Trace::Trace),
-    SlabCache::new("size-192", 192, Trace::Trace),
-    SlabCache::new("size-256", 256, Trace::Trace),
-    SlabCache::new("size-384", 384, Trace::Trace),
-    SlabCache::new("size-512", 512, Trace::Trace),
-    SlabCache::new("size-768", 768, Trace::Trace),
-    SlabCache::new("size-1024", 1024, Trace::Trace),
-    SlabCache::new("size-2048", 2048, Trace::Trace),
-    SlabCache::new("size-4096", 4096, Trace::Trace),
-    SlabCache::new("size-8192", 8192, Trace::Trace),
-];
+/// Slab caches for objects of any kind, by size.
+macro_rules! classes {
+    ($prefix:literal, $trace:expr) => {
+        classes!(@ $prefix, $trace,
+            8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
+    };
+    (@ $prefix:literal, $trace:expr, $($size:literal),+) => {
+        [$(SlabCache::new(concat!($prefix, $size), $size, $trace)),+]
+    };
+}
+static CLASSES: [SlabCache; 15] = classes!("size-", Trace::Trace);
+/// The same, for who is not seen.
+static UNSEEN_CLASSES: [SlabCache; 15] = classes!("unseen-", Trace::NoLeakTrace);
 
 /// The global allocator.
 struct KernelHeap;
@@ -83,11 +82,18 @@ struct KernelHeap;
 #[global_allocator]
 static HEAP: KernelHeap = KernelHeap;
 
-/// The cache whose objects are the smallest that fit.
-fn class(layout: Layout) -> Option<&'static SlabCache> {
+/// The caches whose objects are the smallest that fit: by their place.
+fn class(layout: Layout) -> Option<usize> {
     CLASSES
         .iter()
-        .find(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
+        .position(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
+}
+
+/// Whether who asks for a block is not seen by the detector.
+#[inline]
+fn is_unseen() -> bool {
+    let task = UNSEEN_FOR.load(Ordering::Relaxed);
+    task != NOBODY && leak::task() == Some(task)
 }
 
 fn arena() -> core::ops::Range<usize> {
@@ -105,19 +111,15 @@ unsafe impl GlobalAlloc for KernelHeap {
             RESERVE.lock().allocate_first_fit(layout).ok()
         } else if !SLABS_STAND.load(Ordering::Relaxed) {
             from_boot_heap(layout)
-        } else if let Some(class) = class(layout) {
-            class.alloc(layout.size())
         } else {
-            buddy::alloc(page_order(layout), Tracking::Tracked)
+            match (class(layout), is_unseen()) {
+                (Some(class), false) => CLASSES[class].alloc(layout.size()),
+                (Some(class), true) => UNSEEN_CLASSES[class].alloc(layout.size()),
+                (None, false) => buddy::alloc(page_order(layout), Tracking::Tracked),
+                (None, true) => buddy::alloc(page_order(layout), Tracking::Unseen),
+            }
         };
-        let Some(block) = block else {
-            return ptr::null_mut();
-        };
-        if CLEARING.load(Ordering::Relaxed) != 0 {
-            // SAFETY: the block is as long as was asked for, and nobody's yet.
-            unsafe { block.write_bytes(0, layout.size()) };
-        }
-        block.as_ptr()
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     // This and the next are what the trait has by itself; but its own would be a frame in every call stack.
@@ -170,9 +172,19 @@ unsafe impl GlobalAlloc for KernelHeap {
             // SAFETY: the block is in the boot heap's arena, and the caller gives its layout.
             unsafe { BOOT.lock().deallocate(block, layout) };
         } else if let Some(class) = class(layout) {
-            class.free(block);
+            let unseen = &UNSEEN_CLASSES[class];
+            let is_unseen = slab::cache_of(address).is_some_and(|cache| ptr::eq(cache, unseen));
+            let cache = if is_unseen { unseen } else { &CLASSES[class] };
+            cache.free(block);
         } else {
-            buddy::free(block, page_order(layout), Tracking::Tracked);
+            let is_unseen =
+                frame::frame_of(address).is_some_and(|frame| frame.usage().0 == Use::Unseen);
+            let tracking = if is_unseen {
+                Tracking::Unseen
+            } else {
+                Tracking::Tracked
+            };
+            buddy::free(block, page_order(layout), tracking);
         }
     }
 }
@@ -220,12 +232,13 @@ pub fn use_emergency_reserve() {
     EMERGENCY.store(true, Ordering::Relaxed);
 }
 
-/// Runs `work`, during which blocks are cleared when they are handed out: to whomever, since telling apart
-/// who asks would cost every allocation more.
-pub fn with_cleared_blocks<R>(work: impl FnOnce() -> R) -> R {
-    CLEARING.fetch_add(1, Ordering::Relaxed);
+/// Runs `work`, during which the detector does not see the blocks that this task takes. By one task at a time, which
+/// frees them whenever it likes. They keep nothing alive: what only they point to is to be of their kind. Before there are
+/// tasks, and where the machine ends, blocks are as they would be without.
+pub fn with_unseen_blocks<R>(work: impl FnOnce() -> R) -> R {
+    let before = UNSEEN_FOR.swap(leak::task().unwrap_or(NOBODY), Ordering::Relaxed);
     let result = work();
-    CLEARING.fetch_sub(1, Ordering::Relaxed);
+    UNSEEN_FOR.store(before, Ordering::Relaxed);
     result
 }
 

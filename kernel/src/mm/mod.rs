@@ -15,7 +15,7 @@
 //! One byte belongs to at most one object. Whoever hands a block to a user tells of it: a slab cache of its
 //! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
 //! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
-//! entry. Hooks are called with no lock of this module held: after a block has left every free list, and
+//! entry. Of the heap's unseen blocks nobody tells. Hooks are called with no lock of this module held: after a block has left every free list, and
 //! before it returns to one.
 //!
 //! # Locks

@@ -22,6 +22,7 @@ crate::tests![
     mark_and_new,
     sites,
     sites_since_a_mark,
+    naming_is_no_call_site,
     interior,
     dump,
     holders_and_path,
@@ -353,7 +354,6 @@ fn sites() -> Result<(), Failure> {
         "kmemleak: 1 of … call sites",
     ];
     expect(&mut session, "sites 1", &expected)?;
-    // Naming them has taken much more.
     let values = json(&mut session, "sites 1000 --json")?;
     let (site, sites) = (of_kind(&values, "site"), of_kind(&values, "sites"));
     let [sites] = sites[..] else {
@@ -393,6 +393,47 @@ fn sites_since_a_mark() -> Result<(), Failure> {
         &sites,
         "49152 bytes in 3 objects, grown by +32768 bytes (+2):\n",
     )
+}
+
+/// What `status` counts: the objects, and the words that the last check has read.
+fn counts(session: &mut Session) -> Result<(u64, u64), Failure> {
+    let status = ask(session, "status")?;
+    let objects = status.lines().find_map(|line| {
+        let (count, _) = line.strip_prefix("objects ")?.split_once('(')?;
+        count.trim().parse().ok()
+    });
+    let words = status.lines().find_map(|line| {
+        let (before, _) = line.split_once(" words, ")?;
+        before.rsplit(' ').next()?.parse().ok()
+    });
+    Ok((objects.ok_or("no objects")?, words.ok_or("no words")?))
+}
+
+/// A report leaves nothing for the detector to see: neither a call site nor more to read.
+fn naming_is_no_call_site() -> Result<(), Failure> {
+    let mut session = shell()?;
+    ask(&mut session, "scan")?;
+    let before = counts(&mut session)?;
+    plant(&mut session, "forgotten-free")?;
+    for round in 0..3 {
+        let found = ask(&mut session, "scan")?;
+        expect_in(&found, "\nkmemleak: 1 unreferenced object (64 bytes)")?;
+        expect_in(&found, "(kernel/src/shell/leak.rs:")?;
+        let after = counts(&mut session)?;
+        if after.0 > before.0 + 4 || after.1 > before.1 + 20_000 {
+            return Err(format!("round {round}: {before:?} have become {after:?}").into());
+        }
+    }
+    // With all that is inlined, asked twice: the first time reads more of the debug information.
+    for _ in 0..2 {
+        let sites = ask(&mut session, "sites 1000")?;
+        expect_in(&sites, "kernel::shell::leak::forgotten_free+0x")?;
+        let naming = ["gimli", "addr2line", "kernel::symbols"];
+        if naming.iter().any(|name| sites.contains(name)) {
+            return Err(sites.into());
+        }
+    }
+    Ok(())
 }
 
 fn interior() -> Result<(), Failure> {

@@ -21,6 +21,7 @@ crate::tests![
     exit_ends_with_success,
     panic_ends_with_failure_and_a_backtrace,
     panic_tells_the_top_call_sites,
+    panic_after_a_report_tells_the_kernels_call_sites,
     panic_tells_none_when_the_detector_is_off,
 ];
 
@@ -141,7 +142,7 @@ fn cpus_lists_the_cpus() -> Result<(), Failure> {
 
 fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
     let mut session = Session::start(&Machine {
-        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off".into(),
+        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off kmemleak.wipe kmemleak.wipe=often".into(),
         ..machines::kernel()
     })?;
     let boot = session.wait_for_prompt(LIMIT)?;
@@ -150,7 +151,18 @@ fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
         "kmemleak.frobnicate=1: unknown parameter; there are ",
     )?;
     expect_in(&boot, "kmemleak.verbose=perhaps: ")?;
-    match boot.contains("kmemleak.wipe") {
+    expect_in(&boot, "kmemleak.wipe=often: a value ")?;
+    // The kernel's own is in the list, and its values are no mistake.
+    let list = boot.lines().find(|line| line.contains("there are "));
+    let parameters = [
+        "kmemleak=on|off",
+        "kmemleak.scan=SECS",
+        "kmemleak.wipe=on|off",
+    ];
+    for parameter in parameters {
+        expect_in(list.unwrap_or_default(), parameter)?;
+    }
+    match boot.contains("kmemleak.wipe=off:") || boot.contains("kmemleak.wipe:") {
         false => Ok(()),
         true => Err(boot.into()),
     }
@@ -254,6 +266,26 @@ fn panic_tells_the_top_call_sites() -> Result<(), Failure> {
     match told.count() {
         5 => Ok(()),
         told => Err(format!("{told} are told: {sites}").into()),
+    }
+}
+
+/// What naming has taken before is nobody's call site.
+fn panic_after_a_report_tells_the_kernels_call_sites() -> Result<(), Failure> {
+    let mut session = shell()?;
+    session.command("leak pages", LIMIT)?;
+    session.command("kmemleak scan", LIMIT)?;
+    session.command("kmemleak sites", LIMIT)?;
+    session.send_line("panic", LIMIT)?;
+    let ended = session.finish(LIMIT);
+    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    let heading = "call sites with the most live bytes:\n";
+    let (_, sites) = ended.serial.split_once(heading).ok_or("no call sites")?;
+    let told = sites.lines().filter(|line| line.contains(" bytes in "));
+    let own = ["gimli", "addr2line", "kernel::symbols"];
+    let of_naming = own.iter().any(|name| sites.contains(name));
+    match told.count() == 5 && !of_naming && sites.contains("kernel::shell::leak::pages+0x") {
+        true => Ok(()),
+        false => Err(sites.into()),
     }
 }
 
