@@ -5,7 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank, SuppressError};
+use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank, Slot, SlotPlace, SuppressError};
 
 use crate::hidden::Hidden;
 use crate::statement::{Allocator, Expected, Scope, Switch};
@@ -22,6 +22,13 @@ pub(crate) struct Leak {
     /// Stands for its call stack.
     pub(crate) call_stack: u32,
     pub(crate) rank: Option<Rank>,
+}
+
+/// A word of an answer.
+pub(crate) struct Found {
+    pub(crate) word: Hidden,
+    /// What the platform calls it, if it lies in a root.
+    pub(crate) name: String,
 }
 
 type Done = Result<(), Unsupported>;
@@ -258,21 +265,34 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
     }
 
     /// The words that point into an object.
-    pub(crate) fn holders(&self, start: Hidden) -> Told<Vec<Hidden>> {
-        let mut slots = Vec::new();
-        self.detector.holders(start.get(), &mut |slot| {
-            slots.push(Hidden::new(slot.address))
-        })?;
-        Ok(slots)
+    pub(crate) fn holders(&self, start: Hidden) -> Told<Vec<Found>> {
+        let mut found = Vec::new();
+        self.detector
+            .holders(start.get(), &mut |slot| found.push(self.found(&slot)))?;
+        Ok(found)
     }
 
     /// The words of the shortest chain to an object, from the root on.
-    pub(crate) fn path(&self, start: Hidden) -> Told<Vec<Hidden>> {
-        let mut slots = Vec::new();
-        self.detector.path(start.get(), &mut |slot| {
-            slots.push(Hidden::new(slot.address))
-        })?;
-        Ok(slots)
+    pub(crate) fn path(&self, start: Hidden) -> Told<Vec<Found>> {
+        let mut found = Vec::new();
+        self.detector
+            .path(start.get(), &mut |slot| found.push(self.found(&slot)))?;
+        Ok(found)
+    }
+
+    fn found(&self, slot: &Slot) -> Found {
+        let mut name = String::new();
+        if let SlotPlace::Root(root) = slot.place {
+            // Text that only grows takes all that is written.
+            let _ = self
+                .detector
+                .platform()
+                .name_root(root, slot.address, &mut name);
+        }
+        Found {
+            word: Hidden::new(slot.address),
+            name,
+        }
     }
 
     /// The warnings since this was last asked.

@@ -126,7 +126,7 @@ impl Names {
     }
 
     /// The slot that lies here, as a script would write it.
-    pub(crate) fn describe(&self, address: Hidden, machine: &dyn Machine) -> String {
+    pub(crate) fn describe(&self, address: Hidden, machine: &dyn Machine) -> Option<String> {
         let address = address.get();
         let within = |start: usize, size: usize| {
             let offset = address.wrapping_sub(start);
@@ -136,14 +136,14 @@ impl Names {
             let start = object.start.get();
             if object.from != Allocator::Percpu {
                 if let Some(offset) = within(start, object.size) {
-                    return format!("{}+{offset}", object.name);
+                    return Some(format!("{}+{offset}", object.name));
                 }
                 continue;
             }
             for cpu in 0..machine.cpus() {
                 let copy = machine.percpu_copy(start, cpu);
                 if let Some(offset) = within(copy, object.size) {
-                    return format!("{}[{cpu}]+{offset}", object.name);
+                    return Some(format!("{}[{cpu}]+{offset}", object.name));
                 }
             }
         }
@@ -158,20 +158,20 @@ impl Names {
         for word in 0..64 {
             for (name, place) in rows {
                 if machine.address(place(word)) == address {
-                    return format!("{name} {word}");
+                    return Some(format!("{name} {word}"));
                 }
             }
             for cpu in 0..machine.cpus() {
                 if machine.address(Place::PerCpu(cpu, word)) == address {
-                    return format!("percpu {cpu} {word}");
+                    return Some(format!("percpu {cpu} {word}"));
                 }
             }
             for region in 0..4 {
                 if machine.address(Place::Region(region, word)) == address {
-                    return format!("region {region} {word}");
+                    return Some(format!("region {region} {word}"));
                 }
             }
         }
-        format!("{address:#x}")
+        None
     }
 }

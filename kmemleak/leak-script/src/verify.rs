@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use kmemleak::{NoAnswer, Platform, Rank};
 
-use crate::detector::Leak;
+use crate::detector::{Found, Leak};
 use crate::hidden::Hidden;
 use crate::names::Object;
 use crate::run::{Run, Stop};
@@ -143,17 +143,27 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
     }
 
     /// The words of an answer, or why there is none.
-    fn described(&self, answer: Result<Vec<Hidden>, NoAnswer>) -> Vec<String> {
-        match answer {
-            Ok(words) => self.describe(&words),
-            Err(why) => [why.to_string()].into(),
-        }
+    fn described(&self, answer: Result<Vec<Found>, NoAnswer>) -> Vec<String> {
+        let found = match answer {
+            Ok(found) => found,
+            Err(why) => return [why.to_string()].into(),
+        };
+        // What is no slot of a script is named as the platform does.
+        let name = |found: Found| match self.names.describe(found.word, self.machine) {
+            Some(slot) => slot,
+            None if found.name.is_empty() => format!("{:?}", found.word),
+            None => format!("[{}]", found.name),
+        };
+        found.into_iter().map(name).collect()
     }
 
     fn describe(&self, words: &[Hidden]) -> Vec<String> {
         let words = words.iter();
         words
-            .map(|&word| self.names.describe(word, self.machine))
+            .map(|&word| {
+                let slot = self.names.describe(word, self.machine);
+                slot.unwrap_or_else(|| format!("{word:?}"))
+            })
             .collect()
     }
 

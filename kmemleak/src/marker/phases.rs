@@ -8,7 +8,7 @@ use super::objects::Words;
 use super::{GivenUp, Marker, RootWalk, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
 use crate::page_map::ChunkNumber;
-use crate::platform::{Platform, Root, RootKind};
+use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::queue::Entry;
 use crate::record::flag;
 use crate::registry::{Access, Object, alias_owner};
@@ -219,16 +219,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         false
     }
 
-    /// Whether a range has some of a task's stack that is a root. By one worker, between two walks over the roots.
+    /// Whether a range has some of a task's stack, be stacks roots or not. By one worker.
     pub(crate) fn has_stack(&self, range: Range<usize>) -> bool {
-        let mut walk = RootWalk::NEW;
-        while let Some((root, piece, end)) = self.next_piece_of(&mut walk) {
-            let meet = piece.start < range.end && range.start < end;
+        let mut cursor = RootCursor::default();
+        while let Some(root) = self.tools.platform.next_root(&mut cursor) {
+            let meet = root.start < range.end && range.start < root.start.saturating_add(root.len);
             if meet && matches!(root.kind, RootKind::Stack(_)) {
                 return true;
             }
-            // As above.
-            walk.rest.start = walk.rest.end;
         }
         false
     }

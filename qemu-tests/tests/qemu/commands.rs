@@ -577,7 +577,11 @@ fn path_from_a_stack() -> Result<(), Failure> {
     expect(&mut session, &format!("path {address}"), &[word, &end])?;
     let holders = ask(&mut session, &format!("holders {address}"))?;
     expect_in(&holders, ": task 1 \"init\" ")?;
-    expect_in(&holders, &format!(" of object {address}\n"))
+    expect_in(&holders, &format!(" of object {address}\n"))?;
+    // Where stacks are no roots they are no holders either, though a stack is an object like any other.
+    ask(&mut session, "stack=off")?;
+    let none = format!("kmemleak: 0 holders of object {address}");
+    expect(&mut session, &format!("holders {address}"), &[&none])
 }
 
 fn path_of_the_unreachable() -> Result<(), Failure> {
