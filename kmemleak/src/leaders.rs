@@ -65,11 +65,9 @@ pub(crate) fn find<P: Platform, A: Access>(
         if leader != index
             && let Some(named) = list.get(index)
         {
-            let size = match named.record.short_size() {
-                u32::MAX => marker.quietly(|_| registry.notes.size(named.start)),
-                size => Some(size as usize),
-            };
-            list.add_owned(leader, size.unwrap_or(u32::MAX as usize));
+            let short = named.record.short_size();
+            let size = marker.quietly(|_| registry.size_from(named.start, short));
+            list.add_owned(leader, size);
         }
     }
     Ok(())

@@ -236,6 +236,59 @@ impl Piece {
     }
 }
 
+/// A chain of pieces of one class, appended to one by one. It is to be cleared before it is dropped, or its memory stays in
+/// use until all is given back.
+pub(crate) struct Pieces {
+    class: Class,
+    first: Hidden,
+    last: Hidden,
+}
+
+impl Pieces {
+    pub(crate) const fn new(class: Class) -> Self {
+        Self {
+            class,
+            first: Hidden::NONE,
+            last: Hidden::NONE,
+        }
+    }
+
+    pub(crate) fn first(&self) -> Option<Piece> {
+        Piece::at(self.first)
+    }
+
+    pub(crate) fn last(&self) -> Option<Piece> {
+        Piece::at(self.last)
+    }
+
+    /// One piece more, its first word zero. `None` where there is no memory.
+    pub(crate) fn append(&mut self, source: &Source<'_>) -> Option<Piece> {
+        let piece = Piece(source.take(self.class)?);
+        piece.set(0, 0);
+        piece.set_next(Hidden::NONE);
+        match self.last() {
+            Some(last) => last.set_next(piece.hidden()),
+            None => self.first = piece.hidden(),
+        }
+        self.last = piece.hidden();
+        Some(piece)
+    }
+
+    pub(crate) fn each(&self) -> impl Iterator<Item = Piece> {
+        core::iter::successors(self.first(), |piece| piece.next())
+    }
+
+    /// Gives its memory back.
+    pub(crate) fn clear(&mut self, source: &Source<'_>) {
+        let mut next = self.first();
+        while let Some(piece) = next {
+            next = piece.next();
+            source.give(self.class, piece.0);
+        }
+        *self = Self::new(self.class);
+    }
+}
+
 impl Memory {
     pub(crate) const fn new() -> Self {
         Self {

@@ -146,38 +146,3 @@ fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
     word.store(hidden.bits(), Ordering::Relaxed);
     Some(page)
 }
-
-/// Sorts what lies in `len` places, by a comparison of two and an exchange of two. (Heapsort, Williams 1964: no
-/// recursion, no memory.)
-pub(crate) fn heapsort(
-    len: usize,
-    after: &dyn Fn(usize, usize) -> bool,
-    swap: &mut dyn FnMut(usize, usize),
-) {
-    let sift = |mut root: usize, end: usize, swap: &mut dyn FnMut(usize, usize)| {
-        loop {
-            let left = 2 * root + 1;
-            if left >= end {
-                return;
-            }
-            let right = left + 1;
-            let last = if right < end && after(right, left) {
-                right
-            } else {
-                left
-            };
-            if !after(last, root) {
-                return;
-            }
-            swap(last, root);
-            root = last;
-        }
-    };
-    for root in (0..len / 2).rev() {
-        sift(root, len, swap);
-    }
-    for end in (1..len).rev() {
-        swap(0, end);
-        sift(0, end, swap);
-    }
-}

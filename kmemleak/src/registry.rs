@@ -162,7 +162,13 @@ impl Registry {
     /// The size of an object.
     #[inline(always)]
     pub(crate) fn size(&self, start: usize, record: Place) -> usize {
-        match record.short_size() {
+        self.size_from(start, record.short_size())
+    }
+
+    /// The same, of what the object's record says.
+    #[inline(always)]
+    pub(crate) fn size_from(&self, start: usize, short: u32) -> usize {
+        match short {
             u32::MAX => self.long_size(start),
             size => size as usize,
         }

@@ -10,55 +10,37 @@ use spin::mutex::SpinMutex;
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::list::{Named, fate};
-use crate::memory::{Class, Piece, Source};
+use crate::memory::{Class, Piece, Pieces, Source};
 use crate::platform::Platform;
 use crate::walks::Unreferenced;
 
 const CLASS: Class = Class::LARGEST;
-/// Words before the first entry; the first one is the number of entries.
+/// Words before the first entry.
 const HEAD: usize = 2;
 /// Entries of a piece.
 const ENTRIES: usize = (CLASS.words() - HEAD) / 2;
 
-/// The leaks of one moment. It is to be emptied before it is dropped, or its memory stays in use until all is given back.
-pub(crate) struct Remembered {
-    first: Hidden,
-    last: Hidden,
-}
+/// The leaks of one moment. The first word of a piece says how many it has. To be cleared as [`Pieces`] are.
+pub(crate) struct Remembered(Pieces);
 
 /// A place in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Cursor {
-    piece: Hidden,
+    piece: Option<Piece>,
     index: usize,
 }
 
 impl Remembered {
     pub(crate) const fn new() -> Self {
-        Self {
-            first: Hidden::NONE,
-            last: Hidden::NONE,
-        }
+        Self(Pieces::new(CLASS))
     }
 
     /// Appends an object. False where there is no memory.
     pub(crate) fn push(&mut self, named: &Named, source: &Source<'_>) -> bool {
-        let full = |piece: Piece| piece.get(0) as usize == ENTRIES;
-        let piece = match Piece::at(self.last).filter(|&piece| !full(piece)) {
-            Some(piece) => piece,
-            None => {
-                let Some(piece) = source.take(CLASS).map(Piece) else {
-                    return false;
-                };
-                piece.set(0, 0);
-                piece.set_next(Hidden::NONE);
-                match Piece::at(self.last) {
-                    Some(last) => last.set_next(piece.hidden()),
-                    None => self.first = piece.hidden(),
-                }
-                self.last = piece.hidden();
-                piece
-            }
+        let last = self.0.last();
+        let last = last.filter(|piece| piece.get(0) as usize != ENTRIES);
+        let Some(piece) = last.or_else(|| self.0.append(source)) else {
+            return false;
         };
         let index = piece.get(0) as usize;
         piece.set(HEAD + 2 * index, Hidden::new(named.start).bits());
@@ -69,19 +51,14 @@ impl Remembered {
 
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor {
-            piece: self.first,
+            piece: self.0.first(),
             index: 0,
         }
     }
 
     /// Gives its memory back.
     pub(crate) fn clear(&mut self, source: &Source<'_>) {
-        let mut next = self.first;
-        while let Some(piece) = Piece::at(next) {
-            next = piece.link();
-            source.give(CLASS, piece.0);
-        }
-        *self = Self::new();
+        self.0.clear(source);
     }
 }
 
@@ -89,7 +66,7 @@ impl Cursor {
     /// Whether an object is remembered. To be asked in the order of allocation.
     pub(crate) fn has(&mut self, named: &Named) -> bool {
         let wanted = (named.record.birth_us(), named.start);
-        while let Some(piece) = Piece::at(self.piece) {
+        while let Some(piece) = self.piece {
             while self.index < piece.get(0) as usize {
                 let start = Hidden::from_bits(piece.get(HEAD + 2 * self.index)).get();
                 let here = (piece.get(HEAD + 2 * self.index + 1), start);
@@ -98,7 +75,7 @@ impl Cursor {
                 }
                 self.index += 1;
             }
-            self.piece = piece.link();
+            self.piece = piece.next();
             self.index = 0;
         }
         false
@@ -120,13 +97,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The same, for who has the claim.
     pub(crate) fn mark_claimed(&self) -> bool {
         self.unmark_claimed();
-        let remembered = self.remember(&self.marked);
-        let noted = self.mark_sites();
-        if !remembered || !noted {
+        let all = self.remember(&self.marked) && self.mark_sites();
+        if all {
+            self.has_mark.store(true, Ordering::Relaxed);
+        } else {
             self.unmark_claimed();
         }
-        self.has_mark.store(remembered && noted, Ordering::Relaxed);
-        remembered && noted
+        all
     }
 
     /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.

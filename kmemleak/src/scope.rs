@@ -12,9 +12,8 @@ use core::sync::atomic::Ordering;
 use spin::mutex::SpinMutex;
 
 use crate::detector::Detector;
-use crate::hidden::Hidden;
 use crate::marker::GivenUp;
-use crate::memory::{Class, Piece, Source, WORD};
+use crate::memory::{Class, Piece, Pieces, Source, WORD};
 use crate::platform::Platform;
 use crate::remembered::Remembered;
 use crate::report::Count;
@@ -188,8 +187,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Write for Writer<'_, '_, P, BOOTSTRAP>
 /// Text in pieces of metadata: a panic has no allocator to ask. The first word of a piece is its bytes, the second
 /// leads to the next one.
 struct Text {
-    first: Hidden,
-    last: Hidden,
+    pieces: Pieces,
     /// Bytes that found no room.
     lost: usize,
 }
@@ -201,8 +199,7 @@ const BYTES: usize = (CLASS.words() - HEAD) * WORD;
 impl Text {
     const fn new() -> Self {
         Self {
-            first: Hidden::NONE,
-            last: Hidden::NONE,
+            pieces: Pieces::new(CLASS),
             lost: 0,
         }
     }
@@ -213,8 +210,9 @@ impl Text {
             let bytes = character.encode_utf8(&mut bytes).as_bytes();
             // No character is parted, so that each piece is text.
             let room = |piece: Piece| BYTES - piece.get(0) as usize;
-            let piece = Piece::at(self.last).filter(|&piece| room(piece) >= bytes.len());
-            let Some(piece) = piece.or_else(|| self.add(source)) else {
+            let last = self.pieces.last();
+            let last = last.filter(|&piece| room(piece) >= bytes.len());
+            let Some(piece) = last.or_else(|| self.pieces.append(source)) else {
                 self.lost += bytes.len();
                 continue;
             };
@@ -228,24 +226,8 @@ impl Text {
         }
     }
 
-    fn add(&mut self, source: &Source<'_>) -> Option<Piece> {
-        let piece = Piece(source.take(CLASS)?);
-        piece.set(0, 0);
-        piece.set_next(Hidden::NONE);
-        match Piece::at(self.last) {
-            Some(last) => last.set_next(piece.hidden()),
-            None => self.first = piece.hidden(),
-        }
-        self.last = piece.hidden();
-        Some(piece)
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = Piece> {
-        core::iter::successors(Piece::at(self.first), |piece| piece.next())
-    }
-
     fn write_to(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for piece in self.pieces() {
+        for piece in self.pieces.each() {
             let len = piece.get(0) as usize;
             let mut bytes = [0; BYTES];
             for (at, byte) in bytes.iter_mut().enumerate().take(len) {
@@ -260,12 +242,8 @@ impl Text {
     }
 
     fn clear(&mut self, source: &Source<'_>) {
-        let mut next = self.first;
-        while let Some(piece) = Piece::at(next) {
-            next = piece.link();
-            source.give(CLASS, piece.0);
-        }
-        *self = Self::new();
+        self.pieces.clear(source);
+        self.lost = 0;
     }
 }
 

@@ -80,7 +80,7 @@ pub struct Suppression<'a> {
     pub bytes: u64,
 }
 
-/// Words of a suppression's piece: the next one, the pattern's length, the ceiling, what it has matched and hidden,
+/// Words of a suppression's piece: the pattern's length, the next piece, the ceiling, what it has matched and hidden,
 /// the state of a comparison, the text.
 const LEN: usize = 0;
 const MAX: usize = 2;
@@ -244,7 +244,6 @@ impl Suppressions {
 /// The suppressions, and what was found out with them. Changed by who has the claim.
 pub(crate) struct Suppressed {
     all: Suppressions,
-    len: usize,
     /// Of the list in the kernel's source, those that have been taken.
     taken: usize,
     /// For each call stack that was looked at: a bit for each suppression that matches.
@@ -257,7 +256,6 @@ impl Suppressed {
             all: Suppressions {
                 first: Hidden::NONE,
             },
-            len: 0,
             taken: 0,
             judged: Traces::new(),
         }
@@ -276,7 +274,7 @@ impl Suppressed {
             one.set(MAX, max.unwrap_or(NO_MAX));
             return Ok(());
         }
-        if self.len == MAX_SUPPRESSIONS {
+        if self.len() == MAX_SUPPRESSIONS {
             return Err(SuppressError::TooMany);
         }
         let piece = source.take(PIECE).ok_or(SuppressError::NoMemory)?;
@@ -291,7 +289,6 @@ impl Suppressed {
             Some(last) => last.0.set_next(one.0.hidden()),
             None => self.all.first = one.0.hidden(),
         }
-        self.len += 1;
         self.judged.clear();
         Ok(())
     }
@@ -312,13 +309,12 @@ impl Suppressed {
             None => self.all.first = after,
         }
         source.give(PIECE, found.0.0);
-        self.len -= 1;
         self.judged.clear();
         true
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.all.each().count()
     }
 
     /// The suppressions that match a call stack; `None` if nobody has looked yet.
@@ -330,7 +326,7 @@ impl Suppressed {
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&mut self) {
         self.judged.empty();
-        (self.all.first, self.len, self.taken) = (Hidden::NONE, 0, 0);
+        (self.all.first, self.taken) = (Hidden::NONE, 0);
     }
 }
 
@@ -483,7 +479,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     ) -> Result<(), GivenUp> {
         let suppressed = self.suppressed.lock();
         suppressed.all.forget_hidden();
-        if suppressed.len == 0 {
+        if suppressed.len() == 0 {
             return Ok(());
         }
         let judgement = |trace| suppressed.judgement(trace).unwrap_or(0);
@@ -559,14 +555,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let Some(named) = verdict.list.get(index) else {
                 continue;
             };
-            self.quietly(|_| {
-                self.registry
-                    .starting_at::<Locked, _>(named.start, |object| {
-                        if object.record.read().birth_us() == named.record.birth_us() {
-                            look(Some(index), object);
-                        }
-                    })
-            });
+            self.change_named(&named, &mut |object| look(Some(index), object));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::depot::Trace;
 use crate::memory::Source;
-use crate::paged::{Paged, heapsort};
+use crate::paged::Paged;
 
 /// Chains of rows: a power of two.
 const BUCKETS: usize = 2048;
@@ -94,4 +94,35 @@ impl<const WORDS: usize> Traces<WORDS> {
 fn bucket_of(trace: Trace) -> usize {
     // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
     (trace.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
+}
+
+/// Sorts what lies in `len` places, by a comparison of two and an exchange of two. (Heapsort, Williams 1964: no
+/// recursion, no memory.)
+fn heapsort(len: usize, after: &dyn Fn(usize, usize) -> bool, swap: &mut dyn FnMut(usize, usize)) {
+    let sift = |mut root: usize, end: usize, swap: &mut dyn FnMut(usize, usize)| {
+        loop {
+            let left = 2 * root + 1;
+            if left >= end {
+                return;
+            }
+            let right = left + 1;
+            let last = if right < end && after(right, left) {
+                right
+            } else {
+                left
+            };
+            if !after(last, root) {
+                return;
+            }
+            swap(last, root);
+            root = last;
+        }
+    };
+    for root in (0..len / 2).rev() {
+        sift(root, len, swap);
+    }
+    for end in (1..len).rev() {
+        swap(0, end);
+        sift(0, end, swap);
+    }
 }

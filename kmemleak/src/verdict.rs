@@ -8,7 +8,7 @@ use crate::marker::{Figures, GivenUp, Marker};
 use crate::memory::Source;
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
-use crate::registry::{Access, Locked, Object};
+use crate::registry::{Access, Object};
 use crate::walks::Rank;
 
 /// How a verdict was come by.
@@ -81,7 +81,6 @@ pub(crate) struct Verdict {
     pub(crate) summary: Option<Summary>,
     /// When it was come by.
     pub(crate) at_us: u64,
-    pub(crate) figures: Figures,
     pub(crate) groups: Groups,
     pub(crate) suppressed_objects: usize,
     pub(crate) suppressed_bytes: usize,
@@ -124,12 +123,6 @@ impl Verdict {
             list: List::new(),
             summary: None,
             at_us: 0,
-            figures: Figures {
-                objects: 0,
-                words: 0,
-                candidates: 0,
-                hits: 0,
-            },
             groups: Groups::new(),
             suppressed_objects: 0,
             suppressed_bytes: 0,
@@ -209,22 +202,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// are referenced again.
     pub(crate) fn retire_verdict(&self) {
         self.each_named(&mut |named| {
-            let revived = self.quietly(|_| {
-                self.registry
-                    .starting_at::<Locked, _>(named.start, |object| {
-                        let record = object.record.read();
-                        if record.birth_us() != named.record.birth_us() {
-                            return false;
-                        }
-                        object.record.clear(flag::LISTED);
-                        if is_white(object, &record) {
-                            return false;
-                        }
-                        object.record.clear(flag::REPORTED | flag::SUSPECT);
-                        record.has(flag::REPORTED) && record.min_count() > 0
-                    })
+            let mut revived = false;
+            self.change_named(named, &mut |object| {
+                let record = object.record.read();
+                object.record.clear(flag::LISTED);
+                if !is_white(object, &record) {
+                    object.record.clear(flag::REPORTED | flag::SUSPECT);
+                    revived = record.has(flag::REPORTED) && record.min_count() > 0;
+                }
             });
-            if revived == Some(true) {
+            if revived {
                 let size = self.size_of(named);
                 self.with_verdict(|verdict, _| verdict.note_revived(named.start, size));
             }
@@ -250,7 +237,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     ) -> Result<(), GivenUp> {
         let verdict = &mut *self.verdict.lock();
         verdict.list.sort();
-        (verdict.suppressed_objects, verdict.suppressed_bytes) = (0, 0);
         self.mark_suppressed(marker, verdict)?;
         self.each_listed_in(verdict, &mut |place, object| {
             if !filter.lets(&object.record.read()) {
@@ -340,7 +326,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.with_verdict(|verdict, _| {
             verdict.summary = Some(summary);
             verdict.at_us = at_us;
-            verdict.figures = figures;
         });
         summary
     }

@@ -79,21 +79,15 @@ pub(crate) const STEP: usize = 64;
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Bytes of a named object.
     pub(crate) fn size_of(&self, named: &Named) -> usize {
-        match named.record.short_size() {
-            u32::MAX => self
-                .quietly(|_| self.registry.notes.size(named.start))
-                .unwrap_or(u32::MAX as usize),
-            size => size as usize,
-        }
+        let short = named.record.short_size();
+        self.quietly(|_| self.registry.size_from(named.start, short))
     }
 
     /// Whether a named object is still there.
     pub(crate) fn is_there(&self, named: &Named) -> bool {
-        let birth = self.quietly(|_| {
-            self.registry
-                .starting_at::<Locked, _>(named.start, |object| object.record.read().birth_us())
-        });
-        birth == Some(named.record.birth_us())
+        let mut there = false;
+        self.change_named(named, &mut |_| there = true);
+        there
     }
 
     /// Does something with each object of the verdict that is still there. The caller has the claim.
