@@ -135,26 +135,4 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let _ = writeln!(log, "kmemleak: so are {lost} more objects");
         }
     }
-
-    /// Writes the warnings that have come up since the last time. Task context, with no lock held.
-    pub fn drain_warnings(&self, out: &mut dyn Write) {
-        while let Some(warning) = self.quietly(|_| self.warnings.lock().pop()) {
-            let caller = self.depot.get(warning.caller);
-            let allocated = self.depot.get(warning.allocated);
-            // A log that can't be written to is its owner's affair.
-            let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
-            let _ = self.write_frames("called from", &caller, out);
-            if !allocated.as_slice().is_empty() {
-                let _ = self.write_frames("allocated last from", &allocated, out);
-            }
-            let freed = self.depot.get(warning.freed);
-            if !freed.as_slice().is_empty() {
-                let _ = self.write_frames("freed last from", &freed, out);
-            }
-        }
-        let lost = self.quietly(|_| self.warnings.lock().take_lost());
-        if lost > 0 {
-            let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
-        }
-    }
 }

@@ -10,7 +10,6 @@ use crate::call_stack::frame_pointer_walk;
 use crate::chain::Chain;
 use crate::comms::Comms;
 use crate::depot::{Depot, Frames, Trace};
-use crate::hidden::Hidden;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
@@ -24,7 +23,7 @@ use crate::sites::Sites;
 use crate::suppress::Suppressed;
 use crate::trail::Trail;
 use crate::verdict::Verdict;
-use crate::warning::{Kind, Warning, Warnings};
+use crate::warning::{Kind, Warnings};
 
 /// What an allocator says of a block beside its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +71,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Final once set.
     off: AtomicBool,
     pub(crate) settings: Settings,
-    /// Somebody checks, reports or clears.
-    busy: AtomicBool,
+    /// Somebody has the claim.
+    pub(crate) busy: AtomicBool,
     /// Who checks is to give up.
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
@@ -718,7 +717,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The call stack of a callback that is told of, from wherever it is asked for: without the detector's and the
     /// hooks' own frames.
-    fn frames(&self) -> Frames {
+    pub(crate) fn frames(&self) -> Frames {
         /// Frames of the detector itself, at most, before those that are kept.
         const OWN: usize = 8;
         let mut frames = Frames::NONE;
@@ -755,34 +754,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.quietly(|_| self.disabled.has(task))
     }
 
-    #[cold]
-    fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
-        // It may be one of those for which there was no record.
-        if self.unrecorded.load(Ordering::Relaxed) == 0 {
-            let last = self.registry.last_traces(address);
-            self.warn(kind, address, last, source);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn warn(&self, kind: Kind, address: usize, last: (Trace, Trace), source: &Source<'_>) {
-        let frames = self.frames();
-        let caller = self.depot.store(frames.as_slice(), source);
-        let new = self.depot.mark(caller, kind as u32);
-        let mut warnings = self.warnings.lock();
-        warnings.note();
-        if new {
-            warnings.push(Warning {
-                kind,
-                address: Hidden::new(address),
-                caller,
-                allocated: last.0,
-                freed: last.1,
-            });
-        }
-    }
-
     /// Where metadata comes from, for this CPU.
     #[inline(always)]
     fn source(&self, cpu: u32) -> Source<'_> {
@@ -816,25 +787,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             stopping: &self.stopping,
             own,
             source: self.source(cpu),
-        }
-    }
-
-    /// Lets one task at a time check, report or clear; `None` while another does.
-    pub(crate) fn try_claim(&self) -> Option<Claim<'_>> {
-        let taken = self.busy.swap(true, Ordering::Acquire);
-        // Lazily: a claim that is made and thrown away would end the other's.
-        (!taken).then(|| Claim { busy: &self.busy })
-    }
-
-    /// The same, waiting for the other. Task context, with no lock held.
-    pub(crate) fn claim(&self) -> Claim<'_> {
-        loop {
-            match self.try_claim() {
-                Some(claim) => return claim,
-                None => {
-                    let _ = self.platform.relax();
-                }
-            }
         }
     }
 
@@ -880,15 +832,4 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 fn is_address(number: usize) -> bool {
     const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
     ((number << UNUSED) as isize >> UNUSED) as usize == number
-}
-
-/// The right to check, report or clear.
-pub(crate) struct Claim<'a> {
-    busy: &'a AtomicBool,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.busy.store(false, Ordering::Release);
-    }
 }

@@ -69,6 +69,7 @@ mod call_stack;
 mod chain;
 mod check;
 mod chunk;
+mod claim;
 mod comms;
 mod control;
 mod depot;

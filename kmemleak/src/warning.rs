@@ -3,10 +3,14 @@
 //! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task takes it to
 //! the log. The same thing from the same call stack goes there once; it is counted every time.
 
-use core::fmt;
+use core::fmt::{self, Write};
+use core::sync::atomic::Ordering;
 
 use crate::depot::Trace;
+use crate::detector::Detector;
 use crate::hidden::Hidden;
+use crate::memory::Source;
+use crate::platform::Platform;
 
 /// Warnings that wait for the task.
 const RING: usize = 32;
@@ -108,5 +112,63 @@ impl Warnings {
     /// How many warnings found no room since this was last asked.
     pub(crate) fn take_lost(&mut self) -> u64 {
         core::mem::take(&mut self.lost)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    #[cold]
+    pub(crate) fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
+        // It may be one of those for which there was no record.
+        if self.unrecorded.load(Ordering::Relaxed) == 0 {
+            let last = self.registry.last_traces(address);
+            self.warn(kind, address, last, source);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn warn(
+        &self,
+        kind: Kind,
+        address: usize,
+        last: (Trace, Trace),
+        source: &Source<'_>,
+    ) {
+        let frames = self.frames();
+        let caller = self.depot.store(frames.as_slice(), source);
+        let new = self.depot.mark(caller, kind as u32);
+        let mut warnings = self.warnings.lock();
+        warnings.note();
+        if new {
+            warnings.push(Warning {
+                kind,
+                address: Hidden::new(address),
+                caller,
+                allocated: last.0,
+                freed: last.1,
+            });
+        }
+    }
+
+    /// Writes the warnings that have come up since the last time. Task context, with no lock held.
+    pub fn drain_warnings(&self, out: &mut dyn Write) {
+        while let Some(warning) = self.quietly(|_| self.warnings.lock().pop()) {
+            let caller = self.depot.get(warning.caller);
+            let allocated = self.depot.get(warning.allocated);
+            // A log that can't be written to is its owner's affair.
+            let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
+            let _ = self.write_frames("called from", &caller, out);
+            if !allocated.as_slice().is_empty() {
+                let _ = self.write_frames("allocated last from", &allocated, out);
+            }
+            let freed = self.depot.get(warning.freed);
+            if !freed.as_slice().is_empty() {
+                let _ = self.write_frames("freed last from", &freed, out);
+            }
+        }
+        let lost = self.quietly(|_| self.warnings.lock().take_lost());
+        if lost > 0 {
+            let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
+        }
     }
 }

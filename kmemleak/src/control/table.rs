@@ -5,7 +5,7 @@
 
 use core::fmt::{self, Write};
 
-use self::Argument::{Nothing, Optional, Required, Set};
+use self::Argument::{Nothing, Optional, Required, Rest, Set};
 use crate::report::{Format, complain};
 
 /// A form of a command.
@@ -27,6 +27,8 @@ enum Argument {
     Nothing,
     Optional(&'static str),
     Required(&'static str),
+    /// The rest of the line, blanks and all, unless there are flags in it: names of functions have blanks.
+    Rest(&'static str),
     /// With an equals sign between.
     Set(&'static str),
 }
@@ -62,7 +64,7 @@ impl Command {
         match self.argument {
             Nothing => value.is_none(),
             Optional(_) => true,
-            Required(_) | Set(_) => value.is_some(),
+            Required(_) | Rest(_) | Set(_) => value.is_some(),
         }
     }
 
@@ -73,7 +75,7 @@ impl Command {
         match self.argument {
             Nothing => {}
             Optional(argument) => write!(form, " [{argument}]")?,
-            Required(argument) => write!(form, " {argument}")?,
+            Required(argument) | Rest(argument) => write!(form, " {argument}")?,
             Set(argument) => write!(form, "={argument}")?,
         }
         if self.all {
@@ -162,10 +164,10 @@ const COMMANDS: [Command; 20] = [
     command("suppress", Nothing, "the suppressions, and what they hide").json(),
     command(
         "suppress",
-        Required("PATTERN[:max=N]"),
+        Rest("PATTERN[:max=N]"),
         "hide leaks with such a function in their call stack; * is any text",
     ),
-    command("unsuppress", Required("PATTERN"), "hide them no longer"),
+    command("unsuppress", Rest("PATTERN"), "hide them no longer"),
     command("stack", Set("on|off"), "whether task stacks are roots"),
     command("scan", Set("on|off"), "whether to scan in the background"),
     command(
@@ -221,8 +223,7 @@ pub(super) fn parse(line: &str) -> Result<Line<'_>, Wrong<'_>> {
     let name = named().next().ok_or(Wrong::Word(first))?.name;
     let (mut value, mut all, mut format) = (set, false, Format::Text);
     let mut extra = None;
-    // Names of functions have blanks in them: the rest of the line is a pattern, but for flags.
-    let takes_rest = ["suppress", "unsuppress"].contains(&name);
+    let takes_rest = named().any(|command| matches!(command.argument, Rest(_)));
     let rest = line.trim().strip_prefix(name).unwrap_or_default();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
     if takes_rest && !rest.is_empty() && !words.clone().any(|word| word.starts_with("--")) {
