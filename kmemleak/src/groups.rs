@@ -10,6 +10,7 @@
 
 use core::cmp::Reverse;
 
+use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::list::{List, fate};
 use crate::platform::Platform;
@@ -75,12 +76,12 @@ impl Groups {
     }
 
     /// The group of the objects that a call stack allocated, by its number.
-    pub(crate) fn of(&self, trace: crate::depot::Trace) -> Option<usize> {
+    pub(crate) fn of(&self, trace: Trace) -> Option<usize> {
         self.table.find(trace)
     }
 
     /// The call stack of a group.
-    pub(crate) fn trace(&self, group: usize) -> crate::depot::Trace {
+    pub(crate) fn trace(&self, group: usize) -> Trace {
         self.table.trace(group)
     }
 
