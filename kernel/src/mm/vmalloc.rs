@@ -68,8 +68,9 @@ impl fmt::Display for Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     InUse,
-    /// Freed and unmapped, but CPUs may remember it.
-    Lazy,
+    /// Freed and unmapped, but CPUs may remember it. With its number among all that were ever freed: an address may be
+    /// purged, used and freed again, with the same frames, while somebody purges, and then it is not the same.
+    Lazy(u64),
 }
 
 /// A mapped block. Changed under the lock only, while it is out of the tree or in its place.
@@ -103,11 +104,14 @@ impl Area {
 struct Areas {
     tree: RBTree<AreaAdapter>,
     lazy_pages: usize,
+    /// Areas that were ever freed.
+    freed: u64,
 }
 
 static AREAS: SpinLock<Areas, LocalIrqDisabled> = SpinLock::new(Areas {
     tree: RBTree::new(AreaAdapter::NEW),
     lazy_pages: 0,
+    freed: 0,
 });
 
 /// The areas: the bookkeeping that the leak detector does not see.
@@ -290,7 +294,7 @@ fn unmap_block(start: usize) -> Result<usize, Misuse> {
         (area.pages, area.state, area.kind)
     };
     match (state, kind) {
-        (State::Lazy, _) => return Err(Misuse::DoubleFree),
+        (State::Lazy(_), _) => return Err(Misuse::DoubleFree),
         (_, Kind::Device) => return Err(Misuse::NotABlock),
         _ => {}
     }
@@ -299,8 +303,10 @@ fn unmap_block(start: usize) -> Result<usize, Misuse> {
         unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, pages * PAGE) };
     }
     (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
+    areas.freed += 1;
+    let state = State::Lazy(areas.freed);
     areas.change(start, |area| {
-        area.state = State::Lazy;
+        area.state = state;
         Keep::Yes
     });
     areas.lazy_pages += pages;
@@ -312,25 +318,27 @@ fn unmap_block(start: usize) -> Result<usize, Misuse> {
 /// interrupts on and no spinlock held.
 pub fn purge() {
     // What is freed from here on may be remembered yet: it waits for the next time.
-    let mut batch = arrayvec::ArrayVec::<(usize, u32), 64>::new();
+    let mut batch = arrayvec::ArrayVec::<(usize, State), 64>::new();
     loop {
         {
             let areas = AREAS.lock();
-            let lazy = areas.tree.iter().filter(|area| area.state == State::Lazy);
-            batch.extend(lazy.map(|area| (area.start, area.first_frame)).take(64));
+            let lazy = |area: &&Area| matches!(area.state, State::Lazy(_));
+            let lazy = areas.tree.iter().filter(lazy);
+            batch.extend(lazy.map(|area| (area.start, area.state)).take(64));
         }
         if batch.is_empty() {
             return;
         }
         tlb::flush_all_cpus();
-        for (start, first_frame) in batch.drain(..) {
+        for (start, state) in batch.drain(..) {
             let mut areas = AREAS.lock();
             let mut ours = false;
-            let mut pages = 0;
+            let (mut pages, mut first_frame) = (0, NO_FRAME);
             areas.change(start, |area| {
-                // Somebody else may have purged it, and the address be in use again.
-                ours = area.state == State::Lazy && area.first_frame == first_frame;
-                pages = area.pages;
+                // Somebody else may have purged it, and the address be in use again, or have been: then what was
+                // remembered of it since is not forgotten yet.
+                ours = area.state == state;
+                (pages, first_frame) = (area.pages, area.first_frame);
                 if ours { Keep::No } else { Keep::Yes }
             });
             if ours {
@@ -387,7 +395,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InUse => "in use",
-            Self::Lazy => "freed",
+            Self::Lazy(_) => "freed",
         })
     }
 }
