@@ -1,5 +1,6 @@
 //! The detector over the emulated machine: one concept a file.
 
+mod addresses;
 mod background;
 mod clear;
 mod colours;
@@ -28,6 +29,7 @@ mod scanned;
 mod scans;
 mod scopes;
 mod selftests;
+mod sparse;
 mod suppressions;
 mod unknown;
 mod verdicts;

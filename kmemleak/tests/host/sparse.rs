@@ -1,0 +1,237 @@
+//! A platform whose memory is a map of words: blocks may lie anywhere, and nothing real is behind an address.
+//!
+//! The emulated machine has memory of the host, so its addresses are the host's. Here a test names the addresses: the upper
+//! half, the hole that is no address, the last page, 256 MiB beside another. Words that were never written are
+//! zero; every address that the detector reads is kept, and so a read of what is no block and no root is seen.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use kmemleak::{
+    Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Root,
+    RootCursor, RootKind, StopError, StoppedCpu,
+};
+
+/// Where a kernel's blocks lie.
+pub const BLOCKS: usize = 0xffff_8880_0010_0000;
+/// Where its sections do: a root of one page.
+pub const ROOT: usize = 0xffff_ffff_8000_0000;
+const ROOT_BYTES: usize = 4096;
+
+/// The platform. All of it may be changed while the detector runs.
+pub struct Sparse {
+    words: Mutex<HashMap<usize, usize>>,
+    pub roots: Mutex<Vec<Root>>,
+    reads: Mutex<BTreeSet<usize>>,
+    pub now_us: AtomicU64,
+    pub cpus: AtomicU32,
+    /// How far apart the copies of a per-CPU block lie; the handle is the first.
+    pub copy_distance: AtomicUsize,
+    /// How far above its physical address memory is mapped.
+    pub physical_offset: AtomicUsize,
+    call_stack: Mutex<Vec<usize>>,
+    /// Where the pages of metadata lie that it has given.
+    pages: Mutex<Vec<usize>>,
+}
+
+#[repr(align(4096))]
+struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
+
+impl Sparse {
+    pub fn new() -> Self {
+        let root = Root {
+            kind: RootKind::Section,
+            start: ROOT,
+            len: ROOT_BYTES,
+        };
+        Self {
+            words: Mutex::default(),
+            roots: Mutex::new(vec![root]),
+            reads: Mutex::default(),
+            now_us: AtomicU64::new(1),
+            cpus: AtomicU32::new(2),
+            copy_distance: AtomicUsize::new(4096),
+            physical_offset: AtomicUsize::new(0),
+            call_stack: Mutex::default(),
+            pages: Mutex::default(),
+        }
+    }
+
+    pub fn write(&self, address: usize, word: usize) {
+        lock(&self.words).insert(address, word);
+    }
+
+    /// Callbacks come from here, from now on.
+    pub fn call_from(&self, frames: &[usize]) {
+        *lock(&self.call_stack) = frames.to_vec();
+    }
+
+    /// The addresses that have been read, since this was last asked, outside the first root and these
+    /// blocks: a start and a length each.
+    pub fn foreign_reads(&self, known: &[(usize, usize)]) -> Vec<usize> {
+        let known = |address: &usize| {
+            (ROOT..ROOT + ROOT_BYTES).contains(address)
+                || known
+                    .iter()
+                    .any(|(start, len)| address.wrapping_sub(*start) < *len)
+        };
+        let reads = std::mem::take(&mut *lock(&self.reads));
+        reads
+            .into_iter()
+            .filter(|address| !known(address))
+            .collect()
+    }
+}
+
+impl Drop for Sparse {
+    fn drop(&mut self) {
+        for page in std::mem::take(&mut *lock(&self.pages)) {
+            let page = std::ptr::with_exposed_provenance_mut::<Page>(page);
+            // SAFETY: a box's, given back once; the detector goes with its platform.
+            drop(unsafe { Box::from_raw(page) });
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nobody panics under it")
+}
+
+// SAFETY: roots and blocks are read by `read_word`, which knows no memory but its map; metadata pages are boxes that live as
+// long as the platform. There are no interrupts, and one thread.
+unsafe impl Platform for Sparse {
+    fn now_us(&self) -> u64 {
+        self.now_us.load(Ordering::Relaxed)
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    fn irq_restore(&self, _: IrqState) {}
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        let root = lock(&self.roots).get(cursor.index).copied();
+        cursor.index += 1;
+        root
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            task: 1,
+            cpu: 0,
+            level: Level::Task,
+        }
+    }
+
+    fn comm(&self) -> Comm {
+        Comm::new("sparse")
+    }
+
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        let call_stack = lock(&self.call_stack);
+        let len = call_stack.len().min(MAX_FRAMES);
+        frames[..len].copy_from_slice(&call_stack[..len]);
+        len
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
+        lock(&self.pages).push(page.expose_provenance().get());
+        Some(page.cast())
+    }
+
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        work(StoppedCpu {
+            index: 0,
+            of: 1,
+            initiator: true,
+        });
+        Ok(())
+    }
+
+    fn cpus(&self) -> u32 {
+        self.cpus.load(Ordering::Relaxed)
+    }
+
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        let distance = self.copy_distance.load(Ordering::Relaxed);
+        handle.wrapping_add(distance.wrapping_mul(cpu as usize))
+    }
+
+    fn phys_to_virt(&self, start: usize, _len: usize) -> Option<usize> {
+        Some(start.wrapping_add(self.physical_offset.load(Ordering::Relaxed)))
+    }
+
+    fn has_plain_words(&self) -> bool {
+        false
+    }
+
+    unsafe fn read_word(&self, address: usize) -> usize {
+        lock(&self.reads).insert(address);
+        lock(&self.words).get(&address).copied().unwrap_or(0)
+    }
+}
+
+/// A detector over such memory, and what most tests do with it.
+pub struct SparseLab {
+    pub detector: Box<Detector<Sparse, 65536>>,
+}
+
+impl SparseLab {
+    pub fn new() -> Self {
+        Self {
+            detector: Box::new(Detector::new(Sparse::new())),
+        }
+    }
+
+    pub fn platform(&self) -> &Sparse {
+        self.detector.platform()
+    }
+
+    /// Word `index` of the root is this.
+    pub fn hold(&self, index: usize, word: usize) {
+        self.platform()
+            .write(ROOT + index * size_of::<usize>(), word);
+    }
+
+    /// What a check finds, by address.
+    pub fn leaks(&self) -> Vec<usize> {
+        self.platform().now_us.fetch_add(1, Ordering::Relaxed);
+        self.detector.check().expect("the detector is on");
+        self.listed()
+    }
+
+    /// What the last one found, and is still there, by address.
+    pub fn listed(&self) -> Vec<usize> {
+        let mut starts = Vec::new();
+        self.detector
+            .for_each_unreferenced(&mut |object| starts.push(object.start));
+        starts.sort_unstable();
+        starts
+    }
+
+    /// The warnings since the last time.
+    pub fn warnings(&self) -> String {
+        let mut text = String::new();
+        self.detector.drain_warnings(&mut text);
+        text
+    }
+
+    /// The answer to a command.
+    pub fn say(&self, line: &str) -> String {
+        let mut answer = String::new();
+        self.detector
+            .command(line, &mut answer)
+            .expect("text takes all");
+        answer
+    }
+
+    /// How many objects are tracked, and how many bytes they have.
+    pub fn tracked(&self) -> (usize, usize) {
+        let tracking = self.detector.tracking();
+        (tracking.objects, tracking.bytes)
+    }
+}
