@@ -51,7 +51,7 @@ pub const BOOT_CONFIG: BootloaderConfig = {
 };
 
 /// Brings the kernel up and runs `main` as its first task. The boot CPU's flow of control ends in its
-/// idle task. When `main` returns, its task ends and the kernel goes on.
+/// idle task, which gives up all frames up to here. When `main` returns, its task ends and the kernel goes on.
 pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     // SAFETY: the first thing the kernel does.
     unsafe { percpu::init_boot_cpu() };

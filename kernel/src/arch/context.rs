@@ -105,6 +105,36 @@ pub unsafe extern "C" fn clear_dead_stack(bottom: usize) {
     )
 }
 
+/// Gives up all frames of the stack between `bottom` and `top`, clears it, and goes on with `entry` at its top.
+///
+/// Who has done its work and calls what never returns would keep its frames as long as that runs, and all that is left in
+/// them with them.
+///
+/// # Safety
+///
+/// The caller runs on the stack from `bottom` to `top`, which is a multiple of 16; nothing in its frames or in those of its
+/// callers is used any more, by whomever.
+#[unsafe(naked)]
+pub unsafe extern "C" fn start_over(bottom: usize, top: usize, entry: extern "C" fn() -> !) -> ! {
+    naked_asm!(
+        "mov rsp, rsi",
+        "mov rcx, rsi",
+        "sub rcx, rdi",
+        "shr rcx, 3",
+        "xor eax, eax",
+        "rep stosq",
+        "xor ebx, ebx",
+        "xor ebp, ebp",
+        "xor r12d, r12d",
+        "xor r13d, r13d",
+        "xor r14d, r14d",
+        "xor r15d, r15d",
+        // The return address: none, and so the end of a backtrace.
+        "push rax",
+        "jmp rdx",
+    )
+}
+
 /// Calls `call` with `data` on clean ground: the stack below, down to `bottom`, is cleared, and so is each register
 /// that a function would push there.
 ///

@@ -287,10 +287,17 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
     Some(top)
 }
 
-/// What a CPU does when nobody else wants it. Called by its idle task, and never left.
+/// What a CPU does when nobody else wants it. Called by its idle task at the end of this CPU's start, and never left: the
+/// frames of the start are given up. They are a root as long as the CPU idles, and the addresses in them are of blocks that
+/// may be freed and handed out to others at any time.
 pub fn idle() -> ! {
-    // What the start of this CPU has left here would be read as long as it idles.
-    super::clear_dead_stack();
+    let stack = with_current(Task::stack).expect("every CPU that runs has an idle task");
+    // SAFETY: this is the idle task's stack, whose end is a page's; who calls this is done, and owns nothing there that
+    // anybody knows of.
+    unsafe { context::start_over(stack.start, stack.end, wait_for_work) }
+}
+
+extern "C" fn wait_for_work() -> ! {
     loop {
         interrupts::disable();
         let bit = 1 << cpu_id();

@@ -104,14 +104,14 @@ impl Display for GuestTest {
     }
 }
 
-/// The first task: does what the command line says, and ends the machine.
+/// The first task: does what the command line says, and ends the machine, or starts who does.
 pub fn run() {
     if cmdline::words().any(|word| word == "list") {
         GUEST_TESTS.iter().for_each(|test| println!("{test}"));
         exit(ExitCode::Success)
     }
     if cmdline::words().any(|word| word == "scripts") {
-        scripts::run();
+        return scripts::start();
     }
     if let Some(name) = cmdline::value("fixture") {
         fixtures::run(name);

@@ -287,6 +287,9 @@ impl Parked {
         let order = buddy::order_of(task::STACK_LEN);
         let stack = buddy::alloc(order, Tracking::Untracked).expect("memory for a stack");
         let start = stack.addr().get();
+        // What others have left there is not to seem in use, in frames that are laid over it.
+        // SAFETY: a block of that many pages, and ours.
+        unsafe { stack.write_bytes(0, PAGE << order) };
         // Not up to the block's end, which the task would keep: the next block may begin there, and be a script's.
         let end = start + task::STACK_LEN - 16;
         // SAFETY: fresh memory, its end a multiple of 16; the task never ends.

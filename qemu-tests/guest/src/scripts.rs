@@ -21,16 +21,22 @@
 //! The interpreter runs as the *player* of [`kernel::scripted`]: neither its stack nor its heap is scanned. Its
 //! task's stack is no object, either, and what its task is started with is in a static, as an object would have
 //! nobody to point to it.
+//!
+//! The blocks of a script are memory that others had before, and a task that waits has frames with slots that nobody has
+//! written to since. An address there of a block that was freed long ago is that of a script's block tomorrow. So nobody
+//! waits for the player: the task that starts it ends, its stack and its frames are gone, and only then, with all others
+//! asleep that clear the ground before they are, it plays. (CPUs that idle have given up the frames of their start.)
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Formatter, Write};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::arch::exit::{ExitCode, exit};
 use kernel::arch::smp;
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::vmalloc;
 use kernel::sync::{LocalIrqDisabled, SpinLock};
-use kernel::task::{self, JoinHandle};
+use kernel::task::{self, State, TaskId, scheduler};
 use kernel::{println, scripted};
 use leak_script::{Failure, Only, Script};
 
@@ -44,30 +50,46 @@ const FILE: &str = "opt/leak-scripts";
 /// Bytes of the interpreter's stack.
 const STACK_LEN: usize = 256 * 1024;
 
-/// Runs them, and ends the machine.
-pub fn run() -> ! {
-    let player = start_player();
-    // What was done to get here must not lie in the frames in which this task waits.
-    task::on_clean_stack(|| player.join());
-    unreachable!("the scripts end the machine")
-}
-
-#[inline(never)]
-fn start_player() -> JoinHandle {
+/// Starts a task that runs them and ends the machine. It waits for this task to end.
+pub fn start() {
     let stack = scripted::play(|| vmalloc::vmalloc(STACK_LEN, vmalloc::Kind::Stack));
     let start = stack.expect("memory for a stack").addr().get();
     *MACHINE.lock() = Some(KernelMachine::new());
+    STARTER.store(task::current().id(), Ordering::Relaxed);
     // SAFETY: fresh memory, page-aligned; the task ends the machine.
     let player = unsafe { scripted::spawn_apart("scripts", start..start + STACK_LEN, play) };
-    player.expect("memory for a task")
+    player.expect("memory for a task");
 }
+
+/// The task that has started the player.
+static STARTER: AtomicU32 = AtomicU32::new(TaskId::MAX);
 
 /// What the player is to begin with. Its task's closure captures nothing: it would be an object that nothing points to.
 static MACHINE: SpinLock<Option<KernelMachine>, LocalIrqDisabled> = SpinLock::new(None);
 
 fn play() {
+    while !is_alone() {
+        task::yield_now();
+    }
     let machine = MACHINE.lock().take().expect("made before");
     scripted::play(|| run_all(machine));
+}
+
+/// Whether the task that has started this one is gone, and all others wait, but those of CPUs that idle.
+fn is_alone() -> bool {
+    let player = task::current().id();
+    let mut next = 0;
+    while let Some((id, state, is_idle)) = scheduler::find_task(next, |task| {
+        let is_idle = task.comm().as_str().starts_with("idle/");
+        (task.id(), task.state(), is_idle)
+    }) {
+        let waits = is_idle || id == player || state == State::Blocked;
+        if !waits || id == STARTER.load(Ordering::Relaxed) {
+            return false;
+        }
+        next = id + 1;
+    }
+    true
 }
 
 fn run_all(mut machine: KernelMachine) {

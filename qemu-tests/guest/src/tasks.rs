@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::arch::percpu::cpu_id;
 use kernel::arch::{interrupts, smp, time};
 use kernel::sync::{IrqGuard, Mutex, PreemptGuard, SpinLock, WaitQueue, is_disabled};
-use kernel::task::{self, JoinHandle, Priority, State};
+use kernel::task::{self, JoinHandle, Priority, State, scheduler};
 
 use crate::guest_test;
 
@@ -32,6 +32,21 @@ guest_test! {
                 seen.fetch_or(1 << cpu_id(), Ordering::Relaxed);
             }
         });
+    }
+}
+
+guest_test! {
+    /// A CPU that idles has none of the frames on its stack in which it was started: what is left in them is of blocks that
+    /// are freed and handed out to others.
+    fn an_idle_cpu_has_forgotten_its_start() smp [1] {
+        /// Waiting, and leaving the CPU to this task: two frames and what is pushed.
+        const MOST: usize = 512;
+        let idle = scheduler::find_task(0, |task| {
+            assert_eq!(task.comm().as_str(), "idle/0");
+            task.stack().end - task.stack_pointer()
+        });
+        let idle = idle.expect("it was the first task");
+        assert!(idle <= MOST, "{idle} bytes are live");
     }
 }
 

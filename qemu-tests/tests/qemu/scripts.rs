@@ -17,6 +17,7 @@ pub const ON_CPUS: crate::TestsOnCpus = &[
         "stale_words_keep_nothing_alive",
         stale_words_keep_nothing_alive,
     ),
+    ("no_frame_holds_a_block", no_frame_holds_a_block),
 ];
 
 crate::tests![
@@ -203,6 +204,35 @@ expect leaks B
             "4 passed, 2 failed",
         ],
     )
+}
+
+/// Blocks of all sizes, so many that all which the kernel had before and gave back are among them: none is held, by its start
+/// or by its middle, by whatever the kernel's start has left on the stacks of those who run.
+fn no_frame_holds_a_block(cpus: u32) -> Result<(), Failure> {
+    let mut scripts = Vec::new();
+    let slabs = [
+        8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192,
+    ];
+    let slabs = slabs.map(|size| ("slab", size, 256));
+    let pages = [4096, 8192, 65536].map(|size| ("pages", size, 64));
+    for (from, size, count) in slabs.into_iter().chain(pages) {
+        let mut text = String::new();
+        (0..count).for_each(|block| text += &format!("alloc A{block} {size} from={from}\n"));
+        text += "check\nexpect interior none\n";
+        text += &format!("expect total {} {count}\n", size * count);
+        scripts.push((format!("{from}{size}"), text));
+    }
+    let passed: Vec<String> = scripts
+        .iter()
+        .map(|(name, _)| format!("ok {name}"))
+        .chain([format!("{} passed, 0 failed", scripts.len())])
+        .collect();
+    let scripts: Vec<(&str, &[u8])> = scripts
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_bytes()))
+        .collect();
+    let lines: Vec<&str> = passed.iter().map(String::as_str).collect();
+    expect(cpus, &scripts, &lines)
 }
 
 /// Of thousands of addresses that pass through the hands of interpreter and detector, none is left anywhere.
