@@ -4,7 +4,8 @@
 //! them, and per-CPU blocks with a copy for each CPU. All bookkeeping is the host's; no word of it is scanned.
 //!
 //! Blocks are handed out zeroed. A freed block keeps its contents, and is the first to be used again: whoever
-//! still reads or believes it is soon found out.
+//! still reads or believes it is soon found out. What the host has no memory for is refused. A fresh block is memory
+//! that nobody has touched yet, and costs the host next to nothing, however large it is.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,19 @@ const PERCPU_UNIT: usize = 64 * 1024;
 /// A large arena's alignment, in bytes: that of the largest pages that indexes have entries for.
 const ARENA_ALIGN: usize = 2 << 20;
 
+/// Which allocator a block comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocator {
+    /// Size classes, up to 8192 bytes; where the alignment is larger than a page, pages.
+    Slab,
+    /// A power of two of pages, aligned to their size at least.
+    Pages,
+    /// Whole pages, with a page behind them that is nobody's.
+    Vmalloc,
+    /// A copy for each CPU. The block's address is a handle that holds no copy; its alignment and theirs is up to a page.
+    PerCpu,
+}
+
 /// What kind of block it is, with what it occupies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Shape {
@@ -31,6 +45,7 @@ enum Shape {
     },
     Vmalloc {
         bytes: usize,
+        align: usize,
     },
     /// The copies lie `stride` bytes apart, the first as far from the handle.
     Percpu {
@@ -57,56 +72,63 @@ impl Allocators {
         }
     }
 
-    fn host(&mut self, bytes: usize, align: usize) -> usize {
-        let memory = Memory::new(bytes, align);
+    fn host(&mut self, bytes: usize, align: usize) -> Option<usize> {
+        let memory = Memory::try_new(bytes, align)?;
         let start = memory.start();
         self.memory.push(memory);
-        start
+        Some(start)
     }
 
     /// Memory that belongs to no block.
     pub(crate) fn arena(&mut self, bytes: usize) -> usize {
         let align = bytes.next_power_of_two().clamp(PAGE, ARENA_ALIGN);
-        self.host(bytes, align)
+        self.host(bytes, align).expect("the host has memory for it")
     }
 
-    pub(crate) fn slab(&mut self, size: usize, align: usize) -> usize {
-        assert!(size <= SLAB_MAX, "{size} bytes are too many for a slab");
-        assert!(
-            align <= PAGE,
-            "{align} is too large an alignment for a slab"
-        );
-        let class = size_class(size.next_multiple_of(align));
-        self.take(Shape::Slab { class })
+    /// A block; `None` where there is none of that size and alignment, or no memory.
+    pub(crate) fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
+        let whole_pages = || size.checked_next_multiple_of(PAGE);
+        self.take(match from {
+            Allocator::Slab if size > SLAB_MAX => return None,
+            Allocator::Slab if align <= PAGE => Shape::Slab {
+                class: size_class(size.next_multiple_of(align))?,
+            },
+            Allocator::Slab | Allocator::Pages => Shape::Pages {
+                bytes: whole_pages()?.max(align).checked_next_power_of_two()?,
+            },
+            Allocator::Vmalloc => Shape::Vmalloc {
+                bytes: whole_pages()?,
+                align: align.max(PAGE),
+            },
+            Allocator::PerCpu if align > PAGE => return None,
+            Allocator::PerCpu => {
+                let bytes = size_class(size.checked_next_multiple_of(align)?)?;
+                let stride = bytes.checked_next_multiple_of(PAGE)?.max(PERCPU_UNIT);
+                Shape::Percpu { bytes, stride }
+            }
+        })
     }
 
-    pub(crate) fn pages(&mut self, bytes: usize) -> usize {
-        let bytes = bytes.next_multiple_of(PAGE).next_power_of_two();
-        self.take(Shape::Pages { bytes })
-    }
-
-    pub(crate) fn vmalloc(&mut self, bytes: usize) -> usize {
-        let bytes = bytes.next_multiple_of(PAGE);
-        self.take(Shape::Vmalloc { bytes })
-    }
-
-    pub(crate) fn percpu(&mut self, size: usize, align: usize) -> usize {
-        assert!(align <= PAGE, "{align} is too large an alignment for a CPU");
-        let bytes = size_class(size.next_multiple_of(align));
-        let stride = bytes.next_multiple_of(PAGE).max(PERCPU_UNIT);
-        self.take(Shape::Percpu { bytes, stride })
-    }
-
-    fn take(&mut self, shape: Shape) -> usize {
-        if self.free.get(&shape).is_none_or(Vec::is_empty) {
-            self.grow(shape);
-        }
-        let fresh = self.free.get_mut(&shape).and_then(Vec::pop);
-        let start = fresh.expect("there is one now");
+    fn take(&mut self, shape: Shape) -> Option<usize> {
+        let used = self.free.get_mut(&shape).and_then(Vec::pop);
+        let start = match used {
+            Some(start) => {
+                self.zero(start, shape);
+                start
+            }
+            None => self.grow(shape)?,
+        };
         self.live.insert(start, shape);
+        Some(start)
+    }
+
+    /// Clears a block that is in no list.
+    fn zero(&self, start: usize, shape: Shape) {
         match shape {
-            Shape::Slab { class: bytes } | Shape::Pages { bytes } | Shape::Vmalloc { bytes } => {
-                // SAFETY: memory of ours, in no list now.
+            Shape::Slab { class: bytes }
+            | Shape::Pages { bytes }
+            | Shape::Vmalloc { bytes, .. } => {
+                // SAFETY: memory of ours, and nobody's block.
                 unsafe { zero(start, bytes) }
             }
             Shape::Percpu { bytes, stride } => (1..=self.cpus).for_each(|copy| {
@@ -114,26 +136,28 @@ impl Allocators {
                 unsafe { zero(start + copy * stride, bytes) }
             }),
         }
-        start
     }
 
-    /// Gets fresh blocks of a shape, the lowest to be used first.
-    fn grow(&mut self, shape: Shape) {
+    /// Gets fresh blocks of a shape, and returns the lowest; the next ones are to be used in their order.
+    fn grow(&mut self, shape: Shape) -> Option<usize> {
         let (start, count, bytes) = match shape {
             Shape::Slab { class } => {
                 let all = (class * SLAB_BLOCKS).next_multiple_of(PAGE);
-                (self.host(all, PAGE), all / class, class)
+                (self.host(all, PAGE)?, all / class, class)
             }
-            Shape::Pages { bytes } => (self.host(bytes, bytes), 1, bytes),
-            Shape::Vmalloc { bytes } => (self.host(bytes + PAGE, PAGE), 1, bytes),
+            Shape::Pages { bytes } => (self.host(bytes, bytes)?, 1, bytes),
+            Shape::Vmalloc { bytes, align } => {
+                (self.host(bytes.checked_add(PAGE)?, align)?, 1, bytes)
+            }
             // The part that the handles lie in is never used: they are addresses of nothing.
             Shape::Percpu { bytes, stride } => {
-                let all = stride * (1 + self.cpus);
-                (self.host(all, PAGE), stride / bytes, bytes)
+                let all = stride.checked_mul(1 + self.cpus)?;
+                (self.host(all, PAGE)?, stride / bytes, bytes)
             }
         };
         let free = self.free.entry(shape).or_default();
-        free.extend((0..count).rev().map(|index| start + index * bytes));
+        free.extend((1..count).rev().map(|index| start + index * bytes));
+        Some(start)
     }
 
     /// Takes back the block that starts here.
@@ -176,26 +200,39 @@ impl Allocators {
 }
 
 /// The block size that serves `size` bytes: a power of two, or halfway to the next. A multiple of each
-/// alignment that the size is a multiple of.
-fn size_class(size: usize) -> usize {
-    let power = size.max(8).next_power_of_two();
+/// alignment that the size is a multiple of. `None` where there is no such size.
+fn size_class(size: usize) -> Option<usize> {
+    let power = size.max(8).checked_next_power_of_two()?;
     let halfway = power / 4 * 3;
     let lowest_bit = 1 << size.max(1).trailing_zeros();
-    if halfway >= size && halfway.is_multiple_of(8) && halfway.is_multiple_of(lowest_bit) {
-        halfway
-    } else {
-        power
-    }
+    let is_halfway =
+        halfway >= size && halfway.is_multiple_of(8) && halfway.is_multiple_of(lowest_bit);
+    Some(if is_halfway { halfway } else { power })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slab(allocators: &mut Allocators, size: usize, align: usize) -> usize {
+        let block = allocators.alloc(Allocator::Slab, size, align);
+        block.expect("the host has memory")
+    }
+
+    fn pages(allocators: &mut Allocators, bytes: usize) -> usize {
+        let block = allocators.alloc(Allocator::Pages, bytes, PAGE);
+        block.expect("the host has memory")
+    }
+
+    fn percpu(allocators: &mut Allocators, size: usize, align: usize) -> usize {
+        let block = allocators.alloc(Allocator::PerCpu, size, align);
+        block.expect("the host has memory")
+    }
+
     #[test]
     fn classes_hold_and_align_what_they_serve() {
         for size in 1..=SLAB_MAX {
-            let class = size_class(size);
+            let class = size_class(size).expect("a size of slabs");
             assert!(class >= size && class <= SLAB_MAX && class.is_multiple_of(8));
             assert!(class.is_multiple_of(1 << size.trailing_zeros()));
         }
@@ -204,13 +241,13 @@ mod tests {
     #[test]
     fn a_freed_block_keeps_its_contents_and_is_zeroed_when_it_comes_back() {
         let mut allocators = Allocators::new(1);
-        let block = allocators.slab(40, 8);
+        let block = slab(&mut allocators, 40, 8);
         // SAFETY: a word of the block.
         unsafe { crate::memory::write(block, 7) };
         allocators.free(block);
         // SAFETY: as above; freed memory stays mapped.
         assert_eq!(unsafe { crate::memory::read(block) }, 7);
-        assert_eq!(allocators.slab(40, 8), block);
+        assert_eq!(slab(&mut allocators, 40, 8), block);
         // SAFETY: as above.
         assert_eq!(unsafe { crate::memory::read(block) }, 0);
     }
@@ -220,19 +257,47 @@ mod tests {
         let mut allocators = Allocators::new(1);
         for align in [8, 16, 64, 256, 4096] {
             for size in [1, 24, 100, 700] {
-                assert!(allocators.slab(size, align).is_multiple_of(align));
-                let handle = allocators.percpu(size, align);
+                assert!(slab(&mut allocators, size, align).is_multiple_of(align));
+                let handle = percpu(&mut allocators, size, align);
                 let copy = allocators.percpu_copy(handle, 0).expect("live");
                 assert!((handle | copy).is_multiple_of(align));
             }
         }
-        assert!(allocators.pages(16384).is_multiple_of(16384));
+        assert!(pages(&mut allocators, 16384).is_multiple_of(16384));
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused() {
+        let mut allocators = Allocators::new(2);
+        for from in [Allocator::Pages, Allocator::Vmalloc, Allocator::PerCpu] {
+            for size in [1 << 47, 1 << 62, 1 << 63, usize::MAX - 4094, usize::MAX] {
+                assert_eq!(allocators.alloc(from, size, 8), None, "{from:?} {size}");
+            }
+        }
+        assert_eq!(allocators.alloc(Allocator::Slab, usize::MAX, 8), None);
+        for from in [Allocator::Slab, Allocator::Pages, Allocator::Vmalloc] {
+            assert_eq!(allocators.alloc(from, PAGE, 1 << 63), None, "{from:?}");
+        }
+        // And what follows is as if nothing had been asked for.
+        assert!(allocators.alloc(Allocator::Vmalloc, PAGE, 8).is_some());
+    }
+
+    #[test]
+    fn alignments_beyond_a_page_are_kept() {
+        let mut allocators = Allocators::new(1);
+        for align in [8192, 1 << 16, 1 << 20] {
+            for from in [Allocator::Slab, Allocator::Pages, Allocator::Vmalloc] {
+                let block = allocators.alloc(from, PAGE, align).expect("memory");
+                assert!(block.is_multiple_of(align), "{from:?} {align}");
+                allocators.free(block);
+            }
+        }
     }
 
     #[test]
     fn a_freed_percpu_handle_is_not_known() {
         let mut allocators = Allocators::new(2);
-        let handle = allocators.percpu(32, 8);
+        let handle = percpu(&mut allocators, 32, 8);
         assert!(allocators.percpu_copy(handle, 1).is_some());
         assert_eq!(allocators.percpu_copy(handle, 2), None);
         allocators.free(handle);
@@ -242,9 +307,9 @@ mod tests {
     #[test]
     fn the_middle_of_pages_goes_back() {
         let mut allocators = Allocators::new(1);
-        let block = allocators.pages(4 * PAGE);
+        let block = pages(&mut allocators, 4 * PAGE);
         allocators.free_part(block, PAGE, PAGE);
-        assert_eq!(allocators.pages(PAGE), block + PAGE);
+        assert_eq!(pages(&mut allocators, PAGE), block + PAGE);
         allocators.free(block);
         allocators.free(block + 2 * PAGE);
     }

@@ -55,6 +55,7 @@ mod memory;
 mod metadata;
 mod platform;
 
+pub use crate::allocators::Allocator;
 pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, set_comm, set_current};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use kmemleak::{Root, RootKind};
 
-use crate::allocators::Allocators;
+use crate::allocators::{Allocator, Allocators};
 use crate::call_stack::{CallStacks, Labels};
 use crate::clock::{Clock, Time};
 use crate::cpus::{Cpus, Running, Stop};
@@ -238,24 +238,35 @@ impl Machine {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// A block of any kind; `None` where there is none of that size and alignment (a power of two), or no memory of the host's.
+    pub fn try_alloc(&self, from: Allocator, size: usize, align: usize) -> Option<usize> {
+        self.allocators().alloc(from, size, align)
+    }
+
+    /// What a test asks for is there.
+    fn known_to_fit(&self, from: Allocator, size: usize, align: usize) -> usize {
+        let block = self.try_alloc(from, size, align);
+        block.unwrap_or_else(|| panic!("no block of {size} bytes aligned to {align} by {from:?}"))
+    }
+
     /// A block of up to 8192 bytes, aligned to 8.
     pub fn slab(&self, size: usize) -> usize {
         self.slab_aligned(size, WORD)
     }
 
-    /// The same with an alignment of up to a page.
+    /// The same with an alignment.
     pub fn slab_aligned(&self, size: usize, align: usize) -> usize {
-        self.allocators().slab(size, align)
+        self.known_to_fit(Allocator::Slab, size, align)
     }
 
     /// A power of two of pages, aligned to their size.
     pub fn pages(&self, bytes: usize) -> usize {
-        self.allocators().pages(bytes)
+        self.known_to_fit(Allocator::Pages, bytes, PAGE)
     }
 
     /// Whole pages, with a page behind them that is nobody's.
     pub fn vmalloc(&self, bytes: usize) -> usize {
-        self.allocators().vmalloc(bytes)
+        self.known_to_fit(Allocator::Vmalloc, bytes, PAGE)
     }
 
     /// A block of which each CPU has a copy. The handle is an address that holds no copy.
@@ -265,7 +276,7 @@ impl Machine {
 
     /// The same, the handle and all copies with an alignment of up to a page.
     pub fn percpu_aligned(&self, size: usize, align: usize) -> usize {
-        self.allocators().percpu(size, align)
+        self.known_to_fit(Allocator::PerCpu, size, align)
     }
 
     /// Where CPU `cpu`'s copy of a per-CPU block lies; `None` once the block is freed.

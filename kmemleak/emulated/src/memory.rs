@@ -1,6 +1,6 @@
 //! Host memory, by address.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of a page.
@@ -17,24 +17,29 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// At least `bytes` bytes, in whole pages, aligned to `align` and to a page.
+    /// At least `bytes` bytes, in whole pages, aligned to `align` and to a page. `None` where the host has none.
     ///
     /// The host aligns to 16: for more its allocator would clear each page by hand, touched or not.
-    pub(crate) fn new(bytes: usize, align: usize) -> Self {
+    pub(crate) fn try_new(bytes: usize, align: usize) -> Option<Self> {
         let align = align.max(PAGE);
-        let size = bytes.max(1).next_multiple_of(PAGE) + align;
-        let layout = Layout::from_size_align(size, 16).expect("a size that exists");
+        let size = bytes.max(1).checked_next_multiple_of(PAGE)?;
+        let layout = Layout::from_size_align(size.checked_add(align)?, 16).ok()?;
         // SAFETY: the size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
         if memory.is_null() {
-            handle_alloc_error(layout);
+            return None;
         }
         let given = memory.expose_provenance();
-        Self {
+        Some(Self {
             given,
             layout,
             start: given.next_multiple_of(align),
-        }
+        })
+    }
+
+    /// The same where the host is known to have it.
+    pub(crate) fn new(bytes: usize, align: usize) -> Self {
+        Self::try_new(bytes, align).expect("the host has memory for a machine")
     }
 
     pub(crate) fn start(&self) -> usize {

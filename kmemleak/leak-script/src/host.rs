@@ -1,4 +1,7 @@
 //! Scripts on the host: an emulated machine and a detector of its own for each.
+//!
+//! The machine's memory ends where that of the kernel's machine would, so that a script which takes too much is the same
+//! mistake on both, and not the host's ruin.
 
 extern crate std;
 
@@ -6,15 +9,17 @@ use alloc::boxed::Box;
 use std::sync::Arc;
 
 use kmemleak::Detector;
-use kmemleak_emulated::{Emulated, Machine as Emulation, Place as EmulatedPlace};
+use kmemleak_emulated::{
+    Allocator as EmulatedAllocator, Emulated, Machine as Emulation, Place as EmulatedPlace,
+};
 
 use crate::failure::Failure;
 use crate::machine::{Machine, Supply};
 use crate::parse::{Only, Script};
 use crate::statement::{Allocator, Place};
 
-/// Bytes of a page: the largest alignment of a slab's block.
-const PAGE: usize = 4096;
+/// Bytes of memory that blocks may take.
+const MEMORY: usize = 256 << 20;
 
 /// What became of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,48 +44,66 @@ pub fn run(text: &str, cpus: u32) -> Outcome {
     let machine = Emulation::builder().cpus(cpus).build();
     // No bootstrap pool: all metadata is the machine's to give or to refuse.
     let detector: Box<Detector<_, 0>> = Box::new(Detector::new(Emulated::of(&machine)));
-    match crate::run(&script, &mut Host(machine), &*detector) {
+    let mut host = Host { machine, taken: 0 };
+    match crate::run(&script, &mut host, &*detector) {
         Ok(()) => Outcome::Passed,
         Err(failure) => Outcome::Failed(failure),
     }
 }
 
-struct Host(Arc<Emulation>);
+struct Host {
+    machine: Arc<Emulation>,
+    /// Bytes of live blocks, with all their copies.
+    taken: usize,
+}
+
+impl Host {
+    /// What a block takes of the memory; `None` if that is more than can be.
+    fn bytes(&self, from: Allocator, size: usize) -> Option<usize> {
+        match from {
+            Allocator::Percpu => size.checked_mul(self.machine.cpus() as usize),
+            _ => Some(size),
+        }
+    }
+}
 
 impl Machine for Host {
     fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
-        let start = match from {
-            Allocator::Slab | Allocator::Percpu if align > PAGE => return None,
-            Allocator::Slab => self.0.slab_aligned(size, align),
-            Allocator::Pages => self.0.pages(size),
-            Allocator::Vmalloc => self.0.vmalloc(size),
-            Allocator::Percpu => self.0.percpu_aligned(size, align),
-        };
-        if start.is_multiple_of(align) {
-            return Some(start);
+        let taken = self.taken.checked_add(self.bytes(from, size)?)?;
+        if taken > MEMORY {
+            return None;
         }
-        self.0.free(start);
-        None
+        let emulated = match from {
+            Allocator::Slab => EmulatedAllocator::Slab,
+            Allocator::Pages => EmulatedAllocator::Pages,
+            Allocator::Vmalloc => EmulatedAllocator::Vmalloc,
+            Allocator::Percpu => EmulatedAllocator::PerCpu,
+        };
+        let start = self.machine.try_alloc(emulated, size, align)?;
+        self.taken = taken;
+        Some(start)
     }
 
-    fn free(&mut self, _from: Allocator, start: usize, _size: usize) {
-        self.0.free(start);
+    fn free(&mut self, from: Allocator, start: usize, size: usize) {
+        self.taken -= self.bytes(from, size).unwrap_or(0);
+        self.machine.free(start);
     }
 
     fn free_part(&mut self, start: usize, _size: usize, offset: usize, len: usize) {
-        self.0.free_part(start, offset, len);
+        self.taken -= len;
+        self.machine.free_part(start, offset, len);
     }
 
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
-        self.0.percpu_copy(handle, cpu).unwrap_or(0)
+        self.machine.percpu_copy(handle, cpu).unwrap_or(0)
     }
 
     fn cpus(&self) -> u32 {
-        self.0.cpus()
+        self.machine.cpus()
     }
 
     fn address(&self, place: Place) -> usize {
-        self.0.address(match place {
+        self.machine.address(match place {
             Place::Data(word) => EmulatedPlace::Data(word),
             Place::Bss(word) => EmulatedPlace::Bss(word),
             Place::PerCpu(cpu, word) => EmulatedPlace::PerCpu(cpu, word),
@@ -93,23 +116,23 @@ impl Machine for Host {
     }
 
     fn write(&mut self, address: usize, word: usize) {
-        self.0.write(address, word);
+        self.machine.write(address, word);
     }
 
     fn read(&self, address: usize) -> usize {
-        self.0.read(address)
+        self.machine.read(address)
     }
 
     fn call_from(&mut self, site: &str) {
-        self.0.call_from(&[site]);
+        self.machine.call_from(&[site]);
     }
 
     fn advance_us(&mut self, us: u64) {
-        self.0.advance_us(us);
+        self.machine.advance_us(us);
     }
 
     fn supply(&mut self, supply: Supply) {
-        self.0.set_metadata_budget(match supply {
+        self.machine.set_metadata_budget(match supply {
             Supply::Given => usize::MAX,
             Supply::Refused => 0,
         });

@@ -1,6 +1,56 @@
 //! What a script runs on.
+//!
+//! Whatever a script asks of a machine may fail, and then the script does; the machine goes on to the next one. Which
+//! blocks there are, and what they are aligned to, is the same on all machines, as [`alignment`] says: only where memory
+//! ends may differ.
 
 use crate::statement::{Allocator, Place};
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+/// The largest block of pages, and the largest alignment.
+const PAGES_MAX: usize = 8 << 20;
+/// The largest block that each CPU has a copy of.
+const PERCPU_MAX: usize = 32 << 10;
+/// What such blocks are aligned to at least.
+const PERCPU_ALIGN: usize = 16;
+/// The sizes of slabs' blocks. They are aligned to the largest power of two that divides them.
+const SLAB_CLASSES: [usize; 15] = [
+    8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192,
+];
+
+/// What a block of `size` bytes is aligned to at least, if `align` (a power of two) is asked for. `None` where no machine
+/// has such a block.
+pub fn alignment(from: Allocator, size: usize, align: usize) -> Option<usize> {
+    let largest = match from {
+        Allocator::Percpu => PAGE,
+        _ => PAGES_MAX,
+    };
+    let too_large = match from {
+        Allocator::Percpu => size > PERCPU_MAX,
+        Allocator::Pages => size > PAGES_MAX,
+        Allocator::Slab | Allocator::Vmalloc => false,
+    };
+    if align > largest || too_large {
+        return None;
+    }
+    Some(match from {
+        Allocator::Slab => {
+            let aligned = SLAB_CLASSES
+                .iter()
+                .filter(|class| **class >= size)
+                .map(|class| 1 << class.trailing_zeros());
+            // Beyond them it is a block of pages.
+            aligned
+                .into_iter()
+                .find(|natural| *natural >= align)
+                .unwrap_or(align)
+        }
+        Allocator::Pages => align.max(size),
+        Allocator::Vmalloc => align.max(PAGE),
+        Allocator::Percpu => align.max(PERCPU_ALIGN),
+    })
+}
 
 /// Whether the detector gets memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +66,7 @@ pub enum Supply {
 /// The detector is told by the interpreter: none of these methods does.
 pub trait Machine {
     /// A zeroed block that the detector doesn't know: its address, or the handle of a per-CPU block. `None` where there
-    /// is no such block to be had.
+    /// is no memory for it. The alignment is one that [`alignment`] has told for this size.
     fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize>;
 
     /// Takes back a block that the detector doesn't know any more.

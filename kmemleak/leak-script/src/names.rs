@@ -112,7 +112,8 @@ impl Names {
             Slot::Word(word) => word,
         };
         let object = self.live(word.name)?;
-        if word.offset + WORD > object.size {
+        let end = word.offset.checked_add(WORD);
+        if end.is_none_or(|end| end > object.size) {
             let (name, size) = (word.name, object.size);
             return Err(format!("{name}+{} is past its {size} bytes", word.offset));
         }

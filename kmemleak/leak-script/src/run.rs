@@ -9,7 +9,7 @@ use kmemleak::{Detector, Platform, SuppressError};
 use crate::detector::{Subject, Unsupported};
 use crate::failure::{Failure, Reason};
 use crate::hidden::Hidden;
-use crate::machine::{Machine, Supply};
+use crate::machine::{self, Machine, Supply};
 use crate::names::{Names, Object};
 use crate::parse::{Script, size_suits};
 use crate::statement::{Allocator, Name, Place, Statement, Switch};
@@ -117,9 +117,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
                 self.subject.ignore(object.from, object.start.get())?;
             }
             Statement::NoScan(name) => self.subject.no_scan(start(name)?)?,
-            Statement::ScanArea(name, offset, len) => {
-                self.subject.scan_area(start(name)? + offset, len)?;
-            }
+            Statement::ScanArea(name, offset, len) => self.scan_area(name, offset, len)?,
             Statement::TransientLeak(name) => self.subject.transient_leak(start(name)?)?,
             Statement::UpdateTrace(name, site) => {
                 let start = start(name)?;
@@ -170,12 +168,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
     /// Gets a block for this object, and tells the detector. Its start is what it gets.
     fn alloc(&mut self, object: Object) -> Result<(), Stop> {
         let (from, size) = (object.from, object.size);
-        let block = self.machine.alloc(from, size, object.align);
+        let align = machine::alignment(from, size, object.align);
+        let block = align.and_then(|align| self.machine.alloc(from, size, align));
         let start = block.ok_or_else(|| format!("no block of {size} bytes to be had"))?;
         self.machine.call_from(&object.site);
         self.subject.alloc(from, start, size, object.min_count)?;
         let start = Hidden::new(start);
         self.names.set(Object { start, ..object });
+        Ok(())
+    }
+
+    /// An area that begins past the end of its object could be in another one. It is told as one from the object's start
+    /// to where it ends, which goes past the end as well.
+    fn scan_area(&mut self, name: Name<'_>, offset: usize, len: usize) -> Result<(), Stop> {
+        let object = self.names.get(name)?;
+        let (offset, len) = match offset < object.size {
+            true => (offset, len),
+            false => (0, offset.saturating_add(len)),
+        };
+        self.subject.scan_area(object.start.get() + offset, len)?;
         Ok(())
     }
 

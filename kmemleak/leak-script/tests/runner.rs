@@ -46,6 +46,22 @@ fn what_is_no_text_is_told_with_its_line() {
 }
 
 #[test]
+fn a_script_that_takes_too_much_is_followed_by_the_next() {
+    let scripts: &[(&str, &[u8])] = &[
+        ("huge", b"alloc A 200000000000016 from=percpu\n"),
+        ("large", b"alloc A 0x1000000000 from=vmalloc\n"),
+        ("good", b"alloc A 16\ncheck\nexpect leaks A\n"),
+    ];
+    let lines = [
+        "FAILED huge: line 1: no block of 200000000000016 bytes to be had",
+        "FAILED large: line 1: no block of 68719476736 bytes to be had",
+        "ok good",
+        "1 passed, 2 failed",
+    ];
+    assert_tells(&run(runner("huge", &[], scripts)), 1, &lines);
+}
+
+#[test]
 fn there_is_no_machine_without_processors() {
     let output = run(runner("smp", &["--smp", "0"], &[("one", b"check\n")]));
     assert_tells(&output, 2, &[]);

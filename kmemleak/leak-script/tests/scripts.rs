@@ -183,6 +183,124 @@ fn a_script_can_be_wrong_in_itself() {
     assert_eq!(told, "line 2: A has a copy a cpu");
 }
 
+/// Whatever is asked for, it is this script alone that may fail, and with its line.
+#[test]
+fn numbers_of_any_size_bring_nothing_down() {
+    let numbers = [
+        "32769",
+        "8388609",
+        "268435457",
+        "0x40000000000",
+        "200000000000016",
+        "0x7ffffffffffff000",
+        "0x7fffffffffffffff",
+        "0x8000000000000000",
+        "0xfffffffffffff000",
+        "0xfffffffffffffff8",
+        "0xffffffffffffffff",
+    ];
+    let lines = [
+        "alloc B N",
+        "alloc B N from=pages",
+        "alloc B N from=vmalloc",
+        "alloc B N from=percpu",
+        "alloc B 4096 align=N",
+        "alloc B 4096 align=N from=pages",
+        "alloc B 4096 align=N from=vmalloc",
+        "alloc B 4096 align=N from=percpu",
+        "realloc A N",
+        "realloc P N",
+        "realloc C N",
+        "free_part P N 4096",
+        "free_part P 4096 N",
+        "A+N = A",
+        "C[1]+N = A",
+        "A = A+N",
+        "A = A-N",
+        "A = N",
+        "scan_area A N 8",
+        "scan_area A 8 N",
+        "scan_area A N N",
+        "erase A+N",
+        "min_age N",
+        "advance N",
+        "region add N",
+        "check\nexpect record A N N",
+        "check\nexpect total N N",
+        "check\nexpect growth A N -N",
+        "expect tracked N",
+    ];
+    let head = "alloc A 64\nalloc P 16384 from=pages\nalloc C 64 from=percpu\n";
+    for (line, number) in lines
+        .iter()
+        .flat_map(|line| numbers.map(|number| (line, number)))
+    {
+        let line = line.replace('N', number);
+        let text = format!("{head}{line}\nadvance 1\nscan\ncheck\nexpect interior none\n");
+        match host::run(&text, 2) {
+            Outcome::Passed => {}
+            Outcome::Failed(failure) => assert!(failure.line >= 4, "{line}: {failure}"),
+            Outcome::Skipped => panic!("{line}"),
+        }
+    }
+}
+
+#[test]
+fn a_block_that_is_too_large_is_told_with_its_line() {
+    for (size, from) in [
+        (200_000_000_000_016_usize, "percpu"),
+        (1 << 40, "vmalloc"),
+        (1 << 30, "vmalloc"),
+        (1 << 24, "pages"),
+        (1 << 16, "percpu"),
+    ] {
+        let told = failure(&format!("check\nalloc A {size} from={from}"));
+        assert_eq!(told, format!("line 2: no block of {size} bytes to be had"));
+    }
+    // All that is live together has to fit; what was freed doesn't count.
+    let mut text = String::new();
+    (0..40).for_each(|_| text += "alloc A 8388608 from=pages\nfree A\n");
+    (0..40).for_each(|number| text += &format!("alloc A{number} 8388608 from=pages\n"));
+    let told = failure(&text);
+    assert_eq!(told, "line 113: no block of 8388608 bytes to be had");
+}
+
+#[test]
+fn an_area_that_begins_past_the_end_goes_past_the_end() {
+    for area in ["64 8", "56 16", "0 65", "4096 8", "0xffffffffffffffff 1"] {
+        let text = format!("alloc A 64\nalloc B 64\nscan_area A {area}\n");
+        let told = host::run(
+            &format!("{text}expect warning scan area larger than object"),
+            2,
+        );
+        assert_eq!(told, Outcome::Passed, "{area}");
+    }
+}
+
+#[test]
+fn blocks_are_aligned_as_their_sizes_are() {
+    use leak_script::{Allocator, alignment};
+    let slab = |size, align| alignment(Allocator::Slab, size, align);
+    assert_eq!(slab(8, 8), Some(8));
+    assert_eq!(slab(9, 8), Some(16));
+    assert_eq!(slab(33, 8), Some(64));
+    assert_eq!(slab(65, 8), Some(32), "a block of 96 bytes");
+    assert_eq!(slab(65, 64), Some(128));
+    assert_eq!(slab(16, 8192), Some(8192));
+    assert_eq!(slab(16, 16384), Some(16384));
+    assert_eq!(slab(16, 1 << 24), None);
+    assert_eq!(alignment(Allocator::Pages, 16384, 8), Some(16384));
+    assert_eq!(alignment(Allocator::Pages, 4096, 8192), Some(8192));
+    assert_eq!(alignment(Allocator::Pages, 1 << 24, 8), None);
+    assert_eq!(alignment(Allocator::Vmalloc, 4096, 8), Some(4096));
+    assert_eq!(alignment(Allocator::Percpu, 8, 8), Some(16));
+    assert_eq!(alignment(Allocator::Percpu, 8, 8192), None);
+    assert_eq!(alignment(Allocator::Percpu, 32769, 8), None);
+    let text = "alloc A 16 align=16384\nalloc B 4096 align=8192 from=pages\n\
+                alloc C 4096 align=65536 from=vmalloc\nbss 0 = A\ncheck\nexpect leaks B C\n";
+    assert_eq!(host::run(text, 2), Outcome::Passed);
+}
+
 #[test]
 fn a_suppression_that_is_refused_says_why() {
     let long = "x".repeat(kmemleak::MAX_PATTERN + 1);

@@ -34,11 +34,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::arch::exit::{ExitCode, exit};
 use kernel::arch::smp;
 use kernel::leak::{self, KMEMLEAK};
-use kernel::mm::vmalloc;
+use kernel::mm::{PAGE, buddy, percpu, vmalloc};
 use kernel::sync::{LocalIrqDisabled, SpinLock};
 use kernel::task::{self, State, TaskId, scheduler};
 use kernel::{println, scripted};
-use leak_script::{Failure, Only, Script};
+use leak_script::{Allocator, Failure, Only, Script};
 
 use crate::firmware;
 use crate::guest_test;
@@ -175,6 +175,26 @@ impl Write for Escaping<'_, '_> {
             }
         }
         Ok(())
+    }
+}
+
+guest_test! {
+    /// The kernel's blocks are aligned as those of any machine that scripts run on: no less, and no more.
+    fn blocks_are_aligned_as_scripts_expect() smp [1] {
+        let sizes = [8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192];
+        let and_less = sizes.iter().flat_map(|size| [size - 7, *size]);
+        for size in and_less.clone() {
+            let align = leak_script::alignment(Allocator::Slab, size, 8).expect("a slab's");
+            let blocks: Vec<_> = (0..64).map(|_| Vec::<u8>::with_capacity(size)).collect();
+            let are_multiples = |of| blocks.iter().all(|block| block.as_ptr().addr().is_multiple_of(of));
+            assert!(are_multiples(align), "{size}");
+            assert!(!are_multiples(2 * align), "{size}");
+        }
+        assert_eq!(leak_script::alignment(Allocator::Percpu, percpu::UNIT + 1, 8), None);
+        assert!(leak_script::alignment(Allocator::Percpu, percpu::UNIT, 8).is_some());
+        let largest = PAGE << buddy::MAX_ORDER;
+        assert_eq!(leak_script::alignment(Allocator::Pages, largest, 8), Some(largest));
+        assert_eq!(leak_script::alignment(Allocator::Pages, 2 * largest, 8), None);
     }
 }
 

@@ -315,6 +315,15 @@ fn it_says_what_the_host_says() -> Result<(), Failure> {
         ),
         ("number", b"alloc A 99999999999999999999\n"),
         ("much", b"alloc A 8 align=0x8000000000000000\n"),
+        ("huge", b"alloc A 200000000000016 from=percpu\n"),
+        ("large", b"alloc A 0x7ffffffffffff000 from=vmalloc\n"),
+        ("pages", b"alloc A 16777216 from=pages\n"),
+        ("copies", b"alloc A 32769 from=percpu\n"),
+        ("beyond", b"alloc A 8\nA+0xfffffffffffffff8 = A\n"),
+        (
+            "aligned",
+            b"alloc A 8 align=16384\nalloc B 4096 from=vmalloc align=65536\nalloc C 8 from=percpu align=8192\n",
+        ),
         ("elsewhere", b"# only: nowhere\nexpect tracked 1\n"),
         ("marked", b"\xef\xbb\xbfcheck\nexpect leaks none\n"),
     ])?;
