@@ -5,7 +5,8 @@
 //!
 //! - Input waits until the guest has said something: a UART's driver discards what it finds when it
 //!   brings the device up. From then on QEMU takes what the guest takes, and the rest waits in the pipe.
-//! - The end of the input is no end for the guest: it handles what was typed, and ends when it likes.
+//! - The end of the input is told the guest as a terminal would tell it, by the character for the end of a transmission at the
+//!   beginning of a line: the kernel does all that was typed before, and ends. A last line that nobody has ended is ended first.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -29,7 +30,7 @@ pub fn how_to_leave(kind: Console) -> &'static str {
     match kind {
         Console::Terminal => "the serial line is yours; Ctrl-A X leaves, so does the command exit",
         Console::Streams => {
-            "the serial line is on standard input and output; the command exit leaves"
+            "the serial line is on standard input and output; the command exit leaves, so does the end of the input"
         }
     }
 }
@@ -64,12 +65,37 @@ pub fn attach(
     qemu.wait()
 }
 
+/// The character for the end of a transmission: Ctrl-D.
+const END: u8 = 0x04;
+
 fn pass_input(mut input: ChildStdin, has_spoken: &Receiver<()>) {
     // The sender is gone when QEMU has ended; then there is nobody to type to.
     if has_spoken.recv().is_ok() {
         // Fails when QEMU has ended: what was typed after that is for nobody.
-        let _ = io::copy(&mut io::stdin().lock(), &mut input);
+        let _ = pass_all(io::stdin().lock(), &mut input);
     }
+}
+
+/// Passes all bytes on, and then tells that there are no more.
+fn pass_all(mut source: impl Read, target: &mut impl Write) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    let mut last = b'\n';
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                target.write_all(&buffer[..count])?;
+                last = buffer[count - 1];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Nothing more will come.
+            Err(_) => break,
+        }
+    }
+    if !matches!(last, b'\n' | b'\r') {
+        target.write_all(b"\n")?;
+    }
+    target.write_all(&[END])
 }
 
 fn pass_output(
@@ -124,5 +150,39 @@ impl Drop for SavedTerminal {
             // Without stty there is nothing to be done, and nothing was saved.
             let _ = Command::new("stty").arg(modes).status();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_at_the_beginning_of_a_line() {
+        let passed = |typed: &str| {
+            let mut target = Vec::new();
+            pass_all(typed.as_bytes(), &mut target).expect("a vector takes it");
+            String::from_utf8(target).expect("text")
+        };
+        assert_eq!(passed(""), "\x04");
+        assert_eq!(passed("exit\n"), "exit\n\x04");
+        assert_eq!(passed("exit\r"), "exit\r\x04");
+        assert_eq!(passed("ps\nexit"), "ps\nexit\n\x04");
+        let long = "x".repeat(10_000);
+        assert_eq!(passed(&long), format!("{long}\n\x04"));
+    }
+
+    #[test]
+    fn who_does_not_listen_any_more_is_told_nothing() {
+        struct Deaf;
+        impl Write for Deaf {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(pass_all(&b"exit\n"[..], &mut Deaf).is_err());
     }
 }

@@ -4,14 +4,36 @@
 //! counts, whichever form it has:
 //!
 //! - `kmemleak: N unreferenced objects (B bytes)`,
-//! - as JSON `{"schema":1,"kind":"summary",…,"objects":N,…}`,
-//! - of a check that is there to be compared with, `kmemleak: remembered N unreferenced objects (B bytes), and …`.
+//! - where not all blocks could be recorded, `kmemleak: N unreferenced objects (B bytes), S suspects, U unrecorded`,
+//! - as JSON `{"schema":1,"kind":"summary",…,"objects":N,…,"suspects":S,…}`; without suspects where all is recorded,
+//! - of a check that is there to be compared with, `kmemleak: remembered …, and …`, with one of the first two sums.
 
 /// Follows the output and remembers the last verdict.
 #[derive(Debug, Default)]
 pub struct LeakWatch {
     line: Vec<u8>,
-    last: Option<u64>,
+    last: Option<Verdict>,
+}
+
+/// What a check has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Clean,
+    /// Leaks.
+    Leaks,
+    /// No leaks, but suspects: what blocks might hold that could not be recorded.
+    Suspects,
+}
+
+impl Verdict {
+    fn of(objects: u64, suspects: u64) -> Self {
+        match (objects, suspects) {
+            (0, 0) => Self::Clean,
+            (0, _) => Self::Suspects,
+            _ => Self::Leaks,
+        }
+    }
 }
 
 impl LeakWatch {
@@ -27,8 +49,8 @@ impl LeakWatch {
         }
     }
 
-    /// The number of unreferenced objects in the last verdict, if there was one.
-    pub fn last(&self) -> Option<u64> {
+    /// The last verdict, if there was one.
+    pub fn last(&self) -> Option<Verdict> {
         self.last
     }
 }
@@ -36,9 +58,9 @@ impl LeakWatch {
 /// How a verdict begins that is JSON.
 const SUMMARY: &str = r#"{"schema":1,"kind":"summary","#;
 
-/// The number of objects, if the line is a verdict. It may have been written over an erased prompt; but
-/// what somebody types after a prompt is none.
-fn parse(line: &str) -> Option<u64> {
+/// The verdict, if the line is one. It may have been written over an erased prompt; but what somebody types after a prompt
+/// is none.
+fn parse(line: &str) -> Option<Verdict> {
     let line = line.trim_end_matches('\r');
     let line = line.rsplit('\r').next()?;
     let line = line.strip_prefix("\x1b[K").unwrap_or(line);
@@ -52,20 +74,35 @@ fn parse(line: &str) -> Option<u64> {
     }
 }
 
-/// The number of objects in `N unreferenced objects (B bytes)`.
-fn in_sum(sum: &str) -> Option<u64> {
+/// The verdict in `N unreferenced objects (B bytes)`, or in that with `, S suspects, U unrecorded` behind it.
+fn in_sum(sum: &str) -> Option<Verdict> {
+    let (sum, suspects) = match sum.split_once("), ") {
+        Some((sum, rest)) => (sum, in_suspects(rest)?),
+        None => (sum.strip_suffix(')')?, 0),
+    };
     let (objects, rest) = sum.split_once(" unreferenced object")?;
     let bytes = rest.strip_prefix('s').unwrap_or(rest).strip_prefix(" (")?;
     let bytes = bytes
-        .strip_suffix(" bytes)")
-        .or(bytes.strip_suffix(" byte)"))?;
+        .strip_suffix(" bytes")
+        .or(bytes.strip_suffix(" byte"))?;
     bytes.parse::<u64>().ok()?;
-    objects.parse().ok()
+    Some(Verdict::of(objects.parse().ok()?, suspects))
 }
 
-/// The number of objects in a summary's fields. Where it is not said how they were found there was no check.
+/// The number of suspects in `S suspects, U unrecorded`.
+fn in_suspects(text: &str) -> Option<u64> {
+    let (suspects, unrecorded) = text.split_once(", ")?;
+    let unrecorded = unrecorded.strip_suffix(" unrecorded")?;
+    unrecorded.parse::<u64>().ok()?;
+    let suspects = suspects
+        .strip_suffix(" suspects")
+        .or(suspects.strip_suffix(" suspect"))?;
+    suspects.parse().ok()
+}
+
+/// The verdict in a summary's fields. Where it is not said how the objects were found there was no check.
 /// Inside of text no name of a field is found: its quotation marks would be escaped.
-fn in_summary(fields: &str) -> Option<u64> {
+fn in_summary(fields: &str) -> Option<Verdict> {
     let value = |field: &str| {
         let (_, rest) = fields.split_once(field)?;
         rest.split(',').next()
@@ -73,14 +110,19 @@ fn in_summary(fields: &str) -> Option<u64> {
     if value(r#""how":"#)? == "null" {
         return None;
     }
-    value(r#""objects":"#)?.parse().ok()
+    let objects = value(r#""objects":"#)?.parse().ok()?;
+    // Where all was recorded there need be none, and no field.
+    let suspects = value(r#""suspects":"#).and_then(|suspects| suspects.parse().ok());
+    Some(Verdict::of(objects, suspects.unwrap_or(0)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn last(output: &str) -> Option<u64> {
+    use super::Verdict::{Clean, Leaks, Suspects};
+
+    fn last(output: &str) -> Option<Verdict> {
         let mut watch = LeakWatch::default();
         // In pieces, as a pipe has it.
         output
@@ -94,18 +136,21 @@ mod tests {
     fn the_last_verdict_counts() {
         let output = "kmemleak: 2 unreferenced objects (80 bytes)\r\n> kmemleak scan\r\n\
                       kmemleak: 0 unreferenced objects (0 bytes)\r\n> ";
-        assert_eq!(last(output), Some(0));
+        assert_eq!(last(output), Some(Clean));
     }
 
     #[test]
     fn one_object_is_singular() {
-        assert_eq!(last("kmemleak: 1 unreferenced object (1 byte)\n"), Some(1));
+        assert_eq!(
+            last("kmemleak: 1 unreferenced object (1 byte)\n"),
+            Some(Leaks)
+        );
     }
 
     #[test]
     fn it_may_be_written_over_a_prompt() {
         let output = "> kmem\r\x1b[Kkmemleak: 3 unreferenced objects (96 bytes)\r\n> kmem";
-        assert_eq!(last(output), Some(3));
+        assert_eq!(last(output), Some(Leaks));
     }
 
     #[test]
@@ -129,13 +174,13 @@ mod tests {
     fn a_summary_is_a_verdict_like_another() {
         let clean = "kmemleak: 0 unreferenced objects (0 bytes)\r\n";
         let json = |objects| format!("{}\r\n", summary("\"stopped\"", "null", objects));
-        assert_eq!(last(&json("3")), Some(3));
-        assert_eq!(last(&format!("{clean}{}", json("3"))), Some(3));
-        assert_eq!(last(&format!("{}{clean}", json("3"))), Some(0));
-        assert_eq!(last(&format!("> kmem\r\x1b[K{}", json("3"))), Some(3));
+        assert_eq!(last(&json("3")), Some(Leaks));
+        assert_eq!(last(&format!("{clean}{}", json("3"))), Some(Leaks));
+        assert_eq!(last(&format!("{}{clean}", json("3"))), Some(Clean));
+        assert_eq!(last(&format!("> kmem\r\x1b[K{}", json("3"))), Some(Leaks));
         let reason = "\"so \\\"objects\\\":9, \\\"how\\\":null\"";
         let repeated = format!("{}\n", summary("\"repeated\"", reason, "4"));
-        assert_eq!(last(&repeated), Some(4));
+        assert_eq!(last(&repeated), Some(Leaks));
     }
 
     #[test]
@@ -153,15 +198,64 @@ mod tests {
     }
 
     #[test]
+    fn suspects_are_no_leaks_and_not_nothing() {
+        let sum = |objects: &str, suspects: &str| {
+            format!("kmemleak: {objects} (80 bytes), {suspects}, 1 unrecorded\r\n")
+        };
+        let none = "0 unreferenced objects";
+        assert_eq!(last(&sum(none, "399 suspects")), Some(Suspects));
+        assert_eq!(last(&sum(none, "1 suspect")), Some(Suspects));
+        assert_eq!(last(&sum(none, "0 suspects")), Some(Clean));
+        let both = sum("2 unreferenced objects", "3 suspects");
+        assert_eq!(last(&both), Some(Leaks));
+        let clean = "kmemleak: 0 unreferenced objects (0 bytes)\n";
+        assert_eq!(last(&format!("{both}{clean}")), Some(Clean));
+        assert_eq!(
+            last(&format!("{clean}{}", sum(none, "2 suspects"))),
+            Some(Suspects)
+        );
+        for line in [
+            "kmemleak: 0 unreferenced objects (0 bytes), many suspects, 1 unrecorded\n",
+            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects, some unrecorded\n",
+            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects\n",
+            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects, 1 unrecorded, 3 more\n",
+        ] {
+            assert_eq!(last(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn suspects_in_a_summary() {
+        let with = |objects, suspects: &str| {
+            let last_field = format!("\"suspects\":{suspects},\"unrecorded\":2");
+            let line = summary("\"stopped\"", "null", objects);
+            last(&format!(
+                "{}\n",
+                line.replace("\"unrecorded\":0", &last_field)
+            ))
+        };
+        assert_eq!(with("0", "399"), Some(Suspects));
+        assert_eq!(with("0", "0"), Some(Clean));
+        assert_eq!(with("1", "399"), Some(Leaks));
+        assert_eq!(with("0", "null"), Some(Clean));
+        // As the last field, too.
+        let line = summary("\"stopped\"", "null", "0");
+        let line = line.replace("\"unrecorded\":0", "\"unrecorded\":1,\"suspects\":7");
+        assert_eq!(last(&format!("{line}\n")), Some(Suspects));
+    }
+
+    #[test]
     fn what_is_remembered_was_checked() {
         let mark = |objects| {
             format!(
                 "kmemleak: remembered {objects} (80 bytes), and what is alive at each call site\n"
             )
         };
-        assert_eq!(last(&mark("2 unreferenced objects")), Some(2));
-        assert_eq!(last(&mark("1 unreferenced object")), Some(1));
+        assert_eq!(last(&mark("2 unreferenced objects")), Some(Leaks));
+        assert_eq!(last(&mark("1 unreferenced object")), Some(Leaks));
         assert_eq!(last(&mark("2 objects")), None);
+        let uncertain = "kmemleak: remembered 0 unreferenced objects (0 bytes), 4 suspects, 1 unrecorded, and what is alive at each call site\n";
+        assert_eq!(last(uncertain), Some(Suspects));
         assert_eq!(
             last("kmemleak: remembered 2 unreferenced objects (80 bytes)\n"),
             None

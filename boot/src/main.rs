@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use boot::artifacts::{self, Package, Profile};
-use boot::leaks::LeakWatch;
+use boot::leaks::{LeakWatch, Verdict};
 use boot::machine::{self, Console, DEBUGGER, Debugger, Machine, ResetLog};
 use boot::outcome::Outcome;
 use boot::requirements;
@@ -23,6 +23,8 @@ const QEMU_ERROR: u8 = 3;
 const TRIPLE_FAULT: u8 = 4;
 const NO_VERDICT: u8 = 5;
 const LEAKS: u8 = 6;
+const NOT_UNDERSTOOD: u8 = 7;
+const SUSPECTS: u8 = 8;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -68,8 +70,10 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let outcome = Outcome::of(status, &log);
     let verdict = match (outcome, kind) {
         (Outcome::Passed, _) => None,
-        // Ctrl-A X is a fair way to leave.
-        (Outcome::NoVerdict, Console::Terminal) => None,
+        // Ctrl-A X is a fair way to leave, and who mistypes at a terminal sees it.
+        (Outcome::NoVerdict | Outcome::NotUnderstood, Console::Terminal) => None,
+        // Whatever the last check says, not all has been done that was asked for.
+        (Outcome::NotUnderstood, Console::Streams) => Some(NOT_UNDERSTOOD),
         (Outcome::Failed, _) => Some(FAILED),
         (Outcome::QemuError, _) => Some(QEMU_ERROR),
         (Outcome::TripleFault, _) => Some(TRIPLE_FAULT),
@@ -105,15 +109,15 @@ fn build(options: &Options) -> Result<PathBuf, artifacts::BuildError> {
 }
 
 fn leak_verdict(leaks: LeakWatch) -> ExitCode {
-    match leaks.last() {
-        Some(0) => ExitCode::SUCCESS,
-        Some(_) => {
-            eprintln!("boot: the last check found leaks");
-            ExitCode::from(LEAKS)
-        }
-        None => {
-            eprintln!("boot: there was no check for leaks");
-            ExitCode::from(LEAKS)
-        }
-    }
+    let (code, what) = match leaks.last() {
+        Some(Verdict::Clean) => return ExitCode::SUCCESS,
+        Some(Verdict::Leaks) => (LEAKS, "the last check found leaks"),
+        Some(Verdict::Suspects) => (
+            SUSPECTS,
+            "the last check is not certain: not all could be recorded, and there are suspects",
+        ),
+        None => (LEAKS, "there was no check for leaks"),
+    };
+    eprintln!("boot: {what}");
+    ExitCode::from(code)
 }

@@ -14,7 +14,9 @@ Exit codes:
   3  QEMU itself failed
   4  triple fault
   5  the machine was reset, or QEMU told to quit, before the guest's verdict
-  6  --fail-on-leak: the last check found leaks, or there was none";
+  6  --fail-on-leak: the last check found leaks, or there was none
+  7  no terminal: a line that was typed is no command, or is too long; all others were obeyed
+  8  --fail-on-leak: the last check found no leaks, but suspects: not all blocks could be recorded";
 
 /// Builds the kernel and runs it under QEMU with the serial line on the terminal.
 #[derive(Debug, Parser)]
@@ -45,11 +47,11 @@ pub struct Options {
     #[arg(long)]
     pub gdb: bool,
 
-    /// No terminal: plain bytes in and out, and nothing in between
+    /// No terminal: plain bytes in and out, and nothing in between; the end of the input is that of the guest
     #[arg(long)]
     pub headless: bool,
 
-    /// End with failure if the last check for leaks found any, or if there was none
+    /// End with failure if the last check for leaks found any or is not certain that there are none, or if there was none
     #[arg(long)]
     pub fail_on_leak: bool,
 

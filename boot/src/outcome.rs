@@ -10,6 +10,8 @@ use crate::machine::ResetLog;
 const GUEST_SUCCESS: i32 = 33;
 /// QEMU's exit code when the guest reports failure: it writes 0x11 to the exit device.
 const GUEST_FAILURE: i32 = 35;
+/// QEMU's exit code when the guest has succeeded but was told what it did not understand: it writes 0x12 to the exit device.
+const GUEST_NOT_UNDERSTOOD: i32 = 37;
 
 /// Lines of serial output that a report shows.
 const TAIL_LINES: usize = 40;
@@ -19,6 +21,8 @@ const TAIL_LINES: usize = 40;
 pub enum Outcome {
     /// The guest reported success.
     Passed,
+    /// The guest reported success, but that it did not understand all that was typed.
+    NotUnderstood,
     /// The guest reported failure.
     Failed,
     /// QEMU itself failed.
@@ -37,6 +41,7 @@ impl Outcome {
         match status.code() {
             Some(GUEST_SUCCESS) => Self::Passed,
             Some(GUEST_FAILURE) => Self::Failed,
+            Some(GUEST_NOT_UNDERSTOOD) => Self::NotUnderstood,
             Some(0) if log.has_triple_fault() => Self::TripleFault,
             Some(0) => Self::NoVerdict,
             _ => Self::QemuError,
@@ -48,6 +53,7 @@ impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Passed => "the guest passed",
+            Self::NotUnderstood => "the guest did not understand all that was typed",
             Self::Failed => "the guest failed",
             Self::QemuError => "QEMU itself failed",
             Self::TripleFault => "triple fault",

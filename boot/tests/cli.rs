@@ -134,12 +134,87 @@ fn nothing_of_a_long_input_is_lost() {
         .map(|number| format!("word-{number}\n"))
         .collect();
     let output = run(boot(&[]), &format!("{input}exit\n"));
-    assert_ends(&output, 0, "");
+    assert_ends(&output, 7, "did not understand all that was typed");
     let printed = stdout(&output);
     for number in 0..LINES {
         let answer = format!("unknown command \"word-{number}\"");
         assert!(printed.contains(&answer), "{answer} is missing");
     }
+}
+
+#[test]
+fn the_end_of_the_input_is_the_end_of_the_machine() {
+    for (input, answer) in [
+        ("", "> "),
+        ("\n\n", "> "),
+        ("cpus\n", "\ncpu 1: "),
+        // Also a line that nobody has ended, or a sequence of a key.
+        ("cpus\nps", " idle/1 "),
+        ("cpus\x1b", "\ncpu 1: "),
+        ("cpus\x1b[", "\ncpu 1: "),
+        ("exit", "> exit"),
+    ] {
+        let output = run(boot(&[]), input);
+        assert_ends(&output, 0, "");
+        let printed = stdout(&output);
+        assert!(printed.contains(answer), "{input:?}: {printed}");
+    }
+    let output = run(boot(&["--fail-on-leak"]), "leak pages\nkmemleak scan");
+    assert_ends(&output, 6, "the last check found leaks");
+}
+
+#[test]
+fn what_is_no_command_is_told_by_the_exit_code() {
+    let long = format!("ps {}", "x".repeat(2000));
+    for line in [
+        "frobnicate",
+        "kmemleak frobnicate",
+        "kmemleak scan --frobnicate",
+        "kmemleak dump",
+        "leak nothing",
+        "bench nothing",
+        "cpus 1",
+        &long,
+    ] {
+        // What follows is done all the same.
+        let output = run(
+            boot(&["--fail-on-leak"]),
+            &format!("{line}\nkmemleak scan\nexit\n"),
+        );
+        assert_ends(
+            &output,
+            7,
+            "boot: the guest did not understand all that was typed",
+        );
+        let printed = stdout(&output);
+        assert!(
+            printed.contains("\nkmemleak: 0 unreferenced objects"),
+            "{printed}"
+        );
+    }
+    // A failure of its own counts for more.
+    assert_ends(
+        &run(boot(&[]), "frobnicate\npanic\n"),
+        1,
+        "the guest failed",
+    );
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_and_not_cut() {
+    let line = |len: usize| format!("leak pages{}", " ".repeat(len - "leak pages".len()));
+    let output = run(boot(&[]), &format!("{}\nexit\n", line(1024)));
+    assert_ends(&output, 0, "");
+    assert!(stdout(&output).contains("\nplanted: "));
+    let output = run(boot(&[]), &format!("{}\ncpus\n", line(1025)));
+    assert_ends(&output, 7, "");
+    let printed = stdout(&output);
+    let refused = "\nthe line has 1025 bytes: at most 1024 are taken, and nothing was done\n";
+    assert!(printed.contains(refused), "{printed}");
+    assert!(
+        !printed.contains("planted: ") && printed.contains("\ncpu 1: "),
+        "{printed}"
+    );
 }
 
 #[test]

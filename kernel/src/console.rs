@@ -117,7 +117,7 @@ pub fn read() -> ArrayVec<u8, 256> {
 static EDITED: SpinLock<ArrayString<EDITED_LEN>> = SpinLock::new(ArrayString::new_const());
 
 /// Bytes of a prompt and a line.
-const EDITED_LEN: usize = 160;
+const EDITED_LEN: usize = 1024 + 16;
 
 /// Tells what stands on the console's last line, so that [`announce`] can put it back. Task context.
 pub fn set_edited(prompt: &str, line: &str) {

@@ -15,6 +15,8 @@ pub enum ExitCode {
     Success = 0x10,
     /// Something failed; QEMU's exit code is 35.
     Failure = 0x11,
+    /// All went well, but not all that was asked for was understood; QEMU's exit code is 37.
+    NotUnderstood = 0x12,
 }
 
 /// Ends QEMU; on a machine without its exit device, halts this CPU. Any context.

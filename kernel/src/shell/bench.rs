@@ -38,17 +38,40 @@ use crate::task::{self, Priority, SpawnError, scheduler};
 /// What is checked when nobody says how many objects.
 const CHECKS: [usize; 4] = [0, 10_000, 100_000, 500_000];
 
-/// The command.
-pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
+/// What is to be measured.
+enum What {
+    All,
+    Pairs,
+    Check { objects: usize },
+}
+
+fn parse(line: &str) -> Option<What> {
     let words = line.split_once(' ').unwrap_or((line, ""));
     match (words.0, words.1.trim()) {
-        ("", "") => {
+        ("", "") => Some(What::All),
+        ("pairs", "") => Some(What::Pairs),
+        ("check", number) => Some(What::Check {
+            objects: number.parse().ok()?,
+        }),
+        _ => None,
+    }
+}
+
+/// Whether that can be measured.
+pub fn takes(line: &str) -> bool {
+    parse(line).is_some()
+}
+
+/// The command.
+pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
+    match parse(line) {
+        Some(What::All) => {
             pairs(out)?;
             checks(&CHECKS, out)
         }
-        ("pairs", "") => pairs(out),
-        ("check", number) if let Ok(objects) = number.parse() => checks(&[objects], out),
-        _ => writeln!(out, "usage: bench [pairs | check NUMBER]"),
+        Some(What::Pairs) => pairs(out),
+        Some(What::Check { objects }) => checks(&[objects], out),
+        None => writeln!(out, "usage: bench [pairs | check NUMBER]"),
     }
 }
 

@@ -4,7 +4,6 @@ use core::fmt::{self, Write};
 
 use x86_64::instructions::port::Port;
 
-use crate::arch::exit::ExitCode;
 use crate::arch::{apic, interrupts, smp, time};
 use crate::mm;
 use crate::task::scheduler;
@@ -83,7 +82,7 @@ pub fn panic(_: &str, _: &mut dyn Write) -> fmt::Result {
 }
 
 pub fn exit(_: &str, _: &mut dyn Write) -> fmt::Result {
-    crate::arch::exit::exit(ExitCode::Success)
+    super::end()
 }
 
 pub fn reboot(_: &str, _: &mut dyn Write) -> fmt::Result {

@@ -1,12 +1,18 @@
 //! The line editor: bytes in, edits out.
 //!
 //! A state machine that knows no console: it takes what was typed a byte at a time and says what is to be
-//! echoed and when a line is complete. Escape sequences of arrow keys and the like are swallowed.
+//! echoed and when a line is complete. Escape sequences of arrow keys and the like are swallowed. A control character
+//! inside of one, such as Enter after the Escape key, ends it and means what it always means.
+//!
+//! # Invariants
+//!
+//! A line is taken as it was typed, or not at all: characters that find no room are counted, and while there are any the
+//! line can be shortened or given up, but not completed.
 
 use arrayvec::ArrayString;
 
 /// Bytes of the longest line.
-pub const LINE_LEN: usize = 128;
+pub const LINE_LEN: usize = 1024;
 
 /// What a byte has brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +29,12 @@ pub enum Edit {
     Cancel,
     /// The line is complete; take it by [`Editor::take`].
     Complete,
-    /// The line is as long as it may be: the character was refused.
+    /// The line is as long as it may be: the character is not kept.
     Full,
+    /// The line that was completed had so many bytes, more than [`LINE_LEN`]. It is gone.
+    TooLong(usize),
+    /// The end of what is typed.
+    End,
 }
 
 /// Where the editor is in an escape sequence (ECMA-48, 5.4).
@@ -41,6 +51,8 @@ enum Escape {
 #[derive(Debug)]
 pub struct Editor {
     line: ArrayString<LINE_LEN>,
+    /// Characters behind the line that found no room.
+    excess: usize,
     escape: Escape,
     /// The last byte ended a line by a carriage return: a line feed after it belongs to it.
     after_return: AfterReturn,
@@ -60,6 +72,7 @@ impl Editor {
         line.clear();
         Self {
             line,
+            excess: 0,
             escape: Escape::Outside,
             after_return: AfterReturn::No,
         }
@@ -79,41 +92,33 @@ impl Editor {
 
     /// One byte was typed.
     pub fn byte(&mut self, byte: u8) -> Edit {
-        match self.escape {
-            Escape::Outside => {}
-            Escape::Begun => {
-                self.escape = if matches!(byte, b'[' | b'O') {
-                    Escape::Parameters
-                } else {
-                    Escape::Outside
-                };
-                return Edit::None;
-            }
-            Escape::Parameters => {
-                if (0x40..=0x7e).contains(&byte) {
-                    self.escape = Escape::Outside;
-                }
-                return Edit::None;
-            }
+        if self.is_in_escape(byte) {
+            return Edit::None;
         }
         let after_return = core::mem::replace(&mut self.after_return, AfterReturn::No);
         match byte {
             b'\r' => {
                 self.after_return = AfterReturn::Yes;
-                Edit::Complete
+                self.complete()
             }
             b'\n' if after_return == AfterReturn::Yes => Edit::None,
-            b'\n' => Edit::Complete,
+            b'\n' => self.complete(),
             // Backspace, delete.
-            0x08 | 0x7f => self.line.pop().map_or(Edit::None, |_| Edit::Erase),
+            0x08 | 0x7f => self.erase(),
             // Control-C.
             0x03 => {
-                self.line.clear();
+                self.give_up();
                 Edit::Cancel
             }
+            // Control-D, for who has typed nothing else.
+            0x04 if self.line.is_empty() => Edit::End,
             // Control-U.
-            0x15 => self.erase_to(0),
-            // Control-W.
+            0x15 => {
+                self.excess = 0;
+                self.erase_to(0)
+            }
+            // Control-W. Where the last word of what found no room began nobody knows.
+            0x17 if self.excess > 0 => Edit::Full,
             0x17 => {
                 let word = self.line.trim_end();
                 self.erase_to(word.rfind(' ').map_or(0, |blank| blank + 1))
@@ -122,12 +127,58 @@ impl Editor {
                 self.escape = Escape::Begun;
                 Edit::None
             }
-            b' '..=b'~' => match self.line.try_push(char::from(byte)) {
-                Ok(()) => Edit::Insert(char::from(byte)),
-                Err(_) => Edit::Full,
-            },
+            b' '..=b'~' => self.insert(char::from(byte)),
             _ => Edit::None,
         }
+    }
+
+    /// Whether the byte belongs to an escape sequence that has begun.
+    fn is_in_escape(&mut self, byte: u8) -> bool {
+        let ends = match self.escape {
+            Escape::Outside => return false,
+            _ if byte.is_ascii_control() && byte != 0x7f => {
+                self.escape = Escape::Outside;
+                return false;
+            }
+            Escape::Begun => !matches!(byte, b'[' | b'O'),
+            Escape::Parameters => (0x40..=0x7e).contains(&byte),
+        };
+        self.escape = if ends {
+            Escape::Outside
+        } else {
+            Escape::Parameters
+        };
+        true
+    }
+
+    fn insert(&mut self, character: char) -> Edit {
+        if self.line.try_push(character).is_err() {
+            self.excess += 1;
+            return Edit::Full;
+        }
+        Edit::Insert(character)
+    }
+
+    fn erase(&mut self) -> Edit {
+        if self.excess > 0 {
+            self.excess -= 1;
+            return Edit::None;
+        }
+        self.line.pop().map_or(Edit::None, |_| Edit::Erase)
+    }
+
+    fn complete(&mut self) -> Edit {
+        if self.excess == 0 {
+            return Edit::Complete;
+        }
+        let len = self.line.len() + self.excess;
+        self.give_up();
+        Edit::TooLong(len)
+    }
+
+    fn give_up(&mut self) {
+        self.line.clear();
+        self.excess = 0;
     }
 
     fn erase_to(&mut self, len: usize) -> Edit {

@@ -66,6 +66,11 @@ const KINDS: &[Kind] = &[
     },
 ];
 
+/// Whether that is a kind, or none, for the list.
+pub fn takes(name: &str) -> bool {
+    name.is_empty() || KINDS.iter().any(|kind| kind.name == name)
+}
+
 /// The command.
 pub fn run(name: &str, out: &mut dyn Write) -> fmt::Result {
     let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {

@@ -2,6 +2,12 @@
 //!
 //! Nothing below it knows of it. Commands write to a `fmt::Write` and take the rest of their line as they
 //! like; adding one is adding a line to [`COMMANDS`].
+//!
+//! # The end
+//!
+//! The command `exit` and the end of the input (Control-D on an empty line, which is what `boot` sends where a pipe ends)
+//! end the machine. The exit code tells whether there was a line that is no command: a person sees it at once, a script has
+//! gone on with what follows.
 
 mod bench;
 mod commands;
@@ -9,8 +15,10 @@ pub mod editor;
 mod leak;
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use self::editor::{Edit, Editor};
+use self::editor::{Edit, Editor, LINE_LEN};
+use crate::arch::exit::{ExitCode, exit};
 use crate::console::{self, Console};
 use crate::task;
 
@@ -22,11 +30,16 @@ const ERASE: &str = "\x08 \x08";
 /// Says that there is no room.
 const BELL: char = '\x07';
 
+/// Whether all lines so far were commands.
+static ALL_UNDERSTOOD: AtomicBool = AtomicBool::new(true);
+
 /// A command of the shell.
 struct Command {
     name: &'static str,
     arguments: &'static str,
     help: &'static str,
+    /// Whether it takes such arguments. One that takes none is not run with any; others say themselves what is wrong.
+    takes: fn(&str) -> bool,
     run: fn(&str, &mut dyn Write) -> fmt::Result,
 }
 
@@ -35,66 +48,77 @@ const COMMANDS: &[Command] = &[
         name: "help",
         arguments: "",
         help: "this list",
+        takes: str::is_empty,
         run: help,
     },
     Command {
         name: "kmemleak",
         arguments: "WORD",
         help: "the leak detector: scan, report, status, clear, ... (no word: the list)",
+        takes: |rest| crate::leak::KMEMLEAK.understands(rest),
         run: |rest, out| crate::leak::KMEMLEAK.command(rest, out),
     },
     Command {
         name: "leak",
         arguments: "KIND",
         help: "plant a leak (no kind: the list)",
+        takes: leak::takes,
         run: leak::run,
     },
     Command {
         name: "ps",
         arguments: "",
         help: "the tasks",
+        takes: str::is_empty,
         run: commands::ps,
     },
     Command {
         name: "mem",
         arguments: "",
         help: "how memory is used",
+        takes: str::is_empty,
         run: commands::mem,
     },
     Command {
         name: "slabs",
         arguments: "",
         help: "the slab caches",
+        takes: str::is_empty,
         run: commands::slabs,
     },
     Command {
         name: "cpus",
         arguments: "",
         help: "the CPUs",
+        takes: str::is_empty,
         run: commands::cpus,
     },
     Command {
         name: "bench",
         arguments: "[WHAT]",
         help: "what the detector costs: pairs, or check NUMBER (nothing: all)",
+        takes: bench::takes,
         run: bench::run,
     },
     Command {
         name: "panic",
         arguments: "",
         help: "panic",
+        takes: str::is_empty,
         run: commands::panic,
     },
     Command {
         name: "reboot",
         arguments: "",
         help: "start the machine again",
+        takes: str::is_empty,
         run: commands::reboot,
     },
     Command {
         name: "exit",
         arguments: "",
         help: "end the machine, with success",
+        takes: str::is_empty,
         run: commands::exit,
     },
 ];
@@ -141,20 +165,55 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
             let _ = execute(&editor.take(), out);
             return prompt(out, "");
         }
+        Edit::TooLong(len) => {
+            not_understood();
+            let _ = writeln!(
+                out,
+                "\nthe line has {len} bytes: at most {LINE_LEN} are taken, and nothing was done"
+            );
+            return prompt(out, "");
+        }
+        Edit::End => {
+            let _ = writeln!(out);
+            end()
+        }
     };
     console::set_edited(PROMPT, editor.line());
 }
 
+fn not_understood() {
+    ALL_UNDERSTOOD.store(false, Ordering::Relaxed);
+}
+
+/// Ends the machine, with success if all was understood.
+fn end() -> ! {
+    exit(match ALL_UNDERSTOOD.load(Ordering::Relaxed) {
+        true => ExitCode::Success,
+        false => ExitCode::NotUnderstood,
+    })
+}
+
 /// Runs one line.
-pub fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
+fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
     let line = line.trim();
     let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
     if name.is_empty() {
         return Ok(());
     }
+    let rest = rest.trim();
     match COMMANDS.iter().find(|command| command.name == name) {
-        Some(command) => (command.run)(rest.trim(), out),
+        Some(command) => {
+            let takes = (command.takes)(rest);
+            if !takes {
+                not_understood();
+            }
+            match command.arguments {
+                "" if !takes => writeln!(out, "{name}: unexpected argument \"{rest}\""),
+                _ => (command.run)(rest, out),
+            }
+        }
         None => {
+            not_understood();
             write!(out, "unknown command \"{name}\"; there are:")?;
             COMMANDS
                 .iter()

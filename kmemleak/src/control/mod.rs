@@ -109,6 +109,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
+    /// Whether a line of text is a [`command`](Self::command) with the arguments that it takes, or nothing. Any context.
+    pub fn understands(&self, line: &str) -> bool {
+        table::parse(line).is_ok()
+    }
+
     /// Does what a line of text says and writes the answer; without a word, or with one that is none, what
     /// there is. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {

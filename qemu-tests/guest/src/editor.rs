@@ -42,6 +42,51 @@ guest_test! {
 }
 
 guest_test! {
+    /// A control character is one also where a sequence has begun, which it ends: Escape and then Enter is Enter.
+    fn keys_after_escape() smp [1] {
+        assert_eq!(lines("a\x1b\rb\x1b[\nc\x1b[1;\x1b[Ad\r"), ["a", "b", "cd"]);
+        assert_eq!(lines("a\x1b\x03b\r"), ["b"]);
+        assert_eq!(lines("a\x1b\x1b[Ab\x1bxc\r"), ["abc"]);
+        assert_eq!(lines("a\x1bO\x08b\r"), ["b"]);
+    }
+}
+
+guest_test! {
+    /// The end is one at the beginning of a line only.
+    fn the_end() smp [1] {
+        let mut editor = Editor::new();
+        assert_eq!(editor.byte(0x04), Edit::End);
+        assert_eq!(editor.byte(b'x'), Edit::Insert('x'));
+        assert_eq!(editor.byte(0x04), Edit::None);
+        assert_eq!(editor.line(), "x");
+    }
+}
+
+guest_test! {
+    /// A line that is too long can be corrected or given up, but it is not taken without its end.
+    fn too_long_lines() smp [1] {
+        let mut editor = Editor::new();
+        let mut type_line = |typed: &str, last: u8| {
+            (0..LINE_LEN).for_each(|_| _ = editor.byte(b'x'));
+            typed.bytes().for_each(|byte| _ = editor.byte(byte));
+            let edit = editor.byte(last);
+            (edit, editor.take().len())
+        };
+        assert_eq!(type_line("", b'\r'), (Edit::Complete, LINE_LEN));
+        assert_eq!(type_line("y", b'\r'), (Edit::TooLong(LINE_LEN + 1), 0));
+        assert_eq!(type_line("yyy", b'\n'), (Edit::TooLong(LINE_LEN + 3), 0));
+        // Each character is taken away once, seen or not.
+        assert_eq!(type_line("yy\x7f\x7f", b'\n'), (Edit::Complete, LINE_LEN));
+        assert_eq!(type_line("yy\x7f\x7f\x7fz", b'\n'), (Edit::Complete, LINE_LEN));
+        assert_eq!(type_line("yy\x7f", b'\n'), (Edit::TooLong(LINE_LEN + 1), 0));
+        // Where the last word begins is not known.
+        assert_eq!(type_line("y z\x17", b'\n'), (Edit::TooLong(LINE_LEN + 3), 0));
+        assert_eq!(type_line("y z\x15ps", b'\n'), (Edit::Complete, 2));
+        assert_eq!(type_line("y z\x03", b'\n'), (Edit::Complete, 0));
+    }
+}
+
+guest_test! {
     /// A line that is too long is refused from there on, and can be corrected.
     fn long_lines() smp [1] {
         let mut editor = Editor::new();
@@ -49,6 +94,7 @@ guest_test! {
             assert_eq!(editor.byte(b'x'), Edit::Insert('x'));
         }
         assert_eq!(editor.byte(b'x'), Edit::Full);
+        assert_eq!(editor.byte(0x7f), Edit::None, "that is the one that was not kept");
         assert_eq!(editor.byte(0x7f), Edit::Erase);
         assert_eq!(editor.byte(b'y'), Edit::Insert('y'));
         assert_eq!(editor.byte(b'\r'), Edit::Complete);

@@ -19,6 +19,9 @@ crate::tests![
     long_input_is_not_lost,
     bench_prints_json_and_leaves_no_leak,
     exit_ends_with_success,
+    the_end_of_the_input_ends_the_machine,
+    arguments_for_who_takes_none_are_told,
+    a_longer_line_than_there_is_room_for_is_refused,
     panic_ends_with_failure_and_a_backtrace,
     panic_tells_the_top_call_sites,
     panic_after_a_report_tells_the_kernels_call_sites,
@@ -177,7 +180,7 @@ fn long_input_is_not_lost() -> Result<(), Failure> {
         .collect();
     session.send_line(&format!("{lines}exit"), LIMIT)?;
     let ended = session.finish(LIMIT);
-    machines::expect(&ended, Outcome::Passed, "")?;
+    machines::expect(&ended, Outcome::NotUnderstood, "")?;
     for number in 0..COMMANDS {
         expect_in(
             &ended.serial,
@@ -232,6 +235,35 @@ fn exit_ends_with_success() -> Result<(), Failure> {
     let mut session = shell()?;
     session.send_line("exit", LIMIT)?;
     machines::expect(&session.finish(LIMIT), Outcome::Passed, "")
+}
+
+/// Ctrl-D, after what was typed before; not in the middle of a line.
+fn the_end_of_the_input_ends_the_machine() -> Result<(), Failure> {
+    let mut session = shell()?;
+    session.send_line("cp\x04us\n\x04", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "\ncpu 1: ")?;
+    let mut session = shell()?;
+    session.send_line("frobnicate\ncpus\n\x04", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::NotUnderstood, "\ncpu 1: ")
+}
+
+fn arguments_for_who_takes_none_are_told() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let answer = session.command("exit now", LIMIT)?;
+    expect_in(&answer, "exit: unexpected argument \"now\"")?;
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::NotUnderstood, "")
+}
+
+fn a_longer_line_than_there_is_room_for_is_refused() -> Result<(), Failure> {
+    let mut session = shell()?;
+    let line = format!("leak pages{}", " ".repeat(2000));
+    let answer = session.command(&line, LIMIT)?;
+    expect_in(&answer, "the line has 2010 bytes: at most 1024 are taken")?;
+    expect_in(
+        &session.command("kmemleak scan", LIMIT)?,
+        "kmemleak: 0 unreferenced objects",
+    )
 }
 
 fn panic_ends_with_failure_and_a_backtrace() -> Result<(), Failure> {
