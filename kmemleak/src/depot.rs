@@ -41,18 +41,19 @@
 //!
 //! # Locks
 //!
-//! None. Every word that two may use at once is an atomic; no one waits for another, so that all of it (except
-//! emptying) may run in any context: an interrupt in the midst of an insertion on the same CPU as well.
+//! None. Every word that two may use at once is an atomic, whose declaration says with what it pairs; no one waits for
+//! another, so that all of it (except emptying) may run in any context: an interrupt in the midst of an insertion on the same
+//! CPU as well. `kmemleak/models` runs this source in all orders that its atomics allow.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
 
+use crate::atomic::{AtomicU16, AtomicU32, AtomicUsize, settled_u16, settled_u32};
 use crate::call_stack::{Chain, FRAME, StackWalk, WORD, holds, read};
 use crate::platform::{MAX_FRAMES, METADATA_PAGE};
-
-/// Buckets of the hash table.
-const BUCKETS: usize = 1024;
+use crate::sizes::{
+    DEPOT_BUCKETS as BUCKETS, DEPOT_PAGES, DEPOT_ROWS as ROWS, DEPOT_SLOTS as SLOTS,
+};
 
 /// Bytes of a unit, in which entries are placed.
 const UNIT: usize = 8;
@@ -63,14 +64,8 @@ const PAGE_UNITS: u32 = (METADATA_PAGE / UNIT) as u32;
 /// Pages that one table of the directory names.
 const FAN_OUT: usize = METADATA_PAGE / size_of::<usize>();
 
-/// Tables of the directory: 2^15 pages, 128 MiB, about a million call stacks.
-const TABLES: usize = (1 << 15) / FAN_OUT;
-
-/// Rows of slots; CPUs beyond share them.
-const ROWS: usize = 16;
-
-/// Slots of a row: a power of two.
-const SLOTS: usize = 128;
+/// Tables of the directory.
+const TABLES: usize = DEPOT_PAGES / FAN_OUT;
 
 /// What a hash multiplies by: odd, with bits all over (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -163,8 +158,9 @@ const STATE_MARKS: u32 = 16;
 
 /// The place of an entry. Whoever makes one sees to it that all of it lies in a page of the depot.
 ///
-/// Its words are atomics. Those that are written before the entry is seen, and never again, are read as plain words
-/// where speed counts.
+/// Its words are atomics, and all accesses to them Relaxed: the word that publishes the entry orders them, a bucket or a
+/// slot. (Of the state, the marks change later; they are bits that mean nothing to others.) Those that are written before the
+/// entry is seen, and never again, are read as plain words where speed counts.
 #[derive(Clone, Copy)]
 struct Entry(*mut u8);
 
@@ -217,11 +213,13 @@ impl Entry {
     }
 
     /// A frame's distance from the text base, in a narrow entry.
+    #[inline(always)]
     fn distance<'a>(self, frame: usize) -> &'a AtomicU32 {
         self.half(Self::distance_at(frame))
     }
 
     /// How many bytes the caller's frame lies above this one, in a narrow entry.
+    #[inline(always)]
     fn link<'a>(self, frame: usize) -> &'a AtomicU16 {
         // SAFETY: as in `half`.
         unsafe { AtomicU16::from_ptr(self.0.wrapping_add(Self::link_at(frame)).cast()) }
@@ -240,9 +238,9 @@ impl Entry {
     /// The entry is narrow and was taken from where it was published. `frame` is below its length.
     #[inline(always)]
     unsafe fn distance_seen(self, frame: usize) -> usize {
-        let place = self.0.wrapping_add(Self::distance_at(frame)).cast::<u32>();
-        // SAFETY: an aligned word of an entry, which is not written any more.
-        unsafe { place.read() as usize }
+        // SAFETY: whoever took the entry from where it was published sees all that was written to its place before,
+        // be it by another that gave the place back; and it is not written any more.
+        unsafe { settled_u32(self.distance(frame)) as usize }
     }
 
     /// [`link`](Self::link), read as a plain word.
@@ -252,9 +250,8 @@ impl Entry {
     /// As for [`distance_seen`](Self::distance_seen).
     #[inline(always)]
     unsafe fn link_seen(self, frame: usize) -> usize {
-        let place = self.0.wrapping_add(Self::link_at(frame)).cast::<u16>();
         // SAFETY: as above.
-        unsafe { usize::from(place.read()) }
+        unsafe { usize::from(settled_u16(self.link(frame))) }
     }
 
     fn address(self, frame: usize, base: usize, state: u32) -> usize {
@@ -422,21 +419,30 @@ struct Row([AtomicUsize; SLOTS]);
 
 /// All call stacks.
 pub(crate) struct Depot {
-    /// Slots of entries of late, by CPU.
+    /// Slots of entries of late, by CPU. A slot publishes its entry: `record_differing` stores it with Release, `named`
+    /// loads it with Acquire.
     rows: [Row; ROWS],
-    /// First entries of the buckets; 0 is none.
+    /// First entries of the buckets; 0 is none. A bucket publishes the entry, with all that follow in the chain:
+    /// `find_or_insert` exchanges it with Release, and loads it with Acquire before it follows the chain, also where the
+    /// exchange fails.
     buckets: [AtomicU32; BUCKETS],
-    /// Tables of pages, and in them the pages: addresses, inverted; 0 is none.
+    /// Tables of pages, and in them the pages: addresses, inverted; 0 is none. Both publish a zeroed page: `ensure_page` and
+    /// `add_page` exchange them with Release, `directory` and `place` load them with Acquire. Where it is only asked whether
+    /// there is one, Relaxed will do.
     tables: [AtomicUsize; TABLES],
-    /// The text base, inverted; 0 while it is not chosen.
+    /// The text base, inverted; 0 while it is not chosen. Relaxed: it is one word, and is chosen once. Who has an entry from
+    /// where it was published loads it after the one who made the entry, so does not find 0 any more.
     base: AtomicUsize,
-    /// The first unit that is not taken. Unit 0 is no entry's, for trace 0 is none.
+    /// The first unit that is not taken. Unit 0 is no entry's, for trace 0 is none. It hands room from one CPU to another:
+    /// `unreserve` gives back with Release what it has written to, and `reserve` takes room with Acquire before it is written
+    /// to again. What the exchange is to find is a guess: its load may be Relaxed.
     used: AtomicU32,
-    /// Different call stacks.
+    /// Different call stacks. Only told.
     stacks: AtomicU32,
-    /// Pages taken from the source.
+    /// Pages taken from the source. Only told.
     pages: AtomicU32,
-    /// Pages that found no place in the directory, chained by their first words: addresses, inverted; 0 is none.
+    /// Pages that found no place in the directory, chained by their first words: addresses, inverted; 0 is none. Relaxed:
+    /// only `empty` reads what is in the chain, when all others are done.
     unplaced: AtomicUsize,
 }
 
@@ -531,7 +537,6 @@ impl Depot {
             return Trace::NONE;
         };
         if entry.state().load(Relaxed) & STATE_LINKS != 0 {
-            // Release: who takes the entry from a slot sees what is in it.
             first.store(inverted(entry.0.expose_provenance()), Release);
             second.store(inverted(entry.0.expose_provenance()), Release);
         }
@@ -587,7 +592,7 @@ impl Depot {
     ///
     /// # Safety
     ///
-    /// Nobody else uses the depot meanwhile.
+    /// Nobody else uses the depot meanwhile, and whoever has used it is done before, as seen from here.
     pub(crate) unsafe fn empty(&self, give_back: &mut dyn FnMut(NonNull<u8>)) {
         let mut give = |page: usize| {
             if let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(page)) {
@@ -601,11 +606,11 @@ impl Depot {
             .iter()
             .for_each(|first| first.store(0, Relaxed));
         for table in &self.tables {
-            let table = table.swap(0, Acquire);
+            let table = table.swap(0, Relaxed);
             if table != 0 {
                 let table = inverted(table);
                 for index in 0..FAN_OUT {
-                    let page = Self::word_of_page(table, index).load(Acquire);
+                    let page = Self::word_of_page(table, index).load(Relaxed);
                     if page != 0 {
                         give(inverted(page));
                     }
@@ -613,7 +618,7 @@ impl Depot {
                 give(table);
             }
         }
-        let mut unplaced = self.unplaced.swap(0, Acquire);
+        let mut unplaced = self.unplaced.swap(0, Relaxed);
         while unplaced != 0 {
             let page = inverted(unplaced);
             unplaced = Self::word_of_page(page, 0).load(Relaxed);
@@ -675,7 +680,6 @@ impl Depot {
         let (number, units, entry) = self.keep(walked, hash, base, source)?;
         loop {
             entry.next().store(first, Relaxed);
-            // Release: who takes the entry from its bucket sees what is in it.
             match bucket.compare_exchange(first, number, Release, Acquire) {
                 Ok(_) => {
                     self.stacks.fetch_add(1, Relaxed);
@@ -768,7 +772,7 @@ impl Depot {
             self.ensure_page((start / PAGE_UNITS) as usize, source)?;
             match self
                 .used
-                .compare_exchange(used, start + units, Relaxed, Relaxed)
+                .compare_exchange(used, start + units, Acquire, Relaxed)
             {
                 Ok(_) => return Some(start),
                 Err(now) => used = now,
@@ -780,15 +784,14 @@ impl Depot {
     fn unreserve(&self, number: u32, units: u32) {
         let _ = self
             .used
-            .compare_exchange(number + units, number, Relaxed, Relaxed);
+            .compare_exchange(number + units, number, Release, Relaxed);
     }
 
     /// Sees to it that there is a page with this number; `None` if there is no memory.
     fn ensure_page(&self, page: usize, source: &impl PageSource) -> Option<()> {
         let table = self.tables.get(page / FAN_OUT)?;
-        if table.load(Acquire) == 0 {
+        if table.load(Relaxed) == 0 {
             let new = self.take(source)?;
-            // Release: who finds the table sees it zeroed.
             if table
                 .compare_exchange(0, inverted(new), Release, Relaxed)
                 .is_err()
@@ -796,7 +799,7 @@ impl Depot {
                 self.add_page(page, new);
             }
         }
-        if self.directory(page)?.load(Acquire) == 0 {
+        if self.directory(page)?.load(Relaxed) == 0 {
             let new = self.take(source)?;
             self.add_page(page, new);
         }
@@ -820,7 +823,7 @@ impl Depot {
             Self::word_of_page(new, 0).store(first, Relaxed);
             match self
                 .unplaced
-                .compare_exchange(first, hidden, Release, Relaxed)
+                .compare_exchange(first, hidden, Relaxed, Relaxed)
             {
                 Ok(_) => return,
                 Err(now) => first = now,

@@ -64,6 +64,7 @@
 //! bytes: of one that is compressed, XORed or split, tell with [`Detector::not_leak`].
 #![no_std]
 
+mod atomic;
 mod background;
 mod call_stack;
 mod chain;
@@ -94,6 +95,7 @@ mod scan;
 mod scope;
 mod selftest;
 mod sites;
+mod sizes;
 mod suppress;
 mod traces;
 mod tracked;

@@ -1,0 +1,213 @@
+//! The detector's `crate::atomic`, of loom's atomics.
+//!
+//! Loom's atomics are no plain words, can't be made in a constant, and must be made before another thread may see them. So
+//! those in statics are made when they are first touched, and a model touches all (by emptying what it made) before it spawns
+//! threads. Those in pages of memory are made with the page, and found by their address.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use loom::sync::atomic as loomed;
+
+use crate::platform::METADATA_PAGE;
+use crate::weakening::{Part, ordering};
+
+macro_rules! atomic {
+    ($name:ident $number:ty, $of_page:ident) => {
+        /// One of loom's, in the place of core's.
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            first: $number,
+            own: OnceCell<loomed::$name>,
+        }
+
+        // SAFETY: all of loom's threads run on the one that searches, and a cell is filled in one step.
+        unsafe impl Sync for $name {}
+
+        #[allow(dead_code, reason = "the sources use a part of it")]
+        impl $name {
+            pub(crate) const fn new(first: $number) -> Self {
+                Self {
+                    first,
+                    own: OnceCell::new(),
+                }
+            }
+
+            /// The word of a page that lies there.
+            ///
+            /// # Safety
+            ///
+            /// None is asked for here: an address outside of all pages panics.
+            pub(crate) unsafe fn from_ptr<'a>(place: *mut $number) -> &'a Self {
+                let page = page_of(place.addr());
+                let index = place.addr() % METADATA_PAGE / size_of::<$number>();
+                assert!(
+                    place.addr().is_multiple_of(size_of::<$number>()),
+                    "misaligned"
+                );
+                &page.$of_page[index]
+            }
+
+            fn own(&self) -> &loomed::$name {
+                self.own.get_or_init(|| loomed::$name::new(self.first))
+            }
+
+            #[track_caller]
+            pub(crate) fn load(&self, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().load(order)
+            }
+
+            #[track_caller]
+            pub(crate) fn store(&self, value: $number, order: Ordering) {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().store(value, order);
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $number,
+                new: $number,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$number, $number> {
+                let at = Location::caller();
+                let success = ordering(at, Part::Success, success);
+                let failure = ordering(at, Part::Failure, failure);
+                self.own().compare_exchange(current, new, success, failure)
+            }
+
+            #[track_caller]
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $number,
+                new: $number,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$number, $number> {
+                self.compare_exchange(current, new, success, failure)
+            }
+
+            #[track_caller]
+            pub(crate) fn swap(&self, value: $number, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().swap(value, order)
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_add(&self, value: $number, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().fetch_add(value, order)
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().fetch_or(value, order)
+            }
+
+            #[track_caller]
+            pub(crate) fn fetch_and(&self, value: $number, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().fetch_and(value, order)
+            }
+        }
+    };
+}
+
+atomic!(AtomicU16 u16, quarters);
+atomic!(AtomicU32 u32, halves);
+atomic!(AtomicUsize usize, words);
+
+/// A page: its words in each size, of which each place is used in one only.
+struct Page {
+    quarters: Vec<AtomicU16>,
+    halves: Vec<AtomicU32>,
+    words: Vec<AtomicUsize>,
+}
+
+impl Page {
+    fn new() -> Self {
+        macro_rules! all {
+            ($name:ident $number:ty) => {
+                (0..METADATA_PAGE / size_of::<$number>())
+                    .map(|_| {
+                        let word = $name::new(0);
+                        word.own();
+                        word
+                    })
+                    .collect()
+            };
+        }
+        Self {
+            quarters: all!(AtomicU16 u16),
+            halves: all!(AtomicU32 u32),
+            words: all!(AtomicUsize usize),
+        }
+    }
+}
+
+thread_local! {
+    /// By their addresses, which are those of no memory.
+    static PAGES: RefCell<BTreeMap<usize, Box<Page>>> = const { RefCell::new(BTreeMap::new()) };
+    static SEARCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a search goes on, on this thread.
+pub(crate) fn is_searching() -> bool {
+    SEARCHING.get()
+}
+
+pub(crate) fn set_searching(searching: bool) {
+    SEARCHING.set(searching);
+}
+
+/// Before an execution: those of the one before are gone.
+pub(crate) fn forget_pages() {
+    PAGES.take();
+}
+
+/// A new page of zeros. Its address is the same in each execution that asks for as many pages.
+pub(crate) fn new_page() -> NonNull<u8> {
+    let page = Box::new(Page::new());
+    PAGES.with_borrow_mut(|pages| {
+        let address = (16 + pages.len()) * METADATA_PAGE;
+        pages.insert(address, page);
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not zero")
+    })
+}
+
+fn page_of<'a>(address: usize) -> &'a Page {
+    let page = PAGES.with_borrow(|pages| {
+        let page = pages
+            .get(&(address & !(METADATA_PAGE - 1)))
+            .expect("a word of no page");
+        std::ptr::from_ref::<Page>(page)
+    });
+    // SAFETY: it lies in its box until the next execution begins, when nothing of this one is left.
+    unsafe { &*page }
+}
+
+/// The value of a word that is not written any more: fails where a write may still come.
+///
+/// # Safety
+///
+/// None is asked for here: that is what is found out.
+pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
+    // SAFETY: loom looks whether it is.
+    unsafe { word.own().unsync_load() }
+}
+
+/// As [`settled_u32`].
+///
+/// # Safety
+///
+/// As for [`settled_u32`].
+pub(crate) unsafe fn settled_u16(word: &AtomicU16) -> u16 {
+    // SAFETY: loom looks whether it is.
+    unsafe { word.own().unsync_load() }
+}

@@ -1,0 +1,46 @@
+//! The detector's lock-free protocols, run by loom: in all orders in which their loads and stores may be seen.
+//!
+//! What runs is the detector's own source, compiled once more: its `crate::atomic` is here one of loom's atomics
+//! ([`atomic`]), its sizes are small ones ([`sizes`]). So model and source can't come apart.
+//!
+//! - [`depot`]: CPUs that store call stacks at once, lose races, and hand room back.
+//!
+//! A model that holds proves little if it holds for wrong code as well. So [`weakening`] finds each `Acquire` and
+//! `Release` in what ran and takes it away, one at a time: some model must then fail. An ordering that can go without any
+//! model failing is one too many, or one that no model looks at; either is an error of the tests here.
+//!
+//! # Bounds
+//!
+//! A search looks at all executions with so many preemptions at most (see [`search`]), which is what keeps it within
+//! seconds. Loom knows no out-of-thin-air values and takes `SeqCst` accesses for `AcqRel` ones, fences apart.
+
+// As a test of its own (which only lints ask for) it would need the sources' unit tests, which are not for loom.
+#![cfg(not(test))]
+
+pub mod atomic;
+pub mod models;
+pub mod search;
+pub mod weakening;
+
+mod sizes;
+
+/// What the sources ask of the platform.
+mod platform {
+    pub(crate) const MAX_FRAMES: usize = 16;
+    /// As small as the longest entry allows: each word of it is an object of loom's.
+    pub(crate) const METADATA_PAGE: usize = 256;
+}
+
+macro_rules! borrowed {
+    ($($path:literal $name:ident)*) => {$(
+        #[path = $path]
+        #[allow(dead_code, reason = "the models use a part of it")]
+        #[allow(clippy::modulo_one, reason = "some tables have one row here")]
+        mod $name;
+    )*};
+}
+
+borrowed! {
+    "../../src/call_stack.rs" call_stack
+    "../../src/depot.rs" depot
+}

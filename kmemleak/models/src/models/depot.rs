@@ -1,0 +1,159 @@
+//! CPUs that store call stacks at once.
+//!
+//! What must hold: a name leads to the stack that it was given for, whatever others do; equal stacks have one name; and who
+//! takes an entry from where it was published sees all of it, so that it may be read as plain words.
+
+use std::cell::OnceCell;
+use std::ptr::NonNull;
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::atomic;
+use crate::call_stack::StackWalk;
+use crate::depot::{Depot, PageSource, Trace};
+use crate::models::Protocol;
+use crate::search::Model;
+
+/// The depot.
+pub const PROTOCOL: Protocol = Protocol {
+    sources: &[include_str!("../../../src/depot.rs")],
+    models: &[
+        Model {
+            name: "one stack, two CPUs",
+            preemptions: 2,
+            run: one_stack,
+        },
+        Model {
+            name: "two stacks, no page yet",
+            preemptions: 2,
+            run: first_pages,
+        },
+        Model {
+            name: "room that is handed back",
+            preemptions: 2,
+            run: room_handed_back,
+        },
+        Model {
+            name: "three CPUs",
+            preemptions: 1,
+            run: three_cpus,
+        },
+    ],
+};
+
+const TEXT_BASE: usize = 0x5555_0000;
+
+struct Pages;
+
+// SAFETY: what has no memory behind it is used as words by the models' atomics only.
+unsafe impl PageSource for Pages {
+    fn page(&self) -> Option<NonNull<u8>> {
+        Some(atomic::new_page())
+    }
+}
+
+/// Three call stacks of two frames each, on stacks of plain memory that stay where they are.
+struct Stacks {
+    words: [[usize; 4]; 3],
+}
+
+thread_local! {
+    static STACKS: OnceCell<&'static Stacks> = const { OnceCell::new() };
+}
+
+/// The addresses of a call stack.
+fn addresses(stack: usize) -> [usize; 2] {
+    [TEXT_BASE + 0x100 + stack, TEXT_BASE + 0x200 + stack]
+}
+
+/// The same in each execution: where a stack lies tells which slot is its own.
+fn stacks() -> &'static Stacks {
+    STACKS.with(|stacks| {
+        *stacks.get_or_init(|| {
+            let stacks = Box::leak(Box::new(Stacks { words: [[0; 4]; 3] }));
+            for (number, words) in stacks.words.iter_mut().enumerate() {
+                let start = words.as_ptr().expose_provenance();
+                let [inner, outer] = addresses(number);
+                *words = [start + 2 * size_of::<usize>(), inner, 0, outer];
+            }
+            stacks
+        })
+    })
+}
+
+/// A depot whose words all exist.
+fn depot() -> Arc<Depot> {
+    let depot = Depot::new();
+    // SAFETY: nobody else has it yet.
+    unsafe { depot.empty(&mut |_| {}) };
+    depot.set_text_base(TEXT_BASE);
+    Arc::new(depot)
+}
+
+/// Records a stack, and looks whether the name is right.
+fn record(depot: &Depot, stack: usize) -> Trace {
+    let words = &stacks().words[stack];
+    let start = words.as_ptr().expose_provenance();
+    let walk = StackWalk {
+        frame_pointer: start,
+        stack: start..start + size_of_val(words),
+        skip: 0..0,
+    };
+    // SAFETY: the stack lives and holds still.
+    let trace = unsafe { depot.record(&walk, 0, &Pages) };
+    assert_ne!(trace, Trace::NONE);
+    assert_eq!(
+        depot.get(trace).as_slice(),
+        addresses(stack),
+        "a name leads to another stack"
+    );
+    trace
+}
+
+/// Runs what each CPU records, and looks at all that they got.
+fn run(depot: &Arc<Depot>, cpus: &[&'static [usize]]) {
+    let threads: Vec<_> = cpus
+        .iter()
+        .map(|&stacks| {
+            let depot = depot.clone();
+            thread::spawn(move || -> Vec<_> {
+                let name = |&stack| (stack, record(&depot, stack));
+                stacks.iter().map(name).collect()
+            })
+        })
+        .collect();
+    let names: Vec<_> = threads
+        .into_iter()
+        .flat_map(|thread| thread.join().expect("it panics where it fails"))
+        .collect();
+    for &(stack, name) in &names {
+        assert_eq!(depot.get(name).as_slice(), addresses(stack));
+        for &(other, other_name) in &names {
+            assert_eq!(stack == other, name == other_name, "equal stacks, one name");
+        }
+    }
+}
+
+/// A page there is.
+fn warm() -> Arc<Depot> {
+    let depot = depot();
+    depot.store(&[TEXT_BASE], &Pages);
+    depot
+}
+
+fn one_stack() {
+    run(&warm(), &[&[0], &[0]]);
+}
+
+fn room_handed_back() {
+    run(&warm(), &[&[0, 1, 1], &[0]]);
+}
+
+fn first_pages() {
+    run(&depot(), &[&[0], &[1]]);
+}
+
+fn three_cpus() {
+    run(&warm(), &[&[0], &[0], &[1]]);
+}

@@ -1,0 +1,39 @@
+//! Atomics, for code that takes no lock: where it gets them from, so that a model can put its own in their place.
+//!
+//! What takes no lock is right only if it is so in every order in which its loads and stores may be seen. No test on one
+//! machine shows that. So the sources that import their atomics from here ([`crate::depot`]) are compiled a second time, in `kmemleak/models`, where this module is one of loom's atomics: there they
+//! run in all those orders, and each `Acquire` and `Release` in them is weakened in turn, which must be noticed.
+//!
+//! # Orderings
+//!
+//! Each atomic of the crate says, where it is declared, with whom its accesses pair. These are the ways to say it:
+//!
+//! - *Publishes*: a `Release` store of it makes what was written before seen by who loads it with `Acquire`. Both sides are
+//!   named.
+//! - *Under a lock*: `Relaxed`, since the lock orders whoever holds it.
+//! - *Only counted*, *only told*: `Relaxed`, since nothing else is concluded from the value.
+//! - *One word*: `Relaxed`, since the value is all there is to see.
+
+pub(crate) use core::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize};
+
+/// The value of a word that is not written any more, read as a plain word: the compiler may combine such reads.
+///
+/// # Safety
+///
+/// All writes to the word happen before this.
+#[inline(always)]
+pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
+    // SAFETY: nobody writes the word, by the caller's promise.
+    unsafe { word.as_ptr().read() }
+}
+
+/// As [`settled_u32`].
+///
+/// # Safety
+///
+/// All writes to the word happen before this.
+#[inline(always)]
+pub(crate) unsafe fn settled_u16(word: &AtomicU16) -> u16 {
+    // SAFETY: nobody writes the word, by the caller's promise.
+    unsafe { word.as_ptr().read() }
+}
