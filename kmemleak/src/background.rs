@@ -3,6 +3,7 @@
 use core::fmt::Write;
 use core::sync::atomic::Ordering;
 
+use crate::claim::Claim;
 use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
@@ -58,18 +59,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let Some(claim) = self.try_claim() else {
             return NextStep::Wait { us: BUSY_US };
         };
-        let found = self.apart(|| self.or_no_verdict(self.scan_and_confirm()));
+        let found = claim.apart(|| claim.or_no_verdict(claim.scan_and_confirm()));
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us
             .store(self.platform.now_us() + every_us, Ordering::Relaxed);
         if let Ok(summary) = found {
-            self.tell(&summary, log);
+            claim.tell(&summary, log);
         }
         drop(claim);
         NextStep::Wait { us: every_us }
     }
+}
 
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// A pass, and what makes sure of its suspects.
     fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
@@ -110,10 +113,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn tell(&self, summary: &Summary, log: &mut dyn Write) {
+        let _outside = self.outside();
         if summary.unreported_objects > 0 {
             // A log that can't be written to is its owner's affair.
             if self.settings.verbose.load(Ordering::Relaxed) {
-                let _ = self.report_claimed(Format::Text, Which::Unreported, log);
+                let _ = self.write_report(Format::Text, Which::Unreported, log);
             } else {
                 let _ = writeln!(
                     log,

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::claim::{Claim, NotDone};
 use crate::detector::Detector;
 use crate::marker::{GivenUp, Marker, Shared, Stacks};
 use crate::platform::{Platform, StopError, StoppedCpu};
@@ -23,18 +24,16 @@ const STILL_PASSES: u32 = 3;
 const MAX_PASSES: u32 = 16;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Checks for leaks, now. Waits for a check that goes on. `None` once the detector is off. Task
-    /// context, with no lock held.
-    pub fn check(&self) -> Option<Summary> {
-        let _claim = self.claim();
-        if !self.is_on() {
-            return None;
-        }
-        self.check_claimed().ok()
+    /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
+    pub fn check(&self) -> Result<Summary, NotDone> {
+        let claim = self.claim_on()?;
+        claim.check_now().map_err(|GivenUp| NotDone::Stopped)
     }
+}
 
-    /// The same, for who has the claim.
-    pub(crate) fn check_claimed(&self) -> Result<Summary, GivenUp> {
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Checks.
+    pub(crate) fn check_now(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
         self.apart(|| match self.check_judged(Filter::ALL) {
             Ok(summary) => Ok(summary),
@@ -96,7 +95,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.retire_verdict();
             }
             marker.barrier();
-            marker.name_white(&self.verdict);
+            marker.name_white(self.verdict());
             marker.barrier();
             if worker == 0 {
                 let alone = Shared::new(1, self.stacks(), 0);

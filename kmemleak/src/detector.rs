@@ -8,6 +8,7 @@ use spin::mutex::SpinMutex;
 use crate::background::MIN_AGE_US;
 use crate::call_stack::frame_pointer_walk;
 use crate::chain::Chain;
+use crate::claim::{Claim, Findings, Holder, Nested};
 use crate::comms::Comms;
 use crate::depot::{Depot, Frames, Trace};
 use crate::marker::{Hazard, Tools};
@@ -18,11 +19,6 @@ use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
 use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
-use crate::remembered::Remembered;
-use crate::sites::Sites;
-use crate::suppress::Suppressed;
-use crate::trail::Trail;
-use crate::verdict::Verdict;
 use crate::warning::{Kind, Warnings};
 
 /// What an allocator says of a block beside its place.
@@ -71,8 +67,9 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Final once set.
     off: AtomicBool,
     pub(crate) settings: Settings,
-    /// Somebody has the claim.
-    pub(crate) busy: AtomicBool,
+    /// Who has the claim, and what it leads to.
+    pub(crate) holder: Holder,
+    pub(crate) findings: Findings,
     /// Who checks is to give up.
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
@@ -89,16 +86,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     disabled: Chain,
     pub(crate) desks: Desks,
     hazard: Hazard,
-    pub(crate) verdict: SpinMutex<Verdict>,
-    pub(crate) suppressed: SpinMutex<Suppressed>,
     /// Suppressions from the kernel's source.
     pub(crate) const_suppressions: &'static [&'static str],
-    /// The leaks that there were at the last mark.
-    pub(crate) marked: SpinMutex<Remembered>,
-    /// There was one.
-    pub(crate) has_mark: AtomicBool,
-    pub(crate) sites: SpinMutex<Sites>,
-    pub(crate) trail: SpinMutex<Trail>,
     pub(crate) warnings: SpinMutex<Warnings>,
     /// Blocks for which there was no record, since the last `clear`.
     pub(crate) unrecorded: AtomicU64,
@@ -160,7 +149,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 next_scan_us: AtomicU64::new(FIRST_SCAN_US),
                 min_age_us: AtomicU64::new(MIN_AGE_US),
             },
-            busy: AtomicBool::new(false),
+            holder: Holder::new(),
+            findings: Findings::new(),
             stopping: AtomicBool::new(false),
             scanning: AtomicBool::new(false),
             exhausted: AtomicBool::new(false),
@@ -172,13 +162,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             disabled: Chain::new(),
             desks: Desks::new(),
             hazard: Hazard::new(),
-            verdict: SpinMutex::new(Verdict::new()),
-            suppressed: SpinMutex::new(Suppressed::new()),
             const_suppressions: &[],
-            marked: SpinMutex::new(Remembered::new()),
-            has_mark: AtomicBool::new(false),
-            sites: SpinMutex::new(Sites::new()),
-            trail: SpinMutex::new(Trail::new()),
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
@@ -737,7 +721,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         frames
     }
 
-    fn count_unrecorded(&self) {
+    pub(crate) fn count_unrecorded(&self) {
         self.unrecorded.fetch_add(1, Ordering::Relaxed);
         self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
     }
@@ -791,15 +775,19 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Records nothing from now on. For good.
-    pub(crate) fn turn_off(&self) {
+    pub(crate) fn turn_off(&self) -> Result<(), Nested> {
         self.stopping.store(true, Ordering::Release);
-        let _claim = self.claim();
-        self.off.store(true, Ordering::Release);
+        let claim = self.claim();
+        if claim.is_ok() {
+            self.off.store(true, Ordering::Release);
+        }
         self.stopping.store(false, Ordering::Release);
+        claim.map(|_| ())
     }
+}
 
-    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Self::turn_off); the caller has the
-    /// claim. Or tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Gives all metadata back to the platform. Task context, after [`turn_off`](Detector::turn_off). Or tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
     pub(crate) fn free_metadata(&self) -> Result<(), &'static str> {
         if self.borrowed.load(Ordering::Acquire) > 0 {
             return Err("a scope or its report is in use");
@@ -809,11 +797,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if self.platform.stop_world(&|_| {}).is_err() {
             return Err("the world can't be stopped to see that nobody uses it");
         }
-        self.verdict.lock().empty();
-        self.suppressed.lock().empty();
-        *self.marked.lock() = Remembered::new();
-        self.sites.lock().empty();
-        self.trail.lock().empty();
+        self.empty_findings();
         self.registry.empty();
         self.comms.empty();
         self.regions.empty();

@@ -10,6 +10,7 @@
 
 use core::cmp::Reverse;
 
+use crate::claim::{Claim, NotDone};
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::list::{List, fate};
@@ -140,11 +141,25 @@ impl Groups {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
+    /// which they are told of; none where there was no memory to form them. Task context, with no lock held; `look` may
+    /// allocate.
+    pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        if claim.with_verdict(|verdict, _| verdict.groups.incomplete) {
+            return Err(NotDone::NoMemory);
+        }
+        let _outside = claim.outside();
+        claim.each_group(&mut |group, trace| look(group, self.depot.get(trace).as_slice()));
+        Ok(())
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// Groups the leaks of the verdict, and puts groups and leaks in the order in which they are told of. Task
-    /// context; the caller has the claim. (So nobody waits for the verdict's lock, which is held throughout: who has
-    /// no claim only tries it.)
+    /// context.
     pub(crate) fn group(&self) {
-        let verdict = &mut *self.verdict.lock();
+        let verdict = &mut *self.verdict().lock();
         let (list, groups) = (&verdict.list, &mut verdict.groups);
         groups.clear();
         if list.left_out > 0 {
@@ -203,15 +218,5 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let place = list.next_place(list.leader(index) as usize);
             list.set_queued(place, index);
         }
-    }
-
-    /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
-    /// which they are told of. False where there was no memory to form them. Task context, with no lock held; `look` may
-    /// allocate.
-    #[must_use = "false where there are none for want of memory"]
-    pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> bool {
-        let _claim = self.claim();
-        self.each_group(&mut |group, trace| look(group, self.depot.get(trace).as_slice()));
-        self.with_verdict(|verdict, _| !verdict.groups.incomplete)
     }
 }

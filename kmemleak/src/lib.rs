@@ -107,6 +107,7 @@ mod words;
 
 pub use crate::background::NextStep;
 pub use crate::call_stack::{StackWalk, frame_pointer_walk};
+pub use crate::claim::NotDone;
 pub use crate::control::ParameterError;
 pub use crate::detector::{AllocOptions, Detector, Metadata};
 pub use crate::groups::Group;

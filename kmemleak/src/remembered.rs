@@ -3,10 +3,7 @@
 //! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
 //! verdict has them: so the two are compared in one walk.
 
-use core::sync::atomic::Ordering;
-
-use spin::mutex::SpinMutex;
-
+use crate::claim::{Claim, NotDone};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::list::{Named, fate};
@@ -63,6 +60,12 @@ impl Remembered {
 }
 
 impl Cursor {
+    /// Nothing is remembered from here on.
+    const END: Self = Self {
+        piece: None,
+        index: 0,
+    };
+
     /// Whether an object is remembered. To be asked in the order of allocation.
     pub(crate) fn has(&mut self, named: &Named) -> bool {
         let wanted = (named.record.birth_us(), named.start);
@@ -83,94 +86,106 @@ impl Cursor {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Remembers the leaks of the last verdict, and what is alive at each call site, for
-    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). False where there was no
-    /// memory for it: then what was remembered is forgotten. Task context, with no lock held.
+    /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it what
+    /// was remembered before stays, and the detector's state is incomplete. Task context, with no lock held.
     ///
     /// It checks nothing itself: without a [`check`](Self::check) before, all that is lost already is new afterwards.
-    #[must_use = "false where nothing is remembered"]
-    pub fn mark(&self) -> bool {
-        let _claim = self.claim();
-        self.mark_claimed()
-    }
-
-    /// The same, for who has the claim.
-    pub(crate) fn mark_claimed(&self) -> bool {
-        self.unmark_claimed();
-        let all = self.remember(&self.marked) && self.mark_sites();
-        if all {
-            self.has_mark.store(true, Ordering::Relaxed);
-        } else {
-            self.unmark_claimed();
-        }
-        all
+    pub fn mark(&self) -> Result<(), NotDone> {
+        self.claim()?.mark_now()
     }
 
     /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
-    pub fn unmark(&self) {
-        let _claim = self.claim();
-        self.unmark_claimed();
-    }
-
-    fn unmark_claimed(&self) {
-        self.has_mark.store(false, Ordering::Relaxed);
-        self.quietly(|source| self.marked.lock().clear(source));
-        self.unmark_sites();
-    }
-
-    /// Remembers the leaks of the verdict. False where there was no memory for all.
-    pub(crate) fn remember(&self, remembered: &SpinMutex<Remembered>) -> bool {
-        self.remember_those(remembered, fate::NO_LEAK)
-    }
-
-    /// The same, with what suppressions hide: should there be more of these than a ceiling allows, they are no news.
-    pub(crate) fn remember_all(&self, remembered: &SpinMutex<Remembered>) -> bool {
-        self.remember_those(remembered, fate::LEFT)
-    }
-
-    fn remember_those(&self, remembered: &SpinMutex<Remembered>, without: u32) -> bool {
-        let (len, short) = self.with_verdict(|verdict, _| {
-            let list = &verdict.list;
-            (list.len(), list.left_out > 0)
-        });
-        let mut all = !short;
-        for index in 0..len {
-            let named = self.with_verdict(|verdict, _| {
-                let list = &verdict.list;
-                (!list.has(index, without))
-                    .then(|| list.get(index))
-                    .flatten()
-            });
-            if let Some(named) = named {
-                all = all && self.quietly(|source| remembered.lock().push(&named, source));
-            }
-        }
-        all
+    pub fn unmark(&self) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        claim.replace_mark(None);
+        claim.unmark_sites();
+        Ok(())
     }
 
     /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in
     /// the order of allocation; those that have been freed since are left out. Task context, with no lock held;
     /// `look` may allocate.
-    pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) {
-        let _claim = self.claim();
-        self.each_new(&self.marked, &mut |named, index| {
-            if self.is_there(named) {
-                look(self.unreferenced(named, index));
+    pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        let _outside = claim.outside();
+        claim.each_new(claim.mark_cursor(), &mut |named, index| {
+            if claim.is_there(named) {
+                look(claim.unreferenced(named, index));
+            }
+        });
+        Ok(())
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Remembers: all of it, or what was remembered before.
+    pub(crate) fn mark_now(&self) -> Result<(), NotDone> {
+        let mut leaks = Remembered::new();
+        if self.remember(&mut leaks) && self.mark_sites() {
+            self.replace_mark(Some(leaks));
+            return Ok(());
+        }
+        self.quietly(|source| leaks.clear(source));
+        self.count_unrecorded();
+        Err(NotDone::NoMemory)
+    }
+
+    /// Puts other leaks in the place of those that are remembered.
+    fn replace_mark(&self, leaks: Option<Remembered>) {
+        self.quietly(|source| {
+            if let Some(mut before) = core::mem::replace(&mut *self.marked().lock(), leaks) {
+                before.clear(source);
             }
         });
     }
 
-    /// Shows each leak that is not remembered.
-    pub(crate) fn each_new(
-        &self,
-        remembered: &SpinMutex<Remembered>,
-        look: &mut dyn FnMut(&Named, Option<usize>),
-    ) {
-        let mut cursor = self.quietly(|_| remembered.lock().cursor());
-        // Those that are not in order, for want of memory, are looked for from the first on.
-        let first = cursor;
+    /// Whether anything is remembered.
+    pub(crate) fn has_mark(&self) -> bool {
+        self.quietly(|_| self.marked().lock().is_some())
+    }
+
+    /// The first leak that is remembered.
+    pub(crate) fn mark_cursor(&self) -> Cursor {
+        self.quietly(|_| match &*self.marked().lock() {
+            Some(marked) => marked.cursor(),
+            None => Cursor::END,
+        })
+    }
+
+    /// Remembers what the verdict names. False where there was no memory for all.
+    pub(crate) fn remember(&self, remembered: &mut Remembered) -> bool {
+        self.remember_those(remembered, fate::NO_LEAK)
+    }
+
+    /// The same, with what suppressions hide: should there be more of these than a ceiling allows, they are no news.
+    pub(crate) fn remember_all(&self, remembered: &mut Remembered) -> bool {
+        self.remember_those(remembered, fate::LEFT)
+    }
+
+    fn remember_those(&self, remembered: &mut Remembered, without: u32) -> bool {
+        let (len, short) = self.with_verdict(|verdict, _| {
+            let list = &verdict.list;
+            (list.len(), list.left_out > 0)
+        });
+        !short
+            && (0..len).all(|index| {
+                let named = self.with_verdict(|verdict, _| {
+                    let list = &verdict.list;
+                    (!list.has(index, without))
+                        .then(|| list.get(index))
+                        .flatten()
+                });
+                named.is_none_or(|named| self.quietly(|source| remembered.push(&named, source)))
+            })
+    }
+
+    /// Shows each object of the verdict that is not among those that are remembered from here on.
+    pub(crate) fn each_new(&self, first: Cursor, look: &mut dyn FnMut(&Named, Option<usize>)) {
+        let mut cursor = first;
         self.each_named_at(&mut |named, index| {
             if index.is_none() {
+                // Those that are not in order, for want of memory, are looked for from the first on.
                 cursor = first;
             }
             if !cursor.has(named) {

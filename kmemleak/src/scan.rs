@@ -18,6 +18,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::chunk::info;
+use crate::claim::{Claim, NotDone};
 use crate::detector::Detector;
 use crate::marker::{Figures, GivenUp, Marker, Shared};
 use crate::page_map::ChunkNumber;
@@ -39,13 +40,15 @@ pub(crate) struct Pass {
 const TOGETHER: usize = 64;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. `None` once the detector
-    /// is off. Task context, with no lock held.
-    pub fn scan(&self) -> Option<Summary> {
-        let _claim = self.claim();
-        if !self.is_on() {
-            return None;
-        }
+    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. Task context, with no lock held.
+    pub fn scan(&self) -> Result<Summary, NotDone> {
+        let claim = self.claim_on()?;
+        claim.scan_now().map_err(|GivenUp| NotDone::Stopped)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    fn scan_now(&self) -> Result<Summary, GivenUp> {
         let start_us = self.platform.now_us();
         let pass = Pass {
             min_age_us: self.settings.min_age_us.load(Ordering::Relaxed),
@@ -56,8 +59,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             self.forget_suspects();
             self.or_no_verdict(self.pass(pass))
         });
-        let figures = figures.ok()?;
-        Some(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0))
+        let figures = figures?;
+        Ok(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0))
     }
 
     /// Runs `scan` so that what it has on the stack is no root.
@@ -82,7 +85,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let before_us = start_us.saturating_sub(pass.min_age_us);
         let result = marker.pass(before_us).and_then(|()| {
             self.retire_verdict();
-            marker.name_white(&self.verdict);
+            marker.name_white(self.verdict());
             self.judge();
             let filter = Filter {
                 // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not

@@ -11,6 +11,7 @@ use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
 
+use crate::claim::{Claim, NotDone};
 use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::memory::{Class, Piece, Pieces, Source, WORD};
@@ -27,47 +28,42 @@ pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
     detector: &'d Detector<P, BOOTSTRAP>,
     before: SpinMutex<Remembered>,
     /// Why nothing can be said, if so.
-    trouble: Option<&'static str>,
+    trouble: Option<NotDone>,
 }
-
-const SHORT: &str = "no memory to remember what was lost before";
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
     pub fn scope(&self) -> Scope<'_, P, BOOTSTRAP> {
-        let _claim = self.claim();
         self.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut scope = Scope {
             detector: self,
             before: SpinMutex::new(Remembered::new()),
             trouble: None,
         };
-        let Scope {
-            before, trouble, ..
-        } = &mut scope;
-        *trouble = self
-            .apart(|| {
-                self.check_if_on()?;
-                Ok((!self.remember_all(before)).then_some(SHORT))
-            })
-            .unwrap_or_else(|GivenUp| Some(self.why_given_up()));
+        scope.trouble = scope.begin().err();
         scope
-    }
-
-    fn check_if_on(&self) -> Result<(), GivenUp> {
-        if !self.is_on() {
-            return Err(GivenUp);
-        }
-        self.check_claimed().map(|_| ())
     }
 }
 
 impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
+    /// Remembers what is lost already.
+    fn begin(&mut self) -> Result<(), NotDone> {
+        let claim = self.detector.claim_on()?;
+        let remembered = claim.apart(|| {
+            claim.check_now()?;
+            Ok(claim.remember_all(self.before.get_mut()))
+        });
+        match remembered {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NotDone::NoMemory),
+            Err(GivenUp) => Err(NotDone::Stopped),
+        }
+    }
+
     /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off or
     /// memory is short. Task context, with no lock held.
     pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
         let detector = self.detector;
-        let _claim = detector.claim();
         detector.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut leaked = Leaked {
             objects: 0,
@@ -75,21 +71,15 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             detector,
             text: SpinMutex::new(Text::new()),
         };
-        let trouble = match self.trouble {
-            Some(trouble) => Some(trouble),
-            None => detector
-                .apart(|| {
-                    detector.check_if_on()?;
-                    self.tell(&mut leaked);
-                    Ok(None)
-                })
-                .unwrap_or_else(|GivenUp| Some(detector.why_given_up())),
-        };
-        if let Some(trouble) = trouble {
+        if let Err(trouble) = self.end(&mut leaked) {
+            let why: &dyn Display = match trouble {
+                NotDone::NoMemory => &"no memory to remember what was lost before",
+                _ => &trouble,
+            };
             // As in `tell`.
             let _ = write!(
                 Writer { leaked: &leaked },
-                "kmemleak: what leaked can't be told: {trouble}"
+                "kmemleak: what leaked can't be told: {why}"
             );
             return Err(leaked);
         }
@@ -100,16 +90,30 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         }
     }
 
+    /// Finds what leaked.
+    fn end(&self, leaked: &mut Leaked<'d, P, BOOTSTRAP>) -> Result<(), NotDone> {
+        if let Some(trouble) = self.trouble {
+            return Err(trouble);
+        }
+        let claim = self.detector.claim_on()?;
+        let told = claim.apart(|| {
+            claim.check_now()?;
+            self.tell(&claim, leaked);
+            Ok(())
+        });
+        told.map_err(|GivenUp| NotDone::Stopped)
+    }
+
     /// Writes what the check found that was not lost before.
-    fn tell(&self, leaked: &mut Leaked<'d, P, BOOTSTRAP>) {
+    fn tell(&self, claim: &Claim<'_, P, BOOTSTRAP>, leaked: &mut Leaked<'d, P, BOOTSTRAP>) {
+        let _outside = claim.outside();
         let mut out = Writer { leaked };
         let (mut objects, mut bytes) = (0, 0);
-        let detector = self.detector;
-        detector.each_new(&self.before, &mut |named, index| {
+        claim.each_new(self.before.lock().cursor(), &mut |named, index| {
             objects += 1;
-            bytes += detector.size_of(named);
+            bytes += claim.size_of(named);
             // What does not fit is left out, and said so.
-            let _ = detector.write_leak(named, index, &mut out);
+            let _ = claim.write_leak(named, index, &mut out);
         });
         let _ = write!(
             out,

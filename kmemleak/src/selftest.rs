@@ -12,7 +12,8 @@ use core::fmt::{self, Write};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use crate::detector::{AllocOptions, Detector};
+use crate::claim::{Claim, NotDone};
+use crate::detector::AllocOptions;
 use crate::marker::GivenUp;
 use crate::memory::{Class, WORD, word_of};
 use crate::platform::Platform;
@@ -48,9 +49,12 @@ enum Seen {
     Remained(usize),
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Tests itself, and writes what it has seen.
     pub(crate) fn selftest(&self, out: &mut dyn Write) -> fmt::Result {
-        match self.self_test() {
+        let seen = self.self_test();
+        let _outside = self.outside();
+        match seen {
             Ok(Seen::Right) => {
                 writeln!(
                     out,
@@ -90,12 +94,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
                 )
             }
-            Err(GivenUp) => writeln!(out, "kmemleak: {}", self.why_given_up()),
+            Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
         }
     }
 
     fn self_test(&self) -> Result<Seen, GivenUp> {
-        let _claim = self.claim();
         self.take_suppressions();
         if self.is_disabled() {
             return Ok(Seen::Disabled);
@@ -160,7 +163,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         })
     }
 
-    /// A check, for who is apart and has the claim.
+    /// A check, for who is apart.
     fn check_here(&self) -> Result<(), GivenUp> {
         match self.check_judged(Filter::ALL) {
             Ok(_) => Ok(()),

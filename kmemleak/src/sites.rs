@@ -15,11 +15,12 @@
 //!
 //! # Locks
 //!
-//! One, held while the objects are walked over, by who has the claim: so nobody waits for it. None at the end.
+//! One, held while the objects are walked over, and reached through the claim: so nobody waits for it. None at the end.
 
 use core::sync::atomic::Ordering;
 
 use crate::chunk::Chunk;
+use crate::claim::{Claim, NotDone};
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::memory::Source;
@@ -160,10 +161,10 @@ impl Sites {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Counts what is alive. False where there was no memory to count all of it. The caller has the claim.
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Counts what is alive. False where there was no memory to count all of it.
     fn count_sites(&self) -> bool {
-        let sites = &mut *self.sites.lock();
+        let sites = &mut *self.sites().lock();
         sites.set_all([BYTES, OBJECTS], |_, _| 0);
         let mut all = true;
         self.each_tracked(&mut |object, source| {
@@ -173,37 +174,31 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         all
     }
 
-    /// Notes what is alive. The caller has the claim.
+    /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then
+    /// that stays.
     pub(crate) fn mark_sites(&self) -> bool {
-        let all = self.count_sites();
-        let sites = self.sites.lock();
+        if !self.count_sites() {
+            return false;
+        }
+        let sites = self.sites().lock();
         sites.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
             sites.table.rows.get(row, word - MARKED_BYTES + BYTES)
         });
-        all
+        true
     }
 
-    /// Forgets what was noted. The caller has the claim.
+    /// Forgets what was noted.
     pub(crate) fn unmark_sites(&self) {
-        self.sites.lock().table.clear();
+        self.sites().lock().table.clear();
     }
 
-    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
-    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
-    /// come last. False where there was no memory to count all. Task context, with no lock held; `look` may allocate.
-    #[must_use = "false where some are not counted"]
-    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
-        let _claim = self.claim();
-        self.each_site(look)
-    }
-
-    /// The same, for who has the claim.
+    /// Shows each call site, in the order of live bytes. False where there was no memory to count all.
     pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
-        let marked = self.has_mark.load(Ordering::Relaxed);
+        let marked = self.has_mark();
         let all = self.count_sites();
         // The claim keeps them; the lock is not held while somebody looks, who may be out of memory and want to know why.
         let len = {
-            let sites = self.sites.lock();
+            let sites = self.sites().lock();
             sites.table.order_by(ORDER, |row| {
                 let rows = &sites.table.rows;
                 (rows.get(row, BYTES), rows.get(row, OBJECTS))
@@ -212,7 +207,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         for place in 0..len {
             let (trace, row) = {
-                let sites = self.sites.lock();
+                let sites = self.sites().lock();
                 let row = sites.table.rows.get(place, ORDER) as usize;
                 (sites.table.trace(row), sites.table.rows.row(row))
             };
@@ -233,6 +228,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
         }
         all
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
+    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
+    /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        let _outside = claim.outside();
+        match claim.each_site(look) {
+            true => Ok(()),
+            false => Err(NotDone::NoMemory),
+        }
     }
 
     /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in

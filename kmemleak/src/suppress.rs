@@ -17,10 +17,11 @@
 //!
 //! # Locks
 //!
-//! One, which nobody holds while names are looked up. Who changes anything has the claim as well.
+//! One, which nobody holds while names are looked up. It is reached through the claim.
 
 use core::fmt::{self, Write};
 
+use crate::claim::{Claim, Nested, NotDone};
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::hidden::Hidden;
@@ -29,7 +30,7 @@ use crate::marker::{GivenUp, Marker};
 use crate::memory::{Class, Piece, Source};
 use crate::platform::Platform;
 use crate::record::flag;
-use crate::registry::{Access, Locked, Object};
+use crate::registry::{Access, Object};
 use crate::traces::Traces;
 use crate::verdict::Verdict;
 
@@ -50,6 +51,8 @@ pub enum SuppressError {
     TooMany,
     /// There is no memory for it.
     NoMemory,
+    /// It was asked for from inside an answer: see [`NotDone::Nested`].
+    Nested,
 }
 
 impl fmt::Display for SuppressError {
@@ -59,6 +62,7 @@ impl fmt::Display for SuppressError {
             Self::Ceiling => f.write_str("max= takes a number of objects"),
             Self::TooMany => write!(f, "there are {MAX_SUPPRESSIONS} suppressions already"),
             Self::NoMemory => f.write_str("no memory for one more suppression"),
+            Self::Nested => NotDone::Nested.fmt(f),
         }
     }
 }
@@ -342,46 +346,64 @@ fn parse(text: &str) -> Result<(&str, Option<u64>), SuppressError> {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &Source<'_>) -> R) -> R {
-        self.quietly(|source| work(&mut self.suppressed.lock(), source))
-    }
-
     /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
     /// matches `pattern` (`*` stands for any text), with what they lead to: `PATTERN`, or `PATTERN:max=N` for as long
     /// as there are no more than N. What was added before gets the new ceiling. Task context, or before there are
     /// tasks.
     pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
         let (pattern, max) = parse(pattern)?;
-        let _claim = self.claim();
-        self.take_suppressions();
-        self.with_suppressed(|suppressed, source| suppressed.add(pattern, max, source))
+        let claim = self.claim().map_err(|Nested| SuppressError::Nested)?;
+        claim.take_suppressions();
+        claim.with_suppressed(|suppressed, source| suppressed.add(pattern, max, source))
     }
 
     /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
     /// pattern. Task context.
-    pub fn unsuppress(&self, pattern: &str) -> bool {
-        let _claim = self.claim();
-        self.take_suppressions();
+    pub fn unsuppress(&self, pattern: &str) -> Result<bool, NotDone> {
+        let claim = self.claim()?;
+        claim.take_suppressions();
         let bare = parse(pattern).map_or(pattern, |(bare, _)| bare);
-        self.with_suppressed(|suppressed, source| {
+        Ok(claim.with_suppressed(|suppressed, source| {
             suppressed.remove(pattern, source) || suppressed.remove(bare, source)
-        })
+        }))
     }
 
     /// Takes all suppressions back. Task context.
-    pub fn unsuppress_all(&self) {
-        let _claim = self.claim();
-        self.take_suppressions();
-        self.with_suppressed(|suppressed, source| {
+    pub fn unsuppress_all(&self) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        claim.take_suppressions();
+        claim.with_suppressed(|suppressed, source| {
             while let Some(one) = suppressed.all.each().next() {
                 one.with_text(|pattern| suppressed.remove(pattern, source));
             }
         });
+        Ok(())
     }
 
     /// Shows each suppression, with what it hid from the last verdict. Task context.
-    pub fn for_each_suppression(&self, look: &mut dyn FnMut(Suppression<'_>)) {
-        let _claim = self.claim();
+    pub fn for_each_suppression(
+        &self,
+        look: &mut dyn FnMut(Suppression<'_>),
+    ) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        let _outside = claim.outside();
+        claim.each_suppression(look);
+        Ok(())
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &Source<'_>) -> R) -> R {
+        self.quietly(|source| work(&mut self.suppressed().lock(), source))
+    }
+
+    /// How many suppressions there are.
+    pub(crate) fn count_suppressions(&self) -> usize {
+        self.with_suppressed(|suppressed, _| suppressed.len())
+    }
+
+    /// Shows each suppression.
+    pub(crate) fn each_suppression(&self, look: &mut dyn FnMut(Suppression<'_>)) {
         self.take_suppressions();
         // The claim keeps them.
         let all = self.with_suppressed(|suppressed, _| suppressed.all);
@@ -398,12 +420,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// There is no verdict that anything is hidden from. The caller has the claim.
+    /// There is no verdict that anything is hidden from.
     pub(crate) fn forget_hidden(&self) {
         self.with_suppressed(|suppressed, _| suppressed.all.forget_hidden());
     }
 
-    /// Adds those of the list in the kernel's source that have not been. The caller has the claim.
+    /// Adds those of the list in the kernel's source that have not been.
     pub(crate) fn take_suppressions(&self) {
         if !self.is_on() {
             return;
@@ -422,7 +444,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Judges the call stacks of the unreferenced objects that were not judged yet. Whether a suppression matches any
-    /// of them. Task context; the caller has the claim.
+    /// of them. Task context.
     pub(crate) fn judge(&self) -> bool {
         let all = self.with_suppressed(|suppressed, _| suppressed.all);
         if all.each().next().is_none() {
@@ -459,6 +481,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let mut matcher = Matcher { all, matched: 0 };
         all.each().for_each(One::begin);
         let frames = self.depot.get(trace);
+        let _outside = self.outside();
         for &address in frames.as_slice() {
             // The matcher takes whatever is written.
             let _ = self.platform.functions(address, &mut matcher);
@@ -477,7 +500,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         marker: &mut Marker<'_, P, A>,
         verdict: &mut Verdict,
     ) -> Result<(), GivenUp> {
-        let suppressed = self.suppressed.lock();
+        let suppressed = self.suppressed().lock();
         suppressed.all.forget_hidden();
         if suppressed.len() == 0 {
             return Ok(());
@@ -538,15 +561,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         look: &mut dyn FnMut(Option<usize>, Object<'_>),
     ) {
         if verdict.list.left_out > 0 {
-            let mut from = 0;
-            while let Some(named) = self.next_listed(from) {
-                from = named.start + 1;
-                self.quietly(|_| {
-                    self.registry
-                        .starting_at::<Locked, _>(named.start, |object| look(None, object))
-                });
-            }
-            return;
+            return self.each_with(flag::LISTED, &mut |named| {
+                self.change_named(named, &mut |object| look(None, object));
+            });
         }
         for index in 0..verdict.list.len() {
             if verdict.list.has(index, fate::NO_LEAK) {

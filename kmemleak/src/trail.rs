@@ -13,7 +13,7 @@
 //!
 //! # Locks
 //!
-//! One over the list, which nobody waits for: who uses it has the claim.
+//! One over the list, which is reached through the claim: nobody waits for it.
 
 use core::fmt;
 use core::ops::Range;
@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
 
+use crate::claim::{Claim, Nested, NotDone};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::marker::objects::Words;
@@ -83,6 +84,14 @@ pub enum NoAnswer {
     Stopped,
     /// The detector is off.
     Off,
+    /// It was asked from inside another answer: see [`NotDone::Nested`].
+    Nested,
+}
+
+impl From<Nested> for NoAnswer {
+    fn from(_: Nested) -> Self {
+        Self::Nested
+    }
 }
 
 impl fmt::Display for NoAnswer {
@@ -93,8 +102,9 @@ impl fmt::Display for NoAnswer {
             Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
             Self::InRoot => "it lies in a root",
             Self::NoMemory => "no memory for all of the answer",
-            Self::Stopped => "asked to stop",
-            Self::Off => "off, for good",
+            Self::Stopped => return NotDone::Stopped.fmt(f),
+            Self::Off => return NotDone::Off.fmt(f),
+            Self::Nested => return NotDone::Nested.fmt(f),
         })
     }
 }
@@ -240,22 +250,32 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// stack is among the roots: it should not keep the address where it is seen.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
-        let _claim = self.claim();
-        self.holders_claimed(hidden, look).map(|_| ())
+        self.claim()?.find_holders(hidden, look).map(|_| ())
     }
 
-    /// The same for who has the claim; the object's start.
-    pub(crate) fn holders_claimed(
+    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root,
+    /// then one in each object on the way. From an object that is no leak by decree the chain begins in that object.
+    /// Context as of [`holders`](Self::holders).
+    pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
+        let hidden = Hidden::new(address);
+        self.claim()?.find_path(hidden, look).map(|_| ())
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Shows each word that points into the object; the object's start.
+    pub(crate) fn find_holders(
         &self,
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
         let target = self.examine(Pass::Skip, &mut Holders { address })?;
-        let trail = self.trail.lock();
+        let _outside = self.outside();
+        let trail = self.trail().lock();
         let (rows, short) = (trail.rows.len(), trail.short);
         drop(trail);
         for row in 0..rows {
-            let slot = self.trail.lock().slot(row);
+            let slot = self.trail().lock().slot(row);
             look(slot);
         }
         if short {
@@ -265,17 +285,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root,
-    /// then one in each object on the way. From an object that is no leak by decree the chain begins in that object.
-    /// Context as of [`holders`](Self::holders).
-    pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
-        let hidden = Hidden::new(address);
-        let _claim = self.claim();
-        self.path_claimed(hidden, look).map(|_| ())
-    }
-
-    /// The same for who has the claim; the object's start.
-    pub(crate) fn path_claimed(
+    /// Shows the words of the shortest chain to the object; the object's start.
+    pub(crate) fn find_path(
         &self,
         address: Hidden,
         look: &mut dyn FnMut(Slot),
@@ -288,8 +299,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 found: false,
             },
         )?;
+        let _outside = self.outside();
         let mut next = {
-            let trail = self.trail.lock();
+            let trail = self.trail().lock();
             // From the end to the root, so that it can be told the other way round.
             let mut row = trail.rows.len() - 1;
             trail.rows.set(row, NEXT, NO_ROW);
@@ -300,7 +312,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             row as u64
         };
         while next != NO_ROW {
-            let trail = self.trail.lock();
+            let trail = self.trail().lock();
             let slot = trail.slot(next as usize);
             next = trail.rows.get(next as usize, NEXT);
             drop(trail);
@@ -357,7 +369,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if worker == 0 {
                 let alone = Shared::new(1, self.stacks(), 0);
                 let mut marker = Marker::<P, Stopped>::new(&tools, &alone, 0);
-                let mut trail = self.trail.lock();
+                let mut trail = self.trail().lock();
                 trail.clear();
                 *answer.lock() = question.lock().ask(&mut marker, &mut trail).ok();
             }
@@ -381,7 +393,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         let result = marked.and_then(|()| {
             marker.barrier();
-            let mut trail = self.trail.lock();
+            let mut trail = self.trail().lock();
             trail.clear();
             question.ask(&mut marker, &mut trail)
         });

@@ -1,11 +1,10 @@
 //! The verdict: which objects nothing points to. How it is made, kept and retired; [`crate::walks`] shows it.
 
-use crate::detector::Detector;
+use crate::claim::Claim;
 use crate::groups::Groups;
 use crate::leaders;
 use crate::list::{List, Named, fate};
 use crate::marker::{Figures, GivenUp, Marker};
-use crate::memory::Source;
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
 use crate::registry::{Access, Object};
@@ -192,12 +191,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// Runs `work` on the verdict, with interrupts off.
-    pub(crate) fn with_verdict<R>(&self, work: impl FnOnce(&mut Verdict, &Source<'_>) -> R) -> R {
-        self.quietly(|source| work(&mut self.verdict.lock(), source))
-    }
-
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// Before objects are named: forgets the verdict before, and notes which of its objects have been told of and
     /// are referenced again.
     pub(crate) fn retire_verdict(&self) {
@@ -235,7 +229,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         marker: &mut Marker<'_, P, A>,
         filter: Filter,
     ) -> Result<(), GivenUp> {
-        let verdict = &mut *self.verdict.lock();
+        let verdict = &mut *self.verdict().lock();
         verdict.list.sort();
         self.mark_suppressed(marker, verdict)?;
         self.each_listed_in(verdict, &mut |place, object| {

@@ -1,7 +1,7 @@
 //! The machine: its memory, its parts, and what a test does to it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kmemleak::{Root, RootKind};
@@ -106,11 +106,14 @@ impl Builder {
             metadata: Metadata::new(),
             asked_to_stop: AtomicBool::new(false),
             at_relax: Mutex::new(None),
+            at_name: Mutex::new(None),
+            relaxed: AtomicUsize::new(0),
         })
     }
 }
 
 type AtRelax = Box<dyn FnMut(&Machine) + Send>;
+type AtName = Box<dyn FnMut() + Send>;
 
 /// An emulated machine. The detector sees it through [`Emulated`](crate::Emulated).
 pub struct Machine {
@@ -134,6 +137,8 @@ pub struct Machine {
     pub(crate) metadata: Metadata,
     pub(crate) asked_to_stop: AtomicBool,
     at_relax: Mutex<Option<AtRelax>>,
+    at_name: Mutex<Option<AtName>>,
+    relaxed: AtomicUsize,
 }
 
 impl fmt::Debug for Machine {
@@ -409,7 +414,27 @@ impl Machine {
         *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
     }
 
+    /// Calls `action` whenever the detector has a function or a root named: so a test asks it something from there. It is
+    /// not called while it runs.
+    pub fn at_name(&self, action: impl FnMut() + Send + 'static) {
+        *self.at_name.lock().expect("nobody panics under it") = Some(Box::new(action));
+    }
+
+    pub(crate) fn name(&self) {
+        let taken = self.at_name.lock().expect("nobody panics under it").take();
+        if let Some(mut action) = taken {
+            action();
+            *self.at_name.lock().expect("nobody panics under it") = Some(action);
+        }
+    }
+
+    /// How often the detector has let others run, whichever thread it was that called it.
+    pub fn relaxed(&self) -> usize {
+        self.relaxed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn relax(&self) {
+        self.relaxed.fetch_add(1, Ordering::Relaxed);
         let taken = self.at_relax.lock().expect("nobody panics under it").take();
         match taken {
             None => std::thread::yield_now(),

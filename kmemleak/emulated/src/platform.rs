@@ -123,6 +123,7 @@ unsafe impl Platform for Emulated {
     }
 
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.0.name();
         match self.0.labels.name(address) {
             Some(name) => out.write_str(&name),
             None => write!(out, "{address:#018x}"),
@@ -131,6 +132,7 @@ unsafe impl Platform for Emulated {
 
     /// What scripts call the place; all else that may be a root is a region.
     fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.0.name();
         match self.0.place_at(address) {
             Some(place) => write!(out, "{place}"),
             None => write!(

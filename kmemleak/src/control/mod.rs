@@ -8,8 +8,10 @@ use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
 use self::table::{Line, Wrong};
+use crate::claim::{Claim, Nested, NotDone};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
+use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::report::{
@@ -30,6 +32,8 @@ pub enum ParameterError {
     Value,
     /// A suppression that was not added.
     Suppress(SuppressError),
+    /// It was given from inside an answer: see [`NotDone::Nested`].
+    Nested,
 }
 
 impl fmt::Display for ParameterError {
@@ -40,6 +44,7 @@ impl fmt::Display for ParameterError {
             }
             Self::Value => "a value that the parameter does not take",
             Self::Suppress(error) => return error.fmt(f),
+            Self::Nested => return NotDone::Nested.fmt(f),
         })
     }
 }
@@ -70,7 +75,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         match name {
             "kmemleak" => match switch(value).ok_or(ParameterError::Value)? {
                 true => {}
-                false => self.turn_off(),
+                false => self.turn_off().map_err(|Nested| ParameterError::Nested)?,
             },
             "kmemleak.scan" => {
                 let seconds = value.parse().map_err(|_| ParameterError::Value)?;
@@ -122,12 +127,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Err(wrong) => return wrong.write(out),
         };
         if !self.is_on() && !line.after_off {
-            return complain(line.format, &OFF, out);
+            return complain(line.format, &NotDone::Off, out);
         }
-        self.obey(&line, out)
+        match self.obey(&line, out) {
+            Ok(written) => written,
+            Err(why) => complain(line.format, &why, out),
+        }
     }
 
-    fn obey(&self, line: &Line<'_>, out: &mut dyn Write) -> fmt::Result {
+    /// Does it; an error where it is not done, and nothing is written.
+    fn obey(&self, line: &Line<'_>, out: &mut dyn Write) -> Result<fmt::Result, NotDone> {
         let Line {
             name,
             value,
@@ -136,44 +145,32 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             ..
         } = *line;
         let which = if all { Which::All } else { Which::Leaders };
-        match (name, value) {
+        Ok(match (name, value) {
             ("help", None) => table::list(out),
-            ("scan", None) => self.scan_and_report(format, which, out),
-            ("report", None) => {
-                let _claim = self.claim();
-                self.report_claimed(format, which, out)
-            }
+            ("scan", None) => self.claim_on()?.scan_and_report(format, which, out)?,
+            ("report", None) => self.claim()?.write_report(format, which, out),
             ("status", None) => self.status(out),
-            ("clear", None) => self.clear(out),
-            ("mark", None) => self.check_and_mark(out),
-            ("new", None) => self.scan_and_report(format, Which::New, out),
+            ("clear", None) => self.claim()?.clear(out),
+            ("mark", None) => self.claim_on()?.check_and_mark(out)?,
+            ("new", None) => self.claim_on()?.scan_and_report(format, Which::New, out)?,
             ("sites", _) => match value.map_or(Ok(TOP_SITES), str::parse) {
-                Ok(top) => {
-                    let _claim = self.claim();
-                    self.write_sites(format, top, out)
-                }
+                Ok(top) => self.claim()?.write_sites(format, top, out),
                 Err(_) => no_number(value, format, out),
             },
-            ("interior", None) => self.interior(format, out),
+            ("interior", None) => self.claim()?.interior(format, out),
             ("dump", Some(address)) => match parse_hidden(address) {
                 Some(address) => self.dump(address.get(), out),
                 None => no_address(address, Format::Text, out),
             },
             ("holders", Some(address)) => match parse_hidden(address) {
-                Some(address) => {
-                    let _claim = self.claim();
-                    self.write_holders(format, address, out)
-                }
+                Some(address) => self.claim()?.write_holders(format, address, out),
                 None => no_address(address, format, out),
             },
             ("path", Some(address)) => match parse_hidden(address) {
-                Some(address) => {
-                    let _claim = self.claim();
-                    self.write_path(format, address, out)
-                }
+                Some(address) => self.claim()?.write_path(format, address, out),
                 None => no_address(address, format, out),
             },
-            ("suppress", None) => self.list_suppressions(format, out),
+            ("suppress", None) => self.claim()?.list_suppressions(format, out),
             ("suppress", Some(pattern)) => match self.suppress(pattern) {
                 Ok(()) => {
                     writeln!(
@@ -183,12 +180,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 }
                 Err(error) => writeln!(out, "kmemleak: {error}"),
             },
-            ("unsuppress", Some(pattern)) => match self.unsuppress(pattern) {
+            ("unsuppress", Some(pattern)) => match self.unsuppress(pattern)? {
                 true => writeln!(out, "kmemleak: \"{pattern}\" hides nothing any more"),
                 false => writeln!(out, "kmemleak: no suppression \"{pattern}\""),
             },
             ("off", None) => {
-                self.turn_off();
+                self.turn_off()?;
                 writeln!(out, "kmemleak: off; \"clear\" frees the metadata")
             }
             ("stack", Some(value)) if let Some(on) = switch(value) => {
@@ -200,7 +197,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 )
             }
             ("scan", Some(value)) => self.set_scan(value, out),
-            ("selftest", None) => self.selftest(out),
+            ("selftest", None) => self.claim_on()?.selftest(out),
             // What the table lets through has been met above, but for values of switches.
             (_, value) => Wrong::Value {
                 name,
@@ -208,85 +205,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 format,
             }
             .write(out),
-        }
-    }
-
-    fn scan_and_report(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
-        let _claim = self.claim();
-        if self.check_claimed().is_err() {
-            return complain(format, &self.why_given_up(), out);
-        }
-        self.report_claimed(format, which, out)?;
-        if which != Which::New {
-            self.note_reported();
-        }
-        Ok(())
-    }
-
-    /// Why a check has no verdict.
-    pub(crate) fn why_given_up(&self) -> &'static str {
-        if self.is_on() { STOPPED } else { OFF }
-    }
-
-    fn check_and_mark(&self, out: &mut dyn Write) -> fmt::Result {
-        let _claim = self.claim();
-        let Ok(summary) = self.check_claimed() else {
-            return complain(Format::Text, &self.why_given_up(), out);
-        };
-        if !self.mark_claimed() {
-            return writeln!(out, "kmemleak: no memory to remember what there is");
-        }
-        writeln!(
-            out,
-            "kmemleak: remembered {} ({} bytes), and what is alive at each call site",
-            Count(summary.objects, "unreferenced object"),
-            summary.bytes
-        )
-    }
-
-    fn interior(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
-        if self.with_verdict(|verdict, _| verdict.summary.is_none()) {
-            return complain(format, &NO_CHECK, out);
-        }
-        let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
-        self.for_each_interior(&mut |block| {
-            count += 1;
-            bytes += block.size;
-            if written.is_ok() {
-                written = match format {
-                    Format::Text => self.interior_text(&block, out),
-                    Format::Json => self.interior_json(&block, out),
-                };
-            }
-        });
-        written?;
-        match format {
-            Format::Text => writeln!(
-                out,
-                "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
-                Count(count, "object")
-            ),
-            Format::Json => interior_end(count, bytes, out),
-        }
-    }
-
-    fn list_suppressions(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
-        let (mut count, mut written) = (0, Ok(()));
-        self.for_each_suppression(&mut |one| {
-            count += 1;
-            if written.is_err() {
-                return;
-            }
-            written = match format {
-                Format::Text => suppression_text(&one, out),
-                Format::Json => suppression_json(&one, out),
-            };
-        });
-        written?;
-        match format {
-            Format::Text => writeln!(out, "kmemleak: {}", Count(count, "suppression")),
-            Format::Json => suppressions_end(count, out),
-        }
+        })
     }
 
     fn set_scan(&self, value: &str, out: &mut dyn Write) -> fmt::Result {
@@ -312,11 +231,93 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             every_us / 1_000_000
         )
     }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    fn scan_and_report(
+        &self,
+        format: Format,
+        which: Which,
+        out: &mut dyn Write,
+    ) -> Result<fmt::Result, NotDone> {
+        self.check_now().map_err(|GivenUp| NotDone::Stopped)?;
+        let written = self.write_report(format, which, out);
+        if written.is_ok() && which != Which::New {
+            self.note_reported();
+        }
+        Ok(written)
+    }
+
+    fn check_and_mark(&self, out: &mut dyn Write) -> Result<fmt::Result, NotDone> {
+        let summary = self.check_now().map_err(|GivenUp| NotDone::Stopped)?;
+        let marked = self.mark_now();
+        let _outside = self.outside();
+        Ok(match marked {
+            Ok(()) => writeln!(
+                out,
+                "kmemleak: remembered {} ({} bytes), and what is alive at each call site",
+                Count(summary.objects, "unreferenced object"),
+                summary.bytes
+            ),
+            Err(_) => writeln!(
+                out,
+                "kmemleak: no memory to remember what there is: what was remembered before stays"
+            ),
+        })
+    }
+
+    fn interior(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        let _outside = self.outside();
+        if self.with_verdict(|verdict, _| verdict.summary.is_none()) {
+            return complain(format, &NO_CHECK, out);
+        }
+        let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
+        self.each_interior(&mut |block| {
+            count += 1;
+            bytes += block.size;
+            if written.is_ok() {
+                written = match format {
+                    Format::Text => self.interior_text(&block, out),
+                    Format::Json => self.interior_json(&block, out),
+                };
+            }
+        });
+        written?;
+        match format {
+            Format::Text => writeln!(
+                out,
+                "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
+                Count(count, "object")
+            ),
+            Format::Json => interior_end(count, bytes, out),
+        }
+    }
+
+    fn list_suppressions(&self, format: Format, out: &mut dyn Write) -> fmt::Result {
+        let _outside = self.outside();
+        let (mut count, mut written) = (0, Ok(()));
+        self.each_suppression(&mut |one| {
+            count += 1;
+            if written.is_err() {
+                return;
+            }
+            written = match format {
+                Format::Text => suppression_text(&one, out),
+                Format::Json => suppression_json(&one, out),
+            };
+        });
+        written?;
+        match format {
+            Format::Text => writeln!(out, "kmemleak: {}", Count(count, "suppression")),
+            Format::Json => suppressions_end(count, out),
+        }
+    }
 
     fn clear(&self, out: &mut dyn Write) -> fmt::Result {
-        let _claim = self.claim();
         if !self.is_on() {
-            return match self.free_metadata() {
+            let freed = self.free_metadata();
+            let _outside = self.outside();
+            return match freed {
                 Ok(()) => writeln!(out, "kmemleak: metadata freed"),
                 Err(why) => writeln!(out, "kmemleak: metadata kept: {why}"),
             };
@@ -338,6 +339,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         });
         self.with_verdict(|verdict, _| verdict.forget());
         self.forget_hidden();
+        let _outside = self.outside();
         let are = if cleared == 1 {
             "is no leak"
         } else {
@@ -347,11 +349,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(out, "kmemleak: {reported} {are} from now on")
     }
 }
-
-/// What is said once the detector is off.
-const OFF: &str = "off, for good";
-/// And of what was given up, since somebody wants it off.
-const STOPPED: &str = "asked to stop";
 
 fn no_address(text: &str, format: Format, out: &mut dyn Write) -> fmt::Result {
     complain(format, &format_args!("\"{text}\" is no address"), out)

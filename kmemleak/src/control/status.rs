@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
+use crate::claim::Claim;
 use crate::detector::Detector;
 use crate::platform::Platform;
 use crate::report::Count;
@@ -10,18 +11,10 @@ use crate::verdict::How;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(super) fn status(&self, out: &mut dyn Write) -> fmt::Result {
-        if let Some(_claim) = self.try_claim() {
-            self.take_suppressions();
-        }
         let now_us = self.platform.now_us();
         let tracking = self.tracking();
         let metadata = self.metadata();
         let unrecorded = self.unrecorded.load(Ordering::Relaxed);
-        let last = self.quietly(|_| {
-            // Who checks has it.
-            let verdict = self.verdict.try_lock()?;
-            Some((verdict.summary, verdict.at_us))
-        });
         let incomplete = if unrecorded > 0 { ", incomplete" } else { "" };
         writeln!(
             out,
@@ -52,40 +45,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         )?;
         let warnings = self.quietly(|_| self.warnings.lock().count());
         writeln!(out, "warnings     {warnings}")?;
-        // Who has the claim uses them.
-        let suppressions = self.quietly(|_| Some(self.suppressed.try_lock()?.len()));
-        let hidden = self.quietly(|_| {
-            let verdict = self.verdict.try_lock()?;
-            Some((verdict.suppressed_objects, verdict.suppressed_bytes))
-        });
-        if let (Some(suppressions), Some((objects, bytes))) = (suppressions, hidden) {
-            writeln!(
+        match self.try_claim() {
+            Some(claim) => claim.findings_status(now_us, out)?,
+            None => writeln!(
                 out,
-                "suppressions {suppressions}, hiding {} ({bytes} bytes)",
-                Count(objects, "object")
-            )?;
-        }
-        match last {
-            None => writeln!(out, "last check   goes on")?,
-            Some((None, _)) => writeln!(out, "last check   none")?,
-            Some((Some(summary), at_us)) => {
-                write!(
-                    out,
-                    "last check   {} s ago, took {} us, ",
-                    now_us.saturating_sub(at_us) / 1_000_000,
-                    summary.took_us
-                )?;
-                match summary.how {
-                    How::Stopped => write!(out, "world stopped for {} us", summary.stopped_us)?,
-                    How::Scanned { .. } | How::Repeated { .. } => write!(out, "world running")?,
-                }
-                writeln!(
-                    out,
-                    ", {} words, {}",
-                    summary.words,
-                    Count(summary.objects, "unreferenced object")
-                )?;
-            }
+                "last check   goes on, or is being read: ask again later"
+            )?,
         }
         if !self.is_on() || self.settings.background_off.load(Ordering::Relaxed) {
             return writeln!(out, "next scan    none");
@@ -95,6 +60,43 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             out,
             "next scan    in {} s",
             next_us.saturating_sub(now_us) / 1_000_000
+        )
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// What is known through the claim alone.
+    fn findings_status(&self, now_us: u64, out: &mut dyn Write) -> fmt::Result {
+        self.take_suppressions();
+        let suppressions = self.count_suppressions();
+        let (last, at_us, objects, bytes) = self.with_verdict(|verdict, _| {
+            let hidden = (verdict.suppressed_objects, verdict.suppressed_bytes);
+            (verdict.summary, verdict.at_us, hidden.0, hidden.1)
+        });
+        let _outside = self.outside();
+        writeln!(
+            out,
+            "suppressions {suppressions}, hiding {} ({bytes} bytes)",
+            Count(objects, "object")
+        )?;
+        let Some(summary) = last else {
+            return writeln!(out, "last check   none");
+        };
+        write!(
+            out,
+            "last check   {} s ago, took {} us, ",
+            now_us.saturating_sub(at_us) / 1_000_000,
+            summary.took_us
+        )?;
+        match summary.how {
+            How::Stopped => write!(out, "world stopped for {} us", summary.stopped_us)?,
+            How::Scanned { .. } | How::Repeated { .. } => write!(out, "world running")?,
+        }
+        writeln!(
+            out,
+            ", {} words, {}",
+            summary.words,
+            Count(summary.objects, "unreferenced object")
         )
     }
 }

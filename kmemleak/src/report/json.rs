@@ -3,6 +3,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::{Told, Totals, Which};
+use crate::claim::Claim;
 use crate::depot::{Frames, Trace, crc_of};
 use crate::detector::Detector;
 use crate::groups::Group;
@@ -113,7 +114,7 @@ fn string_of(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     out.write_char('"')
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     pub(super) fn report_json(
         &self,
         which: Which,
@@ -140,7 +141,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let new = (which == Which::New).then_some((new_objects, new_bytes));
         summary_json(&totals.summary, new, out)
     }
+}
 
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn group_json(
         &self,
         group: &Group,

@@ -15,6 +15,7 @@ pub(crate) use self::text::{Count, suppression_text};
 
 use core::fmt::{self, Write};
 
+use crate::claim::{Claim, Nested, NotDone};
 use crate::depot::{Frames, Trace};
 use crate::detector::Detector;
 use crate::groups::Group;
@@ -96,24 +97,28 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the
     /// sum. Task context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
-        let _claim = self.claim();
-        self.report_claimed(Format::Text, Which::Leaders, out)
+        self.report_as(Format::Text, Which::Leaders, out)
     }
 
     /// Writes the last verdict: such of its leaks, in that format, then a line with the sum. Task context, with no lock
     /// held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
-        let _claim = self.claim();
-        self.report_claimed(format, which, out)
+        match self.claim() {
+            Ok(claim) => claim.write_report(format, which, out),
+            Err(Nested) => complain(format, &NotDone::Nested, out),
+        }
     }
+}
 
-    /// The same, for who has the claim.
-    pub(crate) fn report_claimed(
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Writes the last verdict.
+    pub(crate) fn write_report(
         &self,
         format: Format,
         which: Which,
         out: &mut dyn Write,
     ) -> fmt::Result {
+        let _outside = self.outside();
         let totals = self.with_verdict(|verdict, _| {
             let at_us = verdict.at_us;
             verdict.summary.map(|summary| Totals { summary, at_us })
@@ -134,7 +139,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         let flat = self.with_verdict(|verdict, _| verdict.list.left_out > 0);
         if flat && which == Which::New {
-            return self.each_new(&self.marked, &mut |named, _| {
+            return self.each_new(self.mark_cursor(), &mut |named, _| {
                 look(&self.told(named, None, at_us));
             });
         }
@@ -180,7 +185,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         for index in 0..len {
             self.with_verdict(|verdict, _| verdict.list.clear_fate(index, fate::NEW));
         }
-        self.each_new(&self.marked, &mut |_, index| {
+        self.each_new(self.mark_cursor(), &mut |_, index| {
             if let Some(index) = index {
                 self.with_verdict(|verdict, _| verdict.list.set_fate(index, fate::NEW));
             }
@@ -199,7 +204,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// Writes one leak as text. The caller has the claim.
+    /// Writes one leak as text.
     pub(crate) fn write_leak(
         &self,
         named: &Named,
@@ -236,6 +241,81 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         })
     }
 
+    /// Writes who holds the object in which `address` lies.
+    pub(crate) fn write_holders(
+        &self,
+        format: Format,
+        address: Hidden,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        self.write_trail(format, "holder", out, |look| {
+            self.find_holders(address, look)
+        })
+    }
+
+    /// Writes by which way a root leads to the object in which `address` lies.
+    pub(crate) fn write_path(
+        &self,
+        format: Format,
+        address: Hidden,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        self.write_trail(format, "step", out, |look| self.find_path(address, look))
+    }
+
+    /// Writes the words that an answer shows, and how many there are.
+    fn write_trail(
+        &self,
+        format: Format,
+        kind: &str,
+        out: &mut dyn Write,
+        ask: impl FnOnce(&mut dyn FnMut(Slot)) -> Result<usize, NoAnswer>,
+    ) -> fmt::Result {
+        let (mut count, mut written) = (0, Ok(()));
+        let answer = ask(&mut |slot| {
+            count += 1;
+            if written.is_ok() {
+                written = match format {
+                    Format::Text => self.slot_text(slot, out),
+                    Format::Json => self.slot_json(kind, slot, out),
+                };
+            }
+        });
+        written?;
+        let _outside = self.outside();
+        match format {
+            Format::Text => text::trail_end(kind, count, answer, out),
+            Format::Json => json::trail_end(kind, count, answer, out),
+        }
+    }
+
+    /// Writes the call sites with the most live bytes, `top` of them.
+    pub(crate) fn write_sites(
+        &self,
+        format: Format,
+        top: usize,
+        out: &mut dyn Write,
+    ) -> fmt::Result {
+        let _outside = self.outside();
+        let (mut count, mut written) = (0, Ok(()));
+        let all = self.each_site(&mut |site| {
+            count += 1;
+            if written.is_ok() && count <= top {
+                written = match format {
+                    Format::Text => self.site_text(&site, out),
+                    Format::Json => self.site_json(&site, out),
+                };
+            }
+        });
+        written?;
+        match format {
+            Format::Text => text::sites_end(count.min(top), count, all, out),
+            Format::Json => json::sites_end(count.min(top), count, all, out),
+        }
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
     fn dump_of(&self, named: &Named) -> Option<Dump> {
         let birth_us = named.record.birth_us();
@@ -304,76 +384,5 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return look(alias_owner(&named.record));
         }
         Some(named)
-    }
-
-    /// Writes who holds the object in which `address` lies. The caller has the claim.
-    pub(crate) fn write_holders(
-        &self,
-        format: Format,
-        address: Hidden,
-        out: &mut dyn Write,
-    ) -> fmt::Result {
-        self.write_trail(format, "holder", out, |look| {
-            self.holders_claimed(address, look)
-        })
-    }
-
-    /// Writes by which way a root leads to the object in which `address` lies. The caller has the claim.
-    pub(crate) fn write_path(
-        &self,
-        format: Format,
-        address: Hidden,
-        out: &mut dyn Write,
-    ) -> fmt::Result {
-        self.write_trail(format, "step", out, |look| self.path_claimed(address, look))
-    }
-
-    /// Writes the words that an answer shows, and how many there are.
-    fn write_trail(
-        &self,
-        format: Format,
-        kind: &str,
-        out: &mut dyn Write,
-        ask: impl FnOnce(&mut dyn FnMut(Slot)) -> Result<usize, NoAnswer>,
-    ) -> fmt::Result {
-        let (mut count, mut written) = (0, Ok(()));
-        let answer = ask(&mut |slot| {
-            count += 1;
-            if written.is_ok() {
-                written = match format {
-                    Format::Text => self.slot_text(slot, out),
-                    Format::Json => self.slot_json(kind, slot, out),
-                };
-            }
-        });
-        written?;
-        match format {
-            Format::Text => text::trail_end(kind, count, answer, out),
-            Format::Json => json::trail_end(kind, count, answer, out),
-        }
-    }
-
-    /// Writes the call sites with the most live bytes, `top` of them.
-    pub(crate) fn write_sites(
-        &self,
-        format: Format,
-        top: usize,
-        out: &mut dyn Write,
-    ) -> fmt::Result {
-        let (mut count, mut written) = (0, Ok(()));
-        let all = self.each_site(&mut |site| {
-            count += 1;
-            if written.is_ok() && count <= top {
-                written = match format {
-                    Format::Text => self.site_text(&site, out),
-                    Format::Json => self.site_json(&site, out),
-                };
-            }
-        });
-        written?;
-        match format {
-            Format::Text => text::sites_end(count.min(top), count, all, out),
-            Format::Json => json::sites_end(count.min(top), count, all, out),
-        }
     }
 }

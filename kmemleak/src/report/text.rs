@@ -1,9 +1,9 @@
 //! Reports as text.
 
 use core::fmt::{self, Display, Formatter, Write};
-use core::sync::atomic::Ordering;
 
 use super::{Told, Totals, Which};
+use crate::claim::Claim;
 use crate::depot::{Frames, crc_of, crc32};
 use crate::detector::Detector;
 use crate::groups::Group;
@@ -45,7 +45,7 @@ impl Display for Age {
 /// Bytes of a dump in a line.
 const DUMP_LINE: usize = 16;
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     pub(super) fn report_text(
         &self,
         which: Which,
@@ -95,7 +95,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         written?;
         if which == Which::New {
             let new = Count(new_objects, "object");
-            let since = match self.has_mark.load(Ordering::Relaxed) {
+            let since = match self.has_mark() {
                 true => "new since the mark",
                 false => "new, there being no mark",
             };
@@ -103,7 +103,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         self.summary_text(summary, out)
     }
+}
 
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn group_text(
         &self,
         group: &Group,

@@ -193,7 +193,7 @@ fn the_summary_has_the_figures_of_the_summary() {
     assert_eq!(last["how"], "repeated");
     assert_eq!(last["reason"], "cpu 1 did not stop in time");
     assert!(last["passes"].as_u64() > Some(1));
-    lab.detector.scan();
+    lab.detector.scan().expect("on");
     assert_eq!(
         say(&lab, "report --json").last().expect("one")["how"],
         "scanned"

@@ -86,7 +86,7 @@ fn passes_beside_it_end_and_never_name_what_stays() {
     let stays = lab.block(64);
     lab.machine.store(Place::Data(0), stays);
     storm(&lab, || {
-        lab.detector.check();
+        lab.detector.check().expect("on");
         assert!(!lab.listed().contains(&stays));
     });
 }
@@ -112,7 +112,7 @@ fn off_while_they_run() {
             let lab = &lab;
             scope.spawn(move || mutate(lab, thread));
         }
-        lab.detector.check();
+        lab.detector.check().expect("on");
         lab.say("off");
     });
     lab.say("clear");
@@ -129,7 +129,7 @@ fn off_and_clear_while_they_run() {
             let lab = &lab;
             scope.spawn(move || mutate(lab, thread));
         }
-        lab.detector.check();
+        lab.detector.check().expect("on");
         lab.say("off");
         lab.say("clear");
     });

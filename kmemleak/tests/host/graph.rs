@@ -291,9 +291,12 @@ impl Graph {
     fn order(&self) -> Vec<usize> {
         // Births are not kept here; the detector's are told of by each leak, but the nodes are in order up to ties.
         let mut births = BTreeMap::new();
-        self.lab.detector.for_each_unreferenced(&mut |object| {
-            births.insert(object.start, object.birth_us);
-        });
+        self.lab
+            .detector
+            .for_each_unreferenced(&mut |object| {
+                births.insert(object.start, object.birth_us);
+            })
+            .expect("asked from outside");
         let mut numbers: Vec<usize> = (0..self.nodes.len()).collect();
         numbers.sort_by_key(|&one| {
             let start = self.nodes[one].start;
@@ -341,27 +344,30 @@ impl Graph {
         let (leaks, hidden) = self.verdict();
         let leaders = self.leaders(&leaks);
         let (mut listed, mut groups) = (Vec::new(), Set::new());
-        self.lab.detector.for_each_unreferenced(&mut |object| {
-            let number = self.number(object.start);
-            listed.push(number);
-            groups.insert(self.nodes[number].site);
-            let leader = leaders[&number];
-            let owned = leaders
-                .iter()
-                .filter(|&(&one, of)| *of == number && one != number);
-            let owned: Vec<usize> = owned.map(|(&one, _)| one).collect();
-            let rank = if leader == number {
-                Rank::Direct {
-                    owned_objects: owned.len(),
-                    owned_bytes: owned.iter().map(|&one| self.nodes[one].size).sum(),
-                }
-            } else {
-                Rank::Indirect {
-                    leader: self.nodes[leader].start,
-                }
-            };
-            assert_eq!(object.rank, Some(rank), "node {number}");
-        });
+        self.lab
+            .detector
+            .for_each_unreferenced(&mut |object| {
+                let number = self.number(object.start);
+                listed.push(number);
+                groups.insert(self.nodes[number].site);
+                let leader = leaders[&number];
+                let owned = leaders
+                    .iter()
+                    .filter(|&(&one, of)| *of == number && one != number);
+                let owned: Vec<usize> = owned.map(|(&one, _)| one).collect();
+                let rank = if leader == number {
+                    Rank::Direct {
+                        owned_objects: owned.len(),
+                        owned_bytes: owned.iter().map(|&one| self.nodes[one].size).sum(),
+                    }
+                } else {
+                    Rank::Indirect {
+                        leader: self.nodes[leader].start,
+                    }
+                };
+                assert_eq!(object.rank, Some(rank), "node {number}");
+            })
+            .expect("asked from outside");
         let set: Set = listed.iter().copied().collect();
         assert_eq!(set, leaks);
         assert_eq!(summary.objects, leaks.len());
@@ -377,16 +383,20 @@ impl Graph {
         let mut suppressed = Set::new();
         self.lab
             .detector
-            .for_each_suppressed(&mut |object| _ = suppressed.insert(self.number(object.start)));
+            .for_each_suppressed(&mut |object| _ = suppressed.insert(self.number(object.start)))
+            .expect("asked from outside");
         assert_eq!(suppressed, all_hidden);
         let mut figures = Vec::new();
-        self.lab.detector.for_each_suppression(&mut |one| {
-            figures.push((
-                one.matched as usize,
-                one.objects as usize,
-                one.bytes as usize,
-            ));
-        });
+        self.lab
+            .detector
+            .for_each_suppression(&mut |one| {
+                figures.push((
+                    one.matched as usize,
+                    one.objects as usize,
+                    one.bytes as usize,
+                ));
+            })
+            .expect("asked from outside");
         let wanted = hidden
             .iter()
             .map(|(matched, set)| (*matched, set.len(), bytes(set)));
@@ -398,7 +408,8 @@ impl Graph {
         let mut interior = Set::new();
         self.lab
             .detector
-            .for_each_interior(&mut |block| _ = interior.insert(self.number(block.start)));
+            .for_each_interior(&mut |block| _ = interior.insert(self.number(block.start)))
+            .expect("asked from outside");
         assert_eq!(interior, self.interior());
     }
 

@@ -10,7 +10,8 @@ use crate::lab::{Lab, many};
 fn interior(lab: &Lab) -> Vec<usize> {
     let mut starts = Vec::new();
     lab.detector
-        .for_each_interior(&mut |block| starts.push(block.start));
+        .for_each_interior(&mut |block| starts.push(block.start))
+        .expect("asked from outside");
     starts
 }
 

@@ -64,7 +64,8 @@ impl Lab {
     pub fn listed(&self) -> Vec<usize> {
         let mut starts = Vec::new();
         self.detector
-            .for_each_unreferenced(&mut |object| starts.push(object.start));
+            .for_each_unreferenced(&mut |object| starts.push(object.start))
+            .expect("asked from outside");
         starts
     }
 

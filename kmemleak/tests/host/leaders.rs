@@ -25,9 +25,11 @@ const LARGE: usize = many(if cfg!(debug_assertions) {
 /// The ranks of the last verdict, by address.
 fn ranks(lab: &Lab) -> BTreeMap<usize, Rank> {
     let mut ranks = BTreeMap::new();
-    lab.detector.for_each_unreferenced(&mut |object| {
-        ranks.insert(object.start, object.rank.expect("memory"));
-    });
+    lab.detector
+        .for_each_unreferenced(&mut |object| {
+            ranks.insert(object.start, object.rank.expect("memory"));
+        })
+        .expect("asked from outside");
     ranks
 }
 
@@ -55,7 +57,7 @@ fn expect(count: usize, edges: &[(usize, usize)], expected: &[Rank]) {
             0 => _ = lab.detector.check(),
             1 => {
                 lab.machine.set_stop(Stop::Unsupported);
-                lab.detector.check();
+                lab.detector.check().expect("on");
             }
             _ => (0..2).for_each(|_| _ = lab.detector.scan()),
         }
@@ -334,9 +336,9 @@ fn what_checks_leave_in_records_is_put_back() {
     lab.detector.set_min_age_us(0);
     let blocks: Vec<usize> = (0..10).map(|_| lab.block(64)).collect();
     lab.machine.advance_us(1);
-    lab.detector.scan();
+    lab.detector.scan().expect("on");
     lab.leaks();
-    lab.detector.scan();
+    lab.detector.scan().expect("on");
     assert_eq!(lab.listed(), blocks);
 }
 
@@ -352,10 +354,12 @@ fn without_memory_for_the_list_there_are_none() {
     assert_eq!((summary.direct_objects, summary.groups), (None, None));
     assert_eq!(summary.direct_bytes, summary.bytes);
     let mut seen = 0;
-    lab.detector.for_each_unreferenced(&mut |object| {
-        assert_eq!(object.rank, None);
-        seen += 1;
-    });
+    lab.detector
+        .for_each_unreferenced(&mut |object| {
+            assert_eq!(object.rank, None);
+            seen += 1;
+        })
+        .expect("asked from outside");
     assert_eq!(seen, blocks.len());
     lab.detector.exhaust_metadata(false);
     assert_eq!(lab.detector.check().expect("on").direct_objects, Some(1));
@@ -398,7 +402,8 @@ fn a_check_by_many_cpus_of_a_large_graph_agrees_with_one_cpus() {
             .collect();
         let mut interior = Vec::new();
         lab.detector
-            .for_each_interior(&mut |block| interior.push(numbers[&block.start]));
+            .for_each_interior(&mut |block| interior.push(numbers[&block.start]))
+            .expect("asked from outside");
         interior.sort_unstable();
         (verdict, interior)
     };

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod background;
+mod claims;
 mod clear;
 mod colours;
 mod commands;

@@ -58,7 +58,7 @@ fn it_goes_on_when_there_is_memory_again() {
 fn clear_acknowledges_and_the_total_stays() {
     let (lab, _) = starved();
     let total = unrecorded(&lab);
-    lab.detector.check();
+    lab.detector.check().expect("on");
     lab.say("clear");
     assert_eq!(lab.status("unrecorded"), format!("0 (ever: {total})"));
     assert_eq!(lab.status("state"), "enabled");

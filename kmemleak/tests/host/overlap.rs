@@ -16,7 +16,8 @@ fn after(old: (usize, usize), new: (usize, usize)) -> (Vec<(usize, usize)>, Stri
     lab.leaks();
     let mut left = Vec::new();
     lab.detector
-        .for_each_unreferenced(&mut |object| left.push((object.start - arena, object.size)));
+        .for_each_unreferenced(&mut |object| left.push((object.start - arena, object.size)))
+        .expect("asked from outside");
     (left, lab.status("missed frees"))
 }
 

@@ -215,9 +215,10 @@ fn when_all_memory_is_given_back_none_is_taken() {
         say(command);
     }
     assert_eq!(detector.path(0x10, &mut |_| ()), Err(NoAnswer::Off));
-    assert!(!detector.unsuppress("x") && detector.check().is_none());
-    detector.unmark();
-    assert!(detector.for_each_site(&mut |_| ()));
+    assert_eq!(detector.unsuppress("x"), Ok(false));
+    assert_eq!(detector.check(), Err(kmemleak::NotDone::Off));
+    detector.unmark().expect("asked from outside");
+    assert_eq!(detector.for_each_site(&mut |_| ()), Ok(()));
     assert_eq!(machine.metadata_pages(), 0);
 }
 
@@ -350,25 +351,26 @@ fn asking_does_not_change_what_is_found() {
             }
         };
         lab.machine.advance_us(1);
-        lab.detector.scan();
+        lab.detector.scan().expect("on");
         ask();
         lab.machine.advance_us(1);
-        lab.detector.scan();
+        lab.detector.scan().expect("on");
         assert_eq!(lab.listed(), blocks[2..]);
         let report = lab.say("report --all");
         let interior = lab.say("interior");
-        assert!(lab.detector.mark());
+        assert_eq!(lab.detector.mark(), Ok(()));
         ask();
         assert_eq!(lab.say("report --all"), report);
         assert_eq!(lab.say("interior"), interior);
         let mut new = Vec::new();
         lab.detector
-            .for_each_new(&mut |object| new.push(object.start));
+            .for_each_new(&mut |object| new.push(object.start))
+            .expect("asked from outside");
         assert_eq!(new, []);
         // A suspect that changed after the scan is none to the next one, questions or not.
         lab.machine.write(blocks[5], 1);
         ask();
-        lab.detector.scan();
+        lab.detector.scan().expect("on");
         assert_eq!(lab.listed(), blocks[2..5]);
     });
 }

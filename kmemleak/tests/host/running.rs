@@ -115,7 +115,7 @@ fn one_who_is_asked_to_gives_up() {
     let lab = unstoppable();
     lab.block(64);
     lab.machine.ask_to_stop();
-    assert_eq!(lab.detector.check(), None);
+    assert_eq!(lab.detector.check(), Err(kmemleak::NotDone::Stopped));
     assert!(lab.detector.is_on());
     assert_eq!(lab.listed(), []);
 }

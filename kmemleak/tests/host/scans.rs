@@ -324,7 +324,7 @@ fn off_ends_it() {
         let before = (lab.say("scan"), lab.say("report"));
         let done = at(&lab, moment, move |machine, _| machine.ask_to_stop());
         lab.machine.advance_us(1);
-        let ended = lab.detector.scan().is_none();
+        let ended = lab.detector.scan().is_err();
         let done = done.load(Ordering::Relaxed);
         assert!(done || !ended);
         if ended {
@@ -341,7 +341,7 @@ fn one_that_is_given_up_half_way_leaves_no_suspects_behind() {
         lab.machine.set_stop(Stop::Unsupported);
         lab.block(64);
         let done = at(&lab, moment, move |machine, _| machine.ask_to_stop());
-        let ended = lab.detector.check().is_none();
+        let ended = lab.detector.check().is_err();
         if ended {
             assert_eq!(lab.listed(), [], "moment {moment}");
             assert!(
@@ -361,12 +361,12 @@ fn off_from_another_task_waits_for_its_end() {
     let (started, waiting) = std::sync::mpsc::channel();
     lab.machine.at_relax(move |_| _ = started.send(()));
     std::thread::scope(|scope| {
-        let scanner = scope.spawn(|| while lab.detector.scan().is_some() {});
+        let scanner = scope.spawn(|| while lab.detector.scan().is_ok() {});
         waiting.recv().expect("it scans");
         lab.say("off");
         scanner.join().expect("no panic");
     });
-    assert_eq!(lab.detector.scan(), None);
+    assert_eq!(lab.detector.scan(), Err(kmemleak::NotDone::Off));
     assert_eq!(lab.say("clear"), "kmemleak: metadata freed\n");
     assert_eq!(lab.machine.metadata_pages(), 0);
 }

@@ -114,7 +114,8 @@ fn a_mark_and_a_scope_do_not_know_of_each_other() {
     assert_eq!(scope.finish().err().map(|leaked| leaked.objects()), Some(2));
     let mut new = Vec::new();
     lab.detector
-        .for_each_new(&mut |object| new.push(object.start));
+        .for_each_new(&mut |object| new.push(object.start))
+        .expect("asked from outside");
     assert_eq!(new, [third]);
     assert_eq!(lab.leaks(), [first, second, third]);
 }

@@ -14,16 +14,19 @@ fn lost(lab: &Lab, function: &str) -> usize {
 /// Patterns, with what matched, and the objects and bytes that they hide.
 fn figures(lab: &Lab) -> Vec<(String, u64, u64, u64)> {
     let mut figures = Vec::new();
-    lab.detector.for_each_suppression(&mut |one| {
-        figures.push((one.pattern.into(), one.matched, one.objects, one.bytes));
-    });
+    lab.detector
+        .for_each_suppression(&mut |one| {
+            figures.push((one.pattern.into(), one.matched, one.objects, one.bytes));
+        })
+        .expect("asked from outside");
     figures
 }
 
 fn suppressed(lab: &Lab) -> Vec<usize> {
     let mut starts = Vec::new();
     lab.detector
-        .for_each_suppressed(&mut |object| starts.push(object.start));
+        .for_each_suppressed(&mut |object| starts.push(object.start))
+        .expect("asked from outside");
     starts
 }
 
@@ -142,7 +145,7 @@ fn sixty_four_and_no_more() {
     let told = lost(&lab, "one_more");
     assert_eq!(lab.leaks(), [over, told]);
     assert_eq!(suppressed(&lab), hidden);
-    assert!(lab.detector.unsuppress("site_63"));
+    assert_eq!(lab.detector.unsuppress("site_63"), Ok(true));
     assert_eq!(lab.detector.suppress("one_more"), Ok(()));
     assert_eq!(lab.leaks(), [over, hidden[4]]);
 }
@@ -258,7 +261,7 @@ fn taken_back() {
     assert_eq!(lab.leaks(), [one, other]);
     lab.detector.suppress("*").expect("room");
     assert_eq!(lab.leaks(), []);
-    lab.detector.unsuppress_all();
+    lab.detector.unsuppress_all().expect("asked from outside");
     assert_eq!(lab.leaks(), [one, other]);
     assert_eq!(figures(&lab), []);
 }
@@ -309,7 +312,7 @@ fn from_the_kernels_source() {
     detector.alloc(machine.slab(8), 8, kmemleak::AllocOptions::new());
     assert_eq!(detector.check().expect("on").objects, 10);
     // Once taken back, it stays so.
-    assert!(detector.unsuppress("probe"));
+    assert_eq!(detector.unsuppress("probe"), Ok(true));
     assert_eq!(detector.check().expect("on").suppressed_objects, 0);
     drop(lab);
 }
@@ -349,7 +352,7 @@ fn in_the_scan_and_in_the_background() {
     assert_eq!(step(), "");
     assert_eq!(suppressed(&lab), [hidden]);
     // It was told of, and is the same leak still.
-    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.unsuppress("probe"), Ok(true));
     assert_eq!(step(), "");
     assert_eq!(lab.listed(), [hidden]);
 }
@@ -364,13 +367,13 @@ fn one_that_was_told_of_and_was_referenced_while_it_was_hidden_is_new_again() {
     lab.hold(0, block);
     assert_eq!(lab.leaks(), []);
     lab.hold(0, 0);
-    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.unsuppress("probe"), Ok(true));
     assert_eq!(lab.detector.check().expect("on").unreported_objects, 1);
     lab.say("scan");
     // Hidden and lost all the time: not new.
     lab.detector.suppress("probe").expect("room");
     assert_eq!(lab.leaks(), []);
-    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.unsuppress("probe"), Ok(true));
     assert_eq!(lab.detector.check().expect("on").unreported_objects, 0);
 }
 
@@ -387,7 +390,7 @@ fn clear_leaves_what_is_hidden_as_it_is() {
     assert_eq!(figures(&lab), [("probe".into(), 0, 0, 0)]);
     assert_eq!(lab.leaks(), []);
     assert_eq!(suppressed(&lab), [hidden]);
-    assert!(lab.detector.unsuppress("probe"));
+    assert_eq!(lab.detector.unsuppress("probe"), Ok(true));
     assert_eq!(lab.leaks(), [hidden]);
 }
 

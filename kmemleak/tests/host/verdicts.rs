@@ -72,7 +72,7 @@ impl History {
             8 => self.toggle(slot % 2),
             9 => self.clear(),
             10 => {
-                assert!(self.lab.detector.mark());
+                assert_eq!(self.lab.detector.mark(), Ok(()));
                 self.marked = self.leaks.iter().copied().collect();
             }
             11 => {
@@ -136,7 +136,7 @@ impl History {
 
     fn toggle(&mut self, site: usize) {
         if self.hidden[site] {
-            assert!(self.lab.detector.unsuppress(SITES[site]));
+            assert_eq!(self.lab.detector.unsuppress(SITES[site]), Ok(true));
         } else {
             assert_eq!(self.lab.detector.suppress(SITES[site]), Ok(()));
         }
@@ -230,7 +230,9 @@ impl History {
         let none = BTreeSet::new();
         assert_eq!(self.lab.listed(), starts(&self.leaks, &none));
         let mut found = Vec::new();
-        detector.for_each_suppressed(&mut |object| found.push(object.start));
+        detector
+            .for_each_suppressed(&mut |object| found.push(object.start))
+            .expect("asked from outside");
         let sure = starts(&self.suppressed, &none);
         if self.scanned {
             assert!(sure.iter().all(|start| found.contains(start)));
@@ -238,7 +240,9 @@ impl History {
             assert_eq!(found, sure);
         }
         found.clear();
-        detector.for_each_new(&mut |object| found.push(object.start));
+        detector
+            .for_each_new(&mut |object| found.push(object.start))
+            .expect("asked from outside");
         assert_eq!(found, starts(&self.leaks, &self.marked));
     }
 }

@@ -163,14 +163,14 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
                 model.scan_area(arena + start, len);
             }
             Operation::Check => {
-                detector.check().ok_or("the detector is off")?;
+                detector.check().map_err(|why| why.to_string())?;
                 match history.stop {
                     Stop::Works => model.check(),
                     _ => model.check_by_passes(),
                 }
             }
             Operation::Scan => {
-                detector.scan().ok_or("the detector is off")?;
+                detector.scan().map_err(|why| why.to_string())?;
                 model.scan(now);
             }
             Operation::Clear => {
@@ -189,7 +189,9 @@ fn run(history: &History) -> Result<Vec<(usize, usize)>, String> {
         )?;
         if is_pass(&operation) {
             leaks.clear();
-            detector.for_each_unreferenced(&mut |object| leaks.push((object.start, object.size)));
+            detector
+                .for_each_unreferenced(&mut |object| leaks.push((object.start, object.size)))
+                .expect("asked from outside");
             agree("lost", number, model.leaks(), leaks.clone())?;
         }
     }
