@@ -61,8 +61,8 @@ impl fmt::Display for Description<'_> {
         if frame.vector == PAGE_FAULT || frame.vector == DOUBLE_FAULT {
             let address = Cr2::read_raw() as usize;
             write!(f, " at address {address:#018x}")?;
-            if let Some(guard) = mm::vmalloc::guard_page_owner(address) {
-                write!(f, ": guard page hit, of {guard}")?;
+            if let Some(guard) = mm::vmalloc::guard_page(address, frame.rsp as usize) {
+                write!(f, ": guard page hit, {guard}")?;
             }
         }
         writeln!(f)?;

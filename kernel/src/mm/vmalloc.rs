@@ -382,13 +382,44 @@ pub fn unmap_identity(physical: u64) {
     tlb::flush_all_cpus();
 }
 
-/// The block next to whose guard page somebody has faulted.
+/// What lies at a guard page that somebody has run into.
 #[derive(Clone, Copy, Debug)]
-pub struct GuardPageOwner {
+pub enum GuardPage {
+    /// A stack has grown into it.
+    Overflow(Neighbour),
+    /// Somebody has gone astray, from the one block or the other.
+    Astray {
+        /// The block that it ends.
+        below: Option<Neighbour>,
+        /// The block that begins behind it.
+        above: Option<Neighbour>,
+    },
+}
+
+/// A block next to a guard page.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbour {
     kind: Kind,
     start: usize,
     len: usize,
     state: State,
+}
+
+impl Neighbour {
+    fn of(area: &Area) -> Self {
+        Self {
+            kind: area.kind,
+            start: area.start,
+            len: area.pages * PAGE,
+            state: area.state,
+        }
+    }
+
+    /// Whether it is a stack that has grown into its guard page: `stack_pointer` has left it, or was about to.
+    fn overflows(&self, stack_pointer: usize) -> bool {
+        let left = self.start - PAGE..self.start + size_of::<usize>();
+        self.kind == Kind::Stack && left.contains(&stack_pointer)
+    }
 }
 
 impl fmt::Debug for State {
@@ -400,7 +431,7 @@ impl fmt::Debug for State {
     }
 }
 
-impl fmt::Display for GuardPageOwner {
+impl fmt::Display for Neighbour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -410,9 +441,29 @@ impl fmt::Display for GuardPageOwner {
     }
 }
 
-/// Whose guard page `address` lies in; if in two blocks', that of the higher one, down to which stacks grow.
-/// Any context.
-pub fn guard_page_owner(address: usize) -> Option<GuardPageOwner> {
+impl fmt::Display for GuardPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overflow(stack) => write!(f, "overflow of {stack}"),
+            Self::Astray { below, above } => {
+                if let Some(below) = below {
+                    write!(f, "past the end of {below}")?;
+                }
+                if let (Some(_), Some(_)) = (below, above) {
+                    f.write_str(", or ")?;
+                }
+                if let Some(above) = above {
+                    write!(f, "before the start of {above}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The guard page that `address` lies in. Blocks that follow each other share one; whose it was that was overrun, the stack
+/// pointer of that moment tells, if it was a stack that grew too far down. Any context.
+pub fn guard_page(address: usize, stack_pointer: usize) -> Option<GuardPage> {
     // Called when something has gone wrong: the lock may be ours.
     let areas = AREAS.try_lock()?;
     let above = areas.tree.lower_bound(Bound::Excluded(&address));
@@ -421,13 +472,11 @@ pub fn guard_page_owner(address: usize) -> Option<GuardPageOwner> {
     let below = below
         .get()
         .filter(|area| address >= area.end() && address < area.end() + PAGE);
-    let area = above.or(below)?;
-    Some(GuardPageOwner {
-        kind: area.kind,
-        start: area.start,
-        len: area.pages * PAGE,
-        state: area.state,
-    })
+    match (below.map(Neighbour::of), above.map(Neighbour::of)) {
+        (None, None) => None,
+        (_, Some(above)) if above.overflows(stack_pointer) => Some(GuardPage::Overflow(above)),
+        (below, above) => Some(GuardPage::Astray { below, above }),
+    }
 }
 
 /// Whether `len` bytes at `start` can be read: for good, or mapped by vmalloc. Any context.
