@@ -35,7 +35,8 @@ use core::slice;
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig};
 
-use crate::arch::acpi::Machine;
+use crate::arch::acpi::{Machine, MachineError};
+use crate::arch::exit::{ExitCode, exit};
 use crate::arch::{apic, backtrace, gdt, idt, interrupts, memory, percpu, serial, smp, time};
 use crate::task::{Priority, reaper, scheduler};
 
@@ -68,12 +69,10 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });
     leak::init();
     mm::init(&boot_info.memory_regions);
-    let machine = match Machine::read(boot_info.rsdp_addr.into_option()) {
-        Ok(machine) => machine,
-        Err(error) => panic!("{error}"),
-    };
+    let machine = Machine::read(boot_info.rsdp_addr.into_option());
+    let machine = machine.unwrap_or_else(|error| refuse(&error));
     mm::percpu::init(machine.apic_ids.len() as u32);
-    let hpet = time::Hpet::new(&machine);
+    let hpet = time::Hpet::new(&machine).unwrap_or_else(|error| refuse(&error));
     time::init(&hpet);
     apic::init(&machine, &hpet);
     let top = backtrace::stack_pointer().next_multiple_of(4096);
@@ -89,6 +88,12 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     apic::start_timer();
     interrupts::enable();
     scheduler::idle()
+}
+
+/// Ends a machine that the kernel can't run on. That is nothing that has gone wrong in the kernel: no call stack is told.
+fn refuse(error: &MachineError) -> ! {
+    println!("kernel: this machine will not do: {error}");
+    exit(ExitCode::Failure)
 }
 
 /// Memory that the boot loader left us.

@@ -8,8 +8,8 @@ use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
 use arrayvec::ArrayVec;
 
-use super::memory;
 use super::percpu::MAX_CPUS;
+use super::{apic, memory};
 
 /// The legacy interrupt of the first serial port.
 const SERIAL_IRQ: u8 = 4;
@@ -30,7 +30,7 @@ pub struct Machine {
     pub hpet: u64,
 }
 
-/// Why the tables are of no use.
+/// Why the kernel can't run on this machine.
 #[derive(Debug)]
 pub enum MachineError {
     /// The boot loader knew no root pointer.
@@ -39,6 +39,12 @@ pub enum MachineError {
     Tables(AcpiError),
     /// There is no I/O APIC.
     NoIoApic,
+    /// The CPU has no local APIC.
+    NoLocalApic,
+    /// There is no HPET.
+    NoHpet,
+    /// What is there instead of an HPET says that it counts once in so many femtoseconds.
+    NoHpetThere(u64),
 }
 
 impl fmt::Display for MachineError {
@@ -47,6 +53,14 @@ impl fmt::Display for MachineError {
             Self::NoRootPointer => f.write_str("the boot loader found no ACPI root pointer"),
             Self::Tables(error) => write!(f, "ACPI tables: {error:?}"),
             Self::NoIoApic => f.write_str("the ACPI tables name no I/O APIC"),
+            Self::NoLocalApic => {
+                f.write_str("the CPU has no local APIC, which ticks and interrupts other CPUs")
+            }
+            Self::NoHpet => f.write_str("the ACPI tables name no HPET, by which the clock is set"),
+            Self::NoHpetThere(fs) => write!(
+                f,
+                "no HPET where the ACPI tables have one: a period of {fs} fs"
+            ),
         }
     }
 }
@@ -81,6 +95,9 @@ impl AcpiHandler for Window {
 impl Machine {
     /// Reads the tables, starting at the root pointer's physical address.
     pub fn read(root_pointer: Option<u64>) -> Result<Self, MachineError> {
+        if !apic::is_there() {
+            return Err(MachineError::NoLocalApic);
+        }
         let root_pointer = root_pointer.ok_or(MachineError::NoRootPointer)?;
         // SAFETY: the boot loader says that the root pointer is there.
         let tables = unsafe { AcpiTables::from_rsdp(Window, root_pointer as usize) }?;
@@ -90,7 +107,7 @@ impl Machine {
             local_apic: u64::from(madt.get().local_apic_address),
             io_apic: 0,
             serial_input: SERIAL_IRQ,
-            hpet: HpetInfo::new(&tables)?.base_address as u64,
+            hpet: hpet(&tables)?,
         };
         for entry in madt.get().entries() {
             machine.note(&entry);
@@ -119,5 +136,13 @@ impl Machine {
             MadtEntry::LocalApicAddressOverride(apic) => self.local_apic = apic.local_apic_address,
             _ => {}
         }
+    }
+}
+
+fn hpet(tables: &AcpiTables<Window>) -> Result<u64, MachineError> {
+    match HpetInfo::new(tables) {
+        Ok(hpet) => Ok(hpet.base_address as u64),
+        Err(AcpiError::TableMissing(_)) => Err(MachineError::NoHpet),
+        Err(error) => Err(error.into()),
     }
 }

@@ -110,6 +110,12 @@ pub fn init_cpu(cpu: u32) {
     *LOCAL.local(&guard).borrow_mut() = Some(OwnApic(local));
 }
 
+/// Whether the CPU has a local APIC.
+pub fn is_there() -> bool {
+    const APIC: u32 = 1 << 9;
+    core::arch::x86_64::__cpuid(1).edx & APIC != 0
+}
+
 /// Whether the `x2apic` crate uses the CPU's registers: wherever the CPU has them.
 fn is_x2apic() -> bool {
     const X2APIC: u32 = 1 << 21;

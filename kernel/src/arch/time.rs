@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::mm::vmalloc::map_device;
 
-use super::acpi::Machine;
+use super::acpi::{Machine, MachineError};
 
 /// How long the counters are compared.
 const CALIBRATION_US: u64 = 5_000;
@@ -24,6 +24,8 @@ const CAPABILITIES: usize = 0x00;
 const CONFIGURATION: usize = 0x10;
 const MAIN_COUNTER: usize = 0xf0;
 const ENABLE: u64 = 1;
+/// The longest time between two counts that the specification allows.
+const MOST_FS_PER_COUNT: u64 = 0x05f5_e100;
 
 /// Femtoseconds in a microsecond.
 const FS_PER_US: u64 = 1_000_000_000;
@@ -67,16 +69,19 @@ pub struct Hpet {
 }
 
 impl Hpet {
-    /// Starts the counter of the HPET that the firmware tells of.
-    pub fn new(machine: &Machine) -> Self {
+    /// Starts the counter of the HPET that the firmware tells of, if that is one.
+    pub fn new(machine: &Machine) -> Result<Self, MachineError> {
         let registers = map_device(machine.hpet, 4096);
         let mut hpet = Self {
             registers,
             fs_per_count: 0,
         };
         hpet.fs_per_count = hpet.read(CAPABILITIES) >> 32;
+        if !(1..=MOST_FS_PER_COUNT).contains(&hpet.fs_per_count) {
+            return Err(MachineError::NoHpetThere(hpet.fs_per_count));
+        }
         hpet.write(CONFIGURATION, hpet.read(CONFIGURATION) | ENABLE);
-        hpet
+        Ok(hpet)
     }
 
     fn read(&self, register: usize) -> u64 {

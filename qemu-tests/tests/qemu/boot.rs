@@ -15,6 +15,8 @@ crate::tests![
     a_kernel_that_is_cut_off_is_told,
     a_kernel_without_config_is_told,
     a_cpu_without_64_bit_mode_is_told,
+    a_machine_without_a_local_apic_is_refused,
+    a_machine_without_an_hpet_is_refused,
     boots_with_64_mib,
     uses_memory_above_4_gib,
     uses_memory_above_4_gib_in_pages_of_1_gib,
@@ -94,6 +96,22 @@ fn a_cpu_without_64_bit_mode_is_told() -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+fn a_machine_without_a_local_apic_is_refused() -> Result<(), Failure> {
+    let machine = with_arguments(machines::kernel(), &["-cpu", "qemu64,-apic"]);
+    refused(
+        &machine,
+        "kernel: this machine will not do: the CPU has no local APIC",
+    )
+}
+
+fn a_machine_without_an_hpet_is_refused() -> Result<(), Failure> {
+    let machine = with_arguments(machines::kernel(), &["-machine", "hpet=off"]);
+    refused(
+        &machine,
+        "kernel: this machine will not do: the ACPI tables name no HPET",
+    )
 }
 
 fn boots_with_64_mib() -> Result<(), Failure> {
