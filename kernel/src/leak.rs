@@ -50,8 +50,8 @@ const BOOTSTRAP: usize = 64 * 1024;
 pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> =
     Detector::new(KernelPlatform).with_suppressions(SUPPRESSIONS);
 
-/// Leaks that this kernel has, knows and does not mend: patterns of function names, `PATTERN` or `PATTERN:max=N`,
-/// each with its reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a
+/// Leaks that this kernel has, knows and does not mend: patterns of function names (the last segments of a path, or all of
+/// it), `PATTERN` or `PATTERN:max=N`, each with its reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a
 /// leak that is somebody's own there are the command `suppress` and the boot parameter.
 const SUPPRESSIONS: &[&str] = &[];
 

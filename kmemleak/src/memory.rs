@@ -48,8 +48,8 @@ impl Class {
     /// Notes of rare things: 64 bytes.
     pub(crate) const NOTE: Self = Self(2);
 
-    /// A suppression: 448 bytes.
-    pub(crate) const SUPPRESSION: Self = Self(5);
+    /// A part of the text of a pattern: 224 bytes.
+    pub(crate) const PATTERN_TEXT: Self = Self(4);
 
     /// The largest: 1792 bytes.
     pub(crate) const LARGEST: Self = Self(CLASSES - 1);

@@ -1,9 +1,9 @@
 //! Suppressions: leaks that are known, and not to be told of.
 //!
-//! A suppression is a pattern of function names, in which `*` stands for any text. It is held against the name of
+//! A suppression is a pattern of function names ([`Pattern`]). It is held against the name of
 //! each function of the call stack that allocated an object, inlined ones included. An unreferenced object with a
 //! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
-//! `PATTERN:max=N` more than N such objects are told of all the same.
+//! `PATTERN:max=N` more than N such objects are told of all the same. There may be as many suppressions as memory takes.
 //!
 //! Patterns come from a list in the kernel's source ([`Detector::with_suppressions`]), from the boot parameter
 //! `kmemleak.suppress=`, and from the command `suppress`.
@@ -11,7 +11,7 @@
 //! # When names are looked up
 //!
 //! Naming a function takes long, sleeps and allocates, so it is not done while the world is stopped. Call stacks are
-//! *judged* beforehand: what patterns match is kept in a table. A check in a stopped world whose leaks have call
+//! *judged* beforehand: which suppressions match is kept in a table. A check in a stopped world whose leaks have call
 //! stacks that were not judged yet is followed by their judgement and, if a pattern matches any of them, by one more
 //! check. So only the call stacks of what seems lost are ever named, and without suppressions none is.
 //!
@@ -28,27 +28,21 @@ use crate::hidden::Hidden;
 use crate::list::fate;
 use crate::marker::{GivenUp, Marker};
 use crate::memory::{Class, Piece, Source};
+use crate::paged::Paged;
+use crate::pattern::{self, Glob, Pattern};
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::registry::{Access, Object};
 use crate::traces::Traces;
 use crate::verdict::Verdict;
 
-/// Bytes of a pattern, at most.
-pub const MAX_PATTERN: usize = 255;
-
-/// Suppressions at most: there is a bit for each in a call stack's judgement.
-pub const MAX_SUPPRESSIONS: usize = 64;
-
 /// Why a suppression was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuppressError {
-    /// The pattern is empty, or longer than [`MAX_PATTERN`] bytes.
-    Length,
+    /// The pattern is empty.
+    Empty,
     /// What follows `:max=` is no number.
     Ceiling,
-    /// There are [`MAX_SUPPRESSIONS`] already.
-    TooMany,
     /// There is no memory for it.
     NoMemory,
     /// It was asked for from inside an answer: see [`NotDone::Nested`].
@@ -58,9 +52,8 @@ pub enum SuppressError {
 impl fmt::Display for SuppressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length => write!(f, "a pattern has 1 to {MAX_PATTERN} bytes"),
+            Self::Empty => f.write_str("a pattern has at least one byte"),
             Self::Ceiling => f.write_str("max= takes a number of objects"),
-            Self::TooMany => write!(f, "there are {MAX_SUPPRESSIONS} suppressions already"),
             Self::NoMemory => f.write_str("no memory for one more suppression"),
             Self::Nested => NotDone::Nested.fmt(f),
         }
@@ -73,7 +66,7 @@ impl core::error::Error for SuppressError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression<'a> {
     /// The pattern.
-    pub pattern: &'a str,
+    pub pattern: Pattern<'a>,
     /// Unreferenced objects that it hides at most; with more it hides none.
     pub max: Option<u64>,
     /// Unreferenced objects whose call stacks match.
@@ -84,25 +77,18 @@ pub struct Suppression<'a> {
     pub bytes: u64,
 }
 
-/// Words of a suppression's piece: the pattern's length, the next piece, the ceiling, what it has matched and hidden,
-/// the state of a comparison, the text.
-const LEN: usize = 0;
+/// Words of a suppression's piece: the next piece, the ceiling, what it has matched and hidden. The others are the pattern's.
 const MAX: usize = 2;
 const MATCHED: usize = 3;
 const OBJECTS: usize = 4;
 const BYTES: usize = 5;
-const STATE: usize = 6;
-const STATE_WORDS: usize = MAX_PATTERN.div_ceil(64);
-const TEXT: usize = STATE + STATE_WORDS;
-const PIECE: Class = Class::SUPPRESSION;
-const _: () = assert!(TEXT + MAX_PATTERN.div_ceil(8) <= PIECE.words());
-const _: () = assert!(MAX_PATTERN < 64 * STATE_WORDS);
+const PIECE: Class = pattern::HEAD;
 
 /// No ceiling.
 const NO_MAX: u64 = u64::MAX;
 
 /// One suppression, in metadata.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct One(Piece);
 
 impl One {
@@ -118,30 +104,8 @@ impl One {
         self.0.next().map(Self)
     }
 
-    fn len(self) -> usize {
-        self.get(LEN) as usize
-    }
-
-    fn byte(self, index: usize) -> u8 {
-        (self.get(TEXT + index / 8) >> (8 * (index % 8))) as u8
-    }
-
-    fn set_text(self, text: &str) {
-        self.set(LEN, text.len() as u64);
-        for (word, bytes) in text.as_bytes().chunks(8).enumerate() {
-            let mut padded = [0; 8];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            self.set(TEXT + word, u64::from_le_bytes(padded));
-        }
-    }
-
-    /// Shows the pattern's text.
-    fn with_text<R>(self, look: impl FnOnce(&str) -> R) -> R {
-        let mut bytes = [0; MAX_PATTERN];
-        for (index, byte) in bytes.iter_mut().enumerate().take(self.len()) {
-            *byte = self.byte(index);
-        }
-        look(core::str::from_utf8(&bytes[..self.len()]).unwrap_or("?"))
+    fn glob(self) -> Glob {
+        Glob::of(self.0)
     }
 
     fn max(self) -> Option<u64> {
@@ -151,64 +115,23 @@ impl One {
     fn is_over(self) -> bool {
         self.max().is_some_and(|max| self.get(MATCHED) > max)
     }
-
-    // A comparison. Bit p of the state: the text so far matches the first p bytes of the pattern, and what follows of stars
-    // at once, since they also match nothing.
-
-    fn begin(self) {
-        (0..STATE_WORDS).for_each(|word| self.set(STATE + word, 0));
-        self.come_to(0);
-    }
-
-    fn come_to(self, mut place: usize) {
-        loop {
-            let word = STATE + place / 64;
-            self.set(word, self.get(word) | 1 << (place % 64));
-            if place == self.len() || self.byte(place) != b'*' {
-                return;
-            }
-            place += 1;
-        }
-    }
-
-    fn step(self, byte: u8) {
-        let before: [u64; STATE_WORDS] = core::array::from_fn(|word| self.get(STATE + word));
-        (0..STATE_WORDS).for_each(|word| self.set(STATE + word, 0));
-        for (word, bits) in before.into_iter().enumerate() {
-            let mut bits = bits;
-            while bits != 0 {
-                let place = word * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                if place == self.len() {
-                    continue;
-                }
-                match self.byte(place) {
-                    b'*' => self.come_to(place),
-                    wanted if wanted == byte => self.come_to(place + 1),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn matches(self) -> bool {
-        self.get(STATE + self.len() / 64) >> (self.len() % 64) & 1 != 0
-    }
 }
 
-/// Holds lines of text against all patterns at once.
+/// Holds names, a line each, against all patterns at once.
 struct Matcher<'a> {
     all: &'a Suppressions,
-    /// A bit for each pattern that has matched a line.
-    matched: u64,
+    /// The byte before, in the same name.
+    before: u8,
 }
 
 impl Matcher<'_> {
+    fn each(&self, look: impl FnMut(Glob)) {
+        self.all.each().map(One::glob).for_each(look);
+    }
+
     fn end_line(&mut self) {
-        for (index, one) in self.all.each().enumerate() {
-            self.matched |= u64::from(one.matches()) << index;
-            one.begin();
-        }
+        self.each(Glob::end_name);
+        self.before = 0;
     }
 }
 
@@ -217,9 +140,13 @@ impl Write for Matcher<'_> {
         for byte in text.bytes() {
             if byte == b'\n' {
                 self.end_line();
-            } else {
-                self.all.each().for_each(|one| one.step(byte));
+                continue;
             }
+            self.each(|glob| glob.step(byte));
+            if (self.before, byte) == (b':', b':') {
+                self.each(Glob::begin_segment);
+            }
+            self.before = byte;
         }
         Ok(())
     }
@@ -250,8 +177,11 @@ pub(crate) struct Suppressed {
     all: Suppressions,
     /// Of the list in the kernel's source, those that have been taken.
     taken: usize,
-    /// For each call stack that was looked at: a bit for each suppression that matches.
+    /// For each call stack that was looked at: the first row of those of the suppressions that match, by its number plus
+    /// one.
     judged: Traces<2>,
+    /// Matches: where the suppression lies, inverted, and the next row, by its number plus one.
+    matches: Paged<2>,
 }
 
 impl Suppressed {
@@ -262,6 +192,7 @@ impl Suppressed {
             },
             taken: 0,
             judged: Traces::new(),
+            matches: Paged::new(),
         }
     }
 
@@ -271,39 +202,39 @@ impl Suppressed {
         max: Option<u64>,
         source: &Source<'_>,
     ) -> Result<(), SuppressError> {
-        if pattern.is_empty() || pattern.len() > MAX_PATTERN {
-            return Err(SuppressError::Length);
+        if pattern.is_empty() {
+            return Err(SuppressError::Empty);
         }
         if let Some(one) = self.find(pattern) {
             one.set(MAX, max.unwrap_or(NO_MAX));
             return Ok(());
         }
-        if self.len() == MAX_SUPPRESSIONS {
-            return Err(SuppressError::TooMany);
-        }
         let piece = source.take(PIECE).ok_or(SuppressError::NoMemory)?;
         let one = One(Piece(piece));
+        if !Glob::keep(one.0, pattern, source) {
+            source.give(PIECE, piece);
+            return Err(SuppressError::NoMemory);
+        }
         one.0.set_next(Hidden::NONE);
         for word in [MATCHED, OBJECTS, BYTES] {
             one.set(word, 0);
         }
         one.set(MAX, max.unwrap_or(NO_MAX));
-        one.set_text(pattern);
         match self.all.each().last() {
             Some(last) => last.0.set_next(one.0.hidden()),
             None => self.all.first = one.0.hidden(),
         }
-        self.judged.clear();
+        self.forget_judgements();
         Ok(())
     }
 
     fn find(&self, pattern: &str) -> Option<One> {
-        let mut each = self.all.each();
-        each.find(|one| one.with_text(|text| text == pattern))
+        self.all.each().find(|one| one.glob().is(pattern))
     }
 
-    fn remove(&mut self, pattern: &str, source: &Source<'_>) -> bool {
-        let Some(found) = self.find(pattern) else {
+    /// False if there is none.
+    fn remove(&mut self, found: Option<One>, source: &Source<'_>) -> bool {
+        let Some(found) = found else {
             return false;
         };
         let after = found.0.link();
@@ -312,24 +243,55 @@ impl Suppressed {
             Some(before) => before.0.set_next(after),
             None => self.all.first = after,
         }
+        found.glob().drop_text(source);
         source.give(PIECE, found.0.0);
-        self.judged.clear();
+        self.forget_judgements();
         true
+    }
+
+    fn forget_judgements(&mut self) {
+        self.judged.clear();
+        self.matches.clear();
     }
 
     pub(crate) fn len(&self) -> usize {
         self.all.each().count()
     }
 
-    /// The suppressions that match a call stack; `None` if nobody has looked yet.
-    fn judgement(&self, trace: Trace) -> Option<u64> {
-        let row = self.judged.find(trace)?;
-        Some(self.judged.rows.get(row, 1))
+    fn is_judged(&self, trace: Trace) -> bool {
+        self.judged.find(trace).is_some()
+    }
+
+    /// The suppressions that match a call stack, as far as it has been judged.
+    fn matching(&self, trace: Trace) -> impl Iterator<Item = One> {
+        let row = self.judged.find(trace);
+        let first = row.map_or(0, |row| self.judged.rows.get(row, 1));
+        let rows = core::iter::successors(first.checked_sub(1), |row| {
+            self.matches.get(*row as usize, 1).checked_sub(1)
+        });
+        rows.filter_map(|row| {
+            let hidden = Hidden::from_bits(self.matches.get(row as usize, 0));
+            Piece::at(hidden).map(One)
+        })
+    }
+
+    /// Notes which suppressions have matched a call stack's names; whether any has. `None` where there is no memory: then
+    /// the call stack counts as one that none matches, and what it allocated is told of, which is the lesser evil.
+    fn note_judgement(&mut self, trace: Trace, source: &Source<'_>) -> Option<bool> {
+        let mut first = 0;
+        for one in self.all.each().filter(|one| one.glob().has_matched()) {
+            let row = self.matches.push([one.0.hidden().bits(), first], source)?;
+            first = row as u64 + 1;
+        }
+        let row = self.judged.find_or_add(trace, source)?;
+        self.judged.rows.set(row, 1, first);
+        Some(first != 0)
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&mut self) {
         self.judged.empty();
+        self.matches.empty();
         (self.all.first, self.taken) = (Hidden::NONE, 0);
     }
 }
@@ -347,9 +309,9 @@ fn parse(text: &str) -> Result<(&str, Option<u64>), SuppressError> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
-    /// matches `pattern` (`*` stands for any text), with what they lead to: `PATTERN`, or `PATTERN:max=N` for as long
-    /// as there are no more than N. What was added before gets the new ceiling. Task context, or before there are
-    /// tasks.
+    /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what
+    /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
+    /// new ceiling. Task context, or before there are tasks.
     pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
         let (pattern, max) = parse(pattern)?;
         let claim = self.claim().map_err(|Nested| SuppressError::Nested)?;
@@ -364,7 +326,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         claim.take_suppressions();
         let bare = parse(pattern).map_or(pattern, |(bare, _)| bare);
         Ok(claim.with_suppressed(|suppressed, source| {
-            suppressed.remove(pattern, source) || suppressed.remove(bare, source)
+            let found = suppressed.find(pattern).or(suppressed.find(bare));
+            suppressed.remove(found, source)
         }))
     }
 
@@ -372,11 +335,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub fn unsuppress_all(&self) -> Result<(), NotDone> {
         let claim = self.claim()?;
         claim.take_suppressions();
-        claim.with_suppressed(|suppressed, source| {
-            while let Some(one) = suppressed.all.each().next() {
-                one.with_text(|pattern| suppressed.remove(pattern, source));
-            }
-        });
+        claim.with_suppressed(
+            |suppressed, source| {
+                while suppressed.remove(suppressed.all.each().next(), source) {}
+            },
+        );
         Ok(())
     }
 
@@ -408,14 +371,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         // The claim keeps them.
         let all = self.with_suppressed(|suppressed, _| suppressed.all);
         for one in all.each() {
-            one.with_text(|pattern| {
-                look(Suppression {
-                    pattern,
-                    max: one.max(),
-                    matched: one.get(MATCHED),
-                    objects: one.get(OBJECTS),
-                    bytes: one.get(BYTES),
-                });
+            look(Suppression {
+                pattern: Pattern::new(one.glob()),
+                max: one.max(),
+                matched: one.get(MATCHED),
+                objects: one.get(OBJECTS),
+                bytes: one.get(BYTES),
             });
         }
     }
@@ -456,30 +417,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             if !room {
                 return;
             }
-            if self
-                .with_suppressed(|suppressed, _| suppressed.judgement(trace))
-                .is_some()
-            {
+            if self.with_suppressed(|suppressed, _| suppressed.is_judged(trace)) {
                 return;
             }
-            let matched = self.matched(trace, &all);
-            self.with_suppressed(|suppressed, source| {
-                // Without memory it is told of, which is the lesser evil.
-                let row = suppressed.judged.find_or_add(trace, source);
-                room = row.is_some();
-                if let Some(row) = row {
-                    suppressed.judged.rows.set(row, 1, matched);
-                    news |= matched != 0;
-                }
-            });
+            self.match_names(trace, &all);
+            let any =
+                self.with_suppressed(|suppressed, source| suppressed.note_judgement(trace, source));
+            room = any.is_some();
+            news |= any == Some(true);
         });
         news
     }
 
-    /// A bit for each pattern that matches a function of a call stack.
-    fn matched(&self, trace: Trace, all: &Suppressions) -> u64 {
-        let mut matcher = Matcher { all, matched: 0 };
-        all.each().for_each(One::begin);
+    /// Holds the functions of a call stack against all patterns.
+    fn match_names(&self, trace: Trace, all: &Suppressions) {
+        let mut matcher = Matcher { all, before: 0 };
+        matcher.each(Glob::begin);
         let frames = self.depot.get(trace);
         let _outside = self.outside();
         for &address in frames.as_slice() {
@@ -490,7 +443,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         if frames.as_slice().is_empty() {
             matcher.end_line();
         }
-        matcher.matched
     }
 
     /// Marks what is suppressed, and what that leads to, and takes it out of the verdict's leaks. For one worker, after a
@@ -502,22 +454,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     ) -> Result<(), GivenUp> {
         let suppressed = self.suppressed().lock();
         suppressed.all.forget_hidden();
-        if suppressed.len() == 0 {
+        if suppressed.all.each().next().is_none() {
             return Ok(());
         }
-        let judgement = |trace| suppressed.judgement(trace).unwrap_or(0);
         self.each_unmarked(verdict, &mut |_, object| {
-            let matching = judgement(object.record.read().trace());
-            for (index, one) in suppressed.all.each().enumerate() {
-                one.set(MATCHED, one.get(MATCHED) + (matching >> index & 1));
-            }
+            let matching = suppressed.matching(object.record.read().trace());
+            matching.for_each(|one| one.set(MATCHED, one.get(MATCHED) + 1));
         });
-        for (index, one) in suppressed.all.each().enumerate() {
+        for one in suppressed.all.each() {
             if one.get(MATCHED) == 0 || one.is_over() {
                 continue;
             }
             self.each_unmarked(verdict, &mut |_, object| {
-                if judgement(object.record.read().trace()) >> index & 1 != 0 {
+                let mut matching = suppressed.matching(object.record.read().trace());
+                if matching.any(|other| other == one) {
                     marker.keep(object);
                 }
             });

@@ -302,15 +302,15 @@ fn blocks_are_aligned_as_their_sizes_are() {
 }
 
 #[test]
-fn a_suppression_that_is_refused_says_why() {
-    let long = "x".repeat(kmemleak::MAX_PATTERN + 1);
-    let told = failure(&format!("check\nsuppress {long}"));
-    assert_eq!(told, "line 2: a pattern has 1 to 255 bytes");
-    let many: String = (0..=kmemleak::MAX_SUPPRESSIONS)
-        .map(|number| format!("suppress x{number}\n"))
-        .collect();
-    let told = failure(&many);
-    assert_eq!(told, "line 65: there are 64 suppressions already");
+fn suppressions_are_many_and_long() {
+    let mut text = String::from("metadata off\nmetadata on\n");
+    let long = "x".repeat(3000);
+    (0..200).for_each(|number| text += &format!("suppress {number}x*::y\n"));
+    text += &format!("suppress {long}\nalloc A 8 site=a::{long}\nalloc B 8 site=199x::y\n");
+    text += &format!("alloc C 8 site={long}x\ncheck\nexpect leaks C\nexpect suppressed A B\n");
+    assert_eq!(host::run(&text, 2), Outcome::Passed);
+    let told = failure("check\nmetadata off\nsuppress one");
+    assert_eq!(told, "line 3: no memory for one more suppression");
 }
 
 #[test]

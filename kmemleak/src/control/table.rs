@@ -165,7 +165,7 @@ const COMMANDS: [Command; 20] = [
     command(
         "suppress",
         Rest("PATTERN[:max=N]"),
-        "hide leaks with such a function in their call stack; * is any text",
+        "hide leaks from a function whose path ends like that; * is any text",
     ),
     command("unsuppress", Rest("PATTERN"), "hide them no longer"),
     command("stack", Set("on|off"), "whether task stacks are roots"),

@@ -304,7 +304,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 pub(crate) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
     begin("suppression", out)?;
     write!(out, ",\"pattern\":")?;
-    string(suppression.pattern, out)?;
+    string_of(&suppression.pattern, out)?;
     writeln!(
         out,
         ",\"max\":{},\"matched\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}}}",

@@ -50,7 +50,7 @@ fn help() {
   holders ADDR [--json]     the words that point into an object
   path ADDR [--json]        the shortest way to an object from a root
   suppress [--json]         the suppressions, and what they hide
-  suppress PATTERN[:max=N]  hide leaks with such a function in their call stack; * is any text
+  suppress PATTERN[:max=N]  hide leaks from a function whose path ends like that; * is any text
   unsuppress PATTERN        hide them no longer
   stack=on|off              whether task stacks are roots
   scan=on|off               whether to scan in the background
@@ -171,7 +171,7 @@ fn suppress() {
                 "suppress x:max=y",
                 "kmemleak: max= takes a number of objects\n",
             ),
-            ("suppress=", "kmemleak: a pattern has 1 to 255 bytes\n"),
+            ("suppress=", "kmemleak: a pattern has at least one byte\n"),
         ],
     );
     lab.leaks();

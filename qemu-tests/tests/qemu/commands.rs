@@ -30,6 +30,7 @@ crate::tests![
     path_from_a_stack,
     path_of_the_unreachable,
     suppress_hides,
+    suppress_the_end_of_a_path,
     suppress_with_a_ceiling,
     suppress_at_boot,
     stack,
@@ -657,6 +658,28 @@ fn suppress_hides() -> Result<(), Failure> {
     expect_in(&scan, "\nkmemleak: 3 unreferenced objects (264 bytes)\n")
 }
 
+/// A function's name, alone or with modules before it; no part of either.
+fn suppress_the_end_of_a_path() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for kind in ["arc-cycle", "error-path", "pages"] {
+        plant(&mut session, kind)?;
+    }
+    for pattern in ["arc_cycle", "leak::error_path", "eak::pages", "leak"] {
+        ask(&mut session, &format!("suppress {pattern}"))?;
+    }
+    let scan = ask(&mut session, "scan")?;
+    expect_in(&scan, "\nkmemleak: 3 objects (264 bytes) suppressed\n")?;
+    expect_in(&scan, "\nkmemleak: 1 unreferenced object (16384 bytes)\n")?;
+    let listed = [
+        "  arc_cycle  2 matched, 2 objects (64 bytes) hidden",
+        "  leak::error_path  1 matched, 1 object (200 bytes) hidden",
+        "  eak::pages  0 matched, 0 objects (0 bytes) hidden",
+        "  leak  0 matched, 0 objects (0 bytes) hidden",
+        "kmemleak: 4 suppressions",
+    ];
+    expect(&mut session, "suppress", &listed)
+}
+
 fn suppress_with_a_ceiling() -> Result<(), Failure> {
     let mut session = shell()?;
     ask(&mut session, "suppress *forgotten_free:max=2")?;
@@ -684,7 +707,7 @@ fn suppress_with_a_ceiling() -> Result<(), Failure> {
 }
 
 fn suppress_at_boot() -> Result<(), Failure> {
-    let parameters = "kmemleak.suppress=*arc_cycle:max=4,*error_path kmemleak.suppress=*::pages";
+    let parameters = "kmemleak.suppress=*arc_cycle:max=4,error_path kmemleak.suppress=leak::pages";
     let mut session = shell_with(parameters)?;
     for kind in ["arc-cycle", "error-path", "pages"] {
         plant(&mut session, kind)?;
@@ -697,8 +720,8 @@ fn suppress_at_boot() -> Result<(), Failure> {
     expect(&mut session, "scan", &hidden)?;
     let listed = [
         "  *arc_cycle:max=4  2 matched, 2 objects (64 bytes) hidden",
-        "  *error_path  1 matched, 1 object (200 bytes) hidden",
-        "  *::pages  1 matched, 1 object (16384 bytes) hidden",
+        "  error_path  1 matched, 1 object (200 bytes) hidden",
+        "  leak::pages  1 matched, 1 object (16384 bytes) hidden",
         "kmemleak: 3 suppressions",
     ];
     expect(&mut session, "suppress", &listed)?;
@@ -816,7 +839,7 @@ const HELP: [&str; 20] = [
     "  holders ADDR [--json]     the words that point into an object",
     "  path ADDR [--json]        the shortest way to an object from a root",
     "  suppress [--json]         the suppressions, and what they hide",
-    "  suppress PATTERN[:max=N]  hide leaks with such a function in their call stack; * is any text",
+    "  suppress PATTERN[:max=N]  hide leaks from a function whose path ends like that; * is any text",
     "  unsuppress PATTERN        hide them no longer",
     "  stack=on|off              whether task stacks are roots",
     "  scan=on|off               whether to scan in the background",

@@ -137,6 +137,12 @@ fn what_is_suppressed() {
         ("a*a", "aa", true),
         ("*b*c", "abcabc", true),
         ("*b*c", "acb", false),
+        ("rx", "net::rx", true),
+        ("net::rx", "a::net::rx", true),
+        ("rx", "net::rx::x", false),
+        ("et::rx", "net::rx", false),
+        ("rx", "net:rx", false),
+        ("net::*", "a::net::rx::x", true),
     ] {
         assert_eq!(matches(pattern, label), fits, "{pattern} {label}");
     }

@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::world::{Slot, World};
 
 /// Call sites that several objects share; they match the patterns in many ways.
-const SITES: [&str; 7] = [
+const SITES: [&str; 9] = [
     "probe",
     "net_rx",
     "net_tx",
@@ -16,9 +16,23 @@ const SITES: [&str; 7] = [
     "usb_probe",
     "firmware_load",
     "x_rx_tx",
+    "usb::net_rx",
+    "net::driver::probe",
 ];
-const PATTERNS: [&str; 10] = [
-    "net*", "*probe", "*_*x", "probe", "*ware*", "net_*", "*_rx*", "f*_*d", "x*x", "nowhere*",
+const PATTERNS: [&str; 13] = [
+    "net*",
+    "*probe",
+    "*_*x",
+    "probe",
+    "*ware*",
+    "net_*",
+    "*_rx*",
+    "f*_*d",
+    "x*x",
+    "nowhere*",
+    "driver::probe",
+    "driver*",
+    "net",
 ];
 const SIZES: [usize; 11] = [8, 16, 24, 32, 40, 64, 100, 129, 513, 1337, 4096];
 

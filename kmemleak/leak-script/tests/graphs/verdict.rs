@@ -295,12 +295,21 @@ fn spread(world: &World, pointers: &[Pointer], live: &mut Set) {
     }
 }
 
-/// Whether a pattern matches a whole label.
+/// Whether a pattern matches a whole label, or all of it behind one of its `::`.
 pub fn matches(pattern: &str, label: &str) -> bool {
+    let behind = label
+        .match_indices("::")
+        .map(|(at, parts)| at + parts.len());
+    behind
+        .chain([0])
+        .any(|from| matches_all(pattern, &label[from..]))
+}
+
+fn matches_all(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
-        None => pattern == label,
-        Some((head, tail)) => label
-            .strip_prefix(head)
-            .is_some_and(|rest| (0..=rest.len()).any(|skipped| matches(tail, &rest[skipped..]))),
+        None => pattern == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            (0..=rest.len()).any(|skipped| matches_all(tail, &rest[skipped..]))
+        }),
     }
 }
