@@ -4,8 +4,8 @@
 //! counts, whichever form it has:
 //!
 //! - `kmemleak: N unreferenced objects (B bytes)`,
-//! - where not all blocks could be recorded, `kmemleak: N unreferenced objects (B bytes), S suspects, U unrecorded`,
-//! - as JSON `{"schema":1,"kind":"summary",…,"objects":N,…,"suspects":S,…}`; without suspects where all is recorded,
+//! - where that is not certain, `kmemleak: N unreferenced objects (B bytes), S suspects, U unrecorded`, or one of the last two,
+//! - as JSON `{"schema":1,"kind":"summary",…,"objects":N,…,"suspects":S,…,"unrecorded":U,…}`,
 //! - of a check that is there to be compared with, `kmemleak: remembered …, and …`, with one of the first two sums.
 
 /// Follows the output and remembers the last verdict.
@@ -22,15 +22,15 @@ pub enum Verdict {
     Clean,
     /// Leaks.
     Leaks,
-    /// No leaks, but suspects: what blocks might hold that could not be recorded.
-    Suspects,
+    /// No leaks; but there are suspects, or not all was recorded.
+    Uncertain,
 }
 
 impl Verdict {
-    fn of(objects: u64, suspects: u64) -> Self {
-        match (objects, suspects) {
-            (0, 0) => Self::Clean,
-            (0, _) => Self::Suspects,
+    fn of(leaks: u64, suspects: u64, unrecorded: u64) -> Self {
+        match (leaks, suspects, unrecorded) {
+            (0, 0, 0) => Self::Clean,
+            (0, _, _) => Self::Uncertain,
             _ => Self::Leaks,
         }
     }
@@ -74,30 +74,34 @@ fn parse(line: &str) -> Option<Verdict> {
     }
 }
 
-/// The verdict in `N unreferenced objects (B bytes)`, or in that with `, S suspects, U unrecorded` behind it.
+/// The verdict in `N unreferenced objects (B bytes)`, or in that with `, S suspects`, `, U unrecorded` or both behind it.
 fn in_sum(sum: &str) -> Option<Verdict> {
-    let (sum, suspects) = match sum.split_once("), ") {
-        Some((sum, rest)) => (sum, in_suspects(rest)?),
-        None => (sum.strip_suffix(')')?, 0),
-    };
+    let (sum, doubts) = sum.split_once(')')?;
     let (objects, rest) = sum.split_once(" unreferenced object")?;
     let bytes = rest.strip_prefix('s').unwrap_or(rest).strip_prefix(" (")?;
     let bytes = bytes
         .strip_suffix(" bytes")
         .or(bytes.strip_suffix(" byte"))?;
     bytes.parse::<u64>().ok()?;
-    Some(Verdict::of(objects.parse().ok()?, suspects))
+    let (suspects, doubts) = doubt(doubts, &[" suspects", " suspect"])?;
+    let (unrecorded, rest) = doubt(doubts, &[" unrecorded"])?;
+    if !rest.is_empty() {
+        return None;
+    }
+    Some(Verdict::of(objects.parse().ok()?, suspects, unrecorded))
 }
 
-/// The number of suspects in `S suspects, U unrecorded`.
-fn in_suspects(text: &str) -> Option<u64> {
-    let (suspects, unrecorded) = text.split_once(", ")?;
-    let unrecorded = unrecorded.strip_suffix(" unrecorded")?;
-    unrecorded.parse::<u64>().ok()?;
-    let suspects = suspects
-        .strip_suffix(" suspects")
-        .or(suspects.strip_suffix(" suspect"))?;
-    suspects.parse().ok()
+/// The number that stands before one of these words, and what follows; 0 and all of the text where there is none.
+fn doubt<'t>(text: &'t str, words: &[&str]) -> Option<(u64, &'t str)> {
+    let found = text.strip_prefix(", ").and_then(|text| {
+        let (number, rest) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+        let rest = words.iter().find_map(|word| rest.strip_prefix(word))?;
+        Some((number, rest))
+    });
+    match found {
+        Some((number, rest)) => Some((number.parse().ok()?, rest)),
+        None => Some((0, text)),
+    }
 }
 
 /// The verdict in a summary's fields. Where it is not said how the objects were found there was no check.
@@ -111,16 +115,18 @@ fn in_summary(fields: &str) -> Option<Verdict> {
         return None;
     }
     let objects = value(r#""objects":"#)?.parse().ok()?;
-    // Where all was recorded there need be none, and no field.
-    let suspects = value(r#""suspects":"#).and_then(|suspects| suspects.parse().ok());
-    Some(Verdict::of(objects, suspects.unwrap_or(0)))
+    // Who does not know of such things has no such fields.
+    let number = |field: &str| value(field).and_then(|number| number.parse().ok());
+    let suspects = number(r#""suspects":"#).unwrap_or(0);
+    let unrecorded = number(r#""unrecorded":"#).unwrap_or(0);
+    Some(Verdict::of(objects, suspects, unrecorded))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use super::Verdict::{Clean, Leaks, Suspects};
+    use super::Verdict::{Clean, Leaks, Uncertain};
 
     fn last(output: &str) -> Option<Verdict> {
         let mut watch = LeakWatch::default();
@@ -198,50 +204,63 @@ mod tests {
     }
 
     #[test]
-    fn suspects_are_no_leaks_and_not_nothing() {
-        let sum = |objects: &str, suspects: &str| {
-            format!("kmemleak: {objects} (80 bytes), {suspects}, 1 unrecorded\r\n")
-        };
+    fn what_is_not_certain_is_neither_a_leak_nor_nothing() {
+        let sum =
+            |objects: &str, doubts: &str| format!("kmemleak: {objects} (80 bytes){doubts}\r\n");
         let none = "0 unreferenced objects";
-        assert_eq!(last(&sum(none, "399 suspects")), Some(Suspects));
-        assert_eq!(last(&sum(none, "1 suspect")), Some(Suspects));
-        assert_eq!(last(&sum(none, "0 suspects")), Some(Clean));
-        let both = sum("2 unreferenced objects", "3 suspects");
-        assert_eq!(last(&both), Some(Leaks));
-        let clean = "kmemleak: 0 unreferenced objects (0 bytes)\n";
-        assert_eq!(last(&format!("{both}{clean}")), Some(Clean));
-        assert_eq!(
-            last(&format!("{clean}{}", sum(none, "2 suspects"))),
-            Some(Suspects)
-        );
-        for line in [
-            "kmemleak: 0 unreferenced objects (0 bytes), many suspects, 1 unrecorded\n",
-            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects, some unrecorded\n",
-            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects\n",
-            "kmemleak: 0 unreferenced objects (0 bytes), 2 suspects, 1 unrecorded, 3 more\n",
+        for doubts in [
+            ", 399 suspects, 1 unrecorded",
+            ", 1 suspect, 12 unrecorded",
+            ", 0 suspects, 1 unrecorded",
+            ", 2 suspects",
+            ", 1 unrecorded",
         ] {
-            assert_eq!(last(line), None, "{line}");
+            assert_eq!(last(&sum(none, doubts)), Some(Uncertain), "{doubts}");
+            let leaks = sum("2 unreferenced objects", doubts);
+            assert_eq!(last(&leaks), Some(Leaks), "{doubts}");
+            let clean = sum(none, "");
+            assert_eq!(last(&format!("{}{clean}", sum(none, doubts))), Some(Clean));
+            assert_eq!(
+                last(&format!("{clean}{}", sum(none, doubts))),
+                Some(Uncertain)
+            );
+        }
+        for doubts in [
+            ", many suspects, 1 unrecorded",
+            ", 2 suspects, some unrecorded",
+            ", 2 suspects, 1 unrecorded, 3 more",
+            ", 1 unrecorded, 2 suspects",
+            ", ",
+            " 2 suspects",
+            ", suspects",
+        ] {
+            assert_eq!(last(&sum(none, doubts)), None, "{doubts}");
         }
     }
 
     #[test]
-    fn suspects_in_a_summary() {
-        let with = |objects, suspects: &str| {
-            let last_field = format!("\"suspects\":{suspects},\"unrecorded\":2");
+    fn doubts_in_a_summary() {
+        let with = |objects, fields: &str| {
             let line = summary("\"stopped\"", "null", objects);
-            last(&format!(
-                "{}\n",
-                line.replace("\"unrecorded\":0", &last_field)
-            ))
+            last(&format!("{}\n", line.replace("\"unrecorded\":0", fields)))
         };
-        assert_eq!(with("0", "399"), Some(Suspects));
-        assert_eq!(with("0", "0"), Some(Clean));
-        assert_eq!(with("1", "399"), Some(Leaks));
-        assert_eq!(with("0", "null"), Some(Clean));
-        // As the last field, too.
-        let line = summary("\"stopped\"", "null", "0");
-        let line = line.replace("\"unrecorded\":0", "\"unrecorded\":1,\"suspects\":7");
-        assert_eq!(last(&format!("{line}\n")), Some(Suspects));
+        assert_eq!(
+            with("0", "\"suspects\":399,\"unrecorded\":1"),
+            Some(Uncertain)
+        );
+        assert_eq!(
+            with("0", "\"unrecorded\":1,\"suspects\":7"),
+            Some(Uncertain)
+        );
+        assert_eq!(
+            with("0", "\"suspects\":2,\"unrecorded\":0"),
+            Some(Uncertain)
+        );
+        assert_eq!(with("0", "\"unrecorded\":1"), Some(Uncertain));
+        assert_eq!(with("1", "\"suspects\":399,\"unrecorded\":1"), Some(Leaks));
+        assert_eq!(with("0", "\"suspects\":0,\"unrecorded\":0"), Some(Clean));
+        assert_eq!(with("0", "\"suspects\":null,\"unrecorded\":0"), Some(Clean));
+        assert_eq!(with("0", "\"suspect_bytes\":9"), Some(Clean));
     }
 
     #[test]
@@ -255,7 +274,7 @@ mod tests {
         assert_eq!(last(&mark("1 unreferenced object")), Some(Leaks));
         assert_eq!(last(&mark("2 objects")), None);
         let uncertain = "kmemleak: remembered 0 unreferenced objects (0 bytes), 4 suspects, 1 unrecorded, and what is alive at each call site\n";
-        assert_eq!(last(uncertain), Some(Suspects));
+        assert_eq!(last(uncertain), Some(Uncertain));
         assert_eq!(
             last("kmemleak: remembered 2 unreferenced objects (80 bytes)\n"),
             None

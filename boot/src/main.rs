@@ -24,7 +24,7 @@ const TRIPLE_FAULT: u8 = 4;
 const NO_VERDICT: u8 = 5;
 const LEAKS: u8 = 6;
 const NOT_UNDERSTOOD: u8 = 7;
-const SUSPECTS: u8 = 8;
+const UNCERTAIN: u8 = 8;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -112,9 +112,9 @@ fn leak_verdict(leaks: LeakWatch) -> ExitCode {
     let (code, what) = match leaks.last() {
         Some(Verdict::Clean) => return ExitCode::SUCCESS,
         Some(Verdict::Leaks) => (LEAKS, "the last check found leaks"),
-        Some(Verdict::Suspects) => (
-            SUSPECTS,
-            "the last check is not certain: not all could be recorded, and there are suspects",
+        Some(Verdict::Uncertain) => (
+            UNCERTAIN,
+            "the last check is not certain: there are suspects, or not all was recorded",
         ),
         None => (LEAKS, "there was no check for leaks"),
     };

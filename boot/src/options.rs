@@ -16,7 +16,8 @@ Exit codes:
   5  the machine was reset, or QEMU told to quit, before the guest's verdict
   6  --fail-on-leak: the last check found leaks, or there was none
   7  no terminal: a line that was typed is no command, or is too long; all others were obeyed
-  8  --fail-on-leak: the last check found no leaks, but suspects: not all blocks could be recorded";
+  8  --fail-on-leak: the last check found no leaks, but is not certain: there are suspects, or not
+     all was recorded";
 
 /// Builds the kernel and runs it under QEMU with the serial line on the terminal.
 #[derive(Debug, Parser)]
