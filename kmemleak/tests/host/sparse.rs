@@ -34,7 +34,21 @@ pub struct Sparse {
     call_stack: Mutex<Vec<usize>>,
     /// Where the pages of metadata lie that it has given.
     pages: Mutex<Vec<usize>>,
+    /// And those that it got back: they are poisoned, and kept.
+    returned: Mutex<Vec<usize>>,
+    preemption: Mutex<Option<Preemption>>,
+    /// How many pages more there are.
+    budget: AtomicUsize,
 }
+
+/// What another task does when this one is about to turn interrupts off, and how often that happens before.
+struct Preemption {
+    after: usize,
+    task: Box<dyn FnOnce() + Send>,
+}
+
+/// What a page holds that was given back.
+const POISON: u8 = 0x5a;
 
 #[repr(align(4096))]
 struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
@@ -56,6 +70,9 @@ impl Sparse {
             physical_offset: AtomicUsize::new(0),
             call_stack: Mutex::default(),
             pages: Mutex::default(),
+            returned: Mutex::default(),
+            preemption: Mutex::default(),
+            budget: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -66,6 +83,53 @@ impl Sparse {
     /// Callbacks come from here, from now on.
     pub fn call_from(&self, frames: &[usize]) {
         *lock(&self.call_stack) = frames.to_vec();
+    }
+
+    /// There are so many pages more of metadata.
+    pub fn set_metadata_budget(&self, pages: usize) {
+        self.budget.store(pages, Ordering::Relaxed);
+    }
+
+    /// Lets another task run right before interrupts go off, when that has happened `after` times.
+    pub fn preempt(&self, after: usize, task: impl FnOnce() + Send + 'static) {
+        let task = Box::new(task);
+        *lock(&self.preemption) = Some(Preemption { after, task });
+    }
+
+    /// Whether that is still to come; it won't any more.
+    pub fn take_preemption(&self) -> bool {
+        lock(&self.preemption).take().is_some()
+    }
+
+    fn be_preempted(&self) {
+        let mut preemption = lock(&self.preemption);
+        if let Some(next) = &mut *preemption
+            && next.after > 0
+        {
+            next.after -= 1;
+            return;
+        }
+        let now = preemption.take();
+        drop(preemption);
+        if let Some(now) = now {
+            (now.task)();
+        }
+    }
+
+    /// Words of pages that were written to after they had been given back.
+    pub fn words_written_too_late(&self) -> usize {
+        const WORD: usize = size_of::<usize>();
+        let returned = lock(&self.returned);
+        let words = returned
+            .iter()
+            .flat_map(|page| (*page..page + METADATA_PAGE).step_by(WORD));
+        let written = words.filter(|&word| {
+            let word = std::ptr::with_exposed_provenance::<[u8; WORD]>(word);
+            // SAFETY: in a page that is kept.
+            let now = unsafe { word.read_volatile() };
+            now != [POISON; WORD]
+        });
+        written.count()
     }
 
     /// The addresses that have been read, since this was last asked, outside the first root and these
@@ -87,7 +151,9 @@ impl Sparse {
 
 impl Drop for Sparse {
     fn drop(&mut self) {
-        for page in std::mem::take(&mut *lock(&self.pages)) {
+        let pages = std::mem::take(&mut *lock(&self.pages));
+        let returned = std::mem::take(&mut *lock(&self.returned));
+        for page in pages.into_iter().chain(returned) {
             let page = std::ptr::with_exposed_provenance_mut::<Page>(page);
             // SAFETY: a box's, given back once; the detector goes with its platform.
             drop(unsafe { Box::from_raw(page) });
@@ -107,6 +173,7 @@ unsafe impl Platform for Sparse {
     }
 
     fn irq_save(&self) -> IrqState {
+        self.be_preempted();
         IrqState(0)
     }
 
@@ -138,9 +205,20 @@ unsafe impl Platform for Sparse {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        let take = |budget: usize| budget.checked_sub(1);
+        let (order, fail) = (Ordering::Relaxed, Ordering::Relaxed);
+        self.budget.fetch_update(order, fail, take).ok()?;
         let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
         lock(&self.pages).push(page.expose_provenance().get());
         Some(page.cast())
+    }
+
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        // SAFETY: a page that was given, and is nobody else's.
+        unsafe { page.as_ptr().write_bytes(POISON, METADATA_PAGE) };
+        let page = page.addr().get();
+        lock(&self.pages).retain(|&given| given != page);
+        lock(&self.returned).push(page);
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
