@@ -7,10 +7,9 @@ use crate::claim::Claim;
 use crate::detector::Detector;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
-use crate::record::flag;
 use crate::report::{Count, Format, Which};
-use crate::scan::Pass;
-use crate::verdict::{Filter, How, Summary};
+use crate::scan::{Among, Pass, Patience};
+use crate::verdict::{Filter, How, Making, Summary};
 
 /// How old an object must be for the background scan to report it.
 pub(crate) const MIN_AGE_US: u64 = 5_000_000;
@@ -26,9 +25,6 @@ const WORDS_A_US: u64 = 30;
 
 /// Microseconds that a suspect takes more: to be listed, sorted, and told from what it owns.
 const SUSPECT_US: u64 = 2;
-
-/// Passes in which a suspect must be unreferenced where the world is not stopped.
-const MIN_UNREF_SCANS: u32 = 3;
 
 /// When [`Detector::background_step`] is to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +55,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let Some(claim) = self.try_claim() else {
             return NextStep::Wait { us: BUSY_US };
         };
-        let found = claim.apart(|| claim.or_no_verdict(claim.scan_and_confirm()));
+        let found = claim.apart(|| claim.scan_and_confirm());
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us
@@ -73,43 +69,35 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
-    /// A pass, and what makes sure of its suspects.
+    /// A pass, and what makes sure of its suspects. Where that is given up the verdict of the pass alone stays.
     fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
-        self.forget_suspects();
         let start_us = self.platform.now_us();
         let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
-        let mut figures = self.pass(Pass {
-            min_age_us,
-            flags: 0,
-        })?;
-        let suspects = || self.count_named();
-        if suspects() == 0 {
-            return Ok(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0));
+        let first = self.scan_once(min_age_us)?;
+        if first.listed() == 0 {
+            return Ok(first);
         }
-        self.suspect_listed();
-        let stop_us = figures.words / WORDS_A_US + suspects() as u64 * SUSPECT_US;
-        if stop_us <= STOP_MAX_US {
-            let filter = Filter {
-                before_us: u64::MAX,
-                flags: flag::SUSPECT,
-            };
-            if let Ok(summary) = self.check_judged(filter) {
-                return Ok(summary);
-            }
+        let stop_us = first.words / WORDS_A_US + first.listed() as u64 * SUSPECT_US;
+        if stop_us <= STOP_MAX_US
+            && let Ok(summary) = self.check_judged(Filter::SUSPECTS)
+        {
+            return Ok(summary);
         }
-        let mut passes = 1;
-        for _ in 1..MIN_UNREF_SCANS {
-            figures = self.pass(Pass {
-                min_age_us,
-                flags: flag::SUSPECT,
-            })?;
-            passes += 1;
-            if suspects() == 0 {
-                break;
-            }
-        }
-        Ok(self.complete_verdict(How::Scanned { passes }, start_us, figures, 1, 0))
+        let mut patience = Patience::after(0);
+        patience.count(first.listed());
+        let among = Among::Suspects;
+        let figures = self.scan_until_still(Pass { min_age_us, among }, &mut patience)?;
+        Ok(self.complete_verdict(Making {
+            how: How::Scanned {
+                passes: patience.passes,
+            },
+            settled: patience.settled(),
+            start_us,
+            figures,
+            cpus: 1,
+            stopped_us: 0,
+        }))
     }
 
     fn tell(&self, summary: &Summary, log: &mut dyn Write) {
@@ -122,7 +110,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 let _ = writeln!(
                     log,
                     "kmemleak: {} ({} bytes), see \"kmemleak report\"",
-                    Count(summary.unreported_objects, "new unreferenced object"),
+                    Count(
+                        summary.unreported_objects,
+                        match summary.doubt() {
+                            None => "new unreferenced object",
+                            Some(_) => "new suspected object",
+                        }
+                    ),
                     summary.unreported_bytes
                 );
             }

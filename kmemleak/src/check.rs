@@ -2,7 +2,8 @@
 //!
 //! The world is stopped, all CPUs mark from the roots, and what is not marked then is a leak: no minimum age, no
 //! second look. Where the platform can't stop the world, passes of the background scan are repeated until
-//! the suspects stand still: an object is suspected that was unreferenced in each of them.
+//! the suspects stand still ([`Patience`]): an object is suspected that was unreferenced in each of them. Suspects they
+//! remain: of what runs meanwhile nothing is certain.
 
 use core::sync::atomic::Ordering;
 
@@ -11,17 +12,13 @@ use crate::detector::Detector;
 use crate::marker::{GivenUp, Marker, Shared, Stacks};
 use crate::platform::{Platform, StopError, StoppedCpu};
 use crate::queue::MAX_WORKERS;
-use crate::record::{Record, flag};
+use crate::record::Record;
 use crate::registry::Stopped;
-use crate::scan::Pass;
-use crate::verdict::{Filter, How, Summary};
+use crate::scan::{Among, Next, Pass, Patience};
+use crate::verdict::{Filter, How, Making, Settled, Summary};
 
 /// Checks in a stopped world for one verdict, at most: each looks at call stacks that the one before has brought up.
 const MAX_CHECKS: u32 = 8;
-/// Passes in a row that must find the same number of suspects.
-const STILL_PASSES: u32 = 3;
-/// Passes at most.
-const MAX_PASSES: u32 = 16;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
@@ -37,7 +34,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         self.take_suppressions();
         self.apart(|| match self.check_judged(Filter::ALL) {
             Ok(summary) => Ok(summary),
-            Err(reason) => self.or_no_verdict(self.check_running(reason)),
+            Err(reason) => self.check_running(reason),
         })
     }
 
@@ -108,32 +105,36 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         })?;
         let found = result.into_inner().ok_or(StopError::Unsupported)?;
         let (start_us, figures, cpus, took_us) = found;
-        Ok(self.complete_verdict(How::Stopped, start_us, figures, cpus, took_us))
+        Ok(self.complete_verdict(Making {
+            how: How::Stopped,
+            settled: Settled::Yes,
+            start_us,
+            figures,
+            cpus,
+            stopped_us: took_us,
+        }))
     }
 
     pub(crate) fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
-        let (mut passes, mut still, mut last) = (0, 0, None);
         let start_us = self.platform.now_us();
-        self.forget_suspects();
-        let figures = loop {
-            // The first pass only remembers what the contents were, the second has the first suspects.
-            let figures = self.pass(Pass {
-                min_age_us: 0,
-                flags: if passes < 2 { 0 } else { flag::SUSPECT },
-            })?;
-            passes += 1;
-            if passes == 1 {
-                continue;
-            }
-            self.suspect_listed();
-            let found = self.count_named();
-            still = if last == Some(found) { still + 1 } else { 1 };
-            last = Some(found);
-            if still == STILL_PASSES || passes == MAX_PASSES {
-                break figures;
-            }
+        let pass = Pass {
+            min_age_us: 0,
+            among: Among::All,
         };
-        let how = How::Repeated { reason, passes };
-        Ok(self.complete_verdict(how, start_us, figures, 1, 0))
+        // The first pass only remembers what the contents were, the second has the first suspects.
+        self.pass(pass, &mut |_| Next::Again)?;
+        let mut patience = Patience::after(1);
+        let figures = self.scan_until_still(pass, &mut patience)?;
+        Ok(self.complete_verdict(Making {
+            how: How::Repeated {
+                reason,
+                passes: patience.passes,
+            },
+            settled: patience.settled(),
+            start_us,
+            figures,
+            cpus: 1,
+            stopped_us: 0,
+        }))
     }
 }

@@ -316,9 +316,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// The block at `start` is unreachable for a while, as a node is that moves from one list to another: the
-    /// background scan takes it for referenced once more. Any context.
+    /// background scan takes it for referenced once more, also if it has told of it. Any context.
     pub fn transient_leak(&self, start: usize) {
-        self.change(start, |object, _| object.record.clear(flag::PRIMED));
+        self.change(start, |object, _| {
+            object.record.clear(flag::PRIMED | flag::REPORTED);
+        });
     }
 
     /// The block in which `start` lies now belongs to the caller: its call stack is the present one. For

@@ -55,7 +55,8 @@
 //! # What a platform can add
 //!
 //! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
-//! to stop the world ([`Platform::stop_world`]: without it a check takes several passes), names of functions, per-CPU
+//! to stop the world ([`Platform::stop_world`]: with several CPUs and without it a check takes several passes, and finds
+//! suspects, no leaks), names of functions, per-CPU
 //! blocks, physical memory. Each method says what is given up without it.
 //!
 //! # Limits
@@ -120,5 +121,5 @@ pub use crate::sites::{Growth, Site, TopSite};
 pub use crate::suppress::{SuppressError, Suppression};
 pub use crate::tracked::Tracked;
 pub use crate::trail::{NoAnswer, Slot, SlotPlace};
-pub use crate::verdict::{How, Summary};
+pub use crate::verdict::{Doubt, How, Summary};
 pub use crate::walks::{Block, Rank, Tracking, Unreferenced};

@@ -124,10 +124,20 @@ pub unsafe trait Platform: Sync {
     ///
     /// The registers and the stacks of all CPUs, as they were when they stopped, must be in memory
     /// that [`next_root`](Self::next_root) then names; the frames of `work` itself must not be.
-    /// Task context, with no lock held. The default can't.
+    /// Task context, with no lock held. The default keeps interrupts off where there is [one CPU](Self::cpus), which
+    /// stops all else; with more it can't, and what checks find are suspects, no leaks.
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        let _ = work;
-        Err(StopError::Unsupported)
+        if self.cpus() != 1 {
+            return Err(StopError::Unsupported);
+        }
+        let interrupts = self.irq_save();
+        work(StoppedCpu {
+            index: 0,
+            of: 1,
+            initiator: true,
+        });
+        self.irq_restore(interrupts);
+        Ok(())
     }
 
     /// Lets others run and tells whether the detector's caller is asked to stop. Task context,
@@ -144,7 +154,8 @@ pub unsafe trait Platform: Sync {
         core::hint::spin_loop();
     }
 
-    /// Number of CPUs, running or not. Copies of a per-CPU block are numbered below it.
+    /// Number of CPUs, running or not. Copies of a per-CPU block are numbered below it, and with one CPU the world is
+    /// stopped by keeping interrupts off: a kernel with more must say so.
     fn cpus(&self) -> u32 {
         1
     }

@@ -7,8 +7,10 @@
 //!   as if it were referenced: somebody works with it, or works on what it points to.
 //! - So is one that is too young, measured from the beginning of the pass.
 //! - But neither is done for what has been told of already: only a reference makes that one in use again.
-//! - What is left is a suspect. Who wants certainty has the suspects confirmed: by a check in a stopped world, or
-//!   by further passes.
+//! - What is left is a suspect. Who wants certainty has the suspects confirmed by a check in a stopped world. Where
+//!   the world can't be stopped there is none: pointers that move at every step may be missed by any number of passes. But
+//!   passes in a row, of which each takes away what it found referenced, leave little that is in use; they
+//!   go on until three have left the same suspects, or to a bound, and the verdict says which.
 //!
 //! # Locks
 //!
@@ -25,22 +27,93 @@ use crate::page_map::ChunkNumber;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::registry::{Access, Locked};
-use crate::verdict::{Filter, How, Summary, is_white};
+use crate::verdict::{Filter, Flagged, How, Making, Settled, Summary, is_white};
 
-/// How a pass judges.
+/// A pass of the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
     /// How old an object must have been when the pass began.
     pub(crate) min_age_us: u64,
-    /// Which flag a suspect must have; zero for none.
-    pub(crate) flags: u16,
+    pub(crate) among: Among,
+}
+
+/// Who may be suspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Whoever is unreferenced.
+    All,
+    /// Who was suspected by the pass before, too.
+    Suspects,
+}
+
+/// What comes after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Another one.
+    Again,
+    /// The verdict.
+    Judge,
+}
+
+/// Passes in a row that must find the same suspects.
+const STILL_PASSES: u32 = 3;
+/// Passes at most.
+const MAX_PASSES: u32 = 16;
+
+/// Waits until the suspects stand still.
+///
+/// A pass among suspects takes some away and adds none: those that are referenced in it, and those that were freed. So
+/// where there are as many as before they are the same ones.
+pub(crate) struct Patience {
+    pub(crate) passes: u32,
+    suspects: usize,
+    /// Passes in a row that have found these.
+    same: u32,
+}
+
+impl Patience {
+    /// With so many passes behind it.
+    pub(crate) const fn after(passes: u32) -> Self {
+        Self {
+            passes,
+            suspects: 0,
+            same: 0,
+        }
+    }
+
+    /// A pass has found so many suspects.
+    pub(crate) fn count(&mut self, suspects: usize) -> Next {
+        self.same = if suspects == self.suspects {
+            self.same + 1
+        } else {
+            1
+        };
+        self.suspects = suspects;
+        self.passes += 1;
+        if self.settled() == Settled::Yes || self.passes >= MAX_PASSES {
+            Next::Judge
+        } else {
+            Next::Again
+        }
+    }
+
+    /// Whether they stand still.
+    pub(crate) fn settled(&self) -> Settled {
+        if self.suspects == 0 || self.same >= STILL_PASSES {
+            Settled::Yes
+        } else {
+            Settled::No
+        }
+    }
 }
 
 /// Unmarked objects of a chunk that are looked at together.
 const TOGETHER: usize = 64;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
-    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. Task context, with no lock held.
+    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as told of, as with the
+    /// background's: what one pass told of the next ones tell of again for as long as it is unreferenced, young or
+    /// changed. Task context, with no lock held.
     pub fn scan(&self) -> Result<Summary, NotDone> {
         let claim = self.claim_on()?;
         claim.scan_now().map_err(|GivenUp| NotDone::Stopped)
@@ -49,18 +122,47 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     fn scan_now(&self) -> Result<Summary, GivenUp> {
-        let start_us = self.platform.now_us();
-        let pass = Pass {
-            min_age_us: self.settings.min_age_us.load(Ordering::Relaxed),
-            flags: 0,
-        };
         self.take_suppressions();
-        let figures = self.apart(|| {
-            self.forget_suspects();
-            self.or_no_verdict(self.pass(pass))
-        });
-        let figures = figures?;
-        Ok(self.complete_verdict(How::Scanned { passes: 1 }, start_us, figures, 1, 0))
+        let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
+        let summary = self.apart(|| self.scan_once(min_age_us))?;
+        self.note_reported();
+        Ok(summary)
+    }
+
+    /// One pass, and its suspects as the verdict. For who is [apart](Self::apart).
+    pub(crate) fn scan_once(&self, min_age_us: u64) -> Result<Summary, GivenUp> {
+        let start_us = self.platform.now_us();
+        let among = Among::All;
+        let figures = self.pass(Pass { min_age_us, among }, &mut |_| Next::Judge)?;
+        Ok(self.complete_verdict(Making {
+            how: How::Scanned { passes: 1 },
+            settled: Settled::Yes,
+            start_us,
+            figures,
+            cpus: 1,
+            stopped_us: 0,
+        }))
+    }
+
+    /// Passes until the suspects stand still, or there have been enough; the last one makes the verdict. For who is
+    /// [apart](Self::apart).
+    pub(crate) fn scan_until_still(
+        &self,
+        first: Pass,
+        patience: &mut Patience,
+    ) -> Result<Figures, GivenUp> {
+        let mut pass = first;
+        loop {
+            let mut next = Next::Again;
+            let figures = self.pass(pass, &mut |suspects| {
+                next = patience.count(suspects);
+                next
+            })?;
+            if next == Next::Judge {
+                return Ok(figures);
+            }
+            pass.among = Among::Suspects;
+        }
     }
 
     /// Runs `scan` so that what it has on the stack is no root.
@@ -74,8 +176,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         result
     }
 
-    /// A pass, for who has the claim, is [apart](Self::apart), and completes the verdict.
-    pub(crate) fn pass(&self, pass: Pass) -> Result<Figures, GivenUp> {
+    /// A pass. `next` is told how many suspects it has, and says whether they are the verdict's; the caller completes it
+    /// then. For who is [apart](Self::apart).
+    ///
+    /// While it marks it may be given up, and the verdict before stays. From where that is retired it goes on to its end.
+    pub(crate) fn pass(
+        &self,
+        pass: Pass,
+        next: &mut dyn FnMut(usize) -> Next,
+    ) -> Result<Figures, GivenUp> {
         self.prepare_desks(1);
         let start_us = self.platform.now_us();
         self.scanning.store(true, Ordering::SeqCst);
@@ -84,6 +193,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
         let before_us = start_us.saturating_sub(pass.min_age_us);
         let result = marker.pass(before_us).and_then(|()| {
+            let flagged = self
+                .with_verdict(|verdict, _| core::mem::replace(&mut verdict.flagged, Flagged::Some));
+            let suspects = marker.suspect(pass.among, flagged)?;
+            if suspects == 0 {
+                self.with_verdict(|verdict, _| verdict.flagged = Flagged::None);
+            }
+            if next(suspects) == Next::Again {
+                return Ok(());
+            }
+            marker.go_on_to_the_end();
             self.retire_verdict();
             marker.name_white(self.verdict());
             self.judge();
@@ -91,7 +210,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not
                 // meet is marked.
                 before_us: before_us.saturating_add(1),
-                flags: pass.flags,
+                flags: flag::SUSPECT,
             };
             self.conclude(&mut marker, filter)
         });
@@ -114,6 +233,35 @@ impl<P: Platform> Marker<'_, P, Locked> {
         self.scan_born()?;
         self.barrier();
         Ok(())
+    }
+
+    /// Flags those that are unreferenced, and no others, as suspects; how many there are.
+    fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
+        let registry = self.registry();
+        let mut suspects = 0;
+        self.each_chunk(|_, number, chunk| {
+            let unmarked =
+                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
+            let granules = match flagged {
+                Flagged::None => unmarked,
+                Flagged::Some => u64::MAX,
+            };
+            if granules == 0 && !chunk.has(info::ODD) {
+                return;
+            }
+            registry.each_of(number, chunk, granules, &mut |object| {
+                let record = object.record.read();
+                let was = record.has(flag::SUSPECT);
+                if is_white(object, &record) && (was || among == Among::All) {
+                    object.record.set(flag::SUSPECT);
+                    suspects += 1;
+                } else if was {
+                    object.record.clear(flag::SUSPECT);
+                }
+            });
+        })?;
+        self.barrier();
+        Ok(suspects)
     }
 
     /// Looks at all unmarked objects: those that are young, or not what they were, are marked.

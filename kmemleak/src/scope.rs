@@ -18,6 +18,7 @@ use crate::memory::{Class, Piece, Pieces, Source, WORD};
 use crate::platform::Platform;
 use crate::remembered::Remembered;
 use crate::report::Count;
+use crate::verdict::Summary;
 
 /// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
 ///
@@ -60,14 +61,16 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         }
     }
 
-    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off or
-    /// memory is short. Task context, with no lock held.
+    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off,
+    /// memory is short, or what the check lists that was not there before are suspects: then no objects are said to have
+    /// [leaked](Leaked::objects). Task context, with no lock held.
     pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
         let detector = self.detector;
         detector.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut leaked = Leaked {
             objects: 0,
             bytes: 0,
+            suspects: 0,
             detector,
             text: SpinMutex::new(Text::new()),
         };
@@ -83,7 +86,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             );
             return Err(leaked);
         }
-        if leaked.objects == 0 {
+        if leaked.objects + leaked.suspects == 0 {
             Ok(())
         } else {
             Err(leaked)
@@ -97,15 +100,20 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         }
         let claim = self.detector.claim_on()?;
         let told = claim.apart(|| {
-            claim.check_now()?;
-            self.tell(&claim, leaked);
+            let summary = claim.check_now()?;
+            self.tell(&claim, &summary, leaked);
             Ok(())
         });
         told.map_err(|GivenUp| NotDone::Stopped)
     }
 
     /// Writes what the check found that was not lost before.
-    fn tell(&self, claim: &Claim<'_, P, BOOTSTRAP>, leaked: &mut Leaked<'d, P, BOOTSTRAP>) {
+    fn tell(
+        &self,
+        claim: &Claim<'_, P, BOOTSTRAP>,
+        summary: &Summary,
+        leaked: &mut Leaked<'d, P, BOOTSTRAP>,
+    ) {
         let _outside = claim.outside();
         let mut out = Writer { leaked };
         let (mut objects, mut bytes) = (0, 0);
@@ -115,12 +123,22 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             // What does not fit is left out, and said so.
             let _ = claim.write_leak(named, index, &mut out);
         });
-        let _ = write!(
-            out,
-            "kmemleak: {} ({bytes} bytes) leaked",
-            Count(objects, "object")
-        );
-        (leaked.objects, leaked.bytes) = (objects, bytes);
+        let _ = match summary.doubt() {
+            None => write!(
+                out,
+                "kmemleak: {} ({bytes} bytes) leaked",
+                Count(objects, "object")
+            ),
+            Some(doubt) => write!(
+                out,
+                "kmemleak: whether anything leaked can't be told: {} ({bytes} bytes); {doubt}",
+                Count(objects, "suspect")
+            ),
+        };
+        match summary.doubt() {
+            None => (leaked.objects, leaked.bytes) = (objects, bytes),
+            Some(_) => leaked.suspects = objects,
+        }
     }
 }
 
@@ -132,10 +150,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
     }
 }
 
-/// What leaked in a scope: its `Display` is the report.
+/// What leaked in a scope, or why that can't be told: its `Display` is the report.
 pub struct Leaked<'d, P: Platform, const BOOTSTRAP: usize> {
     objects: usize,
     bytes: usize,
+    suspects: usize,
     detector: &'d Detector<P, BOOTSTRAP>,
     text: SpinMutex<Text>,
 }
@@ -149,6 +168,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
     /// Their bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Objects that may have leaked, or not: the check's are no leaks but suspects ([`Doubt`](crate::Doubt)).
+    pub fn suspects(&self) -> usize {
+        self.suspects
     }
 }
 
@@ -251,7 +275,8 @@ impl Text {
     }
 }
 
-/// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile.
+/// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile, and with the
+/// reason if that can't be told.
 ///
 /// The first argument is the [`Detector`]. What the value owns is no leak as long as the caller's stack is a root. What
 /// leaks meanwhile counts, whoever allocated it: nothing else should lose memory at the same time. A body that leaves by

@@ -167,7 +167,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     fn check_here(&self) -> Result<(), GivenUp> {
         match self.check_judged(Filter::ALL) {
             Ok(_) => Ok(()),
-            Err(reason) => self.or_no_verdict(self.check_running(reason)).map(|_| ()),
+            Err(reason) => self.check_running(reason).map(|_| ()),
         }
     }
 

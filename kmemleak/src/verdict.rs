@@ -1,5 +1,7 @@
 //! The verdict: which objects nothing points to. How it is made, kept and retired; [`crate::walks`] shows it.
 
+use core::fmt;
+
 use crate::claim::Claim;
 use crate::groups::Groups;
 use crate::leaders;
@@ -30,22 +32,52 @@ pub enum How {
     },
 }
 
+/// Why what a verdict lists are suspects, and no leaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// So much could not be recorded for want of memory: blocks, or what was said of them. What these keep alive is among
+    /// the suspects.
+    Unrecorded(u64),
+    /// They were found beside what runs, and no stop of the world has confirmed it: what is in use may be among them.
+    Unconfirmed,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unrecorded(1) => f.write_str("1 record is missing for want of memory"),
+            Self::Unrecorded(missing) => {
+                write!(f, "{missing} records are missing for want of memory")
+            }
+            Self::Unconfirmed => f.write_str("the world was not stopped to make sure"),
+        }
+    }
+}
+
 /// A verdict in figures.
+///
+/// It lists objects that nothing was found to point to. These are *leaks* if that is certain: the world was stopped, and
+/// all was recorded. Else they are *suspects*, all of them. What is said of those that are listed holds for the ones as for
+/// the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Objects that nothing points to.
+    /// Leaks: objects that nothing points to.
     pub objects: usize,
     /// Their bytes.
     pub bytes: usize,
-    /// Those of them that have not been told of.
+    /// Suspects: objects that nothing was found to point to, of which it is not certain. None where there are leaks.
+    pub suspects: usize,
+    /// Their bytes.
+    pub suspect_bytes: usize,
+    /// Those listed that have not been told of.
     pub unreported_objects: usize,
     /// Bytes of these.
     pub unreported_bytes: usize,
-    /// The leaders among them: the rest was lost with these. `None` where there was no memory to find out.
+    /// The leaders among those listed: the rest was lost with these. `None` where there was no memory to find out.
     pub direct_objects: Option<usize>,
     /// Bytes of the leaders; those of all where there are none.
     pub direct_bytes: usize,
-    /// Call stacks that allocated them. `None` where there was no memory to count.
+    /// Call stacks that allocated those listed. `None` where there was no memory to count.
     pub groups: Option<usize>,
     /// Objects that suppressions hide.
     pub suppressed_objects: usize,
@@ -53,7 +85,10 @@ pub struct Summary {
     pub suppressed_bytes: usize,
     /// How it was come by.
     pub how: How,
-    /// Blocks for which there was no record: what they own may be among the objects.
+    /// Whether the suspects stood still at last. If not, the last pass there may be still took some away, and another
+    /// one might take more.
+    pub settled: bool,
+    /// What could not be recorded for want of memory, since the last `clear`: blocks, and what was said of them.
     pub unrecorded: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
@@ -71,6 +106,52 @@ pub struct Summary {
     pub cpus: u32,
 }
 
+impl Summary {
+    /// Objects that the verdict lists: leaks, or suspects.
+    pub fn listed(&self) -> usize {
+        self.objects + self.suspects
+    }
+
+    /// Their bytes.
+    pub fn listed_bytes(&self) -> usize {
+        self.bytes + self.suspect_bytes
+    }
+
+    /// Why those that are listed are suspects; `None` if they are leaks.
+    pub fn doubt(&self) -> Option<Doubt> {
+        match self.how {
+            _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
+            How::Stopped => None,
+            How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
+        }
+    }
+}
+
+/// Whether the suspects of several passes stand still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Yes,
+    No,
+}
+
+/// Whether records have [`flag::SUSPECT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flagged {
+    None,
+    /// Some may.
+    Some,
+}
+
+/// How a verdict was made.
+pub(crate) struct Making {
+    pub(crate) how: How,
+    pub(crate) settled: Settled,
+    pub(crate) start_us: u64,
+    pub(crate) figures: Figures,
+    pub(crate) cpus: u32,
+    pub(crate) stopped_us: u64,
+}
+
 /// Objects that were told of and are referenced again, until they are told of once more.
 const REVIVED: usize = 32;
 
@@ -81,6 +162,8 @@ pub(crate) struct Verdict {
     /// When it was come by.
     pub(crate) at_us: u64,
     pub(crate) groups: Groups,
+    /// Left by the last passes.
+    pub(crate) flagged: Flagged,
     pub(crate) suppressed_objects: usize,
     pub(crate) suppressed_bytes: usize,
     /// Starts (inverted) and sizes.
@@ -105,6 +188,12 @@ impl Filter {
         flags: 0,
     };
 
+    /// Those that the passes before have suspected.
+    pub(crate) const SUSPECTS: Self = Self {
+        before_us: u64::MAX,
+        flags: flag::SUSPECT,
+    };
+
     fn lets(self, record: &Record) -> bool {
         let old = record.birth_us() < self.before_us || record.has(flag::REPORTED);
         old && (self.flags == 0 || record.has(self.flags))
@@ -123,6 +212,7 @@ impl Verdict {
             summary: None,
             at_us: 0,
             groups: Groups::new(),
+            flagged: Flagged::None,
             suppressed_objects: 0,
             suppressed_bytes: 0,
             revived: [(0, 0); REVIVED],
@@ -222,8 +312,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 
     /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter`
-    /// doesn't let, and finds the leaders of the others. For one worker, while the others wait; the caller has the
-    /// claim. (So nobody waits for the verdict's lock, which is held throughout: who has no claim only tries it.)
+    /// doesn't let, and finds the leaders of the others. For one worker, while the others wait. (The verdict's lock is held throughout:
+    /// nobody waits for it.)
     pub(crate) fn conclude<A: Access>(
         &self,
         marker: &mut Marker<'_, P, A>,
@@ -246,36 +336,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         Ok(())
     }
 
-    /// Where passes were given up half way, what they suspect is no verdict.
-    pub(crate) fn or_no_verdict<T>(&self, result: Result<T, GivenUp>) -> Result<T, GivenUp> {
-        if result.is_err() && self.with_verdict(|verdict, _| verdict.summary.is_none()) {
-            self.drop_verdict();
-        }
-        result
-    }
-
-    /// Forgets the verdict.
-    pub(crate) fn drop_verdict(&self) {
-        self.each_listed(&mut |object| object.record.clear(flag::LISTED | flag::SUSPECT));
-        self.with_verdict(|verdict, _| verdict.forget());
-    }
-
-    /// How many objects are leaks.
-    pub(crate) fn count_named(&self) -> usize {
-        let mut count = 0;
-        self.each_named(&mut |_| count += 1);
-        count
-    }
-
     /// Completes the verdict when its objects are named.
-    pub(crate) fn complete_verdict(
-        &self,
-        how: How,
-        start_us: u64,
-        figures: Figures,
-        cpus: u32,
-        stopped_us: u64,
-    ) -> Summary {
+    pub(crate) fn complete_verdict(&self, making: Making) -> Summary {
+        let figures = making.figures;
         let at_us = self.platform.now_us();
         self.group();
         let (groups, suppressed, flat) = self.with_verdict(|verdict, _| {
@@ -286,6 +349,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         let mut summary = Summary {
             objects: 0,
             bytes: 0,
+            suspects: 0,
+            suspect_bytes: 0,
             unreported_objects: 0,
             unreported_bytes: 0,
             direct_objects: (!flat).then_some(0),
@@ -293,20 +358,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             groups,
             suppressed_objects: suppressed.0,
             suppressed_bytes: suppressed.1,
-            stopped_us,
+            stopped_us: making.stopped_us,
             tracked: figures.objects,
             candidates: figures.candidates,
             hits: figures.hits,
-            how,
+            how: making.how,
+            settled: making.settled == Settled::Yes,
             unrecorded: self.unrecorded.load(core::sync::atomic::Ordering::Relaxed),
-            took_us: at_us.saturating_sub(start_us),
+            took_us: at_us.saturating_sub(making.start_us),
             words: figures.words,
-            cpus,
+            cpus: making.cpus,
         };
+        let certain = summary.doubt().is_none();
         self.each_named_at(&mut |named, index| {
             let size = self.size_of(named);
-            summary.objects += 1;
-            summary.bytes += size;
+            let (objects, bytes) = match certain {
+                true => (&mut summary.objects, &mut summary.bytes),
+                false => (&mut summary.suspects, &mut summary.suspect_bytes),
+            };
+            *objects += 1;
+            *bytes += size;
             if !named.record.has(flag::REPORTED) {
                 summary.unreported_objects += 1;
                 summary.unreported_bytes += size;
@@ -322,18 +393,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             verdict.at_us = at_us;
         });
         summary
-    }
-
-    /// The objects of the verdict are what further passes may name.
-    pub(crate) fn suspect_listed(&self) {
-        self.each_listed(&mut |object| {
-            object.record.set(flag::SUSPECT);
-        });
-    }
-
-    /// Nothing is suspected.
-    pub(crate) fn forget_suspects(&self) {
-        self.each_listed(&mut |object| object.record.clear(flag::SUSPECT));
     }
 
     /// The objects have been told of: the next verdicts don't count them as new.

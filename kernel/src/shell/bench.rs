@@ -243,7 +243,7 @@ fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
             out,
             "{{\"bench\":\"end\",\"tracked\":{},\"leaked\":{}}}",
             KMEMLEAK.tracking().objects,
-            summary.objects
+            summary.listed()
         ),
         Err(_) => Ok(()),
     }
@@ -277,7 +277,7 @@ fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
                 "\"bytes\":{bytes},\"tracked\":{},\"leaked\":{},\"unrecorded\":{},\"tsc\":{tsc},\
                  \"us\":{}}}",
                 KMEMLEAK.tracking().objects,
-                found.objects,
+                found.listed(),
                 found.unrecorded,
                 time::us(tsc)
             )?,

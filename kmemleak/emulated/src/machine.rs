@@ -407,6 +407,11 @@ impl Machine {
         self.asked_to_stop.store(true, Ordering::Relaxed);
     }
 
+    /// Takes that back.
+    pub fn ask_no_more(&self) {
+        self.asked_to_stop.store(false, Ordering::Relaxed);
+    }
+
     /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
     /// so a test changes the graph at a place of its choice. It is not called while it runs. (It is given the machine,
     /// for one that held it would keep it for good.)

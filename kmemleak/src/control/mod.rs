@@ -15,8 +15,8 @@ use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::report::{
-    Count, Format, NO_CHECK, Which, complain, interior_end, suppression_json, suppression_text,
-    suppressions_end,
+    Count, Format, NO_CHECK, Sum, Which, complain, interior_end, suppression_json,
+    suppression_text, suppressions_end,
 };
 use crate::suppress::SuppressError;
 
@@ -255,9 +255,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         Ok(match marked {
             Ok(()) => writeln!(
                 out,
-                "kmemleak: remembered {} ({} bytes), and what is alive at each call site",
-                Count(summary.objects, "unreferenced object"),
-                summary.bytes
+                "kmemleak: remembered {}, and what is alive at each call site",
+                Sum(&summary)
             ),
             Err(_) => writeln!(
                 out,

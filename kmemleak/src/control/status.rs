@@ -92,11 +92,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             How::Stopped => write!(out, "world stopped for {} us", summary.stopped_us)?,
             How::Scanned { .. } | How::Repeated { .. } => write!(out, "world running")?,
         }
-        writeln!(
+        write!(
             out,
             ", {} words, {}",
             summary.words,
             Count(summary.objects, "unreferenced object")
-        )
+        )?;
+        match summary.suspects {
+            0 => writeln!(out),
+            suspects => writeln!(out, ", {}", Count(suspects, "suspect")),
+        }
     }
 }

@@ -76,6 +76,13 @@ pub(crate) enum Stacks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
+/// What somebody's wish that it stop comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolve {
+    MayGiveUp,
+    GoesOn,
+}
+
 /// Which pointers a pass follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Course {
@@ -244,6 +251,7 @@ pub(crate) struct Marker<'a, P, A> {
     /// The object whose words are being scanned, if pointers to it count for another one.
     area: Option<usize>,
     course: Course,
+    resolve: Resolve,
     /// A checksum in the making.
     sum: u64,
     objects: u64,
@@ -298,6 +306,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             next_scanned: 0,
             area: None,
             course: Course::Starts,
+            resolve: Resolve::MayGiveUp,
             sum: 0,
             objects: 0,
             words: 0,
@@ -391,7 +400,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         let asked =
             self.tools.platform.relax().is_break() || self.tools.stopping.load(Ordering::Acquire);
-        if asked { Err(GivenUp) } else { Ok(()) }
+        if asked && self.resolve == Resolve::MayGiveUp {
+            Err(GivenUp)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// From now on it is not given up, whoever asks: half of what follows would be worse than none.
+    pub(crate) fn go_on_to_the_end(&mut self) {
+        self.resolve = Resolve::GoesOn;
     }
 
     /// Keeps interrupts off while others run.

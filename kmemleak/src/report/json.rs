@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use super::{Told, Totals, Which};
+use super::{Standing, Told, Totals, Which};
 use crate::claim::Claim;
 use crate::depot::{Frames, Trace, crc_of};
 use crate::detector::Detector;
@@ -129,12 +129,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 }
             });
         }
+        let standing = Standing::of(totals.summary.doubt());
         let (mut new_objects, mut new_bytes) = (0, 0);
         self.each_told(which, totals.at_us, &mut |told| {
             new_objects += 1;
             new_bytes += told.size;
             if written.is_ok() {
-                written = self.told_json(told, out);
+                written = self.told_json(told, standing, out);
             }
         });
         written?;
@@ -168,7 +169,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(out, "}}")
     }
 
-    fn told_json(&self, told: &Told<'_>, out: &mut dyn Write) -> fmt::Result {
+    fn told_json(&self, told: &Told<'_>, standing: Standing, out: &mut dyn Write) -> fmt::Result {
         begin("object", out)?;
         self.named_json(told.named, told.size, out)?;
         write!(out, ",\"age_us\":{}", told.age_us)?;
@@ -182,11 +183,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         write!(
             out,
-            ",\"direct\":{},\"leader\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"reported\":{},\"freed\":{},\"dump\":",
+            ",\"direct\":{},\"leader\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
             OrNull(direct),
             OrNull(leader.map(Address)),
             OrNull(owned.map(|owned| owned.0)),
             OrNull(owned.map(|owned| owned.1)),
+            standing == Standing::Suspects,
             told.named.record.has(flag::REPORTED),
             told.dump.is_none()
         )?;
@@ -334,9 +336,12 @@ fn summary_json(
     }
     write!(
         out,
-        ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"unreported_objects\":{},\"unreported_bytes\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
+        ",\"settled\":{},\"objects\":{},\"bytes\":{},\"suspects\":{},\"suspect_bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"unreported_objects\":{},\"unreported_bytes\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
+        summary.settled,
         summary.objects,
         summary.bytes,
+        summary.suspects,
+        summary.suspect_bytes,
         OrNull(summary.direct_objects),
         summary.direct_bytes,
         OrNull(summary.groups),

@@ -11,7 +11,7 @@ mod json;
 mod text;
 
 pub(crate) use self::json::{interior_end, suppression_json, suppressions_end};
-pub(crate) use self::text::{Count, suppression_text};
+pub(crate) use self::text::{Count, Sum, suppression_text};
 
 use core::fmt::{self, Write};
 
@@ -25,7 +25,7 @@ use crate::platform::{Comm, Platform};
 use crate::record::{Record, flag};
 use crate::registry::{Locked, alias_owner};
 use crate::trail::{NoAnswer, Slot};
-use crate::verdict::Summary;
+use crate::verdict::{Doubt, Summary};
 use crate::walks::{Rank, STEP};
 
 /// Bytes of a block that are shown.
@@ -74,7 +74,23 @@ struct Dump {
     len: usize,
 }
 
-/// A leak, as it is told of.
+/// What those that a verdict lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Leaks,
+    Suspects,
+}
+
+impl Standing {
+    pub(crate) fn of(doubt: Option<Doubt>) -> Self {
+        match doubt {
+            None => Self::Leaks,
+            Some(_) => Self::Suspects,
+        }
+    }
+}
+
+/// A leak or a suspect, as it is told of.
 struct Told<'a> {
     named: &'a Named,
     size: usize,
@@ -151,7 +167,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             });
         }
         let leaks =
-            self.with_verdict(|verdict, _| verdict.summary.map_or(0, |summary| summary.objects));
+            self.with_verdict(|verdict, _| verdict.summary.map_or(0, |summary| summary.listed()));
         let mut place = 0;
         while place < leaks {
             let next = self.with_verdict(|verdict, _| {
@@ -204,16 +220,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         }
     }
 
-    /// Writes one leak as text.
+    /// Writes one leak or suspect as text.
     pub(crate) fn write_leak(
         &self,
         named: &Named,
         index: Option<usize>,
         out: &mut dyn Write,
     ) -> fmt::Result {
-        let at_us = self.with_verdict(|verdict, _| verdict.at_us);
+        let (at_us, summary) = self.with_verdict(|verdict, _| (verdict.at_us, verdict.summary));
+        let standing = Standing::of(summary.and_then(|summary| summary.doubt()));
         let rank = index.map(|index| self.rank_of(index));
-        self.told_text(&self.told(named, rank, at_us), text::Stack::Here, out)
+        let told = self.told(named, rank, at_us);
+        self.told_text(&told, standing, text::Stack::Here, out)
     }
 
     /// Shows the groups in the order in which they are told of.

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use super::{Told, Totals, Which};
+use super::{Standing, Told, Totals, Which};
 use crate::claim::Claim;
 use crate::depot::{Frames, crc_of, crc32};
 use crate::detector::Detector;
@@ -12,7 +12,7 @@ use crate::record::flag;
 use crate::sites::Site;
 use crate::suppress::Suppression;
 use crate::trail::{NoAnswer, Slot, SlotPlace};
-use crate::verdict::{How, Summary};
+use crate::verdict::{Doubt, How, Summary};
 use crate::walks::{Block, Rank};
 
 /// Where the call stack of an object is written.
@@ -33,12 +33,46 @@ impl Display for Count<'_> {
     }
 }
 
+/// The sum of a verdict: the line for machines.
+pub(crate) struct Sum<'a>(pub(crate) &'a Summary);
+
+impl Display for Sum<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let summary = self.0;
+        write!(
+            f,
+            "{} ({} bytes)",
+            Count(summary.objects, "unreferenced object"),
+            summary.bytes
+        )?;
+        if summary.suspects > 0 {
+            write!(f, ", {}", Count(summary.suspects, "suspect"))?;
+        }
+        if summary.unrecorded > 0 {
+            write!(f, ", {} unrecorded", summary.unrecorded)?;
+        }
+        Ok(())
+    }
+}
+
 /// Microseconds, in seconds.
 struct Age(u64);
 
 impl Display for Age {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0 / 1_000_000, self.0 / 1000 % 1000)
+    }
+}
+
+/// So many passes.
+struct Passes(u32);
+
+impl Display for Passes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 pass"),
+            passes => write!(f, "{passes} passes"),
+        }
     }
 }
 
@@ -53,6 +87,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         out: &mut dyn Write,
     ) -> fmt::Result {
         let summary = &totals.summary;
+        let standing = Standing::of(summary.doubt());
         if summary.direct_objects.is_none() {
             writeln!(
                 out,
@@ -82,7 +117,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             if let Some(group) = &group
                 && last != Some(trace)
             {
-                written = self.group_text(group, &told.frames, totals.at_us, out);
+                written = self.group_text(group, standing, &told.frames, totals.at_us, out);
                 last = Some(trace);
             }
             let stack = if last == Some(trace) {
@@ -90,11 +125,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             } else {
                 Stack::Here
             };
-            written = written.and_then(|()| self.told_text(told, stack, out));
+            written = written.and_then(|()| self.told_text(told, standing, stack, out));
         });
         written?;
         if which == Which::New {
-            let new = Count(new_objects, "object");
+            let new = match standing {
+                Standing::Leaks => Count(new_objects, "object"),
+                Standing::Suspects => Count(new_objects, "suspect"),
+            };
             let since = match self.has_mark() {
                 true => "new since the mark",
                 false => "new, there being no mark",
@@ -109,6 +147,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn group_text(
         &self,
         group: &Group,
+        standing: Standing,
         frames: &Frames,
         at_us: u64,
         out: &mut dyn Write,
@@ -116,7 +155,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         write!(
             out,
             "group of {} ({} bytes)",
-            Count(group.direct_objects, "unreferenced object"),
+            Count(
+                group.direct_objects,
+                match standing {
+                    Standing::Leaks => "unreferenced object",
+                    Standing::Suspects => "suspected object",
+                }
+            ),
             group.direct_bytes
         )?;
         if group.indirect_objects > 0 {
@@ -139,14 +184,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(super) fn told_text(
         &self,
         told: &Told<'_>,
+        standing: Standing,
         stack: Stack,
         out: &mut dyn Write,
     ) -> fmt::Result {
         let record = &told.named.record;
         writeln!(
             out,
-            "unreferenced object {:#018x} (size {}):",
-            told.named.start, told.size
+            "{} object {:#018x} (size {}):",
+            match standing {
+                Standing::Leaks => "unreferenced",
+                Standing::Suspects => "suspected",
+            },
+            told.named.start,
+            told.size
         )?;
         writeln!(
             out,
@@ -179,19 +230,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     fn summary_text(&self, summary: &Summary, out: &mut dyn Write) -> fmt::Result {
-        if let How::Repeated { reason, passes } = summary.how {
-            writeln!(
-                out,
-                "kmemleak: {reason}: suspects of {passes} passes beside what runs"
-            )?;
-        }
-        if summary.unrecorded > 0 {
-            writeln!(
-                out,
-                "kmemleak: {} blocks are unrecorded for want of memory; what they own may be listed",
-                summary.unrecorded
-            )?;
-        }
+        doubts_text(summary, out)?;
         if summary.suppressed_objects > 0 {
             writeln!(
                 out,
@@ -201,15 +240,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             )?;
         }
         if let (Some(direct), Some(groups)) = (summary.direct_objects, summary.groups)
-            && summary.objects > 1
+            && summary.listed() > 1
         {
             writeln!(
                 out,
                 "kmemleak: {} ({} bytes) and {} owned ({} bytes), from {}",
                 Count(direct, "leader"),
                 summary.direct_bytes,
-                summary.objects - direct,
-                summary.bytes - summary.direct_bytes,
+                summary.listed() - direct,
+                summary.listed_bytes() - summary.direct_bytes,
                 Count(groups, "call stack")
             )?;
         }
@@ -232,12 +271,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             summary.candidates - summary.hits,
             summary.unrecorded
         )?;
-        writeln!(
-            out,
-            "kmemleak: {} ({} bytes)",
-            Count(summary.objects, "unreferenced object"),
-            summary.bytes
-        )
+        writeln!(out, "kmemleak: {}", Sum(summary))
     }
 
     pub(crate) fn write_frames(
@@ -382,6 +416,45 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(out, ":")?;
         self.write_addresses("backtrace", site.call_stack, out)
     }
+}
+
+/// Says why what is listed are suspects.
+fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+    let passes = match summary.how {
+        How::Stopped => None,
+        How::Scanned { passes } => {
+            writeln!(
+                out,
+                "kmemleak: suspects of {} beside what runs, which no stop of the world has confirmed",
+                Passes(passes)
+            )?;
+            Some(passes)
+        }
+        How::Repeated { reason, passes } => {
+            writeln!(
+                out,
+                "kmemleak: {reason}: suspects of {} beside what runs",
+                Passes(passes)
+            )?;
+            Some(passes)
+        }
+    };
+    if let Some(passes) = passes
+        && !summary.settled
+    {
+        writeln!(
+            out,
+            "kmemleak: after {passes} passes the suspects still changed: what is in use may be among them"
+        )?;
+    }
+    if summary.unrecorded == 0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "kmemleak: {}: what that would keep alive may be among the suspects",
+        Doubt::Unrecorded(summary.unrecorded)
+    )
 }
 
 pub(super) fn trail_end(

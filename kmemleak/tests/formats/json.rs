@@ -139,7 +139,7 @@ fn a_leak_and_what_it_owns() {
     let object = json!({
         "schema": 1, "kind": "object", "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
         "cpu": 1, "interrupt": false, "age_us": 42, "direct": true, "leader": null, "indirect_objects": 1,
-        "indirect_bytes": 20, "reported": false, "freed": false,
+        "indirect_bytes": 20, "suspect": false, "reported": false, "freed": false,
         "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
         "crc": crc, "backtrace": ["forgotten_free", "command"]
     });
@@ -179,8 +179,8 @@ fn the_summary_has_the_figures_of_the_summary() {
     let summary = lab.detector.check().expect("on");
     let report = say(&lab, "report --json");
     let expected = json!({
-        "schema": 1, "kind": "summary", "how": "stopped", "passes": 1, "reason": null,
-        "objects": 3, "bytes": 300, "direct_objects": 3, "direct_bytes": 300, "groups": 1,
+        "schema": 1, "kind": "summary", "how": "stopped", "passes": 1, "reason": null, "settled": true,
+        "objects": 3, "bytes": 300, "suspects": 0, "suspect_bytes": 0, "direct_objects": 3, "direct_bytes": 300, "groups": 1,
         "unreported_objects": 3, "unreported_bytes": 300, "new_objects": null, "new_bytes": null,
         "suppressed_objects": 0, "suppressed_bytes": 0, "tracked": 3, "words": summary.words,
         "candidates": summary.candidates, "hits": summary.hits, "misses": summary.candidates - summary.hits,

@@ -370,9 +370,9 @@ impl Graph {
             .expect("asked from outside");
         let set: Set = listed.iter().copied().collect();
         assert_eq!(set, leaks);
-        assert_eq!(summary.objects, leaks.len());
+        assert_eq!(summary.listed(), leaks.len());
         let bytes = |set: &Set| -> usize { set.iter().map(|&one| self.nodes[one].size).sum() };
-        assert_eq!(summary.bytes, bytes(&leaks));
+        assert_eq!(summary.listed_bytes(), bytes(&leaks));
         let direct: Set = leaders.values().copied().collect();
         assert_eq!(summary.direct_objects, Some(direct.len()));
         assert_eq!(summary.direct_bytes, bytes(&direct));

@@ -32,6 +32,7 @@ mod scopes;
 mod selftests;
 mod sparse;
 mod suppressions;
+mod suspects;
 mod unknown;
 mod verdicts;
 mod vmalloc;

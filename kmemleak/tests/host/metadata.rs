@@ -35,7 +35,11 @@ fn the_verdict_says_so() {
     let (lab, _) = starved();
     let summary = lab.detector.check().expect("on");
     assert_eq!(summary.unrecorded as usize, unrecorded(&lab));
-    assert!(lab.report().contains("unrecorded for want of memory"));
+    let missing = format!(
+        "{} records are missing for want of memory",
+        summary.unrecorded
+    );
+    assert!(lab.report().contains(&missing));
     assert!(lab.status("state").contains("incomplete"));
 }
 

@@ -68,11 +68,32 @@ fn every_change_delays() {
         lab.machine.write(block + word * 8, word + 1);
         assert_eq!(scan(&lab), [], "word {word}");
     }
-    assert_eq!(scan(&lab), [block]);
     // The same words in another order are another content.
     lab.machine.write(block, 2);
     lab.machine.write(block + 8, 1);
     assert_eq!(scan(&lab), []);
+    assert_eq!(scan(&lab), [block]);
+}
+
+/// What one scan reported the next reports again, until it is referenced.
+#[test]
+fn what_was_reported_stays_so_young_or_changed() {
+    let lab = lab();
+    let block = lab.block(72);
+    assert_eq!((scan(&lab), scan(&lab)), (vec![], vec![block]));
+    lab.machine.write(block, 1);
+    assert_eq!(scan(&lab), [block]);
+    lab.detector.set_min_age_us(1_000_000_000);
+    assert_eq!((scan(&lab), scan(&lab)), (vec![block], vec![block]));
+    // It is told of once: to who scans by hand, or in the background.
+    let summary = lab.detector.scan().expect("on");
+    assert_eq!((summary.suspects, summary.unreported_objects), (1, 0));
+    lab.hold(0, block);
+    assert_eq!(scan(&lab), []);
+    lab.hold(0, 0);
+    assert_eq!((scan(&lab), scan(&lab)), (vec![], vec![]), "it is young");
+    lab.detector.set_min_age_us(0);
+    assert_eq!(scan(&lab), [block]);
 }
 
 #[test]
@@ -138,7 +159,7 @@ fn percpu_blocks_are_judged_by_all_copies() {
     let lab = lab();
     let handle = lab.machine.percpu(64);
     lab.detector.alloc_percpu(handle, 64);
-    assert_eq!((scan(&lab), scan(&lab)), (vec![], vec![handle]));
+    assert_eq!(scan(&lab), []);
     let second = lab.machine.percpu_copy(handle, 1).expect("live");
     lab.machine.write(second + 56, 7);
     assert_eq!((scan(&lab), scan(&lab)), (vec![], vec![handle]));
@@ -352,6 +373,61 @@ fn one_that_is_given_up_half_way_leaves_no_suspects_behind() {
         }
         done.load(Ordering::Relaxed)
     });
+}
+
+/// Whatever is given up, at whatever moment: the verdict before stays readable, or the new one is whole; and what was told of
+/// is known as such.
+#[test]
+fn what_is_given_up_leaves_the_verdict_before_and_what_was_told() {
+    let check: fn(&Lab) -> bool = |lab| lab.detector.check().is_ok();
+    let scan: fn(&Lab) -> bool = |lab| lab.detector.scan().is_ok();
+    let step: fn(&Lab) -> bool = |lab| {
+        lab.machine.advance_us(600_000_000);
+        lab.detector.background_step(&mut String::new());
+        false
+    };
+    for (what, begin) in [("check", check), ("scan", scan), ("background", step)] {
+        at_each_moment(|moment| {
+            let lab = lab();
+            lab.machine.set_stop(Stop::Unsupported);
+            let told = [lab.block(64), lab.block(64), lab.block(64)];
+            let before = lab.say("scan --all");
+            assert!(before.contains("3 suspects"));
+            let late = lab.block(64);
+            // So that the background's first pass has something to confirm.
+            scan(&lab);
+            let report = lab.say("report --all");
+            let done = at(&lab, moment, move |machine, _| machine.ask_to_stop());
+            let whole = begin(&lab);
+            let after = lab.say("report --all");
+            if whole {
+                assert!(after.contains("4 suspects"), "{after}");
+            } else if what != "background" || !after.contains("4 suspects") {
+                // The first pass of the background is a verdict, if it comes so far.
+                assert_eq!(after, report, "{what}, moment {moment}");
+            }
+            lab.machine.at_relax(|_| ());
+            lab.machine.ask_no_more();
+            let summary = lab.detector.check().expect("on");
+            assert_eq!(summary.suspects, 4, "moment {moment}");
+            assert!(
+                summary.unreported_objects <= 1,
+                "moment {moment}: {summary:?}"
+            );
+            lab.hold(0, told[1]);
+            lab.machine.advance_us(600_000_000);
+            let mut log = String::new();
+            lab.detector.background_step(&mut log);
+            assert!(
+                log.contains(&format!(
+                    "object {:#018x} (size 64) is referenced again",
+                    told[1]
+                )),
+                "moment {moment}: {log}"
+            );
+            done.load(Ordering::Relaxed)
+        });
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl History {
             _ => {
                 let new = self.judge();
                 let summary = self.lab.detector.check().expect("on");
-                assert_eq!(summary.objects, self.leaks.len());
+                assert_eq!(summary.listed(), self.leaks.len());
                 assert_eq!(summary.unreported_objects, new);
                 assert_eq!(summary.suppressed_objects, self.suppressed.len());
             }
@@ -168,7 +168,11 @@ impl History {
         let mut lines: Vec<&str> = log.lines().collect();
         if new > 0 {
             let plural = if new == 1 { "" } else { "s" };
-            let head = format!("kmemleak: {new} new unreferenced object{plural} (");
+            let what = match self.stop {
+                Stop::Works => "unreferenced",
+                _ => "suspected",
+            };
+            let head = format!("kmemleak: {new} new {what} object{plural} (");
             assert!(lines.remove(0).starts_with(&head), "{log}");
         }
         for one in self.slots.iter_mut().flatten() {

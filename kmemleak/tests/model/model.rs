@@ -21,6 +21,8 @@ struct Block {
     excess: Option<usize>,
     /// What a scan has found in it when it was unreferenced.
     seen: Option<Vec<(usize, usize)>>,
+    /// Scans have reported it ever since it was lost.
+    told: bool,
 }
 
 impl Block {
@@ -97,6 +99,7 @@ impl Model {
                 copies,
                 excess: None,
                 seen: None,
+                told: false,
             },
         );
         self.leaks
@@ -144,6 +147,7 @@ impl Model {
                     copies: vec![part.start],
                     excess: None,
                     seen: None,
+                    told: false,
                     ..block.clone()
                 },
             );
@@ -174,6 +178,7 @@ impl Model {
     pub fn transient_leak(&mut self, start: usize) {
         if let Some(block) = self.blocks.get_mut(&start) {
             block.seen = None;
+            block.told = false;
         }
     }
 
@@ -356,7 +361,16 @@ impl Model {
 
     /// The blocks that too few words point at, in the order of allocation.
     pub fn check(&mut self) {
-        self.leaks = self.white(&self.trace());
+        let pass = self.trace();
+        self.judge(&pass);
+    }
+
+    /// What is unmarked is lost; what is not is as if it had never been.
+    fn judge(&mut self, pass: &Pass) {
+        self.leaks = self.white(pass);
+        for (start, block) in &mut self.blocks {
+            block.told &= self.leaks.contains(start);
+        }
     }
 
     /// The same by repeated passes, each of which looks at what the unreferenced ones hold.
@@ -376,19 +390,26 @@ impl Model {
         }
     }
 
-    /// One pass beside what runs, at this time: what is young or has changed is as good as referenced.
+    /// One pass beside what runs, at this time: what is young or has changed is as good as referenced, unless a scan has
+    /// told of it.
     pub fn scan(&mut self, now: u64) {
         let mut pass = self.trace();
         let before = now.saturating_sub(self.min_age);
         for start in self.white(&pass) {
             let still = self.see(start);
-            if !still || self.blocks[&start].birth > before {
+            let block = &self.blocks[&start];
+            if !block.told && (!still || block.birth > before) {
                 pass.marked.insert(start);
                 pass.queue.push(start);
             }
         }
         self.drain(&mut pass);
-        self.leaks = self.white(&pass);
+        self.judge(&pass);
+        for start in &self.leaks {
+            if let Some(block) = self.blocks.get_mut(start) {
+                block.told = true;
+            }
+        }
     }
 
     pub fn clear(&mut self) {

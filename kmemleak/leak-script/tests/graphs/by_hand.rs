@@ -160,6 +160,14 @@ fn scans_wait() {
         "{THREE}scan\ntransient_leak A\nscan\nexpect leaks B C"
     ));
     agrees("min_age 5\nalloc A 8\nscan\nscan\nexpect leaks none\nadvance 5\nscan\nexpect leaks A");
+    // What was reported waits no more, as long as it is a leak.
+    agrees(&format!(
+        "{THREE}scan\nscan\nA+0 = 7\nmin_age 1000\nscan\nexpect leaks A B C\n\
+         bss 0 = A\nscan\nexpect leaks B C\nbss 0 = 0\nscan\nexpect leaks B C"
+    ));
+    agrees(&format!(
+        "{THREE}scan\nscan\ntransient_leak A\nscan\nexpect leaks B C\nscan\nexpect leaks A B C"
+    ));
 }
 
 #[test]

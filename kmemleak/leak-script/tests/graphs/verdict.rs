@@ -29,10 +29,16 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn of_check(world: &mut World) -> Self {
-        Self::with(world, &Set::new())
+        let verdict = Self::with(world, &Set::new());
+        // Does a scan know what another one reported, and a check found live or suppressed in between?
+        let leaks: Set = verdict.leaks.iter().copied().collect();
+        let others: Set = world.reported.difference(&leaks).copied().collect();
+        world.reported_in_doubt.extend(others);
+        world.reported = world.reported.intersection(&leaks).copied().collect();
+        verdict
     }
 
-    /// Like a check in which all that is young or has changed is live.
+    /// Like a check in which all that is young or has changed is live, but for what the last scan reported.
     pub fn of_scan(world: &mut World) -> Self {
         let began_us = world.now_us;
         let mut excused = Set::new();
@@ -40,17 +46,20 @@ impl Verdict {
             let contents = world.contents(id);
             let changed = world.objects[id].seen.replace(contents.clone()) != Some(contents);
             let young = began_us - world.objects[id].born_us < world.min_age_us;
-            if changed || young {
+            if (changed || young) && !world.reported.contains(&id) {
                 excused.insert(id);
             }
         }
         let mut verdict = Self::with(world, &excused);
-        // Is it reported again what was reported and has changed since? And does a scan look at what it suppresses?
+        // Does a scan look at what it suppresses?
         let unsuppressed =
             |id: &usize| world.objects[*id].seen_in_doubt && !verdict.suppressed.contains(id);
-        verdict.open = !world.reported.is_disjoint(&excused)
+        verdict.open = !world.reported_in_doubt.is_disjoint(&excused)
             || verdict.leaks.iter().chain(&excused).any(unsuppressed);
-        world.reported = verdict.leaks.iter().copied().collect();
+        let leaks = verdict.leaks.iter().copied().collect();
+        let before = &world.reported | &world.reported_in_doubt;
+        world.reported_in_doubt = &before & &verdict.suppressed;
+        world.reported = leaks;
         for id in verdict.leaks.iter().chain(&excused) {
             world.objects[*id].seen_in_doubt = false;
         }

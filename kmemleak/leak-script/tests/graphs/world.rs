@@ -133,6 +133,8 @@ pub struct World {
     pub verdict: Option<Verdict>,
     /// What the last scan reported.
     pub reported: BTreeSet<usize>,
+    /// What one reported before, of which the format doesn't say whether that counts still.
+    pub reported_in_doubt: BTreeSet<usize>,
     /// Nothing but marks and expectations came after the verdict.
     pub fresh: bool,
     pub mark: Option<Mark>,
@@ -176,7 +178,14 @@ impl World {
             ["not_leak", name] => self.change(name, |object| object.min_count = 0)?,
             ["ignore", name] => self.change(name, |object| object.min_count = -1)?,
             ["no_scan", name] => self.change(name, |object| object.no_scan = true)?,
-            ["transient_leak", name] => self.change(name, |object| object.seen = None)?,
+            ["transient_leak", name] => {
+                // It is as if no scan had ever met it.
+                if let Ok(id) = self.live_named(name) {
+                    self.reported.remove(&id);
+                    self.reported_in_doubt.remove(&id);
+                }
+                self.change(name, |object| object.seen = None)?;
+            }
             ["scan_area", name, offset, len] => {
                 let (offset, len) = (number(offset)?, number(len)?);
                 self.change(name, |object| {
