@@ -1,7 +1,7 @@
 //! The kernel as the leak detector sees it: the one place where the two meet.
 //!
-//! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back
-//! before it can be handed out again, with no allocator lock held. They are part of whoever calls them also where nothing is
+//! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back once its
+//! allocator has, before it can be handed out again, with no allocator lock held. They are part of whoever calls them also where nothing is
 //! optimised: a frame of their own would be the innermost one of each call stack.
 //!
 //! Upwards, [`KernelPlatform`]: where the roots are and what words in them are called, who runs, how the world is
@@ -37,6 +37,7 @@ use kmemleak::{
 use crate::arch::interrupts::{self, InterruptFlag};
 use crate::arch::{backtrace, context, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
+use crate::mm::returned::Returned;
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
 use crate::task::{self, Priority, State, TaskId, scheduler};
@@ -65,17 +66,25 @@ pub fn alloc(start: usize, size: usize) {
 
 /// A block is given back. Any context but an NMI.
 #[inline(always)]
-pub fn free(start: usize) {
+pub fn free(block: &Returned) {
     if !scripted::is_untold() {
-        KMEMLEAK.free(start);
+        KMEMLEAK.free(block.start());
     }
 }
 
-/// Some bytes of a block are given back, `len` of them from `start` on. Any context but an NMI.
+/// A part of a block is given back. Any context but an NMI.
 #[inline]
-pub fn free_part(start: usize, len: usize) {
+pub fn free_part(part: &Returned) {
     if !scripted::is_untold() {
-        KMEMLEAK.free_part(start, len);
+        KMEMLEAK.free_part(part.start(), part.len());
+    }
+}
+
+/// An allocator has refused a free. Any context but an NMI.
+#[inline]
+pub fn refused_free(address: usize) {
+    if !scripted::is_untold() {
+        KMEMLEAK.refused_free(address);
     }
 }
 
@@ -89,9 +98,9 @@ pub fn alloc_percpu(handle: usize, size: usize) {
 
 /// A dynamic per-CPU block is given back. Any context but an NMI.
 #[inline(always)]
-pub fn free_percpu(handle: usize) {
+pub fn free_percpu(block: &Returned) {
     if !scripted::is_untold() {
-        KMEMLEAK.free_percpu(handle);
+        KMEMLEAK.free_percpu(block.start());
     }
 }
 

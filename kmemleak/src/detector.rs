@@ -200,6 +200,39 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
+    /// An allocator was told to free `address` and has refused: no block that a user has begins there, or it is to be freed
+    /// in another way. Nothing that is known changes. A warning names the call stacks of the caller and of who allocated
+    /// the block in which the address lies, or last lay. Any context.
+    #[cold]
+    pub fn refused_free(&self, address: usize) {
+        if !self.is_on() {
+            return;
+        }
+        self.quietly(|source| {
+            let traces = match self.trace_of(address) {
+                Some(allocated) => (allocated, Trace::NONE),
+                None => self.registry.last_traces(address),
+            };
+            self.warn(Kind::RefusedFree, address, traces, source);
+        });
+    }
+
+    /// The call stack that allocated the object in which an address lies. Interrupts are off.
+    fn trace_of(&self, address: usize) -> Option<Trace> {
+        let trace = |object: Object<'_>| object.record.read().trace();
+        let owner = self.registry.containing::<Locked, _>(address, |object| {
+            let record = object.record.read();
+            match record.has(flag::ALIAS) {
+                true => Err(alias_owner(&record)),
+                false => Ok(record.trace()),
+            }
+        })?;
+        match owner {
+            Ok(trace) => Some(trace),
+            Err(handle) => self.registry.starting_at::<Locked, _>(handle, trace),
+        }
+    }
+
     /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains
     /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole. Any
     /// context.

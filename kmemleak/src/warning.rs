@@ -21,6 +21,8 @@ const RING: usize = 32;
 pub(crate) enum Kind {
     /// A free of an address where no tracked block starts.
     UnknownFree,
+    /// A free that the allocator has refused.
+    RefusedFree,
     /// Another callback for such an address.
     UnknownObject,
     /// A new block lies where one is that was never freed.
@@ -39,6 +41,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownFree => "free of an unknown object",
+            Self::RefusedFree => "free refused by the allocator",
             Self::UnknownObject => "unknown object",
             Self::Overlap => "new object overlaps one whose free was missed",
             Self::AreaTooLarge => "scan area larger than object",

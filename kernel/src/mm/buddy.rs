@@ -8,6 +8,9 @@
 //! another allocator cuts up, and the detector's own, are *untracked*. A user's blocks that the detector is not to see
 //! are untracked as well, but marked as such. A block goes back the way it came.
 //!
+//! A block that is freed is looked at and taken from its user under the lock (`Use::Returning`), then the detector is told,
+//! and then it becomes free.
+//!
 //! # Locks
 //!
 //! One, with interrupts off; nothing is called under it.
@@ -19,6 +22,7 @@ use bootloader_api::info::MemoryRegions;
 
 use super::frame::{self, Frame, NO_FRAME, Use};
 use super::misuse::{self, Misuse};
+use super::returned::Returned;
 use super::{PAGE, Wipe, wipe};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -127,7 +131,7 @@ impl Buddy {
         let (head, order) = heads
             .find(|&(head, order)| descriptor(head).usage() == (tracking.usage(), order))
             .ok_or(match descriptor(number).usage().0 {
-                Use::Free => Misuse::DoubleFree,
+                Use::Free | Use::Returning => Misuse::DoubleFree,
                 _ => Misuse::NotABlock,
             })?;
         for frame in &frame::frames()[head as usize..][..1 << order] {
@@ -136,23 +140,37 @@ impl Buddy {
         Ok(())
     }
 
-    fn give_back(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<(), Misuse> {
+    /// Takes a block from its user. It is free when it has been put away.
+    fn take_back(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<u32, Misuse> {
         let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
         if !address.is_multiple_of(PAGE) {
             return Err(Misuse::NotABlock);
         }
         let frame = descriptor(number);
         match frame.usage() {
-            (Use::Free, _) => return Err(Misuse::DoubleFree),
+            (Use::Free | Use::Returning, _) => return Err(Misuse::DoubleFree),
             (Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
             found if found != (tracking.usage(), order) => return Err(Misuse::WrongSize),
             _ => {}
         }
+        frame.set_usage(Use::Returning, order);
+        Ok(number)
+    }
+
+    /// Takes a page from the user of the block that it lies in.
+    fn take_part_back(&mut self, address: usize, tracking: Tracking) -> Result<u32, Misuse> {
+        let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
+        self.split(number, tracking)?;
+        self.take_back(address, 0, tracking)
+    }
+
+    /// Makes a block free that has been taken back.
+    fn put_away(&mut self, number: u32, order: u32) {
         for frame in &frame::frames()[number as usize..][..1 << order] {
             frame.set_owner(0);
         }
         self.give(number, order);
-        Ok(())
+        FREE.fetch_add(1 << order, Ordering::Relaxed);
     }
 }
 
@@ -165,6 +183,13 @@ pub const fn order_of(len: usize) -> u32 {
 /// whatever they are. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
+    alloc_for(PAGE.checked_shl(order)?, order, tracking)
+}
+
+/// The same for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is nobody's.
+/// Any context.
+#[unsafe(link_section = ".text.hooks")]
+pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     if order > MAX_ORDER {
         return None;
     }
@@ -177,7 +202,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     FREE.fetch_sub(1 << order, Ordering::Relaxed);
     let address = frame::address_of(number);
     if tracking == Tracking::Tracked {
-        leak::alloc(address, PAGE << order);
+        leak::alloc(address, len);
     }
     NonNull::new(ptr::with_exposed_provenance_mut(address))
 }
@@ -187,24 +212,19 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
 #[unsafe(link_section = ".text.hooks")]
 pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
     let address = block.addr().get();
+    let taken = BUDDY.lock().take_back(address, order, tracking);
+    let number = match taken {
+        Ok(number) => number,
+        Err(misuse) => return misuse::tell("pages", misuse, address),
+    };
+    let returned = Returned::new(address, PAGE << order);
     if tracking == Tracking::Tracked {
-        leak::free(address);
+        leak::free(&returned);
     }
-    if tracking != Tracking::Untracked && wipe() == Wipe::OnFree {
-        let is_block = frame::frame_of(address)
-            .is_some_and(|frame| frame.usage() == (tracking.usage(), order));
-        if is_block {
-            // SAFETY: the block is in use, and its user has given it up.
-            unsafe { block.write_bytes(0, PAGE << order) };
-        }
+    if tracking != Tracking::Untracked {
+        wipe_returned(&returned);
     }
-    let result = BUDDY.lock().give_back(address, order, tracking);
-    match result {
-        Ok(()) => {
-            FREE.fetch_add(1 << order, Ordering::Relaxed);
-        }
-        Err(misuse) => misuse::tell("pages", misuse, address),
-    }
+    BUDDY.lock().put_away(number, order);
 }
 
 /// Gives back `pages` frames from `part` on, which may be a part of a block or lie in several: what remains of these
@@ -213,30 +233,30 @@ pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_part(part: NonNull<u8>, pages: usize, tracking: Tracking) {
     let start = part.addr().get();
-    if tracking == Tracking::Tracked {
-        leak::free_part(start, pages * PAGE);
-    }
     for address in (0..pages).map(|page| start + page * PAGE) {
-        let result = {
-            let mut buddy = BUDDY.lock();
-            let number = frame::number_of(address).ok_or(Misuse::NotABlock);
-            number
-                .and_then(|number| buddy.split(number, tracking))
-                .map(|()| {
-                    if tracking == Tracking::Tracked && wipe() == Wipe::OnFree {
-                        let page: *mut u8 = ptr::with_exposed_provenance_mut(address);
-                        // SAFETY: a frame in use, and its user has given it up.
-                        unsafe { page.write_bytes(0, PAGE) };
-                    }
-                })
-                .and_then(|()| buddy.give_back(address, 0, tracking))
-        };
-        match result {
-            Ok(()) => {
-                FREE.fetch_add(1, Ordering::Relaxed);
+        let taken = BUDDY.lock().take_part_back(address, tracking);
+        let number = match taken {
+            Ok(number) => number,
+            Err(misuse) => {
+                misuse::tell("pages", misuse, address);
+                continue;
             }
-            Err(misuse) => misuse::tell("pages", misuse, address),
+        };
+        let returned = Returned::new(address, PAGE);
+        if tracking == Tracking::Tracked {
+            leak::free_part(&returned);
+            wipe_returned(&returned);
         }
+        BUDDY.lock().put_away(number, 0);
+    }
+}
+
+/// Clears what a user has given up, if freed blocks are cleared.
+fn wipe_returned(block: &Returned) {
+    if wipe() == Wipe::OnFree {
+        let start: *mut u8 = ptr::with_exposed_provenance_mut(block.start());
+        // SAFETY: frames that a user has given up, and nobody else has yet.
+        unsafe { start.write_bytes(0, block.len()) };
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Use {
     Untracked,
     /// Head of a user's block that the leak detector is not to see.
     Unseen,
+    /// Head of a block that has been taken back from its user, and is about to become free.
+    Returning,
 }
 
 /// A page frame's descriptor.
@@ -81,6 +83,7 @@ impl Frame {
             3 => Use::Tracked,
             4 => Use::Untracked,
             5 => Use::Unseen,
+            6 => Use::Returning,
             _ => Use::Reserved,
         };
         (usage, bits >> 16)

@@ -8,7 +8,7 @@
 //! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
 //! at boot; what was allocated before is not given back any more.
 //!
-//! The leak detector is told the size that was asked for, not that of the slot: words beyond it are nobody's.
+//! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are nobody's.
 //!
 //! What the kernel keeps for the detector alone would be the first thing that the detector shows. Who builds that does
 //! so [with unseen blocks](with_unseen_blocks): they come from caches of their own, which the detector is not told of, and as
@@ -27,6 +27,8 @@ use linked_list_allocator::Heap;
 
 use super::buddy::{self, Tracking};
 use super::frame::{self, Use};
+use super::misuse::{self, Misuse};
+use super::returned::Returned;
 use super::slab::{self, SlabCache, Trace};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -48,7 +50,54 @@ struct Arena(#[expect(dead_code, reason = "memory for the heap")] [u8; BOOT_HEAP
 static mut ARENA: Arena = Arena([0; BOOT_HEAP]);
 
 #[unsafe(link_section = ".heap_arena")]
-static BOOT: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
+static BOOT: SpinLock<BootHeap, LocalIrqDisabled> = SpinLock::new(BootHeap::new());
+
+/// Blocks of the boot heap begin at multiples of this.
+const GRANULE: usize = align_of::<usize>();
+
+/// The boot heap, and which of its blocks users have: a list allocator takes back whatever it is given.
+struct BootHeap {
+    heap: Heap,
+    /// Bits of the granules at which these begin.
+    live: [u64; BOOT_HEAP / GRANULE / 64],
+}
+
+impl BootHeap {
+    const fn new() -> Self {
+        Self {
+            heap: Heap::empty(),
+            live: [0; BOOT_HEAP / GRANULE / 64],
+        }
+    }
+
+    fn alloc(&mut self, layout: Layout) -> Option<NonNull<u8>> {
+        if self.heap.size() == 0 {
+            let arena = (&raw mut ARENA).cast();
+            // SAFETY: the arena is this heap's alone, for good; the heap has none yet.
+            unsafe { self.heap.init(arena, BOOT_HEAP) };
+        }
+        let block = self.heap.allocate_first_fit(layout).ok()?;
+        let (word, bit) = place(block.addr().get());
+        self.live[word] |= bit;
+        Some(block)
+    }
+
+    /// Takes a block from its user. It is free when the heap has it.
+    fn take_back(&mut self, address: usize, layout: Layout) -> Result<Returned, Misuse> {
+        let (word, bit) = place(address);
+        if !address.is_multiple_of(GRANULE) || self.live[word] & bit == 0 {
+            return Err(Misuse::NotABlock);
+        }
+        self.live[word] &= !bit;
+        Ok(Returned::new(address, layout.size()))
+    }
+}
+
+/// The bit of an address in the arena: its word, and the bit in that.
+fn place(address: usize) -> (usize, u64) {
+    let granule = (address - arena().start) / GRANULE;
+    (granule / 64, 1 << (granule % 64))
+}
 
 /// Whether the slabs stand.
 static SLABS_STAND: AtomicBool = AtomicBool::new(false);
@@ -96,7 +145,8 @@ fn is_unseen() -> bool {
     task != NOBODY && leak::task() == Some(task)
 }
 
-fn arena() -> core::ops::Range<usize> {
+/// Where the boot heap's blocks lie. Any context.
+pub fn arena() -> core::ops::Range<usize> {
     let start = (&raw const ARENA).addr();
     start..start + BOOT_HEAP
 }
@@ -115,8 +165,8 @@ unsafe impl GlobalAlloc for KernelHeap {
             match (class(layout), is_unseen()) {
                 (Some(class), false) => CLASSES[class].alloc(layout.size()),
                 (Some(class), true) => UNSEEN_CLASSES[class].alloc(layout.size()),
-                (None, false) => buddy::alloc(page_order(layout), Tracking::Tracked),
-                (None, true) => buddy::alloc(page_order(layout), Tracking::Unseen),
+                (None, false) => from_pages(layout, Tracking::Tracked),
+                (None, true) => from_pages(layout, Tracking::Unseen),
             }
         };
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -168,9 +218,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             return;
         }
         if arena().contains(&address) {
-            leak::free(address);
-            // SAFETY: the block is in the boot heap's arena, and the caller gives its layout.
-            unsafe { BOOT.lock().deallocate(block, layout) };
+            to_boot_heap(block, layout);
         } else if let Some(class) = class(layout) {
             let unseen = &UNSEEN_CLASSES[class];
             let is_unseen = slab::cache_of(address).is_some_and(|cache| ptr::eq(cache, unseen));
@@ -193,19 +241,27 @@ fn page_order(layout: Layout) -> u32 {
     buddy::order_of(layout.size().max(layout.align()))
 }
 
+#[unsafe(link_section = ".text.hooks")]
+fn from_pages(layout: Layout, tracking: Tracking) -> Option<NonNull<u8>> {
+    buddy::alloc_for(layout.size(), page_order(layout), tracking)
+}
+
+#[unsafe(link_section = ".text.hooks")]
 fn from_boot_heap(layout: Layout) -> Option<NonNull<u8>> {
-    let mut heap = BOOT.lock();
-    if heap.size() == 0 {
-        let arena = (&raw mut ARENA).cast();
-        // SAFETY: the arena is this heap's alone, for good; the heap has none yet.
-        unsafe { heap.init(arena, BOOT_HEAP) };
+    let block = BOOT.lock().alloc(layout)?;
+    leak::alloc(block.addr().get(), layout.size());
+    Some(block)
+}
+
+#[unsafe(link_section = ".text.hooks")]
+fn to_boot_heap(block: NonNull<u8>, layout: Layout) {
+    let taken = BOOT.lock().take_back(block.addr().get(), layout);
+    match taken {
+        Ok(returned) => leak::free(&returned),
+        Err(misuse) => return misuse::tell("boot heap", misuse, block.addr().get()),
     }
-    let block = heap.allocate_first_fit(layout).ok();
-    drop(heap);
-    if let Some(block) = block {
-        leak::alloc(block.addr().get(), layout.size());
-    }
-    block
+    // SAFETY: a block of this heap that its user has given up, and the caller gives its layout.
+    unsafe { BOOT.lock().heap.deallocate(block, layout) };
 }
 
 /// The slabs stand: blocks come from there, and the emergency reserve is set aside.
@@ -244,5 +300,5 @@ pub fn with_unseen_blocks<R>(work: impl FnOnce() -> R) -> R {
 
 /// Bytes of the boot heap in use.
 pub fn boot_heap_used() -> usize {
-    BOOT.lock().used()
+    BOOT.lock().heap.used()
 }

@@ -1,9 +1,12 @@
 //! Frees that the allocators refuse: told, counted, survived.
+//!
+//! Nothing else happens: the block, whoever has it, stays what it was for its allocator and for the leak detector. Who freed
+//! and who allocated the block is the detector's to say.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::println;
+use crate::{leak, println};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -28,9 +31,10 @@ impl fmt::Display for Misuse {
     }
 }
 
-/// Tells of it on the console. Any context, with no lock of an allocator held.
+/// Tells of it on the console, and lets the detector name the call stacks. Any context, with no lock of an allocator held.
 pub fn tell(allocator: &str, misuse: Misuse, address: usize) {
     COUNT.fetch_add(1, Ordering::Relaxed);
+    leak::refused_free(address);
     println!("{allocator}: {misuse}: {address:#018x}");
 }
 

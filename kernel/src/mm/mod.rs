@@ -9,6 +9,7 @@
 //! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
+//! | [`returned`] | blocks that an allocator has taken back and not freed yet | nothing |
 //!
 //! # Who tells the leak detector
 //!
@@ -16,11 +17,12 @@
 //! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
 //! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
 //! entry. Of the heap's unseen blocks nobody tells. Hooks are called with no lock of this module held: after a block has left every free list, and
-//! before it returns to one.
+//! before it returns to one. A free that is refused is no block's end: the hook takes a [`returned::Returned`], which there is for
+//! what an allocator has looked at and taken back.
 //!
 //! # Locks
 //!
-//! All spin, with interrupts off. Nesting order, outermost first: vmalloc's, a slab cache's or the
+//! All spin, with interrupts off. Nesting order, outermost first: vmalloc's, the page tables', a slab cache's or the
 //! per-CPU chunks', the magazine pool's, the buddy allocator's.
 
 pub mod buddy;
@@ -29,6 +31,7 @@ pub mod heap;
 pub mod misuse;
 pub mod paging;
 pub mod percpu;
+pub mod returned;
 pub mod slab;
 pub mod vmalloc;
 

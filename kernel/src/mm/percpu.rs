@@ -2,7 +2,8 @@
 //!
 //! Blocks are cut from chunks. A chunk has one unit of memory for each CPU; a block lies at the same offset in
 //! all of them. The block's handle is the address of its copy in CPU 0's unit. Which granules of a chunk are
-//! taken, and at which a block begins, is kept in two bitmaps, so that a wrong free is seen.
+//! taken, at which a block begins, and which of these blocks no user has any more, is kept in three bitmaps, so that a
+//! wrong free is seen.
 //!
 //! Chunks are never given back: a chunk once found by [`percpu_copy`] stays good without a lock.
 //!
@@ -16,6 +17,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use super::PAGE;
 use super::buddy::{self, Tracking};
 use super::misuse::{self, Misuse};
+use super::returned::Returned;
 use crate::arch::percpu::MAX_CPUS;
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -38,6 +40,8 @@ struct Chunk {
 struct Bitmaps {
     taken: [u64; WORDS],
     first: [u64; WORDS],
+    /// Of the blocks that begin there, those that have been taken back from their users and are not free yet.
+    returning: [u64; WORDS],
 }
 
 const _: () = assert!(size_of::<Chunk>() <= PAGE);
@@ -78,20 +82,24 @@ impl Bitmaps {
         Some(start)
     }
 
-    fn give(&mut self, start: usize) -> Result<(), Misuse> {
-        if !is_set(&self.taken, start) {
+    /// Takes a block from its user, and tells how many granules it has.
+    fn take_back(&mut self, start: usize) -> Result<usize, Misuse> {
+        if !is_set(&self.taken, start) || is_set(&self.returning, start) {
             return Err(Misuse::DoubleFree);
         }
         if !is_set(&self.first, start) {
             return Err(Misuse::NotABlock);
         }
+        self.returning[start / 64] |= 1 << (start % 64);
+        let is_inside = |&at: &usize| is_set(&self.taken, at) && !is_set(&self.first, at);
+        Ok(1 + (start + 1..UNIT / GRANULE).take_while(is_inside).count())
+    }
+
+    /// Makes a block free that has been taken back.
+    fn put_away(&mut self, start: usize, granules: usize) {
+        self.returning[start / 64] &= !(1 << (start % 64));
         self.first[start / 64] &= !(1 << (start % 64));
-        let mut at = start;
-        while at < UNIT / GRANULE && is_set(&self.taken, at) && !is_set(&self.first, at) {
-            self.taken[at / 64] &= !(1 << (at % 64));
-            at += 1;
-        }
-        Ok(())
+        (start..start + granules).for_each(|at| self.taken[at / 64] &= !(1 << (at % 64)));
     }
 }
 
@@ -146,16 +154,18 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
 /// Gives a block back. What is no block's handle is told on the console, and nothing else happens. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_percpu(handle: usize) {
-    leak::free_percpu(handle);
-    let given = match chunk_of(handle) {
-        Some((chunk, offset)) if offset.is_multiple_of(GRANULE) => {
-            chunk.taken.lock().give(offset / GRANULE)
-        }
-        _ => Err(Misuse::NotABlock),
+    let place = chunk_of(handle).filter(|(_, offset)| offset.is_multiple_of(GRANULE));
+    let Some((chunk, offset)) = place else {
+        return misuse::tell("percpu", Misuse::NotABlock, handle);
     };
-    if let Err(misuse) = given {
-        misuse::tell("percpu", misuse, handle);
-    }
+    let start = offset / GRANULE;
+    let taken = chunk.taken.lock().take_back(start);
+    let granules = match taken {
+        Ok(granules) => granules,
+        Err(misuse) => return misuse::tell("percpu", misuse, handle),
+    };
+    leak::free_percpu(&Returned::new(handle, granules * GRANULE));
+    chunk.taken.lock().put_away(start, granules);
 }
 
 /// Where a CPU's copy of the block with this handle (or of the byte at an offset from it) lies. Any context.
@@ -200,6 +210,7 @@ fn grow(newest: *mut Chunk) -> Option<()> {
         taken: SpinLock::new(Bitmaps {
             taken: [0; WORDS],
             first: [0; WORDS],
+            returning: [0; WORDS],
         }),
     };
     // SAFETY: fresh memory, large enough and page-aligned.

@@ -4,7 +4,7 @@
 //! bitmap in the header: no link is ever written into an object, so fresh memory holds no stale one, and a
 //! stray write into a freed object breaks no list. A second bitmap says which objects users have; a free
 //! takes its bit away first, so that a second one is caught, on whatever CPU and in whatever cache the object is
-//! by then.
+//! by then. Only a free that takes the bit away is one: the detector is told after it.
 //!
 //! Each CPU has a *magazine* for each cache: a small stack of free objects that it takes from and gives to
 //! with nothing but its interrupts off. An empty one is loaded from the slabs, a full one unloaded to
@@ -32,6 +32,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::buddy::{self, Tracking};
 use super::misuse::{self, Misuse};
+use super::returned::Returned;
 use super::{PAGE, Wipe, frame, wipe};
 use crate::arch::percpu::{MAX_CPUS, cpu_id};
 use crate::leak;
@@ -215,12 +216,14 @@ impl SlabCache {
     #[unsafe(link_section = ".text.hooks")]
     pub fn free(&'static self, object: NonNull<u8>) {
         let address = object.addr().get();
+        let returned = match self.take_back(address) {
+            Ok(returned) => returned,
+            Err(misuse) => return misuse::tell(self.name, misuse, address),
+        };
         if self.trace == Trace::Trace {
-            leak::free(address);
+            leak::free(&returned);
         }
-        if let Err(misuse) = self.give_back(address) {
-            misuse::tell(self.name, misuse, address);
-        }
+        self.put_away(returned);
     }
 
     /// Figures; of a moment, while others allocate.
@@ -264,22 +267,32 @@ impl SlabCache {
         NonNull::new(ptr::with_exposed_provenance_mut(object))
     }
 
-    fn give_back(&'static self, address: usize) -> Result<(), Misuse> {
+    /// Takes an object from its user.
+    fn take_back(&'static self, address: usize) -> Result<Returned, Misuse> {
         let (slab, index) = locate(address)?;
         if !ptr::eq(slab.cache, self) {
             return Err(Misuse::WrongSize);
         }
         let bit = 1 << (index % 64);
-        let mut guard = IrqGuard::new();
-        let magazine = self.magazine(&mut guard).ok_or(Misuse::NotABlock)?;
         if slab.live[index / 64].fetch_and(!bit, Ordering::Relaxed) & bit == 0 {
             return Err(Misuse::DoubleFree);
         }
+        Ok(Returned::new(address, self.object_size))
+    }
+
+    /// Puts an object that has been taken back into this CPU's magazine; into its slab where there is no memory for one.
+    fn put_away(&'static self, returned: Returned) {
+        let address = returned.start();
         if wipe() == Wipe::OnFree {
             let object: *mut u8 = ptr::with_exposed_provenance_mut(address);
             // SAFETY: an object of ours that its user has given up, and nobody else has yet.
             unsafe { object.write_bytes(0, self.object_size) };
         }
+        let mut guard = IrqGuard::new();
+        let Some(magazine) = self.magazine(&mut guard) else {
+            self.unload_one(&mut self.slabs.lock(), address);
+            return;
+        };
         if magazine.len == MAGAZINE_LEN {
             self.unload(magazine);
         }
@@ -287,7 +300,6 @@ impl SlabCache {
         magazine.len += 1;
         let frees = magazine.frees.load(Ordering::Relaxed);
         magazine.frees.store(frees + 1, Ordering::Relaxed);
-        Ok(())
     }
 
     /// This CPU's magazine.
@@ -349,25 +361,30 @@ impl SlabCache {
         let count = MAGAZINE_LEN / 2;
         let mut slabs = self.slabs.lock();
         for &object in &magazine.objects[..count] {
-            let (slab, index) = locate(object).expect("a magazine holds objects of slabs");
-            if slab.free_count.get() == 0 {
-                slabs.link(slab);
-            }
-            slab.give_free(index);
-            if slab.free_count.get() == self.objects_per_slab() {
-                if slabs.empty < SPARE_SLABS {
-                    slabs.empty += 1;
-                } else {
-                    slabs.unlink(slab);
-                    slabs.count -= 1;
-                    self.drop_slab(slab);
-                }
-            }
+            self.unload_one(&mut slabs, object);
         }
         drop(slabs);
         magazine.objects.copy_within(count..magazine.len, 0);
         magazine.len -= count;
         magazine.objects[magazine.len..].fill(0);
+    }
+
+    /// Gives a free object to its slab, and the slab back where there are enough that nobody uses.
+    fn unload_one(&'static self, slabs: &mut Slabs, object: usize) {
+        let (slab, index) = locate(object).expect("free objects are objects of slabs");
+        if slab.free_count.get() == 0 {
+            slabs.link(slab);
+        }
+        slab.give_free(index);
+        if slab.free_count.get() == self.objects_per_slab() {
+            if slabs.empty < SPARE_SLABS {
+                slabs.empty += 1;
+            } else {
+                slabs.unlink(slab);
+                slabs.count -= 1;
+                self.drop_slab(slab);
+            }
+        }
     }
 
     fn new_slab(&'static self, slabs: &mut Slabs) -> Option<SlabRef> {

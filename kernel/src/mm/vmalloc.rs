@@ -30,6 +30,7 @@ use super::buddy::{self, Tracking};
 use super::frame::{self, NO_FRAME};
 use super::misuse::{self, Misuse};
 use super::paging::{self, Access};
+use super::returned::Returned;
 use super::slab::{SlabCache, Trace};
 use super::{PAGE, Wipe, wipe};
 use crate::arch::{memory, tlb};
@@ -68,6 +69,8 @@ impl fmt::Display for Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     InUse,
+    /// Taken back from its user, and still mapped: the leak detector may be reading it.
+    Returning,
     /// Freed and unmapped, but CPUs may remember it. With its number among all that were ever freed: an address may be
     /// purged, used and freed again, with the same frames, while somebody purges, and then it is not the same.
     Lazy(u64),
@@ -278,15 +281,18 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
 #[unsafe(link_section = ".text.hooks")]
 pub fn vfree(block: *mut u8) {
     let start = block.addr();
-    leak::free(start);
-    match unmap_block(start) {
-        Ok(lazy_pages) if lazy_pages > LAZY_PAGES => purge(),
-        Ok(_) => {}
-        Err(misuse) => misuse::tell("vmalloc", misuse, start),
+    let returned = match take_back(start) {
+        Ok(returned) => returned,
+        Err(misuse) => return misuse::tell("vmalloc", misuse, start),
+    };
+    leak::free(&returned);
+    if unmap_block(returned) > LAZY_PAGES {
+        purge();
     }
 }
 
-fn unmap_block(start: usize) -> Result<usize, Misuse> {
+/// Takes a block from its user.
+fn take_back(start: usize) -> Result<Returned, Misuse> {
     let mut areas = AREAS.lock();
     let (pages, state, kind) = {
         let area = areas.tree.find(&start);
@@ -294,13 +300,24 @@ fn unmap_block(start: usize) -> Result<usize, Misuse> {
         (area.pages, area.state, area.kind)
     };
     match (state, kind) {
-        (State::Lazy(_), _) => return Err(Misuse::DoubleFree),
-        (_, Kind::Device) => return Err(Misuse::NotABlock),
-        _ => {}
+        (State::Returning | State::Lazy(_), _) => return Err(Misuse::DoubleFree),
+        (State::InUse, Kind::Device) => return Err(Misuse::NotABlock),
+        (State::InUse, Kind::Data | Kind::Stack) => {}
     }
+    areas.change(start, |area| {
+        area.state = State::Returning;
+        Keep::Yes
+    });
+    Ok(Returned::new(start, pages * PAGE))
+}
+
+/// Unmaps a block that has been taken back, and tells how many pages wait to be forgotten.
+fn unmap_block(returned: Returned) -> usize {
+    let (start, pages) = (returned.start(), returned.len() / PAGE);
+    let mut areas = AREAS.lock();
     if wipe() == Wipe::OnFree {
         // SAFETY: mapped until the next lines, and its user has given it up.
-        unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, pages * PAGE) };
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, returned.len()) };
     }
     (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
     areas.freed += 1;
@@ -311,7 +328,7 @@ fn unmap_block(start: usize) -> Result<usize, Misuse> {
     });
     areas.lazy_pages += pages;
     PAGES.fetch_sub(pages, Ordering::Relaxed);
-    Ok(areas.lazy_pages)
+    areas.lazy_pages
 }
 
 /// Makes all CPUs forget the freed blocks, and gives their addresses and frames back. Task context, with
@@ -426,7 +443,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InUse => "in use",
-            Self::Lazy(_) => "freed",
+            Self::Returning | Self::Lazy(_) => "freed",
         })
     }
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use kernel::arch::percpu::cpu_id;
 use kernel::arch::{smp, tlb};
@@ -39,7 +39,7 @@ guest_test! {
         CACHE.free(block);
         assert_eq!(misuse::count(), 1);
         let told = warnings();
-        assert!(told.contains("free of an unknown object"), "{told}");
+        assert!(told.contains("free refused by the allocator"), "{told}");
         assert!(told.contains("called from") && told.contains("allocated last from"), "{told}");
         assert!(told.contains("guest::memory::double_free_is_told_and_survived"), "{told}");
         let (one, other) = (CACHE.alloc(96), CACHE.alloc(96));
@@ -90,7 +90,10 @@ guest_test! {
         let block = CACHE.alloc(96).expect("memory");
         let on_stack = 0_u64;
         let inside = NonNull::new(block.as_ptr().wrapping_add(8)).expect("not at zero");
-        let frees: [&dyn Fn(); 7] = [
+        let in_boot_heap: *mut u8 = ptr::with_exposed_provenance_mut(heap::arena().end - 64);
+        let frees: [&dyn Fn(); 8] = [
+            // SAFETY: it is refused.
+            &|| unsafe { alloc::alloc::dealloc(in_boot_heap, Layout::new::<u64>()) },
             &|| CACHE.free(inside),
             &|| CACHE.free(NonNull::from(&on_stack).cast()),
             &|| UNSEEN.free(block),
@@ -104,9 +107,60 @@ guest_test! {
             assert_eq!(misuse::count(), number as u64 + 1);
         }
         mm::check_invariants();
-        // The block itself was given up to the detector by who freed it as a page.
         CACHE.free(block);
-        assert_eq!(misuse::count(), 7);
+        assert_eq!(misuse::count(), 8);
+    }
+}
+
+static OTHER: SlabCache = SlabCache::new("test-other", 64, Trace::Trace);
+
+guest_test! {
+    /// The detector knows all that it knew before a free that was refused, and names who has the block.
+    fn a_refused_free_forgets_no_block() smp [1, 2] {
+        #[inline(never)]
+        fn who_has_it() -> NonNull<u8> {
+            let block = CACHE.alloc(96).expect("memory");
+            // Or the call would be a jump, and leave no frame.
+            core::hint::black_box(block)
+        }
+        let _ours = leak::hold_warnings();
+        let block = who_has_it();
+        let pages = buddy::alloc(1, Tracking::Tracked).expect("memory");
+        let buffer = vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory");
+        let percpu = percpu::alloc_percpu(64, 8).expect("memory");
+        let at = |block: NonNull<u8>, offset: usize| {
+            NonNull::new(block.as_ptr().wrapping_add(offset)).expect("not at zero")
+        };
+        let before = KMEMLEAK.tracking();
+        let frees: [&dyn Fn(); 9] = [
+            &|| OTHER.free(block),
+            &|| CACHE.free(at(block, 8)),
+            &|| vmalloc::vfree(block.as_ptr()),
+            &|| vmalloc::vfree(at(buffer, 4096).as_ptr()),
+            &|| percpu::free_percpu(block.addr().get()),
+            &|| percpu::free_percpu(percpu + 16),
+            &|| buddy::free(pages, 0, Tracking::Tracked),
+            &|| buddy::free(at(pages, 4096), 0, Tracking::Tracked),
+            &|| buddy::free_part(block, 1, Tracking::Tracked),
+        ];
+        for (number, free) in frees.iter().enumerate() {
+            free();
+            assert_eq!(misuse::count(), number as u64 + 1);
+            assert_eq!(KMEMLEAK.tracking(), before, "after wrong free {number}");
+            // What is told of one call stack is told once.
+            if number == 0 {
+                let told = warnings();
+                let (_, allocated) = told.split_once("allocated last from").expect("who has it");
+                assert!(allocated.contains("who_has_it+"), "{told}");
+            }
+        }
+        CACHE.free(block);
+        buddy::free(pages, 1, Tracking::Tracked);
+        vmalloc::vfree(buffer.as_ptr());
+        percpu::free_percpu(percpu);
+        assert_eq!(misuse::count(), 9, "none of them was lost");
+        assert_eq!(KMEMLEAK.tracking().objects, before.objects - 4);
+        mm::check_invariants();
     }
 }
 
@@ -321,6 +375,85 @@ guest_test! {
         buddy::free(pages, 2, Tracking::Untracked);
         assert_eq!(misuse::count(), 2);
         mm::check_invariants();
+    }
+}
+
+/// Caches whose first object is asked for when memory is out: each takes what is left for one more magazine.
+static LATE: [SlabCache; 32] = [const { SlabCache::new("test-late", 64, Trace::Trace) }; 32];
+
+guest_test! {
+    /// A free needs no memory, not even on a CPU that has none of the cache's yet.
+    fn a_free_needs_no_memory() smp [2] {
+        let block = OTHER.alloc(64).expect("memory");
+        let home = cpu_id();
+        let mut pages = Vec::with_capacity(1 << 16);
+        while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
+            pages.push(page);
+        }
+        assert!(LATE.iter().any(|cache| cache.alloc(64).is_none()));
+        while cpu_id() == home {
+            task::yield_now();
+        }
+        OTHER.free(block);
+        pages.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
+        assert_eq!(misuse::count(), 0);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// Of a large block of the heap the detector knows the bytes that were asked for: what lies behind them in its last page
+    /// keeps nothing alive.
+    fn large_blocks_have_the_size_that_was_asked_for() smp [1] {
+        const LEN: usize = 9000;
+        let large = alloc::vec![0_u8; LEN];
+        let lost = plant(|_| ());
+        let slot: *mut usize = ptr::with_exposed_provenance_mut(large.as_ptr().expose_provenance() + LEN);
+        // SAFETY: a word of the block's last page, which is nobody's.
+        unsafe { slot.write(lost.show()) };
+        assert_eq!(check(), [lost]);
+        let mut told = String::new();
+        let command = alloc::format!("dump {:x}", large.as_ptr().addr());
+        KMEMLEAK.command(&command, &mut told).expect("a command");
+        assert!(told.contains("(size 9000)"), "{told}");
+        // SAFETY: as above.
+        unsafe { slot.write(0) };
+        uproot(lost);
+    }
+}
+
+guest_test! {
+    /// A table of pages is empty before it is in use: nobody finds a mapping in it that somebody else's old words make.
+    fn fresh_page_tables_map_nothing() smp [2] {
+        /// What one table maps.
+        const SPAN: usize = 2 << 20;
+        static MAPPED: AtomicUsize = AtomicUsize::new(0);
+        static END: AtomicU32 = AtomicU32::new(0);
+        let dirty: Vec<_> = (0..2048).filter_map(|_| buddy::alloc(0, Tracking::Untracked)).collect();
+        for page in &dirty {
+            // SAFETY: ours.
+            unsafe { page.write_bytes(0xff, 4096) };
+        }
+        dirty.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
+        let watcher = task::spawn("watcher", Priority::Normal, || {
+            let mut found = 0;
+            while END.load(Ordering::Acquire) == 0 {
+                let mapped = MAPPED.load(Ordering::Acquire);
+                // Of the place that is mapped next, another page than the first.
+                found += usize::from(mapped != 0 && vmalloc::readable(mapped + SPAN + 64 * 4096, 8));
+            }
+            assert_eq!(found, 0, "mappings that nobody has made");
+        });
+        let blocks: Vec<_> = (0..600)
+            .map(|_| {
+                let block = vmalloc::vmalloc_aligned(4096, SPAN, vmalloc::Kind::Data).expect("memory");
+                MAPPED.store(block.addr().get(), Ordering::Release);
+                block
+            })
+            .collect();
+        END.store(1, Ordering::Release);
+        watcher.expect("memory for a task").join();
+        blocks.into_iter().for_each(|block| vmalloc::vfree(block.as_ptr()));
     }
 }
 
