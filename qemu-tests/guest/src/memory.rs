@@ -5,14 +5,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::arch::percpu::cpu_id;
 use kernel::arch::{smp, tlb};
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::slab::{SlabCache, Trace};
-use kernel::mm::{self, heap, misuse, percpu, vmalloc};
+use kernel::mm::{self, heap, misuse, paging, percpu, vmalloc};
 use kernel::task::{self, JoinHandle, Priority};
 
 use crate::guest_test;
@@ -423,37 +423,53 @@ guest_test! {
 }
 
 guest_test! {
-    /// A table of pages is empty before it is in use: nobody finds a mapping in it that somebody else's old words make.
-    fn fresh_page_tables_map_nothing() smp [2] {
-        /// What one table maps.
-        const SPAN: usize = 2 << 20;
-        static MAPPED: AtomicUsize = AtomicUsize::new(0);
-        static END: AtomicU32 = AtomicU32::new(0);
-        let dirty: Vec<_> = (0..2048).filter_map(|_| buddy::alloc(0, Tracking::Untracked)).collect();
-        for page in &dirty {
-            // SAFETY: ours.
-            unsafe { page.write_bytes(0xff, 4096) };
-        }
-        dirty.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
-        let watcher = task::spawn("watcher", Priority::Normal, || {
-            let mut found = 0;
-            while END.load(Ordering::Acquire) == 0 {
-                let mapped = MAPPED.load(Ordering::Acquire);
-                // Of the place that is mapped next, another page than the first.
-                found += usize::from(mapped != 0 && vmalloc::readable(mapped + SPAN + 64 * 4096, 8));
-            }
-            assert_eq!(found, 0, "mappings that nobody has made");
-        });
-        let blocks: Vec<_> = (0..600)
-            .map(|_| {
-                let block = vmalloc::vmalloc_aligned(4096, SPAN, vmalloc::Kind::Data).expect("memory");
-                MAPPED.store(block.addr().get(), Ordering::Release);
-                block
+    /// A frame is empty before it becomes a table of pages, whatever its owner before has left there.
+    fn page_tables_are_empty_before_they_are_live() smp [1] {
+        let pages = || (0..256).filter_map(|_| buddy::alloc(0, Tracking::Untracked));
+        let dirty: Vec<_> = pages()
+            .inspect(|page| {
+                // SAFETY: ours.
+                unsafe { page.write_bytes(0xff, 4096) };
             })
             .collect();
+        let give_back = |page: NonNull<u8>| buddy::free(page, 0, Tracking::Untracked);
+        dirty.into_iter().for_each(give_back);
+        let tables: Vec<_> = (0..256).filter_map(|_| paging::take_table()).collect();
+        assert_eq!(tables.len(), 256);
+        for table in &tables {
+            // SAFETY: ours.
+            let entries = unsafe { table.cast::<[u64; 512]>().read() };
+            assert!(entries.iter().all(|&entry| entry == 0));
+        }
+        tables.into_iter().for_each(give_back);
+    }
+}
+
+guest_test! {
+    /// CPUs that look at the page tables, and such that change them, don't disturb one another.
+    fn tables_are_looked_at_and_changed_by_all() smp [2, 4] {
+        /// What one table maps.
+        const SPAN: usize = 2 << 20;
+        static END: AtomicU32 = AtomicU32::new(0);
+        let known = vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory").addr().get();
+        let watchers: Vec<_> = (1..smp::running())
+            .map(|_| {
+                task::spawn("watcher", Priority::Normal, move || {
+                    while END.load(Ordering::Acquire) == 0 {
+                        assert!(vmalloc::readable(known, 8192));
+                        assert!(!vmalloc::readable(known - 4096, 8), "the guard page");
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..100 {
+            let block = vmalloc::vmalloc_aligned(4096, SPAN, vmalloc::Kind::Data).expect("memory");
+            assert!(vmalloc::readable(block.addr().get(), 4096));
+            vmalloc::vfree(block.as_ptr());
+        }
         END.store(1, Ordering::Release);
-        watcher.expect("memory for a task").join();
-        blocks.into_iter().for_each(|block| vmalloc::vfree(block.as_ptr()));
+        watchers.into_iter().for_each(|task| task.expect("memory for a task").join());
+        vmalloc::vfree(ptr::with_exposed_provenance_mut(known));
     }
 }
 
