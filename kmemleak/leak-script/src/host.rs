@@ -6,6 +6,7 @@
 extern crate std;
 
 use alloc::boxed::Box;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use kmemleak::Detector;
@@ -21,6 +22,14 @@ use crate::statement::{Allocator, Place};
 /// Bytes of memory that blocks may take.
 const MEMORY: usize = 256 << 20;
 
+/// The line that was begun last, of whichever script.
+static LINE: AtomicUsize = AtomicUsize::new(0);
+
+/// The line that was begun last, where one script runs at a time; 0 before its first one. For who is to tell of a panic.
+pub fn line() -> usize {
+    LINE.load(Ordering::Relaxed)
+}
+
 /// What became of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -34,6 +43,7 @@ pub enum Outcome {
 
 /// Runs the text of a script on a machine of `cpus` CPUs.
 pub fn run(text: &str, cpus: u32) -> Outcome {
+    LINE.store(0, Ordering::Relaxed);
     let script = match Script::parse(text) {
         Ok(script) => script,
         Err(failure) => return Outcome::Failed(failure),
@@ -121,6 +131,10 @@ impl Machine for Host {
 
     fn read(&self, address: usize) -> usize {
         self.machine.read(address)
+    }
+
+    fn begin_line(&mut self, line: usize) {
+        LINE.store(line, Ordering::Relaxed);
     }
 
     fn call_from(&mut self, site: &str) {

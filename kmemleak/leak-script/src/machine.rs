@@ -91,6 +91,11 @@ pub trait Machine {
     /// Reads one.
     fn read(&self, address: usize) -> usize;
 
+    /// A line of the script begins. For who wants to know how far it came.
+    fn begin_line(&mut self, line: usize) {
+        let _ = line;
+    }
+
     /// From now on the call stack is one frame with this name.
     fn call_from(&mut self, site: &str);
 

@@ -1,5 +1,7 @@
 //! The runner of leak scripts: one line a file, a sum, and exit code 1 if any failed.
 
+mod lines;
+mod process;
 mod qemu;
 
 use std::fmt::{self, Display, Formatter};
@@ -8,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use leak_script::host;
 
 /// Runs leak scripts.
 #[derive(Parser)]
@@ -19,8 +20,11 @@ struct Arguments {
     /// Processors of the machine.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     smp: u32,
+    /// Run what comes by the standard input: the process that runs scripts on the host.
+    #[arg(long, hide = true)]
+    serve: bool,
     /// The scripts.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "serve")]
     files: Vec<PathBuf>,
 }
 
@@ -32,18 +36,15 @@ enum Outcome {
     Failed(String),
 }
 
-impl From<host::Outcome> for Outcome {
-    fn from(outcome: host::Outcome) -> Self {
-        match outcome {
-            host::Outcome::Passed => Self::Passed,
-            host::Outcome::Skipped => Self::Skipped,
-            host::Outcome::Failed(failure) => Self::Failed(failure.to_string()),
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let sum = run(&Arguments::parse());
+    let arguments = Arguments::parse();
+    if arguments.serve {
+        return match process::serve(arguments.smp) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    let sum = run(&arguments);
     println!("{sum}");
     match sum.failed {
         0 => ExitCode::SUCCESS,
@@ -61,14 +62,12 @@ fn run(arguments: &Arguments) -> Sum {
             Err(why) => report.add(index, Outcome::Failed(why)),
         }
     }
-    if arguments.qemu {
-        if let Err(error) = qemu::run(&scripts, arguments.smp, &mut report) {
-            report.give_up(&error.to_string());
-        }
-    } else {
-        for (index, text) in scripts {
-            report.add(index, host::run(&text, arguments.smp).into());
-        }
+    let all_were_run = match arguments.qemu {
+        true => qemu::run(&scripts, arguments.smp, &mut report),
+        false => process::run(&scripts, arguments.smp, &mut report).map_err(Into::into),
+    };
+    if let Err(error) = all_were_run {
+        report.give_up(&error.to_string());
     }
     report.sum
 }

@@ -1,7 +1,6 @@
 //! Scripts in the kernel: the test kernel under QEMU, one boot for as many as it takes.
 //!
-//! The texts go in as one file of QEMU's firmware configuration device; what comes out is lines, of which
-//! `qemu-tests/guest/src/scripts.rs` says how they look. A machine ends after a script that turned the detector off, and
+//! The texts go in as one file of QEMU's firmware configuration device; what comes out is [`lines`]. A machine ends after a script that turned the detector off, and
 //! with one that brings it down or never answers. The scripts that it has not begun then go to the next machine.
 
 use std::env;
@@ -18,13 +17,14 @@ use boot::outcome::{Ended, Outcome as Verdict};
 use boot::requirements::{self, QEMU};
 use boot::session::Session;
 
+use crate::lines::{self, Line};
 use crate::{Outcome, Report};
 
 /// The file's name in the guest.
 const FILE: &str = "opt/leak-scripts";
 
 /// How long a script may take, and a boot; the host may be loaded.
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// Builds what is booted, and runs these scripts, each with its file's number, on machines of `cpus` CPUs.
 pub fn run(
@@ -100,47 +100,6 @@ fn machine(parcel: &Parcel, cpus: u32) -> Machine {
     }
 }
 
-/// A line that is the runner's.
-enum Line {
-    Begins,
-    Ends(Outcome),
-}
-
-impl Line {
-    /// Reads a line about script number `index`.
-    fn read(line: &str, index: usize) -> Option<Self> {
-        let (number, what) = line.strip_prefix("leak-script ")?.split_once(' ')?;
-        if number.parse() != Ok(index) {
-            return None;
-        }
-        Some(match what {
-            "begins" => Self::Begins,
-            "ok" => Self::Ends(Outcome::Passed),
-            "skipped" => Self::Ends(Outcome::Skipped),
-            _ => Self::Ends(Outcome::Failed(unescaped(what.strip_prefix("FAILED ")?))),
-        })
-    }
-}
-
-/// Text in which `%` and two digits stand for a character.
-fn unescaped(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut plain = String::from(parts.next().unwrap_or_default());
-    for part in parts {
-        let code = part
-            .get(..2)
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match code {
-            Some(code) => {
-                plain.push(char::from(code));
-                plain.push_str(&part[2..]);
-            }
-            None => plain.push_str(part),
-        }
-    }
-    plain
-}
-
 /// How a machine ended that should have gone on, in a line.
 fn what_was_seen(ended: &Ended) -> String {
     if ended.outcome == Verdict::TimedOut {
@@ -163,17 +122,12 @@ fn what_was_seen(ended: &Ended) -> String {
     format!("{}: {seen}", ended.outcome)
 }
 
-/// The texts in a file, which is gone when this is dropped: for each its length, 4 bytes, little-endian, and the text.
+/// The texts in a file, which is gone when this is dropped.
 struct Parcel(PathBuf);
 
 impl Parcel {
     fn pack(scripts: &[(usize, String)]) -> Result<Self, Box<dyn Error>> {
-        let mut bytes = Vec::new();
-        for (_, text) in scripts {
-            let len = u32::try_from(text.len())?;
-            bytes.extend(len.to_le_bytes());
-            bytes.extend(text.as_bytes());
-        }
+        let bytes = lines::pack(scripts)?;
         let name = format!("leak-scripts-{}", process::id());
         let parcel = Self(env::temp_dir().join(name));
         let written = fs::write(&parcel.0, bytes);
@@ -198,32 +152,6 @@ impl Drop for Parcel {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(line: &str) -> Option<String> {
-        Some(match Line::read(line, 3)? {
-            Line::Begins => "begins".into(),
-            Line::Ends(Outcome::Passed) => "passed".into(),
-            Line::Ends(Outcome::Skipped) => "skipped".into(),
-            Line::Ends(Outcome::Failed(why)) => why,
-        })
-    }
-
-    #[test]
-    fn lines_about_the_script_at_hand_are_read() {
-        assert_eq!(read("leak-script 3 begins").as_deref(), Some("begins"));
-        assert_eq!(read("leak-script 3 ok").as_deref(), Some("passed"));
-        assert_eq!(read("leak-script 3 skipped").as_deref(), Some("skipped"));
-        let failed = read("leak-script 3 FAILED line 1: größe %07%25 100%2525");
-        assert_eq!(failed.as_deref(), Some("line 1: größe \u{7}% 100%25"));
-        for line in [
-            "leak-script 4 ok",
-            "leak-script 3",
-            "pages: double free",
-            "leak-script 3 or so",
-        ] {
-            assert_eq!(read(line), None, "{line}");
-        }
-    }
 
     #[test]
     fn the_end_of_a_machine_is_a_line() {

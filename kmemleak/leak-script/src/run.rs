@@ -56,6 +56,7 @@ pub fn run<P: Platform, const BOOTSTRAP: usize>(
         checked: false,
     };
     for line in &script.lines {
+        run.machine.begin_line(line.number);
         run.machine.advance_us(1);
         run.machine.call_from(&format!("line {}", line.number));
         run.statement(&line.statement).map_err(|stop| Failure {
