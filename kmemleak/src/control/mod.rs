@@ -15,7 +15,7 @@ use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::record::flag;
 use crate::report::{
-    Count, Format, NO_CHECK, Sum, Which, complain, interior_end, suppression_json,
+    Count, Format, NO_CHECK, Sum, Typed, Which, complain, interior_end, suppression_json,
     suppression_text, suppressions_end,
 };
 use crate::suppress::SuppressError;
@@ -175,14 +175,19 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 Ok(()) => {
                     writeln!(
                         out,
-                        "kmemleak: from the next check on, \"{pattern}\" hides what matches"
+                        "kmemleak: from the next check on, \"{}\" hides what matches",
+                        Typed(pattern)
                     )
                 }
                 Err(error) => writeln!(out, "kmemleak: {error}"),
             },
             ("unsuppress", Some(pattern)) => match self.unsuppress(pattern)? {
-                true => writeln!(out, "kmemleak: \"{pattern}\" hides nothing any more"),
-                false => writeln!(out, "kmemleak: no suppression \"{pattern}\""),
+                true => writeln!(
+                    out,
+                    "kmemleak: \"{}\" hides nothing any more",
+                    Typed(pattern)
+                ),
+                false => writeln!(out, "kmemleak: no suppression \"{}\"", Typed(pattern)),
             },
             ("off", None) => {
                 self.turn_off()?;
@@ -217,7 +222,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             _ => {
                 return writeln!(
                     out,
-                    "kmemleak: \"{value}\" is neither on, off nor a number of seconds"
+                    "kmemleak: \"{}\" is neither on, off nor a number of seconds",
+                    Typed(value)
                 );
             }
         }

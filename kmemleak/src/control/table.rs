@@ -6,7 +6,7 @@
 use core::fmt::{self, Write};
 
 use self::Argument::{Nothing, Optional, Required, Rest, Set};
-use crate::report::{Format, complain};
+use crate::report::{Format, Typed, complain};
 
 /// A form of a command.
 struct Command {
@@ -266,7 +266,7 @@ impl Wrong<'_> {
             Wrong::Word(word) => {
                 let names = COMMANDS.iter().map(|command| command.name);
                 let nearest = names.min_by_key(|name| distance(word, name));
-                write!(out, "kmemleak: unknown word \"{word}\"")?;
+                write!(out, "kmemleak: unknown word \"{}\"", Typed(word))?;
                 if let Some(nearest) = nearest.filter(|name| distance(word, name) <= 2) {
                     write!(out, "; did you mean \"{nearest}\"?")?;
                 }
@@ -287,7 +287,9 @@ impl Wrong<'_> {
             },
             Wrong::Value { name, value, .. } => {
                 match value {
-                    Some(value) => writeln!(out, "kmemleak: {name} takes no \"{value}\":")?,
+                    Some(value) => {
+                        writeln!(out, "kmemleak: {name} takes no \"{}\":", Typed(value))?;
+                    }
                     None => writeln!(out, "kmemleak: {name} takes an argument:")?,
                 }
                 let mut named = COMMANDS.iter().filter(|command| command.name == name);

@@ -11,7 +11,7 @@ mod json;
 mod text;
 
 pub(crate) use self::json::{interior_end, suppression_json, suppressions_end};
-pub(crate) use self::text::{Count, Sum, suppression_text};
+pub(crate) use self::text::{Count, Plain, Sum, Typed, suppression_text};
 
 use core::fmt::{self, Write};
 
@@ -63,7 +63,11 @@ pub(crate) fn complain(
     out: &mut dyn Write,
 ) -> fmt::Result {
     match format {
-        Format::Text => writeln!(out, "kmemleak: {what}"),
+        Format::Text => {
+            write!(out, "kmemleak: ")?;
+            write!(Plain(out), "{what}")?;
+            writeln!(out)
+        }
         Format::Json => json::error(what, out),
     }
 }

@@ -55,6 +55,30 @@ impl Display for Sum<'_> {
     }
 }
 
+/// Text from elsewhere, such as names: control characters, which would end a line or steer a terminal, are escaped.
+pub(crate) struct Plain<'a>(pub(crate) &'a mut dyn Write);
+
+impl Write for Plain<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_default())
+            } else {
+                self.0.write_char(character)
+            }
+        })
+    }
+}
+
+/// The same, of text that there is already.
+pub(crate) struct Typed<'a>(pub(crate) &'a str);
+
+impl Display for Typed<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Plain(f).write_str(self.0)
+    }
+}
+
 /// Microseconds, in seconds.
 struct Age(u64);
 
@@ -295,7 +319,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(out, "  {title} (crc {:08x}):", crc_of(addresses))?;
         addresses.iter().try_for_each(|&address| {
             write!(out, "    ")?;
-            self.platform.symbol(address, out)?;
+            self.platform.symbol(address, &mut Plain(out))?;
             writeln!(out)
         })?;
         if addresses.len() == MAX_FRAMES {
@@ -373,7 +397,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(super) fn slot_text(&self, slot: Slot, out: &mut dyn Write) -> fmt::Result {
         write!(out, "  {:#018x}: ", slot.address)?;
         match slot.place {
-            SlotPlace::Root(root) => self.platform.name_root(root, slot.address, out)?,
+            SlotPlace::Root(root) => {
+                self.platform
+                    .name_root(root, slot.address, &mut Plain(out))?;
+            }
             SlotPlace::Object { start, size } => {
                 write!(out, "object {start:#018x} (size {size})")?;
                 match slot.offset() {
@@ -392,7 +419,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     frames.as_ref().and_then(|frames| frames.as_slice().first())
                 {
                     write!(out, ", from ")?;
-                    self.platform.symbol(innermost, out)?;
+                    self.platform.symbol(innermost, &mut Plain(out))?;
                 }
             }
         }
@@ -482,7 +509,7 @@ pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write)
 }
 
 pub(crate) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
-    write!(out, "  {}", one.pattern)?;
+    write!(out, "  {}", Typed(one.pattern))?;
     if let Some(max) = one.max {
         write!(out, ":max={max}")?;
     }

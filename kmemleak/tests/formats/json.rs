@@ -249,6 +249,54 @@ fn text_from_elsewhere_is_escaped() {
         lab.report()
             .contains("  comm \"a\\\"b\\\\c\\nd\\u{1}é\", pid 3, cpu 1, age ")
     );
+    assert!(
+        lab.report()
+            .contains("\n    quote\"back\\slash\\nline\\u{7}tab\\t\n    ünï\n")
+    );
+}
+
+/// Nothing that is a name, or that somebody typed, steers a terminal or makes a line of its own.
+#[test]
+fn text_has_no_control_characters_but_its_own_line_ends() {
+    const BAD: &str = "x\u{1b}[2J\u{7f}\u{9b}y";
+    let lab = Lab::new();
+    set_comm(BAD);
+    lab.machine.call_from(&[BAD]);
+    let lost = lab.block(64);
+    let held = lab.block(64);
+    lab.machine.write(lost, held);
+    lab.hold(0, held);
+    lab.machine.advance_us(1);
+    let mut answers = lab.say("scan --all");
+    lab.detector.free(lost + 8);
+    lab.detector.drain_warnings(&mut answers);
+    for command in [
+        "sites".into(),
+        format!("dump {lost:x}"),
+        format!("holders {held:x}"),
+        format!("path {held:x}"),
+        format!("suppress {BAD}"),
+        "suppress".into(),
+        format!("unsuppress {BAD}"),
+        format!("unsuppress {BAD}"),
+        format!("scan={BAD}"),
+        format!("stack={BAD}"),
+        format!("sites {BAD}"),
+        format!("dump {BAD}"),
+        format!("report {BAD}"),
+        BAD.into(),
+    ] {
+        answers += &lab.say(&command);
+    }
+    let controls = answers.chars().filter(|character| character.is_control());
+    assert!(
+        controls.into_iter().all(|character| character == '\n'),
+        "{answers:?}"
+    );
+    assert!(
+        answers.matches("x\\u{1b}[2J\\u{7f}\\u{9b}y").count() >= 12,
+        "{answers}"
+    );
 }
 
 #[test]

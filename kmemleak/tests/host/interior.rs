@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use kmemleak::AllocOptions;
+use kmemleak::{AllocOptions, Detector};
 use kmemleak_emulated::{Machine, Stop};
 
 use crate::lab::{Lab, many};
+use crate::one_cpu::{FAR, OneCpu};
 
 fn interior(lab: &Lab) -> Vec<usize> {
     let mut starts = Vec::new();
@@ -192,5 +193,29 @@ fn more_than_the_queues_hold() {
         };
         let expected = (0..others.len()).filter(|&number| !by_start(number));
         compare(expected.map(|number| half + number).collect());
+    }
+}
+
+/// What is walked over are objects, not the memory that they take: a huge block costs no more than a small one, wherever it
+/// begins.
+#[test]
+fn a_huge_block_is_a_step_like_another() {
+    const HUGE: usize = 1 << 36;
+    let pieces = |start: usize, size: usize| {
+        let detector: Detector<OneCpu, 65536> = Detector::new(OneCpu::new());
+        detector.alloc(start, size, AllocOptions::new());
+        detector.alloc(start + HUGE, 64, AllocOptions::new());
+        detector.platform().hold(start + HUGE + 8);
+        detector.check().expect("on");
+        let before = detector.platform().pieces();
+        let mut found = Vec::new();
+        detector
+            .for_each_interior(&mut |block| found.push((block.start, block.size)))
+            .expect("asked from outside");
+        assert_eq!(found, [(start + HUGE, 64)]);
+        detector.platform().pieces() - before
+    };
+    for start in [FAR, FAR + 4096, FAR + (1 << 25) - 512] {
+        assert_eq!(pieces(start, HUGE), pieces(start, 64));
     }
 }

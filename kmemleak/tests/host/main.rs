@@ -16,6 +16,7 @@ mod leaders;
 mod marks;
 mod metadata;
 mod off;
+mod one_cpu;
 mod overlap;
 mod parts;
 mod percpu;

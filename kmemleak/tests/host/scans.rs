@@ -393,7 +393,7 @@ fn what_is_given_up_leaves_the_verdict_before_and_what_was_told() {
             let told = [lab.block(64), lab.block(64), lab.block(64)];
             let before = lab.say("scan --all");
             assert!(before.contains("3 suspects"));
-            let late = lab.block(64);
+            lab.block(64);
             // So that the background's first pass has something to confirm.
             scan(&lab);
             let report = lab.say("report --all");

@@ -1,15 +1,10 @@
 //! Leaks and suspects: what is not certain is not called a leak, and the reason is told.
 
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use kmemleak::{
-    AllocOptions, Detector, Doubt, How, IrqState, METADATA_PAGE, NotDone, Platform, Root,
-    RootCursor, RootKind,
-};
+use kmemleak::{AllocOptions, Detector, Doubt, How};
 use kmemleak_emulated::{Place, Stop};
 
 use crate::lab::{Lab, many};
+use crate::one_cpu::OneCpu;
 
 /// A list of which the head, that a root holds, could not be recorded.
 fn headless(blocks: usize) -> Lab {
@@ -213,57 +208,25 @@ fn passes_end_though_the_suspects_still_change() {
     assert!(matches!(again.how, How::Repeated { passes: 4, .. }) && again.settled);
 }
 
-/// A kernel of one CPU that implements no stop of the world.
-struct OneCpu;
-
-static WORDS: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
-
-// SAFETY: the root is a static; there are no interrupts, and one thread.
-unsafe impl Platform for OneCpu {
-    fn now_us(&self) -> u64 {
-        1
-    }
-
-    fn irq_save(&self) -> IrqState {
-        IrqState(0)
-    }
-
-    fn irq_restore(&self, _: IrqState) {}
-
-    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
-        cursor.index += 1;
-        (cursor.index == 1).then_some(Root {
-            kind: RootKind::Section,
-            start: WORDS.as_ptr().expose_provenance(),
-            len: size_of_val(&WORDS),
-        })
-    }
-
-    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let layout = std::alloc::Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).ok()?;
-        // SAFETY: the layout is not of size zero.
-        let page = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
-        page.expose_provenance();
-        Some(page)
-    }
-}
-
 /// Interrupts off are all it takes to stop one CPU.
 #[test]
 fn one_cpu_is_stopped_without_the_platform_s_help() {
-    let detector: Detector<OneCpu, 65536> = Detector::new(OneCpu);
+    let detector: Detector<OneCpu, 65536> = Detector::new(OneCpu::new());
     let blocks = [Box::new([0_u64; 8]), Box::new([0; 8])];
     for block in &blocks {
         let start = block.as_ptr().expose_provenance();
         detector.alloc(start, size_of_val(&**block), AllocOptions::new());
     }
-    WORDS[0].store(blocks[0].as_ptr().addr(), Ordering::Relaxed);
+    detector.platform().hold(blocks[0].as_ptr().addr());
     let summary = detector.check().expect("on");
     assert_eq!(
         (summary.how, summary.objects, summary.suspects),
         (How::Stopped, 1, 0)
     );
+    // So all that ran has ended, too, and the metadata can go.
     let mut answer = String::new();
-    detector.command("off", &mut answer).expect("text");
-    assert_eq!(detector.check(), Err(NotDone::Off));
+    for command in ["off", "clear"] {
+        detector.command(command, &mut answer).expect("text");
+    }
+    assert!(answer.ends_with("kmemleak: metadata freed\n"), "{answer}");
 }
