@@ -148,7 +148,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         })
     }
 
-    /// The same, waiting for the other. Task context, with no lock held.
+    /// Takes the claim; waits while another task has it. Task context, with no lock held.
     pub(crate) fn claim(&self) -> Result<Claim<'_, P, BOOTSTRAP>, Nested> {
         loop {
             if let Some(claim) = self.try_claim() {
@@ -161,7 +161,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
     }
 
-    /// The same, of a detector that is on: as long as the claim is held it stays so.
+    /// Takes the claim of a detector that is on: as long as the claim is held it stays on.
     pub(crate) fn claim_on(&self) -> Result<Claim<'_, P, BOOTSTRAP>, NotDone> {
         let claim = self.claim()?;
         if claim.is_on() {

@@ -365,7 +365,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         self.with_suppressed(|suppressed, _| suppressed.len())
     }
 
-    /// Shows each suppression.
+    /// Shows each suppression, with what it hid from the last verdict.
     pub(crate) fn each_suppression(&self, look: &mut dyn FnMut(Suppression<'_>)) {
         self.take_suppressions();
         // The claim keeps them.
