@@ -509,7 +509,7 @@ pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write)
 }
 
 pub(crate) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
-    write!(out, "  {}", Typed(one.pattern))?;
+    write!(Plain(out), "  {}", one.pattern)?;
     if let Some(max) = one.max {
         write!(out, ":max={max}")?;
     }

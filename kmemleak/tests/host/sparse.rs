@@ -286,7 +286,8 @@ impl SparseLab {
     pub fn listed(&self) -> Vec<usize> {
         let mut starts = Vec::new();
         self.detector
-            .for_each_unreferenced(&mut |object| starts.push(object.start));
+            .for_each_unreferenced(&mut |object| starts.push(object.start))
+            .expect("asked from outside");
         starts.sort_unstable();
         starts
     }
