@@ -275,6 +275,31 @@ fn the_last_check_decides_whether_leaks_are_a_failure() {
     }
 }
 
+/// A QEMU of the test's own says so: the shell has no command that uses up the detector's memory.
+#[test]
+fn a_check_that_is_not_certain_has_a_code_of_its_own() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uncertain");
+    fs::create_dir_all(&folder).expect("a directory for tests");
+    let qemu = folder.join("qemu-system-x86_64");
+    let says = "kmemleak: 0 unreferenced objects (0 bytes), 399 suspects, 1 unrecorded";
+    fs::write(
+        &qemu,
+        format!("#!/bin/sh\nprintf '> \\r\\n{says}\\r\\n'\nexit 33\n"),
+    )
+    .expect("it is ours");
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = std::env::var("PATH").expect("there is one");
+    let run_with = |arguments: &[&str]| {
+        let mut command = boot(arguments);
+        command.env("PATH", format!("{}:{path}", folder.display()));
+        run(command, "")
+    };
+    let output = run_with(&["--fail-on-leak"]);
+    assert_ends(&output, 8, "boot: the last check is not certain");
+    assert!(stdout(&output).contains(says));
+    assert_ends(&run_with(&[]), 0, "");
+}
+
 #[test]
 fn leaks_alone_are_no_failure() {
     let output = run(boot(&[]), "leak pages\nkmemleak scan\nexit\n");
