@@ -1,33 +1,63 @@
 //! The end that nobody wanted: a panic or an exception.
 //!
-//! The first CPU to get here stops the others, tells what happened with the call stack, then which call sites have
-//! the most live memory, and ends the machine with failure. It trusts nothing that others may have left locked: the
-//! console's lock is broken, memory for naming the functions comes from a reserve of its own, and the call sites are
-//! found and named without any memory or lock.
+//! The first CPU to get here stops the others by a non-maskable interrupt, whatever they are at; then it tells what happened with the call
+//! stack, where the others were, which call sites have the most live memory, and ends the machine with failure. It trusts nothing that
+//! others may have left locked: the console's lock is broken, memory comes from a reserve, and neither call stack nor call sites need any.
+//!
+//! Whatever fails in telling (a message may fault while it is formatted) comes here again, on the same CPU, is told with its own call stack,
+//! which goes on through the first one's, and what had not been told yet is. After some such failures the machine ends at once. So does a wait for
+//! what a stopped CPU holds: whoever waits calls [`relax`].
 //!
 //! Who is out of memory comes here, too, since it panics.
 
-use core::fmt;
-use core::iter;
+use core::fmt::{self, Write};
+use core::hint;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::arch::backtrace;
 use crate::arch::exit::{ExitCode, exit};
-use crate::arch::idt::vector;
+use crate::arch::gdt;
 use crate::arch::percpu::cpu_id;
-use crate::arch::{apic, interrupts, serial, smp};
+use crate::arch::{halt, interrupts, serial};
+use crate::console::Console;
 use crate::leak::KMEMLEAK;
-use crate::symbols::Detail;
+use crate::mm::heap;
+use crate::symbols::{self, Detail};
 use crate::task::scheduler;
-use crate::{mm, println, symbols};
+use crate::{print, println};
 
 /// The CPU that ends the machine, plus one; zero while all is well.
 static ENDING: AtomicU32 = AtomicU32::new(0);
 
 /// Whether the machine is being ended: whoever runs may not wait for anybody.
+#[inline]
 pub fn is_ending() -> bool {
     ENDING.load(Ordering::Acquire) != 0
+}
+
+/// Whether this CPU ends the machine.
+#[inline]
+pub fn ends_here() -> bool {
+    ENDING.load(Ordering::Acquire) == cpu_id() + 1
+}
+
+/// What whoever spins does meanwhile. Where the machine ends, what is waited for does not come any more. Any context.
+#[inline(always)]
+pub fn relax() {
+    hint::spin_loop();
+    if is_ending() {
+        must_not_wait();
+    }
+}
+
+/// Who waits while the machine ends waits for ever: another CPU is halted at once, and the one that tells goes on with what it can tell.
+#[cold]
+pub fn must_not_wait() {
+    if ends_here() {
+        panic!("a wait at the end of the machine, for what a stopped CPU holds");
+    }
+    halt::halt_here(0);
 }
 
 /// Frames shown.
@@ -35,6 +65,15 @@ const FRAMES: usize = 32;
 
 /// Call sites shown.
 const SITES: usize = 5;
+
+/// Failures in telling, after which there is no further try.
+const MOST_FAILURES: u32 = 3;
+
+/// How often this CPU has come here.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+
+/// Not zero: the call sites have been told, or that has failed.
+static SITES_TOLD: AtomicU32 = AtomicU32::new(0);
 
 /// Called by `panic!`.
 #[panic_handler]
@@ -48,53 +87,102 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
     interrupts::disable();
     let me = cpu_id() + 1;
     match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {}
-        Err(first) if first == me => tell_less(what),
-        Err(_) => interrupts::halt_forever(),
-    }
-    if smp::running() > 1 {
-        apic::send_to_others(vector::HALT);
+        // SAFETY: the others never go on, and neither does who was interrupted here.
+        Ok(_) => unsafe { halt::halt_others() },
+        Err(first) if first == me => {}
+        Err(_) => halt::halt_here(rip),
     }
     // SAFETY: the other CPUs halt, and this one does nothing else any more.
     unsafe { serial::break_lock() };
-    mm::heap::use_emergency_reserve();
-    let task = scheduler::with_current(|task| (task.id(), task.comm(), task.stack()));
-    println!();
-    match &task {
-        Some((id, comm, _)) => println!("[cpu {}, task {id} \"{}\"] {what}", me - 1, comm.as_str()),
-        None => println!("[cpu {}] {what}", me - 1),
+    heap::use_emergency_reserve();
+    let trace = Trace::new(rip, frame_pointer);
+    match FAILURES.fetch_add(1, Ordering::Relaxed) {
+        0 => tell_what(what),
+        1 => tell(format_args!("\nwhile telling of that: {what}\n")),
+        MOST_FAILURES.. => exit(ExitCode::Failure),
+        // Not even what is told without asking anybody.
+        _ => println!("\nand that could not be told, either"),
     }
-    // Before there are tasks, the boot stack: whatever is near the stack pointer.
-    let near = backtrace::stack_pointer() & !0xfff;
-    let stack = task.map_or(near..near + 0x1000, |(.., stack)| stack);
-    let mut frames = [0; FRAMES];
-    // SAFETY: a stack in use, or the page we stand on.
-    let count = unsafe { backtrace::walk(frame_pointer, stack, &mut frames) };
-    for (slot, frame) in TRACE
-        .iter()
-        .zip(iter::once(rip).chain(frames).take(count + 1))
-    {
-        slot.store(frame, Ordering::Relaxed);
+    trace.tell();
+    tell_others();
+    if SITES_TOLD.swap(1, Ordering::Relaxed) == 0 {
+        tell_sites();
     }
-    tell_trace(Detail::Lines);
-    tell_sites();
     exit(ExitCode::Failure)
 }
 
-/// The call stack that is being told: where the exception was (zero for a panic), then return addresses.
-static TRACE: [AtomicUsize; FRAMES + 1] = [const { AtomicUsize::new(0) }; FRAMES + 1];
+/// Prints in pieces, as they come: what has been formatted before a failure is seen.
+fn tell(what: fmt::Arguments<'_>) {
+    struct Pieces(Console);
+    impl Write for Pieces {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write_str(text)?;
+            self.0.flush();
+            Ok(())
+        }
+    }
+    // The console does not fail; what formatters say is their own affair.
+    let _ = Pieces(Console::new()).write_fmt(what);
+}
 
-fn tell_trace(detail: Detail) {
-    println!("backtrace:");
-    for (index, frame) in TRACE
-        .iter()
-        .map(|frame| frame.load(Ordering::Relaxed))
-        .enumerate()
-    {
-        match (index, frame) {
-            (_, 0) => {}
-            (0, rip) => println!("  {}", symbols::at(rip).with(detail)),
-            (_, frame) => println!("  {}", symbols::of_return(frame).with(detail)),
+fn tell_what(what: fmt::Arguments<'_>) {
+    print!("\n[cpu {}", cpu_id());
+    scheduler::with_current(|task| {
+        let comm = task.comm();
+        print!(", task {} \"{}\"", task.id(), comm.as_str());
+    });
+    tell(format_args!("] {what}\n"));
+}
+
+/// A call stack: where the exception was (zero for a panic), then return addresses.
+struct Trace {
+    rip: usize,
+    frames: [usize; FRAMES],
+    count: usize,
+}
+
+impl Trace {
+    fn new(rip: usize, frame_pointer: usize) -> Self {
+        // Before there are tasks, the boot stack: whatever is near the stack pointer.
+        let near = backtrace::stack_pointer() & !0xfff;
+        let task = scheduler::with_current(|task| task.stack());
+        let stacks = [
+            task.unwrap_or(near..near + 0x1000),
+            // An exception that has interrupted the telling of another one has a stack of its own below.
+            gdt::exception_stacks(cpu_id()),
+        ];
+        let mut frames = [0; FRAMES];
+        // SAFETY: stacks in use, or the page we stand on.
+        let count = unsafe { backtrace::walk_across(&stacks, frame_pointer, &mut frames) };
+        Self { rip, frames, count }
+    }
+
+    fn tell(&self) {
+        println!("backtrace:");
+        if self.rip != 0 {
+            println!("  {}", symbols::at(self.rip).with(detail()));
+        }
+        for &frame in &self.frames[..self.count] {
+            println!("  {}", symbols::of_return(frame).with(detail()));
+        }
+    }
+}
+
+/// In detail, unless that is what fails.
+fn detail() -> Detail {
+    if FAILURES.load(Ordering::Relaxed) > 2 {
+        Detail::Names
+    } else {
+        Detail::Lines
+    }
+}
+
+/// Tells where the other CPUs were.
+fn tell_others() {
+    for (cpu, at) in halt::others() {
+        match at {
+            Some(rip) => println!("cpu {cpu} was at {}", symbols::at(rip).with(detail())),
+            None => println!("cpu {cpu} could not be stopped"),
         }
     }
 }
@@ -115,16 +203,4 @@ fn tell_sites() {
     if !all {
         println!("  (not counted: what another CPU was changing)");
     }
-}
-
-/// Telling of the end has failed as well, for want of memory most likely. Tells what does without.
-fn tell_less(what: fmt::Arguments<'_>) -> ! {
-    static FAILURES: AtomicU32 = AtomicU32::new(0);
-    if FAILURES.fetch_add(1, Ordering::AcqRel) == 0 {
-        // SAFETY: nothing else runs any more.
-        unsafe { serial::break_lock() };
-        println!("\nwhile telling of that: {what}");
-        tell_trace(Detail::Names);
-    }
-    exit(ExitCode::Failure)
 }

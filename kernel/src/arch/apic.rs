@@ -4,12 +4,14 @@
 //! (x2APIC), whichever there is. Each CPU talks to its own local APIC only.
 
 use core::cell::RefCell;
+use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use spin::Once;
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{IpiAllShorthand, LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
 use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::Msr;
 
 use super::acpi::Machine;
 use super::idt::vector;
@@ -108,6 +110,24 @@ pub fn init_cpu(cpu: u32) {
     APIC_IDS[cpu as usize].store(apic_id, Ordering::Release);
     let guard = IrqGuard::new();
     *LOCAL.local(&guard).borrow_mut() = Some(OwnApic(local));
+    take_nmis(registers);
+}
+
+/// Has this CPU's second local interrupt, to which every PC wires its button for non-maskable interrupts (MultiProcessor
+/// Specification 1.4, 3.6.2), be one. After a reset it is masked, and not all firmware changes that.
+fn take_nmis(registers: usize) {
+    /// The entry of the local vector table, as a model-specific register and as an offset.
+    const LINT1: (u32, usize) = (0x836, 0x360);
+    /// Delivered as a non-maskable interrupt, on an edge, not masked.
+    const NMI: u32 = 0b100 << 8;
+    if is_x2apic() {
+        // SAFETY: the register is there, and its vector, 2, has its handler.
+        unsafe { Msr::new(LINT1.0).write(NMI.into()) };
+    } else {
+        let register: *mut u32 = ptr::with_exposed_provenance_mut(registers + LINT1.1);
+        // SAFETY: the same register, mapped uncached.
+        unsafe { register.write_volatile(NMI) };
+    }
 }
 
 /// Whether the CPU has a local APIC.
@@ -173,6 +193,21 @@ pub fn send(cpu: u32, vector: u8) {
 pub fn send_to_others(vector: u8) {
     // SAFETY: all our vectors have their handlers.
     with_local(|local| unsafe { local.send_ipi_all(vector, IpiAllShorthand::AllExcludingSelf) });
+}
+
+/// Interrupts one other CPU that runs, whatever it is at.
+///
+/// # Safety
+///
+/// This CPU ends the machine: if it was at its local APIC when it came to that, it never goes on there.
+pub(super) unsafe fn send_nmi(cpu: u32) {
+    let guard = IrqGuard::new();
+    let local = LOCAL.local(&guard).as_ptr();
+    // SAFETY: this CPU's own; whoever has borrowed it was interrupted on this CPU, and never goes on.
+    if let Some(own) = unsafe { &mut *local } {
+        // SAFETY: the vector has its handler, with a stack of its own.
+        unsafe { own.0.send_nmi(destination(apic_id(cpu))) };
+    }
 }
 
 /// Puts a CPU that is not running yet, named by APIC number, back to its start.

@@ -5,6 +5,7 @@
 //! the interrupt stack table. All others stay on the stack of the interrupted task, which the leak
 //! detector scans.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use spin::Once;
@@ -61,6 +62,16 @@ struct Selectors {
 pub fn boot_stacks() -> NonNull<u8> {
     let stacks = &raw mut BOOT_STACKS;
     NonNull::new(stacks.cast()).expect("a static is not at zero")
+}
+
+/// Where all exception stacks of a CPU lie; nowhere while it has none.
+pub fn exception_stacks(cpu: u32) -> Range<usize> {
+    let Some(tss) = TSS.on(cpu).get() else {
+        return 0..0;
+    };
+    let table = tss.interrupt_stack_table;
+    let start = table[0].as_u64() as usize + 16 - EXCEPTION_STACK_LEN;
+    start..start + EXCEPTION_STACKS_LEN
 }
 
 /// Loads this CPU's segments. Interrupts are off.

@@ -31,8 +31,6 @@ pub mod vector {
     pub const STOP: u8 = 0xf1;
     /// Another CPU changed the page tables.
     pub const TLB: u8 = 0xf2;
-    /// Another CPU ends the machine.
-    pub const HALT: u8 = 0xf3;
     /// The local APIC found an error.
     pub const APIC_ERROR: u8 = 0xfe;
     /// An interrupt went away before it was taken; not acknowledged.
@@ -97,10 +95,7 @@ extern "C" fn common() {
 extern "C" fn handle(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
     if vector < 32 {
-        exceptions::handle(frame)
-    }
-    if vector == vector::HALT {
-        super::interrupts::halt_forever();
+        return exceptions::handle(frame);
     }
     if vector == vector::SPURIOUS {
         return;
@@ -183,7 +178,6 @@ fn table() -> InterruptDescriptorTable {
         idt[vector::RESCHEDULE] => stub!(vector::RESCHEDULE);
         idt[vector::STOP] => stub!(vector::STOP);
         idt[vector::TLB] => stub!(vector::TLB);
-        idt[vector::HALT] => stub!(vector::HALT);
         idt[vector::APIC_ERROR] => stub!(vector::APIC_ERROR);
         idt[vector::SPURIOUS] => stub!(vector::SPURIOUS);
     }

@@ -9,6 +9,7 @@
 //! | [`exceptions`] | what happens on each exception |
 //! | [`exit`] | ending the machine with a verdict |
 //! | [`gdt`], [`idt`] | the tables the CPU reads |
+//! | [`halt`] | halting the other CPUs when the machine ends |
 //! | [`interrupts`] | the interrupt flag |
 //! | [`memory`] | where memory is mapped |
 //! | [`percpu`] | per-CPU variables |
@@ -25,6 +26,7 @@ pub mod context;
 pub mod exceptions;
 pub mod exit;
 pub mod gdt;
+pub mod halt;
 pub mod idt;
 pub mod interrupts;
 pub mod memory;

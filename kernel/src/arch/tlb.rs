@@ -13,8 +13,8 @@ use x86_64::instructions::tlb;
 use super::idt::vector;
 use super::interrupts::{self, InterruptFlag};
 use super::{apic, smp};
-use crate::percpu;
 use crate::sync::{IrqGuard, PreemptGuard, is_disabled};
+use crate::{panic, percpu};
 
 /// The number of the last call.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -47,7 +47,7 @@ pub fn flush_all_cpus() {
     }
     for cpu in 0..cpus {
         while ANSWERED.on(cpu).load(Ordering::Acquire) < number {
-            core::hint::spin_loop();
+            panic::relax();
         }
     }
 }

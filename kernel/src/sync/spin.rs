@@ -1,15 +1,28 @@
 //! The spinlock, generic over what it disables.
 //!
 //! The lock word is the `spin` crate's. What this file adds is that nobody is torn away from its CPU
-//! while it holds one: `SpinLock<T>` disables preemption; `SpinLock<T, LocalIrqDisabled>` interrupts as
+//! while it holds one, and that nobody waits when the machine ends, for a holder that was halted: `SpinLock<T>` disables preemption; `SpinLock<T, LocalIrqDisabled>` interrupts as
 //! well, and is the one to use for whatever an interrupt handler locks, too.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
+use spin::RelaxStrategy;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::preempt::{IrqGuard, PreemptGuard};
+use crate::panic;
+
+/// What whoever waits for a lock does meanwhile.
+#[derive(Debug)]
+struct Wait;
+
+impl RelaxStrategy for Wait {
+    #[inline(always)]
+    fn relax() {
+        panic::relax();
+    }
+}
 
 /// What a lock disables.
 pub trait Guardian {
@@ -46,7 +59,7 @@ impl Guardian for LocalIrqDisabled {
 /// A lock that waits by spinning.
 pub struct SpinLock<T: ?Sized, G = PreemptDisabled> {
     disables: core::marker::PhantomData<fn() -> G>,
-    inner: SpinMutex<T>,
+    inner: SpinMutex<T, Wait>,
 }
 
 impl<T, G> SpinLock<T, G> {
@@ -105,7 +118,7 @@ impl<T: ?Sized, G> fmt::Debug for SpinLock<T, G> {
 
 /// A held lock. The fields are dropped in this order: first it opens, then what it disabled goes on.
 pub struct SpinLockGuard<'a, T: ?Sized, G: Guardian = PreemptDisabled> {
-    inner: SpinMutexGuard<'a, T>,
+    inner: SpinMutexGuard<'a, T, Wait>,
     disabled: G::Guard,
 }
 

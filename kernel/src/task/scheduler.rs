@@ -32,10 +32,10 @@ use crate::arch::idt::vector;
 use crate::arch::interrupts;
 use crate::arch::percpu::{MAX_CPUS, cpu_id};
 use crate::arch::{apic, context, time};
-use crate::percpu;
 use crate::sync::{
     IrqGuard, LocalIrqDisabled, Pending, PreemptGuard, SpinLock, SpinLockGuard, preempt,
 };
+use crate::{panic, percpu};
 
 /// Of this many picks one favours tasks of low priority, so that they get on whatever happens.
 const LOW_TURN: usize = 16;
@@ -182,6 +182,9 @@ fn kick_idle_cpu() {
 /// The frame of this function stays on the stack of a task that waits, for as long as it waits, and is a
 /// root: it must not hold the next task's address. So that is another function's affair.
 fn leave(mut scheduler: Guard, how: Leave) {
+    if panic::is_ending() {
+        panic::must_not_wait();
+    }
     let Some((save, next_pointer)) = hand_over(&mut scheduler, how) else {
         return;
     };

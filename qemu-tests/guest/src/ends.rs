@@ -1,10 +1,16 @@
 //! How a kernel that has gone wrong ends.
 
+use alloc::boxed::Box;
 use alloc::format;
+use alloc::vec::Vec;
+use core::fmt::{self, Display, Formatter};
 use core::hint::black_box;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use kernel::arch::backtrace;
+use kernel::arch::{backtrace, smp, stop, time};
+use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::vmalloc;
+use kernel::sync::{IrqGuard, LocalIrqDisabled, Mutex, SpinLock};
 use kernel::task::{self, Priority};
 
 use crate::guest_test;
@@ -100,10 +106,14 @@ guest_test! {
 guest_test! {
     /// An address that is nobody's.
     fn a_null_pointer_is_told() smp [1] fails "page fault (vector 14, error code 0x0) at address 0x0000000000000008" {
-        let null: *const u64 = core::ptr::without_provenance(black_box(8));
-        // SAFETY: not sound at all: the machine must end here.
-        black_box(unsafe { null.read_volatile() });
+        read_null();
     }
+}
+
+fn read_null() {
+    let null: *const u64 = core::ptr::without_provenance(black_box(8));
+    // SAFETY: not sound at all: the machine must end here.
+    black_box(unsafe { null.read_volatile() });
 }
 
 guest_test! {
@@ -111,5 +121,184 @@ guest_test! {
     fn an_invalid_opcode_is_told() smp [1] fails "invalid opcode (vector 6" {
         // SAFETY: not sound at all: the machine must end here.
         unsafe { core::arch::asm!("ud2") };
+    }
+}
+
+/// What a message says of itself fails.
+struct Fails(fn());
+
+impl Display for Fails {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("the beginning")?;
+        (self.0)();
+        f.write_str("the end")
+    }
+}
+
+guest_test! {
+    /// What was formatted of a message before it faulted is told.
+    fn the_beginning_of_a_message_is_told() smp [1] fails "the beginning" {
+        panic!("{}", Fails(read_null));
+    }
+}
+
+guest_test! {
+    /// A fault in a message has its call stack, on through that of the panic.
+    fn a_fault_in_a_message_has_its_call_stack() smp [1, 2]
+    fails "  guest::ends::a_fault_in_a_message_has_its_call_stack+0x" {
+        panic!("{}", Fails(read_null));
+    }
+}
+
+guest_test! {
+    /// So has a panic in a message, and what is told of the machine comes as well.
+    fn a_panic_in_a_message_is_told() smp [2] fails "call sites with the most live bytes" {
+        panic!("{}", Fails(|| panic!("of its own")));
+    }
+}
+
+guest_test! {
+    /// Messages that fail without end end the machine all the same.
+    fn failures_without_end_have_one() smp [1] fails "and that could not be told, either" {
+        fn again() {
+            panic!("{}", Fails(again));
+        }
+        again();
+    }
+}
+
+/// Counts as long as the machine runs, with interrupts off.
+#[inline(never)]
+fn deaf(counter: &AtomicU32) {
+    let _deaf = IrqGuard::new();
+    loop {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Has another CPU be deaf, and returns when it is.
+fn deafen_another() -> &'static AtomicU32 {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    drop(task::spawn("deaf", Priority::Normal, || deaf(&COUNTER)));
+    while COUNTER.load(Ordering::Relaxed) == 0 {
+        task::yield_now();
+    }
+    &COUNTER
+}
+
+guest_test! {
+    /// A CPU that takes no interrupts is stopped, and it is told where it was.
+    fn a_deaf_cpu_is_stopped() smp [2] fails "was at guest::ends::deaf+0x" {
+        deafen_another();
+        panic!("beside it");
+    }
+}
+
+guest_test! {
+    /// Nobody runs on beside the end.
+    fn nothing_runs_beside_the_end() smp [2, 4] fails "they stand still" {
+        struct Watched(&'static AtomicU32);
+        impl Display for Watched {
+            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                let before = self.0.load(Ordering::Relaxed);
+                time::spin_us(20_000);
+                let after = self.0.load(Ordering::Relaxed);
+                f.write_str(if before == after { "they stand still" } else { "they run" })
+            }
+        }
+        let counter = deafen_another();
+        panic!("{}", Watched(counter));
+    }
+}
+
+guest_test! {
+    /// A message that waits for what a stopped CPU holds is given up.
+    fn a_message_does_not_wait() smp [2] fails "a wait at the end of the machine" {
+        static LOCK: SpinLock<u32, LocalIrqDisabled> = SpinLock::new(0);
+        static HELD: AtomicU32 = AtomicU32::new(0);
+        drop(task::spawn("holder", Priority::Normal, || {
+            let _held = LOCK.lock();
+            deaf(&HELD);
+        }));
+        while HELD.load(Ordering::Relaxed) == 0 {
+            task::yield_now();
+        }
+        panic!("{}", Fails(|| drop(LOCK.lock())));
+    }
+}
+
+guest_test! {
+    /// Nor does it sleep.
+    fn a_message_does_not_sleep() smp [1, 2] fails "a wait at the end of the machine" {
+        static LOCK: Mutex<u32> = Mutex::new(0);
+        core::mem::forget(LOCK.lock());
+        panic!("{}", Fails(|| drop(LOCK.lock())));
+    }
+}
+
+guest_test! {
+    /// A panic of whoever stops the world ends the machine, though all others wait for it.
+    fn a_panic_in_a_stopped_world_is_told() smp [1, 4] fails "\"init\"] panicked" {
+        let _ = stop::stop_world(&|cpu| assert!(!cpu.initiator, "of the initiator"));
+    }
+}
+
+guest_test! {
+    /// A fault of a CPU that was stopped does, too: the initiator waits for it.
+    fn a_fault_in_a_stopped_world_is_told() smp [4] fails "was at kernel::arch::stop::" {
+        let _ = stop::stop_world(&|cpu| if !cpu.initiator {
+            read_null();
+        });
+    }
+}
+
+/// Leaves no more than some pages.
+fn take_pages() {
+    while buddy::free_pages() > 500 {
+        buddy::alloc(0, Tracking::Untracked);
+    }
+}
+
+guest_test! {
+    /// A machine without memory says who has it.
+    fn want_of_memory_is_told() smp [1, 2] fails "memory allocation of 4096 bytes failed" {
+        take_pages();
+        let mut blocks: Vec<Box<[u8; 4096]>> = Vec::with_capacity(1000);
+        loop {
+            blocks.push(Box::new([1; 4096]));
+        }
+    }
+}
+
+guest_test! {
+    /// The same of small blocks, to the last one.
+    fn want_of_small_blocks_is_told() smp [2] fails "call sites with the most live bytes" {
+        struct Link {
+            _next: Option<&'static Link>,
+        }
+        take_pages();
+        let mut last: Option<&'static Link> = None;
+        loop {
+            last = Some(Box::leak(Box::new(Link { _next: last })));
+        }
+    }
+}
+
+guest_test! {
+    /// All CPUs panic at once: one of them tells.
+    fn panics_at_once_are_told_once() smp [4] fails "call sites with the most live bytes" {
+        static READY: AtomicU32 = AtomicU32::new(0);
+        for _ in 0..smp::running() {
+            drop(task::spawn("at-once", Priority::Normal, || {
+                READY.fetch_add(1, Ordering::AcqRel);
+                while READY.load(Ordering::Acquire) < smp::running() {
+                    core::hint::spin_loop();
+                }
+                panic!("at once");
+            }));
+        }
+        loop {
+            task::park();
+        }
     }
 }

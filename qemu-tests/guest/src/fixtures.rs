@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use kernel::arch::interrupts;
+use kernel::println;
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
@@ -11,7 +12,10 @@ use x86_64::structures::DescriptorTablePointer;
 pub fn run(name: &str) -> ! {
     match name {
         "triple-fault" => triple_fault(),
-        "hang" => interrupts::halt_forever(),
+        "hang" => {
+            println!("hangs");
+            interrupts::halt_forever()
+        }
         "panic" => panic!("asked to, by the harness"),
         _ => panic!("there is no fixture named {name}"),
     }

@@ -2,6 +2,7 @@
 
 mod boot;
 mod commands;
+mod ends;
 mod leaks;
 mod scripts;
 mod shell;
@@ -38,6 +39,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
     }
     for (module, tests) in [
         ("boot", boot::TESTS),
+        ("ends", ends::TESTS),
         ("shell", shell::TESTS),
         ("leaks", leaks::TESTS),
         ("scripts", scripts::TESTS),
