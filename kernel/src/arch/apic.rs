@@ -2,7 +2,10 @@
 //!
 //! The register work is the `x2apic` crate's, which uses the registers in memory (xAPIC) or those of the CPU
 //! (x2APIC), whichever there is. Each CPU talks to its own local APIC only.
+//!
+//! What is written before another CPU is interrupted is seen by its handler: whoever sends goes through [`fence`].
 
+use core::arch::asm;
 use core::cell::RefCell;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -183,14 +186,23 @@ pub fn end_of_interrupt() {
     with_local(|local| unsafe { local.end_of_interrupt() });
 }
 
+/// Makes all CPUs see what this one has written so far, before it interrupts them. A write to an x2APIC's register waits for nothing (Intel SDM
+/// volume 3, 11.12.3): a handler might still read what was there before, and its CPU be waited for in vain.
+fn fence() {
+    // SAFETY: orders memory accesses, and nothing else. No `nomem`: the compiler is to keep the order, too.
+    unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
+}
+
 /// Interrupts one other CPU.
 pub fn send(cpu: u32, vector: u8) {
+    fence();
     // SAFETY: all our vectors have their handlers.
     with_local(|local| unsafe { local.send_ipi(vector, destination(apic_id(cpu))) });
 }
 
 /// Interrupts all other CPUs. Those that were never started don't hear it.
 pub fn send_to_others(vector: u8) {
+    fence();
     // SAFETY: all our vectors have their handlers.
     with_local(|local| unsafe { local.send_ipi_all(vector, IpiAllShorthand::AllExcludingSelf) });
 }
@@ -201,6 +213,7 @@ pub fn send_to_others(vector: u8) {
 ///
 /// This CPU ends the machine: if it was at its local APIC when it came to that, it never goes on there.
 pub(super) unsafe fn send_nmi(cpu: u32) {
+    fence();
     let guard = IrqGuard::new();
     let local = LOCAL.local(&guard).as_ptr();
     // SAFETY: this CPU's own; whoever has borrowed it was interrupted on this CPU, and never goes on.

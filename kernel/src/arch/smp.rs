@@ -13,7 +13,7 @@ use x86_64::registers::control::Cr3;
 
 use super::acpi::Machine;
 use super::percpu::{self, MAX_CPUS};
-use super::{apic, gdt, idt, interrupts, memory, time};
+use super::{apic, gdt, idt, interrupts, memory, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{frame, vmalloc};
 use crate::task::scheduler;
@@ -156,8 +156,10 @@ impl Drop for Trampoline {
     }
 }
 
-/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. On the boot CPU, once.
+/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. On the boot CPU, once; task context. The world is not stopped meanwhile: a
+/// CPU that came up in a stopped world would run in it.
 pub fn start_all(machine: &Machine) {
+    let _not_stopped = stop::keep_going();
     let trampoline = Trampoline::install();
     let boot_cpu = apic::apic_id(0);
     let others = machine

@@ -12,11 +12,13 @@
 //!
 //! - The work of a generation is published after all CPUs have joined it, and its closure lives until
 //!   all have done it.
-//! - The initiator holds no spinlock while it waits, and answers interrupts.
+//! - The initiator holds no spinlock while it waits, and answers interrupts. It stays on its CPU from before it notes its stack pointer.
+//! - The CPUs that run are counted once in a stop, and it is told to all: none comes up meanwhile.
+//! - Whoever waits here looks whether the machine is ending.
 //!
 //! # Locks
 //!
-//! `STOPPING`, a sleeping one, lets one stop happen at a time.
+//! `STOPPING`, a sleeping one, lets one stop happen at a time, and none while CPUs are started.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -27,14 +29,17 @@ use kmemleak::{StopError, StoppedCpu};
 use super::idt::vector;
 use super::percpu::cpu_id;
 use super::{apic, context, smp, time};
-use crate::percpu;
-use crate::sync::{IrqGuard, Mutex, Pending, PreemptGuard, preempt};
+use crate::sync::{IrqGuard, Mutex, MutexGuard, Pending, PreemptGuard, preempt};
+use crate::{panic, percpu};
 
 /// How long a CPU may take to join, in microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
-/// The closure that all CPUs run.
-type Work<'a> = &'a (dyn Fn(StoppedCpu) + Sync);
+/// What all CPUs run, and how many they are.
+struct Work<'a> {
+    run: &'a (dyn Fn(StoppedCpu) + Sync),
+    cpus: u32,
+}
 
 static STOPPING: Mutex<()> = Mutex::new(());
 
@@ -60,14 +65,21 @@ percpu! {
 ///
 /// Task context, with no spinlock held. Fails when a CPU does not come within a second; `work` has not
 /// run then.
-pub fn stop_world(work: Work<'_>) -> Result<(), StopError> {
+pub fn stop_world(work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     let _one_at_a_time = STOPPING.lock();
+    // The stack pointer is this CPU's: noted on another one, it would be that one's, and this one's a stale one.
+    let stay_here = PreemptGuard::new();
     let mut result = Ok(());
     context::with_registers_pushed(&mut |stack_pointer| {
-        note_stack_pointer(stack_pointer);
+        note_stack_pointer(stack_pointer, &stay_here);
         result = stop(work);
     });
     result
+}
+
+/// Keeps the world from being stopped for as long as the guard lives. Task context.
+pub(super) fn keep_going() -> MutexGuard<'static, ()> {
+    STOPPING.lock()
 }
 
 /// The stack pointer of a CPU in a stopped world: what lies below was dead when it stopped.
@@ -81,8 +93,8 @@ pub fn is_stopped() -> bool {
     asked != 0 && PUBLISHED.load(Ordering::Acquire) == asked
 }
 
-fn stop(work: Work<'_>) -> Result<(), StopError> {
-    let _stay_here = PreemptGuard::new();
+/// Stops the world. The caller stays on its CPU.
+fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     let here = cpu_id();
     let cpus = smp::running();
     let generation = OVER.load(Ordering::Acquire) + 1;
@@ -90,17 +102,22 @@ fn stop(work: Work<'_>) -> Result<(), StopError> {
     if cpus > 1 {
         apic::send_to_others(vector::STOP);
     }
-    let missing = wait_for(&JOINED, generation, here, time::now_us() + PATIENCE_US);
+    let others = || (0..cpus).filter(|&cpu| cpu != here);
+    let deadline_us = time::now_us() + PATIENCE_US;
+    let missing = others().find(|&cpu| !wait_for(JOINED.on(cpu), generation, deadline_us));
     if missing.is_none() {
         let _quiet = IrqGuard::new();
+        let work = Work { run, cpus };
         WORK.store((&raw const work).cast_mut().cast(), Ordering::Release);
         PUBLISHED.store(generation, Ordering::Release);
-        work(StoppedCpu {
+        run(StoppedCpu {
             index: here,
             of: cpus,
             initiator: true,
         });
-        wait_for(&DONE, generation, here, u64::MAX);
+        others().for_each(|cpu| {
+            wait_for(DONE.on(cpu), generation, u64::MAX);
+        });
         WORK.store(ptr::null_mut(), Ordering::Release);
     }
     ASKED.store(0, Ordering::Release);
@@ -108,22 +125,15 @@ fn stop(work: Work<'_>) -> Result<(), StopError> {
     missing.map_or(Ok(()), |cpu| Err(StopError::Missing(cpu)))
 }
 
-/// Waits until all CPUs but `here` have noted `generation`, and names one that has not in time.
-fn wait_for(
-    noted: &'static percpu::PerCpu<AtomicU64>,
-    generation: u64,
-    here: u32,
-    deadline_us: u64,
-) -> Option<u32> {
-    for cpu in (0..smp::running()).filter(|&cpu| cpu != here) {
-        while noted.on(cpu).load(Ordering::Acquire) != generation {
-            if time::now_us() > deadline_us {
-                return Some(cpu);
-            }
-            core::hint::spin_loop();
+/// Waits until a CPU has noted `generation`; false if it has not in time.
+fn wait_for(noted: &AtomicU64, generation: u64, deadline_us: u64) -> bool {
+    while noted.load(Ordering::Acquire) != generation {
+        if time::now_us() > deadline_us {
+            return false;
         }
+        panic::relax();
     }
-    None
+    true
 }
 
 /// The interrupt by which another CPU asks.
@@ -134,15 +144,18 @@ pub fn interrupt() {
 /// Joins the stop that is asked for, if one still is. Interrupts are off, the preemption count is zero.
 pub fn join() {
     context::with_registers_pushed(&mut |stack_pointer| {
-        note_stack_pointer(stack_pointer);
+        {
+            let stay_here = PreemptGuard::new();
+            note_stack_pointer(stack_pointer, &stay_here);
+        }
         wait_and_work();
     });
 }
 
-fn note_stack_pointer(stack_pointer: usize) {
-    let stay_here = PreemptGuard::new();
+/// Notes this CPU's stack pointer.
+fn note_stack_pointer(stack_pointer: usize, stay_here: &PreemptGuard) {
     STACK_POINTER
-        .local_shared(&stay_here)
+        .local_shared(stay_here)
         .store(stack_pointer, Ordering::Release);
 }
 
@@ -159,14 +172,14 @@ fn wait_and_work() {
             let work: *const Work<'_> = WORK.load(Ordering::Acquire).cast_const().cast();
             // SAFETY: the work of this generation is published, and the initiator keeps it until this
             // CPU, too, has noted that it is done.
-            let work = unsafe { *work };
-            work(StoppedCpu {
+            let work = unsafe { &*work };
+            (work.run)(StoppedCpu {
                 index: here,
-                of: smp::running(),
+                of: work.cpus,
                 initiator: false,
             });
             DONE.on(here).store(generation, Ordering::Release);
         }
-        core::hint::spin_loop();
+        panic::relax();
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::arch::{smp, stop};
 use kernel::leak::KMEMLEAK;
 use kernel::sync::{IrqGuard, SpinLock};
-use kernel::task::{self, JoinHandle, Priority};
+use kernel::task::{self, JoinHandle, Priority, scheduler};
 use kmemleak::{How, StopError};
 
 use crate::guest_test;
@@ -43,6 +43,31 @@ guest_test! {
             assert_eq!(seen.into_inner(), (1 << smp::running()) - 1);
             assert_eq!(initiators.into_inner(), 1);
             assert_eq!(moved.into_inner(), 0, "somebody ran in the stopped world");
+        }
+        END.store(1, Ordering::Relaxed);
+        busy.into_iter().for_each(JoinHandle::join);
+    }
+}
+
+guest_test! {
+    /// The stack pointer that is noted of a CPU is the one of the task that it runs, also of an initiator that was on another CPU a moment ago.
+    fn stack_pointers_are_of_who_runs() smp [1, 2, 4] {
+        static END: AtomicU32 = AtomicU32::new(0);
+        let busy: Vec<_> = (0..2 * smp::running())
+            .map(|_| spawn(|| while END.load(Ordering::Relaxed) == 0 {
+                task::yield_now();
+            }))
+            .collect();
+        for _ in 0..100 {
+            let astray = AtomicU64::new(0);
+            stop::stop_world(&|cpu| {
+                let stack = scheduler::with_current(task::Task::stack).expect("a task");
+                let is_astray = !stack.contains(&stop::stack_pointer(cpu.index));
+                astray.fetch_or(u64::from(is_astray) << cpu.index, Ordering::Relaxed);
+            })
+            .expect("all CPUs come");
+            assert_eq!(astray.into_inner(), 0, "CPUs with a stack pointer of somebody else");
+            task::yield_now();
         }
         END.store(1, Ordering::Relaxed);
         busy.into_iter().for_each(JoinHandle::join);
