@@ -119,7 +119,7 @@ static EDITED: SpinLock<ArrayString<EDITED_LEN>> = SpinLock::new(ArrayString::ne
 /// Bytes of a prompt and a line.
 const EDITED_LEN: usize = 1024 + 16;
 
-/// Tells what stands on the console's last line, so that [`announce`] can put it back. Task context.
+/// Tells what stands on the console's last line, so that an [`Announcement`] can put it back. Task context.
 pub fn set_edited(prompt: &str, line: &str) {
     let mut edited = EDITED.lock();
     edited.clear();
@@ -134,11 +134,71 @@ pub fn clear_edited() {
 
 /// Prints a line of its own accord: above the line that is being typed, if there is one. Task context.
 pub fn announce(text: &str) {
-    let edited = *EDITED.lock();
-    let mut out = Console::new();
-    if !edited.is_empty() {
-        // To the line's start, and erase it.
-        let _ = write!(out, "\r\x1b[K");
+    // The console does not fail.
+    let _ = Announcement::new().write_str(text);
+}
+
+/// A writer of lines that nobody has asked for: they stand above the line that is being typed, if there is one. That comes back when
+/// the writer is dropped. Task context.
+#[derive(Debug)]
+pub struct Announcement {
+    out: Console,
+    at: Place,
+}
+
+/// Where an announcement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nothing has been written.
+    Before,
+    /// In a line.
+    Inside,
+    /// At the start of one.
+    AtStart,
+}
+
+impl Announcement {
+    /// A writer that has written nothing yet.
+    pub fn new() -> Self {
+        Self {
+            out: Console::new(),
+            at: Place::Before,
+        }
     }
-    let _ = write!(out, "{text}\n{edited}");
+}
+
+impl Default for Announcement {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for Announcement {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.at == Place::Before && !EDITED.lock().is_empty() {
+            // To the line's start, and erase it.
+            self.out.write_str("\r\x1b[K")?;
+        }
+        self.at = if text.ends_with('\n') {
+            Place::AtStart
+        } else {
+            Place::Inside
+        };
+        self.out.write_str(text)
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        if self.at == Place::Before {
+            return;
+        }
+        let edited = *EDITED.lock();
+        let end = if self.at == Place::Inside { "\n" } else { "" };
+        // The console does not fail.
+        let _ = write!(self.out, "{end}{edited}");
+    }
 }

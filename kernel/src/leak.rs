@@ -23,7 +23,6 @@
 
 mod names;
 
-use alloc::string::String;
 use core::fmt::{self, Write};
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
@@ -166,14 +165,13 @@ pub fn start_background() {
 /// Scans if it is time to, prints what there is to print, and tells how long to wait.
 #[inline(never)]
 fn background_step() -> u64 {
-    let mut text = String::new();
-    let next = KMEMLEAK.background_step(&mut text);
+    // Line by line: a report has no bounds, and memory has.
+    let mut out = console::Announcement::new();
+    let next = KMEMLEAK.background_step(&mut out);
     if let Some(_free) = WARNINGS.try_lock() {
-        KMEMLEAK.drain_warnings(&mut text);
+        KMEMLEAK.drain_warnings(&mut out);
     }
-    if !text.is_empty() {
-        console::announce(text.trim_end());
-    }
+    drop(out);
     match next {
         NextStep::Wait { us } => us.min(WARNINGS_EVERY_US),
         NextStep::Stopped => WARNINGS_EVERY_US,

@@ -22,7 +22,7 @@ use crate::arch::percpu::cpu_id;
 use crate::arch::{halt, interrupts, serial};
 use crate::console::Console;
 use crate::leak::KMEMLEAK;
-use crate::mm::heap;
+use crate::mm::{confined, heap};
 use crate::symbols::{self, Detail};
 use crate::task::scheduler;
 use crate::{print, println};
@@ -78,6 +78,7 @@ static SITES_TOLD: AtomicU32 = AtomicU32::new(0);
 /// Called by `panic!`.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    confined::leave_after_panic();
     fatal(format_args!("{info}"), 0, backtrace::frame_pointer())
 }
 
@@ -92,6 +93,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         Err(first) if first == me => {}
         Err(_) => halt::halt_here(rip),
     }
+    confined::forget();
     // SAFETY: the other CPUs halt, and this one does nothing else any more.
     unsafe { serial::break_lock() };
     heap::use_emergency_reserve();
@@ -164,6 +166,9 @@ impl Trace {
         }
         for &frame in &self.frames[..self.count] {
             println!("  {}", symbols::of_return(frame).with(detail()));
+        }
+        if let Some(missing) = symbols::missing() {
+            println!("  ({missing})");
         }
     }
 }

@@ -1,50 +1,31 @@
 //! Names of code addresses and of variables, from the kernel's own ELF.
 //!
-//! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent;
-//! the debug information gives the line, and the functions that were inlined there. Reading the debug information
-//! takes memory (5 to 6 MiB in 9000 blocks) and time (some tenths of a second), so it is done when the first name is asked for,
-//! and kept.
+//! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent, and takes no
+//! memory; the debug information gives the line, and the functions that were inlined there ([`lines`](self::missing)). Reading that takes memory and
+//! time (some tenths of a second), so it is done when the first name is asked for, and kept. Where there is no memory for it, names
+//! are told without lines, and that this is so.
 //!
-//! That memory is the detector's tool, and not what anybody looks for with it: its blocks are
-//! [unseen](heap::with_unseen_blocks). They are no objects, so no call site has them, and no check reads them: no stale pointer in them
-//! hides a leak. All that they point to is of their kind, or the kernel's file. The variable that holds them is one word. Whoever is given
-//! a name writes it where he likes, and the memory for that is seen like all other.
+//! The file is taken for what it is, bytes: whatever they say, a name comes out or a number.
 //!
 //! # Locks
 //!
-//! A sleeping one over the debug information. Who can't sleep (a panic) takes it if it is free and does with
-//! the symbol table otherwise.
+//! A sleeping one over the debug information (`lines.rs`).
 
-use alloc::boxed::Box;
-use core::fmt;
+mod lines;
 
-use addr2line::Context;
-use addr2line::gimli::{EndianSlice, LittleEndian};
-use arrayvec::ArrayVec;
-use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
+use core::fmt::{self, Write};
+
+use arrayvec::ArrayString;
+use object::LittleEndian;
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use spin::Once;
 
-use crate::mm::heap;
-use crate::sync::{Mutex, MutexGuard};
+use self::lines::{Place, with_functions};
 
-type Reader = EndianSlice<'static, LittleEndian>;
-type Lines = Context<Reader>;
+pub use self::lines::{Missing, missing};
 
 static IMAGE: Once<&'static [u8]> = Once::new();
-
-/// The debug information: none is there before it has been read, and where it is of no use.
-struct Cache {
-    is_read: bool,
-    lines: Option<Box<Lines>>,
-}
-
-// SAFETY: what the context keeps for itself is reached only by who holds the lock.
-unsafe impl Send for Cache {}
-
-static DEBUG: Mutex<Cache> = Mutex::new(Cache {
-    is_read: false,
-    lines: None,
-});
 
 /// Keeps the kernel's ELF.
 pub fn init(image: &'static [u8]) {
@@ -78,7 +59,7 @@ pub fn functions_of_return(address: usize) -> Functions {
 /// The variable that the byte at `address` belongs to, as a `Display`. None where the symbol table knows of none.
 pub fn variable(address: usize) -> Option<Variable> {
     let address = address as u64;
-    let named = find(&image()?, SymbolKind::Data, address)?;
+    let named = Image::get()?.find(elf::STT_OBJECT, address)?;
     Some(Variable {
         name: named.name,
         offset: address - named.start,
@@ -86,7 +67,7 @@ pub fn variable(address: usize) -> Option<Variable> {
 }
 
 /// A code address that shows itself as `function+0xoffset/0xsize (file:line)`, and as a number where
-/// nothing is known. Showing it may sleep in task context, and allocates.
+/// nothing is known. Showing it may sleep in task context.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbol {
     shown: usize,
@@ -111,7 +92,7 @@ impl Symbol {
 }
 
 /// Functions that show themselves one a line: the one of the symbol table, then those inlined there that are the kernel's
-/// own. Where nothing is known, a number. Showing them may sleep in task context, and allocates.
+/// own. Where nothing is known, a number. Showing them may sleep in task context.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions(Symbol);
 
@@ -129,98 +110,95 @@ struct Named {
     size: u64,
 }
 
-fn image() -> Option<object::File<'static>> {
-    object::File::parse(*IMAGE.get()?).ok()
+/// The kernel's file, read where it lies: that takes no memory.
+#[derive(Clone, Copy)]
+struct Image {
+    data: &'static [u8],
+    sections: SectionTable<'static, FileHeader64<LittleEndian>>,
 }
 
-/// The symbol of this kind that `address` lies in.
-fn find(file: &object::File<'static>, kind: SymbolKind, address: u64) -> Option<Named> {
-    let symbol = file.symbols().find(|symbol| {
-        symbol.kind() == kind
-            && (symbol.address()..symbol.address() + symbol.size()).contains(&address)
-    })?;
-    Some(Named {
-        name: symbol.name().ok()?,
-        start: symbol.address(),
-        size: symbol.size(),
-    })
-}
-
-fn read_debug(file: &object::File<'static>) -> Option<Box<Lines>> {
-    let load = |id: addr2line::gimli::SectionId| -> Result<Reader, ()> {
-        let data = file
-            .section_by_name(id.name())
-            .and_then(|section| section.data().ok());
-        Ok(EndianSlice::new(data.unwrap_or_default(), LittleEndian))
-    };
-    let dwarf = addr2line::gimli::Dwarf::load(load).ok()?;
-    Context::from_dwarf(dwarf).ok().map(Box::new)
-}
-
-fn lock() -> Option<MutexGuard<'static, Cache>> {
-    if crate::panic::is_ending() {
-        DEBUG.try_lock()
-    } else {
-        Some(DEBUG.lock())
+impl Image {
+    fn get() -> Option<Self> {
+        let data: &'static [u8] = IMAGE.get()?;
+        let header = FileHeader64::parse(data).ok()?;
+        let sections = header.sections(LittleEndian, data).ok()?;
+        Some(Self { data, sections })
     }
-}
 
-/// Runs `work` with the debug information, if that can be had: it is read now, or has been.
-fn with_lines(
-    file: &object::File<'static>,
-    work: impl FnOnce(&Lines) -> fmt::Result,
-) -> fmt::Result {
-    let Some(mut cache) = lock() else {
-        return Ok(());
-    };
-    if !cache.is_read {
-        cache.lines = heap::with_unseen_blocks(|| read_debug(file));
-        cache.is_read = true;
+    /// The symbol of this type that `address` lies in.
+    fn find(&self, kind: elf::SymbolType, address: u64) -> Option<Named> {
+        let symbols = self
+            .sections
+            .symbols(LittleEndian, self.data, elf::SHT_SYMTAB);
+        let symbols = symbols.ok()?;
+        let symbol = symbols.iter().find(|symbol| {
+            symbol.st_type() == kind
+                && address
+                    .checked_sub(symbol.st_value(LittleEndian))
+                    .is_some_and(|offset| offset < symbol.st_size(LittleEndian))
+        })?;
+        let name = symbol.name(LittleEndian, symbols.strings()).ok()?;
+        Some(Named {
+            name: core::str::from_utf8(name).ok()?,
+            start: symbol.st_value(LittleEndian),
+            size: symbol.st_size(LittleEndian),
+        })
     }
-    cache.lines.as_deref().map_or(Ok(()), work)
+
+    /// The contents of a section; nothing if there is none.
+    fn section(&self, name: &str) -> &'static [u8] {
+        let section = self.sections.section_by_name(LittleEndian, name.as_bytes());
+        let data = section.and_then(|(_, section)| section.data(LittleEndian, self.data).ok());
+        data.unwrap_or_default()
+    }
 }
 
 impl Symbol {
     /// The function that it lies in, with the file that says so.
-    fn function(&self) -> Option<(object::File<'static>, Named)> {
-        let file = image()?;
-        let function = find(&file, SymbolKind::Text, self.looked_up as u64)?;
-        Some((file, function))
+    fn function(&self) -> Option<(Image, Named)> {
+        let image = Image::get()?;
+        let function = image.find(elf::STT_FUNC, self.looked_up as u64)?;
+        Some((image, function))
     }
 }
 
 impl fmt::Display for Symbol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((file, function)) = self.function() else {
+        let Some((image, function)) = self.function() else {
             return write!(f, "{:#018x}", self.shown);
         };
         let name = rustc_demangle::demangle(function.name);
-        let offset = self.shown as u64 - function.start;
+        let offset = (self.shown as u64).wrapping_sub(function.start);
         write!(f, "{name:#}+{offset:#x}/{:#x}", function.size)?;
         if self.detail == Detail::Names {
             return Ok(());
         }
-        with_lines(&file, |lines| {
-            for_each_function(lines, self.looked_up as u64, |inlined, location| {
-                if let Some(name) = inlined {
-                    write!(f, ", inlined {name}")?;
-                }
-                write_place(f, location)
-            })
+        with_functions(&image, self.looked_up as u64, |chain| {
+            let mut places = chain.outermost_first();
+            if let Some(own) = places.next() {
+                write_place(f, own)?;
+            }
+            for (name, place) in places.filter_map(of_the_kernel) {
+                write!(f, ", inlined {:#}", rustc_demangle::demangle(name))?;
+                write_place(f, place)?;
+            }
+            Ok(())
         })
     }
 }
 
 impl fmt::Display for Functions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((file, function)) = self.0.function() else {
+        let Some((image, function)) = self.0.function() else {
             return write!(f, "{:#018x}", self.0.shown);
         };
         write!(f, "{:#}", rustc_demangle::demangle(function.name))?;
-        with_lines(&file, |lines| {
-            for_each_function(lines, self.0.looked_up as u64, |inlined, _| {
-                inlined.map_or(Ok(()), |name| write!(f, "\n{name}"))
-            })
+        with_functions(&image, self.0.looked_up as u64, |chain| {
+            let inlined = chain.outermost_first().skip(1);
+            for (name, _) in inlined.filter_map(of_the_kernel) {
+                write!(f, "\n{:#}", rustc_demangle::demangle(name))?;
+            }
+            Ok(())
         })
     }
 }
@@ -232,46 +210,32 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Tells `visit` where `address` is in the function itself (which it does not name), then in each function inlined
-/// there that is the kernel's own, with its name.
-fn for_each_function(
-    lines: &Lines,
-    address: u64,
-    mut visit: impl FnMut(Option<&str>, Option<&addr2line::Location<'_>>) -> fmt::Result,
-) -> fmt::Result {
-    // What is read is kept; what `visit` does is its own affair.
-    let chain = heap::with_unseen_blocks(|| innermost_first(lines, address));
-    let mut outermost_first = chain.iter().rev();
-    if let Some(frame) = outermost_first.next() {
-        visit(None, frame.location.as_ref())?;
-    }
-    for frame in outermost_first {
-        let name = frame
-            .function
-            .as_ref()
-            .and_then(|function| function.demangle().ok());
-        let Some(name) = name else { continue };
-        if is_library(&name) {
-            continue;
-        }
-        visit(Some(&name), frame.location.as_ref())?;
-    }
-    Ok(())
+/// A function that has a name, and not one of the standard library's.
+fn of_the_kernel<'a, 'b>(place: &'b Place<'a>) -> Option<(&'a str, &'b Place<'a>)> {
+    let name = place.name?;
+    (!is_library(&Beginning::of(rustc_demangle::demangle(name)))).then_some((name, place))
 }
 
-/// The functions that `address` is in, the innermost first; of more than fit, the outermost.
-fn innermost_first(lines: &Lines, address: u64) -> ArrayVec<addr2line::Frame<'_, Reader>, 16> {
-    let mut chain = ArrayVec::new();
-    let Ok(mut frames) = lines.find_frames(address).skip_all_loads() else {
-        return chain;
-    };
-    while let Ok(Some(frame)) = frames.next() {
-        if chain.is_full() {
-            chain.remove(0);
-        }
-        chain.push(frame);
+/// As much of a name as it takes to see whose it is, in memory that was cleared first: it lies on the stack of somebody who goes on.
+struct Beginning(ArrayString<256>);
+
+impl Beginning {
+    fn of(name: impl fmt::Display) -> ArrayString<256> {
+        let mut beginning = Self(ArrayString::zero_filled());
+        beginning.0.clear();
+        // An error means that there is more.
+        let _ = write!(beginning, "{name:#}");
+        beginning.0
     }
-    chain
+}
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            self.0.try_push(character).map_err(|_| fmt::Error)?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a function is of the standard library: how `Box` calls the allocator tells nobody anything.
@@ -284,14 +248,8 @@ fn is_library(name: &str) -> bool {
     LIBRARIES.iter().any(|library| path.starts_with(library))
 }
 
-fn write_place(
-    f: &mut fmt::Formatter<'_>,
-    location: Option<&addr2line::Location<'_>>,
-) -> fmt::Result {
-    let Some(location) = location else {
-        return Ok(());
-    };
-    let (Some(file), Some(line)) = (location.file, location.line) else {
+fn write_place(f: &mut fmt::Formatter<'_>, place: &Place<'_>) -> fmt::Result {
+    let (Some(file), Some(line)) = (place.file, place.line) else {
         return Ok(());
     };
     write!(f, " ({}:{line})", shorten(file))

@@ -216,3 +216,61 @@ pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
 
     push_registers((&raw mut call).cast());
 }
+
+/// Calls `call` with `data` and returns zero; where [`leave`] is called meanwhile, returns at once with its reason. `resume` is written: what
+/// `leave` is to be given.
+///
+/// # Safety
+///
+/// `call` can be called with `data`, and `resume` be written. If `call` may be left: none of the frames that are dropped then
+/// needs its destructor.
+#[unsafe(naked)]
+pub unsafe extern "C" fn call_until_left(
+    resume: *mut usize,
+    data: *mut c_void,
+    call: extern "C" fn(*mut c_void),
+) -> usize {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        // A call wants the stack pointer at a multiple of 16.
+        "sub rsp, 8",
+        "mov [rdi], rsp",
+        "mov rdi, rsi",
+        "call rdx",
+        "xor eax, eax",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Leaves the call that was begun with [`call_until_left`], which returns `reason`.
+///
+/// # Safety
+///
+/// The caller is inside of that call, and `resume` is what it was told.
+#[unsafe(naked)]
+pub unsafe extern "C" fn leave(resume: usize, reason: usize) -> ! {
+    naked_asm!(
+        "mov rax, rsi",
+        "lea rsp, [rdi + 8]",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}

@@ -37,8 +37,6 @@ pub enum Tracking {
     Tracked,
     /// It is not: the block is cut up, or holds it by physical address, or is the detector's own.
     Untracked,
-    /// It is not, though a user has the block.
-    Unseen,
 }
 
 impl Tracking {
@@ -46,7 +44,6 @@ impl Tracking {
         match self {
             Self::Tracked => Use::Tracked,
             Self::Untracked => Use::Untracked,
-            Self::Unseen => Use::Unseen,
         }
     }
 }
@@ -205,6 +202,21 @@ pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u
         leak::alloc(address, len);
     }
     NonNull::new(ptr::with_exposed_provenance_mut(address))
+}
+
+/// Takes an untracked block if nobody has the lock. For who ends the machine: whoever has it then never goes on.
+pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
+    if order > MAX_ORDER {
+        return None;
+    }
+    let number = {
+        let mut buddy = BUDDY.try_lock()?;
+        let number = buddy.take(order)?;
+        descriptor(number).set_usage(Use::Untracked, order);
+        number
+    };
+    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(number)))
 }
 
 /// Gives a block back. A wrong address, order or entry is told on the console, and nothing else happens.

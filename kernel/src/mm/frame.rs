@@ -41,8 +41,6 @@ pub enum Use {
     Tracked,
     /// Head of a block taken through the untracked entry.
     Untracked,
-    /// Head of a user's block that the leak detector is not to see.
-    Unseen,
     /// Head of a block that has been taken back from its user, and is about to become free.
     Returning,
 }
@@ -82,8 +80,7 @@ impl Frame {
             2 => Use::Free,
             3 => Use::Tracked,
             4 => Use::Untracked,
-            5 => Use::Unseen,
-            6 => Use::Returning,
+            5 => Use::Returning,
             _ => Use::Reserved,
         };
         (usage, bits >> 16)
@@ -265,7 +262,7 @@ pub fn next_in_use(from: usize) -> Option<Run> {
     let mut first = None;
     while let Some(frame) = frames.get(number) {
         let (usage, order) = frame.usage();
-        let in_use = matches!(usage, Use::Tracked | Use::Untracked | Use::Unseen);
+        let in_use = matches!(usage, Use::Tracked | Use::Untracked);
         match (in_use, first) {
             (true, None) => first = Some(number),
             (false, Some(_)) => break,

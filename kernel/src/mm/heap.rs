@@ -10,10 +10,7 @@
 //!
 //! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are nobody's.
 //!
-//! What the kernel keeps for the detector alone would be the first thing that the detector shows. Who builds that does
-//! so [with unseen blocks](with_unseen_blocks): they come from caches of their own, which the detector is not told of, and as
-//! pages that are marked. Whether a block is unseen was decided by who asked for it; whoever frees it, and wherever, finds that by its
-//! address. A block that is reallocated is a new one, of the kind of who asks.
+//! [Confined](confined) code has memory of its own, and is left when that is used up.
 //!
 //! # Locks
 //!
@@ -21,15 +18,15 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use linked_list_allocator::Heap;
 
 use super::buddy::{self, Tracking};
-use super::frame::{self, Use};
+use super::confined;
 use super::misuse::{self, Misuse};
 use super::returned::Returned;
-use super::slab::{self, SlabCache, Trace};
+use super::slab::{SlabCache, Trace};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -99,31 +96,53 @@ fn place(address: usize) -> (usize, u64) {
     (granule / 64, 1 << (granule % 64))
 }
 
-/// Whether the slabs stand.
-static SLABS_STAND: AtomicBool = AtomicBool::new(false);
+/// Where blocks come from: a [`Stage`].
+static STAGE: AtomicU32 = AtomicU32::new(Stage::Boot as u32);
 
-/// Whether the emergency reserve is to be used.
-static EMERGENCY: AtomicBool = AtomicBool::new(false);
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum Stage {
+    /// From the boot heap.
+    Boot,
+    /// From the slabs and the buddy allocator.
+    Ordinary,
+    /// The same; but somebody runs confined, and his come from the arena.
+    Confined,
+    /// From the emergency reserve.
+    Ending,
+}
+
+impl Stage {
+    #[inline]
+    fn now() -> Self {
+        match STAGE.load(Ordering::Relaxed) {
+            1 => Self::Ordinary,
+            0 => Self::Boot,
+            2 => Self::Confined,
+            _ => Self::Ending,
+        }
+    }
+
+    /// From one to the next, if it is that one still.
+    fn change(from: Self, to: Self) {
+        // Else the machine is ending meanwhile.
+        let _ =
+            STAGE.compare_exchange(from as u32, to as u32, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
 #[unsafe(link_section = ".heap_arena")]
 static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
-/// The task whose blocks the detector is not to see.
-static UNSEEN_FOR: AtomicU32 = AtomicU32::new(NOBODY);
-const NOBODY: u32 = u32::MAX;
-
 /// Slab caches for objects of any kind, by size.
 macro_rules! classes {
-    ($prefix:literal, $trace:expr) => {
-        classes!(@ $prefix, $trace,
-            8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192)
-    };
-    (@ $prefix:literal, $trace:expr, $($size:literal),+) => {
-        [$(SlabCache::new(concat!($prefix, $size), $size, $trace)),+]
+    ($($size:literal),+) => {
+        [$(SlabCache::new(concat!("size-", $size), $size, Trace::Trace)),+]
     };
 }
-static CLASSES: [SlabCache; 15] = classes!("size-", Trace::Trace);
-/// The same, for who is not seen.
-static UNSEEN_CLASSES: [SlabCache; 15] = classes!("unseen-", Trace::NoLeakTrace);
+static CLASSES: [SlabCache; 15] = classes!(
+    8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192
+);
 
 /// The global allocator.
 struct KernelHeap;
@@ -131,18 +150,11 @@ struct KernelHeap;
 #[global_allocator]
 static HEAP: KernelHeap = KernelHeap;
 
-/// The caches whose objects are the smallest that fit: by their place.
-fn class(layout: Layout) -> Option<usize> {
+/// The cache whose objects are the smallest that fit.
+fn class(layout: Layout) -> Option<&'static SlabCache> {
     CLASSES
         .iter()
-        .position(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
-}
-
-/// Whether who asks for a block is not seen by the detector.
-#[inline]
-fn is_unseen() -> bool {
-    let task = UNSEEN_FOR.load(Ordering::Relaxed);
-    task != NOBODY && leak::task() == Some(task)
+        .find(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
 }
 
 /// Where the boot heap's blocks lie. Any context.
@@ -157,17 +169,9 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[unsafe(link_section = ".text.hooks")]
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let block = if EMERGENCY.load(Ordering::Relaxed) {
-            RESERVE.lock().allocate_first_fit(layout).ok()
-        } else if !SLABS_STAND.load(Ordering::Relaxed) {
-            from_boot_heap(layout)
-        } else {
-            match (class(layout), is_unseen()) {
-                (Some(class), false) => CLASSES[class].alloc(layout.size()),
-                (Some(class), true) => UNSEEN_CLASSES[class].alloc(layout.size()),
-                (None, false) => from_pages(layout, Tracking::Tracked),
-                (None, true) => from_pages(layout, Tracking::Unseen),
-            }
+        let block = match Stage::now() {
+            Stage::Ordinary => ordinary(layout),
+            stage => unusual(stage, layout),
         };
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
@@ -209,41 +213,72 @@ unsafe impl GlobalAlloc for KernelHeap {
             return;
         };
         let address = block.addr().get();
-        if EMERGENCY.load(Ordering::Relaxed) {
-            let mut reserve = RESERVE.lock();
-            if (reserve.bottom().addr()..reserve.top().addr()).contains(&address) {
-                // SAFETY: the block is the reserve's, and the caller gives its layout.
-                unsafe { reserve.deallocate(block, layout) };
+        match Stage::now() {
+            Stage::Confined | Stage::Ending if confined::is_inside() => {
+                return confined::free(block, layout);
             }
-            return;
+            // SAFETY: the caller gives it with its layout.
+            Stage::Ending => return unsafe { give_to_reserve(block, layout) },
+            _ => {}
         }
         if arena().contains(&address) {
             to_boot_heap(block, layout);
-        } else if let Some(class) = class(layout) {
-            let unseen = &UNSEEN_CLASSES[class];
-            let is_unseen = slab::cache_of(address).is_some_and(|cache| ptr::eq(cache, unseen));
-            let cache = if is_unseen { unseen } else { &CLASSES[class] };
-            cache.free(block);
         } else {
-            let is_unseen =
-                frame::frame_of(address).is_some_and(|frame| frame.usage().0 == Use::Unseen);
-            let tracking = if is_unseen {
-                Tracking::Unseen
-            } else {
-                Tracking::Tracked
-            };
-            buddy::free(block, page_order(layout), tracking);
+            match class(layout) {
+                Some(class) => class.free(block),
+                None => buddy::free(block, page_order(layout), Tracking::Tracked),
+            }
         }
+    }
+}
+
+/// From the slabs and the buddy allocator.
+#[inline(always)]
+fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
+    match class(layout) {
+        Some(class) => class.alloc(layout.size()),
+        None => buddy::alloc_for(layout.size(), page_order(layout), Tracking::Tracked),
+    }
+}
+
+/// From wherever it is at this stage. Confined code for which there is nothing is left.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
+#[cold]
+fn unusual(stage: Stage, layout: Layout) -> Option<NonNull<u8>> {
+    let is_inside = confined::is_inside();
+    let block = match (stage, is_inside) {
+        (_, true) => confined::alloc(layout),
+        (Stage::Boot, _) => from_boot_heap(layout),
+        (Stage::Ending, _) => from_reserve(layout),
+        (Stage::Ordinary | Stage::Confined, _) => ordinary(layout),
+    };
+    if block.is_none() && is_inside {
+        confined::out_of_memory();
+    }
+    block
+}
+
+/// Takes a block from the emergency reserve. Where the machine ends.
+pub(super) fn from_reserve(layout: Layout) -> Option<NonNull<u8>> {
+    RESERVE.lock().allocate_first_fit(layout).ok()
+}
+
+/// Gives one back; what is not the reserve's is left alone.
+///
+/// # Safety
+///
+/// The block has this layout, and nobody uses it any more.
+pub(super) unsafe fn give_to_reserve(block: NonNull<u8>, layout: Layout) {
+    let mut reserve = RESERVE.lock();
+    if (reserve.bottom()..reserve.top()).contains(&block.as_ptr()) {
+        // SAFETY: the block is the reserve's; the rest is the caller's promise.
+        unsafe { reserve.deallocate(block, layout) };
     }
 }
 
 fn page_order(layout: Layout) -> u32 {
     buddy::order_of(layout.size().max(layout.align()))
-}
-
-#[unsafe(link_section = ".text.hooks")]
-fn from_pages(layout: Layout, tracking: Tracking) -> Option<NonNull<u8>> {
-    buddy::alloc_for(layout.size(), page_order(layout), tracking)
 }
 
 #[unsafe(link_section = ".text.hooks")]
@@ -280,22 +315,27 @@ pub(super) fn init() {
         // SAFETY: taken for this, for good; the heap has no memory yet.
         unsafe { RESERVE.lock().init(start.as_ptr(), len) };
     }
-    SLABS_STAND.store(true, Ordering::Release);
+    Stage::change(Stage::Boot, Stage::Ordinary);
 }
 
 /// From now on memory comes from the emergency reserve. By the CPU that ends the machine.
 pub fn use_emergency_reserve() {
-    EMERGENCY.store(true, Ordering::Relaxed);
+    STAGE.store(Stage::Ending as u32, Ordering::Relaxed);
 }
 
-/// Runs `work`, during which the detector does not see the blocks that this task takes. By one task at a time, which
-/// frees them whenever it likes. They keep nothing alive: what only they point to is to be of their kind. Before there are
-/// tasks, and where the machine ends, blocks are as they would be without.
-pub fn with_unseen_blocks<R>(work: impl FnOnce() -> R) -> R {
-    let before = UNSEEN_FOR.swap(leak::task().unwrap_or(NOBODY), Ordering::Relaxed);
-    let result = work();
-    UNSEEN_FOR.store(before, Ordering::Relaxed);
-    result
+/// Whether confined code begins or ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Confinement {
+    Begins,
+    Ends,
+}
+
+/// Confined code begins, or ends. By the task that runs it, one at a time.
+pub(super) fn set_confined(what: Confinement) {
+    match what {
+        Confinement::Begins => Stage::change(Stage::Ordinary, Stage::Confined),
+        Confinement::Ends => Stage::change(Stage::Confined, Stage::Ordinary),
+    }
 }
 
 /// Bytes of the boot heap in use.

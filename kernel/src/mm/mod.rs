@@ -8,6 +8,7 @@
 //! | [`paging`] | page table entries | buddy |
 //! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
+//! | [`confined`] | code that ends alone when its memory is used up | buddy |
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
 //! | [`returned`] | blocks that an allocator has taken back and not freed yet | nothing |
 //!
@@ -16,7 +17,7 @@
 //! One byte belongs to at most one object. Whoever hands a block to a user tells of it: a slab cache of its
 //! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
 //! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
-//! entry. Of the heap's unseen blocks nobody tells. Hooks are called with no lock of this module held: after a block has left every free list, and
+//! entry, and so does confined code. Hooks are called with no lock of this module held: after a block has left every free list, and
 //! before it returns to one. A free that is refused is no block's end: the hook takes a [`returned::Returned`], which there is for
 //! what an allocator has looked at and taken back.
 //!
@@ -26,6 +27,7 @@
 //! per-CPU chunks', the magazine pool's, the buddy allocator's.
 
 pub mod buddy;
+pub mod confined;
 pub mod frame;
 pub mod heap;
 pub mod misuse;

@@ -72,6 +72,11 @@ fn pending() -> Pending {
     Pending(bits)
 }
 
+/// This CPU's count: how many guards and handlers the code that runs is in. Good for comparison alone.
+pub fn depth() -> u32 {
+    count()
+}
+
 /// Whether the code that runs can't be torn away from this CPU.
 pub fn is_disabled() -> bool {
     count() != 0

@@ -15,6 +15,8 @@
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod confined;
+#[cfg(target_os = "none")]
 mod editor;
 #[cfg(target_os = "none")]
 mod ends;

@@ -296,84 +296,17 @@ guest_test! {
     }
 }
 
-/// Some bytes of the heap, of a slab or of pages.
-fn bytes(len: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(len);
-    bytes.resize(len / 2, 7);
-    bytes
-}
-
 guest_test! {
-    /// An unseen block stays one whoever frees it, and a seen one as well; reallocated they are what who asks is.
-    fn unseen_blocks_are_known_by_their_address() smp [1, 2] {
-        let _ours = leak::hold_warnings();
-        let objects = || KMEMLEAK.tracking().objects;
-        for len in [40, 3000, 8192, 9000, 200_000] {
-            let before = objects();
-            let seen = bytes(len);
-            assert_eq!(objects(), before + 1);
-            let (unseen, other) = heap::with_unseen_blocks(|| (bytes(len), bytes(len)));
-            assert_eq!(objects(), before + 1);
-            // Across the border, out and in.
-            let mut grown = unseen;
-            grown.reserve_exact(2 * len);
-            assert_eq!(objects(), before + 2);
-            let mut hidden = seen;
-            heap::with_unseen_blocks(|| hidden.reserve_exact(2 * len));
-            assert_eq!(objects(), before + 1);
-            assert!([&grown, &hidden, &other].iter().all(|bytes| bytes.iter().all(|&byte| byte == 7)));
-            heap::with_unseen_blocks(|| drop(grown));
-            assert_eq!(objects(), before);
-            drop((hidden, other));
-            assert_eq!(objects(), before);
-        }
-        assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
-        mm::check_invariants();
-    }
-}
-
-guest_test! {
-    /// Only those of the task that asks for it are unseen, and another task may free them.
-    fn other_tasks_blocks_are_seen_meanwhile() smp [1, 2] {
-        static UNSEEN_BYTES: AtomicU32 = AtomicU32::new(0);
-        let _ours = leak::hold_warnings();
-        let before = KMEMLEAK.tracking().objects;
-        let (unseen, seen) = heap::with_unseen_blocks(|| {
-            let unseen = [bytes(100), bytes(100_000)];
-            let take = |blocks: &mut Vec<Vec<u8>>| blocks.extend([bytes(100), bytes(100_000)]);
-            let other = alloc::sync::Arc::new(kernel::sync::Mutex::new(Vec::with_capacity(2)));
-            let others = other.clone();
-            task::spawn("other", Priority::Normal, move || take(&mut others.lock()))
-                .expect("memory for a task")
-                .join();
-            (unseen, other)
-        });
-        assert_eq!(KMEMLEAK.tracking().objects, before + 2);
-        task::spawn("free", Priority::Normal, move || {
-            UNSEEN_BYTES.store(unseen.iter().map(|bytes| bytes.len() as u32).sum(), Ordering::Relaxed);
-        })
-        .expect("memory for a task")
-        .join();
-        assert_eq!(UNSEEN_BYTES.load(Ordering::Relaxed), 50_050);
-        drop(seen);
-        assert_eq!(KMEMLEAK.tracking().objects, before);
-        assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
-    }
-}
-
-guest_test! {
-    /// A page-sized free of somebody else's untracked pages is refused, as ever: they are not unseen blocks.
-    fn unseen_pages_are_told_from_untracked_ones() smp [1] {
+    /// A page-sized free of somebody else's untracked pages is refused.
+    fn untracked_pages_are_no_blocks_of_the_heap() smp [1] {
         let layout = Layout::from_size_align(16_384, 8).expect("a layout");
         let pages = buddy::alloc(2, Tracking::Untracked).expect("memory");
         let _ours = leak::hold_warnings();
         // SAFETY: it is refused.
         unsafe { alloc::alloc::dealloc(pages.as_ptr(), layout) };
         assert_eq!(misuse::count(), 1);
-        buddy::free(pages, 2, Tracking::Unseen);
-        assert_eq!(misuse::count(), 2);
         buddy::free(pages, 2, Tracking::Untracked);
-        assert_eq!(misuse::count(), 2);
+        assert_eq!(misuse::count(), 1);
         mm::check_invariants();
     }
 }

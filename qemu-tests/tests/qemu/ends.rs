@@ -9,10 +9,15 @@ use boot::machine::Machine;
 use boot::outcome::{Ended, Outcome};
 use boot::session::Session;
 use qemu_tests::machines::{self, Failure, LIMIT};
+use qemu_tests::report::{self, Object};
 
 crate::tests![
     the_button_gives_a_report,
     the_button_gives_a_report_of_a_kernel_that_hangs,
+    a_small_machine_reports_leaks,
+    reports_of_small_machines_are_whole,
+    want_of_memory_is_told_on_a_small_machine,
+    damaged_debug_information_costs_lines_only,
 ];
 
 /// The machine's end was failure, and its output has all of these texts, in this order.
@@ -83,11 +88,197 @@ fn the_button_gives_a_report_of_a_kernel_that_hangs() -> Result<(), Failure> {
     let mut session = Session::start(&machine)?;
     session.wait_for("hangs", LIMIT)?;
     let _pressed = monitor.press()?;
-    let ended = session.finish(LIMIT);
-    has_all(&ended, &REPORT)?;
-    machines::expect(
-        &ended,
-        Outcome::Failed,
-        "kernel::arch::interrupts::halt_forever",
-    )
+    has_all(&session.finish(LIMIT), &REPORT)
+}
+
+/// A machine with so much memory.
+fn with_memory(memory: &str, machine: Machine) -> Machine {
+    Machine {
+        memory: memory.into(),
+        ..machine
+    }
+}
+
+/// Where there is too little memory for lines, reports have names, say so once, and the machine goes on.
+fn a_small_machine_reports_leaks() -> Result<(), Failure> {
+    const MISSING: &str = "symbols: no memory for file and line\n";
+    for memory in ["12M", "16M"] {
+        let mut session = Session::start(&with_memory(memory, machines::kernel()))?;
+        session.wait_for_prompt(LIMIT)?;
+        session.command("leak arc-cycle", LIMIT)?;
+        for (scan, missing) in [(1, 1), (2, 0)] {
+            let report = session.command("kmemleak scan --all", LIMIT)?;
+            let objects = report::parse(&report.replace(MISSING, ""))?;
+            let named = |object: &&Object| {
+                object
+                    .backtrace
+                    .iter()
+                    .any(|frame| frame.starts_with("kernel::shell::leak::arc_cycle+0x"))
+            };
+            if objects.len() != 2 || !objects.iter().all(|object| named(&object)) {
+                return Err(format!("{memory}, scan {scan}: {report}").into());
+            }
+            if report.matches(MISSING).count() != missing {
+                return Err(format!("{memory}, scan {scan}: not told once: {report}").into());
+            }
+        }
+        session.send_line("exit", LIMIT)?;
+        machines::expect(&session.finish(LIMIT), Outcome::Passed, "")?;
+    }
+    Ok(())
+}
+
+/// A panic is told to its end however little memory there is; with lines where there is some.
+fn reports_of_small_machines_are_whole() -> Result<(), Failure> {
+    const NO_LINES: &str = "  (no memory for file and line)\n";
+    const LINES: &str = " (kernel/src/shell/commands.rs:";
+    for (memory, lines) in [
+        ("12M", NO_LINES),
+        ("16M", NO_LINES),
+        ("64M", LINES),
+        ("128M", LINES),
+    ] {
+        let mut session = Session::start(&with_memory(memory, machines::kernel()))?;
+        session.wait_for_prompt(LIMIT)?;
+        session.send_line("panic", LIMIT)?;
+        let ended = session.finish(LIMIT);
+        let asked = "asked to, by the shell\nbacktrace:\n";
+        let (command, sites) = (
+            "  kernel::shell::commands::panic+0x",
+            "call sites with the most live bytes:\n",
+        );
+        has_all(
+            &ended,
+            &[
+                asked,
+                command,
+                lines,
+                "was at ",
+                sites,
+                " bytes in ",
+                "    _start+0x",
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn want_of_memory_is_told_on_a_small_machine() -> Result<(), Failure> {
+    for test in ["want_of_memory_is_told", "want_of_small_blocks_is_told"] {
+        let machine = machines::guest(&format!("test=guest::ends::{test}"));
+        let ended = machines::run(&with_memory("16M", machine))?;
+        let (what, sites) = (
+            " failed\nbacktrace:\n",
+            "call sites with the most live bytes:\n",
+        );
+        let (own, missing) = (
+            format!("  guest::ends::{test}+0x"),
+            "  (no memory for file and line)\n",
+        );
+        has_all(
+            &ended,
+            &[
+                "memory allocation of ",
+                what,
+                &own,
+                missing,
+                sites,
+                " bytes in ",
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Whatever is wrong with the debug information: a panic is told to its end, with the names of the symbol table.
+fn damaged_debug_information_costs_lines_only() -> Result<(), Failure> {
+    let kernel = machines::kernel();
+    let file = fs::read(kernel.kernel.as_ref().ok_or("no kernel")?)?;
+    for seed in 0..8 {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("damaged-{seed}"));
+        fs::write(&path, elf::damaged(&file, seed)?)?;
+        let machine = Machine {
+            kernel: Some(path),
+            ..kernel.clone()
+        };
+        let mut session = Session::start(&machine)?;
+        session.wait_for_prompt(LIMIT)?;
+        session.command("leak forgotten-free", LIMIT)?;
+        let report = session.command("kmemleak scan", LIMIT)?;
+        if !report.contains("    kernel::shell::leak::forgotten_free+0x") {
+            return Err(format!("seed {seed}: {report}").into());
+        }
+        session.send_line("panic", LIMIT)?;
+        let ended = session.finish(LIMIT);
+        let (command, sites) = (
+            "  kernel::shell::commands::panic+0x",
+            "call sites with the most live bytes:\n",
+        );
+        has_all(
+            &ended,
+            &[
+                "asked to, by the shell\nbacktrace:\n",
+                command,
+                sites,
+                "    _start+0x",
+            ],
+        )
+        .map_err(|error| format!("seed {seed}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// As much of an ELF file as it takes to damage one.
+mod elf {
+    use std::ops::Range;
+
+    use qemu_tests::machines::Failure;
+
+    /// The little-endian number of so many bytes at `at`.
+    fn number(file: &[u8], at: usize, len: usize) -> Result<usize, Failure> {
+        let bytes = file.get(at..at + len).ok_or("the file is too short")?;
+        Ok(bytes
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | usize::from(byte)))
+    }
+
+    /// Where in the file the debug sections lie (ELF-64 object file format 1.5: the file header and the section headers).
+    fn debug_sections(file: &[u8]) -> Result<Vec<Range<usize>>, Failure> {
+        let (table, len) = (number(file, 0x28, 8)?, number(file, 0x3a, 2)?);
+        let (count, names) = (number(file, 0x3c, 2)?, number(file, 0x3e, 2)?);
+        let names = number(file, table + names * len + 0x18, 8)?;
+        let mut found = Vec::new();
+        for header in (0..count).map(|index| table + index * len) {
+            let name = names + number(file, header, 4)?;
+            if file
+                .get(name..)
+                .is_some_and(|name| name.starts_with(b".debug_"))
+            {
+                let start = number(file, header + 0x18, 8)?;
+                found.push(start..start + number(file, header + 0x20, 8)?);
+            }
+        }
+        if found.is_empty() {
+            return Err("no debug information".into());
+        }
+        Ok(found)
+    }
+
+    /// The file with one byte in some hundreds of its debug information changed; the first time, all of it.
+    pub fn damaged(file: &[u8], seed: u64) -> Result<Vec<u8>, Failure> {
+        let mut damaged = file.to_vec();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
+        for section in debug_sections(file)? {
+            for byte in &mut damaged[section] {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                if seed == 0 || random.is_multiple_of(200 * seed) {
+                    *byte = (random >> 32) as u8;
+                }
+            }
+        }
+        Ok(damaged)
+    }
 }

@@ -1,0 +1,416 @@
+//! Confined code: it runs with memory of its own, and ends alone.
+//!
+//! Code of others that allocates (what reads debug information) knows no way to go on without memory: the standard library has it
+//! panic, and that ends the machine. So such code is run *confined*. What it allocates comes from an arena of its own. Where the arena gets
+//! no more, or the code panics because of what it reads, it is left on the spot: its frames are dropped without a destructor, as
+//! those of a task that exits are, and all that it ever made goes with the arena. The caller learns why, and does without.
+//!
+//! The arena takes pages from the buddy allocator, in chunks, untracked: its blocks are no objects and no roots, so no call site
+//! has them, and no stale pointer in them hides a leak. It never takes more than it leaves, so that whoever needs memory next finds some.
+//! Where the machine ends, memory comes from the heap's reserve, and from the buddy allocator if nobody has its lock.
+//!
+//! # Invariants
+//!
+//! - One task at a time is inside, or the CPU that ends the machine. Interrupt handlers above it, and other tasks, are not.
+//! - `ARENA` is the arena of the value that is worked on, as long as somebody is inside.
+//! - Who is inside holds no lock and no guard when it is left: the preemption count is what it was.
+//! - What is allocated inside is freed inside, or with the arena.
+//!
+//! # Locks
+//!
+//! One over each arena. The buddy allocator's is taken under it.
+
+use alloc::boxed::Box;
+use core::alloc::Layout;
+use core::ffi::c_void;
+use core::fmt;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use arrayvec::ArrayVec;
+
+use super::buddy::{self, Tracking};
+use super::{PAGE, heap};
+use crate::arch::context;
+use crate::sync::{SpinLock, SpinLockGuard, preempt};
+use crate::{leak, panic};
+
+/// Why confined code has not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Ended {
+    /// It could get no more memory.
+    OutOfMemory = 1,
+    /// It panicked.
+    Panicked,
+    /// It was not begun: the caller is no task, or somebody else is inside.
+    Busy,
+}
+
+/// Who is inside: the number of a task, or one of the next two.
+static OWNER: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = u32::MAX;
+/// The CPU that ends the machine.
+const THE_END: u32 = u32::MAX - 1;
+
+/// Where to go on when the code is left: a stack pointer.
+static RESUME: AtomicUsize = AtomicUsize::new(0);
+/// The preemption count on entry.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+/// The arena of who is inside.
+static ARENA: AtomicPtr<SpinLock<Arena>> = AtomicPtr::new(ptr::null_mut());
+
+/// A value that is made, and used, by confined code alone.
+pub struct Confined<T> {
+    value: Option<NonNull<T>>,
+    /// Why it can't be had, and the pages that it wants at least.
+    failed: Option<(Ended, usize)>,
+    /// What all of its memory is from.
+    arena: SpinLock<Arena>,
+}
+
+// SAFETY: the value is reached through the only reference to this alone, by one task at a time.
+unsafe impl<T> Send for Confined<T> {}
+
+impl<T> Confined<T> {
+    /// Nothing is made yet.
+    pub const fn new() -> Self {
+        Self {
+            value: None,
+            failed: None,
+            arena: SpinLock::new(Arena::EMPTY),
+        }
+    }
+
+    /// Runs `work` on the value, which `make` makes if there is none. On failure the value is gone; it is made again when there is more
+    /// memory than it has failed with. Task context, or the CPU that ends the machine.
+    ///
+    /// # Safety
+    ///
+    /// Where `make` and `work` allocate or may panic, they hold nothing that a destructor must put right: no lock, no guard, no
+    /// memory but the arena's.
+    pub unsafe fn with<'a, R: Copy>(
+        &'a mut self,
+        make: impl FnOnce() -> T,
+        work: impl FnOnce(&'a T) -> R,
+    ) -> Result<R, Ended> {
+        if let (None, Some((why, pages))) = (self.value, self.failed)
+            && buddy::free_pages() / 2 < pages
+        {
+            return Err(why);
+        }
+        let value = &mut self.value;
+        let inside = || {
+            let value = *value.get_or_insert_with(|| NonNull::from(Box::leak(Box::new(make()))));
+            // SAFETY: it lies in the arena, which stays as long as the caller's borrow.
+            work(unsafe { value.as_ref() })
+        };
+        // SAFETY: the caller's promise.
+        let result = unsafe { run(&self.arena, inside) };
+        if let Err(why) = result
+            && why != Ended::Busy
+        {
+            self.value = None;
+            let pages = self.arena.lock().give_back();
+            self.failed = Some((
+                why,
+                if why == Ended::OutOfMemory {
+                    pages
+                } else {
+                    usize::MAX
+                },
+            ));
+        }
+        result
+    }
+}
+
+impl<T> Default for Confined<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Confined<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confined").finish_non_exhaustive()
+    }
+}
+
+impl<T> Drop for Confined<T> {
+    /// The value goes without its destructor, as it does where its making ends early.
+    fn drop(&mut self) {
+        self.arena.lock().give_back();
+    }
+}
+
+/// Runs `work` confined, in this arena.
+///
+/// # Safety
+///
+/// As of [`Confined::with`].
+unsafe fn run<W: FnOnce() -> R, R: Copy>(arena: &SpinLock<Arena>, work: W) -> Result<R, Ended> {
+    struct Call<W, R> {
+        work: Option<W>,
+        result: Option<R>,
+    }
+    extern "C" fn call<W: FnOnce() -> R, R>(data: *mut c_void) {
+        // SAFETY: the call below, whose owner waits for us.
+        let call = unsafe { &mut *data.cast::<Call<W, R>>() };
+        call.result = call.work.take().map(|work| work());
+    }
+
+    enter(arena)?;
+    let mut data = Call {
+        work: Some(work),
+        result: None,
+    };
+    // SAFETY: the function is for such data; what is left are frames that need no destructor, by the caller's promise.
+    let reason =
+        unsafe { context::call_until_left(RESUME.as_ptr(), (&raw mut data).cast(), call::<W, R>) };
+    leave();
+    match (reason, data.result) {
+        (0, Some(result)) => Ok(result),
+        (reason, _) if reason == Ended::OutOfMemory as usize => Err(Ended::OutOfMemory),
+        _ => Err(Ended::Panicked),
+    }
+}
+
+fn enter(arena: &SpinLock<Arena>) -> Result<(), Ended> {
+    let me = if panic::is_ending() {
+        THE_END
+    } else {
+        leak::task().ok_or(Ended::Busy)?
+    };
+    OWNER
+        .compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed)
+        .map_err(|_| Ended::Busy)?;
+    ARENA.store(ptr::from_ref(arena).cast_mut(), Ordering::Relaxed);
+    DEPTH.store(preempt::depth(), Ordering::Relaxed);
+    heap::set_confined(heap::Confinement::Begins);
+    Ok(())
+}
+
+fn leave() {
+    heap::set_confined(heap::Confinement::Ends);
+    OWNER.store(NOBODY, Ordering::Relaxed);
+}
+
+/// Whether the code that runs is confined. Any context.
+pub fn is_inside() -> bool {
+    match OWNER.load(Ordering::Relaxed) {
+        NOBODY => false,
+        THE_END => panic::ends_here(),
+        task => !panic::is_ending() && leak::task() == Some(task),
+    }
+}
+
+/// Leaves the confined code that runs: there is no memory for it.
+pub(super) fn out_of_memory() -> ! {
+    end(Ended::OutOfMemory)
+}
+
+/// Leaves the confined code that has panicked, if it is that. Returns if it is not, or if the panic came from code of ours that it
+/// called, with a lock held.
+pub fn leave_after_panic() {
+    if is_inside() && preempt::depth() == DEPTH.load(Ordering::Relaxed) {
+        end(Ended::Panicked);
+    }
+}
+
+fn end(why: Ended) -> ! {
+    // SAFETY: the code is inside, so its caller waits there; that none of its frames is missed is the promise of who runs it.
+    unsafe { context::leave(RESUME.load(Ordering::Relaxed), why as usize) }
+}
+
+/// What ran confined on this CPU never goes on. By who ends the machine.
+pub fn forget() {
+    OWNER.store(NOBODY, Ordering::Relaxed);
+}
+
+/// Bytes of a chunk that blocks are cut from.
+const CHUNK: usize = 256 * 1024;
+/// The most chunks.
+const CHUNKS: usize = 128;
+
+/// Sizes of blocks that share a chunk: powers of two and one and a half times those, from 16 bytes (but 24) to an eighth of a chunk.
+const SMALLEST: usize = 16;
+const LARGEST: usize = CHUNK / 8;
+const SIZES: usize = 2 * (LARGEST / SMALLEST).ilog2() as usize + 1;
+
+/// The memory of a confined value. No address of an end is kept: somebody else's block may begin there.
+struct Arena {
+    chunks: ArrayVec<Chunk, CHUNKS>,
+    pages: usize,
+    /// The chunk that blocks are cut from, and how many bytes of it have been.
+    current: usize,
+    cut: usize,
+    /// Free blocks by size: each begins with the address of the next one.
+    free: [usize; SIZES],
+    /// Pages that it would have had to have.
+    wanted: usize,
+}
+
+/// Memory that the arena has taken, as much as a number of pages.
+#[derive(Clone, Copy)]
+struct Chunk {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the chunks are the arena's alone.
+unsafe impl Send for Chunk {}
+
+/// How a block is served.
+#[derive(Clone, Copy)]
+enum Served {
+    /// It shares a chunk, and is of the size with this number.
+    Size(usize),
+    /// It is a chunk of its own, of so many bytes.
+    Alone(usize),
+}
+
+/// How a block of this layout is served. Of those that are aligned to more than 16 bytes there are none.
+fn served(layout: Layout) -> Option<Served> {
+    if layout.align() > SMALLEST {
+        return None;
+    }
+    let len = layout.size().max(SMALLEST);
+    if len > LARGEST {
+        return Some(Served::Alone(len.checked_next_multiple_of(PAGE)?));
+    }
+    let power = len.next_power_of_two();
+    let number = 2 * (power / SMALLEST).ilog2() as usize;
+    let is_less = len <= power / 4 * 3 && power > 2 * SMALLEST;
+    Some(Served::Size(number - usize::from(is_less)))
+}
+
+/// The bytes of the size with this number.
+fn size(number: usize) -> usize {
+    let power = SMALLEST << number.div_ceil(2);
+    if number.is_multiple_of(2) {
+        power
+    } else {
+        power / 4 * 3
+    }
+}
+
+/// The arena of the code that runs, which is inside.
+fn arena() -> SpinLockGuard<'static, Arena> {
+    // SAFETY: whoever is inside works on a value whose arena this is, and borrows it for as long.
+    unsafe { &*ARENA.load(Ordering::Relaxed) }.lock()
+}
+
+/// Takes a block. By the code that is inside.
+pub(super) fn alloc(layout: Layout) -> Option<NonNull<u8>> {
+    let mut arena = arena();
+    match served(layout)? {
+        Served::Size(number) => arena.cut(number),
+        Served::Alone(len) => arena.take(len),
+    }
+}
+
+/// Gives a block back. By the code that is inside.
+pub(super) fn free(block: NonNull<u8>, layout: Layout) {
+    let mut arena = arena();
+    match served(layout) {
+        Some(Served::Size(number)) => arena.put(block, number),
+        Some(Served::Alone(_)) => arena.drop_chunk(block),
+        None => {}
+    }
+}
+
+impl Arena {
+    const EMPTY: Self = Self {
+        chunks: ArrayVec::new_const(),
+        pages: 0,
+        current: 0,
+        cut: 0,
+        free: [0; SIZES],
+        wanted: 0,
+    };
+
+    /// Takes a chunk, if as much as the arena then has is left to all others. Where the machine ends nothing is left to anybody.
+    fn take(&mut self, len: usize) -> Option<NonNull<u8>> {
+        let order = buddy::order_of(len);
+        let pages = 1 << order;
+        if self.chunks.is_full() {
+            self.wanted = usize::MAX;
+            return None;
+        }
+        self.wanted = self.pages + pages;
+        let start = if panic::is_ending() {
+            heap::from_reserve(layout_of(len)?).or_else(|| buddy::try_alloc(order))?
+        } else if buddy::free_pages() < self.wanted + pages {
+            return None;
+        } else {
+            buddy::alloc(order, Tracking::Untracked)?
+        };
+        self.pages += pages;
+        self.chunks.push(Chunk { start, len });
+        Some(start)
+    }
+
+    fn cut(&mut self, number: usize) -> Option<NonNull<u8>> {
+        let len = size(number);
+        if let Some(block) = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(self.free[number]))
+        {
+            // SAFETY: a free block of the arena, aligned, whose first word is the address of the next.
+            self.free[number] = unsafe { block.cast::<usize>().read() };
+            return Some(block);
+        }
+        if self.current == 0 || self.cut + len > CHUNK {
+            self.current = self.take(CHUNK)?.expose_provenance().get();
+            self.cut = 0;
+        }
+        let block = self.current + self.cut;
+        self.cut += len;
+        NonNull::new(ptr::with_exposed_provenance_mut(block))
+    }
+
+    fn put(&mut self, block: NonNull<u8>, number: usize) {
+        // SAFETY: the block is the arena's again, aligned, and has room for a word.
+        unsafe { block.cast::<usize>().write(self.free[number]) };
+        self.free[number] = block.expose_provenance().get();
+    }
+
+    fn drop_chunk(&mut self, start: NonNull<u8>) {
+        let index = self.chunks.iter().rposition(|chunk| chunk.start == start);
+        if let Some(index) = index {
+            let chunk = self.chunks.swap_remove(index);
+            self.pages -= 1 << buddy::order_of(chunk.len);
+            chunk.give_back();
+        }
+    }
+
+    /// Gives all of it back, and tells how many pages would have been wanted; more than there are where the machine ends.
+    fn give_back(&mut self) -> usize {
+        self.current = 0;
+        self.free = [0; SIZES];
+        self.pages = 0;
+        self.chunks.drain(..).for_each(Chunk::give_back);
+        if panic::is_ending() {
+            usize::MAX
+        } else {
+            self.wanted
+        }
+    }
+}
+
+impl Chunk {
+    fn give_back(self) {
+        if !panic::is_ending() {
+            buddy::free(self.start, buddy::order_of(self.len), Tracking::Untracked);
+        } else if let Some(layout) = layout_of(self.len) {
+            // What is the buddy allocator's stays: somebody may have its lock for good.
+            // SAFETY: a chunk of this length, which nobody uses any more.
+            unsafe { heap::give_to_reserve(self.start, layout) };
+        }
+    }
+}
+
+/// A chunk as the reserve knows it.
+fn layout_of(len: usize) -> Option<Layout> {
+    Layout::from_size_align(len, SMALLEST).ok()
+}
