@@ -24,7 +24,7 @@ use crate::{panic, println};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
-/// None where there is no debug information.
+/// None where what there is makes no sense.
 type Lines = Option<Context<Reader>>;
 
 static DEBUG: Mutex<Confined<Lines>> = Mutex::new(Confined::new());
@@ -44,16 +44,16 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoMemory => "no memory for file and line",
-            Self::Damaged => "no file and line: the debug information is damaged",
+            Self::Damaged => "no file and line where the debug information is damaged",
             Self::InUse => "no file and line: the debug information was in use",
         })
     }
 }
 
-/// Why the last name was told without them: a number for each reason, zero for none.
+/// What is missing at present: a number for each reason, zero for nothing.
 static MISSING: AtomicU32 = AtomicU32::new(0);
 
-/// Why the last name was told without its lines; none if it was not.
+/// Why names are told without lines at present; none if they have theirs.
 pub fn missing() -> Option<Missing> {
     match MISSING.load(Ordering::Relaxed) {
         0 => None,
@@ -63,17 +63,23 @@ pub fn missing() -> Option<Missing> {
     }
 }
 
-/// Notes it; on the console if it is news. At the end of the machine the report says so itself.
-fn note(now: Option<Missing>) {
-    let number = match now {
-        None => 0,
-        Some(Missing::NoMemory) => 1,
-        Some(Missing::Damaged) => 2,
-        Some(Missing::InUse) => 3,
+/// Notes what the last name has lacked; on the console if it is news. At the end of the machine the report says so itself.
+fn note(lacked: Option<Missing>) {
+    let Some(lacked) = lacked else {
+        // What is damaged remains so, elsewhere.
+        if missing() != Some(Missing::Damaged) {
+            MISSING.store(0, Ordering::Relaxed);
+        }
+        return;
+    };
+    let number = match lacked {
+        Missing::NoMemory => 1,
+        Missing::Damaged => 2,
+        Missing::InUse => 3,
     };
     let before = MISSING.swap(number, Ordering::Relaxed);
-    if let (Some(missing), false) = (now, before == number || panic::is_ending()) {
-        println!("symbols: {missing}");
+    if before != number && !panic::is_ending() {
+        println!("symbols: {lacked}");
     }
 }
 
@@ -136,12 +142,13 @@ pub(super) fn with_functions<R>(
     };
     // SAFETY: both work on the kernel's file and what they allocate; they hold nothing.
     let found = unsafe { debug.with(|| read(image), |lines| look_up(lines.as_ref(), address)) };
-    note(found.err().map(|why| match why {
-        Ended::OutOfMemory => Missing::NoMemory,
-        Ended::Panicked => Missing::Damaged,
-        Ended::Busy => Missing::InUse,
-    }));
-    work(&found.unwrap_or(Chain::EMPTY))
+    note(match found {
+        Ok(Some(_)) => None,
+        Ok(None) | Err(Ended::Panicked) => Some(Missing::Damaged),
+        Err(Ended::OutOfMemory) => Some(Missing::NoMemory),
+        Err(Ended::Busy) => Some(Missing::InUse),
+    });
+    work(&found.ok().flatten().unwrap_or(Chain::EMPTY))
 }
 
 fn lock() -> Option<MutexGuard<'static, Confined<Lines>>> {
@@ -161,14 +168,11 @@ fn read(image: &Image) -> Lines {
     Context::from_dwarf(dwarf).ok()
 }
 
-/// Reads on, as far as it takes for this address. Confined.
-fn look_up(lines: Option<&Context<Reader>>, address: u64) -> Chain<'_> {
+/// Reads on, as far as it takes for this address; none if that makes no sense. Confined.
+fn look_up(lines: Option<&Context<Reader>>, address: u64) -> Option<Chain<'_>> {
     let mut chain = Chain::EMPTY;
-    let frames = lines.map(|lines| lines.find_frames(address).skip_all_loads());
-    let Some(Ok(mut frames)) = frames else {
-        return chain;
-    };
-    while let Ok(Some(frame)) = frames.next() {
+    let mut frames = lines?.find_frames(address).skip_all_loads().ok()?;
+    while let Some(frame) = frames.next().ok()? {
         let name = frame.function.map(|function| function.name.slice());
         chain.push(Place {
             name: name.and_then(|name| core::str::from_utf8(name).ok()),
@@ -176,5 +180,5 @@ fn look_up(lines: Option<&Context<Reader>>, address: u64) -> Chain<'_> {
             line: frame.location.as_ref().and_then(|location| location.line),
         });
     }
-    chain
+    Some(chain)
 }

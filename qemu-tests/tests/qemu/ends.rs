@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use boot::artifacts::{self, Package, Profile};
 use boot::machine::Machine;
 use boot::outcome::{Ended, Outcome};
 use boot::session::Session;
@@ -18,6 +19,7 @@ crate::tests![
     reports_of_small_machines_are_whole,
     want_of_memory_is_told_on_a_small_machine,
     damaged_debug_information_costs_lines_only,
+    damaged_debug_information_costs_lines_only_in_debug_builds,
 ];
 
 /// The machine's end was failure, and its output has all of these texts, in this order.
@@ -190,42 +192,63 @@ fn want_of_memory_is_told_on_a_small_machine() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whatever is wrong with the debug information: a panic is told to its end, with the names of the symbol table.
+/// Whatever is wrong with the debug information: reports are told to their end, with the names of the symbol table.
 fn damaged_debug_information_costs_lines_only() -> Result<(), Failure> {
-    let kernel = machines::kernel();
-    let file = fs::read(kernel.kernel.as_ref().ok_or("no kernel")?)?;
-    for seed in 0..8 {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("damaged-{seed}"));
-        fs::write(&path, elf::damaged(&file, seed)?)?;
+    reports_of_damaged_kernels(Profile::Release)
+}
+
+/// The same of a build that checks its arithmetic.
+fn damaged_debug_information_costs_lines_only_in_debug_builds() -> Result<(), Failure> {
+    artifacts::build(&[Package::Kernel], Profile::Debug)?;
+    reports_of_damaged_kernels(Profile::Debug)
+}
+
+/// What is damaged, each in a kernel of its own; of the last one not even names are left.
+const DAMAGED: [&str; 6] = [
+    ".debug_line",
+    ".debug_ranges",
+    ".debug_abbrev",
+    ".debug_info",
+    ".debug_",
+    ".symtab",
+];
+
+fn reports_of_damaged_kernels(profile: Profile) -> Result<(), Failure> {
+    let file = fs::read(Package::Kernel.binary(profile))?;
+    for section in DAMAGED {
+        let name = format!("damaged{section}-{profile:?}");
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, elf::damaged(&file, section)?)?;
         let machine = Machine {
-            kernel: Some(path),
-            ..kernel.clone()
+            kernel: Some(path.clone()),
+            ..machines::kernel()
         };
-        let mut session = Session::start(&machine)?;
-        session.wait_for_prompt(LIMIT)?;
-        session.command("leak forgotten-free", LIMIT)?;
-        let report = session.command("kmemleak scan", LIMIT)?;
-        if !report.contains("    kernel::shell::leak::forgotten_free+0x") {
-            return Err(format!("seed {seed}: {report}").into());
-        }
-        session.send_line("panic", LIMIT)?;
-        let ended = session.finish(LIMIT);
-        let (command, sites) = (
-            "  kernel::shell::commands::panic+0x",
-            "call sites with the most live bytes:\n",
-        );
-        has_all(
-            &ended,
-            &[
-                "asked to, by the shell\nbacktrace:\n",
-                command,
-                sites,
-                "    _start+0x",
-            ],
-        )
-        .map_err(|error| format!("seed {seed}: {error}"))?;
+        let named = section != ".symtab";
+        reports_are_whole(&machine, named).map_err(|error| format!("{section}: {error}"))?;
+        fs::remove_file(path)?;
     }
     Ok(())
+}
+
+fn reports_are_whole(machine: &Machine, named: bool) -> Result<(), Failure> {
+    let name = |name: &'static str| if named { name } else { "" };
+    let mut session = Session::start(machine)?;
+    session.wait_for_prompt(LIMIT)?;
+    session.command("leak forgotten-free", LIMIT)?;
+    let report = session.command("kmemleak scan", LIMIT)?;
+    if !report.contains(name("    kernel::shell::leak::forgotten_free+0x"))
+        || !report.ends_with("kmemleak: 1 unreferenced object (64 bytes)\n")
+    {
+        return Err(report.into());
+    }
+    session.send_line("panic", LIMIT)?;
+    let asked = "asked to, by the shell\nbacktrace:\n";
+    let (command, entry) = (
+        name("  kernel::shell::commands::panic+0x"),
+        name("    _start+0x"),
+    );
+    let sites = "call sites with the most live bytes:\n";
+    has_all(&session.finish(LIMIT), &[asked, command, sites, entry])
 }
 
 /// As much of an ELF file as it takes to damage one.
@@ -243,8 +266,9 @@ mod elf {
             .fold(0, |number, &byte| number << 8 | usize::from(byte)))
     }
 
-    /// Where in the file the debug sections lie (ELF-64 object file format 1.5: the file header and the section headers).
-    fn debug_sections(file: &[u8]) -> Result<Vec<Range<usize>>, Failure> {
+    /// Where in the file the sections lie whose names begin like that (ELF-64 object file format 1.5: the file header and the
+    /// section headers).
+    fn sections(file: &[u8], beginning: &str) -> Result<Vec<Range<usize>>, Failure> {
         let (table, len) = (number(file, 0x28, 8)?, number(file, 0x3a, 2)?);
         let (count, names) = (number(file, 0x3c, 2)?, number(file, 0x3e, 2)?);
         let names = number(file, table + names * len + 0x18, 8)?;
@@ -253,29 +277,35 @@ mod elf {
             let name = names + number(file, header, 4)?;
             if file
                 .get(name..)
-                .is_some_and(|name| name.starts_with(b".debug_"))
+                .is_some_and(|name| name.starts_with(beginning.as_bytes()))
             {
                 let start = number(file, header + 0x18, 8)?;
                 found.push(start..start + number(file, header + 0x20, 8)?);
             }
         }
         if found.is_empty() {
-            return Err("no debug information".into());
+            return Err(format!("no section {beginning}").into());
         }
         Ok(found)
     }
 
-    /// The file with one byte in some hundreds of its debug information changed; the first time, all of it.
-    pub fn damaged(file: &[u8], seed: u64) -> Result<Vec<u8>, Failure> {
+    /// The file, with one byte in some hundreds of these sections changed, and here and there eight made ones: large numbers.
+    pub fn damaged(file: &[u8], section: &str) -> Result<Vec<u8>, Failure> {
         let mut damaged = file.to_vec();
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed + 1);
-        for section in debug_sections(file)? {
-            for byte in &mut damaged[section] {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for section in sections(file, section)? {
+            for chunk in damaged[section].chunks_mut(64) {
                 random ^= random << 13;
                 random ^= random >> 7;
                 random ^= random << 17;
-                if seed == 0 || random.is_multiple_of(200 * seed) {
-                    *byte = (random >> 32) as u8;
+                let at = (random >> 8) as usize % chunk.len();
+                match random % 16 {
+                    0..4 => chunk[at] = (random >> 32) as u8,
+                    4 => chunk[at / 8 * 8..]
+                        .iter_mut()
+                        .take(8)
+                        .for_each(|byte| *byte = 0xff),
+                    _ => {}
                 }
             }
         }
