@@ -491,10 +491,21 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             min_count = min_count.min(0);
         }
         let mut record = Record::new(size, trace, self.platform.now_us(), min_count, flags);
-        let comm = || self.platform.comm();
-        let comm = self.comms.number(context.task, context.cpu, comm, source);
+        let comm = match self.comms.remembered(context.task, context.cpu) {
+            Some(number) => number,
+            None => self.name_of_another(context, source),
+        };
         record.set_who(context.task, comm, context.cpu);
         record
+    }
+
+    /// The number of a task's name that its CPU does not remember.
+    #[cold]
+    #[inline(never)]
+    fn name_of_another(&self, context: &Context, source: &Source<'_>) -> u32 {
+        let comm = || self.platform.comm();
+        self.comms
+            .number(context.task, context.cpu, comm, source, &self.registry)
     }
 
     /// Records a block, in the place of whatever is said to be there. False where there is no memory.
@@ -680,7 +691,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if len == 0 {
             return;
         }
+        let comm = |object: Object<'_>| object.record.read().comm();
+        let comm = self.registry.starting_at::<Locked, _>(whole, comm);
+        let held = self.comms.hold(comm.unwrap_or(0), source.cpu, source);
         let Some(removed) = self.registry.remove(whole, source) else {
+            self.comms.let_go(source.cpu, source);
             return self.warn_unknown(Kind::UnknownObject, start, source);
         };
         self.hazard.wait(whole);
@@ -690,11 +705,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             if part >= part_end {
                 continue;
             }
-            let record = removed.record.part(part_end - part);
+            let mut record = removed.record.part(part_end - part);
+            record.set_comm(held);
             if !self.add(part, part_end - part, &record, source) {
                 self.count_unrecorded();
             }
         }
+        self.comms.let_go(source.cpu, source);
     }
 
     /// Changes the object that starts at `start`.

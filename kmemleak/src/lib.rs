@@ -82,6 +82,7 @@ mod leaders;
 mod list;
 mod marker;
 mod memory;
+mod names_in_use;
 mod notes;
 mod page_map;
 mod paged;

@@ -11,6 +11,7 @@
 //! | 6 | of a leader: bytes that it owns |
 //! | 7 | of a leader: objects that it owns; where the next of them goes in the order |
 
+use crate::comms::Round;
 use crate::hidden::Hidden;
 use crate::memory::Source;
 use crate::paged::Paged;
@@ -50,7 +51,10 @@ pub(crate) mod fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) start: usize,
+    /// A copy.
     pub(crate) record: Record,
+    /// When it was made.
+    pub(crate) copied: Round,
 }
 
 /// The list. Used by one at a time.
@@ -58,6 +62,8 @@ pub(crate) struct List {
     rows: Paged<ROW>,
     /// Objects that found no room.
     pub(crate) left_out: usize,
+    /// When the copies in it were made.
+    copied: Round,
 }
 
 impl List {
@@ -65,6 +71,7 @@ impl List {
         Self {
             rows: Paged::new(),
             left_out: 0,
+            copied: Round::FIRST,
         }
     }
 
@@ -72,17 +79,18 @@ impl List {
         self.rows.len()
     }
 
-    /// Empties the list.
-    pub(crate) fn clear(&mut self) {
+    /// Empties the list, for copies that are made from now on.
+    pub(crate) fn clear(&mut self, now: Round) {
+        self.copied = now;
         self.rows.clear();
         self.left_out = 0;
     }
 
     /// Appends an object; where there is no memory it is left out.
-    pub(crate) fn push(&mut self, named: Named, source: &Source<'_>) {
+    pub(crate) fn push(&mut self, start: usize, record: Record, source: &Source<'_>) {
         let mut row = [0; ROW];
-        row[0] = Hidden::new(named.start).bits();
-        for (offset, halves) in named.record.0.chunks(2).enumerate() {
+        row[0] = Hidden::new(start).bits();
+        for (offset, halves) in record.0.chunks(2).enumerate() {
             let high = halves.get(1).copied().unwrap_or(NOBODY);
             row[1 + offset] = u64::from(halves[0]) | u64::from(high) << 32;
         }
@@ -101,6 +109,7 @@ impl List {
         Some(Named {
             start: Hidden::from_bits(row[0]).get(),
             record: Record(core::array::from_fn(half)),
+            copied: self.copied,
         })
     }
 

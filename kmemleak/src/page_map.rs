@@ -34,7 +34,7 @@ pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
 /// Bits of an address that count.
 pub(crate) const ADDRESS_BITS: u32 = 48;
 /// log2 of the entries of a table of the lowest level, a page.
-const LEAF_BITS: u32 = 7;
+pub(crate) const LEAF_BITS: u32 = 7;
 /// Entries of such a table.
 const LEAF: usize = 1 << LEAF_BITS;
 const _: () = assert!(LEAF * ENTRY_WORDS == PAGE_WORDS);

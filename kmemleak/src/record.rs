@@ -129,6 +129,11 @@ impl Record {
         self.0[6] |= comm & ((1 << COMM_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
     }
 
+    pub(crate) fn set_comm(&mut self, comm: u32) {
+        let mask = (1 << COMM_BITS) - 1;
+        self.0[6] = self.0[6] & !mask | comm & mask;
+    }
+
     fn set_min_count(&mut self, min_count: i32) {
         self.0[6] = self.0[6] & !(0xf << MIN_SHIFT) | encode(min_count) << MIN_SHIFT;
     }

@@ -11,3 +11,12 @@ pub(crate) const DEPOT_SLOTS: usize = 128;
 
 /// Pages that the depot has at most: 128 MiB, about a million call stacks.
 pub(crate) const DEPOT_PAGES: usize = 1 << 15;
+
+/// CPUs whose rows, of the names of tasks, are in the detector itself.
+pub(crate) const COMM_ROWS: usize = 64;
+
+/// Pages of rows for CPUs beyond: as many CPUs as records can name.
+pub(crate) const COMM_ROW_PAGES: usize = 63;
+
+/// Names that share a set of the index.
+pub(crate) const COMM_WAYS: usize = 64;

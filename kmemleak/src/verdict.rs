@@ -3,9 +3,10 @@
 use core::fmt;
 
 use crate::claim::Claim;
+use crate::comms::Round;
 use crate::groups::Groups;
 use crate::leaders;
-use crate::list::{List, Named, fate};
+use crate::list::{List, fate};
 use crate::marker::{Figures, GivenUp, Marker};
 use crate::platform::{Platform, StopError};
 use crate::record::{Record, flag};
@@ -222,8 +223,8 @@ impl Verdict {
     }
 
     /// There is none.
-    pub(crate) fn forget(&mut self) {
-        self.list.clear();
+    pub(crate) fn forget(&mut self, now: Round) {
+        self.list.clear(now);
         self.groups.clear();
         self.summary = None;
         (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
@@ -270,11 +271,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 let record = object.record.read();
                 if is_white(object, &record) {
                     object.record.set(flag::LISTED);
-                    let named = Named {
-                        start: object.start,
-                        record: object.record.read(),
-                    };
-                    verdict.lock().list.push(named, source);
+                    let record = object.record.read();
+                    verdict.lock().list.push(object.start, record, source);
                 }
             });
         });
@@ -308,7 +306,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 }
             });
         });
-        self.with_verdict(|verdict, _| verdict.forget());
+        self.forget_verdict();
+    }
+
+    pub(crate) fn forget_verdict(&self) {
+        let now = self.comms.now();
+        self.with_verdict(|verdict, _| verdict.forget(now));
     }
 
     /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter`
@@ -340,6 +343,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     pub(crate) fn complete_verdict(&self, making: Making) -> Summary {
         let figures = making.figures;
         let at_us = self.platform.now_us();
+        self.recycle_names();
         self.group();
         let (groups, suppressed, flat) = self.with_verdict(|verdict, _| {
             let groups = (!verdict.groups.incomplete).then(|| verdict.groups.len());

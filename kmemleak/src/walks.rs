@@ -239,6 +239,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
 
     /// The first object at `from` or after that has a flag.
     fn next_with(&self, from: usize, flags: u16) -> Option<Named> {
+        let copied = self.comms.now();
         let (leaves, first) = (self.registry.leaves(), chunk_of(from));
         let mut next = leaf_of(from).max(leaves.start);
         while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
@@ -258,6 +259,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                                 found = Some(Named {
                                     start: object.start,
                                     record: object.record.read(),
+                                    copied,
                                 });
                             }
                         });

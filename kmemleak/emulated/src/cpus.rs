@@ -15,6 +15,8 @@ thread_local! {
         })
     };
     static COMM: Cell<Comm> = const { Cell::new(Comm::new("test")) };
+    /// How often the name of this thread's task was asked for.
+    static COMM_ASKED: Cell<usize> = const { Cell::new(0) };
     /// How often this thread has switched interrupts off.
     static IRQS_OFF: Cell<usize> = const { Cell::new(0) };
     /// How many running guards this thread has.
@@ -31,7 +33,13 @@ pub fn set_comm(name: &str) {
     COMM.set(Comm::new(name));
 }
 
+/// How often the detector asked for the name of the calling host thread's task.
+pub fn comm_asked() -> usize {
+    COMM_ASKED.get()
+}
+
 pub(crate) fn comm() -> Comm {
+    COMM_ASKED.set(COMM_ASKED.get() + 1);
     COMM.get()
 }
 

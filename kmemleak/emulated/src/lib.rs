@@ -58,6 +58,6 @@ mod platform;
 pub use crate::allocators::Allocator;
 pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::clock::Clock;
-pub use crate::cpus::{Running, Stop, set_comm, set_current};
+pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};
 pub use crate::machine::{Builder, Machine, PARKED_TASK, Place, REGIONS, WORDS};
 pub use crate::platform::Emulated;

@@ -4,13 +4,15 @@
 //! those in statics are made when they are first touched, and a model touches all (by emptying what it made) before it spawns
 //! threads. Those in pages of memory are made with the page, and found by their address.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell, UnsafeCell};
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 
 use loom::sync::atomic as loomed;
+use loom::sync::{Mutex, MutexGuard};
 
 use crate::platform::METADATA_PAGE;
 use crate::weakening::{Part, ordering};
@@ -105,6 +107,12 @@ macro_rules! atomic {
             }
 
             #[track_caller]
+            pub(crate) fn fetch_sub(&self, value: $number, order: Ordering) -> $number {
+                let order = ordering(Location::caller(), Part::Success, order);
+                self.own().fetch_sub(value, order)
+            }
+
+            #[track_caller]
             pub(crate) fn fetch_or(&self, value: $number, order: Ordering) -> $number {
                 let order = ordering(Location::caller(), Part::Success, order);
                 self.own().fetch_or(value, order)
@@ -121,12 +129,84 @@ macro_rules! atomic {
 
 atomic!(AtomicU16 u16, quarters);
 atomic!(AtomicU32 u32, halves);
+atomic!(AtomicU64 u64, longs);
 atomic!(AtomicUsize usize, words);
+
+#[track_caller]
+pub(crate) fn fence(order: Ordering) {
+    let order = ordering(Location::caller(), Part::Success, order);
+    // A fence that orders nothing is none.
+    if order != Ordering::Relaxed {
+        loomed::fence(order);
+    }
+}
+
+/// A spin lock, of loom's mutex: who waits lets others run.
+#[derive(Debug)]
+pub(crate) struct Lock<T> {
+    own: OnceCell<Mutex<()>>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: all of loom's threads run on the one that searches; the value is under the mutex.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            own: OnceCell::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    fn own(&self) -> &Mutex<()> {
+        self.own.get_or_init(|| Mutex::new(()))
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        let guard = self.own().lock().expect("none is poisoned");
+        Guard {
+            value: &self.value,
+            _guard: guard,
+        }
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let guard = self.own().try_lock().ok()?;
+        Some(Guard {
+            value: &self.value,
+            _guard: guard,
+        })
+    }
+}
+
+/// The right to use what is under a lock.
+pub(crate) struct Guard<'a, T> {
+    value: &'a UnsafeCell<T>,
+    _guard: MutexGuard<'a, ()>,
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the guard's owner is alone.
+        unsafe { &*self.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard's owner is alone.
+        unsafe { &mut *self.value.get() }
+    }
+}
 
 /// A page: its words in each size, of which each place is used in one only.
 struct Page {
     quarters: Vec<AtomicU16>,
     halves: Vec<AtomicU32>,
+    longs: Vec<AtomicU64>,
     words: Vec<AtomicUsize>,
 }
 
@@ -146,6 +226,7 @@ impl Page {
         Self {
             quarters: all!(AtomicU16 u16),
             halves: all!(AtomicU32 u32),
+            longs: all!(AtomicU64 u64),
             words: all!(AtomicUsize usize),
         }
     }

@@ -3,7 +3,8 @@
 //! What runs is the detector's own source, compiled once more: its `crate::atomic` is here one of loom's atomics
 //! ([`atomic`]), its sizes are small ones ([`sizes`]). So model and source can't come apart.
 //!
-//! - [`depot`]: CPUs that store call stacks at once, lose races, and hand room back.
+//! - [`depot`](models::depot): CPUs that store call stacks at once, lose races, and hand room back.
+//! - [`names`](models::names): CPUs that look names of tasks up while numbers are freed and given again.
 //!
 //! A model that holds proves little if it holds for wrong code as well. So [`weakening`] finds each `Acquire` and
 //! `Release` in what ran and takes it away, one at a time: some model must then fail. An ordering that can go without any
@@ -26,9 +27,15 @@ mod sizes;
 
 /// What the sources ask of the platform.
 mod platform {
-    pub(crate) const MAX_FRAMES: usize = 16;
+    pub(crate) use kmemleak::{COMM_LEN, Comm, MAX_FRAMES};
+
     /// As small as the longest entry allows: each word of it is an object of loom's.
     pub(crate) const METADATA_PAGE: usize = 256;
+}
+
+/// And of records.
+mod record {
+    pub(crate) const MAX_COMMS: usize = 4;
 }
 
 macro_rules! borrowed {
@@ -42,5 +49,6 @@ macro_rules! borrowed {
 
 borrowed! {
     "../../src/call_stack.rs" call_stack
+    "../../src/comms.rs" comms
     "../../src/depot.rs" depot
 }

@@ -4,3 +4,7 @@ pub(crate) const DEPOT_BUCKETS: usize = 1;
 pub(crate) const DEPOT_ROWS: usize = 1;
 pub(crate) const DEPOT_SLOTS: usize = 2;
 pub(crate) const DEPOT_PAGES: usize = 64;
+
+pub(crate) const COMM_ROWS: usize = 2;
+pub(crate) const COMM_ROW_PAGES: usize = 1;
+pub(crate) const COMM_WAYS: usize = 4;

@@ -32,6 +32,11 @@ fn each_ordering_is_needed(protocol: &Protocol) {
 }
 
 #[test]
+fn names_of_tasks() {
+    each_ordering_is_needed(&models::names::PROTOCOL);
+}
+
+#[test]
 fn depot() {
     each_ordering_is_needed(&models::depot::PROTOCOL);
 }

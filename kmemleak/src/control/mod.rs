@@ -342,7 +342,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 object.record.clear(flag::REPORTED);
             });
         });
-        self.with_verdict(|verdict, _| verdict.forget());
+        self.forget_verdict();
         self.forget_hidden();
         let _outside = self.outside();
         let are = if cleared == 1 {

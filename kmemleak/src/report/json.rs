@@ -214,7 +214,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             record.birth_us(),
             record.task()
         )?;
-        string(self.comm_of(record).as_str(), out)?;
+        string(self.comm_of(named).as_str(), out)?;
         write!(
             out,
             ",\"cpu\":{},\"interrupt\":{}",

@@ -217,7 +217,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             named,
             size: self.size_of(named),
             age_us: at_us.saturating_sub(named.record.birth_us()),
-            comm: self.comm_of(&named.record),
+            comm: self.comm_of(named),
             rank,
             dump: self.dump_of(named),
             frames: self.depot.get(named.record.trace()),
@@ -383,21 +383,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         dump
     }
 
-    fn comm_of(&self, record: &Record) -> Comm {
-        if record.has(flag::INTERRUPT) {
+    fn comm_of(&self, named: &Named) -> Comm {
+        if named.record.has(flag::INTERRUPT) {
             return Comm::new("hardirq");
         }
-        self.comms.get(record.comm())
+        self.comms.get(named.record.comm(), named.copied)
     }
 
     /// The object that an address lies in, a per-CPU block for each of its copies.
     pub(crate) fn named_at(&self, address: usize) -> Option<Named> {
         let look = |address| {
+            let copied = self.comms.now();
             self.quietly(|_| {
                 self.registry
                     .containing::<Locked, _>(address, |object| Named {
                         start: object.start,
                         record: object.record.read(),
+                        copied,
                     })
             })
         };

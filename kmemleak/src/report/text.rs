@@ -343,7 +343,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         writeln!(
             out,
             "  comm {:?}, pid {}, cpu {}",
-            self.comm_of(record),
+            self.comm_of(&named),
             record.task(),
             record.cpu()
         )?;

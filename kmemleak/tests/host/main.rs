@@ -15,6 +15,7 @@ mod lab;
 mod leaders;
 mod marks;
 mod metadata;
+mod names;
 mod off;
 mod one_cpu;
 mod overlap;

@@ -4,15 +4,13 @@
 //! takes an entry from where it was published sees all of it, so that it may be read as plain words.
 
 use std::cell::OnceCell;
-use std::ptr::NonNull;
 
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::atomic;
 use crate::call_stack::StackWalk;
-use crate::depot::{Depot, PageSource, Trace};
-use crate::models::Protocol;
+use crate::depot::{Depot, Trace};
+use crate::models::{Pages, Protocol};
 use crate::search::Model;
 
 /// The depot.
@@ -43,15 +41,6 @@ pub const PROTOCOL: Protocol = Protocol {
 };
 
 const TEXT_BASE: usize = 0x5555_0000;
-
-struct Pages;
-
-// SAFETY: what has no memory behind it is used as words by the models' atomics only.
-unsafe impl PageSource for Pages {
-    fn page(&self) -> Option<NonNull<u8>> {
-        Some(atomic::new_page())
-    }
-}
 
 /// Three call stacks of two frames each, on stacks of plain memory that stay where they are.
 struct Stacks {

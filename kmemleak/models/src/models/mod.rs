@@ -1,8 +1,23 @@
 //! The models, by what they are of.
 
+use std::ptr::NonNull;
+
+use crate::atomic;
+use crate::depot::PageSource;
 use crate::search::Model;
 
 pub mod depot;
+pub mod names;
+
+/// Where a model's pages come from.
+struct Pages;
+
+// SAFETY: what has no memory behind it is used as words by the models' atomics only.
+unsafe impl PageSource for Pages {
+    fn page(&self) -> Option<NonNull<u8>> {
+        Some(atomic::new_page())
+    }
+}
 
 /// Sources and their models.
 #[derive(Clone, Copy, Debug)]
