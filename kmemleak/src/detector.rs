@@ -265,8 +265,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// A block of virtually contiguous memory was handed out, `size` bytes at `start`, and the object at `area`
-    /// describes it and points to it: so it needs two references. A second pointer to `area`, beside the one that keeps
-    /// `area` itself, counts as one of them. Any context.
+    /// describes it and points to it: so it needs two references. Any context.
+    ///
+    /// Pointers to `area` beyond as many as that needs itself ([`AllocOptions::min_count`]) count for the block: of one
+    /// that needs one, all but one. That is so wherever `area` lies and whatever keeps it alive, but for a black one, which passes
+    /// nothing on. Where the block is an area itself, what it does not need goes on to its own block.
     ///
     /// For kernels whose bookkeeping is scanned; where it is not, [`alloc`](Self::alloc) will do.
     pub fn vmalloc(&self, start: usize, size: usize, area: usize) {

@@ -3,7 +3,7 @@
 //! - objects that start at no multiple of eight bytes, with their records;
 //! - areas to which the scan of an object is limited;
 //! - sizes that need more than 32 bits;
-//! - excess references: an object that a pointer to this one keeps alive as well.
+//! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
 //!
 //! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
 //! 3 … what it says.
@@ -18,7 +18,7 @@ use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
 use crate::memory::{Class, Piece, Source, word_of};
-use crate::page_map::{ChunkNumber, chunk_of};
+use crate::page_map::{ChunkNumber, address_of, chunk_of};
 use crate::record::{Place, Record};
 
 const BUCKETS: usize = 512;
@@ -38,6 +38,15 @@ const EXCESS: u64 = 4;
 pub(crate) struct Area {
     pub(crate) offset: usize,
     pub(crate) len: usize,
+}
+
+/// A pointer to an object that has an excess reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// How many a pass has found, with this one.
+    pub(crate) number: u64,
+    /// The object that those count for which this one does not need.
+    pub(crate) other: usize,
 }
 
 /// An object that starts at no multiple of eight bytes.
@@ -174,13 +183,26 @@ impl Notes {
         self.drop_where(start, |kind| kind == ODD, source);
     }
 
-    /// Shows the odd objects of a chunk.
+    /// Shows the odd objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
     pub(crate) fn each_odd(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Odd<'_>)) {
+        let mut from = address_of(chunk);
+        while let Some(odd) = self.odd_from(chunk, from) {
+            look(odd);
+            from = odd.start + 1;
+        }
+    }
+
+    /// The first odd object of a chunk that starts at `address` or after.
+    fn odd_from<'a>(&self, chunk: ChunkNumber, address: usize) -> Option<Odd<'a>> {
+        let mut best: Option<Note> = None;
         self.each(chunk, &mut |note| {
-            if note.get(KIND) == ODD {
-                look(note.odd());
+            let better =
+                note.start() >= address && best.is_none_or(|best| best.start() > note.start());
+            if note.get(KIND) == ODD && better {
+                best = Some(note);
             }
         });
+        best.map(Note::odd)
     }
 
     /// The last odd object of a chunk that starts at `address` or before.
@@ -261,15 +283,41 @@ impl Notes {
         self.word(start, SIZE).map(|size| size as usize)
     }
 
-    /// Notes that a pointer to this object keeps the one at `other` alive as well. False where there is no memory.
+    /// Notes that pointers to this object beyond those it needs count for the one at `other`. False where there is no
+    /// memory.
     pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> bool {
-        self.add_word(start, EXCESS, Hidden::new(other).bits(), source)
+        self.add(start, EXCESS, source, |note| {
+            note.set(FIRST, Hidden::new(other).bits());
+            note.set(SECOND, 0);
+        })
     }
 
-    /// The object that a pointer to this one keeps alive as well.
-    pub(crate) fn excess(&self, start: usize) -> Option<usize> {
-        self.word(start, EXCESS)
-            .map(|word| Hidden::from_bits(word).get())
+    /// Does something with the excess reference of an object that was noted last.
+    fn with_excess<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
+        let mut result = None;
+        self.each(chunk_of(start), &mut |note| {
+            if result.is_none() && note.start() == start && note.get(KIND) == EXCESS {
+                result = Some(work(note));
+            }
+        });
+        result
+    }
+
+    /// One more pointer to an object that has an excess reference. None if it has none.
+    pub(crate) fn arrive(&self, start: usize) -> Option<Arrival> {
+        self.with_excess(start, |note| {
+            let number = note.get(SECOND) + 1;
+            note.set(SECOND, number);
+            Arrival {
+                number,
+                other: Hidden::from_bits(note.get(FIRST)).get(),
+            }
+        })
+    }
+
+    /// A pass begins: no pointer to an object that has an excess reference has been found.
+    pub(crate) fn reset_arrivals(&self, start: usize) {
+        self.with_excess(start, |note| note.set(SECOND, 0));
     }
 
     /// Forgets all of an object's notes, but not the object itself if it is an odd one.

@@ -53,11 +53,11 @@ pub(crate) mod flag {
     /// Physical memory, which the platform maps.
     pub(crate) const PHYS: u16 = 1 << 12;
 
-    /// Of one with [`EXCESS`]: pointed to, though never marked: more pointers to it are still counted, for another
-    /// object. Of a gray one: it lies in a root, and its words are read there.
+    /// Of one with [`EXCESS`]: alive, though never marked, so that all pointers to it are counted. Of another gray one: it
+    /// lies in a root, and its words are read there.
     pub(crate) const REACHED: u16 = 1 << 13;
 
-    /// A pointer to it counts for another object as well: see [`crate::notes`].
+    /// Pointers to it that it does not need count for another object: see [`crate::marker`].
     pub(crate) const EXCESS: u16 = 1 << 14;
 
     /// Allocated while a scan goes on, or what is left of one that was freed in part meanwhile: marked, and still to

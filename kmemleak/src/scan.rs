@@ -323,7 +323,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
             return Ok(());
         };
         let registry = self.registry();
-        let keep = self.quietly(|_| {
+        self.quietly(|marker| {
             registry.starting_at::<Locked, _>(start, |object| {
                 let record = object.record.read();
                 let primed = record.has(flag::PRIMED);
@@ -332,13 +332,11 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 object.record.set_checksum(checksum);
                 let young = record.birth_us() > before_us;
                 // What has been told of is told of again as long as it is a leak: else it would be said to be referenced.
-                let keep = (young || !held_still) && !record.has(flag::REPORTED);
-                (keep && object.mark.set()).then_some(object.record)
+                if (young || !held_still) && !record.has(flag::REPORTED) {
+                    marker.keep(object);
+                }
             })
         });
-        if let Some(Some(record)) = keep {
-            self.quietly(|marker| marker.queue_found(start, record));
-        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::{Course, Marker, RING, Shared};
 use crate::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
 use crate::memory::WORD;
+use crate::notes::Notes;
 use crate::page_map::{Look, chunk_of};
 use crate::platform::Platform;
 use crate::prefetch::prefetch;
@@ -37,14 +38,17 @@ pub(super) struct Marked {
 }
 
 /// What remains to be done when the chunk of an object is closed.
+#[derive(Clone, Copy)]
 pub(super) enum Then {
     Nothing,
-    /// It is marked now.
+    /// It is alive now.
     Queue,
     /// It is a copy of the per-CPU block with this handle, pointed to like this.
     Owner(usize, Points),
-    /// Another object has one more reference: the one that the notes of this one name.
-    Count(usize),
+    /// It has no need of the pointer, which counts for the object at this address.
+    PassOn(usize),
+    /// Both: it is alive now for a pointer to its start, and has had as many as it needs before.
+    QueueAndPassOn(usize),
 }
 
 /// What a pointer points to.
@@ -85,29 +89,34 @@ pub(super) fn note_interior_only(record: Place, chunk: Chunk) {
     chunk.set(info::INTERIOR_ONLY);
 }
 
+impl Object<'_> {
+    /// Makes it alive, and tells whether that is new: to one CPU of all that try. One with an excess reference is never
+    /// marked, so that all pointers to it are counted.
+    pub(crate) fn enliven(&self) -> bool {
+        if self.record.has(flag::EXCESS) {
+            return self.record.set(flag::REACHED) & flag::REACHED == 0;
+        }
+        self.mark.set()
+    }
+}
+
 /// A word points at an object that is open.
-pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: &Shared) -> Then {
+pub(super) fn refer(
+    object: Object<'_>,
+    points: Points,
+    course: Course,
+    shared: &Shared,
+    notes: &Notes,
+) -> Then {
     if object.mark.is_set() {
         return Then::Nothing;
     }
     let record = object.record.read();
     if record.has(flag::ALIAS) {
-        if points == Points::AtStart {
-            object.mark.set();
-        }
         return Then::Owner(alias_owner(&record), points);
     }
     if record.has(flag::EXCESS) {
-        // Never marked, so that every pointer comes here: as many as it needs are its own, the others are the other's.
-        if !record.has(flag::REACHED) {
-            if record.min_count() > 1 && !object.record.count_reference() {
-                return Then::Nothing;
-            }
-            if object.record.set(flag::REACHED) & flag::REACHED == 0 {
-                return Then::Queue;
-            }
-        }
-        return Then::Count(object.start);
+        return refer_area(object, points, course, shared, notes);
     }
     if record.min_count() > 1 {
         let enough = object.record.count_reference();
@@ -121,15 +130,55 @@ pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: 
     let started = points == Points::AtStart
         || course == Course::Interiors
         || record.min_count() > 1 && object.record.is_started();
+    match referenced(object, started, course, shared) {
+        true => Then::Queue,
+        false => Then::Nothing,
+    }
+}
+
+/// The same of an object that has an excess reference.
+#[cold]
+fn refer_area(
+    object: Object<'_>,
+    points: Points,
+    course: Course,
+    shared: &Shared,
+    notes: &Notes,
+) -> Then {
+    let Some(arrival) = notes.arrive(object.start) else {
+        return Then::Nothing;
+    };
+    if points == Points::AtStart && course == Course::Starts {
+        object.record.set_started();
+    }
+    let record = object.record.read();
+    let Ok(needed) = u64::try_from(record.min_count()) else {
+        // Black: it passes nothing on.
+        return Then::Nothing;
+    };
+    let started = course == Course::Interiors || object.record.is_started();
+    let queue = arrival.number >= needed
+        && !record.has(flag::REACHED)
+        && referenced(object, started, course, shared);
+    match (queue, arrival.number > needed) {
+        (false, false) => Then::Nothing,
+        (true, false) => Then::Queue,
+        (false, true) => Then::PassOn(arrival.other),
+        (true, true) => Then::QueueAndPassOn(arrival.other),
+    }
+}
+
+/// An object has as many references as it needs. Whether it is alive for that, and is to be queued: it waits until the start
+/// pointers are through if none of them is one.
+fn referenced(object: Object<'_>, started: bool, course: Course, shared: &Shared) -> bool {
     if !started {
-        // It waits until the start pointers are through.
         object.record.set(flag::INTERIOR);
         object.chunk.set(info::INTERIOR);
         shared.interior.store(true, Ordering::Release);
-        return Then::Nothing;
+        return false;
     }
-    if !object.mark.set() {
-        return Then::Nothing;
+    if !object.enliven() {
+        return false;
     }
     if course == Course::Interiors {
         note_interior_only(object.record, object.chunk);
@@ -137,7 +186,7 @@ pub(super) fn refer(object: Object<'_>, points: Points, course: Course, shared: 
             shared.started.store(true, Ordering::Release);
         }
     }
-    Then::Queue
+    true
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -216,10 +265,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     pub(super) fn look_up(&mut self, word: usize) {
         let place = Cell::new(None);
-        let (course, shared) = (self.course, self.shared);
-        let hit = self.tools.registry.containing::<A, _>(word, |object| {
+        let (course, shared, area) = (self.course, self.shared, self.area);
+        let registry = self.tools.registry;
+        let hit = registry.containing::<A, _>(word, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, Points::of(word, object.start), course, shared)
+            if area == Some(object.start) {
+                // Its pointers to itself don't count.
+                return Then::Nothing;
+            }
+            let points = Points::of(word, object.start);
+            refer(object, points, course, shared, &registry.notes)
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
             self.misses += 1;
@@ -228,27 +283,78 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         match then {
             Then::Nothing => {}
             Then::Queue => self.queue_found(start, record),
-            Then::Owner(owner, points) => self.refer_to(owner, points),
-            Then::Count(start) if self.area == Some(start) => {}
-            Then::Count(start) => {
-                if let Some(other) = self.tools.registry.notes.excess(start) {
-                    self.refer_to(other, Points::AtStart);
-                }
+            Then::Owner(owner, _) if area == Some(owner) => {}
+            Then::Owner(owner, points) => self.refer_to_owner(start, owner, points),
+            Then::PassOn(other) => self.pass_on(Some(other)),
+            Then::QueueAndPassOn(other) => {
+                self.queue_found(start, record);
+                self.pass_on(Some(other));
             }
         }
     }
 
-    /// One more reference to the object at `start`, from elsewhere.
+    /// A pointer to a copy of a per-CPU block.
     #[cold]
-    fn refer_to(&mut self, start: usize, points: Points) {
+    fn refer_to_owner(&mut self, copy: usize, owner: usize, points: Points) {
+        let other = self.refer_to(owner, points);
+        self.pass_on(other);
+        let registry = self.tools.registry;
+        let counts_all = |owner: Object<'_>| owner.record.has(flag::EXCESS);
+        if points == Points::AtStart
+            && registry.starting_at::<A, _>(owner, counts_all) == Some(false)
+        {
+            // One is enough: the next ones are told by the mark.
+            registry.starting_at::<A, _>(copy, |copy| {
+                if copy.record.has(flag::ALIAS) {
+                    copy.mark.set();
+                }
+            });
+        }
+    }
+
+    /// One more reference to the object at `start`, from elsewhere. The object that it counts for, if this one has no need of
+    /// it.
+    #[cold]
+    fn refer_to(&mut self, start: usize, points: Points) -> Option<usize> {
         let place = Cell::new(None);
         let (course, shared) = (self.course, self.shared);
-        let then = self.tools.registry.starting_at::<A, _>(start, |object| {
+        let registry = self.tools.registry;
+        let then = registry.starting_at::<A, _>(start, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, points, course, shared)
+            refer(object, points, course, shared, &registry.notes)
         });
-        if let (Some(Then::Queue), Some((start, record))) = (then, place.get()) {
-            self.queue_found(start, record);
+        let (start, record) = place.get()?;
+        match then? {
+            Then::Nothing | Then::Owner(..) => None,
+            Then::Queue => {
+                self.queue_found(start, record);
+                None
+            }
+            Then::PassOn(other) => Some(other),
+            Then::QueueAndPassOn(other) => {
+                self.queue_found(start, record);
+                Some(other)
+            }
+        }
+    }
+
+    /// A pointer that an object has no need of counts for another one; if that has no need of it either, for the next.
+    ///
+    /// Each link is noted when the block at its end is new, so links that go round in a circle come of misuse, or of callbacks
+    /// that run at once; whoever has gone round meets only objects that have all they need (Brent 1980).
+    #[cold]
+    fn pass_on(&mut self, to: Option<usize>) {
+        let (mut next, mut seen, mut steps, mut limit) = (to, None, 0_u32, 1_u32);
+        while let Some(object) = next {
+            if seen == Some(object) {
+                return;
+            }
+            if steps == limit {
+                (seen, steps, limit) = (Some(object), 0, limit.saturating_mul(2));
+            }
+            steps += 1;
+            // No pointer to its start: nobody points there.
+            next = self.refer_to(object, Points::Inside);
         }
     }
 
@@ -293,12 +399,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Marks and queues an object whatever points to it, and tells whether that is new. Its chunk is open.
     pub(crate) fn keep(&mut self, object: Object<'_>) -> bool {
-        let new = if object.record.has(flag::EXCESS) {
-            // Never marked, as in `refer`.
-            object.record.set(flag::REACHED) & flag::REACHED == 0
-        } else {
-            object.mark.set()
-        };
+        let new = object.enliven();
         if new {
             self.enqueue(object);
         }

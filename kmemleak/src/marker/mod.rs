@@ -16,6 +16,20 @@
 //! Then an object is unreferenced if it is not marked. A word points at an object if it is an address of any
 //! of its bytes. An object that is being scanned is marked already, so a pointer to itself changes nothing.
 //!
+//! # Excess references
+//!
+//! An *area* is an object that describes a block of virtually contiguous memory ([`vmalloc`](crate::Detector::vmalloc)). Its
+//! pointers are counted, however many there are: so it is never marked, but has a flag when it is alive. Of `c` pointers to
+//! an area that needs `m`, `m` are its own and the others, `max(0, c - m)`, count for its block, as pointers to no
+//! particular place of it. Where the area lies and what keeps it alive makes no difference; a black one passes nothing on.
+//! A block that is an area itself passes on in the same way what it does not need.
+//!
+//! So what counts for an object is a sum over the words of the roots and of what is alive: those that point to it, and what
+//! each area before it passes on, which grows with what counts for that and depends on nothing else. More that is alive
+//! adds words and takes none away, so what is alive in the end is the least fixed point of a monotone rule, whatever the
+//! order in which words are read. Counting one pointer at a time finds it: one that comes when an object has all
+//! it needs goes on, and which one that is makes no difference, for it is only counted.
+//!
 //! There is one marker. With the world stopped it runs on all CPUs and takes no lock. Beside whatever runs it is one
 //! task's, it locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
 //!
@@ -145,6 +159,8 @@ pub(crate) struct Shared {
     interior: AtomicBool,
     /// Something that needs several references was marked late, though its start was pointed to early.
     started: AtomicBool,
+    /// Something with an excess reference lies in a root.
+    area_in_root: AtomicBool,
     objects: AtomicU64,
     words: AtomicU64,
     candidates: AtomicU64,
@@ -190,6 +206,7 @@ impl Shared {
             overflowed: AtomicBool::new(false),
             interior: AtomicBool::new(false),
             started: AtomicBool::new(false),
+            area_in_root: AtomicBool::new(false),
             objects: AtomicU64::new(0),
             words: AtomicU64::new(0),
             candidates: AtomicU64::new(0),

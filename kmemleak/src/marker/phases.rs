@@ -3,10 +3,11 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::candidates::note_interior_only;
+use super::candidates::{note_interior_only, postpone};
 use super::objects::Words;
 use super::{GivenUp, Marker, RootWalk, Stacks, next_piece, uninterrupted};
 use crate::chunk::{Chunk, info};
+use crate::memory::WORD;
 use crate::page_map::ChunkNumber;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::queue::Entry;
@@ -63,12 +64,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             object.record.clear(flag::OF_PASSES);
             object.record.reset_count();
+            if record.has(flag::EXCESS) {
+                registry.notes.reset_arrivals(object.start);
+            }
             object.mark.clear();
             match record.min_count() {
-                // Not marked, so that all pointers to it count for the other object.
                 0 if record.has(flag::EXCESS) => {
-                    object.record.set(flag::REACHED);
-                    self.enqueue(object);
+                    // Not queued before it is known whether it lies in a root.
+                    object.enliven();
+                    postpone(object.record, object.chunk, &self.shared.overflowed);
                 }
                 0 => {
                     self.keep(object);
@@ -118,21 +122,30 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.quietly(|marker| {
                 let registry = marker.tools.registry;
                 registry.each_in::<A>(piece, &mut |object| {
-                    let record = object.record.read();
-                    let end = object.start + record.short_size() as usize;
-                    let copied = record.has(flag::ALIAS | flag::PERCPU);
-                    if end <= whole && record.short_size() != u32::MAX && !copied {
-                        object.mark.set();
-                        if record.min_count() == 0 {
-                            // It is queued already.
-                            object.record.set(flag::REACHED);
-                        }
+                    // Copies of per-CPU blocks are no objects, and physical addresses are no addresses in a root.
+                    let elsewhere = object.record.has(flag::ALIAS | flag::PERCPU | flag::PHYS);
+                    let end = object.start + registry.size(object.start, object.record);
+                    if end <= whole && !elsewhere {
+                        marker.lies_in_root(object);
                     }
                 });
             });
             self.pause()?;
         }
         Ok(())
+    }
+
+    /// An object is alive because it lies in a root, and its words are read there.
+    fn lies_in_root(&self, object: Object<'_>) {
+        let record = object.record.read();
+        object.enliven();
+        if record.has(flag::EXCESS) {
+            object.record.clear(flag::PENDING | flag::BORN);
+            self.shared.area_in_root.store(true, Ordering::Release);
+        } else if record.min_count() == 0 {
+            // It is queued already.
+            object.record.set(flag::REACHED);
+        }
     }
 
     /// The next piece of a root, with the root and where that ends.
@@ -180,13 +193,54 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
         while let Some((root, piece, _)) = self.claim_root() {
-            self.each_root_piece(root, piece, &mut Self::scan_words);
+            self.each_root_piece(root, piece, &mut Self::scan_root_words);
             self.pause()?;
             while self.queue.is_filling() {
                 self.scan_next()?;
             }
         }
         Ok(())
+    }
+
+    /// The words of a piece of a root.
+    fn scan_root_words(&mut self, start: usize, end: usize) {
+        if !self.shared.area_in_root.load(Ordering::Acquire) {
+            return self.scan_words(start, end);
+        }
+        // Objects with an excess reference lie in some: their pointers to themselves don't count.
+        let mut at = start.next_multiple_of(WORD);
+        while at < end {
+            let (area, next) = self.area_at(at, end);
+            self.flush();
+            self.area = area;
+            self.scan_words(at, next);
+            self.flush();
+            self.area = None;
+            at = next;
+        }
+    }
+
+    /// The object with an excess reference that the word at `at` belongs to, if it does to one, and where, from there to `end`, the
+    /// words begin that do not belong to the same.
+    fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
+        let registry = self.tools.registry;
+        let words_end = |object: Object<'_>| {
+            let end = object.start + registry.size(object.start, object.record);
+            (object.record.has(flag::EXCESS)).then_some((object.start, end & !(WORD - 1)))
+        };
+        if let Some(Some((area, words_end))) = registry.containing::<A, _>(at, words_end)
+            && at < words_end
+        {
+            return (Some(area), words_end.min(end));
+        }
+        let mut next = end;
+        registry.each_in::<A>(at..end, &mut |object| {
+            let first = object.start.next_multiple_of(WORD);
+            if object.record.has(flag::EXCESS) && first > at {
+                next = next.min(first);
+            }
+        });
+        (None, next)
     }
 
     /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By
@@ -297,7 +351,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             object.record.clear(in_record);
             if in_record == flag::INTERIOR {
-                if !object.mark.set() {
+                if !object.enliven() {
                     // Its start was pointed to as well.
                     return;
                 }

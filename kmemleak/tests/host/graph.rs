@@ -26,6 +26,11 @@ impl Dice {
     }
 }
 
+/// Bytes of a root that has objects in it.
+const ARENA: usize = 4096;
+/// Of these, how many an object has for itself.
+const ROOM: usize = 128;
+
 const SITES: [&str; 4] = ["probe", "open", "mount", "fork"];
 
 struct Node {
@@ -37,13 +42,20 @@ struct Node {
     scanned: bool,
     areas: Vec<(usize, usize)>,
     site: usize,
+    /// It lies in a root, where its words are read.
+    in_root: bool,
+    /// The block that it describes: for which pointers to this one count that it does not need.
+    excess: Option<usize>,
 }
 
 /// A word of a root or of an object.
 #[derive(Clone, Copy)]
 struct Word {
     address: usize,
+    /// The object that it is read in; none for one of a root.
     holder: Option<usize>,
+    /// The object that it lies in.
+    inside: Option<usize>,
     scanned: bool,
     to: usize,
     at_start: bool,
@@ -51,6 +63,8 @@ struct Word {
 
 struct Graph {
     lab: Lab,
+    /// Memory that is a root.
+    arena: usize,
     nodes: Vec<Node>,
     words: Vec<Word>,
     /// Sites that are suppressed, in order, and their ceilings.
@@ -63,8 +77,11 @@ impl Graph {
     fn random(dice: &mut Dice) -> Self {
         let lab = Lab::of(Machine::builder().cpus(1 + dice.below(3) as u32));
         lab.detector.set_min_age_us(0);
+        let arena = lab.machine.arena(ARENA);
+        lab.machine.add_root(arena, ARENA);
         let mut graph = Self {
             lab,
+            arena,
             nodes: Vec::new(),
             words: Vec::new(),
             suppressed: Vec::new(),
@@ -101,7 +118,12 @@ impl Graph {
             scanned: !dice.one_in(10),
             areas: Vec::new(),
             site,
+            in_root: false,
+            excess: None,
         };
+        let areas: Vec<usize> = (0..self.nodes.len())
+            .filter(|&one| self.nodes[one].excess.is_none())
+            .collect();
         if dice.one_in(6) {
             node.start = machine.percpu(size);
             let copy = |cpu| machine.percpu_copy(node.start, cpu).expect("live");
@@ -111,10 +133,23 @@ impl Graph {
                 node.min_count = 0;
                 detector.not_leak(node.start);
             }
+        } else if dice.one_in(5) && !areas.is_empty() {
+            let area = areas[dice.below(areas.len())];
+            node.min_count = 2;
+            node.start = machine.slab(size);
+            node.copies = vec![node.start];
+            detector.vmalloc(node.start, size, self.nodes[area].start);
+            self.nodes[area].excess = Some(self.nodes.len());
         } else {
             node.min_count = [1, 1, 1, 1, 1, 2, 2, 3, 0, -1][dice.below(10)];
             // At no multiple of eight, now and then.
-            node.start = machine.slab(size + 8) + if dice.one_in(8) { 4 } else { 0 };
+            let odd = if dice.one_in(8) { 4 } else { 0 };
+            node.in_root = dice.one_in(8);
+            node.start = odd
+                + match node.in_root {
+                    true => self.arena + ROOM * self.nodes.len(),
+                    false => machine.slab(size + 8),
+                };
             node.copies = vec![node.start];
             let options = AllocOptions::new().min_count(node.min_count);
             detector.alloc(node.start, size, options);
@@ -167,10 +202,13 @@ impl Graph {
                 0
             };
             machine.write(address, bases[dice.below(bases.len())] + offset);
+            let inside = holder;
+            let holder = inside.filter(|&one| !self.nodes[one].in_root);
             let scanned = holder.is_none_or(|holder| self.is_scanned(holder, address));
             self.words.push(Word {
                 address,
                 holder,
+                inside,
                 scanned,
                 to,
                 at_start: offset == 0,
@@ -190,28 +228,40 @@ impl Graph {
             && (node.areas.is_empty() || node.areas.iter().any(in_area))
     }
 
+    /// What counts for each object, if these are alive: pointers to it from elsewhere, and to the area that describes it
+    /// those that the area does not need. An area is older than what it describes.
+    fn counts(&self, live: &Set) -> Vec<usize> {
+        let mut counts = vec![0_usize; self.nodes.len()];
+        for word in &self.words {
+            let read = word.holder.is_none_or(|holder| live.contains(&holder));
+            if word.scanned && read && word.inside != Some(word.to) {
+                counts[word.to] += 1;
+            }
+        }
+        for (area, node) in self.nodes.iter().enumerate() {
+            if let (Some(block), Ok(needed)) = (node.excess, usize::try_from(node.min_count)) {
+                counts[block] += counts[area].saturating_sub(needed);
+            }
+        }
+        counts
+    }
+
+    /// What is alive whatever points there.
+    fn decreed(&self) -> Set {
+        let numbers = 0..self.nodes.len();
+        let decreed = |one: &usize| self.nodes[*one].min_count == 0 || self.nodes[*one].in_root;
+        numbers.filter(decreed).collect()
+    }
+
     /// What is alive, if these are roots as well.
     fn live(&self, roots: &Set) -> Set {
         let numbers = 0..self.nodes.len();
-        let mut live: Set = roots.clone();
-        live.extend(
-            numbers
-                .clone()
-                .filter(|&one| self.nodes[one].min_count == 0),
-        );
+        let mut live: Set = roots | &self.decreed();
         loop {
-            let count = |one| {
-                let counts = |word: &&Word| {
-                    word.to == one
-                        && word.scanned
-                        && word.holder != Some(one)
-                        && word.holder.is_none_or(|holder| live.contains(&holder))
-                };
-                self.words.iter().filter(counts).count()
-            };
+            let counts = self.counts(&live);
             let enough = |one: &usize| {
                 let min_count = self.nodes[*one].min_count;
-                min_count > 0 && count(*one) >= min_count as usize && !live.contains(one)
+                min_count > 0 && counts[*one] >= min_count as usize && !live.contains(one)
             };
             let more: Vec<usize> = numbers.clone().filter(enough).collect();
             if more.is_empty() {
@@ -253,8 +303,7 @@ impl Graph {
     /// Alive, but not by start pointers alone.
     fn interior(&self) -> Set {
         let live = self.live(&Set::new());
-        let gray = |one: &usize| self.nodes[*one].min_count == 0;
-        let mut chained: Set = live.iter().copied().filter(gray).collect();
+        let mut chained = self.decreed();
         loop {
             let mut more = chained.clone();
             for word in &self.words {
@@ -426,6 +475,7 @@ impl Graph {
             assert_eq!(answer, Ok(()));
             let mut addresses: Vec<usize> = held.iter().map(|slot| slot.address).collect();
             addresses.sort_unstable();
+            // A root's are told whatever they lie in.
             let holds = |word: &&Word| word.to == number && word.holder != Some(number);
             let mut wanted: Vec<usize> = self
                 .words
@@ -495,10 +545,10 @@ impl Graph {
                     assert_eq!((answer, path.len()), (Ok(()), steps), "path to {number}");
                 }
                 None => {
-                    let why = if node.min_count == 0 {
-                        NoAnswer::IsRoot
-                    } else {
-                        NoAnswer::Unreached
+                    let why = match node.min_count {
+                        0 => NoAnswer::IsRoot,
+                        _ if node.in_root => NoAnswer::InRoot,
+                        _ => NoAnswer::Unreached,
                     };
                     assert_eq!((answer, path.len()), (Err(why), 0), "path to {number}");
                 }

@@ -1,6 +1,7 @@
 //! Blocks that their own bookkeeping points to: an area, which is an object as well, counts for them.
 
 use kmemleak::AllocOptions;
+use kmemleak_emulated::Place;
 
 use crate::lab::Lab;
 
@@ -126,4 +127,113 @@ fn an_area_that_needs_two_pointers_passes_on_the_third() {
     assert_eq!(lab.leaks(), [block]);
     lab.hold(2, area);
     assert_eq!(lab.leaks(), []);
+}
+
+/// An area that lies in a root, and its block.
+fn with_area_in_root(min_count: i32) -> (Lab, usize, usize) {
+    let lab = Lab::new();
+    let region = lab.machine.address(Place::Region(0, 0));
+    assert!(lab.detector.region_add(region, 512));
+    // At no multiple of the word's size: it has seven whole words.
+    let area = region + 68;
+    let options = AllocOptions::new().min_count(min_count);
+    lab.detector.alloc(area, 64, options);
+    let block = lab.machine.vmalloc(PAGE);
+    lab.machine.advance_us(1);
+    lab.machine.write(region + 88, block);
+    lab.detector.vmalloc(block, PAGE, area);
+    (lab, block, area)
+}
+
+#[test]
+fn an_area_in_a_root_passes_on_what_it_does_not_need() {
+    let (lab, block, area) = with_area_in_root(1);
+    assert_eq!(lab.leaks(), [block]);
+    lab.hold(0, area + 8);
+    assert_eq!(lab.leaks(), [block], "the first is its own");
+    lab.hold(1, area);
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn a_gray_area_in_a_root_is_read_once() {
+    let (lab, block, area) = with_area_in_root(0);
+    assert_eq!(lab.leaks(), [block]);
+    lab.hold(0, area);
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn an_areas_pointers_to_itself_count_for_nothing_in_a_root_either() {
+    let (lab, block, area) = with_area_in_root(1);
+    for word in [72, 80, 120] {
+        lab.machine.write(area - 68 + word, area + 1);
+    }
+    assert_eq!(lab.leaks(), [block]);
+    // These lie before the area and behind it, in part.
+    for word in [64, 128] {
+        lab.machine.write(area - 68 + word, area);
+    }
+    assert_eq!(lab.leaks(), []);
+}
+
+/// Two words to the area and two to the block in the middle, which is the last one's area: whatever the order of the words.
+#[test]
+fn what_a_chain_passes_on_knows_no_order() {
+    let orders = [
+        [0, 0, 1, 1],
+        [0, 1, 0, 1],
+        [0, 1, 1, 0],
+        [1, 0, 0, 1],
+        [1, 0, 1, 0],
+        [1, 1, 0, 0],
+    ];
+    for order in orders {
+        let lab = Lab::new();
+        let area = lab.block(64);
+        let (middle, last) = (lab.machine.vmalloc(PAGE), lab.machine.vmalloc(PAGE));
+        lab.machine.advance_us(1);
+        lab.detector.vmalloc(middle, PAGE, area);
+        lab.machine.advance_us(1);
+        lab.detector.vmalloc(last, PAGE, middle);
+        for (slot, to) in order.into_iter().enumerate() {
+            lab.hold(slot, [area, middle][to]);
+        }
+        assert_eq!(lab.leaks(), [last], "{order:?}");
+        lab.hold(9, last);
+        assert_eq!(lab.leaks(), [], "{order:?}");
+        // One less to the area: the middle block needs all there are.
+        let slot = order.iter().position(|&to| to == 0).expect("two");
+        lab.hold(slot, 0);
+        assert_eq!(lab.leaks(), [last], "{order:?}");
+    }
+}
+
+#[test]
+fn blocks_that_describe_each_other_are_no_riddle() {
+    let lab = Lab::new();
+    let block = lab.machine.vmalloc(PAGE);
+    lab.detector.vmalloc(block, PAGE, block);
+    lab.machine.advance_us(1);
+    lab.hold(0, block);
+    assert_eq!(lab.leaks(), [block]);
+    (1..5).for_each(|slot| lab.hold(slot, block));
+    assert_eq!(lab.leaks(), []);
+}
+
+#[test]
+fn an_area_that_only_its_middle_keeps_alive_is_told() {
+    let (lab, block, area) = with_area(AllocOptions::new());
+    let interior = || {
+        let mut starts = Vec::new();
+        lab.detector
+            .for_each_interior(&mut |block| starts.push(block.start));
+        starts
+    };
+    lab.hold(0, area + 8);
+    lab.hold(1, area + 16);
+    assert_eq!((lab.leaks(), interior()), (vec![], vec![area, block]));
+    lab.hold(2, area);
+    // The area's own word points to the start of the block.
+    assert_eq!((lab.leaks(), interior()), (vec![], vec![]));
 }

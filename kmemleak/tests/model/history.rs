@@ -127,7 +127,7 @@ impl History {
 
 impl Author {
     fn operation(&mut self) -> Operation {
-        match self.random.below(200) {
+        match self.random.below(206) {
             0..66 => self.alloc(),
             66..84 => self.free(),
             84..156 => Operation::Store(self.place(), self.value()),
@@ -144,7 +144,8 @@ impl Author {
             187 => Operation::MinAge(self.random.below(20) as u64),
             188..194 => Operation::Check,
             194..198 => Operation::Scan,
-            _ => Operation::Clear,
+            198..200 => Operation::Clear,
+            _ => self.vmalloc(),
         }
     }
 

@@ -47,11 +47,19 @@ pub struct Model {
 /// A pass in the making.
 #[derive(Default)]
 struct Pass {
+    /// Pointers to a block that it has had a need of.
     counts: BTreeMap<usize, i32>,
-    marked: BTreeSet<usize>,
-    /// Those with an excess reference that are alive: they are never marked.
-    reached: BTreeSet<usize>,
+    alive: BTreeSet<usize>,
     queue: Vec<usize>,
+}
+
+impl Pass {
+    /// A block is alive, and is to be scanned if that is new.
+    fn keep(&mut self, start: usize) {
+        if self.alive.insert(start) {
+            self.queue.push(start);
+        }
+    }
 }
 
 impl Model {
@@ -269,41 +277,37 @@ impl Model {
                 .any(|(&region, &(len, _))| region <= start && start + block.size <= region + len)
     }
 
-    /// A word that points somewhere.
+    /// A word that points somewhere, and belongs to this block.
     fn point(&self, pass: &mut Pass, from: Option<usize>, word: usize) {
-        let Some((to, block)) = self.containing(word) else {
+        let Some((to, _)) = self.containing(word) else {
             return;
         };
-        if from == Some(to) || self.refer(pass, to, block) {
+        if from == Some(to) {
             return;
         }
-        // By the address alone.
-        if let Some(other) = block.excess
-            && let Some(block) = self.blocks.get(&other)
-        {
-            self.refer(pass, other, block);
+        // What a block does not need counts for the next, once; what goes round in a circle for none.
+        let (mut next, mut seen) = (Some(to), BTreeSet::new());
+        while let Some(to) = next.filter(|&to| seen.insert(to)) {
+            // By the address alone.
+            let Some(block) = self.blocks.get(&to) else {
+                return;
+            };
+            next = self.refer(pass, to, block);
         }
     }
 
-    /// One more pointer to a block; false if it counts for its excess reference.
-    fn refer(&self, pass: &mut Pass, to: usize, block: &Block) -> bool {
-        if pass.marked.contains(&to) {
-            return true;
-        }
-        if pass.reached.contains(&to) {
-            return false;
-        }
+    /// One more pointer to a block. The one that it counts for, if this has no need of it.
+    fn refer(&self, pass: &mut Pass, to: usize, block: &Block) -> Option<usize> {
         let count = pass.counts.entry(to).or_default();
-        *count += 1;
-        if *count >= block.min_count.max(1) {
-            pass.queue.push(to);
-            if block.excess.is_some() {
-                pass.reached.insert(to);
-            } else {
-                pass.marked.insert(to);
-            }
+        if *count == block.min_count {
+            return block.excess;
         }
-        true
+        // A black one, with a count below zero, takes all.
+        *count += 1;
+        if *count == block.min_count {
+            pass.keep(to);
+        }
+        None
     }
 
     fn drain(&self, pass: &mut Pass) {
@@ -314,45 +318,43 @@ impl Model {
         }
     }
 
-    /// Marks from the roots.
+    /// The block in a root that a word of that root belongs to.
+    fn holder_in_root(&self, address: usize) -> Option<usize> {
+        let (start, block) = self.containing(address)?;
+        let whole = start <= address && address + WORD <= start + block.size;
+        (whole && self.is_in_root(start, block)).then_some(start)
+    }
+
+    /// What is alive.
     fn trace(&self) -> Pass {
         let mut pass = Pass::default();
         for (&start, block) in &self.blocks {
-            if self.is_in_root(start, block) || block.min_count < 0 {
-                pass.marked.insert(start);
+            if self.is_in_root(start, block) {
+                pass.alive.insert(start);
             } else if block.min_count == 0 {
-                pass.queue.push(start);
-                if block.excess.is_some() {
-                    pass.reached.insert(start);
-                } else {
-                    pass.marked.insert(start);
-                }
+                pass.keep(start);
             }
         }
         let regions = self.regions.iter();
-        let words: Vec<usize> = self
-            .roots
-            .values()
-            .copied()
-            .chain(regions.flat_map(|(&region, &(len, _))| {
-                self.words_in(region..region + len).map(|(_, word)| word)
-            }))
+        let in_regions: Vec<(usize, usize)> = regions
+            .flat_map(|(&region, &(len, _))| self.words_in(region..region + len))
             .collect();
-        for word in words {
+        for (address, word) in in_regions {
+            self.point(&mut pass, self.holder_in_root(address), word);
+        }
+        for &word in self.roots.values() {
             self.point(&mut pass, None, word);
         }
         self.drain(&mut pass);
         pass
     }
 
-    /// The blocks that are not marked, in the order of allocation.
+    /// The blocks that are not alive, in the order of allocation.
     fn white(&self, pass: &Pass) -> Vec<usize> {
         let mut white: Vec<(u64, usize)> = self
             .blocks
             .iter()
-            .filter(|(start, block)| {
-                block.min_count > 0 && !pass.marked.contains(start) && !pass.reached.contains(start)
-            })
+            .filter(|(start, block)| block.min_count > 0 && !pass.alive.contains(start))
             .map(|(&start, block)| (block.birth, start))
             .collect();
         white.sort_unstable();
@@ -399,8 +401,7 @@ impl Model {
             let still = self.see(start);
             let block = &self.blocks[&start];
             if !block.told && (!still || block.birth > before) {
-                pass.marked.insert(start);
-                pass.queue.push(start);
+                pass.keep(start);
             }
         }
         self.drain(&mut pass);
@@ -424,11 +425,5 @@ impl Model {
         starts
             .map(|start| (*start, self.blocks[start].size))
             .collect()
-    }
-
-    /// Whether the block in which an address lies is in a range.
-    pub fn block_overlaps(&self, address: usize, range: Range<usize>) -> bool {
-        self.containing(address)
-            .is_some_and(|(start, block)| start < range.end && range.start < start + block.size)
     }
 }

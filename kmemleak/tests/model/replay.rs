@@ -112,14 +112,8 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
             }
             Operation::Vmalloc(start, size, area) => {
                 let (start, area) = (arena + start, arena + area);
-                // An area in a root is no more than a root.
-                let in_region = REGIONS.iter().any(|region| {
-                    model.block_overlaps(area, arena + region.start..arena + region.end)
-                });
-                if !in_region {
-                    detector.vmalloc(start, size, area);
-                    model.vmalloc(start, size, area, now);
-                }
+                detector.vmalloc(start, size, area);
+                model.vmalloc(start, size, area, now);
             }
             Operation::TransientLeak(start) => {
                 detector.transient_leak(arena + start);
