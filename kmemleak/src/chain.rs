@@ -1,4 +1,4 @@
-//! A short list of keys, each with a value and a count, in metadata: for what there are few of.
+//! A short list of keys, each with a count, in metadata: for what there are few of.
 //!
 //! # Locks
 //!
@@ -12,15 +12,7 @@ use crate::hidden::Hidden;
 use crate::memory::{Class, Piece, Source};
 
 const KEY: usize = 2;
-const VALUE: usize = 3;
-const COUNT: usize = 4;
-
-/// One of the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) key: usize,
-    pub(crate) value: usize,
-}
+const COUNT: usize = 3;
 
 /// The list. A key that is added again counts once more, and has to be removed as often.
 pub(crate) struct Chain {
@@ -41,7 +33,7 @@ impl Chain {
     }
 
     /// Adds a key, or counts it once more. False where there is no memory.
-    pub(crate) fn add(&self, key: usize, value: usize, source: &Source<'_>) -> bool {
+    pub(crate) fn add(&self, key: usize, source: &Source<'_>) -> bool {
         let mut first = self.first.lock();
         if let Some(piece) = find(*first, key) {
             piece.set(COUNT, piece.get(COUNT) + 1);
@@ -51,7 +43,6 @@ impl Chain {
             return false;
         };
         piece.set(KEY, Hidden::new(key).bits());
-        piece.set(VALUE, value as u64);
         piece.set(COUNT, 1);
         piece.set_next(*first);
         *first = piece.hidden();
@@ -84,18 +75,6 @@ impl Chain {
     #[inline(always)]
     pub(crate) fn has(&self, key: usize) -> bool {
         self.len.load(Ordering::Relaxed) != 0 && find(*self.first.lock(), key).is_some()
-    }
-
-    /// The one with the lowest key from `from` on.
-    pub(crate) fn first_from(&self, from: usize) -> Option<Link> {
-        let first = self.first.lock();
-        let piece = pieces(*first)
-            .filter(|&piece| key_of(piece) >= from)
-            .min_by_key(|&piece| key_of(piece))?;
-        Some(Link {
-            key: key_of(piece),
-            value: piece.get(VALUE) as usize,
-        })
     }
 
     /// Forgets everything; the memory is given back by its owner.

@@ -11,6 +11,7 @@ use crate::chain::Chain;
 use crate::claim::{Claim, Findings, Holder, Nested};
 use crate::comms::Comms;
 use crate::depot::{Depot, Frames, Trace};
+use crate::marker::roots::RootRanges;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
@@ -80,8 +81,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) depot: Depot,
     pub(crate) comms: Comms,
     pub(crate) memory: Memory,
-    /// Registered root regions.
-    pub(crate) regions: Chain,
+    /// What is a root beside what the platform names, and what is none.
+    pub(crate) root_ranges: RootRanges,
     /// Tasks whose allocations are no leaks.
     disabled: Chain,
     pub(crate) desks: Desks,
@@ -158,7 +159,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             depot: Depot::new(),
             comms: Comms::new(),
             memory: Memory::new(),
-            regions: Chain::new(),
+            root_ranges: RootRanges::new(),
             disabled: Chain::new(),
             desks: Desks::new(),
             hazard: Hazard::new(),
@@ -374,23 +375,43 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         });
     }
 
-    /// `len` bytes at `start` are a root from now on. A region that is added again must be removed as often. Any
-    /// context. False where there is no memory to note it.
+    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it.
+    ///
+    /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass,
+    /// whatever covers it. A region that is added again, longer or shorter or the same, must be removed as often; as long as
+    /// any of them is there, what they cover together is a root. Its memory must stay readable
+    /// ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
-        self.is_on() && self.quietly(|source| self.regions.add(start, len, source))
+        let regions = &self.root_ranges.regions;
+        self.is_on() && self.quietly(|source| regions.add(start, len, source))
     }
 
-    /// The region at `start` is no root any more. When it returns nothing is read there that a check or scan has
-    /// not begun to read. Any context.
+    /// Takes back the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is
+    /// read there that a check or scan has not begun to read. Any context.
     pub fn region_remove(&self, start: usize) {
         if !self.is_on() {
             return;
         }
         self.quietly(|source| {
-            if !self.regions.remove(start, source) {
+            if !self.root_ranges.regions.remove(start, source) {
                 self.warn(Kind::UnknownRegion, start, NO_TRACES, source);
             }
         });
+    }
+
+    /// `len` bytes at `start` are in no root from now on, whatever names them, be it the platform or a region: memory in which an
+    /// allocator keeps its own state, say, that lies among variables which are roots. Tracked objects that lie there are objects
+    /// as any other. What is excluded again must be [included](Self::include) as often. Any context. False where
+    /// there is no memory to note it.
+    pub fn exclude(&self, start: usize, len: usize) -> bool {
+        let excluded = &self.root_ranges.excluded;
+        self.is_on() && self.quietly(|source| excluded.add(start, len, source))
+    }
+
+    /// Takes back the last [`exclude`](Self::exclude) of those that name this start; false if there is none. Any context.
+    pub fn include(&self, start: usize) -> bool {
+        let excluded = &self.root_ranges.excluded;
+        self.is_on() && self.quietly(|source| excluded.remove(start, source))
     }
 
     /// From here on, what the running task allocates is no leak (gray), until as many
@@ -399,7 +420,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if self.is_on() {
             let task = self.platform.context().task;
             self.quietly(|source| {
-                if !self.disabled.add(task as usize, 0, source) {
+                if !self.disabled.add(task as usize, source) {
                     self.count_unrecorded();
                 }
             });
@@ -820,7 +841,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Tools {
             platform: &self.platform,
             registry: &self.registry,
-            regions: &self.regions,
+            root_ranges: &self.root_ranges,
             desks: &self.desks,
             hazard: &self.hazard,
             stopping: &self.stopping,
@@ -855,7 +876,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         self.empty_findings();
         self.registry.empty();
         self.comms.empty();
-        self.regions.empty();
+        self.root_ranges.empty();
         self.disabled.empty();
         self.desks.empty();
         *self.warnings.lock() = Warnings::new();

@@ -90,6 +90,7 @@ mod pattern;
 mod platform;
 mod prefetch;
 mod queue;
+mod ranges;
 mod record;
 mod registry;
 mod remembered;

@@ -26,6 +26,7 @@ use crate::detector::Detector;
 use crate::hidden::Hidden;
 use crate::marker::objects::Words;
 use crate::marker::{GivenUp, Marker, Shared};
+use crate::memory::WORD;
 use crate::paged::Paged;
 use crate::platform::{Platform, Root, RootKind, StoppedCpu};
 use crate::queue::MAX_WORKERS;
@@ -490,14 +491,13 @@ impl Question for Holders {
             marker.each_word(start, Words::All, &mut |_, _, word| {
                 points |= points_there(word)
             })?;
-            // Words of an object that lies in a root have been met there; and what lies below a task's stack pointer is
-            // nobody's, but has all that was called, this command first of all.
-            let range = start..start + holder.size;
-            if !points || marker.is_in_root(range.clone()) || marker.has_stack(range) {
+            // What lies below a task's stack pointer is nobody's, but has all that was called, this command first of all.
+            if !points || marker.has_stack(start..start + holder.size) {
                 return Ok(());
             }
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
-                if points_there(word) {
+                // Words in roots have been met there.
+                if points_there(word) && !marker.is_in_root(slot..slot + WORD) {
                     trail.push(slot, origin, target.start, marker.source());
                 }
             })

@@ -4,7 +4,7 @@
 //!
 //! 1. *Whiten*: all marks and counts are cleared; gray objects are marked and queued, black ones marked only, so that
 //!    nothing looks at them again.
-//! 2. *Overlay*: objects that lie inside a root are marked: their words are scanned with the root, once.
+//! 2. *Overlay*: objects that lie inside a root are marked: their words are scanned with the root, once ([`roots`]).
 //! 3. *Roots*: each word of each root; then each word of each queued object, until all queues are empty.
 //! 4. *Recovery*: what found no room in a queue has a flag in its record, and its chunk has one; a walk over the
 //!    index finds it again.
@@ -49,6 +49,7 @@
 mod candidates;
 pub(crate) mod objects;
 mod phases;
+pub(crate) mod roots;
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -56,11 +57,11 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
-use crate::chain::Chain;
+use self::roots::{RootRanges, RootWalk};
 use crate::chunk::{Chunk, GRANULE, info};
 use crate::memory::Source;
 use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
-use crate::platform::{Platform, Root, RootCursor, RootKind};
+use crate::platform::Platform;
 use crate::queue::{Desks, Entry, Queue};
 use crate::record::flag;
 use crate::registry::{Access, Registry};
@@ -167,31 +168,6 @@ pub(crate) struct Shared {
     hits: AtomicU64,
 }
 
-#[derive(Clone)]
-struct RootWalk {
-    cursor: RootCursor,
-    /// Where the next registered region may start: they are visited by address, since they come and go meanwhile.
-    next_region: usize,
-    root: Root,
-    rest: Range<usize>,
-    /// The part of the root that lies after the detector's own memory.
-    after: Range<usize>,
-}
-
-impl RootWalk {
-    const NEW: Self = Self {
-        cursor: RootCursor { stage: 0, index: 0 },
-        next_region: 0,
-        root: Root {
-            kind: RootKind::Section,
-            start: 0,
-            len: 0,
-        },
-        rest: 0..0,
-        after: 0..0,
-    };
-}
-
 impl Shared {
     pub(crate) const fn new(workers: usize, stacks: Stacks, start_us: u64) -> Self {
         Self {
@@ -237,7 +213,7 @@ impl Shared {
 pub(crate) struct Tools<'a, P> {
     pub(crate) platform: &'a P,
     pub(crate) registry: &'a Registry,
-    pub(crate) regions: &'a Chain,
+    pub(crate) root_ranges: &'a RootRanges,
     pub(crate) desks: &'a Desks,
     pub(crate) hazard: &'a Hazard,
     pub(crate) stopping: &'a AtomicBool,
@@ -335,6 +311,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Marks all that the roots reach.
     pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
+        if self.worker == 0 {
+            self.tools.root_ranges.begin();
+        }
         self.whiten()?;
         self.barrier();
         self.overlay()?;

@@ -192,14 +192,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     let (skip, next) =
                         marker.quietly(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
-                        scan(marker, at, next - at)?;
+                        marker.each_part_outside(at..next, scan)?;
                     }
                     at = next;
                 }
                 number += 1;
             }
             if number == 0 {
-                scan(marker, copy, size)?;
+                marker.each_part_outside(copy..copy.saturating_add(size), scan)?;
             }
             Ok(())
         })

@@ -63,12 +63,19 @@ pub enum Percpu {
 /// Per-CPU blocks that there can be at a time.
 pub const PERCPU: usize = 3;
 
-/// The regions: offsets into the arena. Two touch.
-pub const REGIONS: [Range<usize>; 4] = [
+/// The regions: offsets into the arena. They touch, overlap, lie in one another, start at the same address, at no multiple of the
+/// word's size, and have nothing.
+pub const REGIONS: [Range<usize>; 10] = [
     0x1008..0x1240,
     0x1240..0x1400,
+    0x1008..0x1028,
+    0x1010..0x1300,
+    0x1240..0x1240,
     0x4000..0x5018,
+    0x4014..0x4044,
+    0x4ff4..0x5024,
     0x20_0000 - 8..0x20_0010,
+    0x20_0000 - 8..0x20_0000,
 ];
 
 /// Where a word is stored.
@@ -127,7 +134,7 @@ impl History {
 
 impl Author {
     fn operation(&mut self) -> Operation {
-        match self.random.below(206) {
+        match self.random.below(207) {
             0..66 => self.alloc(),
             66..84 => self.free(),
             84..156 => Operation::Store(self.place(), self.value()),
@@ -139,8 +146,8 @@ impl Author {
             174..176 => self.vmalloc(),
             176 => Operation::TransientLeak(self.start()),
             177..182 => self.percpu(),
-            182..185 => Operation::RegionAdd(self.random.below(REGIONS.len())),
-            185..187 => Operation::RegionRemove(self.random.below(REGIONS.len())),
+            182..186 => Operation::RegionAdd(self.random.below(REGIONS.len())),
+            186 | 200 => Operation::RegionRemove(self.random.below(REGIONS.len())),
             187 => Operation::MinAge(self.random.below(20) as u64),
             188..194 => Operation::Check,
             194..198 => Operation::Scan,

@@ -38,8 +38,8 @@ pub struct Model {
     copies: BTreeMap<usize, usize>,
     words: BTreeMap<usize, usize>,
     roots: BTreeMap<usize, usize>,
-    /// Registered regions, and how often.
-    regions: BTreeMap<usize, (usize, usize)>,
+    /// Registered regions, in the order in which they were.
+    regions: Vec<Range<usize>>,
     leaks: Vec<usize>,
     pub min_age: u64,
 }
@@ -211,16 +211,29 @@ impl Model {
     }
 
     pub fn region_add(&mut self, start: usize, len: usize) {
-        self.regions.entry(start).or_insert((len, 0)).1 += 1;
+        self.regions.push(start..start + len);
     }
 
+    /// Takes back the last one of those that start here.
     pub fn region_remove(&mut self, start: usize) {
-        if let Some((_, count)) = self.regions.get_mut(&start) {
-            *count -= 1;
-            if *count == 0 {
-                self.regions.remove(&start);
+        let last = self.regions.iter().rposition(|one| one.start == start);
+        if let Some(last) = last {
+            self.regions.remove(last);
+        }
+    }
+
+    /// What the regions cover, each as long as it is, by address.
+    fn covered(&self) -> Vec<Range<usize>> {
+        let mut regions = self.regions.clone();
+        regions.sort_by_key(|region| region.start);
+        let mut covered: Vec<Range<usize>> = Vec::new();
+        for region in regions {
+            match covered.last_mut() {
+                Some(last) if region.start <= last.end => last.end = last.end.max(region.end),
+                _ => covered.push(region),
             }
         }
+        covered
     }
 
     /// Objects, and their bytes.
@@ -232,13 +245,21 @@ impl Model {
     /// The whole words of a range that are not zero, with their addresses.
     fn words_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
         let end = range.end;
-        let words = self.words.range(range);
+        let words = self.words.range(range.start..end.max(range.start));
         words
             .map(|(&address, &word)| (address, word))
             .filter(move |&(address, word)| address + WORD <= end && word != 0)
     }
 
-    /// The words of a block that are scanned.
+    /// Whether all of a range lies in regions.
+    fn is_covered(&self, range: Range<usize>) -> bool {
+        let covered = self.covered();
+        covered
+            .iter()
+            .any(|region| region.start <= range.start && range.end <= region.end)
+    }
+
+    /// The words of a block that are scanned: not those of regions, which are read there.
     fn scanned(&self, block: &Block) -> Vec<usize> {
         if block.no_scan || block.min_count < 0 {
             return Vec::new();
@@ -257,7 +278,11 @@ impl Model {
                     .flat_map(move |copy| self.words_in(copy + part.start..copy + part.end))
             })
             .collect();
-        words.into_values().collect()
+        words
+            .into_iter()
+            .filter(|&(address, _)| !self.is_covered(address..address + WORD))
+            .map(|(_, word)| word)
+            .collect()
     }
 
     /// All that a block holds: what tells whether it has changed.
@@ -270,11 +295,7 @@ impl Model {
 
     /// Whether a block lies in a root.
     fn is_in_root(&self, start: usize, block: &Block) -> bool {
-        !block.is_percpu(start)
-            && self
-                .regions
-                .iter()
-                .any(|(&region, &(len, _))| region <= start && start + block.size <= region + len)
+        !block.is_percpu(start) && self.is_covered(start..start + block.size)
     }
 
     /// A word that points somewhere, and belongs to this block.
@@ -335,10 +356,9 @@ impl Model {
                 pass.keep(start);
             }
         }
-        let regions = self.regions.iter();
-        let in_regions: Vec<(usize, usize)> = regions
-            .flat_map(|(&region, &(len, _))| self.words_in(region..region + len))
-            .collect();
+        let covered = self.covered().into_iter();
+        let in_regions: Vec<(usize, usize)> =
+            covered.flat_map(|region| self.words_in(region)).collect();
         for (address, word) in in_regions {
             self.point(&mut pass, self.holder_in_root(address), word);
         }
