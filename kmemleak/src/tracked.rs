@@ -1,6 +1,7 @@
 //! A detector for any allocator.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::detector::{AllocOptions, Detector};
 use crate::platform::Platform;
@@ -8,25 +9,71 @@ use crate::platform::Platform;
 /// An allocator whose blocks a detector is told of: for kernels that have one global allocator, and no slabs or
 /// pages that would be worth telling apart.
 ///
-/// The allocator's own bookkeeping is not to lie in memory that is a root: an arena in a section of its own, say. The
-/// crate's documentation begins with an example.
-pub struct Tracked<A, P: 'static, const BOOTSTRAP: usize> {
+/// What the allocator keeps in itself is in no root, though it is a static among others: it points to blocks that are
+/// free, and often to the first one that is not, which would never be lost. Blocks that it cuts from an array in itself are
+/// objects as any other. What it keeps elsewhere, in another static, is to be [excluded](Detector::exclude) by hand.
+///
+/// The crate's documentation begins with an example.
+pub struct Tracked<A, P: Platform + 'static, const BOOTSTRAP: usize> {
     allocator: A,
     detector: &'static Detector<P, BOOTSTRAP>,
+    /// Where this lies, if the detector knows it: it has no address yet when it is made.
+    known_at: AtomicUsize,
 }
 
-impl<A, P, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
+impl<A, P: Platform, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
     /// Tells `detector` of the blocks of `allocator`.
     pub const fn new(allocator: A, detector: &'static Detector<P, BOOTSTRAP>) -> Self {
         Self {
             allocator,
             detector,
+            known_at: AtomicUsize::new(0),
         }
     }
 
     /// The allocator itself. What is taken from it directly is not tracked, and must be given back directly.
     pub const fn untracked(&self) -> &A {
         &self.allocator
+    }
+
+    #[inline(always)]
+    fn tell(&self, block: *mut u8, layout: Layout) -> *mut u8 {
+        if !block.is_null() && self.detector.is_on() {
+            let here = core::ptr::from_ref(self).addr();
+            if self.known_at.load(Ordering::Relaxed) != here {
+                self.settle(here);
+            }
+            let start = block.expose_provenance();
+            self.detector
+                .alloc(start, layout.size(), AllocOptions::new());
+        }
+        block
+    }
+
+    /// Takes the allocator's own memory out of the roots, and that where it was before into them. Where there is no memory to
+    /// note it there is none for the block's record either, which is told; the next block tries again.
+    #[cold]
+    fn settle(&self, here: usize) {
+        let before = self.known_at.swap(here, Ordering::Relaxed);
+        if before == here {
+            return;
+        }
+        self.unsettle(before);
+        if !self.detector.exclude(here, size_of::<Self>()) {
+            self.known_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn unsettle(&self, known_at: usize) {
+        if known_at != 0 {
+            self.detector.include(known_at);
+        }
+    }
+}
+
+impl<A, P: Platform, const BOOTSTRAP: usize> Drop for Tracked<A, P, BOOTSTRAP> {
+    fn drop(&mut self) {
+        self.unsettle(self.known_at.load(Ordering::Relaxed));
     }
 }
 
@@ -37,12 +84,7 @@ unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc(layout) };
-        if !block.is_null() {
-            let start = block.expose_provenance();
-            self.detector
-                .alloc(start, layout.size(), AllocOptions::new());
-        }
-        block
+        self.tell(block, layout)
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -55,11 +97,6 @@ unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc_zeroed(layout) };
-        if !block.is_null() {
-            let start = block.expose_provenance();
-            self.detector
-                .alloc(start, layout.size(), AllocOptions::new());
-        }
-        block
+        self.tell(block, layout)
     }
 }

@@ -35,6 +35,7 @@ mod selftests;
 mod sparse;
 mod suppressions;
 mod suspects;
+mod tracked;
 mod unknown;
 mod verdicts;
 mod vmalloc;
