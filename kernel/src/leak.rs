@@ -207,8 +207,9 @@ const NO_TASK: u32 = u32::MAX;
 pub struct KernelPlatform;
 
 // SAFETY: the sections, areas and descriptors are mapped for good, and the live part of a stack for as
-// long as its task lives, which in a stopped world it does; metadata comes from the buddy allocator a page at
-// a time; interrupts off keep handlers and the scheduler away.
+// long as its task lives, which in a stopped world it does; what can be read is looked up, and stays mapped until its free
+// has been told; metadata comes from the buddy allocator a page at a time; interrupts off keep handlers and the
+// scheduler away; a CPU joins a stopped world where it is in no hook, with its number as the index.
 unsafe impl Platform for KernelPlatform {
     fn now_us(&self) -> u64 {
         scripted::clock_us().unwrap_or_else(time::now_us)

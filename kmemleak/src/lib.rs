@@ -15,7 +15,7 @@
 //! static GLOBALS: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
 //!
 //! struct Kernel;
-//! // SAFETY: the root is a static; there are no interrupts, and one thread.
+//! // SAFETY: the root is a static; there are no interrupts, and one thread; blocks come from HEAP alone.
 //! unsafe impl Platform for Kernel {
 //!     fn now_us(&self) -> u64 { TICKS.fetch_add(1, Relaxed) } // a kernel would ask its clock
 //!     fn irq_save(&self) -> IrqState { IrqState(0) }
@@ -25,6 +25,7 @@
 //!         let (start, len) = (GLOBALS.as_ptr().expose_provenance(), size_of_val(&GLOBALS));
 //!         (cursor.index == 1).then_some(Root { kind: RootKind::Section, start, len })
 //!     }
+//!     fn readable(&self, _: usize, _: usize) -> bool { true } // HEAP's blocks are, until they are freed
 //! }
 //!
 //! static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);

@@ -2,7 +2,8 @@
 //!
 //! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
 //! Few methods are required, so that a small kernel is served by a screenful; the others have
-//! defaults that give up a feature, never correctness.
+//! defaults that give up a feature, never correctness. One is to be thought of first: by
+//! default nothing that an allocator names is read ([`readable`](Platform::readable)).
 //!
 //! # Contexts
 //!
@@ -35,16 +36,43 @@ pub const COMM_LEN: usize = 16;
 ///
 /// # Safety
 ///
-/// The detector reads the memory that [`next_root`](Self::next_root) names and writes to the pages
-/// that [`metadata_alloc`](Self::metadata_alloc) gives. An implementation promises that
+/// The detector reads memory that others own, and writes to memory that it is given. Its callbacks are safe functions, for all
+/// numbers: what they name is read where the platform vouches for it, and nowhere else. An implementation promises:
 ///
-/// - every root range is mapped and readable for as long as the walk that named it goes on;
-/// - a metadata page is `METADATA_PAGE` bytes, aligned to that, writable, and nobody else's until
-///   [`metadata_free`](Self::metadata_free) gets it back;
-/// - between [`irq_save`](Self::irq_save) and [`irq_restore`](Self::irq_restore) no interrupt
-///   handler and no other task runs on this CPU;
-/// - while [`stop_world`](Self::stop_world) runs its closure no CPU does anything else;
-/// - all of the stack that [`stack_walk`](Self::stack_walk) names is the calling code's own and can be read.
+/// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read: in a stopped world until the world goes on,
+///   else as long as the walk does. But of a stack that a tracked block holds it is enough that it can be read until that block's
+///   free is told, and of another one what [`stays_readable`](Self::stays_readable) says.
+///   *Else:* reads of memory that is not there, or of a device.
+/// - **Blocks and regions.** Where [`readable`](Self::readable) is true, the memory is mapped, may be read, and reading has no
+///   effects. It stays so until the block is no longer tracked, or the region no longer a region: until
+///   [`free`](crate::Detector::free), [`free_part`](crate::Detector::free_part), [`free_percpu`](crate::Detector::free_percpu)
+///   or [`region_remove`](crate::Detector::region_remove) *return*, or a check that was begun before ends, whichever is later
+///   for a region. (A free waits for a reader.) Without a tracked block or region there, nothing follows from it.
+///   A platform that does not look at the address, but answers `true` always, vouches for whoever can call the
+///   detector. *Else:* as above; the default vouches for nothing.
+/// - **Other places of a block.** The same holds for where [`phys_to_virt`](Self::phys_to_virt) and
+///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. They give the same answer as
+///   long as the block is tracked. *Else:* the verdict is wrong.
+/// - **Words.** [`read_word`](Self::read_word) has no effects on memory. If it is replaced, or [`untag`](Self::untag) is,
+///   [`has_plain_words`](Self::has_plain_words) is false. *Else:* memory is read that only the replacement could read.
+/// - **Metadata.** A page from [`metadata_alloc`](Self::metadata_alloc) is [`METADATA_PAGE`] bytes, aligned to that, readable
+///   and writable, and nobody else's until [`metadata_free`](Self::metadata_free) gets it back. It need not be zeroed.
+///   *Else:* records are overwritten, and what they name is read.
+/// - **Interrupts.** Between [`irq_save`](Self::irq_save) and [`irq_restore`](Self::irq_restore) no interrupt handler and no
+///   other task runs on this CPU, and this task stays on it. *Else:* a callback waits for itself for ever, and a block may be
+///   read after its free.
+/// - **Stopping.** While [`stop_world`](Self::stop_world) runs its closure, all CPUs run it or wait for the end, and none is
+///   inside a callback of the detector's. The closure runs `of` times at once; `index` is another number below `of` each time, and
+///   `initiator` is true once. It has returned everywhere when `stop_world` does. If it can't be run on all it is run
+///   on none. *Else:* two markers share one queue, or metadata is read while it is changed.
+/// - **CPUs.** [`cpus`](Self::cpus) is not less than there are, unless `stop_world` is replaced. *Else:* a world counts as stopped
+///   in which another CPU runs, and metadata is read while that changes it.
+/// - **Stacks.** All of the stack that [`stack_walk`](Self::stack_walk) names is the calling code's own and can be read.
+///   *Else:* as for roots.
+///
+/// Verdicts rest on what else the methods say (that [`now_us`](Self::now_us) does not go backwards, that
+/// [`cpus`](Self::cpus) never changes and no CPU has a number as high, that no word of a root is named twice, that
+/// [`cpu`](Self::cpu) names this one), but no memory does: a platform that breaks it gets wrong answers.
 pub unsafe trait Platform: Sync {
     /// Microseconds since some fixed moment; never goes backwards. Any context.
     fn now_us(&self) -> u64;
@@ -60,8 +88,9 @@ pub unsafe trait Platform: Sync {
     ///
     /// The cursor is plain data, all zero at the start, for the platform to keep its place in:
     /// whoever holds it may go on, be it another CPU or a later moment. No word is to be named twice
-    /// in one walk. Not roots, and so not to be named: heap arenas, free lists and caches of
-    /// allocators, stacks below their stack pointer. The detector leaves out its own memory itself.
+    /// in one walk: that is not looked after, and would be two references. Not roots, and so not to be named: heap arenas, free lists and caches of
+    /// allocators, stacks below their stack pointer. The detector leaves out its own memory itself, and what is
+    /// [excluded](crate::Detector::exclude).
     ///
     /// Called with the world stopped, or (where it can't be) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
@@ -154,8 +183,8 @@ pub unsafe trait Platform: Sync {
         core::hint::spin_loop();
     }
 
-    /// Number of CPUs, running or not. Copies of a per-CPU block are numbered below it, and with one CPU the world is
-    /// stopped by keeping interrupts off: a kernel with more must say so.
+    /// Number of CPUs, running or not; always the same. Copies of a per-CPU block are numbered below it, and with one CPU the
+    /// world is stopped by keeping interrupts off: a kernel with more must say so.
     fn cpus(&self) -> u32 {
         1
     }
@@ -216,12 +245,19 @@ pub unsafe trait Platform: Sync {
         }
     }
 
-    /// Whether `len` bytes at `start` can be read. Asked before each object and each root is scanned,
-    /// so that memory which a kernel unmaps under a tracked block is passed over. Any context.
+    /// Whether the platform vouches that `len` bytes at `start` can be read, for as long as what lies there is tracked. Asked of
+    /// each block before it is scanned, and of each page of a registered region, so that a number that is no memory, and memory
+    /// which a kernel unmaps under a tracked block, are passed over. What is passed over holds no pointers, so what only it
+    /// points to is reported. Any context.
+    ///
+    /// The default vouches for nothing but words that are not memory ([`read_word`](Self::read_word) is replaced): it knows
+    /// neither what is mapped nor who calls the detector. Where nobody can call it but allocators that tell the truth,
+    /// because the detector is private to them or a [`Tracked`](crate::Tracked) wraps the only one, `true` is an honest
+    /// answer; else look whether the address lies in memory that is mapped for good, or ask the page tables.
     #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);
-        true
+        !self.has_plain_words()
     }
 
     /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,

@@ -58,6 +58,12 @@ unsafe impl Platform for Measured {
         self.machine.irq_save()
     }
 
+    /// Blocks are the machine's, which keeps its memory.
+    #[inline]
+    fn readable(&self, _start: usize, _len: usize) -> bool {
+        true
+    }
+
     #[inline]
     fn irq_restore(&self, state: IrqState) {
         self.machine.irq_restore(state);

@@ -39,4 +39,5 @@ mod tracked;
 mod unknown;
 mod verdicts;
 mod vmalloc;
+mod vouching;
 mod warnings;

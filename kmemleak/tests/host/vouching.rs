@@ -1,0 +1,77 @@
+//! What is read: what the platform vouches for, whatever numbers the callbacks get.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use kmemleak::{AllocOptions, Detector, IrqState, Platform, Root, RootCursor, RootKind};
+
+static VARIABLES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+/// All that a platform must have, and no more.
+struct Plain;
+
+// SAFETY: the root is a static; there are no interrupts, and one thread; nothing is vouched for.
+unsafe impl Platform for Plain {
+    fn now_us(&self) -> u64 {
+        1
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    fn irq_restore(&self, _: IrqState) {}
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        cursor.index += 1;
+        (cursor.index == 1).then(|| Root {
+            kind: RootKind::Section,
+            start: VARIABLES.as_ptr().expose_provenance(),
+            len: size_of_val(&VARIABLES),
+        })
+    }
+}
+
+/// Numbers at which nothing is mapped: each of them would end the process if it was read.
+#[test]
+fn no_call_of_a_safe_function_reads_what_nobody_vouches_for() {
+    const NOWHERE: [usize; 4] = [0x1_0000, 0x1234_5678_0000, 0x7fff_ffff_0000, !0 << 44];
+    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
+    DETECTOR.set_min_age_us(0);
+    let gray = AllocOptions::new().min_count(0);
+    for start in NOWHERE {
+        DETECTOR.alloc(start, 64, gray);
+        DETECTOR.alloc(start + 64, 64, AllocOptions::new());
+        DETECTOR.scan_area(start + 64, 32);
+        DETECTOR.alloc_percpu(start + 4096, 64);
+        DETECTOR.vmalloc(start + 8192, 64, start);
+        DETECTOR.alloc_phys(start >> 20, 64);
+        DETECTOR.region_add(start + 16384, 64);
+    }
+    VARIABLES[0].store(NOWHERE[1] + 64, Ordering::Relaxed);
+    for _ in 0..3 {
+        let _ = DETECTOR.check();
+        let _ = DETECTOR.scan();
+    }
+    let mut text = String::new();
+    for command in [
+        "report --all",
+        "mark",
+        "new",
+        "sites",
+        "interior",
+        "selftest",
+    ] {
+        let _ = DETECTOR.command(command, &mut text);
+    }
+    for start in NOWHERE {
+        for command in ["dump", "holders", "path"] {
+            let _ = DETECTOR.command(&format!("{command} {:x}", start + 64), &mut text);
+        }
+    }
+    assert!(!text.contains("hex dump"), "{text}");
+    // Roots are what the platform names, and are read.
+    let mut lost = Vec::new();
+    let _ = DETECTOR.check();
+    let _ = DETECTOR.for_each_unreferenced(&mut |object| lost.push(object.start));
+    assert!(!lost.contains(&(NOWHERE[1] + 64)) && lost.contains(&(NOWHERE[2] + 64)));
+}
