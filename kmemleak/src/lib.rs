@@ -62,8 +62,16 @@
 //!
 //! # Limits
 //!
-//! Addresses of 64 bits, of which 48 count. Pointers are found where they are stored as they are, at multiples of eight
-//! bytes: of one that is compressed, XORed or split, tell with [`Detector::not_leak`].
+//! Addresses of 64 bits, of which 48 count.
+//!
+//! - A word that looks like a pointer is one. Live containers leave such behind: what was popped from a vector or a ring,
+//!   removed from a hash table, or was the old variant of an enum hides its leak until the place is used again. Write zero
+//!   before the slot is given up, where that matters ([`Detector::erase`]).
+//! - Pointers are found where they are stored as they are, at multiples of eight bytes. Of one that is compressed, XORed, split
+//!   or packed, tell with [`Detector::not_leak`]; of one with a tag in its upper bits, with [`Platform::untag`].
+//! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, the
+//!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or say `not_leak`.
+//! - Memory is read where [`Platform::readable`] vouches for it, and only there.
 #![no_std]
 
 mod atomic;

@@ -13,6 +13,7 @@ mod huge;
 mod interior;
 mod lab;
 mod leaders;
+mod limits;
 mod marks;
 mod metadata;
 mod names;

@@ -8,13 +8,13 @@ use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, RootKind, StopErr
 use kmemleak::{Slot, SlotPlace, Tracked};
 
 /// A kernel with one section of variables.
-struct Kernel {
+pub struct Kernel {
     section: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl Kernel {
-    const fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             section: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -65,7 +65,7 @@ unsafe impl Platform for Kernel {
 }
 
 /// Bytes of metadata: the kernel gives none.
-const POOL: usize = 1 << 18;
+pub const POOL: usize = 1 << 18;
 const BYTES: usize = 1024;
 
 /// Hands out an array from its start on, and remembers the first and the last block.
@@ -117,10 +117,10 @@ fn alloc(heap: &Heap) -> usize {
     block.expose_provenance()
 }
 
-fn leaks(detector: &Detector<Kernel, POOL>) -> Vec<usize> {
+pub fn leaks(detector: &Detector<Kernel, POOL>) -> Vec<usize> {
     let _ = detector.check();
     let mut starts = Vec::new();
-    let _ = detector.for_each_unreferenced(&mut |object| starts.push(object.start));
+    detector.for_each_unreferenced(&mut |object| starts.push(object.start));
     starts
 }
 
