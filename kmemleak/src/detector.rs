@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
+use crate::address::{Address, Extent};
 use crate::background::MIN_AGE_US;
 use crate::call_stack::frame_pointer_walk;
 use crate::chain::Chain;
@@ -15,7 +16,7 @@ use crate::marker::roots::RootRanges;
 use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
-use crate::page_map::{ADDRESS_BITS, chunk_of};
+use crate::page_map::chunk_of;
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
@@ -58,7 +59,10 @@ impl Default for AllocOptions {
 ///
 /// The methods that say "Any context" may be called in any context but a non-maskable interrupt, on several CPUs at
 /// once, from the first instruction on, with no lock of the allocator held. They never sleep, print, allocate
-/// or panic. What is wrong with a call is counted and told by [`drain_warnings`](Self::drain_warnings).
+/// or panic. What is wrong with a call is counted and told by [`drain_warnings`](Self::drain_warnings): so is a number
+/// that is no address, or at which no block can be (null, an error code, what [`Platform::block_addresses`] leaves out).
+///
+/// An address in a further copy of a per-CPU block means the block, but for `free`.
 ///
 /// An allocator calls `alloc` when a block is out of all free lists and `free` before it returns to one. What
 /// an allocator does for its own bookkeeping it doesn't tell (Linux calls that NOLEAKTRACE): it is then
@@ -124,6 +128,17 @@ pub(crate) struct Settings {
     pub(crate) min_age_us: AtomicU64,
 }
 
+/// What became of what was in the way of a new block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Evicted {
+    /// Something was taken out.
+    Some,
+    /// Nothing was.
+    None,
+    /// It is the new one itself: a copy that a per-CPU block has on several CPUs.
+    Itself,
+}
+
 /// Of what was at an address nothing is remembered: neither who allocated it nor who freed it.
 const NO_TRACES: (Trace, Trace) = (Trace::NONE, Trace::NONE);
 
@@ -187,7 +202,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[inline(always)]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
         if self.is_on() {
-            self.record(start, size, options.min_count, 0);
+            self.record(start, size, options.min_count);
         }
     }
 
@@ -277,7 +292,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return;
         }
-        self.record(start, size, 2, 0);
+        self.record(start, size, 2);
         self.change(area, |object, source| {
             if self.registry.notes.add_excess(object.start, start, source) {
                 object.set(flag::NOTES | flag::EXCESS);
@@ -289,7 +304,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// [`Platform::phys_to_virt`] says it is mapped, and is never reported (gray). Any context.
     pub fn alloc_phys(&self, start: usize, size: usize) {
         if self.is_on() {
-            self.record(start, size, 0, flag::PHYS);
+            self.record_phys(start, size);
         }
     }
 
@@ -331,8 +346,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             TooLarge,
         }
         self.quietly(|source| {
-            let told = self.registry.containing::<Locked, _>(start, |object| {
-                let offset = start - object.start;
+            let add = |object: Object<'_>, offset: usize| {
                 if len > self.registry.size(object.start, object.record) - offset {
                     return Told::TooLarge;
                 }
@@ -343,8 +357,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     notes.drop_areas(object.start, source);
                 }
                 Told::Done
-            });
-            match told {
+            };
+            match self.registry.block_containing::<Locked, _>(start, add) {
                 Some(Told::Done) => {}
                 Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, source),
                 None => self.warn_unknown(Kind::UnknownObject, start, source),
@@ -368,22 +382,30 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         }
         self.quietly(|source| {
             let trace = self.trace(source);
-            let set = |object: Object<'_>| object.record.set_trace(trace);
-            if self.registry.containing::<Locked, _>(start, set).is_none() {
+            let set = |object: Object<'_>, _| object.record.set_trace(trace);
+            let there = self.registry.block_containing::<Locked, _>(start, set);
+            if there.is_none() {
                 self.warn_unknown(Kind::UnknownObject, start, source);
             }
         });
     }
 
-    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it.
+    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where it is
+    /// no memory: in the first page, or not in one half of the address space.
     ///
     /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass,
     /// whatever covers it. A region that is added again, longer or shorter or the same, must be removed as often; as long as
     /// any of them is there, what they cover together is a root. Its memory must stay readable
     /// ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
-        let regions = &self.root_ranges.regions;
-        self.is_on() && self.quietly(|source| regions.add(start, len, source))
+        self.is_on()
+            && self.quietly(|source| {
+                if Extent::memory(start, len.max(1)).is_none() {
+                    self.warn(Kind::NoRegion, start, NO_TRACES, source);
+                    return false;
+                }
+                self.root_ranges.regions.add(start, len, source)
+            })
     }
 
     /// Takes back the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is
@@ -486,14 +508,40 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     #[inline(never)]
-    fn record(&self, start: usize, size: usize, min_count: i32, flags: u16) {
+    fn record(&self, start: usize, size: usize, min_count: i32) {
+        let place = |size| Extent::block(&self.platform, start, size);
+        self.record_at(start, size, min_count, 0, place);
+    }
+
+    #[inline(never)]
+    fn record_phys(&self, start: usize, size: usize) {
+        let place = |size| Extent::physical(start, size);
+        self.record_at(start, size, 0, flag::PHYS, place);
+    }
+
+    /// Records a block, of one byte at least, if it has a place.
+    #[inline(always)]
+    fn record_at(
+        &self,
+        start: usize,
+        size: usize,
+        min_count: i32,
+        flags: u16,
+        place: impl FnOnce(usize) -> Option<Extent>,
+    ) {
         let interrupts = self.platform.irq_save();
         let context = self.platform.context();
         let source = self.source(context.cpu);
         let trace = self.trace(&source);
-        let record = self.new_record(size.max(1), min_count, flags, trace, &context, &source);
-        if !self.add(start, size.max(1), &record, &source) {
-            self.count_unrecorded();
+        let size = size.max(1);
+        match place(size) {
+            Some(extent) => {
+                let record = self.new_record(size, min_count, flags, trace, &context, &source);
+                if !self.add(extent, &record, &source) {
+                    self.count_unrecorded();
+                }
+            }
+            None => self.warn_no_block(start, &source),
         }
         self.platform.irq_restore(interrupts);
     }
@@ -534,14 +582,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Records a block, in the place of whatever is said to be there. False where there is no memory.
     #[inline(always)]
-    fn add(&self, start: usize, size: usize, record: &Record, source: &Source<'_>) -> bool {
-        let end = start
-            .checked_add(size)
-            .filter(|&end| is_address(start) && is_address(end - 1));
-        if end.is_none() {
-            self.warn(Kind::BadSize, start, NO_TRACES, source);
-            return true;
-        }
+    fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> bool {
         if self.exhausted.load(Ordering::Relaxed) {
             // Also where an index has room for one record more.
             return false;
@@ -551,14 +592,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         } else {
             Marked::No
         };
-        let stride = self.platform.slab_stride(start);
-        let inserted = self
-            .registry
-            .insert(start, size, record, marked, stride, source);
+        let stride = self.platform.slab_stride(extent.start().get());
+        let inserted = self.registry.insert(extent, record, marked, stride, source);
         if inserted.is_ok() && record.short_size() != u32::MAX {
             return true;
         }
-        self.add_all_the_same(start, size, record, marked, source, inserted)
+        self.add_all_the_same(extent, record, marked, source, inserted)
     }
 
     /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
@@ -566,39 +605,48 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[inline(never)]
     fn add_all_the_same(
         &self,
-        start: usize,
-        size: usize,
+        extent: Extent,
         record: &Record,
         marked: Marked,
         source: &Source<'_>,
         mut inserted: Result<(), Refused>,
     ) -> bool {
-        let stride = self.platform.slab_stride(start);
+        /// How often what is in the way may be gone when it is looked at: another CPU takes it out just now.
+        const VAIN: usize = 16;
+        let stride = self.platform.slab_stride(extent.start().get());
+        let mut vain = 0;
+        // Each round takes an object out, or is one of a few that don't: so there is an end.
         while let Err(Refused::Overlaps(address)) = inserted {
-            if !self.evict(start, address, source) {
-                break;
+            match self.evict_from(extent, record, address, source) {
+                Evicted::Some => {}
+                Evicted::None if vain < VAIN => vain += 1,
+                Evicted::None => break,
+                Evicted::Itself => return true,
             }
-            inserted = self
-                .registry
-                .insert(start, size, record, marked, stride, source);
+            inserted = self.registry.insert(extent, record, marked, stride, source);
         }
         if record.short_size() == u32::MAX && inserted.is_ok() {
-            return self.note_size(start, size, source);
+            return self.note_size(extent, source);
         }
         inserted.is_ok()
     }
 
     #[cold]
-    fn note_size(&self, start: usize, size: usize, source: &Source<'_>) -> bool {
-        let noted = self.registry.notes.add_size(start, size, source);
+    fn note_size(&self, extent: Extent, source: &Source<'_>) -> bool {
+        let start = extent.start();
+        let noted = self
+            .registry
+            .notes
+            .add_size(start.get(), extent.size(), source);
         if noted {
-            self.registry
-                .starting_at::<Locked, _>(start, |object| object.set(flag::NOTES));
+            let mark = |object: Object<'_>| object.set(flag::NOTES);
+            self.registry.starting_at::<Locked, _>(start.get(), mark);
         } else {
             self.registry.remove(start, source);
             // Of the record alone the size can't be told.
-            let last = start + (size - 1);
-            self.registry.map.unreach(chunk_of(start), chunk_of(last));
+            self.registry
+                .map
+                .unreach(start.chunk(), extent.last().chunk());
         }
         noted
     }
@@ -610,32 +658,57 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let source = self.source(context.cpu);
         let trace = self.trace(&source);
         let size = size.max(1);
-        let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
-        let mut recorded = self.add(handle, size, &record, &source);
-        let alias = alias_record(handle, size);
-        for cpu in 0..self.platform.cpus() {
-            let copy = self.platform.percpu_copy(handle, cpu);
-            recorded = recorded && (copy == handle || self.add(copy, size, &alias, &source));
-        }
-        if !recorded {
-            // Half of its copies would not do.
-            if self.registry.remove(handle, &source).is_some() {
-                self.let_go(handle);
+        match self.percpu_block(handle, size) {
+            Ok(block) => {
+                let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
+                if !self.add_percpu(block, &record, &source) {
+                    self.count_unrecorded();
+                }
             }
-            self.count_unrecorded();
+            Err(number) => self.warn_no_block(number, &source),
         }
         self.platform.irq_restore(interrupts);
+    }
+
+    /// A per-CPU block with this handle. All copies must lie where a block can be; else the number that is refused.
+    fn percpu_block(&self, handle: usize, size: usize) -> Result<Extent, usize> {
+        for cpu in 0..self.platform.cpus() {
+            let copy = Extent::copy(&self.platform, handle, cpu, size);
+            copy.ok_or_else(|| self.platform.percpu_copy(handle, cpu))?;
+        }
+        Extent::handle(handle, size).ok_or(handle)
+    }
+
+    fn add_percpu(&self, block: Extent, record: &Record, source: &Source<'_>) -> bool {
+        let (handle, size) = (block.start(), block.size());
+        let mut recorded = self.add(block, record, source);
+        let alias = alias_record(handle.get(), size);
+        for cpu in 0..self.platform.cpus() {
+            let copy = Extent::copy(&self.platform, handle.get(), cpu, size);
+            recorded = recorded
+                && copy
+                    .is_some_and(|copy| copy.start() == handle || self.add(copy, &alias, source));
+        }
+        if !recorded && self.registry.remove(handle, source).is_some() {
+            // Half of its copies would not do.
+            self.let_go(handle, source);
+        }
+        recorded
     }
 
     #[inline(never)]
     fn forget(&self, start: usize) {
         let interrupts = self.platform.irq_save();
         let source = self.source(self.platform.cpu());
-        match self.registry.take(start, &source, |_, _| {}) {
-            Some(flags) => {
+        let taken = Address::new(start).and_then(|address| {
+            let flags = self.registry.take(address, &source, |_, _| {})?;
+            Some((address, flags))
+        });
+        match taken {
+            Some((address, flags)) => {
                 self.hazard.wait(start);
                 if flags & flag::PERCPU != 0 {
-                    self.let_go(start);
+                    self.let_go(address, &source);
                 }
                 if self.settings.free_stacks.load(Ordering::Relaxed) {
                     self.note_free(start, &source);
@@ -656,50 +729,96 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Takes out the further copies of a per-CPU block that has been taken out.
     #[cold]
-    fn let_go(&self, handle: usize) {
+    fn let_go(&self, handle: Address, source: &Source<'_>) {
         for cpu in 0..self.platform.cpus() {
-            let copy = self.platform.percpu_copy(handle, cpu);
-            if copy != handle {
-                self.registry.remove_alias(copy, handle);
+            let copy = self.platform.percpu_copy(handle.get(), cpu);
+            if let Some(copy) = Address::new(copy).filter(|&copy| copy != handle) {
+                self.registry.remove_alias(copy, handle.get(), source);
             }
         }
     }
 
-    /// The block that `address` lies in was freed without a word. False if there is none after all.
+    /// Takes out what is in the way of a new block, from the one that `address` lies in on. One walk over the block's memory
+    /// finds them all; if it began anew after each, many small ones under a large one would take as many walks.
     #[cold]
-    fn evict(&self, new: usize, address: usize, source: &Source<'_>) -> bool {
-        let old = self.registry.containing::<Locked, _>(address, |object| {
-            let record = object.record.read();
-            let owner = record.has(flag::ALIAS).then(|| alias_owner(&record));
-            (object.start, owner)
-        });
+    fn evict_from(
+        &self,
+        new: Extent,
+        record: &Record,
+        address: usize,
+        source: &Source<'_>,
+    ) -> Evicted {
+        let first = self.evict(new, record, address, source);
+        if first != Evicted::Some {
+            return first;
+        }
+        let mut next = address;
+        loop {
+            let from = new.start().chunk().max(chunk_of(next).saturating_sub(1));
+            match self.registry.look_beyond(from, new.last().get()) {
+                Err(Refused::Overlaps(address)) => next = address,
+                _ => return Evicted::Some,
+            }
+            if self.evict(new, record, next, source) != Evicted::Some {
+                // The next insertion tells why.
+                return Evicted::Some;
+            }
+        }
+    }
+
+    /// The block that `address` lies in was freed without a word.
+    #[cold]
+    fn evict(&self, new: Extent, record: &Record, address: usize, source: &Source<'_>) -> Evicted {
+        let old = self
+            .registry
+            .containing::<Locked, _>(address, |object| (object.start, object.owner()));
         let Some((start, owner)) = old else {
+            return Evicted::None;
+        };
+        let block = owner.unwrap_or(start);
+        let own = record.has(flag::ALIAS) && alias_owner(record) == block;
+        if own && start == new.start().get() {
+            return Evicted::Itself;
+        }
+        // A block does not make room for its own copies. And what has the handle of an alias whose block is gone may be
+        // another's.
+        let goes = !own
+            && match owner {
+                Some(owner) => self
+                    .registry
+                    .percpu_at::<Locked, _>(owner, |_| ())
+                    .is_some(),
+                None => true,
+            };
+        let block_gone = goes && self.evict_block(new, block, source);
+        // The platform may know nothing of a block any more that was freed without a word.
+        let alias_gone = owner.is_some_and(|owner| {
+            Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, source))
+        });
+        if block_gone || alias_gone {
+            Evicted::Some
+        } else {
+            Evicted::None
+        }
+    }
+
+    /// The block at `start` was freed without a word. False if it is there no more.
+    #[cold]
+    fn evict_block(&self, new: Extent, start: usize, source: &Source<'_>) -> bool {
+        let Some(address) = Address::new(start) else {
             return false;
         };
-        let object = owner.unwrap_or(start);
-        // What has the handle of an alias whose block is gone may be another's.
-        let is_owner = |object: Object<'_>| object.record.has(flag::PERCPU);
-        let removed = if owner.is_none()
-            || self.registry.starting_at::<Locked, _>(object, is_owner) == Some(true)
-        {
-            self.registry.remove(object, source)
-        } else {
-            None
+        let Some(removed) = self.registry.remove(address, source) else {
+            return false;
         };
-        if let Some(removed) = &removed {
-            self.hazard.wait(object);
-            if removed.record.has(flag::PERCPU) {
-                self.let_go(object);
-            }
-            self.missed_frees.fetch_add(1, Ordering::Relaxed);
-            let traces = (removed.record.trace(), Trace::NONE);
-            self.warn(Kind::Overlap, new, traces, source);
+        self.hazard.wait(start);
+        if removed.record.has(flag::PERCPU) {
+            self.let_go(address, source);
         }
-        if let Some(owner) = owner {
-            // The platform may know nothing of a block any more that was freed without a word.
-            self.registry.remove_alias(start, owner);
-        }
-        removed.is_some() || owner.is_some()
+        self.missed_frees.fetch_add(1, Ordering::Relaxed);
+        let traces = (removed.record.trace(), Trace::NONE);
+        self.warn(Kind::Overlap, new.start().get(), traces, source);
+        true
     }
 
     /// Takes a part out of a block.
@@ -715,44 +834,40 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if len == 0 {
             return;
         }
+        let (Some(first), Some(whole)) = (Address::new(start), Address::new(whole)) else {
+            return;
+        };
         let comm = |object: Object<'_>| object.record.read().comm();
-        let comm = self.registry.starting_at::<Locked, _>(whole, comm);
+        let comm = self.registry.starting_at::<Locked, _>(whole.get(), comm);
         let held = self.comms.hold(comm.unwrap_or(0), source.cpu, source);
         let Some(removed) = self.registry.remove(whole, source) else {
             self.comms.let_go(source.cpu, source);
             return self.warn_unknown(Kind::UnknownObject, start, source);
         };
-        self.hazard.wait(whole);
-        let end = whole + removed.size;
-        let hole_end = start.saturating_add(len).min(end);
-        for (part, part_end) in [(whole, start), (hole_end, end)] {
-            if part >= part_end {
-                continue;
-            }
-            let mut record = removed.record.part(part_end - part);
+        self.hazard.wait(whole.get());
+        let extent = Extent::of_object(whole, removed.size);
+        let parts = extent.map_or([None; 2], |extent| extent.without(first, len));
+        for part in parts.into_iter().flatten() {
+            let mut record = removed.record.part(part.size());
             record.set_comm(held);
-            if !self.add(part, part_end - part, &record, source) {
+            if !part.can_be_object() || !self.add(part, &record, source) {
                 self.count_unrecorded();
             }
         }
         self.comms.let_go(source.cpu, source);
     }
 
-    /// Changes the object that starts at `start`.
+    /// Changes the block that starts at `start`, or of which a copy does.
     #[inline]
     fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &Source<'_>)) {
         if !self.is_on() {
             return;
         }
         self.quietly(|source| {
-            let changed = self.registry.starting_at::<Locked, _>(start, |object| {
-                if object.record.has(flag::ALIAS) {
-                    return false;
-                }
-                change(object, source);
-                true
-            });
-            if changed != Some(true) {
+            let changed = self
+                .registry
+                .block_starting_at::<Locked, _>(start, |object| change(object, source));
+            if changed.is_none() {
                 self.warn_unknown(Kind::UnknownObject, start, source);
             }
         });
@@ -885,11 +1000,4 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         self.source(0).empty();
         Ok(())
     }
-}
-
-/// Whether a number is an address: the bits that don't count are as they must be.
-#[inline(always)]
-fn is_address(number: usize) -> bool {
-    const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
-    ((number << UNUSED) as isize >> UNUSED) as usize == number
 }

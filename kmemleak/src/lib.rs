@@ -74,6 +74,7 @@
 //! - Memory is read where [`Platform::readable`] vouches for it, and only there.
 #![no_std]
 
+mod address;
 mod atomic;
 mod background;
 mod call_stack;

@@ -7,22 +7,28 @@
 //!
 //! Large objects would need an entry for each chunk. So where one covers all that a table of the lowest level
 //! (64 KiB) or of the one above (32 MiB) stands for, the word that would name the table holds a *run*: how far
-//! down the object starts.
+//! down the object starts. Where the table is there already, since small objects lay there before, its first entry
+//! says the same ([`Chunk::cover`]). So what a large object costs is a step for each table at most, not one for each chunk.
 //!
-//! Addresses have 48 bits that count, as those of x86_64 with four levels of page tables and of AArch64 with 48 bits
-//! of virtual address; the others repeat the highest.
+//! The number of a chunk is an address without its lowest bits. Those that repeat the highest stay: so a word with other
+//! ones has the number of no chunk. Tables go by the 48 bits that count; what is looked up by a scanned word is held against
+//! them first ([`Way::look`], and [`Address`] for everything else).
 //!
 //! # Invariants
 //!
+//! - The numbers of chunks that come here are those of addresses, but in [`Way::look`].
 //! - A table, once there, stays until all is given back: who has an entry may keep it.
+//! - Where an object covers a table, no object starts in it, and nothing else reaches in.
 //! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
 //! - An object reaches into the chunks after its first one, up to the one with its last byte, and into no
 //!   other.
 //! - Words change by compare and exchange; nothing here takes a lock.
 
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::address::{ADDRESS_BITS, Address};
 use crate::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
 use crate::hidden::Hidden;
 use crate::memory::{PAGE_WORDS, Source, word_of};
@@ -31,8 +37,6 @@ use crate::memory::{PAGE_WORDS, Source, word_of};
 const CHUNK_SHIFT: u32 = 9;
 /// Bytes of a chunk.
 pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
-/// Bits of an address that count.
-pub(crate) const ADDRESS_BITS: u32 = 48;
 /// log2 of the entries of a table of the lowest level, a page.
 pub(crate) const LEAF_BITS: u32 = 7;
 /// Entries of such a table.
@@ -48,17 +52,31 @@ const ROOT: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT - 2 * TABLE_BITS - LEAF_BIT
 /// The number of a chunk.
 pub(crate) type ChunkNumber = usize;
 
-/// The number of the chunk that an address lies in.
+/// The number of the chunk that an address lies in; of no chunk, for a number that is no address.
 #[inline(always)]
 pub(crate) const fn chunk_of(address: usize) -> ChunkNumber {
-    (address & ((1 << ADDRESS_BITS) - 1)) >> CHUNK_SHIFT
+    address >> CHUNK_SHIFT
 }
 
 /// The address of the first byte of a chunk.
 #[inline(always)]
 pub(crate) const fn address_of(chunk: ChunkNumber) -> usize {
-    const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
-    (((chunk << CHUNK_SHIFT) << UNUSED) as isize >> UNUSED) as usize
+    chunk << CHUNK_SHIFT
+}
+
+/// The numbers between those of the two halves of the address space.
+const HOLE: Range<ChunkNumber> = {
+    let half = 1 << (ADDRESS_BITS - 1 - CHUNK_SHIFT);
+    half..(1 << (usize::BITS - CHUNK_SHIFT)) - half
+};
+
+/// The same, or the first one after the hole.
+fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
+    if HOLE.contains(&chunk) {
+        HOLE.end
+    } else {
+        chunk
+    }
 }
 
 /// The number of the table of the lowest level that an address's entry is in: the tables are numbered by the
@@ -73,6 +91,22 @@ pub(crate) enum Look {
     /// In a run, of an object that starts so many chunks further down.
     Run(usize),
     /// At the chunk's entry.
+    Entry(Chunk),
+}
+
+/// The same, with all of a table of the lowest level for one of its chunks.
+enum End {
+    Nothing,
+    Run(usize),
+    Table(NonNull<u64>),
+}
+
+/// The same, where chunks of which the same is known are taken together.
+enum Step {
+    Nothing,
+    Run(usize),
+    /// In a table that an object covers: its first entry.
+    Covered(Chunk),
     Entry(Chunk),
 }
 
@@ -178,8 +212,12 @@ impl PageMap {
 
     /// The first table of the lowest level with a number in this range.
     pub(crate) fn next_leaf(&self, mut leaf: usize, end: usize) -> Option<(usize, Leaf)> {
-        'next: while leaf < end {
-            let chunk = leaf << LEAF_BITS;
+        'next: loop {
+            let chunk = past_hole(leaf << LEAF_BITS);
+            leaf = chunk >> LEAF_BITS;
+            if leaf >= end {
+                return None;
+            }
             let mut word = self.root_word(chunk);
             for shift in LEVELS {
                 match Word::new(word.load(Ordering::Acquire)) {
@@ -192,45 +230,75 @@ impl PageMap {
                     }
                 }
             }
+            return None;
         }
-        None
     }
 
-    /// The first chunk at `chunk` or after, but before `end`, of which something may be known.
-    pub(crate) fn next(
+    /// The first chunk at `chunk` or after, but before `end`, of which something may be known. In a run, or in a table
+    /// that an object covers: how far down that starts, or so far at least.
+    pub(crate) fn next(&self, chunk: ChunkNumber, end: ChunkNumber) -> Option<(ChunkNumber, Look)> {
+        self.next_but(chunk, end, Chunk::is_blank)
+    }
+
+    /// The same, passing over other entries.
+    pub(crate) fn next_but(
         &self,
         mut chunk: ChunkNumber,
         end: ChunkNumber,
+        pass: impl Fn(Chunk) -> bool,
     ) -> Option<(ChunkNumber, Look)> {
-        while chunk < end {
-            let (step, look) = self.step(chunk);
-            match look {
-                Look::Entry(entry) if entry.is_blank() => {}
-                Look::Nothing => {}
-                look => return Some((chunk, look)),
+        loop {
+            chunk = past_hole(chunk);
+            if chunk >= end {
+                return None;
             }
-            chunk += step;
+            let (count, step) = self.step(chunk);
+            match step {
+                Step::Entry(entry) if pass(entry) => {}
+                Step::Nothing => {}
+                Step::Entry(entry) => return Some((chunk, Look::Entry(entry))),
+                Step::Run(distance) => return Some((chunk, Look::Run(distance))),
+                Step::Covered(head) => {
+                    return Some((chunk, Look::Run(head.reach() + (chunk & (LEAF - 1)))));
+                }
+            }
+            chunk += count;
         }
-        None
     }
 
     /// What is known of a chunk, and how far on the next one is of which something else may be.
-    fn step(&self, chunk: ChunkNumber) -> (usize, Look) {
-        let mut word = self.root_word(chunk);
-        for shift in LEVELS {
-            let within = chunk & ((1 << shift) - 1);
-            match Word::new(word.load(Ordering::Acquire)) {
-                Word::Table(table) if shift == LAST => {
-                    return (1, Look::Entry(entry_in(table, chunk)));
-                }
-                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
-                Word::Nothing => return ((1 << shift) - within, Look::Nothing),
-                Word::Run(distance) => {
-                    return ((1 << shift) - within, Look::Run(distance + within));
+    fn step(&self, chunk: ChunkNumber) -> (usize, Step) {
+        let (rest, end) = self.walk(chunk);
+        match end {
+            End::Nothing => (rest, Step::Nothing),
+            End::Run(distance) => (rest, Step::Run(distance)),
+            End::Table(table) => {
+                let head = entry_in(table, 0);
+                if head.is_covered() {
+                    (rest, Step::Covered(head))
+                } else if head.is_clean() {
+                    (rest, Step::Nothing)
+                } else {
+                    (1, Step::Entry(entry_in(table, chunk)))
                 }
             }
         }
-        (1, Look::Nothing)
+    }
+
+    /// Where the way through the tables ends, and how many chunks further on another one may end elsewhere.
+    fn walk(&self, chunk: ChunkNumber) -> (usize, End) {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let within = chunk & ((1 << shift) - 1);
+            let rest = (1 << shift) - within;
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => return (rest, End::Table(table)),
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing => return (rest, End::Nothing),
+                Word::Run(distance) => return (rest, End::Run(distance + within)),
+            }
+        }
+        (1, End::Nothing)
     }
 
     /// Notes that the object that starts in `first` reaches into the chunks after it up to `last`; those before
@@ -244,7 +312,7 @@ impl PageMap {
     ) -> Result<(), Blocked> {
         let mut chunk = first + 1;
         while chunk <= last {
-            // Up to where the object covers chunks wholly: in place of tables, as far as these are missing.
+            // Up to where the object covers chunks wholly: in place of tables, or for all of one.
             let step = self.set_run(chunk, first, whole);
             if step > 0 {
                 chunk += step;
@@ -257,14 +325,17 @@ impl PageMap {
     }
 
     /// Sets a run at `chunk`, where it begins a table's range that is covered up to before `end` and has no
-    /// table. How many chunks that is.
+    /// table, or a clean one. How many chunks that is.
     fn set_run(&self, chunk: ChunkNumber, first: ChunkNumber, end: ChunkNumber) -> usize {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
             let span = 1 << shift;
             let covered = chunk.is_multiple_of(span) && chunk + span <= end;
             match Word::new(word.load(Ordering::Acquire)) {
-                Word::Table(_) if shift == LAST => return 0,
+                Word::Table(table) if shift == LAST => {
+                    let noted = covered && entry_in(table, 0).cover(chunk - first);
+                    return if noted { span } else { 0 };
+                }
                 Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
                 Word::Nothing if covered => {
                     let run = run(chunk - first);
@@ -282,17 +353,26 @@ impl PageMap {
     pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
         let mut chunk = first + 1;
         while chunk <= last {
-            let (step, look) = self.step(chunk);
-            match look {
-                Look::Nothing => {}
-                Look::Run(back) => {
+            // Tables that look clean are none yet: they are the object's first and last.
+            let (rest, end) = self.walk(chunk);
+            chunk += match end {
+                End::Nothing => rest,
+                End::Run(back) => {
                     if back == chunk - first {
                         self.clear_run(chunk);
                     }
+                    rest
                 }
-                Look::Entry(entry) => entry.clear_reach(chunk - first),
-            }
-            chunk += step;
+                End::Table(table) => {
+                    let entry = entry_in(table, chunk);
+                    if rest == LEAF && entry.uncover(chunk - first) {
+                        rest
+                    } else {
+                        entry.clear_reach(chunk - first);
+                        1
+                    }
+                }
+            };
         }
     }
 
@@ -317,6 +397,10 @@ impl PageMap {
                 Look::Nothing => return None,
                 // Runs say all.
                 Look::Run(distance) => return chunk.checked_sub(distance),
+                Look::Entry(entry) if entry.reach() == 0 && entry.is_covered() => {
+                    chunk &= !(LEAF - 1);
+                    entry.head().reach()
+                }
                 Look::Entry(entry) => entry.reach(),
             };
             if back == 0 {
@@ -356,11 +440,14 @@ impl Way {
         }
     }
 
-    /// As [`PageMap::look`].
+    /// As [`PageMap::look`], for a number that may be that of no chunk.
     #[inline(always)]
     pub(crate) fn look(&mut self, map: &PageMap, chunk: ChunkNumber) -> Look {
         let part = chunk >> LEVELS[0];
         if part != self.part {
+            if Address::new(address_of(chunk)).is_none() {
+                return Look::Nothing;
+            }
             match Word::new(map.root_word(chunk).load(Ordering::Acquire)) {
                 Word::Table(table) => (self.part, self.table) = (part, table),
                 Word::Nothing | Word::Run(_) => return map.look(chunk),
@@ -384,6 +471,8 @@ fn word_in<'a>(table: NonNull<u64>, chunk: ChunkNumber, shift: u32) -> &'a Atomi
 
 #[inline(always)]
 fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
+    #[cfg(test)]
+    tests::count_entry();
     // SAFETY: inside the table's page.
     Chunk::at(unsafe { table.add((chunk & (LEAF - 1)) * ENTRY_WORDS) })
 }
@@ -413,3 +502,6 @@ impl Leaf {
         (0..LEAF).map(move |index| (leaf << LEAF_BITS | index, entry_in(self.0, index)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@
 //! from; "any" excludes non-maskable interrupts, from which nothing of this crate may be called.
 
 use core::fmt;
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, RangeInclusive};
 use core::ptr::NonNull;
 
 use crate::call_stack::StackWalk;
@@ -195,6 +195,15 @@ pub unsafe trait Platform: Sync {
     fn slab_stride(&self, start: usize) -> Option<usize> {
         let _ = start;
         None
+    }
+
+    /// The addresses at which blocks of this kernel may start. What an allocator's hook says of others is refused with a
+    /// warning: null and other numbers that are no pointers, and addresses of user space. Any context. By default all but the
+    /// first page, the last 4095 numbers (error codes), and what is no address; those are none of a block whatever
+    /// this says. Blocks of physical memory are not meant.
+    #[inline(always)]
+    fn block_addresses(&self) -> RangeInclusive<usize> {
+        0..=usize::MAX
     }
 
     /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. Any context.

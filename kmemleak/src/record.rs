@@ -263,6 +263,18 @@ impl Place {
         self.word(0).load(Ordering::Relaxed)
     }
 
+    /// The object is gone; the record stays until another one needs it. Whose it was: by the lowest bits of the start, for
+    /// a record is shared by a few places of one chunk. Inverted, as all addresses in metadata.
+    #[inline(always)]
+    pub(crate) fn set_left_by(self, start: usize) {
+        self.word(0).store(!start as u32, Ordering::Relaxed);
+    }
+
+    /// Of a record without an object: whether it was left by the one at `start`.
+    pub(crate) fn is_left_by(self, start: usize) -> bool {
+        self.word(0).load(Ordering::Relaxed) == !start as u32
+    }
+
     pub(crate) fn set_trace(self, trace: Trace) {
         self.word(1).store(trace.0, Ordering::Relaxed);
     }

@@ -4,17 +4,25 @@
 //! what is rare. Looking an object up takes the same time however many there are, and who allocates or frees in
 //! one chunk has nothing to do with who does in another: no common lock, no common cache line.
 //!
+//! It is asked by numbers: by whatever word was scanned, or by what a person or an allocator has named. A look-up is where such a
+//! number becomes an [`Address`] or finds nothing; what is put in or taken out is named by an address from the start.
+//!
+//! A per-CPU block has one object, and an *alias* for each further copy of its memory. An address in a copy means the block
+//! ([`Registry::block_containing`]).
+//!
 //! # Invariants
 //!
 //! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps one that is
 //!   known, and names it.
+//! - An object is taken out in one place ([`Registry::take_if`]), which knows where starts are kept.
 //! - Of an object, the start is in its chunk before other chunks are said to be reached into, and is taken
 //!   out of it before they are said not to be.
 //! - Objects are looked at under the lock of the chunk they start in, or with the world stopped ([`Access`]).
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::chunk::{self, Chunk, GRANULE, granule_of, info, share_at};
+use crate::address::{Address, Extent};
+use crate::chunk::{self, Chunk, Emptied, GRANULE, granule_of, info, share_at};
 use crate::depot::Trace;
 use crate::memory::Source;
 use crate::notes::{Area, Notes, Odd};
@@ -109,6 +117,13 @@ impl Object<'_> {
             self.chunk.set(info::SPECIAL);
         }
     }
+
+    /// Of an alias: the handle of the block that it is a copy of.
+    pub(crate) fn owner(&self) -> Option<usize> {
+        self.record
+            .has(flag::ALIAS)
+            .then(|| alias_owner(&self.record.read()))
+    }
 }
 
 /// An object that has been taken out.
@@ -130,7 +145,9 @@ pub(crate) enum Refused {
 pub(crate) struct Registry {
     pub(crate) map: PageMap,
     pub(crate) notes: Notes,
+    emptied: Emptied,
     lowest: AtomicUsize,
+    /// The last byte of the highest object.
     highest: AtomicUsize,
     /// The tables that all objects are in, physical memory's included: the first, and the one after the last.
     first_leaf: AtomicUsize,
@@ -142,6 +159,7 @@ impl Registry {
         Self {
             map: PageMap::new(),
             notes: Notes::new(),
+            emptied: Emptied::new(),
             lowest: AtomicUsize::new(usize::MAX),
             highest: AtomicUsize::new(0),
             first_leaf: AtomicUsize::new(usize::MAX),
@@ -149,9 +167,13 @@ impl Registry {
         }
     }
 
-    /// All objects that there ever were lie in this range of addresses.
-    pub(crate) fn range(&self) -> core::ops::Range<usize> {
-        self.lowest.load(Ordering::Relaxed)..self.highest.load(Ordering::Relaxed)
+    /// All objects that there ever were lie in so many bytes from this address on.
+    pub(crate) fn span(&self) -> (usize, usize) {
+        let lowest = self.lowest.load(Ordering::Relaxed);
+        let highest = self.highest.load(Ordering::Relaxed);
+        // No block lies in the first page, so the sum is a number.
+        let bytes = highest.checked_sub(lowest).map_or(0, |bytes| bytes + 1);
+        (lowest, bytes)
     }
 
     /// The numbers of the page map's tables that all objects are in.
@@ -212,21 +234,21 @@ impl Registry {
         }
     }
 
-    /// Shows the object that `address` lies in. One past the end is not in it.
+    /// Shows the object that a number points into, if it is an address in one. One past the end is not in it.
     #[inline(always)]
     pub(crate) fn containing<A: Access, R>(
         &self,
-        address: usize,
+        number: usize,
         look: impl FnOnce(Object<'_>) -> R,
     ) -> Option<R> {
+        let address = Address::new(number)?.get();
         let number = chunk_of(address);
         if let Look::Entry(chunk) = self.map.look(number)
             && chunk.is_used()
         {
             A::open(chunk);
             if let Some(object) = self.last_start(number, chunk, address) {
-                let end = object.start + self.size(object.start, object.record);
-                let result = (address < end).then(|| look(object));
+                let result = self.has_byte(object, address).then(|| look(object));
                 A::close(chunk);
                 return result;
             }
@@ -235,9 +257,15 @@ impl Registry {
         self.reaching::<A, R>(number, address, look)
     }
 
+    /// Whether a byte at the start of an object or after it is one of the object's.
+    #[inline(always)]
+    fn has_byte(&self, object: Object<'_>, address: usize) -> bool {
+        address - object.start < self.size(object.start, object.record)
+    }
+
     /// The same where no object starts in the chunk at `address` or before.
     #[inline(never)]
-    pub(crate) fn reaching<A: Access, R>(
+    fn reaching<A: Access, R>(
         &self,
         number: ChunkNumber,
         address: usize,
@@ -248,22 +276,22 @@ impl Registry {
             return None;
         };
         A::open(chunk);
-        let last = address_of(first) + CHUNK - 1;
-        let result = self.last_start(first, chunk, last).and_then(|object| {
-            let end = object.start + self.size(object.start, object.record);
-            (address < end).then(|| look(object))
-        });
+        let last = address_of(first) + (CHUNK - 1);
+        let result = self
+            .last_start(first, chunk, last)
+            .filter(|&object| self.has_byte(object, address))
+            .map(look);
         A::close(chunk);
         result
     }
 
-    /// Shows the object that starts at `start`.
+    /// Shows the object that starts at a number, if it is an address where one starts.
     pub(crate) fn starting_at<A: Access, R>(
         &self,
         start: usize,
         look: impl FnOnce(Object<'_>) -> R,
     ) -> Option<R> {
-        let number = chunk_of(start);
+        let number = Address::new(start)?.chunk();
         let Look::Entry(chunk) = self.map.look(number) else {
             return None;
         };
@@ -276,22 +304,64 @@ impl Registry {
         result
     }
 
-    /// Records a block: `size` bytes at `start`, one at least, and no wrapping round. `marked`: for the
-    /// pass that goes on. `stride`: how far apart such blocks lie, where that is known.
+    /// Shows the block that a number points into, or into a further copy of it; and how far from the start of the block or
+    /// the copy.
+    pub(crate) fn block_containing<A: Access, R>(
+        &self,
+        number: usize,
+        look: impl FnOnce(Object<'_>, usize) -> R,
+    ) -> Option<R> {
+        let mut look = Some(look);
+        let mut show = |object: Object<'_>, offset| look.take().map(|look| look(object, offset));
+        let shown = self.containing::<A, _>(number, |object| {
+            let offset = number - object.start;
+            match object.owner() {
+                Some(owner) => Err((owner, offset)),
+                None => Ok(show(object, offset)),
+            }
+        });
+        match shown? {
+            Ok(shown) => shown,
+            Err((owner, offset)) => self.percpu_at::<A, _>(owner, |object| show(object, offset))?,
+        }
+    }
+
+    /// Shows the block that starts at a number, or of which a further copy does.
+    pub(crate) fn block_starting_at<A: Access, R>(
+        &self,
+        number: usize,
+        look: impl FnOnce(Object<'_>) -> R,
+    ) -> Option<R> {
+        let show = |object: Object<'_>, offset| (offset == 0).then(|| look(object));
+        self.block_containing::<A, _>(number, show)?
+    }
+
+    /// Shows the per-CPU block with this handle. What has the handle of an alias whose block is gone may be another's.
+    pub(crate) fn percpu_at<A: Access, R>(
+        &self,
+        handle: usize,
+        look: impl FnOnce(Object<'_>) -> R,
+    ) -> Option<R> {
+        self.starting_at::<A, _>(handle, |object| {
+            object.record.has(flag::PERCPU).then(|| look(object))
+        })?
+    }
+
+    /// Records a block. `marked`: for the pass that goes on. `stride`: how far apart such blocks lie, where that is
+    /// known.
     #[inline(always)]
     pub(crate) fn insert(
         &self,
-        start: usize,
-        size: usize,
+        extent: Extent,
         record: &Record,
         marked: Marked,
         stride: Option<usize>,
         source: &Source<'_>,
     ) -> Result<(), Refused> {
-        let last = start + (size - 1);
+        let (start, last) = (extent.start().get(), extent.last().get());
         let number = chunk_of(start);
         if chunk_of(last) != number {
-            self.look_beyond(start, last)?;
+            self.look_beyond(number, last)?;
         }
         let chunk = match self.map.entry(number, source) {
             Ok(chunk) => chunk,
@@ -310,25 +380,27 @@ impl Registry {
         if !start.is_multiple_of(GRANULE) {
             let added = self.add_odd(chunk, start, record, marked, source);
             chunk.unlock();
-            if !added {
-                return Err(Refused::NoMemory);
-            }
+            added?;
         } else {
             let starts = chunk.starts().load(Ordering::Relaxed);
-            let wanted = chunk::pace_for(size, stride);
+            let wanted = chunk::pace_for(extent.size(), stride);
             let fits = if starts == 0 {
-                chunk.has_records() && chunk.pace() == wanted
+                chunk.serves(wanted)
             } else {
                 starts & chunk.share(granule) == 0
             };
-            if !fits && !make_fit(chunk, granule, wanted, source) {
-                chunk.unlock();
-                return Err(Refused::NoMemory);
+            if !fits {
+                let made = make_fit(chunk, start, starts, wanted, source);
+                if made.is_err() {
+                    chunk.unlock();
+                    return made;
+                }
             }
-            chunk.record(granule).write(record);
+            let place = chunk.record(granule);
+            place.write(record);
             let bit = 1 << granule;
             if marked == Marked::Yes {
-                chunk.record(granule).set(flag::BORN);
+                place.set(flag::BORN);
                 chunk.set(info::BORN);
                 chunk.marks().fetch_or(bit, Ordering::Relaxed);
             }
@@ -339,12 +411,12 @@ impl Registry {
             chunk.unlock();
         }
         if start < self.lowest.load(Ordering::Relaxed)
-            || last >= self.highest.load(Ordering::Relaxed)
+            || last > self.highest.load(Ordering::Relaxed)
         {
             self.widen(start, last, record);
         }
         if chunk_of(last) != number {
-            self.spread(start, last, source)?;
+            self.spread(extent, source)?;
         }
         Ok(())
     }
@@ -354,7 +426,7 @@ impl Registry {
         // Nothing points to physical memory by its physical address.
         if !record.has(flag::PHYS) {
             self.lowest.fetch_min(start, Ordering::Relaxed);
-            self.highest.fetch_max(last + 1, Ordering::Relaxed);
+            self.highest.fetch_max(last, Ordering::Relaxed);
         }
         self.first_leaf.fetch_min(leaf_of(start), Ordering::Relaxed);
         self.end_leaf
@@ -369,19 +441,25 @@ impl Registry {
         record: &Record,
         marked: Marked,
         source: &Source<'_>,
-    ) -> bool {
+    ) -> Result<(), Refused> {
         let (record, mark) = match marked {
             Marked::Yes => (record.born(), 1),
             Marked::No => (*record, 0),
         };
-        let added = self.notes.add_odd(start, &record, mark, source);
-        if added {
-            chunk.set(info::ODD | info::SPECIAL);
-            if marked == Marked::Yes {
-                chunk.set(info::BORN);
-            }
+        if !chunk.is_used() && chunk.is_covered() {
+            return Err(Refused::Overlaps(start));
         }
-        added
+        if !self.notes.add_odd(start, &record, mark, source) {
+            return Err(Refused::NoMemory);
+        }
+        if !chunk.has(info::ODD) {
+            chunk.add_user();
+        }
+        chunk.set(info::ODD | info::SPECIAL);
+        if marked == Marked::Yes {
+            chunk.set(info::BORN);
+        }
+        Ok(())
     }
 
     /// An object in this chunk, where a block is to be, from `start` to `last`: an address in it.
@@ -407,7 +485,7 @@ impl Registry {
             return None;
         }
         let other = object_in(number, chunk, 63 - before.leading_zeros());
-        let reaches = other.start + self.size(other.start, other.record) > start;
+        let reaches = other.start >= start || self.has_byte(other, start);
         reaches.then_some(other.start)
     }
 
@@ -421,7 +499,7 @@ impl Registry {
         last: usize,
     ) -> Option<usize> {
         if let Some(before) = self.last_start(number, chunk, start)
-            && before.start + self.size(before.start, before.record) > start
+            && self.has_byte(before, start)
         {
             return Some(before.start);
         }
@@ -454,11 +532,13 @@ impl Registry {
         }
     }
 
-    /// Whether the chunks after the first one of a block are free.
+    /// Whether the chunks after this one are free, up to the byte `last`.
     #[inline(never)]
-    fn look_beyond(&self, start: usize, last: usize) -> Result<(), Refused> {
-        let (mut number, end) = (chunk_of(start) + 1, chunk_of(last) + 1);
-        while let Some((at, look)) = self.map.next(number, end) {
+    pub(crate) fn look_beyond(&self, first: ChunkNumber, last: usize) -> Result<(), Refused> {
+        let (mut number, end) = (first + 1, chunk_of(last) + 1);
+        // What is empty, but still in service, goes out of it, so that its table can be covered.
+        let pass = |chunk: Chunk| chunk.is_blank() && !chunk.has(info::SERVES);
+        while let Some((at, look)) = self.map.next_but(number, end, pass) {
             let Look::Entry(chunk) = look else {
                 return Err(Refused::Overlaps(address_of(at)));
             };
@@ -472,8 +552,9 @@ impl Registry {
             }
             chunk.lock();
             let other = self
-                .last_start(at, chunk, last.min(first + CHUNK - 1))
+                .last_start(at, chunk, last.min(first + (CHUNK - 1)))
                 .map(|object| object.start);
+            chunk.end_service();
             chunk.unlock();
             if let Some(other) = other {
                 return Err(Refused::Overlaps(other));
@@ -485,25 +566,25 @@ impl Registry {
 
     /// Says of the chunks after the first one that the object reaches into them.
     #[inline(never)]
-    fn spread(&self, start: usize, last: usize, source: &Source<'_>) -> Result<(), Refused> {
-        let whole = chunk_of(last) + usize::from((last + 1).is_multiple_of(CHUNK));
-        let reached = self
-            .map
-            .reach(chunk_of(start), chunk_of(last), whole, source);
+    fn spread(&self, extent: Extent, source: &Source<'_>) -> Result<(), Refused> {
+        let (first, last) = (extent.start().chunk(), extent.last().chunk());
+        let ends = extent.last().get() % CHUNK == CHUNK - 1;
+        let whole = last + usize::from(ends);
+        let reached = self.map.reach(first, last, whole, source);
         reached.map_err(|blocked| {
-            self.remove(start, source);
+            self.remove(extent.start(), source);
             // Of the record alone the size can't be told, where a note is to have it.
-            self.map.unreach(chunk_of(start), chunk_of(last));
+            self.map.unreach(first, last);
             match blocked {
                 Blocked::NoMemory => Refused::NoMemory,
-                Blocked::Run(_) => Refused::Overlaps(last),
+                Blocked::Run(_) => Refused::Overlaps(extent.last().get()),
             }
         })
     }
 
-    /// Takes an object out. From here on the marker does not begin to read it.
+    /// Takes an object out, but no alias. From here on the marker does not begin to read it.
     #[inline(never)]
-    pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> Option<Removed> {
+    pub(crate) fn remove(&self, start: Address, source: &Source<'_>) -> Option<Removed> {
         let mut removed = None;
         self.take(start, source, |record, size| {
             removed = Some(Removed { size, record });
@@ -515,65 +596,93 @@ impl Registry {
     #[inline(always)]
     pub(crate) fn take(
         &self,
-        start: usize,
+        start: Address,
         source: &Source<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
-        let number = chunk_of(start);
+        self.take_if(start, |_, flags| flags & flag::ALIAS == 0, source, keep)
+    }
+
+    /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. Whether there was one.
+    #[cold]
+    pub(crate) fn remove_alias(&self, copy: Address, owner: usize, source: &Source<'_>) -> bool {
+        let is_copy = |place: Place, flags: u16| {
+            flags & flag::ALIAS != 0 && alias_owner(&place.read()) == owner
+        };
+        self.take_if(copy, is_copy, source, |_, _| {}).is_some()
+    }
+
+    /// Takes out what starts at `start`, if its record is wanted.
+    #[inline(always)]
+    fn take_if(
+        &self,
+        start: Address,
+        wanted: impl FnOnce(Place, u16) -> bool,
+        source: &Source<'_>,
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
+        let (start, number) = (start.get(), start.chunk());
         let Look::Entry(chunk) = self.map.look(number) else {
             return None;
         };
         chunk.lock();
         let granule = granule_of(start);
-        let bit = 1 << granule;
         let starts = chunk.starts().load(Ordering::Relaxed);
-        // Unaligned, or with bits that don't count: it may be one of the odd ones, or none.
-        let even = address_of(number) + granule as usize * GRANULE == start;
-        if starts & bit == 0 || !even {
-            let removed = self.remove_odd(number, chunk, start, source)?;
-            keep(removed.record, removed.size);
-            return Some(removed.record.flags());
+        if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
+            return self.take_odd(number, chunk, start, wanted, source, keep);
         }
         let place = chunk.record(granule);
         let (flags, short) = (place.flags(), place.short_size());
-        if flags & flag::ALIAS != 0 {
+        if !wanted(place, flags) {
             chunk.unlock();
             return None;
         }
         let record = place.read();
-        let marks = chunk.marks().load(Ordering::Relaxed);
+        let (bit, marks) = (1 << granule, chunk.marks().load(Ordering::Relaxed));
         chunk.marks().store(marks & !bit, Ordering::Relaxed);
-        chunk.starts().store(starts & !bit, Ordering::Release);
-        chunk.unlock();
+        // What is left tells who had the memory last.
+        place.set_left_by(start);
+        let left = starts & !bit;
+        chunk.starts().store(left, Ordering::Release);
+        if left == 0 && !chunk.has(info::WAITS) {
+            self.emptied.push_unlocking(chunk, source.cpu);
+        } else {
+            chunk.unlock();
+        }
         let size = self.forget(start, short, flags, source);
         keep(record, size);
         Some(flags)
     }
 
+    /// The same, of one that starts at no multiple of eight.
     #[cold]
-    fn remove_odd(
+    #[inline(never)]
+    fn take_odd(
         &self,
         number: ChunkNumber,
         chunk: Chunk,
         start: usize,
+        wanted: impl FnOnce(Place, u16) -> bool,
         source: &Source<'_>,
-    ) -> Option<Removed> {
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
         let odd = self
             .notes
             .odd_at_or_before(number, start)
-            .filter(|odd| odd.start == start);
+            .filter(|odd| odd.start == start && wanted(odd.record, odd.record.flags()));
         let record = odd.map(|odd| odd.record.read());
         if record.is_some() {
             self.notes.drop_odd(start, source);
             if !self.notes.has_odd(number) {
                 chunk.clear(info::ODD);
+                chunk.remove_user();
             }
         }
         chunk.unlock();
-        record.map(|record| Removed {
-            size: self.forget(start, record.short_size(), record.flags(), source),
-            record,
-        })
+        let record = record?;
+        let size = self.forget(start, record.short_size(), record.flags(), source);
+        keep(record, size);
+        Some(record.flags())
     }
 
     /// What remains to be done when the start is gone. The object's size.
@@ -618,39 +727,19 @@ impl Registry {
         });
     }
 
-    /// Shows the record of what was at `start`, if no object has it now.
+    /// Shows the record of what started at `start` and is gone, if no object has had it since.
     fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(Place) -> R) -> Option<R> {
-        let Look::Entry(chunk) = self.map.look(chunk_of(start)) else {
+        let Look::Entry(chunk) = self.map.look(Address::new(start)?.chunk()) else {
             return None;
         };
         chunk.lock();
         let granule = granule_of(start);
         let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
         let dead = others == 0 && chunk.has_records() && start.is_multiple_of(GRANULE);
-        let result = dead.then(|| look(chunk.record(granule)));
+        let record = dead.then(|| chunk.record(granule));
+        let result = record.filter(|record| record.is_left_by(start)).map(look);
         chunk.unlock();
         result
-    }
-
-    /// Takes out a further copy of a per-CPU block whose first one is at `owner`.
-    pub(crate) fn remove_alias(&self, copy: usize, owner: usize) {
-        let number = chunk_of(copy);
-        let size = self.starting_at::<Locked, _>(copy, |object| {
-            let record = object.record.read();
-            if !record.has(flag::ALIAS) || alias_owner(&record) != owner {
-                return None;
-            }
-            let bit = 1 << granule_of(copy);
-            object.chunk.marks().fetch_and(!bit, Ordering::Relaxed);
-            object.chunk.starts().fetch_and(!bit, Ordering::Release);
-            Some(record.short_size() as usize)
-        });
-        if let Some(Some(size)) = size {
-            let last = chunk_of(copy + (size - 1));
-            if last != number {
-                self.map.unreach(number, last);
-            }
-        }
     }
 
     /// Shows the objects that start in `range`, chunk by chunk.
@@ -718,6 +807,7 @@ impl Registry {
     pub(crate) fn empty(&self) {
         self.map.empty();
         self.notes.empty();
+        self.emptied.empty();
         self.lowest.store(usize::MAX, Ordering::Relaxed);
         self.highest.store(0, Ordering::Relaxed);
         self.first_leaf.store(usize::MAX, Ordering::Relaxed);
@@ -732,19 +822,35 @@ pub(crate) enum Marked {
     No,
 }
 
-/// Sees to a record for an object in this granule. The chunk is locked. False where there is no memory.
+/// Sees to a record for an object at `start`, and that its chunk is in service. The chunk is locked, and has these starts.
 #[cold]
 #[inline(never)]
-fn make_fit(chunk: Chunk, granule: u32, wanted: u32, source: &Source<'_>) -> bool {
-    let starts = chunk.starts().load(Ordering::Relaxed);
+fn make_fit(
+    chunk: Chunk,
+    start: usize,
+    starts: u64,
+    wanted: u32,
+    source: &Source<'_>,
+) -> Result<(), Refused> {
+    let granule = granule_of(start);
     let mut pace = wanted;
-    if starts != 0 {
+    let mut fits = false;
+    if starts == 0 {
+        if chunk.is_covered() {
+            return Err(Refused::Overlaps(start));
+        }
+        fits = chunk.has_records() && chunk.pace() == wanted;
+    } else {
         pace = chunk.pace();
         while pace > 0 && starts & share_at(pace, granule) != 0 {
             pace -= 1;
         }
     }
-    chunk.repace(pace, source)
+    if !fits && !chunk.repace(pace, source) {
+        return Err(Refused::NoMemory);
+    }
+    chunk.start_service();
+    Ok(())
 }
 
 /// The object that starts in this granule of a chunk.

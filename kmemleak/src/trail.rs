@@ -21,6 +21,7 @@ use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
 
+use crate::address::{Extent, end_of};
 use crate::claim::{Claim, Nested, NotDone};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
@@ -435,13 +436,7 @@ fn target_at<P: Platform, A: Access>(
         size: registry.size(object.start, object.record),
         record: object.record.read(),
     };
-    marker.quietly(|_| {
-        let target = registry.containing::<A, _>(address, seen)?;
-        if target.record.has(flag::ALIAS) {
-            return registry.starting_at::<A, _>(alias_owner(&target.record), seen);
-        }
-        Some(target)
-    })
+    marker.quietly(|_| registry.block_containing::<A, _>(address, |object, _| seen(object)))
 }
 
 struct Holders {
@@ -466,7 +461,10 @@ impl Question for Holders {
         let points_there = |word: usize| {
             let lies_in = |copy: usize| word.wrapping_sub(copy) < target.size;
             lies_in(target.start)
-                || (0..copies).any(|cpu| lies_in(platform.percpu_copy(target.start, cpu)))
+                || (0..copies).any(|cpu| {
+                    Extent::copy(platform, target.start, cpu, target.size)
+                        .is_some_and(|copy| lies_in(copy.start().get()))
+                })
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {
@@ -492,7 +490,8 @@ impl Question for Holders {
                 points |= points_there(word)
             })?;
             // What lies below a task's stack pointer is nobody's, but has all that was called, this command first of all.
-            if !points || marker.has_stack(start..start + holder.size) {
+            let range = start..end_of(start, holder.size);
+            if !points || marker.has_stack(range) {
                 return Ok(());
             }
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
@@ -603,7 +602,7 @@ impl Question for Path {
             })?;
             row += 1;
         }
-        let range: Range<usize> = target.start..target.start + target.size;
+        let range: Range<usize> = target.start..end_of(target.start, target.size);
         Ok(if self.found {
             Ok(target.start)
         } else if trail.short {

@@ -6,6 +6,7 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
+use crate::address::{Address, Extent};
 use crate::depot::Trace;
 use crate::detector::Detector;
 use crate::hidden::Hidden;
@@ -29,12 +30,16 @@ pub(crate) enum Kind {
     Overlap,
     /// A scan area goes past its block's end.
     AreaTooLarge,
-    /// The size of a block wraps round the end of the address space.
+    /// A block would reach beyond the half of the address space that it starts in.
     BadSize,
     /// A region is removed that was not registered.
     UnknownRegion,
     /// A disabled scope ends that has not begun.
     NotDisabled,
+    /// No block can start at the number.
+    NoBlock,
+    /// A region is added that is no memory.
+    NoRegion,
 }
 
 impl fmt::Display for Kind {
@@ -45,9 +50,11 @@ impl fmt::Display for Kind {
             Self::UnknownObject => "unknown object",
             Self::Overlap => "new object overlaps one whose free was missed",
             Self::AreaTooLarge => "scan area larger than object",
-            Self::BadSize => "object larger than the address space",
+            Self::BadSize => "object reaches beyond its half of the address space",
             Self::UnknownRegion => "region removed that is not registered",
             Self::NotDisabled => "end of a disabled scope that has not begun",
+            Self::NoBlock => "no object can be at this number",
+            Self::NoRegion => "no region can be at this number",
         })
     }
 }
@@ -120,12 +127,25 @@ impl Warnings {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[cold]
-    pub(crate) fn warn_unknown(&self, kind: Kind, address: usize, source: &Source<'_>) {
-        // It may be one of those for which there was no record.
-        if self.unrecorded.load(Ordering::Relaxed) == 0 {
-            let last = self.registry.last_traces(address);
-            self.warn(kind, address, last, source);
+    pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, source: &Source<'_>) {
+        // It may be one of those for which there was no record, if there can be one.
+        let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
+        if !may_be || self.unrecorded.load(Ordering::Relaxed) == 0 {
+            let last = self.registry.last_traces(number);
+            self.warn(kind, number, last, source);
         }
+    }
+
+    /// A block is refused: none can be where it is said to be.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn warn_no_block(&self, start: usize, source: &Source<'_>) {
+        // If one could be there were it of one byte, it is the size.
+        let kind = match Extent::block(&self.platform, start, 1) {
+            Some(_) => Kind::BadSize,
+            None => Kind::NoBlock,
+        };
+        self.warn(kind, start, (Trace::NONE, Trace::NONE), source);
     }
 
     #[cold]

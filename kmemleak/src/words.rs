@@ -7,6 +7,20 @@
 use crate::memory::WORD;
 use crate::platform::Platform;
 
+/// Where the whole words from `start` to `end` begin, and how many there are; `usize::MAX` as an end is that of the
+/// address space ([`end_of`](crate::address::end_of)).
+#[inline(always)]
+pub(crate) fn whole_words(start: usize, end: usize) -> (usize, usize) {
+    let Some(first) = start.checked_next_multiple_of(WORD) else {
+        return (start, 0);
+    };
+    let bytes = match end {
+        usize::MAX => first.wrapping_neg(),
+        end => end.saturating_sub(first),
+    };
+    (first, bytes / WORD)
+}
+
 /// The next word from `at` to `end` that is less than `span` above `lowest`. Goes on after it.
 ///
 /// # Safety
@@ -109,4 +123,26 @@ unsafe fn find(at: &mut usize, end: usize, lowest: usize, span: usize) -> Option
     }
     *at = address;
     (found != 0).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST_WORD: usize = usize::MAX - (WORD - 1);
+
+    #[test]
+    fn words_are_whole() {
+        assert_eq!(whole_words(4096, 4104), (4096, 1));
+        assert_eq!(whole_words(4097, 4119), (4104, 1));
+        assert_eq!(whole_words(4097, 4111), (4104, 0));
+        assert_eq!(whole_words(4097, 4100), (4104, 0));
+    }
+
+    #[test]
+    fn the_last_word_of_the_address_space_is_one() {
+        assert_eq!(whole_words(LAST_WORD - 16, usize::MAX), (LAST_WORD - 16, 3));
+        assert_eq!(whole_words(LAST_WORD, usize::MAX), (LAST_WORD, 1));
+        assert_eq!(whole_words(LAST_WORD + 1, usize::MAX).1, 0);
+    }
 }

@@ -369,7 +369,10 @@ impl Machine {
                 .lock()
                 .expect("nobody panics under it")
                 .iter()
-                .all(|&(from, bytes)| start + len <= from || from + bytes <= start)
+                // By distances: the end of a range may be that of the address space.
+                .all(|&(from, bytes)| {
+                    start.wrapping_sub(from) >= bytes && from.wrapping_sub(start) >= len
+                })
     }
 
     // Time, call stacks, CPUs.

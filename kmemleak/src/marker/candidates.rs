@@ -222,7 +222,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let granule = granule_of(word);
         let starts = chunk.starts().load(Ordering::Relaxed);
         if !word.is_multiple_of(WORD) || starts >> granule & 1 == 0 {
-            if starts != 0 || !chunk.is_blank() {
+            // Zero is in no object: what flushes the ring, and its entry is in no table.
+            if starts != 0 || word != 0 && !chunk.is_blank() {
                 self.look_up(word);
             } else {
                 self.misses += 1;

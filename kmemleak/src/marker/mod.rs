@@ -58,6 +58,7 @@ use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
 use self::roots::{RootRanges, RootWalk};
+use crate::address::end_of;
 use crate::chunk::{Chunk, GRANULE, info};
 use crate::memory::Source;
 use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
@@ -269,12 +270,12 @@ fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() ->
 
 /// The end of the page that an address lies in: no word lies in two pieces.
 fn next_piece(address: usize) -> usize {
-    (address | (PIECE - 1)).saturating_add(1)
+    end_of(address | (PIECE - 1), 1)
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn new(tools: &'a Tools<'a, P>, shared: &'a Shared, worker: usize) -> Self {
-        let range = tools.registry.range();
+        let (lowest, span) = tools.registry.span();
         Self {
             tools,
             shared,
@@ -282,8 +283,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             workers: shared.workers(),
             queue: tools.desks.queue(worker),
             way: Way::new(),
-            lowest: range.start,
-            span: range.end.saturating_sub(range.start),
+            lowest,
+            span,
             candidates_ahead: [Candidate {
                 word: 0,
                 chunk: blank(),
@@ -441,7 +442,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if !chunk.is_used() {
                     if A::STOPPED && chunk.has_records() {
                         // Nothing is in it any more, and nobody has it locked.
-                        chunk.drop_records(&self.tools.source);
+                        chunk.retire(&self.tools.source);
                     }
                     continue;
                 }

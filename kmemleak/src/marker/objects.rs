@@ -4,6 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
+use crate::address::{Extent, end_of};
 use crate::memory::WORD;
 use crate::notes::Area;
 use crate::platform::Platform;
@@ -11,7 +12,7 @@ use crate::prefetch::prefetch;
 use crate::queue::Entry;
 use crate::record::{Record, flag};
 use crate::registry::Access;
-use crate::words::next_within;
+use crate::words::{next_within, whole_words};
 
 /// An object beside whatever runs: it may be freed, and its place be used again for less.
 #[derive(Clone, Copy)]
@@ -47,8 +48,8 @@ pub(crate) type Look<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
 /// The whole words of an area, of the copy of its object at `copy`.
 pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
     let start = copy + area.offset;
-    let end = start.saturating_add(area.len) & !(WORD - 1);
-    (start.next_multiple_of(WORD), end)
+    let (first, words) = whole_words(start, end_of(start, area.len));
+    (first, end_of(first, words * WORD))
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -99,6 +100,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         if let Some(next) = self.queue.pop() {
             if let Some(len) = next.plain_len() {
+                // Nothing starts so near the end of the address space that this goes beyond it.
                 let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
                 let mut line = start;
                 while line < end {
@@ -152,7 +154,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(always)]
     pub(super) fn scan_block(&mut self, start: usize, len: usize) {
         if self.tools.platform.readable(start, len) {
-            self.scan_words(start, start.saturating_add(len));
+            self.scan_words(start, end_of(start, len));
         }
     }
 
@@ -187,7 +189,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             while let Some(area) = marker.quietly(|_| tools.registry.area(object, number)) {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
-                let end = end.min(copy.saturating_add(size));
+                let end = end.min(end_of(copy, size));
                 while at < end {
                     let (skip, next) =
                         marker.quietly(|marker| marker.covered(object, copy, number, at, end));
@@ -237,7 +239,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return self.pause();
         };
         if record.is_plain() {
-            let range = object.start..object.start + object.size;
+            let range = object.start..end_of(object.start, object.size);
             self.each_piece(object, range, &mut Self::scan_words)
         } else {
             self.scan_special(
@@ -245,7 +247,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 &record,
                 object.size,
                 &mut |marker, start, len| {
-                    let range = start..start.saturating_add(len);
+                    let range = start..end_of(start, len);
                     marker.each_piece(object, range, &mut Self::scan_words)
                 },
             )
@@ -315,7 +317,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return Ok(());
         };
         let mut show = |marker: &mut Self, start: usize, len: usize| {
-            let end = start.saturating_add(len);
+            let end = end_of(start, len);
             if A::STOPPED {
                 if marker.tools.platform.readable(start, len) {
                     marker.show_words(start, end, look);
@@ -338,14 +340,31 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Shows each word from `start` to `end` that may be an address in an object.
     pub(crate) fn show_words(&mut self, start: usize, end: usize, look: Look<'_, Self>) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let mut at = start.next_multiple_of(WORD);
-        let end = end & !(WORD - 1);
+        let (mut at, words) = whole_words(start, end);
+        let end = at.wrapping_add(words * WORD);
+        if words > 0 && end == 0 {
+            // No number is the address after the last word.
+            for at in (0..words).map(|index| at + index * WORD) {
+                if let Some(word) = self.word_within(at) {
+                    look(self, at, word);
+                }
+            }
+        }
         while at < end {
             // SAFETY: words of a root, or of an object that is kept from being freed.
             let next = unsafe { next_within(platform, &mut at, end, lowest, span) };
             let Some(word) = next else { return };
             look(self, at - WORD, word);
         }
+    }
+
+    /// The word at an address, by itself, if it may be an address in an object.
+    #[cold]
+    fn word_within(&self, at: usize) -> Option<usize> {
+        let platform = self.tools.platform;
+        // SAFETY: a word of a root, or of an object that is kept from being freed.
+        let word = platform.untag(unsafe { platform.read_word(at) });
+        (word.wrapping_sub(self.lowest) < self.span).then_some(word)
     }
 
     /// Does something with each place where an object's memory is.
@@ -361,66 +380,51 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return Ok(());
         }
         if record.has(flag::PHYS) {
-            return match platform.phys_to_virt(object, size) {
-                Some(start) => look(self, start),
+            return match Extent::mapped(platform, object, size) {
+                Some(memory) => look(self, memory.start().get()),
                 None => Ok(()),
             };
         }
         if !record.has(flag::PERCPU) {
             return look(self, object);
         }
-        (0..platform.cpus()).try_for_each(|cpu| look(self, platform.percpu_copy(object, cpu)))
+        (0..platform.cpus()).try_for_each(|cpu| match Extent::copy(platform, object, cpu, size) {
+            Some(copy) => look(self, copy.start().get()),
+            None => Ok(()),
+        })
     }
 
     /// A checksum of an object's contents, none if it is gone. Beside whatever runs.
     pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
         self.sum = 0;
-        let Some((_, object)) = self.guarded(start) else {
+        let Some((record, object)) = self.guarded(start) else {
             return Ok(None);
         };
-        let (platform, size) = (self.tools.platform, object.size);
-        if object.kind & flag::PERCPU != 0 {
-            for cpu in 0..platform.cpus() {
-                let copy = platform.percpu_copy(start, cpu);
-                self.each_piece(
-                    object,
-                    copy..copy.saturating_add(size),
-                    &mut Self::sum_words,
-                )?;
-            }
-        } else {
-            let memory = match object.kind & flag::PHYS {
-                0 => Some(start),
-                _ => platform.phys_to_virt(start, size),
-            };
-            if let Some(memory) = memory {
-                self.each_piece(object, memory..memory + size, &mut Self::sum_words)?;
-            }
-        }
+        self.each_copy(start, &record, object.size, &mut |marker, copy| {
+            let memory = copy..end_of(copy, object.size);
+            marker.each_piece(object, memory, &mut Self::sum_words)
+        })?;
         Ok(Some((self.sum ^ self.sum >> 32) as u32))
     }
 
     /// Adds each whole word from `start` to `end` to the checksum.
     pub(super) fn sum_words(&mut self, start: usize, end: usize) {
-        let mut at = start.next_multiple_of(WORD);
-        while at + WORD <= end {
+        let (first, words) = whole_words(start, end);
+        for index in 0..words {
             // SAFETY: a word of an object that is kept from being freed.
-            let word = unsafe { self.tools.platform.read_word(at) } as u64;
+            let word = unsafe { self.tools.platform.read_word(first + index * WORD) } as u64;
             // As FNV-1a does with bytes, but rotated: upper bits are to count as well.
             self.sum = (self.sum.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3);
-            at += WORD;
         }
     }
 
     /// Each whole word from `start` to `end`.
     #[inline(always)]
     pub(super) fn scan_words(&mut self, start: usize, end: usize) {
-        let at = start.next_multiple_of(WORD);
-        let end = end & !(WORD - 1);
-        if at >= end {
-            return;
+        let (first, words) = whole_words(start, end);
+        if words > 0 {
+            self.scan_whole_words(first, words);
         }
-        self.scan_whole_words(at, (end - at) / WORD);
     }
 
     /// So many words.
@@ -428,11 +432,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn scan_whole_words(&mut self, start: usize, words: usize) {
         self.words += words as u64;
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let end = start + words * WORD;
+        let end = start.wrapping_add(words * WORD);
+        if end == 0 {
+            return self.scan_to_the_end(start, words);
+        }
         let mut at = start;
         // SAFETY: words of a root, or of an object that is kept from being freed.
         while let Some(word) = unsafe { next_within(platform, &mut at, end, lowest, span) } {
             self.candidate(word);
+        }
+    }
+
+    /// So many words, the last of which is that of the address space: no number is the address after it.
+    #[cold]
+    #[inline(never)]
+    fn scan_to_the_end(&mut self, start: usize, words: usize) {
+        for index in 0..words {
+            if let Some(word) = self.word_within(start + index * WORD) {
+                self.candidate(word);
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) use self::text::{Count, Plain, Sum, Typed, suppression_text};
 
 use core::fmt::{self, Write};
 
+use crate::address::Extent;
 use crate::claim::{Claim, Nested, NotDone};
 use crate::depot::{Frames, Trace};
 use crate::detector::Detector;
@@ -23,7 +24,7 @@ use crate::hidden::Hidden;
 use crate::list::{Named, fate};
 use crate::platform::{Comm, Platform};
 use crate::record::{Record, flag};
-use crate::registry::{Locked, alias_owner};
+use crate::registry::{Locked, Object};
 use crate::trail::{NoAnswer, Slot};
 use crate::verdict::{Doubt, Summary};
 use crate::walks::{Rank, STEP};
@@ -359,9 +360,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         let size = record.short_size() as usize;
         let copy = if record.has(flag::PERCPU) {
-            Some(self.platform.percpu_copy(start, 0))
+            let copy = Extent::copy(&self.platform, start, 0, size);
+            copy.map(|copy| copy.start().get())
         } else if record.has(flag::PHYS) {
-            self.platform.phys_to_virt(start, size)
+            let memory = Extent::mapped(&self.platform, start, size);
+            memory.map(|memory| memory.start().get())
         } else {
             Some(start)
         };
@@ -371,7 +374,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         for (offset, byte) in dump.bytes.iter_mut().enumerate().take(size) {
             let address = start + offset;
             let word = address & !(WORD - 1);
-            if word < start || word + WORD > start + size {
+            if word < start || size - (word - start) < WORD {
                 // Half a word at the end, that is not the block's alone.
                 break;
             }
@@ -392,21 +395,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The object that an address lies in, a per-CPU block for each of its copies.
     pub(crate) fn named_at(&self, address: usize) -> Option<Named> {
-        let look = |address| {
-            let copied = self.comms.now();
-            self.quietly(|_| {
-                self.registry
-                    .containing::<Locked, _>(address, |object| Named {
-                        start: object.start,
-                        record: object.record.read(),
-                        copied,
-                    })
-            })
+        let copied = self.comms.now();
+        let named = |object: Object<'_>, _| Named {
+            start: object.start,
+            record: object.record.read(),
+            copied,
         };
-        let named = look(address)?;
-        if named.record.has(flag::ALIAS) {
-            return look(alias_owner(&named.record));
-        }
-        Some(named)
+        self.quietly(|_| self.registry.block_containing::<Locked, _>(address, named))
     }
 }

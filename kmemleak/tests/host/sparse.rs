@@ -5,13 +5,14 @@
 //! zero; every address that the detector reads is kept, and so a read of what is no block and no root is seen.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
-    Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Root,
-    RootCursor, RootKind, StopError, StoppedCpu,
+    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform,
+    Root, RootCursor, RootKind, StopError, StoppedCpu,
 };
 
 /// Where a kernel's blocks lie.
@@ -29,6 +30,8 @@ pub struct Sparse {
     pub cpus: AtomicU32,
     /// How far apart the copies of a per-CPU block lie; the handle is the first.
     pub copy_distance: AtomicUsize,
+    /// Where blocks may lie.
+    pub block_addresses: Mutex<RangeInclusive<usize>>,
     /// How far above its physical address memory is mapped.
     pub physical_offset: AtomicUsize,
     call_stack: Mutex<Vec<usize>>,
@@ -67,6 +70,7 @@ impl Sparse {
             now_us: AtomicU64::new(1),
             cpus: AtomicU32::new(2),
             copy_distance: AtomicUsize::new(4096),
+            block_addresses: Mutex::new(0..=usize::MAX),
             physical_offset: AtomicUsize::new(0),
             call_stack: Mutex::default(),
             pages: Mutex::default(),
@@ -239,6 +243,10 @@ unsafe impl Platform for Sparse {
         handle.wrapping_add(distance.wrapping_mul(cpu as usize))
     }
 
+    fn block_addresses(&self) -> RangeInclusive<usize> {
+        lock(&self.block_addresses).clone()
+    }
+
     fn phys_to_virt(&self, start: usize, _len: usize) -> Option<usize> {
         Some(start.wrapping_add(self.physical_offset.load(Ordering::Relaxed)))
     }
@@ -269,6 +277,11 @@ impl SparseLab {
         self.detector.platform()
     }
 
+    /// A block was handed out.
+    pub fn alloc(&self, start: usize, size: usize) {
+        self.detector.alloc(start, size, AllocOptions::new());
+    }
+
     /// Word `index` of the root is this.
     pub fn hold(&self, index: usize, word: usize) {
         self.platform()
@@ -279,6 +292,15 @@ impl SparseLab {
     pub fn leaks(&self) -> Vec<usize> {
         self.platform().now_us.fetch_add(1, Ordering::Relaxed);
         self.detector.check().expect("the detector is on");
+        self.listed()
+    }
+
+    /// A pass beside what runs, long after the one before.
+    pub fn scan(&self) -> Vec<usize> {
+        self.platform()
+            .now_us
+            .fetch_add(10_000_000, Ordering::Relaxed);
+        self.detector.scan().expect("the detector is on");
         self.listed()
     }
 
@@ -306,6 +328,15 @@ impl SparseLab {
             .command(line, &mut answer)
             .expect("text takes all");
         answer
+    }
+
+    /// What the status says under this title.
+    pub fn status(&self, title: &str) -> String {
+        let status = self.say("status");
+        let line = status.lines().find_map(|line| line.strip_prefix(title));
+        line.unwrap_or_else(|| panic!("no {title} in {status}"))
+            .trim()
+            .into()
     }
 
     /// How many objects are tracked, and how many bytes they have.
