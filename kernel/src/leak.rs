@@ -24,7 +24,7 @@
 mod names;
 
 use core::fmt::{self, Write};
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, RangeInclusive};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -321,6 +321,13 @@ unsafe impl Platform for KernelPlatform {
     fn relax(&self) -> ControlFlow<()> {
         task::yield_now();
         ControlFlow::Continue(())
+    }
+
+    /// The kernel's half: the lower one is for user space.
+    #[inline(always)]
+    fn block_addresses(&self) -> RangeInclusive<usize> {
+        const UPPER_HALF: usize = !0 << 47;
+        UPPER_HALF..=usize::MAX
     }
 
     fn cpus(&self) -> u32 {
