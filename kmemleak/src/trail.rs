@@ -496,7 +496,7 @@ impl Question for Holders {
             }
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
                 // Words in roots have been met there.
-                if points_there(word) && !marker.is_in_root(slot..slot + WORD) {
+                if points_there(word) && !marker.is_in_root(slot..end_of(slot, WORD)) {
                     trail.push(slot, origin, target.start, marker.source());
                 }
             })

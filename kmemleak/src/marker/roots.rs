@@ -18,11 +18,13 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
+use crate::address::end_of;
 use crate::memory::WORD;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 use crate::ranges::{Hull, Look, Ranges, first_outside};
 use crate::record::flag;
 use crate::registry::{Access, Object};
+use crate::words::whole_words;
 
 /// What is a root beside what the platform names, and what is none whoever names it.
 pub(crate) struct RootRanges {
@@ -104,13 +106,13 @@ pub(super) struct RootPiece {
 }
 
 fn range_of(root: Root) -> Range<usize> {
-    root.start..root.start.saturating_add(root.len)
+    root.start..end_of(root.start, root.len)
 }
 
 /// The whole words of a range.
 fn words_in(range: Range<usize>) -> Range<usize> {
-    let start = range.start.checked_next_multiple_of(WORD);
-    start.unwrap_or(range.end)..range.end & !(WORD - 1)
+    let (first, words) = whole_words(range.start, range.end);
+    first..end_of(first, words * WORD)
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -233,7 +235,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 registry.each_in::<A>(piece.range.clone(), &mut |object| {
                     let size = registry.size(object.start, object.record);
                     if object.record.has(flag::ALIAS | flag::PERCPU) {
-                        straddling.add(&(object.start..object.start.saturating_add(size)));
+                        straddling.add(&(object.start..end_of(object.start, size)));
                     } else if !object.record.has(flag::PHYS)
                         && size <= piece.part.end - object.start
                     {
@@ -260,7 +262,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let found = self.quietly(|_| {
             registry.containing::<A, _>(address, |object| {
                 let size = registry.size(object.start, object.record);
-                let range = object.start..object.start.saturating_add(size);
+                let range = object.start..end_of(object.start, size);
                 (range, object.record.read())
             })
         });
@@ -339,7 +341,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return self.scan_words(start, end);
         }
         // Objects with an excess reference lie in some: their pointers to themselves don't count.
-        let mut at = start.next_multiple_of(WORD);
+        let (mut at, _) = whole_words(start, end);
         while at < end {
             let (area, next) = self.area_at(at, end);
             self.flush();
@@ -356,8 +358,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
         let registry = self.tools.registry;
         let words_end = |object: Object<'_>| {
-            let end = object.start + registry.size(object.start, object.record);
-            (object.record.has(flag::EXCESS)).then_some((object.start, end & !(WORD - 1)))
+            let end = end_of(object.start, registry.size(object.start, object.record));
+            (object.record.has(flag::EXCESS))
+                .then_some((object.start, words_in(object.start..end).end))
         };
         if let Some(Some((area, words_end))) = registry.containing::<A, _>(at, words_end)
             && at < words_end
@@ -366,7 +369,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         let mut next = end;
         registry.each_in::<A>(at..end, &mut |object| {
-            let first = object.start.next_multiple_of(WORD);
+            let (first, _) = whole_words(object.start, end);
             if object.record.has(flag::EXCESS) && first > at {
                 next = next.min(first);
             }
@@ -395,7 +398,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn has_stack(&self, range: Range<usize>) -> bool {
         let mut cursor = RootCursor::default();
         while let Some(root) = self.tools.platform.next_root(&mut cursor) {
-            let meet = root.start < range.end && range.start < root.start.saturating_add(root.len);
+            let meet = root.start < range.end && range.start < end_of(root.start, root.len);
             if meet && matches!(root.kind, RootKind::Stack(_)) {
                 return true;
             }

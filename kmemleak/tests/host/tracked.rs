@@ -120,7 +120,9 @@ fn alloc(heap: &Heap) -> usize {
 pub fn leaks(detector: &Detector<Kernel, POOL>) -> Vec<usize> {
     let _ = detector.check();
     let mut starts = Vec::new();
-    detector.for_each_unreferenced(&mut |object| starts.push(object.start));
+    detector
+        .for_each_unreferenced(&mut |object| starts.push(object.start))
+        .expect("it is on");
     starts
 }
 

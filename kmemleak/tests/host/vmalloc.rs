@@ -227,7 +227,8 @@ fn an_area_that_only_its_middle_keeps_alive_is_told() {
     let interior = || {
         let mut starts = Vec::new();
         lab.detector
-            .for_each_interior(&mut |block| starts.push(block.start));
+            .for_each_interior(&mut |block| starts.push(block.start))
+            .expect("it is on");
         starts.sort_unstable();
         starts
     };
