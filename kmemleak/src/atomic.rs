@@ -1,7 +1,8 @@
 //! Atomics, for code that takes no lock: where it gets them from, so that a model can put its own in their place.
 //!
 //! What takes no lock is right only if it is so in every order in which its loads and stores may be seen. No test on one
-//! machine shows that. So the sources that import their atomics from here ([`crate::depot`], [`crate::comms`]) are compiled a second time, in `kmemleak/models`, where this module is one of loom's atomics: there they
+//! machine shows that. So the sources that import their atomics from here ([`crate::depot`], [`crate::comms`],
+//! [`crate::hazard`] and others) are compiled a second time, in `kmemleak/models`, where this module is one of loom's atomics: there they
 //! run in all those orders, and each `Acquire` and `Release` in them is weakened in turn, which must be noticed.
 //!
 //! # Orderings
@@ -14,7 +15,10 @@
 //! - *Only counted*, *only told*: `Relaxed`, since nothing else is concluded from the value.
 //! - *One word*: `Relaxed`, since the value is all there is to see.
 
-pub(crate) use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
+pub(crate) use core::hint::spin_loop;
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
 pub(crate) use spin::mutex::SpinMutex as Lock;
 
 /// The value of a word that is not written any more, read as a plain word: the compiler may combine such reads.

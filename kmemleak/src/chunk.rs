@@ -44,6 +44,7 @@ use crate::hidden::Hidden;
 use crate::memory::{Class, Source, word_of};
 use crate::platform::METADATA_PAGE;
 use crate::record::{Place, RECORD_WORDS, Record};
+use crate::word_lock;
 
 /// Words of an entry.
 pub(crate) const ENTRY_WORDS: usize = 4;
@@ -338,27 +339,17 @@ impl Chunk {
     /// Locks the chunk. Interrupts are off.
     #[inline(always)]
     pub(crate) fn lock(self) {
-        let lock = self.quarter(LOCK);
-        while lock
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            while lock.load(Ordering::Relaxed) != 0 {
-                core::hint::spin_loop();
-            }
-        }
+        word_lock::lock(self.quarter(LOCK));
     }
 
     /// The same, if nobody has it locked.
     pub(crate) fn try_lock(self) -> bool {
-        let lock = self.quarter(LOCK);
-        lock.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
+        word_lock::try_lock(self.quarter(LOCK))
     }
 
     #[inline(always)]
     pub(crate) fn unlock(self) {
-        self.quarter(LOCK).store(0, Ordering::Release);
+        word_lock::unlock(self.quarter(LOCK));
     }
 
     /// The granules of `bits`.

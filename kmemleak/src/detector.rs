@@ -12,8 +12,9 @@ use crate::chain::Chain;
 use crate::claim::{Claim, Findings, Holder, Nested};
 use crate::comms::Comms;
 use crate::depot::{Depot, Frames, Trace};
+use crate::hazard::Hazard;
+use crate::marker::Tools;
 use crate::marker::roots::RootRanges;
-use crate::marker::{Hazard, Tools};
 use crate::memory::{Bootstrap, Memory, Source};
 use crate::notes::Area;
 use crate::page_map::chunk_of;
@@ -21,6 +22,7 @@ use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
 use crate::record::{Record, flag};
 use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
+use crate::running_pass::RunningPass;
 use crate::warning::{Kind, Warnings};
 
 /// What an allocator says of a block beside its place.
@@ -78,7 +80,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Who checks is to give up.
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
-    pub(crate) scanning: AtomicBool,
+    pub(crate) scanning: RunningPass,
     /// Nothing is recorded, as if memory were used up: see [`exhaust_metadata`](Self::exhaust_metadata).
     exhausted: AtomicBool,
     pub(crate) registry: Registry,
@@ -168,7 +170,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             holder: Holder::new(),
             findings: Findings::new(),
             stopping: AtomicBool::new(false),
-            scanning: AtomicBool::new(false),
+            scanning: RunningPass::new(),
             exhausted: AtomicBool::new(false),
             registry: Registry::new(),
             depot: Depot::new(),
@@ -587,7 +589,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             // Also where an index has room for one record more.
             return false;
         }
-        let marked = if self.scanning.load(Ordering::Relaxed) {
+        let marked = if self.scanning.goes_on() {
             Marked::Yes
         } else {
             Marked::No

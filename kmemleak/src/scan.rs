@@ -187,7 +187,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     ) -> Result<Figures, GivenUp> {
         self.prepare_desks(1);
         let start_us = self.platform.now_us();
-        self.scanning.store(true, Ordering::SeqCst);
+        self.scanning.begin();
         let shared = Shared::new(1, self.stacks(), start_us);
         let tools = self.tools(0);
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
@@ -214,7 +214,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             };
             self.conclude(&mut marker, filter)
         });
-        self.scanning.store(false, Ordering::SeqCst);
+        self.scanning.end();
         result.map(|()| shared.figures())
     }
 }

@@ -17,7 +17,6 @@
 
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
 
@@ -385,7 +384,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         question: &mut Q,
     ) -> Result<Result<usize, NoAnswer>, GivenUp> {
         self.prepare_desks(1);
-        self.scanning.store(true, Ordering::SeqCst);
+        self.scanning.begin();
         let shared = Shared::new(1, self.stacks(), self.platform.now_us());
         let tools = self.tools(0);
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
@@ -399,7 +398,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             trail.clear();
             question.ask(&mut marker, &mut trail)
         });
-        self.scanning.store(false, Ordering::SeqCst);
+        self.scanning.end();
         result
     }
 }

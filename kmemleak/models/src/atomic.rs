@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use loom::sync::atomic as loomed;
 use loom::sync::{Mutex, MutexGuard};
 
+pub(crate) use loom::hint::spin_loop;
+
 use crate::platform::METADATA_PAGE;
 use crate::weakening::{Part, ordering};
 
@@ -131,6 +133,26 @@ atomic!(AtomicU16 u16, quarters);
 atomic!(AtomicU32 u32, halves);
 atomic!(AtomicU64 u64, longs);
 atomic!(AtomicUsize usize, words);
+
+/// One of loom's, in the place of core's.
+#[derive(Debug)]
+pub(crate) struct AtomicBool(AtomicU32);
+
+impl AtomicBool {
+    pub(crate) const fn new(first: bool) -> Self {
+        Self(AtomicU32::new(first as u32))
+    }
+
+    #[track_caller]
+    pub(crate) fn load(&self, order: Ordering) -> bool {
+        self.0.load(order) != 0
+    }
+
+    #[track_caller]
+    pub(crate) fn store(&self, value: bool, order: Ordering) {
+        self.0.store(value.into(), order);
+    }
+}
 
 #[track_caller]
 pub(crate) fn fence(order: Ordering) {

@@ -5,6 +5,7 @@
 //!
 //! - [`depot`](models::depot): CPUs that store call stacks at once, lose races, and hand room back.
 //! - [`names`](models::names): CPUs that look names of tasks up while numbers are freed and given again.
+//! - [`marker`](models::marker): blocks that are freed, and others that are allocated, while the marker is at work.
 //!
 //! A model that holds proves little if it holds for wrong code as well. So [`weakening`] finds each `Acquire` and
 //! `Release` in what ran and takes it away, one at a time: some model must then fail. An ordering that can go without any
@@ -51,4 +52,7 @@ borrowed! {
     "../../src/call_stack.rs" call_stack
     "../../src/comms.rs" comms
     "../../src/depot.rs" depot
+    "../../src/hazard.rs" hazard
+    "../../src/running_pass.rs" running_pass
+    "../../src/word_lock.rs" word_lock
 }

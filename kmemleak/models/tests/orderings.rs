@@ -37,6 +37,18 @@ fn names_of_tasks() {
 }
 
 #[test]
+fn marker() {
+    each_ordering_is_needed(&models::marker::PROTOCOL);
+    for wrong in models::marker::WRONG {
+        assert!(
+            wrong.search().is_err(),
+            "it does not matter if {}",
+            wrong.name
+        );
+    }
+}
+
+#[test]
 fn depot() {
     each_ordering_is_needed(&models::depot::PROTOCOL);
 }

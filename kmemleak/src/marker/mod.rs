@@ -42,7 +42,7 @@
 //! # Invariants
 //!
 //! - A block is not read after its free has returned: beside whatever runs, the marker says which block it reads
-//!   (`Hazard`) under the lock of the block's chunk, and reads it with interrupts off, a page at most; a
+//!   ([`Hazard`]) under the lock of the block's chunk, and reads it with interrupts off, a page at most; a
 //!   free takes the block out under that lock, and waits then while the marker reads it.
 //! - The mark of an object is set by one CPU, which queues it.
 
@@ -60,6 +60,7 @@ use self::candidates::{Candidate, Marked, blank};
 use self::roots::{RootRanges, RootWalk};
 use crate::address::end_of;
 use crate::chunk::{Chunk, GRANULE, info};
+use crate::hazard::Hazard;
 use crate::memory::Source;
 use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
 use crate::platform::Platform;
@@ -116,31 +117,6 @@ pub(crate) struct Figures {
     pub(crate) words: u64,
     pub(crate) candidates: u64,
     pub(crate) hits: u64,
-}
-
-/// The block that the marker reads beside whatever runs: its start, inverted; zero for none.
-pub(crate) struct Hazard(AtomicUsize);
-
-impl Hazard {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicUsize::new(0))
-    }
-
-    /// Waits while the block at `start` is read. It has been taken out of the registry.
-    #[inline(always)]
-    pub(crate) fn wait(&self, start: usize) {
-        while self.0.load(Ordering::Acquire) == !start {
-            core::hint::spin_loop();
-        }
-    }
-
-    fn set(&self, start: usize) {
-        self.0.store(!start, Ordering::Release);
-    }
-
-    fn clear(&self) {
-        self.0.store(0, Ordering::Release);
-    }
 }
 
 /// What the CPUs that mark together share.

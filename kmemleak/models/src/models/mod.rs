@@ -7,6 +7,7 @@ use crate::depot::PageSource;
 use crate::search::Model;
 
 pub mod depot;
+pub mod marker;
 pub mod names;
 
 /// Where a model's pages come from.
