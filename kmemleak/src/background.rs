@@ -46,7 +46,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return NextStep::Stopped;
         }
         let next_us = self.settings.next_scan_us.load(Ordering::Relaxed);
-        let now_us = self.platform.now_us();
+        let now_us = self.now_us();
         if now_us < next_us {
             return NextStep::Wait {
                 us: next_us - now_us,
@@ -59,7 +59,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
         self.settings
             .next_scan_us
-            .store(self.platform.now_us() + every_us, Ordering::Relaxed);
+            .store(self.now_us() + every_us, Ordering::Relaxed);
         if let Ok(summary) = found {
             claim.tell(&summary, log);
         }
@@ -72,7 +72,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// A pass, and what makes sure of its suspects. Where that is given up the verdict of the pass alone stays.
     fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
-        let start_us = self.platform.now_us();
+        let start_us = self.now_us();
         let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
         let first = self.scan_once(min_age_us)?;
         if first.listed() == 0 {

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
+use crate::kept::Kept;
 use crate::memory::{Class, Piece, Source};
 
 const KEY: usize = 2;
@@ -32,22 +33,22 @@ impl Chain {
         }
     }
 
-    /// Adds a key, or counts it once more. False where there is no memory.
-    pub(crate) fn add(&self, key: usize, source: &Source<'_>) -> bool {
+    /// Adds a key, or counts it once more.
+    pub(crate) fn add(&self, key: usize, source: &Source<'_>) -> Kept {
         let mut first = self.first.lock();
         if let Some(piece) = find(*first, key) {
             piece.set(COUNT, piece.get(COUNT) + 1);
-            return true;
+            return Kept::Yes;
         }
         let Some(piece) = source.take(Class::NOTE).map(Piece) else {
-            return false;
+            return Kept::NoMemory;
         };
         piece.set(KEY, Hidden::new(key).bits());
         piece.set(COUNT, 1);
         piece.set_next(*first);
         *first = piece.hidden();
         self.len.fetch_add(1, Ordering::Relaxed);
-        true
+        Kept::Yes
     }
 
     /// Takes one count of a key away, and the key with its last. False if it is not there.

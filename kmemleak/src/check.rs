@@ -81,7 +81,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 // More CPUs than desks: it watches.
                 return;
             }
-            let start_us = self.platform.now_us();
+            let start_us = self.now_us();
             shared.set_workers(workers);
             let tools = self.tools(cpu.index);
             let mut marker = Marker::<P, Stopped>::new(&tools, &shared, worker);
@@ -99,7 +99,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 let mut marker = Marker::<P, Stopped>::new(&tools, &alone, 0);
                 // As above.
                 let _ = self.conclude(&mut marker, filter);
-                let took_us = self.platform.now_us().saturating_sub(start_us);
+                let took_us = self.now_us().saturating_sub(start_us);
                 *result.lock() = Some((start_us, shared.figures(), workers as u32, took_us));
             }
         })?;
@@ -116,7 +116,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 
     pub(crate) fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
-        let start_us = self.platform.now_us();
+        let start_us = self.now_us();
         let pass = Pass {
             min_age_us: 0,
             among: Among::All,

@@ -10,17 +10,20 @@ use crate::background::MIN_AGE_US;
 use crate::call_stack::frame_pointer_walk;
 use crate::chain::Chain;
 use crate::claim::{Claim, Findings, Holder, Nested};
+use crate::clock::{self, Clock};
 use crate::comms::Comms;
 use crate::depot::{Depot, Frames, Trace};
 use crate::hazard::Hazard;
+use crate::kept::Kept;
 use crate::marker::Tools;
 use crate::marker::roots::RootRanges;
 use crate::memory::{Bootstrap, Memory, Source};
+use crate::mode::{Mode, Modes};
 use crate::notes::Area;
 use crate::page_map::chunk_of;
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::queue::Desks;
-use crate::record::{Record, flag};
+use crate::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
 use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
 use crate::running_pass::RunningPass;
 use crate::warning::{Kind, Warnings};
@@ -39,7 +42,8 @@ impl AllocOptions {
 
     /// A block of which `min_count` references must be found: 2 for one that the allocator's own scanned
     /// bookkeeping points to as well; 0 for one that is no leak whatever is found (gray); -1 for one that
-    /// is neither scanned nor reported (black). More than 14 count as 14.
+    /// is neither scanned nor reported (black). Up to 255 can be counted. Any other number is refused with a warning, and the
+    /// block is recorded as one that needs one reference.
     pub const fn min_count(self, min_count: i32) -> Self {
         Self { min_count }
     }
@@ -71,9 +75,9 @@ impl Default for AllocOptions {
 /// unseen, and pointers in it keep nothing alive.
 pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) platform: P,
-    /// Final once set.
-    off: AtomicBool,
+    pub(crate) modes: Modes,
     pub(crate) settings: Settings,
+    pub(crate) clock: Clock,
     /// Who has the claim, and what it leads to.
     pub(crate) holder: Holder,
     pub(crate) findings: Findings,
@@ -104,7 +108,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) borrowed: AtomicUsize,
     /// Blocks that were found overlapped, so whose free was missed.
     pub(crate) missed_frees: AtomicU64,
-    bootstrap: Bootstrap<BOOTSTRAP>,
+    pub(crate) bootstrap: Bootstrap<BOOTSTRAP>,
 }
 
 /// How much memory the detector takes for itself, beside the static that it is.
@@ -145,7 +149,7 @@ enum Evicted {
 const NO_TRACES: (Trace, Trace) = (Trace::NONE, Trace::NONE);
 
 /// When the background task scans first.
-pub(crate) const FIRST_SCAN_US: u64 = 60_000_000;
+pub(crate) const FIRST_SCAN_US: u64 = clock::FIRST_US + 60_000_000;
 /// And how long it waits then.
 pub(crate) const SCAN_EVERY_US: u64 = 600_000_000;
 
@@ -157,7 +161,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub const fn new(platform: P) -> Self {
         Self {
             platform,
-            off: AtomicBool::new(false),
+            modes: Modes::new(),
+            clock: Clock::new(),
             settings: Settings {
                 skip_stacks: AtomicBool::new(false),
                 background_off: AtomicBool::new(false),
@@ -203,8 +208,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
     #[inline(always)]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
-        if self.is_on() {
-            self.record(start, size, options.min_count);
+        if !self.is_on() {
+            return;
+        }
+        match options.min_count {
+            -1..=MAX_INLINE => self.record(start, size, options.min_count),
+            many => self.record_many(start, size, many),
         }
     }
 
@@ -223,10 +232,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// the block in which the address lies, or last lay. Any context.
     #[cold]
     pub fn refused_free(&self, address: usize) {
-        if !self.is_on() {
-            return;
-        }
-        self.quietly(|source| {
+        self.callback(|source| {
             let traces = match self.trace_of(address) {
                 Some(allocated) => (allocated, Trace::NONE),
                 None => self.registry.last_traces(address),
@@ -255,9 +261,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole. Any
     /// context.
     pub fn free_part(&self, start: usize, len: usize) {
-        if self.is_on() {
-            self.quietly(|source| self.take_part(start, len, source));
-        }
+        self.callback(|source| self.take_part(start, len, source));
     }
 
     /// A per-CPU block was handed out: `size` bytes for each CPU, where [`Platform::percpu_copy`] says. A
@@ -295,11 +299,20 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             return;
         }
         self.record(start, size, 2);
+        let mut kept = Kept::Yes;
         self.change(area, |object, source| {
-            if self.registry.notes.add_excess(object.start, start, source) {
+            kept = self.registry.notes.add_excess(object.start, start, source);
+            if kept == Kept::Yes {
                 object.set(flag::NOTES | flag::EXCESS);
             }
         });
+        if !self.counted(kept) {
+            // One of its references can't be told any more.
+            self.callback(|_| {
+                let change = |block: Object<'_>| block.set_min_count(1);
+                self.registry.starting_at::<Locked, _>(start, change)
+            });
+        }
     }
 
     /// A block of physical memory was handed out, `size` bytes at physical address `start`: it is scanned where
@@ -340,28 +353,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// scanned. An area that goes past the block's end is refused with a warning. Where there is no memory for it, all
     /// of the block is scanned. Any context.
     pub fn scan_area(&self, start: usize, len: usize) {
-        if !self.is_on() {
-            return;
-        }
         enum Told {
-            Done,
+            Done(Kept),
             TooLarge,
         }
-        self.quietly(|source| {
+        self.callback(|source| {
             let add = |object: Object<'_>, offset: usize| {
                 if len > self.registry.size(object.start, object.record) - offset {
                     return Told::TooLarge;
                 }
                 let notes = &self.registry.notes;
-                if notes.add_area(object.start, Area { offset, len }, source) {
-                    object.set(flag::NOTES);
-                } else {
-                    notes.drop_areas(object.start, source);
+                let kept = notes.add_area(object.start, Area { offset, len }, source);
+                match kept {
+                    Kept::Yes => object.set(flag::NOTES),
+                    Kept::NoMemory => notes.drop_areas(object.start, source),
                 }
-                Told::Done
+                Told::Done(kept)
             };
             match self.registry.block_containing::<Locked, _>(start, add) {
-                Some(Told::Done) => {}
+                Some(Told::Done(kept)) => _ = self.counted(kept),
                 Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, source),
                 None => self.warn_unknown(Kind::UnknownObject, start, source),
             }
@@ -379,10 +389,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The block in which `start` lies now belongs to the caller: its call stack is the present one. For
     /// blocks that were allocated ahead of their use. Any context.
     pub fn update_trace(&self, start: usize) {
-        if !self.is_on() {
-            return;
-        }
-        self.quietly(|source| {
+        self.callback(|source| {
             let trace = self.trace(source);
             let set = |object: Object<'_>, _| object.record.set_trace(trace);
             let there = self.registry.block_containing::<Locked, _>(start, set);
@@ -393,31 +400,31 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where it is
-    /// no memory: in the first page, or not in one half of the address space.
+    /// no memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may seem
+    /// to be lost, so verdicts are incomplete then.
     ///
     /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass,
     /// whatever covers it. A region that is added again, longer or shorter or the same, must be removed as often; as long as
     /// any of them is there, what they cover together is a root. Its memory must stay readable
     /// ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
-        self.is_on()
-            && self.quietly(|source| {
-                if Extent::memory(start, len.max(1)).is_none() {
-                    self.warn(Kind::NoRegion, start, NO_TRACES, source);
-                    return false;
-                }
-                self.root_ranges.regions.add(start, len, source)
-            })
+        let add = |source: &Source<'_>| {
+            if Extent::memory(start, len.max(1)).is_none() {
+                self.warn(Kind::NoRegion, start, NO_TRACES, source);
+                return false;
+            }
+            self.counted(self.root_ranges.regions.add(start, len, source))
+        };
+        self.callback(add) == Some(true)
     }
 
     /// Takes back the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is
     /// read there that a check or scan has not begun to read. Any context.
     pub fn region_remove(&self, start: usize) {
-        if !self.is_on() {
-            return;
-        }
-        self.quietly(|source| {
-            if !self.root_ranges.regions.remove(start, source) {
+        self.callback(|source| {
+            // It may be what there was no memory for, if it can be one.
+            let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
+            if !self.root_ranges.regions.remove(start, source) && !is_missing {
                 self.warn(Kind::UnknownRegion, start, NO_TRACES, source);
             }
         });
@@ -429,41 +436,34 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// there is no memory to note it.
     pub fn exclude(&self, start: usize, len: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        self.is_on() && self.quietly(|source| excluded.add(start, len, source))
+        let add = |source: &Source<'_>| excluded.add(start, len, source) == Kept::Yes;
+        self.callback(add) == Some(true)
     }
 
     /// Takes back the last [`exclude`](Self::exclude) of those that name this start; false if there is none. Any context.
     pub fn include(&self, start: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        self.is_on() && self.quietly(|source| excluded.remove(start, source))
+        self.callback(|source| excluded.remove(start, source)) == Some(true)
     }
 
     /// From here on, what the running task allocates is no leak (gray), until as many
     /// [`disabled_end`](Self::disabled_end). Task context.
     pub fn disabled_begin(&self) {
-        if self.is_on() {
+        self.callback(|source| {
             let task = self.platform.context().task;
-            self.quietly(|source| {
-                if !self.disabled.add(task as usize, source) {
-                    self.count_unrecorded();
-                }
-            });
-        }
+            self.counted(self.disabled.add(task as usize, source));
+        });
     }
 
     /// Ends what [`disabled_begin`](Self::disabled_begin) has begun. Task context.
     pub fn disabled_end(&self) {
-        if self.is_on() {
+        self.callback(|source| {
             let task = self.platform.context().task;
-            self.quietly(|source| {
-                // Its beginning may be what there was no memory for.
-                if !self.disabled.remove(task as usize, source)
-                    && self.unrecorded.load(Ordering::Relaxed) == 0
-                {
-                    self.warn(Kind::NotDisabled, 0, NO_TRACES, source);
-                }
-            });
-        }
+            // Its beginning may be what there was no memory for.
+            if !self.disabled.remove(task as usize, source) && !self.is_incomplete() {
+                self.warn(Kind::NotDisabled, 0, NO_TRACES, source);
+            }
+        });
     }
 
     /// Clears a variable that holds a pointer which is to keep nothing alive, such as a slot of an
@@ -480,12 +480,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The kernel as the detector sees it.
     pub fn platform(&self) -> &P {
         &self.platform
-    }
-
-    /// Whether blocks are recorded. `off` is final.
-    #[inline]
-    pub fn is_on(&self) -> bool {
-        !self.off.load(Ordering::Relaxed)
     }
 
     /// Sets how old an object must be for the background scan to report it. Any context.
@@ -531,21 +525,60 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         flags: u16,
         place: impl FnOnce(usize) -> Option<Extent>,
     ) {
-        let interrupts = self.platform.irq_save();
+        let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let source = self.source(context.cpu);
+        let source = entered.source_for(context.cpu);
         let trace = self.trace(&source);
         let size = size.max(1);
-        match place(size) {
-            Some(extent) => {
-                let record = self.new_record(size, min_count, flags, trace, &context, &source);
-                if !self.add(extent, &record, &source) {
-                    self.count_unrecorded();
-                }
+        let Some(extent) = place(size) else {
+            return self.warn_no_block(start, &source);
+        };
+        let record = self.new_record(size, min_count, flags, trace, &context, &source);
+        self.counted(self.add(extent, &record, &source));
+    }
+
+    /// The same for a block that needs more references than a record has room for, or more than there can be.
+    #[cold]
+    #[inline(never)]
+    fn record_many(&self, start: usize, size: usize, min_count: i32) {
+        let Some(entered) = self.enter() else { return };
+        let context = self.platform.context();
+        let source = entered.source_for(context.cpu);
+        let trace = self.trace(&source);
+        let min_count = match min_count {
+            -1..=MAX_MIN_COUNT => min_count,
+            _ => {
+                self.warn(Kind::BadMinCount, start, NO_TRACES, &source);
+                1
             }
-            None => self.warn_no_block(start, &source),
-        }
-        self.platform.irq_restore(interrupts);
+        };
+        let size = size.max(1);
+        let Some(extent) = Extent::block(&self.platform, start, size) else {
+            return self.warn_no_block(start, &source);
+        };
+        let record = self.new_record(size, min_count, 0, trace, &context, &source);
+        let kept = self.add(extent, &record, &source);
+        self.counted(kept.and(|| match record.min_count() {
+            MANY => self.note_references(start, min_count, &source),
+            _ => Kept::Yes,
+        }));
+    }
+
+    /// Notes how many references a block needs that has been recorded. Where there is no memory, it needs as many as a
+    /// record has room for: with fewer it would be no leak either.
+    #[cold]
+    fn note_references(&self, start: usize, needed: i32, source: &Source<'_>) -> Kept {
+        let noted = self.registry.starting_at::<Locked, _>(start, |object| {
+            let notes = &self.registry.notes;
+            let kept = notes.add_references(object.start, needed, source);
+            match kept {
+                Kept::Yes => object.set(flag::NOTES),
+                Kept::NoMemory => object.set_min_count(MAX_INLINE),
+            }
+            kept
+        });
+        // None where it was refused.
+        noted.unwrap_or(Kept::Yes)
     }
 
     #[inline(always)]
@@ -564,7 +597,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         } else if self.disabled.has(context.task as usize) {
             min_count = min_count.min(0);
         }
-        let mut record = Record::new(size, trace, self.platform.now_us(), min_count, flags);
+        let mut record = Record::new(size, trace, self.now_us(), min_count, flags);
         let comm = match self.comms.remembered(context.task, context.cpu) {
             Some(number) => number,
             None => self.name_of_another(context, source),
@@ -582,12 +615,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             .number(context.task, context.cpu, comm, source, &self.registry)
     }
 
-    /// Records a block, in the place of whatever is said to be there. False where there is no memory.
+    /// Records a block, in the place of whatever is said to be there.
     #[inline(always)]
-    fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> bool {
+    fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> Kept {
         if self.exhausted.load(Ordering::Relaxed) {
             // Also where an index has room for one record more.
-            return false;
+            return Kept::NoMemory;
         }
         let marked = if self.scanning.goes_on() {
             Marked::Yes
@@ -597,7 +630,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let stride = self.platform.slab_stride(extent.start().get());
         let inserted = self.registry.insert(extent, record, marked, stride, source);
         if inserted.is_ok() && record.short_size() != u32::MAX {
-            return true;
+            return Kept::Yes;
         }
         self.add_all_the_same(extent, record, marked, source, inserted)
     }
@@ -612,7 +645,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         marked: Marked,
         source: &Source<'_>,
         mut inserted: Result<(), Refused>,
-    ) -> bool {
+    ) -> Kept {
         /// How often what is in the way may be gone when it is looked at: another CPU takes it out just now.
         const VAIN: usize = 16;
         let stride = self.platform.slab_stride(extent.start().get());
@@ -623,24 +656,25 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 Evicted::Some => {}
                 Evicted::None if vain < VAIN => vain += 1,
                 Evicted::None => break,
-                Evicted::Itself => return true,
+                Evicted::Itself => return Kept::Yes,
             }
             inserted = self.registry.insert(extent, record, marked, stride, source);
         }
-        if record.short_size() == u32::MAX && inserted.is_ok() {
-            return self.note_size(extent, source);
+        match inserted {
+            Err(_) => Kept::NoMemory,
+            Ok(()) if record.short_size() == u32::MAX => self.note_size(extent, source),
+            Ok(()) => Kept::Yes,
         }
-        inserted.is_ok()
     }
 
     #[cold]
-    fn note_size(&self, extent: Extent, source: &Source<'_>) -> bool {
+    fn note_size(&self, extent: Extent, source: &Source<'_>) -> Kept {
         let start = extent.start();
         let noted = self
             .registry
             .notes
             .add_size(start.get(), extent.size(), source);
-        if noted {
+        if noted == Kept::Yes {
             let mark = |object: Object<'_>| object.set(flag::NOTES);
             self.registry.starting_at::<Locked, _>(start.get(), mark);
         } else {
@@ -655,21 +689,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     #[inline(never)]
     fn record_percpu(&self, handle: usize, size: usize) {
-        let interrupts = self.platform.irq_save();
+        let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let source = self.source(context.cpu);
+        let source = entered.source_for(context.cpu);
         let trace = self.trace(&source);
         let size = size.max(1);
         match self.percpu_block(handle, size) {
             Ok(block) => {
                 let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
-                if !self.add_percpu(block, &record, &source) {
-                    self.count_unrecorded();
-                }
+                self.counted(self.add_percpu(block, &record, &source));
             }
             Err(number) => self.warn_no_block(number, &source),
         }
-        self.platform.irq_restore(interrupts);
     }
 
     /// A per-CPU block with this handle. All copies must lie where a block can be; else the number that is refused.
@@ -681,27 +712,29 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Extent::handle(handle, size).ok_or(handle)
     }
 
-    fn add_percpu(&self, block: Extent, record: &Record, source: &Source<'_>) -> bool {
+    fn add_percpu(&self, block: Extent, record: &Record, source: &Source<'_>) -> Kept {
         let (handle, size) = (block.start(), block.size());
-        let mut recorded = self.add(block, record, source);
+        let mut kept = self.add(block, record, source);
         let alias = alias_record(handle.get(), size);
         for cpu in 0..self.platform.cpus() {
             let copy = Extent::copy(&self.platform, handle.get(), cpu, size);
-            recorded = recorded
-                && copy
-                    .is_some_and(|copy| copy.start() == handle || self.add(copy, &alias, source));
+            // All copies have a place: that was looked at before.
+            let Some(copy) = copy.filter(|copy| copy.start() != handle) else {
+                continue;
+            };
+            kept = kept.and(|| self.add(copy, &alias, source));
         }
-        if !recorded && self.registry.remove(handle, source).is_some() {
-            // Half of its copies would not do.
+        // Half of its copies would not do.
+        if kept == Kept::NoMemory && self.registry.remove(handle, source).is_some() {
             self.let_go(handle, source);
         }
-        recorded
+        kept
     }
 
     #[inline(never)]
     fn forget(&self, start: usize) {
-        let interrupts = self.platform.irq_save();
-        let source = self.source(self.platform.cpu());
+        let Some(entered) = self.enter() else { return };
+        let source = entered.source();
         let taken = Address::new(start).and_then(|address| {
             let flags = self.registry.take(address, &source, |_, _| {})?;
             Some((address, flags))
@@ -718,7 +751,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             }
             None => self.warn_unknown(Kind::UnknownFree, start, &source),
         }
-        self.platform.irq_restore(interrupts);
     }
 
     /// Keeps the call stack that frees a block, for the day when it is freed again.
@@ -852,9 +884,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         for part in parts.into_iter().flatten() {
             let mut record = removed.record.part(part.size());
             record.set_comm(held);
-            if !part.can_be_object() || !self.add(part, &record, source) {
-                self.count_unrecorded();
-            }
+            let kept = match part.can_be_object() {
+                true => self.add(part, &record, source),
+                false => Kept::NoMemory,
+            };
+            self.counted(kept);
         }
         self.comms.let_go(source.cpu, source);
     }
@@ -862,10 +896,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Changes the block that starts at `start`, or of which a copy does.
     #[inline]
     fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &Source<'_>)) {
-        if !self.is_on() {
-            return;
-        }
-        self.quietly(|source| {
+        self.callback(|source| {
             let changed = self
                 .registry
                 .block_starting_at::<Locked, _>(start, |object| change(object, source));
@@ -914,41 +945,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         frames
     }
 
-    pub(crate) fn count_unrecorded(&self) {
-        self.unrecorded.fetch_add(1, Ordering::Relaxed);
-        self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// So many of the blocks without a record are gone.
-    pub(crate) fn uncount_unrecorded(&self, count: u64) {
-        self.unrecorded.fetch_sub(count, Ordering::Relaxed);
-        self.unrecorded_total.fetch_sub(count, Ordering::Relaxed);
-    }
-
     /// Whether what the running task allocates is no leak.
     pub(crate) fn is_disabled(&self) -> bool {
         let task = self.platform.context().task as usize;
         self.quietly(|_| self.disabled.has(task))
-    }
-
-    /// Where metadata comes from, for this CPU.
-    #[inline(always)]
-    fn source(&self, cpu: u32) -> Source<'_> {
-        Source {
-            platform: &self.platform,
-            bootstrap: self.bootstrap.pages(),
-            memory: &self.memory,
-            cpu,
-        }
-    }
-
-    /// Runs `action` with interrupts off. Any context.
-    #[inline(always)]
-    pub(crate) fn quietly<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> R {
-        let interrupts = self.platform.irq_save();
-        let result = action(&self.source(self.platform.cpu()));
-        self.platform.irq_restore(interrupts);
-        result
     }
 
     /// What the marker works with.
@@ -963,7 +963,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             hazard: &self.hazard,
             stopping: &self.stopping,
             own,
-            source: self.source(cpu),
+            source: self.claimed_source(cpu),
         }
     }
 
@@ -971,8 +971,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(crate) fn turn_off(&self) -> Result<(), Nested> {
         self.stopping.store(true, Ordering::Release);
         let claim = self.claim();
-        if claim.is_ok() {
-            self.off.store(true, Ordering::Release);
+        if claim.is_ok() && self.is_on() {
+            self.modes.set(Mode::Off);
         }
         self.stopping.store(false, Ordering::Release);
         claim.map(|_| ())
@@ -985,9 +985,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         if self.borrowed.load(Ordering::Acquire) > 0 {
             return Err("a scope or its report is in use");
         }
-        // A callback runs with interrupts off; so when the world has stopped once, all that saw the detector on
-        // have returned.
+        // Once the world has stopped, nobody looks at metadata but who has the claim: see `mode`.
+        self.modes.set(Mode::Gone);
         if self.platform.stop_world(&|_| {}).is_err() {
+            self.modes.set(Mode::Off);
             return Err("the world can't be stopped to see that nobody uses it");
         }
         self.empty_findings();
@@ -999,7 +1000,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         *self.warnings.lock() = Warnings::new();
         // SAFETY: nobody uses it any more. Its pages are among those that are given back below.
         unsafe { self.depot.empty(&mut |_| {}) };
-        self.source(0).empty();
+        self.claimed_source(0).empty();
         Ok(())
     }
 }

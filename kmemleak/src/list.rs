@@ -15,7 +15,7 @@ use crate::comms::Round;
 use crate::hidden::Hidden;
 use crate::memory::Source;
 use crate::paged::Paged;
-use crate::record::{RECORD_WORDS, Record};
+use crate::record::{RECORD_WORDS, Record, birth_of};
 
 const ROW: usize = 8;
 const LAST_OF_RECORD: usize = RECORD_WORDS.div_ceil(2);
@@ -164,8 +164,9 @@ impl List {
     }
 
     fn order(&self, index: usize) -> (u64, usize) {
-        // The birth lies in the fourth and fifth word of the record.
-        let birth = self.rows.get(index, 2) >> 32 | (self.rows.get(index, 3) & 0xffff) << 32;
+        // The birth lies in the fourth, the fifth and the last word of the record.
+        let rows = &self.rows;
+        let birth = birth_of(rows.high(index, 2), rows.low(index, 3), rows.low(index, 4));
         (birth, self.start(index))
     }
 

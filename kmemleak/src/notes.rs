@@ -3,6 +3,7 @@
 //! - objects that start at no multiple of eight bytes, with their records;
 //! - areas to which the scan of an object is limited;
 //! - sizes that need more than 32 bits;
+//! - how many references an object needs, and has, where it needs more than a record can count;
 //! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
 //!
 //! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
@@ -17,6 +18,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
+use crate::kept::Kept;
 use crate::memory::{Class, Piece, Source, word_of};
 use crate::page_map::{ChunkNumber, address_of, chunk_of};
 use crate::record::{Place, Record};
@@ -32,6 +34,7 @@ const ODD: u64 = 1;
 const AREA: u64 = 2;
 const SIZE: u64 = 3;
 const EXCESS: u64 = 4;
+const REFERENCES: u64 = 5;
 
 /// A part of an object that is scanned, where not all of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +111,9 @@ impl Notes {
         }
     }
 
-    fn add(&self, start: usize, kind: u64, source: &Source<'_>, fill: impl FnOnce(Note)) -> bool {
+    fn add(&self, start: usize, kind: u64, source: &Source<'_>, fill: impl FnOnce(Note)) -> Kept {
         let Some(piece) = source.take(Class::NOTE) else {
-            return false;
+            return Kept::NoMemory;
         };
         let note = Note(Piece(piece));
         note.set(KIND, kind);
@@ -121,7 +124,7 @@ impl Notes {
         note.0.set_next(*first);
         *first = note.0.hidden();
         self.count.fetch_add(1, Ordering::Relaxed);
-        true
+        Kept::Yes
     }
 
     /// The notes of a chunk, while `look` says to go on.
@@ -164,14 +167,14 @@ impl Notes {
         }
     }
 
-    /// Keeps an odd object. False where there is no memory.
+    /// Keeps an odd object.
     pub(crate) fn add_odd(
         &self,
         start: usize,
         record: &Record,
         mark: u64,
         source: &Source<'_>,
-    ) -> bool {
+    ) -> Kept {
         self.add(start, ODD, source, |note| {
             note.set(FIRST, mark);
             note.odd().record.write(record);
@@ -229,8 +232,8 @@ impl Notes {
         has
     }
 
-    /// Adds an area. False where there is no memory.
-    pub(crate) fn add_area(&self, start: usize, area: Area, source: &Source<'_>) -> bool {
+    /// Adds an area.
+    pub(crate) fn add_area(&self, start: usize, area: Area, source: &Source<'_>) -> Kept {
         self.add(start, AREA, source, |note| {
             note.set(FIRST, area.offset as u64);
             note.set(SECOND, area.len as u64);
@@ -259,7 +262,7 @@ impl Notes {
         self.drop_where(start, |kind| kind == AREA, source);
     }
 
-    fn add_word(&self, start: usize, kind: u64, word: u64, source: &Source<'_>) -> bool {
+    fn add_word(&self, start: usize, kind: u64, word: u64, source: &Source<'_>) -> Kept {
         self.add(start, kind, source, |note| note.set(FIRST, word))
     }
 
@@ -273,8 +276,8 @@ impl Notes {
         found
     }
 
-    /// Keeps the size of an object. False where there is no memory.
-    pub(crate) fn add_size(&self, start: usize, size: usize, source: &Source<'_>) -> bool {
+    /// Keeps the size of an object.
+    pub(crate) fn add_size(&self, start: usize, size: usize, source: &Source<'_>) -> Kept {
         self.add_word(start, SIZE, size as u64, source)
     }
 
@@ -283,9 +286,48 @@ impl Notes {
         self.word(start, SIZE).map(|size| size as usize)
     }
 
-    /// Notes that pointers to this object beyond those it needs count for the one at `other`. False where there is no
-    /// memory.
-    pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> bool {
+    /// Keeps how many references an object needs.
+    pub(crate) fn add_references(&self, start: usize, needed: i32, source: &Source<'_>) -> Kept {
+        self.add(start, REFERENCES, source, |note| {
+            note.set(FIRST, needed as u64);
+            note.set(SECOND, 0);
+        })
+    }
+
+    /// Does something with the note of an object's references, if there is one.
+    fn with_references<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
+        let mut result = None;
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == REFERENCES {
+                result = Some(work(note));
+            }
+        });
+        result
+    }
+
+    /// How many references an object needs, and how many were found.
+    pub(crate) fn references(&self, start: usize) -> Option<(i32, u32)> {
+        self.with_references(start, |note| {
+            (note.get(FIRST) as i32, note.get(SECOND) as u32)
+        })
+    }
+
+    /// One more was found. Whether there are as many as the object needs; `None` where nothing is noted.
+    pub(crate) fn count_reference(&self, start: usize) -> Option<bool> {
+        self.with_references(start, |note| {
+            let found = note.get(SECOND) + 1;
+            note.set(SECOND, found);
+            found >= note.get(FIRST)
+        })
+    }
+
+    /// None was.
+    pub(crate) fn reset_count(&self, start: usize) {
+        self.with_references(start, |note| note.set(SECOND, 0));
+    }
+
+    /// Notes that pointers to this object beyond those it needs count for the one at `other`.
+    pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> Kept {
         self.add(start, EXCESS, source, |note| {
             note.set(FIRST, Hidden::new(other).bits());
             note.set(SECOND, 0);

@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::hidden::Hidden;
+use crate::kept::Kept;
 use crate::memory::{Class, Piece, Source};
 
 const START: usize = 2;
@@ -45,15 +46,15 @@ impl Ranges {
     }
 
     /// Adds a range, or counts it once more if it is the last that was added of its start. False where there is no memory.
-    pub(crate) fn add(&self, start: usize, len: usize, source: &Source<'_>) -> bool {
+    pub(crate) fn add(&self, start: usize, len: usize, source: &Source<'_>) -> Kept {
         let mut first = self.first.lock();
         let last = pieces(*first).find(|&piece| start_of(piece) == start);
         if let Some(same) = last.filter(|last| last.get(LEN) == len as u64) {
             same.set(COUNT, same.get(COUNT) + 1);
-            return true;
+            return Kept::Yes;
         }
         let Some(piece) = source.take(Class::NOTE).map(Piece) else {
-            return false;
+            return Kept::NoMemory;
         };
         piece.set(START, Hidden::new(start).bits());
         piece.set(LEN, len as u64);
@@ -61,7 +62,7 @@ impl Ranges {
         piece.set_next(*first);
         *first = piece.hidden();
         self.len.fetch_add(1, Ordering::Relaxed);
-        true
+        Kept::Yes
     }
 
     /// Takes back the range that was added last of those that start here. False if there is none.

@@ -9,10 +9,14 @@
 //! | 0 | bytes of the object; all ones where a note has them |
 //! | 1 | call stack that allocated it |
 //! | 2 | checksum of its contents when it was last seen unreferenced |
-//! | 3 | birth, in microseconds: low 32 bits |
-//! | 4 | birth: high 16 bits; flags in the upper half |
+//! | 3 | birth, in microseconds of the detector's time ([`crate::clock`]): low 32 bits |
+//! | 4 | birth: the next 16 bits; flags in the upper half |
 //! | 5 | task |
-//! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), references needed (4), found (4) |
+//! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), birth: high 4 bits, references (4) |
+//!
+//! Births have 52 bits, 142 years of microseconds. So the references that an object needs and those that a pass has found
+//! share four bits ([`code`]): one of sixteen codes for each pair that occurs. An object that needs more than
+//! [`MAX_INLINE`] has a note with both numbers ([`crate::notes`]).
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -75,18 +79,65 @@ pub(crate) mod flag {
     pub(crate) const SPECIAL: u16 = ALIAS | PERCPU | NO_SCAN | NOTES | PHYS;
 }
 
-/// References that an object needs, at most; more are counted as this many.
-pub(crate) const MAX_MIN_COUNT: u32 = 14;
-/// How a black object's are kept.
-const BLACK: u32 = 15;
+/// How many references an object needs, and how many of them were found.
+mod code {
+    /// It is no leak, whatever is found.
+    pub(super) const GRAY: u32 = 0;
+    pub(super) const ONE: u32 = 1;
+    /// It is neither scanned nor reported.
+    pub(super) const BLACK: u32 = 2;
+    /// More than there are codes for: a note says how many.
+    pub(super) const MANY: u32 = 3;
+    /// Two to four are needed: the code that says that none was found. The next codes say one, two, and so on.
+    const FEW: [u32; 3] = [4, 7, 11];
+
+    /// The code of an object of which nothing was found; -1 stands for black.
+    pub(super) const fn of(min_count: i32) -> u32 {
+        match min_count {
+            ..0 => BLACK,
+            0 => GRAY,
+            1 => ONE,
+            2..=4 => FEW[min_count as usize - 2],
+            5.. => MANY,
+        }
+    }
+
+    /// What is needed, as it was given to [`of`], and what was found.
+    pub(super) const fn parts(code: u32) -> (i32, u32) {
+        match code {
+            GRAY => (0, 0),
+            ONE => (1, 0),
+            BLACK => (-1, 0),
+            MANY => (super::MANY, 0),
+            4..7 => (2, code - FEW[0]),
+            7..11 => (3, code - FEW[1]),
+            _ => (4, code - FEW[2]),
+        }
+    }
+
+    /// The same object, of which nothing was found.
+    pub(super) const fn whitened(code: u32) -> u32 {
+        of(parts(code).0)
+    }
+}
+
+/// The most references for which a record has room.
+pub(crate) const MAX_INLINE: i32 = 4;
+/// What [`Record::min_count`] says where it is more.
+pub(crate) const MANY: i32 = MAX_INLINE + 1;
+/// The most that an object may need.
+pub(crate) const MAX_MIN_COUNT: i32 = 255;
 
 const COMM_BITS: u32 = 11;
 /// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its
 /// start.
 const STARTED: u32 = 1 << COMM_BITS;
 const CPU_SHIFT: u32 = 12;
-const MIN_SHIFT: u32 = 24;
-const COUNT_SHIFT: u32 = 28;
+const BIRTH_SHIFT: u32 = 24;
+const CODE_SHIFT: u32 = 28;
+/// The bits of the last word that say when and how often.
+const BIRTH_MASK: u32 = 0xf << BIRTH_SHIFT;
+const CODE_MASK: u32 = 0xf << CODE_SHIFT;
 
 /// Task names that can be told apart.
 pub(crate) const MAX_COMMS: usize = 1 << COMM_BITS;
@@ -118,10 +169,12 @@ impl Record {
         self.0[0] = u32::try_from(size).unwrap_or(u32::MAX);
     }
 
-    /// Keeps 48 bits: 8.9 years of microseconds.
+    /// Keeps [`BIRTH_BITS`](crate::clock::BIRTH_BITS): what the detector's time has.
     pub(crate) fn set_birth(&mut self, birth_us: u64) {
         self.0[3] = birth_us as u32;
         self.0[4] = self.0[4] & 0xffff_0000 | (birth_us >> 32) as u32 & 0xffff;
+        let high = ((birth_us >> 48) as u32) << BIRTH_SHIFT;
+        self.0[6] = self.0[6] & !BIRTH_MASK | high & BIRTH_MASK;
     }
 
     pub(crate) fn set_who(&mut self, task: u32, comm: u32, cpu: u32) {
@@ -135,7 +188,11 @@ impl Record {
     }
 
     fn set_min_count(&mut self, min_count: i32) {
-        self.0[6] = self.0[6] & !(0xf << MIN_SHIFT) | encode(min_count) << MIN_SHIFT;
+        self.0[6] = self.0[6] & !CODE_MASK | code::of(min_count) << CODE_SHIFT;
+    }
+
+    fn code(&self) -> u32 {
+        self.0[6] >> CODE_SHIFT
     }
 
     /// Bytes of the object, or `u32::MAX` where a note has them.
@@ -152,7 +209,7 @@ impl Record {
     }
 
     pub(crate) fn birth_us(&self) -> u64 {
-        u64::from(self.0[3]) | u64::from(self.0[4] & 0xffff) << 32
+        birth_of(self.0[3], self.0[4], self.0[6])
     }
 
     pub(crate) fn flags(&self) -> u16 {
@@ -191,35 +248,36 @@ impl Record {
             | flag::SUSPECT
             | flag::REPORTED;
         self.0[4] &= !(u32::from(LEFT) << 16);
-        self.0[6] &= !(0xf << COUNT_SHIFT | STARTED);
+        self.0[6] = whitened(self.0[6]);
         self.set_size(size);
         self
     }
 
-    /// References it needs: 0 gray, -1 black.
+    /// References it needs: 0 gray, -1 black, [`MANY`] where a note says how many.
     pub(crate) fn min_count(&self) -> i32 {
-        match self.0[6] >> MIN_SHIFT & 0xf {
-            BLACK => -1,
-            count => count as i32,
-        }
+        code::parts(self.code()).0
     }
 
-    /// References found by the last pass, where that needs more than one of them.
+    /// References found by the last pass, where it needs two to four.
     pub(crate) fn count(&self) -> u32 {
-        self.0[6] >> COUNT_SHIFT
+        code::parts(self.code()).1
     }
 
     /// Whether the marker can do without a look at the record.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.has(flag::SPECIAL) && self.min_count() == 1
+        !self.has(flag::SPECIAL) && self.code() == code::ONE
     }
 }
 
-fn encode(min_count: i32) -> u32 {
-    match u32::try_from(min_count) {
-        Ok(count) => count.min(MAX_MIN_COUNT),
-        Err(_) => BLACK,
-    }
+/// A birth, of the words of a record that have parts of it: the fourth, the fifth and the last.
+pub(crate) fn birth_of(low: u32, middle: u32, high: u32) -> u64 {
+    let high = (high & BIRTH_MASK) >> BIRTH_SHIFT;
+    u64::from(low) | u64::from(middle & 0xffff) << 32 | u64::from(high) << 48
+}
+
+/// The last word of a record of which nothing was found.
+fn whitened(word: u32) -> u32 {
+    word & !(CODE_MASK | STARTED) | code::whitened(word >> CODE_SHIFT) << CODE_SHIFT
 }
 
 /// A record in its place.
@@ -305,16 +363,23 @@ impl Place {
             .fetch_and(!(u32::from(flags) << 16), Ordering::Relaxed);
     }
 
-    pub(crate) fn set_min_count(self, min_count: i32) {
-        let word = self.word(6);
-        let others = word.load(Ordering::Relaxed) & !(0xf << MIN_SHIFT);
-        word.store(others | encode(min_count) << MIN_SHIFT, Ordering::Relaxed);
+    pub(crate) fn min_count(self) -> i32 {
+        code::parts(self.word(6).load(Ordering::Relaxed) >> CODE_SHIFT).0
     }
 
-    /// A pass begins: no reference has been found.
+    pub(crate) fn set_min_count(self, min_count: i32) {
+        let word = self.word(6);
+        let others = word.load(Ordering::Relaxed) & !CODE_MASK;
+        word.store(
+            others | code::of(min_count) << CODE_SHIFT,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// A pass begins: no reference has been found. The object is open.
     pub(crate) fn reset_count(self) {
-        self.word(6)
-            .fetch_and(!(0xf << COUNT_SHIFT | STARTED), Ordering::Relaxed);
+        let word = self.word(6);
+        word.store(whitened(word.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// A pointer to its start was found.
@@ -327,22 +392,76 @@ impl Place {
         self.word(6).load(Ordering::Relaxed) & STARTED != 0
     }
 
-    /// One more reference was found. Whether there are as many as the object needs.
-    pub(crate) fn count_reference(self) -> bool {
+    /// One more reference was found. Whether there are as many as the object needs; `None` where a note counts them.
+    pub(crate) fn count_reference(self) -> Option<bool> {
         let word = self.word(6);
         let mut now = word.load(Ordering::Relaxed);
         loop {
-            let (needed, found) = (now >> MIN_SHIFT & 0xf, now >> COUNT_SHIFT);
-            if needed == BLACK {
-                return false;
+            let (needed, found) = match code::parts(now >> CODE_SHIFT) {
+                (MANY, _) => return None,
+                (-1, _) => return Some(false),
+                (..=1, _) => return Some(true),
+                (needed, found) => (needed as u32, found),
+            };
+            if found == needed {
+                return Some(true);
             }
-            if found >= needed {
-                return true;
-            }
-            let next = now + (1 << COUNT_SHIFT);
+            let next = now + (1 << CODE_SHIFT);
             match word.compare_exchange_weak(now, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return found + 1 == needed,
+                Ok(_) => return Some(found + 1 == needed),
                 Err(other) => now = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::BIRTH_BITS;
+
+    #[test]
+    fn no_two_states_have_one_code() {
+        let mut seen = 0_u32;
+        for min_count in -1..=MANY {
+            let code = code::of(min_count);
+            assert_eq!(code::parts(code), (min_count, 0));
+            let found = if min_count > 1 && min_count < MANY {
+                0..=min_count as u32
+            } else {
+                0..=0
+            };
+            for found in found {
+                assert_eq!(code::parts(code + found), (min_count, found));
+                assert_eq!(code::whitened(code + found), code);
+                assert_eq!(seen & 1 << (code + found), 0);
+                seen |= 1 << (code + found);
+            }
+        }
+        assert_eq!(seen, 0xffff, "no code means nothing");
+    }
+
+    /// Each part of a record is kept whatever stands in the others.
+    #[test]
+    fn parts_keep_to_their_bits() {
+        for ones in [false, true] {
+            let all = |bits: u32| if ones { u64::MAX >> (64 - bits) } else { 0 };
+            let birth_us = all(BIRTH_BITS);
+            let (task, comm, cpu) = (all(32) as u32, all(COMM_BITS) as u32, all(12) as u32);
+            for min_count in -1..=MANY {
+                let flags = all(16) as u16;
+                let mut record = Record::new(77, Trace(5), birth_us, min_count, flags);
+                record.set_who(task, comm, cpu);
+                let parts = (record.birth_us(), record.min_count(), record.flags());
+                assert_eq!(parts, (birth_us, min_count, flags));
+                assert_eq!(
+                    (record.task(), record.comm(), record.cpu()),
+                    (task, comm, cpu)
+                );
+                record.set_birth(!birth_us);
+                let left = (1 << BIRTH_BITS) - 1 - birth_us;
+                assert_eq!((record.birth_us(), record.cpu()), (left, cpu));
+                assert_eq!(record.min_count(), min_count);
             }
         }
     }

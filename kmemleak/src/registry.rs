@@ -24,10 +24,11 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::address::{Address, Extent};
 use crate::chunk::{self, Chunk, Emptied, GRANULE, granule_of, info, share_at};
 use crate::depot::Trace;
+use crate::kept::Kept;
 use crate::memory::Source;
 use crate::notes::{Area, Notes, Odd};
 use crate::page_map::{Blocked, CHUNK, ChunkNumber, Look, PageMap, address_of, chunk_of, leaf_of};
-use crate::record::{Place, Record, flag};
+use crate::record::{MANY, Place, Record, flag};
 
 /// How chunks are opened and closed.
 pub(crate) trait Access {
@@ -108,6 +109,21 @@ impl Object<'_> {
     pub(crate) fn set_min_count(&self, min_count: i32) {
         self.record.set_min_count(min_count);
         self.chunk.set(info::SPECIAL);
+    }
+
+    /// One more reference was found. Whether there are as many as it needs.
+    pub(crate) fn count_reference(&self, notes: &Notes) -> bool {
+        let enough = self.record.count_reference();
+        // Where there was no memory for a note, or is none yet, the object is no leak.
+        enough.unwrap_or_else(|| notes.count_reference(self.start).unwrap_or(true))
+    }
+
+    /// A pass begins: no reference has been found.
+    pub(crate) fn reset_count(&self, notes: &Notes) {
+        self.record.reset_count();
+        if self.record.min_count() == MANY {
+            notes.reset_count(self.start);
+        }
     }
 
     /// Sets flags of its record.
@@ -199,6 +215,15 @@ impl Registry {
     #[cold]
     fn long_size(&self, start: usize) -> usize {
         self.notes.size(start).unwrap_or(u32::MAX as usize)
+    }
+
+    /// How many references an object needs, 0 for a gray and -1 for a black one; and how many were found, where it
+    /// needs several.
+    pub(crate) fn references(&self, start: usize, record: &Record) -> (i32, u32) {
+        let noted = (record.min_count() == MANY).then(|| self.notes.references(start));
+        noted
+            .flatten()
+            .unwrap_or((record.min_count(), record.count()))
     }
 
     /// The last object of a chunk that starts at `address` or before.
@@ -449,7 +474,7 @@ impl Registry {
         if !chunk.is_used() && chunk.is_covered() {
             return Err(Refused::Overlaps(start));
         }
-        if !self.notes.add_odd(start, &record, mark, source) {
+        if self.notes.add_odd(start, &record, mark, source) == Kept::NoMemory {
             return Err(Refused::NoMemory);
         }
         if !chunk.has(info::ODD) {

@@ -6,6 +6,7 @@
 use crate::claim::{Claim, NotDone};
 use crate::detector::Detector;
 use crate::hidden::Hidden;
+use crate::kept::Kept;
 use crate::list::{Named, fate};
 use crate::memory::{Class, Piece, Pieces, Source};
 use crate::platform::Platform;
@@ -127,7 +128,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             return Ok(());
         }
         self.quietly(|source| leaks.clear(source));
-        self.count_unrecorded();
+        self.counted(Kept::NoMemory);
         Err(NotDone::NoMemory)
     }
 

@@ -131,7 +131,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
 
     /// One pass, and its suspects as the verdict. For who is [apart](Self::apart).
     pub(crate) fn scan_once(&self, min_age_us: u64) -> Result<Summary, GivenUp> {
-        let start_us = self.platform.now_us();
+        let start_us = self.now_us();
         let among = Among::All;
         let figures = self.pass(Pass { min_age_us, among }, &mut |_| Next::Judge)?;
         Ok(self.complete_verdict(Making {
@@ -186,7 +186,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         next: &mut dyn FnMut(usize) -> Next,
     ) -> Result<Figures, GivenUp> {
         self.prepare_desks(1);
-        let start_us = self.platform.now_us();
+        let start_us = self.now_us();
         self.scanning.begin();
         let shared = Shared::new(1, self.stacks(), start_us);
         let tools = self.tools(0);

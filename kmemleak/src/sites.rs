@@ -266,7 +266,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         counters
             .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
         for counter in counters.iter().take(top) {
-            let frames = self.depot.get(Trace(counter.trace));
+            let Some(frames) = self.look(|_| self.depot.get(Trace(counter.trace))) else {
+                return false;
+            };
             look(TopSite {
                 call_stack: frames.as_slice(),
                 bytes: counter.bytes,
@@ -280,13 +282,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn each_without_waiting(&self, look: &mut dyn FnMut(u32, usize)) -> bool {
         let leaves = self.registry.leaves();
         let (mut next, mut all) = (leaves.start, true);
-        while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
+        while let Some(Some((number, leaf))) =
+            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
+        {
             next = number + 1;
             for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.is_used() {
-                    continue;
-                }
-                self.quietly(|_| {
+                self.look(|_| {
+                    if !chunk.is_used() {
+                        return;
+                    }
                     if !chunk.try_lock() {
                         all = false;
                         return;

@@ -385,7 +385,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     ) -> Result<Result<usize, NoAnswer>, GivenUp> {
         self.prepare_desks(1);
         self.scanning.begin();
-        let shared = Shared::new(1, self.stacks(), self.platform.now_us());
+        let shared = Shared::new(1, self.stacks(), self.now_us());
         let tools = self.tools(0);
         let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
         let marked = match pass {

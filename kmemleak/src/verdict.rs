@@ -342,7 +342,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// Completes the verdict when its objects are named.
     pub(crate) fn complete_verdict(&self, making: Making) -> Summary {
         let figures = making.figures;
-        let at_us = self.platform.now_us();
+        let at_us = self.now_us();
         self.recycle_names();
         self.group();
         let (groups, suppressed, flat) = self.with_verdict(|verdict, _| {

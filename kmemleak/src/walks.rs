@@ -151,17 +151,19 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         tracking
     }
 
-    /// Shows all objects, under the locks of their chunks.
+    /// Shows all objects, under the locks of their chunks. Without the claim as well.
     pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &Source<'_>)) {
         let leaves = self.registry.leaves();
         let mut next = leaves.start;
-        while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
+        while let Some(Some((number, leaf))) =
+            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
+        {
             next = number + 1;
             for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.is_used() {
-                    continue;
-                }
-                self.quietly(|source| {
+                self.look(|source| {
+                    if !chunk.is_used() {
+                        return;
+                    }
                     Locked::open(chunk);
                     self.registry
                         .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
@@ -277,7 +279,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         Unreferenced {
             start: named.start,
             size: self.size_of(named),
-            birth_us: named.record.birth_us(),
+            birth_us: self.birth_us(&named.record),
             call_stack: named.record.trace().0,
             rank: index.map(|index| self.rank_of(index)),
         }
@@ -307,7 +309,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             look(Block {
                 start: named.start,
                 size: self.size_of(named),
-                birth_us: named.record.birth_us(),
+                birth_us: self.birth_us(&named.record),
             });
         });
     }

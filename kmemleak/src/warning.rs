@@ -4,7 +4,6 @@
 //! the log. The same thing from the same call stack goes there once; it is counted every time.
 
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
 
 use crate::address::{Address, Extent};
 use crate::depot::Trace;
@@ -32,6 +31,8 @@ pub(crate) enum Kind {
     AreaTooLarge,
     /// A block would reach beyond the half of the address space that it starts in.
     BadSize,
+    /// More references are wanted than can be counted, or fewer than none.
+    BadMinCount,
     /// A region is removed that was not registered.
     UnknownRegion,
     /// A disabled scope ends that has not begun.
@@ -51,6 +52,7 @@ impl fmt::Display for Kind {
             Self::Overlap => "new object overlaps one whose free was missed",
             Self::AreaTooLarge => "scan area larger than object",
             Self::BadSize => "object reaches beyond its half of the address space",
+            Self::BadMinCount => "min_count is not within -1 and 255",
             Self::UnknownRegion => "region removed that is not registered",
             Self::NotDisabled => "end of a disabled scope that has not begun",
             Self::NoBlock => "no object can be at this number",
@@ -130,7 +132,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, source: &Source<'_>) {
         // It may be one of those for which there was no record, if there can be one.
         let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
-        if !may_be || self.unrecorded.load(Ordering::Relaxed) == 0 {
+        if !may_be || !self.is_incomplete() {
             let last = self.registry.last_traces(number);
             self.warn(kind, number, last, source);
         }
@@ -175,16 +177,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Writes the warnings that have come up since the last time. Task context, with no lock held.
     pub fn drain_warnings(&self, out: &mut dyn Write) {
-        while let Some(warning) = self.quietly(|_| self.warnings.lock().pop()) {
-            let caller = self.depot.get(warning.caller);
-            let allocated = self.depot.get(warning.allocated);
+        loop {
+            // What the call stacks are is read in one go: the metadata may go meanwhile.
+            let next = self.look(|_| {
+                let warning = self.warnings.lock().pop()?;
+                let traces = [warning.caller, warning.allocated, warning.freed];
+                Some((warning, traces.map(|trace| self.depot.get(trace))))
+            });
+            let Some(Some((warning, [caller, allocated, freed]))) = next else {
+                break;
+            };
             // A log that can't be written to is its owner's affair.
             let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
             let _ = self.write_frames("called from", &caller, out);
             if !allocated.as_slice().is_empty() {
                 let _ = self.write_frames("allocated last from", &allocated, out);
             }
-            let freed = self.depot.get(warning.freed);
             if !freed.as_slice().is_empty() {
                 let _ = self.write_frames("freed last from", &freed, out);
             }

@@ -109,7 +109,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if seconds > 0 {
             let us = seconds.saturating_mul(1_000_000);
             self.settings.scan_every_us.store(us, Ordering::Relaxed);
-            let next = self.platform.now_us().saturating_add(us);
+            let next = self.now_us().saturating_add(us);
             self.settings.next_scan_us.store(next, Ordering::Relaxed);
         }
     }
@@ -159,7 +159,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             },
             ("interior", None) => self.claim()?.interior(format, out),
             ("dump", Some(address)) => match parse_hidden(address) {
-                Some(address) => self.dump(address.get(), out),
+                Some(address) => {
+                    let claim = self.claim()?;
+                    let _outside = claim.outside();
+                    self.dump(address.get(), out)
+                }
                 None => no_address(address, Format::Text, out),
             },
             ("holders", Some(address)) => match parse_hidden(address) {

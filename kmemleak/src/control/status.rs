@@ -11,7 +11,7 @@ use crate::verdict::How;
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub(super) fn status(&self, out: &mut dyn Write) -> fmt::Result {
-        let now_us = self.platform.now_us();
+        let now_us = self.now_us();
         let tracking = self.tracking();
         let metadata = self.metadata();
         let unrecorded = self.unrecorded.load(Ordering::Relaxed);

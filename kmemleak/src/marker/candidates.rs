@@ -12,7 +12,7 @@ use crate::page_map::{Look, chunk_of};
 use crate::platform::Platform;
 use crate::prefetch::prefetch;
 use crate::queue::Entry;
-use crate::record::{Place, flag};
+use crate::record::{MANY, Place, flag};
 use crate::registry::{Access, Object, alias_owner, object_in};
 
 /// The entry of a chunk in which there is nothing, for rings that are not full.
@@ -119,7 +119,7 @@ pub(super) fn refer(
         return refer_area(object, points, course, shared, notes);
     }
     if record.min_count() > 1 {
-        let enough = object.record.count_reference();
+        let enough = object.count_reference(notes);
         if points == Points::AtStart && course == Course::Starts {
             object.record.set_started();
         }
@@ -152,7 +152,14 @@ fn refer_area(
         object.record.set_started();
     }
     let record = object.record.read();
-    let Ok(needed) = u64::try_from(record.min_count()) else {
+    let needed = match record.min_count() {
+        // Where there was no memory for the note, the object is no leak.
+        MANY => notes
+            .references(object.start)
+            .map_or(0, |(needed, _)| needed),
+        few => few,
+    };
+    let Ok(needed) = u64::try_from(needed) else {
         // Black: it passes nothing on.
         return Then::Nothing;
     };

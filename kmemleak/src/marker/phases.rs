@@ -47,7 +47,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 return;
             }
             object.record.clear(flag::OF_PASSES);
-            object.record.reset_count();
+            object.reset_count(&registry.notes);
             if record.has(flag::EXCESS) {
                 registry.notes.reset_arrivals(object.start);
             }

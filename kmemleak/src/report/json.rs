@@ -211,7 +211,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             out,
             ",\"address\":{},\"size\":{size},\"birth_us\":{},\"task\":{},\"comm\":",
             Address(named.start),
-            record.birth_us(),
+            self.birth_us(record),
             record.task()
         )?;
         string(self.comm_of(named).as_str(), out)?;

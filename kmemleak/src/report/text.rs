@@ -328,7 +328,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Ok(())
     }
 
-    /// Writes what is known of the object that `address` lies in.
+    /// Writes what is known of the object that `address` lies in. The caller has the claim.
     pub(crate) fn dump(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
         let Some(named) = self.named_at(address) else {
             return writeln!(out, "kmemleak: no object at {address:#018x}");
@@ -347,10 +347,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             record.task(),
             record.cpu()
         )?;
-        writeln!(out, "  birth {} us", record.birth_us())?;
-        write!(out, "  min_count {}", record.min_count())?;
-        if record.min_count() > 1 {
-            write!(out, ", count {}", record.count())?;
+        writeln!(out, "  birth {} us", self.birth_us(record))?;
+        let (min_count, count) = self.quietly(|_| self.registry.references(named.start, record));
+        write!(out, "  min_count {min_count}")?;
+        if min_count > 1 {
+            write!(out, ", count {count}")?;
         }
         writeln!(out)?;
         let flags = [

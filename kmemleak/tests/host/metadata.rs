@@ -75,8 +75,7 @@ fn every_budget_is_survived() {
         lab.machine.set_metadata_budget(budget);
         for index in 0..400 {
             lab.machine.call_from(&[&format!("place_{index}")]);
-            let block = lab.block(64);
-            lab.detector.scan_area(block, 8);
+            lab.block(64);
             lab.detector.alloc_percpu(lab.machine.percpu(16), 16);
         }
         assert_eq!(lab.tracked() + unrecorded(&lab), 800, "budget {budget}");

@@ -69,3 +69,11 @@ fn a_check_that_goes_on_is_ended() {
     });
     assert!(!lab.detector.is_on());
 }
+
+#[test]
+fn a_selftest_changes_no_count() {
+    let lab = Lab::new();
+    lab.say("off");
+    lab.say("selftest");
+    assert_eq!(lab.status("unrecorded"), "0 (ever: 0)");
+}
