@@ -237,7 +237,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     if object.record.has(flag::ALIAS | flag::PERCPU) {
                         straddling.add(&(object.start..end_of(object.start, size)));
                     } else if !object.record.has(flag::PHYS)
-                        && size <= piece.part.end - object.start
+                        && end_of(object.start, size) <= piece.part.end
                     {
                         marker.lies_in_root(object);
                     }

@@ -261,6 +261,30 @@ fn an_area_and_a_region_end_with_the_address_space() {
 }
 
 #[test]
+fn an_object_that_describes_a_block_ends_with_the_address_space() {
+    // As elsewhere.
+    for area in [BLOCKS + 0x1_0000, LAST_PAGE] {
+        let lab = SparseLab::new();
+        let last_word = area + 4088;
+        lab.alloc(area, 4096);
+        assert!(lab.detector.region_add(area, 4096));
+        lab.detector.vmalloc(BLOCKS, 64, area);
+        // Its pointers to itself don't count, the last one neither.
+        lab.platform().write(last_word - 8, BLOCKS);
+        lab.platform().write(last_word, area);
+        assert_eq!(lab.leaks(), [BLOCKS], "{area:#x}");
+        lab.hold(0, area);
+        assert_eq!(lab.leaks(), [BLOCKS], "{area:#x}");
+        lab.hold(1, area);
+        assert_eq!(lab.leaks(), [], "{area:#x}");
+        lab.platform().write(last_word - 8, 0);
+        assert_eq!(lab.leaks(), [BLOCKS], "{area:#x}");
+        lab.platform().write(last_word, BLOCKS);
+        assert_eq!(lab.leaks(), [], "{area:#x}");
+    }
+}
+
+#[test]
 fn what_is_no_memory_is_no_region() {
     let lab = SparseLab::new();
     for (index, (start, len)) in [
