@@ -37,7 +37,7 @@ use bootloader_api::{BootInfo, BootloaderConfig};
 
 use crate::arch::acpi::{Machine, MachineError};
 use crate::arch::exit::{ExitCode, exit};
-use crate::arch::{apic, backtrace, gdt, idt, interrupts, memory, percpu, serial, smp, time};
+use crate::arch::{apic, backtrace, gdt, idt, memory, percpu, serial, smp, time};
 use crate::task::{Priority, reaper, scheduler};
 
 /// Bytes of the stack on which the boot CPU starts, and which its idle task keeps.
@@ -86,7 +86,6 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     });
     drop(first.expect("memory for the first tasks"));
     apic::start_timer();
-    interrupts::enable();
     scheduler::idle()
 }
 

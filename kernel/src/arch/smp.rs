@@ -13,7 +13,7 @@ use x86_64::registers::control::Cr3;
 
 use super::acpi::Machine;
 use super::percpu::{self, MAX_CPUS};
-use super::{apic, gdt, idt, interrupts, memory, stop, time};
+use super::{apic, gdt, idt, memory, stop, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{frame, vmalloc};
 use crate::task::scheduler;
@@ -237,6 +237,5 @@ extern "C" fn start(cpu: u64) -> ! {
     apic::init_cpu(cpu);
     RUNNING.store(cpu + 1, Ordering::Release);
     apic::start_timer();
-    interrupts::enable();
     scheduler::idle()
 }
