@@ -179,6 +179,7 @@ pub const fn order_of(len: usize) -> u32 {
 /// Takes a block of 2^`order` frames, as the window on physical memory shows it. Its contents are
 /// whatever they are. Any context.
 #[unsafe(link_section = ".text.hooks")]
+#[inline(never)] // Inlined, it would not be among the hooks.
 pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     alloc_for(PAGE.checked_shl(order)?, order, tracking)
 }
@@ -186,6 +187,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
 /// The same for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is nobody's.
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
 pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     if order > MAX_ORDER {
         return None;

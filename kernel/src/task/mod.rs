@@ -80,7 +80,21 @@ impl fmt::Display for State {
     }
 }
 
-type Entry = Box<dyn FnOnce() + Send>;
+/// What a task does, once. Not a boxed `FnOnce`, whose call is a function of the standard library's: where the compiler does not
+/// inline that, it is a frame in each call stack.
+trait Work: Send {
+    fn run(&mut self);
+}
+
+impl<F: FnOnce() + Send> Work for Option<F> {
+    fn run(&mut self) {
+        if let Some(work) = self.take() {
+            work();
+        }
+    }
+}
+
+type Entry = Box<dyn Work>;
 
 /// A task.
 pub struct Task {
@@ -251,7 +265,7 @@ pub(crate) unsafe fn spawn_on(
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle, SpawnError> {
     let top = stack.end;
-    let task = Task::new(name, priority, stack, Some(Box::new(entry)));
+    let task = Task::new(name, priority, stack, Some(Box::new(Some(entry))));
     // SAFETY: the caller's promise.
     let pointer = unsafe { context::prepare(top, start) };
     task.stack_pointer.store(pointer, Ordering::Release);
@@ -264,8 +278,8 @@ extern "C" fn start() -> ! {
     // SAFETY: the first thing a new task does.
     unsafe { scheduler::finish_first_switch() };
     let entry = current().entry.lock().take();
-    if let Some(entry) = entry {
-        entry();
+    if let Some(mut entry) = entry {
+        entry.run();
     }
     scheduler::exit()
 }
