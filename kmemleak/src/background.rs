@@ -57,9 +57,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         let found = claim.apart(|| claim.scan_and_confirm());
         let every_us = self.settings.scan_every_us.load(Ordering::Relaxed);
-        self.settings
-            .next_scan_us
-            .store(self.now_us() + every_us, Ordering::Relaxed);
+        let next_us = self.now_us().saturating_add(every_us);
+        self.settings.next_scan_us.store(next_us, Ordering::Relaxed);
         if let Ok(summary) = found {
             claim.tell(&summary, log);
         }

@@ -126,3 +126,23 @@ fn what_a_command_has_told_of_is_neither_news_nor_said_to_be_referenced() {
         assert!(log.starts_with(&new), "{log}");
     }
 }
+
+/// "Never again" is set while a scan goes on: the next one is as far away as can be, and not at once.
+#[test]
+fn an_interval_without_end_set_during_a_scan_is_none() {
+    let lab = Lab::new();
+    lab.block(64);
+    wait(&lab);
+    let detector = std::sync::Arc::downgrade(&lab.detector);
+    lab.machine.at_relax(move |_| {
+        if let Some(detector) = detector.upgrade() {
+            let never = format!("kmemleak.scan={}", u64::MAX);
+            assert_eq!(detector.boot_parameter(&never), Ok(()));
+        }
+    });
+    step(&lab);
+    lab.machine.at_relax(|_| ());
+    let (next, log) = step(&lab);
+    assert!(matches!(next, NextStep::Wait { us } if us > u64::MAX / 2));
+    assert_eq!(log, "");
+}
