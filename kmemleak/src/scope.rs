@@ -62,8 +62,9 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     }
 
     /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off,
-    /// memory is short, or what the check lists that was not there before are suspects: then no objects are said to have
-    /// [leaked](Leaked::objects). Task context, with no lock held.
+    /// memory is short, something [could not be recorded](Summary::unrecorded) (which may be what leaked), or what the check
+    /// lists that was not there before are suspects: then no objects are said to have [leaked](Leaked::objects). Task
+    /// context, with no lock held.
     pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
         let detector = self.detector;
         detector.borrowed.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +72,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             objects: 0,
             bytes: 0,
             suspects: 0,
+            unrecorded: 0,
             detector,
             text: SpinMutex::new(Text::new()),
         };
@@ -86,7 +88,8 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
             );
             return Err(leaked);
         }
-        if leaked.objects + leaked.suspects == 0 {
+        // What has no record is listed nowhere: that nothing is listed proves nothing then.
+        if leaked.objects + leaked.suspects == 0 && leaked.unrecorded == 0 {
             Ok(())
         } else {
             Err(leaked)
@@ -137,7 +140,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
         };
         match summary.doubt() {
             None => (leaked.objects, leaked.bytes) = (objects, bytes),
-            Some(_) => leaked.suspects = objects,
+            Some(_) => (leaked.suspects, leaked.unrecorded) = (objects, summary.unrecorded),
         }
     }
 }
@@ -155,6 +158,8 @@ pub struct Leaked<'d, P: Platform, const BOOTSTRAP: usize> {
     objects: usize,
     bytes: usize,
     suspects: usize,
+    /// What could not be recorded, and may have leaked.
+    unrecorded: u64,
     detector: &'d Detector<P, BOOTSTRAP>,
     text: SpinMutex<Text>,
 }
