@@ -268,9 +268,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                 "kmemleak: remembered {}, and what is alive at each call site",
                 Sum(&summary)
             ),
+            // The check was one all the same.
             Err(_) => writeln!(
                 out,
-                "kmemleak: no memory to remember what there is: what was remembered before stays"
+                "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {}",
+                Sum(&summary)
             ),
         })
     }
