@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use super::{Standing, Told, Totals, Which};
+use super::{Contents, Standing, Told, Totals, Which};
 use crate::claim::Claim;
 use crate::depot::{Frames, Trace, crc_of};
 use crate::detector::Detector;
@@ -181,6 +181,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Some(Rank::Indirect { leader }) => (Some(false), Some(leader), Some((0, 0))),
             None => (None, None, None),
         };
+        let freed = match told.contents {
+            Contents::Read(_) => Some(false),
+            Contents::Freed => Some(true),
+            Contents::Unknown => None,
+        };
         write!(
             out,
             ",\"direct\":{},\"leader\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
@@ -190,16 +195,16 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             OrNull(owned.map(|owned| owned.1)),
             standing == Standing::Suspects,
             told.named.record.has(flag::REPORTED),
-            told.dump.is_none()
+            OrNull(freed)
         )?;
-        match &told.dump {
-            Some(dump) => {
+        match &told.contents {
+            Contents::Read(dump) => {
                 let mut bytes = dump.bytes[..dump.len].iter();
                 out.write_char('"')?;
                 bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
                 out.write_char('"')?;
             }
-            None => out.write_str("null")?,
+            Contents::Freed | Contents::Unknown => out.write_str("null")?,
         }
         self.frames_json(told.frames.as_slice(), out)?;
         writeln!(out, "}}")

@@ -73,6 +73,15 @@ pub(crate) fn complain(
     }
 }
 
+/// What a block has in it.
+enum Contents {
+    Read(Dump),
+    /// It has been freed since.
+    Freed,
+    /// Nobody knows whether it has been freed, so it is not read: the detector is off, and hears of no free.
+    Unknown,
+}
+
 /// The first bytes of a block.
 struct Dump {
     bytes: [u8; DUMP],
@@ -103,8 +112,7 @@ struct Told<'a> {
     comm: Comm,
     /// None where the order was too much for memory.
     rank: Option<Rank>,
-    /// None if it has been freed since.
-    dump: Option<Dump>,
+    contents: Contents,
     frames: Frames,
 }
 
@@ -220,7 +228,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             age_us: at_us.saturating_sub(named.record.birth_us()),
             comm: self.comm_of(named),
             rank,
-            dump: self.dump_of(named),
+            contents: self.contents_of(named),
             frames: self.depot.get(named.record.trace()),
         }
     }
@@ -340,15 +348,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
-    fn dump_of(&self, named: &Named) -> Option<Dump> {
+    fn contents_of(&self, named: &Named) -> Contents {
         let birth_us = named.record.birth_us();
         self.quietly(|_| {
-            self.registry
+            let contents = self
+                .registry
                 .starting_at::<Locked, _>(named.start, |object| {
                     let record = object.record.read();
-                    (record.birth_us() == birth_us).then(|| self.read_bytes(named.start, &record))
-                })
-                .flatten()
+                    if record.birth_us() != birth_us {
+                        return Contents::Freed;
+                    }
+                    // Who frees a block waits for the chunk's lock only as long as it is told.
+                    match self.is_on() {
+                        true => Contents::Read(self.read_bytes(named.start, &record)),
+                        false => Contents::Unknown,
+                    }
+                });
+            contents.unwrap_or(Contents::Freed)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use super::{Standing, Told, Totals, Which};
+use super::{Contents, Standing, Told, Totals, Which};
 use crate::claim::Claim;
 use crate::depot::{Frames, crc_of, crc32};
 use crate::detector::Detector;
@@ -243,9 +243,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Some(Rank::Indirect { leader }) => writeln!(out, "  owned by {leader:#018x}")?,
             _ => {}
         }
-        match &told.dump {
-            Some(dump) => write_dump(&dump.bytes[..dump.len], out)?,
-            None => writeln!(out, "  freed since")?,
+        match &told.contents {
+            Contents::Read(dump) => write_dump(&dump.bytes[..dump.len], out)?,
+            Contents::Freed => writeln!(out, "  freed since")?,
+            Contents::Unknown => writeln!(out, "  not read: off, so perhaps freed since")?,
         }
         match stack {
             Stack::Here => self.write_frames("backtrace", &told.frames, out),
@@ -371,7 +372,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             write!(out, " {name}")?;
         }
         writeln!(out)?;
-        if let Some(dump) = self.dump_of(&named) {
+        if let Contents::Read(dump) = self.contents_of(&named) {
             let bytes = &dump.bytes[..dump.len];
             writeln!(
                 out,

@@ -323,8 +323,13 @@ fn after_off_a_few_words_work_and_the_others_say_why_not() {
             "kmemleak: off, for good\n"
         );
     }
-    assert_eq!(lab.say("report"), report);
-    assert_eq!(lab.say("report --all"), report_all);
+    // Of a block that may be another's by now nothing is shown.
+    let dump: Vec<&str> = report.lines().skip(2).take(3).collect();
+    assert_eq!(dump[0], "  hex dump (first 32 bytes):");
+    let unread =
+        |report: &str| report.replace(&dump.join("\n"), "  not read: off, so perhaps freed since");
+    assert_eq!(lab.say("report"), unread(&report));
+    assert_eq!(lab.say("report --all"), unread(&report_all));
     assert_eq!(lab.status("state"), "disabled");
     assert_eq!(lab.status("next scan"), "none");
     assert_eq!(lab.status("objects"), "1 (64 bytes)");

@@ -5,7 +5,7 @@ use qemu_tests::machines::{Failure, LIMIT};
 use qemu_tests::transcript::expect_lines;
 use serde_json::Value;
 
-use crate::leaks::plant;
+use crate::leaks::{plant, same_but_unread};
 use crate::shell::{expect_in, shell, shell_on, shell_with};
 
 /// Run with each number of CPUs.
@@ -811,10 +811,7 @@ fn off() -> Result<(), Failure> {
     ] {
         expect(&mut session, word, &["kmemleak: off, for good"])?;
     }
-    let report = ask(&mut session, "report")?;
-    if report != scan {
-        return Err(format!("{report}\nis not\n{scan}").into());
-    }
+    same_but_unread(&ask(&mut session, "report")?, &scan)?;
     json(&mut session, "report --all --json")?;
     expect_in(&ask(&mut session, "status")?, "state        disabled\n")?;
     expect(&mut session, "clear", &["kmemleak: metadata freed"])?;
