@@ -307,6 +307,11 @@ fn parse(text: &str) -> Result<(&str, Option<u64>), SuppressError> {
     }
 }
 
+/// Whether this text is a suppression, for which there may be no memory.
+pub(crate) fn is_one(text: &str) -> bool {
+    parse(text).is_ok_and(|(pattern, _)| !pattern.is_empty())
+}
+
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
     /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what

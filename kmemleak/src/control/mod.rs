@@ -116,7 +116,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Whether a line of text is a [`command`](Self::command) with the arguments that it takes, or nothing. Any context.
     pub fn understands(&self, line: &str) -> bool {
-        table::parse(line).is_ok()
+        table::parse(line).is_ok_and(|line| line.is_taken())
     }
 
     /// Does what a line of text says and writes the answer; without a word, or with one that is none, what

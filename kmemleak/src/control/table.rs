@@ -6,7 +6,9 @@
 use core::fmt::{self, Write};
 
 use self::Argument::{Nothing, Optional, Required, Rest, Set};
+use super::{parse_hidden, switch};
 use crate::report::{Format, Typed, complain};
+use crate::suppress;
 
 /// A form of a command.
 struct Command {
@@ -25,12 +27,59 @@ struct Command {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Argument {
     Nothing,
-    Optional(&'static str),
-    Required(&'static str),
+    Optional(Value),
+    Required(Value),
     /// The rest of the line, blanks and all, unless there are flags in it: names of functions have blanks.
-    Rest(&'static str),
+    Rest(Value),
     /// With an equals sign between.
-    Set(&'static str),
+    Set(Value),
+}
+
+/// What an argument is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Number,
+    Address,
+    Pattern,
+    /// A pattern, perhaps with a ceiling.
+    Suppression,
+    Switch,
+    Seconds,
+}
+
+impl Value {
+    /// What it is called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Number => "N",
+            Self::Address => "ADDR",
+            Self::Pattern => "PATTERN",
+            Self::Suppression => "PATTERN[:max=N]",
+            Self::Switch => "on|off",
+            Self::Seconds => "SECS",
+        }
+    }
+
+    /// Whether this text is one.
+    fn takes(self, text: &str) -> bool {
+        match self {
+            Self::Number => text.parse::<usize>().is_ok(),
+            Self::Address => parse_hidden(text).is_some(),
+            Self::Pattern => true,
+            Self::Suppression => suppress::is_one(text),
+            Self::Switch => switch(text).is_some(),
+            Self::Seconds => text.parse::<u64>().is_ok(),
+        }
+    }
+}
+
+impl Argument {
+    fn takes(self, text: &str) -> bool {
+        match self {
+            Nothing => false,
+            Optional(value) | Required(value) | Rest(value) | Set(value) => value.takes(text),
+        }
+    }
 }
 
 const fn command(name: &'static str, argument: Argument, what: &'static str) -> Command {
@@ -74,9 +123,9 @@ impl Command {
         write!(form, "  {}", self.name)?;
         match self.argument {
             Nothing => {}
-            Optional(argument) => write!(form, " [{argument}]")?,
-            Required(argument) | Rest(argument) => write!(form, " {argument}")?,
-            Set(argument) => write!(form, "={argument}")?,
+            Optional(value) => write!(form, " [{}]", value.name())?,
+            Required(value) | Rest(value) => write!(form, " {}", value.name())?,
+            Set(value) => write!(form, "={}", value.name())?,
         }
         if self.all {
             write!(form, " [--all]")?;
@@ -134,7 +183,7 @@ const COMMANDS: [Command; 20] = [
     .json(),
     command(
         "sites",
-        Optional("N"),
+        Optional(Value::Number),
         "call sites with the most live bytes (10), and their growth since the mark",
     )
     .json(),
@@ -146,33 +195,37 @@ const COMMANDS: [Command; 20] = [
     .json(),
     command(
         "dump",
-        Required("ADDR"),
+        Required(Value::Address),
         "what is known of the object at an address",
     ),
     command(
         "holders",
-        Required("ADDR"),
+        Required(Value::Address),
         "the words that point into an object",
     )
     .json(),
     command(
         "path",
-        Required("ADDR"),
+        Required(Value::Address),
         "the shortest way to an object from a root",
     )
     .json(),
     command("suppress", Nothing, "the suppressions, and what they hide").json(),
     command(
         "suppress",
-        Rest("PATTERN[:max=N]"),
+        Rest(Value::Suppression),
         "hide leaks from a function whose path ends like that; * is any text",
     ),
-    command("unsuppress", Rest("PATTERN"), "hide them no longer"),
-    command("stack", Set("on|off"), "whether task stacks are roots"),
-    command("scan", Set("on|off"), "whether to scan in the background"),
+    command("unsuppress", Rest(Value::Pattern), "hide them no longer"),
+    command("stack", Set(Value::Switch), "whether task stacks are roots"),
     command(
         "scan",
-        Set("SECS"),
+        Set(Value::Switch),
+        "whether to scan in the background",
+    ),
+    command(
+        "scan",
+        Set(Value::Seconds),
         "scan in the background every so many seconds",
     ),
     command(
@@ -191,6 +244,17 @@ pub(super) struct Line<'l> {
     pub(super) all: bool,
     pub(super) format: Format,
     pub(super) after_off: bool,
+}
+
+impl Line<'_> {
+    /// Whether the argument is such a one as the command takes. What is wrong with it the command says.
+    pub(super) fn is_taken(&self) -> bool {
+        let Some(value) = self.value else {
+            return true;
+        };
+        let mut named = COMMANDS.iter().filter(|command| command.name == self.name);
+        named.any(|command| command.argument.takes(value))
+    }
 }
 
 /// A line that doesn't.

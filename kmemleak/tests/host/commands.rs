@@ -170,3 +170,62 @@ fn boot_parameters() {
     assert_eq!(say("kmemleak=off"), Ok(()));
     assert!(!lab.detector.is_on());
 }
+
+/// Whoever runs lines without reading the answers is to know that one was not obeyed, whatever is wrong with it.
+#[test]
+fn a_line_whose_argument_is_none_is_not_understood() {
+    let lab = Lab::new();
+    for line in [
+        "",
+        "help",
+        "scan",
+        "scan --json",
+        "scan=on",
+        "scan off",
+        "scan=0",
+        "scan 60",
+        "stack=off",
+        "sites",
+        "sites 3",
+        "sites --json 3",
+        "dump 10",
+        "path=0xffff800000000000",
+        "suppress",
+        "suppress a b",
+        "suppress a:max=3",
+        "unsuppress a:max=many",
+        "unsuppress x",
+    ] {
+        assert!(lab.detector.understands(line), "{line}");
+    }
+    for line in [
+        "frobnicate",
+        "scan=fast",
+        "scan=",
+        "scan=-1",
+        "scan=18446744073709551616",
+        "stack",
+        "stack=maybe",
+        "sites many",
+        "sites -1",
+        "sites 3 4",
+        "dump",
+        "dump here",
+        "holders 0x",
+        "path 11112222333344445",
+        "suppress=",
+        "suppress :max=3",
+        "suppress a:max=many",
+        "unsuppress",
+        "status --json",
+        "report --all=1",
+    ] {
+        assert!(!lab.detector.understands(line), "{line}");
+        // And who reads it is told.
+        let answer = lab.say(line);
+        assert!(
+            answer.starts_with("kmemleak: ") || answer.contains(r#""kind":"error""#),
+            "{answer}"
+        );
+    }
+}
