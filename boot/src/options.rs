@@ -15,7 +15,8 @@ Exit codes:
   4  triple fault
   5  the machine was reset, or QEMU told to quit, before the guest's verdict
   6  --fail-on-leak: the last check found leaks, or there was none
-  7  no terminal: a line that was typed is no command, or is too long; all others were obeyed
+  7  no terminal: a line that was typed is no command or has a wrong argument, is too long, or is
+     no ASCII; all others were obeyed
   8  --fail-on-leak: the last check found no leaks, but is not certain: there are suspects, or not
      all was recorded";
 

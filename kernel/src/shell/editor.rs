@@ -7,7 +7,8 @@
 //! # Invariants
 //!
 //! A line is taken as it was typed, or not at all: characters that find no room are counted, and while there are any the
-//! line can be shortened or given up, but not completed.
+//! line can be shortened or given up, but not completed. So are bytes that are no ASCII: a line with such can only be given up,
+//! for nobody sees where in it they were. Control characters without a meaning are keys and no text; a tab is a blank.
 
 use arrayvec::ArrayString;
 
@@ -29,10 +30,12 @@ pub enum Edit {
     Cancel,
     /// The line is complete; take it by [`Editor::take`].
     Complete,
-    /// The line is as long as it may be: the character is not kept.
+    /// The character is not kept: the line is as long as it may be, or that is no ASCII.
     Full,
     /// The line that was completed had so many bytes, more than [`LINE_LEN`]. It is gone.
     TooLong(usize),
+    /// The line that was completed had so many bytes that are no ASCII. It is gone.
+    Foreign(usize),
     /// The end of what is typed.
     End,
 }
@@ -53,6 +56,8 @@ pub struct Editor {
     line: ArrayString<LINE_LEN>,
     /// Characters behind the line that found no room.
     excess: usize,
+    /// Bytes among the line that are no ASCII.
+    foreign: usize,
     escape: Escape,
     /// The last byte ended a line by a carriage return: a line feed after it belongs to it.
     after_return: AfterReturn,
@@ -73,6 +78,7 @@ impl Editor {
         Self {
             line,
             excess: 0,
+            foreign: 0,
             escape: Escape::Outside,
             after_return: AfterReturn::No,
         }
@@ -111,10 +117,11 @@ impl Editor {
                 Edit::Cancel
             }
             // Control-D, for who has typed nothing else.
-            0x04 if self.line.is_empty() => Edit::End,
+            0x04 if self.line.is_empty() && self.foreign == 0 => Edit::End,
+            b'\t' => self.insert(' '),
             // Control-U.
             0x15 => {
-                self.excess = 0;
+                (self.excess, self.foreign) = (0, 0);
                 self.erase_to(0)
             }
             // Control-W. Where the last word of what found no room began nobody knows.
@@ -128,6 +135,10 @@ impl Editor {
                 Edit::None
             }
             b' '..=b'~' => self.insert(char::from(byte)),
+            0x80.. => {
+                self.foreign += 1;
+                Edit::Full
+            }
             _ => Edit::None,
         }
     }
@@ -168,17 +179,18 @@ impl Editor {
     }
 
     fn complete(&mut self) -> Edit {
-        if self.excess == 0 {
-            return Edit::Complete;
-        }
-        let len = self.line.len() + self.excess;
+        let refused = match (self.foreign, self.excess) {
+            (0, 0) => return Edit::Complete,
+            (0, excess) => Edit::TooLong(self.line.len() + excess),
+            (foreign, _) => Edit::Foreign(foreign),
+        };
         self.give_up();
-        Edit::TooLong(len)
+        refused
     }
 
     fn give_up(&mut self) {
         self.line.clear();
-        self.excess = 0;
+        (self.excess, self.foreign) = (0, 0);
     }
 
     fn erase_to(&mut self, len: usize) -> Edit {

@@ -173,6 +173,14 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
             );
             return prompt(out, "");
         }
+        Edit::Foreign(bytes) => {
+            not_understood();
+            let _ = writeln!(
+                out,
+                "\nthe line has {bytes} bytes that are no ASCII: none are taken, and nothing was done"
+            );
+            return prompt(out, "");
+        }
         Edit::End => {
             let _ = writeln!(out);
             end()

@@ -34,10 +34,30 @@ guest_test! {
 }
 
 guest_test! {
-    /// Arrow keys and bytes that are no characters leave nothing.
+    /// Arrow keys and bytes that are no characters leave nothing. A tab is a blank.
     fn noise() smp [1] {
         assert_eq!(lines("a\x1b[A\x1b[1;5Cb\x1bOPc\x00\x01\r"), ["abc"]);
-        assert_eq!(lines("gr\u{fc}n\r"), ["grn"]);
+        assert_eq!(lines("kmemleak\tscan\r"), ["kmemleak scan"]);
+    }
+}
+
+guest_test! {
+    /// A line is never taken without those of its characters that the editor can't keep.
+    fn what_is_no_ascii() smp [1] {
+        let mut editor = Editor::new();
+        let mut type_line = |typed: &str| {
+            let last = typed.bytes().map(|byte| editor.byte(byte)).last();
+            (last, editor.take().to_string())
+        };
+        let taken = |line: &str| (Some(Edit::Complete), line.to_string());
+        let refused = |bytes| (Some(Edit::Foreign(bytes)), String::new());
+        assert_eq!(type_line("gr\u{fc}n\r"), refused(2));
+        assert_eq!(type_line("ps\r"), taken("ps"));
+        assert_eq!(type_line("\u{20ac}\n"), refused(3));
+        assert_eq!(type_line("\u{fc}\x04\r"), refused(2), "not the beginning of a line");
+        assert_eq!(type_line("\u{fc}x\x7f\x7f\r"), refused(2));
+        assert_eq!(type_line("\u{fc}\x15ps\r"), taken("ps"));
+        assert_eq!(type_line("\u{fc}\x03ps\r"), taken("ps"));
     }
 }
 

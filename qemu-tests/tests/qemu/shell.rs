@@ -260,6 +260,12 @@ fn a_longer_line_than_there_is_room_for_is_refused() -> Result<(), Failure> {
     let line = format!("leak pages{}", " ".repeat(2000));
     let answer = session.command(&line, LIMIT)?;
     expect_in(&answer, "the line has 2010 bytes: at most 1024 are taken")?;
+    // Nor is one cut of which not all can be taken.
+    let answer = session.command("leak p\u{e4}ages", LIMIT)?;
+    expect_in(
+        &answer,
+        "the line has 2 bytes that are no ASCII: none are taken",
+    )?;
     expect_in(
         &session.command("kmemleak scan", LIMIT)?,
         "kmemleak: 0 unreferenced objects",
