@@ -95,7 +95,9 @@ pub unsafe trait Platform: Sync {
     /// Called with the world stopped, or (where it can't be) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
-    /// Who is running: stored with each object. Any context. The default knows one task and one CPU.
+    /// Who is running: stored with each object. Any context. The default knows one task and one CPU. Of tasks with one number
+    /// the others are refused ([`NotDone::Nested`](crate::NotDone::Nested)) while one of them is shown or writes an answer:
+    /// nobody can tell them from that one, which would wait for itself.
     #[inline]
     fn context(&self) -> Context {
         Context {
