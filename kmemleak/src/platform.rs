@@ -88,9 +88,9 @@ pub unsafe trait Platform: Sync {
     ///
     /// The cursor is plain data, all zero at the start, for the platform to keep its place in:
     /// whoever holds it may go on, be it another CPU or a later moment. No word is to be named twice
-    /// in one walk: that is not looked after, and would be two references. Not roots, and so not to be named: heap arenas, free lists and caches of
-    /// allocators, stacks below their stack pointer. The detector leaves out its own memory itself, and what is
-    /// [excluded](crate::Detector::exclude).
+    /// in one walk: that is not looked after, and would be two references. Not roots, and so not to be named: heap
+    /// arenas, free lists and caches of allocators, stacks below their stack pointer. The detector leaves out its own
+    /// memory itself, and what is [excluded](crate::Detector::exclude).
     ///
     /// Called with the world stopped, or (where it can't be) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
