@@ -31,6 +31,13 @@ impl Block {
     }
 }
 
+/// Whether all of a range lies in one of some others.
+fn is_in(others: &[Range<usize>], range: Range<usize>) -> bool {
+    others
+        .iter()
+        .any(|other| other.start <= range.start && range.end <= other.end)
+}
+
 #[derive(Default)]
 pub struct Model {
     blocks: BTreeMap<usize, Block>,
@@ -251,14 +258,6 @@ impl Model {
             .filter(move |&(address, word)| address + WORD <= end && word != 0)
     }
 
-    /// Whether all of a range lies in regions.
-    fn is_covered(&self, range: Range<usize>) -> bool {
-        let covered = self.covered();
-        covered
-            .iter()
-            .any(|region| region.start <= range.start && range.end <= region.end)
-    }
-
     /// The words of a block that are scanned: not those of regions, which are read there.
     fn scanned(&self, block: &Block) -> Vec<usize> {
         if block.no_scan || block.min_count < 0 {
@@ -278,9 +277,10 @@ impl Model {
                     .flat_map(move |copy| self.words_in(copy + part.start..copy + part.end))
             })
             .collect();
+        let covered = self.covered();
         words
             .into_iter()
-            .filter(|&(address, _)| !self.is_covered(address..address + WORD))
+            .filter(|&(address, _)| !is_in(&covered, address..address + WORD))
             .map(|(_, word)| word)
             .collect()
     }
@@ -295,7 +295,7 @@ impl Model {
 
     /// Whether a block lies in a root.
     fn is_in_root(&self, start: usize, block: &Block) -> bool {
-        !block.is_percpu(start) && self.is_covered(start..start + block.size)
+        !block.is_percpu(start) && is_in(&self.covered(), start..start + block.size)
     }
 
     /// A word that points somewhere, and belongs to this block.
