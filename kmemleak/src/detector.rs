@@ -26,6 +26,7 @@ use crate::queue::Desks;
 use crate::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
 use crate::registry::{Locked, Marked, Object, Refused, Registry, alias_owner, alias_record};
 use crate::running_pass::RunningPass;
+use crate::vouching::Strangers;
 use crate::warning::{Kind, Warnings};
 
 /// What an allocator says of a block beside its place.
@@ -93,6 +94,8 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) memory: Memory,
     /// What is a root beside what the platform names, and what is none.
     pub(crate) root_ranges: RootRanges,
+    /// Whether the platform is asked what can be read.
+    pub(crate) strangers: Strangers,
     /// Tasks whose allocations are no leaks.
     disabled: Chain,
     pub(crate) desks: Desks,
@@ -182,6 +185,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             comms: Comms::new(),
             memory: Memory::new(),
             root_ranges: RootRanges::new(),
+            strangers: Strangers::new(),
             disabled: Chain::new(),
             desks: Desks::new(),
             hazard: Hazard::new(),
@@ -204,6 +208,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// A block was handed out: `size` bytes at `start`. Any context.
     ///
+    /// It is read only if [`Platform::readable`] vouches for it: the caller's word is not enough, but for that of a
+    /// [`Tracked`](crate::Tracked).
+    ///
     /// Where it overlaps blocks that are known, those were freed without a word: they are forgotten, and
     /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
     #[inline(always)]
@@ -211,9 +218,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return;
         }
+        self.strangers.note();
         match options.min_count {
             -1..=MAX_INLINE => self.record(start, size, options.min_count),
             many => self.record_many(start, size, many),
+        }
+    }
+
+    /// As [`alloc`](Self::alloc), of a block that needs no platform to vouch for it.
+    ///
+    /// # Safety
+    ///
+    /// The block is memory that can be read until it has been [freed](Self::free).
+    #[inline(always)]
+    pub(crate) unsafe fn alloc_vouched(&self, start: usize, size: usize) {
+        if self.is_on() {
+            self.record(start, size, 1);
         }
     }
 
@@ -269,6 +289,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[inline(always)]
     pub fn alloc_percpu(&self, handle: usize, size: usize) {
         if self.is_on() {
+            self.strangers.note();
             self.record_percpu(handle, size);
         }
     }
@@ -298,6 +319,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if !self.is_on() {
             return;
         }
+        self.strangers.note();
         self.record(start, size, 2);
         let mut kept = Kept::Yes;
         self.change(area, |object, source| {
@@ -319,6 +341,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// [`Platform::phys_to_virt`] says it is mapped, and is never reported (gray). Any context.
     pub fn alloc_phys(&self, start: usize, size: usize) {
         if self.is_on() {
+            self.strangers.note();
             self.record_phys(start, size);
         }
     }
@@ -413,6 +436,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 self.warn(Kind::NoRegion, start, NO_TRACES, source);
                 return false;
             }
+            self.strangers.note();
             self.counted(self.root_ranges.regions.add(start, len, source))
         };
         self.callback(add) == Some(true)
@@ -957,6 +981,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let own: Range<usize> = start..start + size_of_val(self);
         Tools {
             platform: &self.platform,
+            strangers: &self.strangers,
             registry: &self.registry,
             root_ranges: &self.root_ranges,
             desks: &self.desks,

@@ -25,7 +25,6 @@
 //!         let (start, len) = (GLOBALS.as_ptr().expose_provenance(), size_of_val(&GLOBALS));
 //!         (cursor.index == 1).then_some(Root { kind: RootKind::Section, start, len })
 //!     }
-//!     fn readable(&self, _: usize, _: usize) -> bool { true } // HEAP's blocks are, until they are freed
 //! }
 //!
 //! static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
@@ -71,7 +70,8 @@
 //!   or packed, tell with [`Detector::not_leak`]; of one with a tag in its upper bits, with [`Platform::untag`].
 //! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, the
 //!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or say `not_leak`.
-//! - Memory is read where [`Platform::readable`] vouches for it, and only there.
+//! - Memory is read where [`Platform::readable`] or a [`Tracked`] vouches for it, and only there. A verdict for which no block could
+//!   be read lists suspects, and says why.
 #![no_std]
 
 mod address;
@@ -120,6 +120,7 @@ mod traces;
 mod tracked;
 mod trail;
 mod verdict;
+mod vouching;
 mod walks;
 mod warning;
 mod word_lock;

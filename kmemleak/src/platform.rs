@@ -2,8 +2,9 @@
 //!
 //! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
 //! Few methods are required, so that a small kernel is served by a screenful; the others have
-//! defaults that give up a feature, never correctness. One is to be thought of first: by
-//! default nothing that an allocator names is read ([`readable`](Platform::readable)).
+//! defaults that give up a feature, never correctness. One is to be thought of first where allocators call the
+//! detector themselves, without a [`Tracked`](crate::Tracked): by default nothing that they name is read
+//! ([`readable`](Platform::readable)).
 //!
 //! # Contexts
 //!
@@ -37,7 +38,8 @@ pub const COMM_LEN: usize = 16;
 /// # Safety
 ///
 /// The detector reads memory that others own, and writes to memory that it is given. Its callbacks are safe functions, for all
-/// numbers: what they name is read where the platform vouches for it, and nowhere else. An implementation promises:
+/// numbers: what they name is read where the platform vouches for it, and nowhere else, but for blocks of a
+/// [`Tracked`](crate::Tracked). An implementation promises:
 ///
 /// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read: in a stopped world until the world goes on,
 ///   else as long as the walk does. But of a stack that a tracked block holds it is enough that it can be read until that block's
@@ -261,10 +263,14 @@ pub unsafe trait Platform: Sync {
     /// which a kernel unmaps under a tracked block, are passed over. What is passed over holds no pointers, so what only it
     /// points to is reported. Any context.
     ///
+    /// Not asked while all that was told of comes from a [`Tracked`](crate::Tracked), which vouches for its blocks itself. A
+    /// kernel whose allocators call the detector's callbacks has to answer: the callbacks are safe to call, so their
+    /// word is no proof.
+    ///
     /// The default vouches for nothing but words that are not memory ([`read_word`](Self::read_word) is replaced): it knows
-    /// neither what is mapped nor who calls the detector. Where nobody can call it but allocators that tell the truth,
-    /// because the detector is private to them or a [`Tracked`](crate::Tracked) wraps the only one, `true` is an honest
-    /// answer; else look whether the address lies in memory that is mapped for good, or ask the page tables.
+    /// neither what is mapped nor who calls the detector. A verdict for which no block could be read says so, and lists
+    /// suspects. Where nobody can call the detector but allocators that tell the truth, because it is private to them,
+    /// `true` is an honest answer; else look whether the address lies in memory that is mapped for good, or ask the page tables.
     #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::detector::{AllocOptions, Detector};
+use crate::detector::Detector;
 use crate::platform::Platform;
 
 /// An allocator whose blocks a detector is told of: for kernels that have one global allocator, and no slabs or
@@ -12,6 +12,8 @@ use crate::platform::Platform;
 /// What the allocator keeps in itself is in no root, though it is a static among others: it points to blocks that are
 /// free, and often to the first one that is not, which would never be lost. Blocks that it cuts from an array in itself are
 /// objects as any other. What it keeps elsewhere, in another static, is to be [excluded](Detector::exclude) by hand.
+///
+/// Its blocks are read without a word of the platform's: that they are memory is what a `GlobalAlloc` promises.
 ///
 /// The crate's documentation begins with an example.
 pub struct Tracked<A, P: Platform + 'static, const BOOTSTRAP: usize> {
@@ -36,16 +38,21 @@ impl<A, P: Platform, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
         &self.allocator
     }
 
+    /// Tells of a block.
+    ///
+    /// # Safety
+    ///
+    /// The allocator has handed it out for this layout; it is told of here when it goes back.
     #[inline(always)]
-    fn tell(&self, block: *mut u8, layout: Layout) -> *mut u8 {
+    unsafe fn tell(&self, block: *mut u8, layout: Layout) -> *mut u8 {
         if !block.is_null() && self.detector.is_on() {
             let here = core::ptr::from_ref(self).addr();
             if self.known_at.load(Ordering::Relaxed) != here {
                 self.settle(here);
             }
             let start = block.expose_provenance();
-            self.detector
-                .alloc(start, layout.size(), AllocOptions::new());
+            // SAFETY: the caller has the block from the allocator just now, and frees it here before it goes back there.
+            unsafe { self.detector.alloc_vouched(start, layout.size()) };
         }
         block
     }
@@ -84,7 +91,8 @@ unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc(layout) };
-        self.tell(block, layout)
+        // SAFETY: it was handed out just now, or is null.
+        unsafe { self.tell(block, layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
@@ -97,6 +105,7 @@ unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc_zeroed(layout) };
-        self.tell(block, layout)
+        // SAFETY: as above.
+        unsafe { self.tell(block, layout) }
     }
 }

@@ -41,6 +41,9 @@ pub enum Doubt {
     Unrecorded(u64),
     /// They were found beside what runs, and no stop of the world has confirmed it: what is in use may be among them.
     Unconfirmed,
+    /// Nobody vouches that blocks can be read, and so many were passed over: the platform's
+    /// [`readable`](Platform::readable) is false of all. What only they point to is among the suspects.
+    Unread(u64),
 }
 
 impl fmt::Display for Doubt {
@@ -51,6 +54,10 @@ impl fmt::Display for Doubt {
                 write!(f, "{missing} records are missing for want of memory")
             }
             Self::Unconfirmed => f.write_str("the world was not stopped to make sure"),
+            Self::Unread(blocks) => write!(
+                f,
+                "the platform vouches for no block to be readable, and {blocks} were passed over (Platform::readable)"
+            ),
         }
     }
 }
@@ -99,6 +106,8 @@ pub struct Summary {
     pub tracked: u64,
     /// Words that were read.
     pub words: u64,
+    /// Blocks that were not read, where nobody vouches for any that it can be; see [`Doubt::Unread`].
+    pub unread: u64,
     /// Of these, the ones that might be addresses in objects.
     pub candidates: u64,
     /// And those that are. The others are misses.
@@ -122,6 +131,7 @@ impl Summary {
     pub fn doubt(&self) -> Option<Doubt> {
         match self.how {
             _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
+            _ if self.unread > 0 => Some(Doubt::Unread(self.unread)),
             How::Stopped => None,
             How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
         }
@@ -371,6 +381,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             unrecorded: self.unrecorded.load(core::sync::atomic::Ordering::Relaxed),
             took_us: at_us.saturating_sub(making.start_us),
             words: figures.words,
+            unread: figures.unread,
             cpus: making.cpus,
         };
         let certain = summary.doubt().is_none();

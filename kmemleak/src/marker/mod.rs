@@ -67,6 +67,7 @@ use crate::platform::Platform;
 use crate::queue::{Desks, Entry, Queue};
 use crate::record::flag;
 use crate::registry::{Access, Registry};
+use crate::vouching::Strangers;
 
 /// Bytes that are read in one piece.
 const PIECE: usize = 4096;
@@ -117,6 +118,8 @@ pub(crate) struct Figures {
     pub(crate) words: u64,
     pub(crate) candidates: u64,
     pub(crate) hits: u64,
+    /// Blocks, or pieces of them, that nobody vouches for, so that they were not read; zero if any was read.
+    pub(crate) unread: u64,
 }
 
 /// What the CPUs that mark together share.
@@ -143,6 +146,9 @@ pub(crate) struct Shared {
     words: AtomicU64,
     candidates: AtomicU64,
     hits: AtomicU64,
+    unread: AtomicU64,
+    /// Words in objects.
+    object_words: AtomicU64,
 }
 
 impl Shared {
@@ -164,6 +170,8 @@ impl Shared {
             words: AtomicU64::new(0),
             candidates: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
+            object_words: AtomicU64::new(0),
         }
     }
 
@@ -182,6 +190,10 @@ impl Shared {
             words: self.words.load(Ordering::Relaxed),
             candidates: self.candidates.load(Ordering::Relaxed),
             hits: self.hits.load(Ordering::Relaxed),
+            unread: match self.object_words.load(Ordering::Relaxed) {
+                0 => self.unread.load(Ordering::Relaxed),
+                _ => 0,
+            },
         }
     }
 }
@@ -189,6 +201,7 @@ impl Shared {
 /// What the marker works with.
 pub(crate) struct Tools<'a, P> {
     pub(crate) platform: &'a P,
+    pub(crate) strangers: &'a Strangers,
     pub(crate) registry: &'a Registry,
     pub(crate) root_ranges: &'a RootRanges,
     pub(crate) desks: &'a Desks,
@@ -197,6 +210,14 @@ pub(crate) struct Tools<'a, P> {
     /// The detector's own static memory.
     pub(crate) own: Range<usize>,
     pub(crate) source: Source<'a>,
+}
+
+impl<P: Platform> Tools<'_, P> {
+    /// Whether somebody vouches that these bytes can be read.
+    #[inline(always)]
+    pub(crate) fn readable(&self, start: usize, len: usize) -> bool {
+        self.strangers.or_platform(self.platform, start, len)
+    }
 }
 
 /// One CPU's part of the marker.
@@ -229,6 +250,9 @@ pub(crate) struct Marker<'a, P, A> {
     /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
     candidates: u64,
     misses: u64,
+    /// Of the words, those in roots.
+    root_words: u64,
+    unread: u64,
     access: core::marker::PhantomData<A>,
 }
 
@@ -282,6 +306,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             words: 0,
             candidates: 0,
             misses: 0,
+            root_words: 0,
+            unread: 0,
             access: core::marker::PhantomData,
         }
     }
@@ -345,6 +371,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         shared.candidates.fetch_add(candidates, Ordering::Relaxed);
         let hits = candidates - misses;
         shared.hits.fetch_add(hits, Ordering::Relaxed);
+        shared.unread.fetch_add(self.unread, Ordering::Relaxed);
+        let in_objects = self.words - self.root_words;
+        shared.object_words.fetch_add(in_objects, Ordering::Relaxed);
+        (self.root_words, self.unread) = (0, 0);
         (self.objects, self.words, self.candidates, self.misses) = (0, 0, 0, 0);
         (self.next_candidate, self.flushed) = (0, 0);
     }

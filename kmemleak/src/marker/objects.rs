@@ -131,8 +131,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         match entry.plain_len() {
             Some(len) => {
-                if self.tools.platform.readable(entry.start(), len) {
+                if self.tools.readable(entry.start(), len) {
                     self.scan_whole_words(entry.start(), len / WORD);
+                } else {
+                    self.unread += 1;
                 }
             }
             None => self.scan_unplain(entry.start()),
@@ -153,8 +155,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The words of a block with the world stopped.
     #[inline(always)]
     pub(super) fn scan_block(&mut self, start: usize, len: usize) {
-        if self.tools.platform.readable(start, len) {
+        if self.tools.readable(start, len) {
             self.scan_words(start, end_of(start, len));
+        } else {
+            self.unread += 1;
         }
     }
 
@@ -291,8 +295,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if held != Some(true) {
                     return false;
                 }
-                if tools.platform.readable(at, next - at) {
+                if tools.readable(at, next - at) {
                     work(marker, at, next);
+                } else {
+                    marker.unread += 1;
                 }
                 tools.hazard.clear();
                 true
@@ -319,7 +325,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let mut show = |marker: &mut Self, start: usize, len: usize| {
             let end = end_of(start, len);
             if A::STOPPED {
-                if marker.tools.platform.readable(start, len) {
+                if marker.tools.readable(start, len) {
                     marker.show_words(start, end, look);
                 }
                 return Ok(());

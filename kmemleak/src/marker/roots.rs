@@ -127,9 +127,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let range = walk.at..next_piece(walk.at).min(walk.part.end);
             walk.at = range.end;
             // What a caller has named is the platform's to vouch for; what it has named itself it has promised.
-            if walk.named_by == NamedBy::Caller
-                && !self.tools.platform.readable(range.start, range.len())
-            {
+            if walk.named_by == NamedBy::Caller && !self.tools.readable(range.start, range.len()) {
                 continue;
             }
             return Some(RootPiece {
@@ -337,6 +335,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The words of a piece of a root.
     fn scan_root_words(&mut self, start: usize, end: usize) {
+        let before = self.words;
+        self.scan_words_of_root(start, end);
+        self.root_words += self.words - before;
+    }
+
+    fn scan_words_of_root(&mut self, start: usize, end: usize) {
         if !self.shared.area_in_root.load(Ordering::Acquire) {
             return self.scan_words(start, end);
         }

@@ -384,7 +384,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         } else {
             Some(start)
         };
-        let Some(start) = copy.filter(|&copy| self.platform.readable(copy, size.min(DUMP))) else {
+        let Some(start) = copy.filter(|&copy| {
+            self.strangers
+                .or_platform(&self.platform, copy, size.min(DUMP))
+        }) else {
             return dump;
         };
         for (offset, byte) in dump.bytes.iter_mut().enumerate().take(size) {

@@ -476,6 +476,13 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
             "kmemleak: after {passes} passes the suspects still changed: what is in use may be among them"
         )?;
     }
+    if summary.unread > 0 {
+        let doubt = Doubt::Unread(summary.unread);
+        writeln!(
+            out,
+            "kmemleak: {doubt}: what only these point to is among the suspects"
+        )?;
+    }
     if summary.unrecorded == 0 {
         return Ok(());
     }

@@ -1,8 +1,11 @@
 //! What is read: what the platform vouches for, whatever numbers the callbacks get.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmemleak::{AllocOptions, Detector, IrqState, Platform, Root, RootCursor, RootKind};
+use kmemleak::{
+    AllocOptions, Detector, Doubt, IrqState, Platform, Root, RootCursor, RootKind, Tracked,
+};
 
 static VARIABLES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
@@ -76,4 +79,41 @@ fn no_call_of_a_safe_function_reads_what_nobody_vouches_for() {
         .for_each_unreferenced(&mut |object| lost.push(object.start))
         .expect("it is on");
     assert!(!lost.contains(&(NOWHERE[1] + 64)) && lost.contains(&(NOWHERE[2] + 64)));
+}
+
+/// What a `GlobalAlloc` has handed out is memory: nobody else need vouch for it.
+#[test]
+fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
+    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
+    static HEAP: Tracked<System, Plain, { 1 << 20 }> = Tracked::new(System, &DETECTOR);
+    let layout = Layout::new::<[usize; 4]>();
+    // SAFETY: the layout is not of size zero.
+    let allocate = || unsafe { HEAP.alloc_zeroed(layout) }.cast::<usize>();
+    let (first, second) = (allocate(), allocate());
+    // SAFETY: a word of the first block.
+    unsafe { first.add(1).write(second.expose_provenance()) };
+    VARIABLES[1].store(first.expose_provenance(), Ordering::Relaxed);
+    let summary = DETECTOR.check().expect("it is on");
+    assert_eq!((summary.listed(), summary.doubt()), (0, None));
+    VARIABLES[1].store(0, Ordering::Relaxed);
+    let summary = DETECTOR.check().expect("it is on");
+    assert_eq!((summary.objects, summary.doubt()), (2, None));
+}
+
+/// Where hooks tell of blocks and nobody vouches for them, nothing is certain, and the report says what is missing.
+#[test]
+fn where_nothing_is_vouched_for_nothing_is_called_a_leak() {
+    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
+    static BLOCKS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    let start = BLOCKS.as_ptr().expose_provenance();
+    let lost = 0x5555_0000_0000;
+    DETECTOR.alloc(start, 8, AllocOptions::new().min_count(0));
+    DETECTOR.alloc(lost, 64, AllocOptions::new());
+    BLOCKS[0].store(lost, Ordering::Relaxed);
+    let summary = DETECTOR.check().expect("it is on");
+    assert_eq!((summary.objects, summary.suspects), (0, 1));
+    assert_eq!(summary.doubt(), Some(Doubt::Unread(1)));
+    let mut text = String::new();
+    DETECTOR.report(&mut text).expect("text takes all");
+    assert!(text.contains("Platform::readable"), "{text}");
 }
