@@ -1,33 +1,37 @@
 //! Page table entries: mapping and unmapping single pages of the kernel's half.
 //!
-//! All CPUs share one root table, so a mapping made here is everybody's at once. One taken away must be forgotten
-//! by all CPUs before its address or its frame is used again: see [`tlb`](crate::arch::tlb). Tables are taken
-//! from the untracked entry of the buddy allocator and kept for the next mapping near by.
+//! All CPUs share one root table, so a mapping made here is everybody's at once: for other CPUs' table walkers, which
+//! read along and note what was used, and for whoever asks [`is_mapped`] meanwhile. So a table is never anybody's alone
+//! once it is linked, and nobody ever has a `&mut` to one. A table is an array of atomic words, which all share: an entry
+//! is read, and changed, by one atomic operation.
+//!
+//! A table is zeroed while it is still a frame of whoever adds it; then one compare and exchange links it, if nobody
+//! else's was quicker. What others see of it is empty. Tables are taken from the untracked entry of the buddy allocator and
+//! kept for the next mapping near by.
+//!
+//! A mapping that is taken away must be forgotten by all CPUs before its address or its frame is used
+//! again: see [`tlb`](crate::arch::tlb).
 //!
 //! # Invariants
 //!
-//! - A frame is zeroed before an entry names it as a table: whoever walks the tables meanwhile, a CPU's own walker
-//!   included, finds entries that are not present, never what somebody else has left in the frame.
-//! - There is one reference to the tables at a time, whichever CPU has it.
+//! - A table that an entry leads to stays a table, at that place, for good.
+//! - A table is zero when it is linked.
 //!
 //! # Locks
 //!
-//! One, over all tables, with interrupts off. The buddy allocator's is taken under it.
+//! None. Who maps a page has the address to itself: two mappings of one are an error of the callers.
 
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use x86_64::VirtAddr;
 use x86_64::registers::control::Cr3;
-use x86_64::structures::paging::mapper::{MapToError, TranslateResult};
-use x86_64::structures::paging::{
-    FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB,
-    Translate,
-};
-use x86_64::{PhysAddr, VirtAddr};
+use x86_64::structures::paging::PageTableFlags;
+use x86_64::structures::paging::page_table::PageTableLevel;
 
+use super::PAGE;
 use super::buddy::{self, Tracking};
-use super::frame;
 use crate::arch::memory;
-use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// How a page may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,58 +46,112 @@ pub enum Access {
 
 impl Access {
     fn flags(self) -> PageTableFlags {
-        let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE;
         match self {
-            Self::Data => flags | PageTableFlags::NO_EXECUTE,
-            Self::Device => flags | PageTableFlags::NO_EXECUTE | PageTableFlags::NO_CACHE,
-            Self::Code => flags,
+            Self::Data => TABLE | PageTableFlags::NO_EXECUTE,
+            Self::Device => TABLE | PageTableFlags::NO_EXECUTE | PageTableFlags::NO_CACHE,
+            Self::Code => TABLE,
         }
     }
 }
 
-/// A frame for a table, zeroed: the mapper makes a table live, and clears it only then. It is the caller's, to be given back
-/// through the untracked entry. Any context.
-pub fn take_table() -> Option<NonNull<u8>> {
-    let page = buddy::alloc(0, Tracking::Untracked)?;
-    // SAFETY: a frame of ours, which the window shows.
-    unsafe { page.write_bytes(0, super::PAGE) };
-    Some(page)
+/// What an entry that leads to a table allows: everything, for the pages' own entries say what is allowed there.
+const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
+
+/// The bits of an entry that are a physical address.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// A page table, which this CPU shares with all others.
+#[repr(transparent)]
+struct Table([AtomicU64; 512]);
+
+/// What an entry says.
+enum Entry {
+    Absent,
+    Table(&'static Table),
+    Page,
 }
 
-/// Where the mapper takes tables from.
-struct ZeroedFrames;
+impl Table {
+    /// The table that all CPUs use.
+    fn root() -> &'static Self {
+        // SAFETY: the CPU uses it as one, and it stays for good.
+        unsafe { Self::at(Cr3::read().0.start_address().as_u64()) }
+    }
 
-// SAFETY: the buddy allocator gives out a frame to one user at a time.
-unsafe impl FrameAllocator<Size4KiB> for ZeroedFrames {
-    fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        let page = take_table()?;
-        let number = frame::number_of(page.addr().get())?;
-        Some(frame_at(u64::from(number) * super::PAGE as u64))
+    /// # Safety
+    ///
+    /// There is a table at this physical address, and it stays for good.
+    unsafe fn at(physical: u64) -> &'static Self {
+        let table: *const Self = ptr::with_exposed_provenance(memory::window(physical));
+        // SAFETY: the caller's promise; whoever else uses it does so by atomic operations, or is a CPU's walker.
+        unsafe { &*table }
+    }
+
+    /// The entry for an address, of a table of that level.
+    fn entry(&self, level: PageTableLevel, address: VirtAddr) -> &AtomicU64 {
+        &self.0[usize::from(address.page_table_index(level))]
+    }
+
+    /// What the entry for an address says, of a table of that level.
+    fn look(&self, level: PageTableLevel, address: VirtAddr) -> Entry {
+        // Acquire: with the entry that links a table, the table's zeros.
+        let entry = self.entry(level, address).load(Ordering::Acquire);
+        let flags = PageTableFlags::from_bits_truncate(entry);
+        if !flags.contains(PageTableFlags::PRESENT) {
+            Entry::Absent
+        } else if level == PageTableLevel::One || flags.contains(PageTableFlags::HUGE_PAGE) {
+            Entry::Page
+        } else {
+            // SAFETY: a present entry that maps no page leads to a table, and tables stay.
+            Entry::Table(unsafe { Self::at(entry & ADDRESS) })
+        }
+    }
+
+    /// The table that the entry for an address leads to; where it leads nowhere yet, to a new one.
+    ///
+    /// # Panics
+    ///
+    /// Where it maps a large page.
+    fn next(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
+        match self.look(level, address) {
+            Entry::Table(table) => {
+                // The boot loader's may allow less.
+                let entry = self.entry(level, address);
+                entry.fetch_or(TABLE.bits(), Ordering::Relaxed);
+                Ok(table)
+            }
+            Entry::Page => panic!("mapping {address:?}: it lies in a large page"),
+            Entry::Absent => self.add(level, address),
+        }
+    }
+
+    #[cold]
+    fn add(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
+        let page = zeroed_frame().ok_or(NoMemory)?;
+        let physical = page.addr().get() as u64 - memory::PHYSICAL_WINDOW;
+        // Release: who finds the entry finds the zeros.
+        let linked = self.entry(level, address).compare_exchange(
+            0,
+            physical | TABLE.bits(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if linked.is_err() {
+            // Somebody else's was quicker.
+            buddy::free(page, 0, Tracking::Untracked);
+            return self.next(level, address);
+        }
+        // SAFETY: linked just now, for good.
+        Ok(unsafe { Self::at(physical) })
     }
 }
 
-fn frame_at(physical: u64) -> PhysFrame {
-    PhysFrame::containing_address(PhysAddr::new(physical))
-}
-
-fn page_at(address: usize) -> Page {
-    Page::containing_address(VirtAddr::new(address as u64))
-}
-
-/// The tables: who may look at them or change them.
-struct Tables;
-
-static TABLES: SpinLock<Tables, LocalIrqDisabled> = SpinLock::new(Tables);
-
-fn with_tables<R>(action: impl FnOnce(&mut OffsetPageTable<'_>) -> R) -> R {
-    let _tables = TABLES.lock();
-    let root = memory::window(Cr3::read().0.start_address().as_u64());
-    let root: *mut PageTable = core::ptr::with_exposed_provenance_mut(root);
-    // SAFETY: the root table that all CPUs use, and the lock is over it and all that it leads to.
-    let root = unsafe { &mut *root };
-    // SAFETY: the window shows all of physical memory.
-    let mut tables = unsafe { OffsetPageTable::new(root, VirtAddr::new(memory::PHYSICAL_WINDOW)) };
-    action(&mut tables)
+/// A frame without contents, as the window shows it.
+fn zeroed_frame() -> Option<NonNull<u8>> {
+    let page = buddy::alloc(0, Tracking::Untracked)?;
+    // SAFETY: a frame taken just now, and nobody else's.
+    unsafe { page.write_bytes(0, PAGE) };
+    Some(page)
 }
 
 /// Maps the page at `address` to the frame at `physical`.
@@ -102,25 +160,22 @@ fn with_tables<R>(action: impl FnOnce(&mut OffsetPageTable<'_>) -> R) -> R {
 ///
 /// Where the page is mapped already.
 pub fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory> {
-    let flags = access.flags();
-    // SAFETY: nobody has used the address so far, so nothing changes under anybody's feet.
-    let mapped = with_tables(|tables| unsafe {
-        tables.map_to(
-            page_at(address),
-            frame_at(physical),
-            flags,
-            &mut ZeroedFrames,
-        )
-    });
-    match mapped {
-        Ok(flush) => {
-            // The page was not present, and such entries are not cached.
-            flush.ignore();
-            Ok(())
-        }
-        Err(MapToError::FrameAllocationFailed) => Err(NoMemory),
-        Err(error) => panic!("mapping {address:#x}: {error:?}"),
+    let address = VirtAddr::new(address as u64);
+    let mut table = Table::root();
+    let mut level = PageTableLevel::Four;
+    while let Some(next) = level.next_lower_level() {
+        table = table.next(level, address)?;
+        level = next;
     }
+    // An entry that is not present is in no CPU's memory, so there is nothing to flush.
+    let mapped = table.entry(level, address).compare_exchange(
+        0,
+        physical | access.flags().bits(),
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
+    assert!(mapped.is_ok(), "mapping {address:?}: it is mapped already");
+    Ok(())
 }
 
 /// There is no memory for a page table.
@@ -129,13 +184,33 @@ pub struct NoMemory;
 
 /// Takes the mapping of the page at `address` away, if there is one. CPUs may remember it yet.
 pub fn unmap(address: usize) {
-    if let Ok((_, flush)) = with_tables(|tables| tables.unmap(page_at(address))) {
-        flush.ignore();
+    let address = VirtAddr::new(address as u64);
+    let mut table = Table::root();
+    let mut level = PageTableLevel::Four;
+    while let Some(next) = level.next_lower_level() {
+        let Entry::Table(lower) = table.look(level, address) else {
+            return;
+        };
+        (table, level) = (lower, next);
     }
+    // Acquire and release: what was done with the page is done before who is told of this uses its frame.
+    table.entry(level, address).swap(0, Ordering::AcqRel);
 }
 
 /// Whether the page at `address` is mapped. Any context; of a moment, where others map and unmap.
 pub fn is_mapped(address: usize) -> bool {
     let address = VirtAddr::new_truncate(address as u64);
-    with_tables(|tables| matches!(tables.translate(address), TranslateResult::Mapped { .. }))
+    let mut table = Table::root();
+    let mut level = PageTableLevel::Four;
+    loop {
+        match table.look(level, address) {
+            Entry::Absent => return false,
+            Entry::Page => return true,
+            Entry::Table(lower) => table = lower,
+        }
+        match level.next_lower_level() {
+            Some(next) => level = next,
+            None => return false,
+        }
+    }
 }

@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use kernel::arch::percpu::cpu_id;
-use kernel::arch::{smp, tlb};
+use kernel::arch::{memory, smp, tlb};
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::slab::{SlabCache, Trace};
@@ -356,25 +356,91 @@ guest_test! {
 }
 
 guest_test! {
-    /// A frame is empty before it becomes a table of pages, whatever its owner before has left there.
-    fn page_tables_are_empty_before_they_are_live() smp [1] {
-        let pages = || (0..256).filter_map(|_| buddy::alloc(0, Tracking::Untracked));
-        let dirty: Vec<_> = pages()
-            .inspect(|page| {
-                // SAFETY: ours.
-                unsafe { page.write_bytes(0xff, 4096) };
+    /// A page table is empty from the moment on at which CPUs find it, whatever its frame held before: of a page that was
+    /// never mapped nobody hears that it is.
+    fn new_page_tables_are_empty() smp [2, 4] {
+        // What one table describes.
+        const TABLE: usize = 2 << 20;
+        // More frames than are taken below, and than the allocator has in hand.
+        let dirty: Vec<_> = (0..4096).map_while(|_| buddy::alloc(0, Tracking::Untracked)).collect();
+        for frame in &dirty {
+            // SAFETY: a frame, and ours.
+            unsafe { frame.write_bytes(0xff, 4096) };
+        }
+        dirty.into_iter().for_each(|frame| buddy::free(frame, 0, Tracking::Untracked));
+        // A page of the table that comes next.
+        static NEVER_MAPPED: AtomicUsize = AtomicUsize::new(0);
+        static LOOKED: AtomicUsize = AtomicUsize::new(0);
+        static SEEN: AtomicU32 = AtomicU32::new(0);
+        let mut last = vmalloc::vmalloc_aligned(4096, TABLE, vmalloc::Kind::Data).expect("memory").addr().get();
+        NEVER_MAPPED.store(last + TABLE + TABLE / 2, Ordering::Release);
+        let looker = task::spawn("looker", Priority::Normal, || loop {
+            let page = NEVER_MAPPED.load(Ordering::Acquire);
+            if page == 0 {
+                return;
+            }
+            SEEN.fetch_add(u32::from(paging::is_mapped(page)), Ordering::Relaxed);
+            LOOKED.store(page, Ordering::Release);
+        });
+        for _ in 0..200 {
+            // Until it looks where the next table is going to be.
+            while LOOKED.load(Ordering::Acquire) != NEVER_MAPPED.load(Ordering::Relaxed) {
+                task::yield_now();
+            }
+            let block = vmalloc::vmalloc_aligned(4096, TABLE, vmalloc::Kind::Data).expect("memory");
+            assert_eq!(block.addr().get(), last + TABLE, "the lowest place that is free");
+            last += TABLE;
+            NEVER_MAPPED.store(last + TABLE + TABLE / 2, Ordering::Release);
+        }
+        NEVER_MAPPED.store(0, Ordering::Release);
+        looker.expect("memory for a task").join();
+        assert_eq!(SEEN.load(Ordering::Relaxed), 0, "pages that were never mapped, but seen so");
+    }
+}
+
+guest_test! {
+    /// Tasks on all CPUs that map in one table's range at once, and want the same new table: each mapping is there.
+    fn mappings_of_all_cpus_at_once_are_all_there() smp [2, 4] {
+        const PAGES: usize = 64;
+        const ROUNDS: usize = 40;
+        static ROUND: AtomicUsize = AtomicUsize::new(0);
+        static READY: AtomicUsize = AtomicUsize::new(0);
+        // Far above whatever vmalloc takes; each round in tables of its own.
+        let page = |round: usize, task: usize, number: usize| {
+            0xffff_e800_0000_0000 + (round << 30) + (number * 4 + task) * 4096
+        };
+        let frame = buddy::alloc(0, Tracking::Untracked).expect("memory");
+        let physical = frame.addr().get() as u64 - memory::PHYSICAL_WINDOW;
+        let tasks: Vec<_> = (0..4)
+            .map(|task| {
+                let map = move || for round in 0..ROUNDS {
+                    READY.fetch_add(1, Ordering::AcqRel);
+                    while ROUND.load(Ordering::Acquire) <= round {
+                        task::yield_now();
+                    }
+                    for number in 0..PAGES {
+                        paging::map(page(round, task, number), physical, paging::Access::Data).expect("memory");
+                    }
+                };
+                task::spawn("mapper", Priority::Normal, map).expect("memory for a task")
             })
             .collect();
-        let give_back = |page: NonNull<u8>| buddy::free(page, 0, Tracking::Untracked);
-        dirty.into_iter().for_each(give_back);
-        let tables: Vec<_> = (0..256).filter_map(|_| paging::take_table()).collect();
-        assert_eq!(tables.len(), 256);
-        for table in &tables {
-            // SAFETY: ours.
-            let entries = unsafe { table.cast::<[u64; 512]>().read() };
-            assert!(entries.iter().all(|&entry| entry == 0));
+        for round in 0..ROUNDS {
+            while READY.load(Ordering::Acquire) < 4 * (round + 1) {
+                task::yield_now();
+            }
+            ROUND.store(round + 1, Ordering::Release);
         }
-        tables.into_iter().for_each(give_back);
+        tasks.into_iter().for_each(JoinHandle::join);
+        for round in 0..ROUNDS {
+            for page in (0..PAGES).flat_map(|number| (0..4).map(move |task| page(round, task, number))) {
+                assert!(paging::is_mapped(page), "{page:#x}");
+                paging::unmap(page);
+                assert!(!paging::is_mapped(page), "{page:#x}");
+            }
+        }
+        tlb::flush_all_cpus();
+        buddy::free(frame, 0, Tracking::Untracked);
     }
 }
 
