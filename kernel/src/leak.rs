@@ -1,7 +1,8 @@
 //! The kernel as the leak detector sees it: the one place where the two meet.
 //!
-//! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back once its
-//! allocator has, before it can be handed out again, with no allocator lock held. They are part of whoever calls them also where nothing is
+//! Downwards, the allocators' hooks: each tells of a block when it is out of all free lists, and takes it back
+//! before it can be handed out again, with no allocator lock held. Those for frees ask for a block that its allocator [has taken
+//! back](crate::mm::release): of one that it might refuse yet nobody can tell them. They are part of whoever calls them also where nothing is
 //! optimised: a frame of their own would be the innermost one of each call stack.
 //!
 //! Upwards, [`KernelPlatform`]: where the roots are and what words in them are called, who runs, how the world is
@@ -36,7 +37,7 @@ use kmemleak::{
 use crate::arch::interrupts::{self, InterruptFlag};
 use crate::arch::{backtrace, context, memory, percpu, stop, time};
 use crate::mm::buddy::{self, Tracking};
-use crate::mm::returned::Returned;
+use crate::mm::release::Retired;
 use crate::mm::{self, frame, vmalloc};
 use crate::sync::{Mutex, MutexGuard, in_interrupt};
 use crate::task::{self, Priority, State, TaskId, scheduler};
@@ -63,24 +64,24 @@ pub fn alloc(start: usize, size: usize) {
     }
 }
 
-/// A block is given back. Any context but an NMI.
+/// A block was given back. Any context but an NMI.
 #[inline(always)]
-pub fn free(block: &Returned) {
+pub fn free<B>(block: &Retired<B>) {
     if !scripted::is_untold() {
-        KMEMLEAK.free(block.start());
+        KMEMLEAK.free(block.address());
     }
 }
 
-/// A part of a block is given back. Any context but an NMI.
-#[inline]
-pub fn free_part(part: &Returned) {
+/// A part of a block was given back, of `len` bytes. Any context but an NMI.
+#[inline(always)]
+pub fn free_part<B>(part: &Retired<B>, len: usize) {
     if !scripted::is_untold() {
-        KMEMLEAK.free_part(part.start(), part.len());
+        KMEMLEAK.free_part(part.address(), len);
     }
 }
 
 /// An allocator has refused a free. Any context but an NMI.
-#[inline]
+#[inline(always)]
 pub fn refused_free(address: usize) {
     if !scripted::is_untold() {
         KMEMLEAK.refused_free(address);
@@ -95,11 +96,11 @@ pub fn alloc_percpu(handle: usize, size: usize) {
     }
 }
 
-/// A dynamic per-CPU block is given back. Any context but an NMI.
+/// A dynamic per-CPU block was given back. Any context but an NMI.
 #[inline(always)]
-pub fn free_percpu(block: &Returned) {
+pub fn free_percpu<B>(block: &Retired<B>) {
     if !scripted::is_untold() {
-        KMEMLEAK.free_percpu(block.start());
+        KMEMLEAK.free_percpu(block.address());
     }
 }
 

@@ -8,9 +8,6 @@
 //! another allocator cuts up, and the detector's own, are *untracked*. A user's blocks that the detector is not to see
 //! are untracked as well, but marked as such. A block goes back the way it came.
 //!
-//! A block that is freed is looked at and taken from its user under the lock (`Use::Returning`), then the detector is told,
-//! and then it becomes free.
-//!
 //! # Locks
 //!
 //! One, with interrupts off; nothing is called under it.
@@ -21,8 +18,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use bootloader_api::info::MemoryRegions;
 
 use super::frame::{self, Frame, NO_FRAME, Use};
-use super::misuse::{self, Misuse};
-use super::returned::Returned;
+use super::misuse::Misuse;
+use super::release::{Allocator, Audience, Retired, release};
 use super::{PAGE, Wipe, wipe};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -44,6 +41,13 @@ impl Tracking {
         match self {
             Self::Tracked => Use::Tracked,
             Self::Untracked => Use::Untracked,
+        }
+    }
+
+    fn audience(self) -> Audience {
+        match self {
+            Self::Tracked => Audience::Detector,
+            Self::Untracked => Audience::Nobody,
         }
     }
 }
@@ -121,53 +125,152 @@ impl Buddy {
         self.push(number, order);
     }
 
-    /// Makes the block in use that holds a frame into blocks of one frame each.
-    fn split(&mut self, number: u32, tracking: Tracking) -> Result<(), Misuse> {
+    /// Takes a block from its user: its head.
+    fn retire(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<u32, Misuse> {
+        let number = number_at(address)?;
+        match descriptor(number).usage() {
+            (Use::Free | Use::Retired, _) => return Err(Misuse::DoubleFree),
+            (Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
+            found if found != (tracking.usage(), order) => return Err(Misuse::WrongSize),
+            _ => {}
+        }
+        descriptor(number).set_usage(Use::Retired, order);
+        disown(number, 1 << order);
+        Ok(number)
+    }
+
+    /// Takes frames from their user, from the one at `address` on: `wanted` of them, or as many as there are to the end of the block
+    /// that they lie in, of which single frames remain. Tells how many.
+    fn retire_part(
+        &mut self,
+        address: usize,
+        wanted: u32,
+        tracking: Tracking,
+    ) -> Result<Frames, Misuse> {
+        let first = number_at(address)?;
         // A block begins at a multiple of its size.
-        let mut heads = (0..=MAX_ORDER).map(|order| (number & !((1 << order) - 1), order));
+        let mut heads = (0..=MAX_ORDER).map(|order| (first & !((1 << order) - 1), order));
         let (head, order) = heads
             .find(|&(head, order)| descriptor(head).usage() == (tracking.usage(), order))
-            .ok_or(match descriptor(number).usage().0 {
-                Use::Free | Use::Returning => Misuse::DoubleFree,
+            .ok_or(match descriptor(first).usage().0 {
+                Use::Free | Use::Retired => Misuse::DoubleFree,
                 _ => Misuse::NotABlock,
             })?;
         for frame in &frame::frames()[head as usize..][..1 << order] {
             frame.set_usage(tracking.usage(), 0);
         }
-        Ok(())
+        let count = wanted.min(head + (1 << order) - first);
+        for frame in &frame::frames()[first as usize..][..count as usize] {
+            frame.set_usage(Use::Retired, 0);
+        }
+        disown(first, count);
+        Ok(Frames { first, count })
+    }
+}
+
+/// The number of the frame that begins at `address`.
+fn number_at(address: usize) -> Result<u32, Misuse> {
+    let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
+    match address.is_multiple_of(PAGE) {
+        true => Ok(number),
+        false => Err(Misuse::NotABlock),
+    }
+}
+
+fn disown(first: u32, count: u32) {
+    for frame in &frame::frames()[first as usize..][..count as usize] {
+        frame.set_owner(0);
+    }
+}
+
+/// Some frames in a row.
+#[derive(Clone, Copy)]
+struct Frames {
+    first: u32,
+    count: u32,
+}
+
+/// Clears frames that were taken from their user, if that is wanted of what users have had.
+fn wipe_frames(frames: Frames, tracking: Tracking) {
+    if tracking != Tracking::Untracked && wipe() == Wipe::OnFree {
+        let start: *mut u8 = ptr::with_exposed_provenance_mut(frame::address_of(frames.first));
+        // SAFETY: frames that their user has given up, and that nobody else has yet.
+        unsafe { start.write_bytes(0, frames.count as usize * PAGE) };
+    }
+}
+
+/// Whole blocks, as they come back.
+struct Blocks {
+    order: u32,
+    tracking: Tracking,
+}
+
+impl Allocator for Blocks {
+    type Block = u32;
+    type Done = ();
+
+    fn name(&self) -> &'static str {
+        "pages"
     }
 
-    /// Takes a block from its user. It is free when it has been put away.
-    fn take_back(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<u32, Misuse> {
-        let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
-        if !address.is_multiple_of(PAGE) {
-            return Err(Misuse::NotABlock);
-        }
-        let frame = descriptor(number);
-        match frame.usage() {
-            (Use::Free | Use::Returning, _) => return Err(Misuse::DoubleFree),
-            (Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
-            found if found != (tracking.usage(), order) => return Err(Misuse::WrongSize),
-            _ => {}
-        }
-        frame.set_usage(Use::Returning, order);
-        Ok(number)
+    fn audience(&self) -> Audience {
+        self.tracking.audience()
     }
 
-    /// Takes a page from the user of the block that it lies in.
-    fn take_part_back(&mut self, address: usize, tracking: Tracking) -> Result<u32, Misuse> {
-        let number = frame::number_of(address).ok_or(Misuse::NotABlock)?;
-        self.split(number, tracking)?;
-        self.take_back(address, 0, tracking)
+    fn retire(&self, address: usize) -> Result<u32, Misuse> {
+        BUDDY.lock().retire(address, self.order, self.tracking)
     }
 
-    /// Makes a block free that has been taken back.
-    fn put_away(&mut self, number: u32, order: u32) {
-        for frame in &frame::frames()[number as usize..][..1 << order] {
-            frame.set_owner(0);
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<u32>) {
+        leak::free(retired);
+    }
+
+    fn put(&self, first: u32) {
+        let count = 1 << self.order;
+        wipe_frames(Frames { first, count }, self.tracking);
+        BUDDY.lock().give(first, self.order);
+        FREE.fetch_add(count as usize, Ordering::Relaxed);
+    }
+}
+
+/// Parts of blocks, as they come back.
+struct Parts {
+    wanted: u32,
+    tracking: Tracking,
+}
+
+impl Allocator for Parts {
+    type Block = Frames;
+    /// How many frames.
+    type Done = u32;
+
+    fn name(&self) -> &'static str {
+        "pages"
+    }
+
+    fn audience(&self) -> Audience {
+        self.tracking.audience()
+    }
+
+    fn retire(&self, address: usize) -> Result<Frames, Misuse> {
+        BUDDY
+            .lock()
+            .retire_part(address, self.wanted, self.tracking)
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<Frames>) {
+        leak::free_part(retired, retired.block().count as usize * PAGE);
+    }
+
+    fn put(&self, frames: Frames) -> u32 {
+        wipe_frames(frames, self.tracking);
+        for number in frames.first..frames.first + frames.count {
+            BUDDY.lock().give(number, 0);
         }
-        self.give(number, order);
-        FREE.fetch_add(1 << order, Ordering::Relaxed);
+        FREE.fetch_add(frames.count as usize, Ordering::Relaxed);
+        frames.count
     }
 }
 
@@ -221,56 +324,28 @@ pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
     NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(number)))
 }
 
-/// Gives a block back. A wrong address, order or entry is told on the console, and nothing else happens.
+/// Gives a block back. A wrong address, order or entry is told, and nothing else happens.
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
-    let address = block.addr().get();
-    let taken = BUDDY.lock().take_back(address, order, tracking);
-    let number = match taken {
-        Ok(number) => number,
-        Err(misuse) => return misuse::tell("pages", misuse, address),
-    };
-    let returned = Returned::new(address, PAGE << order);
-    if tracking == Tracking::Tracked {
-        leak::free(&returned);
-    }
-    if tracking != Tracking::Untracked {
-        wipe_returned(&returned);
-    }
-    BUDDY.lock().put_away(number, order);
+    let _refused_or_done = release(&Blocks { order, tracking }, block.addr().get());
 }
 
 /// Gives back `pages` frames from `part` on, which may be a part of a block or lie in several: what remains of these
-/// is single frames from then on, and is given back in this way, too. What is not in use is told on the
-/// console, and nothing else happens with it. Any context.
+/// is single frames from then on, and is given back in this way, too. What is not in use is told, and nothing else happens
+/// with it. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_part(part: NonNull<u8>, pages: usize, tracking: Tracking) {
-    let start = part.addr().get();
-    for address in (0..pages).map(|page| start + page * PAGE) {
-        let taken = BUDDY.lock().take_part_back(address, tracking);
-        let number = match taken {
-            Ok(number) => number,
-            Err(misuse) => {
-                misuse::tell("pages", misuse, address);
-                continue;
-            }
-        };
-        let returned = Returned::new(address, PAGE);
-        if tracking == Tracking::Tracked {
-            leak::free_part(&returned);
-            wipe_returned(&returned);
-        }
-        BUDDY.lock().put_away(number, 0);
-    }
-}
-
-/// Clears what a user has given up, if freed blocks are cleared.
-fn wipe_returned(block: &Returned) {
-    if wipe() == Wipe::OnFree {
-        let start: *mut u8 = ptr::with_exposed_provenance_mut(block.start());
-        // SAFETY: frames that a user has given up, and nobody else has yet.
-        unsafe { start.write_bytes(0, block.len()) };
+    let mut address = part.addr().get();
+    let mut left = pages;
+    while left > 0 {
+        let wanted = u32::try_from(left).unwrap_or(u32::MAX);
+        // Frames that were a block are an object, or lie in one: the detector hears of them at once. Of the single ones that a
+        // part has left it hears one by one, for they may be of several.
+        let given = release(&Parts { wanted, tracking }, address);
+        let passed = given.unwrap_or(1) as usize;
+        address = address.wrapping_add(passed * PAGE);
+        left -= passed;
     }
 }
 

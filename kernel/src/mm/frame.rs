@@ -41,8 +41,8 @@ pub enum Use {
     Tracked,
     /// Head of a block taken through the untracked entry.
     Untracked,
-    /// Head of a block that has been taken back from its user, and is about to become free.
-    Returning,
+    /// Head of a block that was taken from its user, and is in no list yet.
+    Retired,
 }
 
 /// A page frame's descriptor.
@@ -80,7 +80,7 @@ impl Frame {
             2 => Use::Free,
             3 => Use::Tracked,
             4 => Use::Untracked,
-            5 => Use::Returning,
+            5 => Use::Retired,
             _ => Use::Reserved,
         };
         (usage, bits >> 16)

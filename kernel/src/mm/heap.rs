@@ -24,8 +24,9 @@ use linked_list_allocator::Heap;
 
 use super::buddy::{self, Tracking};
 use super::confined;
-use super::misuse::{self, Misuse};
-use super::returned::Returned;
+use super::granules::Granules;
+use super::misuse::Misuse;
+use super::release::{Allocator, Audience, Retired, release};
 use super::slab::{SlabCache, Trace};
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -49,21 +50,22 @@ static mut ARENA: Arena = Arena([0; BOOT_HEAP]);
 #[unsafe(link_section = ".heap_arena")]
 static BOOT: SpinLock<BootHeap, LocalIrqDisabled> = SpinLock::new(BootHeap::new());
 
-/// Blocks of the boot heap begin at multiples of this.
+/// Blocks of the boot heap begin at multiples of this, and take multiples of it.
 const GRANULE: usize = align_of::<usize>();
+/// A block has as many of these at least: a list allocator's link.
+const MIN_GRANULES: usize = 2;
 
 /// The boot heap, and which of its blocks users have: a list allocator takes back whatever it is given.
 struct BootHeap {
     heap: Heap,
-    /// Bits of the granules at which these begin.
-    live: [u64; BOOT_HEAP / GRANULE / 64],
+    granules: Granules<{ BOOT_HEAP / GRANULE / 64 }>,
 }
 
 impl BootHeap {
     const fn new() -> Self {
         Self {
             heap: Heap::empty(),
-            live: [0; BOOT_HEAP / GRANULE / 64],
+            granules: Granules::new(),
         }
     }
 
@@ -74,26 +76,70 @@ impl BootHeap {
             unsafe { self.heap.init(arena, BOOT_HEAP) };
         }
         let block = self.heap.allocate_first_fit(layout).ok()?;
-        let (word, bit) = place(block.addr().get());
-        self.live[word] |= bit;
+        self.granules
+            .hand_out(granule_at(block.addr().get()), granules_of(layout));
         Some(block)
     }
 
-    /// Takes a block from its user. It is free when the heap has it.
-    fn take_back(&mut self, address: usize, layout: Layout) -> Result<Returned, Misuse> {
-        let (word, bit) = place(address);
-        if !address.is_multiple_of(GRANULE) || self.live[word] & bit == 0 {
+    /// Takes a block of that layout from its user.
+    fn retire(&mut self, address: usize, layout: Layout) -> Result<NonNull<u8>, Misuse> {
+        if !address.is_multiple_of(GRANULE) {
             return Err(Misuse::NotABlock);
         }
-        self.live[word] &= !bit;
-        Ok(Returned::new(address, layout.size()))
+        let granule = granule_at(address);
+        if self.granules.count_at(granule)? != granules_of(layout) {
+            return Err(Misuse::WrongSize);
+        }
+        self.granules.retire(granule)?;
+        NonNull::new(ptr::with_exposed_provenance_mut(address)).ok_or(Misuse::NotABlock)
+    }
+
+    fn put(&mut self, block: NonNull<u8>, layout: Layout) {
+        self.granules.put(granule_at(block.addr().get()));
+        // SAFETY: a block of this heap, of that size as the heap rounds it, which no user has.
+        unsafe { self.heap.deallocate(block, layout) };
     }
 }
 
-/// The bit of an address in the arena: its word, and the bit in that.
-fn place(address: usize) -> (usize, u64) {
-    let granule = (address - arena().start) / GRANULE;
-    (granule / 64, 1 << (granule % 64))
+/// The granule of an address in the arena.
+fn granule_at(address: usize) -> usize {
+    (address - arena().start) / GRANULE
+}
+
+/// Granules that a block of that layout has.
+fn granules_of(layout: Layout) -> usize {
+    layout.size().div_ceil(GRANULE).max(MIN_GRANULES)
+}
+
+/// Blocks of the boot heap, as they come back.
+struct BootBlocks {
+    layout: Layout,
+}
+
+impl Allocator for BootBlocks {
+    type Block = NonNull<u8>;
+    type Done = ();
+
+    fn name(&self) -> &'static str {
+        "boot heap"
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::Detector
+    }
+
+    fn retire(&self, address: usize) -> Result<NonNull<u8>, Misuse> {
+        BOOT.lock().retire(address, self.layout)
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<NonNull<u8>>) {
+        leak::free(retired);
+    }
+
+    fn put(&self, block: NonNull<u8>) {
+        BOOT.lock().put(block, self.layout);
+    }
 }
 
 /// Where blocks come from: a [`Stage`].
@@ -222,7 +268,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             _ => {}
         }
         if arena().contains(&address) {
-            to_boot_heap(block, layout);
+            let _refused_or_done = release(&BootBlocks { layout }, address);
         } else {
             match class(layout) {
                 Some(class) => class.free(block),
@@ -286,17 +332,6 @@ fn from_boot_heap(layout: Layout) -> Option<NonNull<u8>> {
     let block = BOOT.lock().alloc(layout)?;
     leak::alloc(block.addr().get(), layout.size());
     Some(block)
-}
-
-#[unsafe(link_section = ".text.hooks")]
-fn to_boot_heap(block: NonNull<u8>, layout: Layout) {
-    let taken = BOOT.lock().take_back(block.addr().get(), layout);
-    match taken {
-        Ok(returned) => leak::free(&returned),
-        Err(misuse) => return misuse::tell("boot heap", misuse, block.addr().get()),
-    }
-    // SAFETY: a block of this heap that its user has given up, and the caller gives its layout.
-    unsafe { BOOT.lock().heap.deallocate(block, layout) };
 }
 
 /// The slabs stand: blocks come from there, and the emergency reserve is set aside.

@@ -1,11 +1,13 @@
 //! Frees that the allocators refuse: told, counted, survived.
 //!
-//! Nothing else happens: the block, whoever has it, stays what it was for its allocator and for the leak detector. Who freed
-//! and who allocated the block is the detector's to say.
+//! The console hears at once of which allocator and what is wrong. The leak detector, where it knows the allocator's blocks,
+//! tells the rest in its own time: the call stack of the free, and the one that has allocated the block, or that had it last.
+//! Of the others it hears nothing: they may be given back under locks, its own among them.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::release::Audience;
 use crate::{leak, println};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -31,10 +33,15 @@ impl fmt::Display for Misuse {
     }
 }
 
-/// Tells of it on the console, and lets the detector name the call stacks. Any context, with no lock of an allocator held.
-pub fn tell(allocator: &str, misuse: Misuse, address: usize) {
+/// Tells of it. Any context, with no lock of an allocator held where the detector is the audience.
+#[cold]
+#[inline(never)]
+#[unsafe(link_section = ".text.hooks")]
+pub(super) fn tell(allocator: &str, misuse: Misuse, address: usize, audience: Audience) {
     COUNT.fetch_add(1, Ordering::Relaxed);
-    leak::refused_free(address);
+    if audience == Audience::Detector {
+        leak::refused_free(address);
+    }
     println!("{allocator}: {misuse}: {address:#018x}");
 }
 

@@ -10,7 +10,8 @@
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
 //! | [`confined`] | code that ends alone when its memory is used up | buddy |
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
-//! | [`returned`] | blocks that an allocator has taken back and not freed yet | nothing |
+//! | [`release`] | the way back of a block, for all of them | misuse |
+//! | [`misuse`] | frees that are refused | nothing |
 //!
 //! # Who tells the leak detector
 //!
@@ -18,8 +19,7 @@
 //! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
 //! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
 //! entry, and so does confined code. Hooks are called with no lock of this module held: after a block has left every free list, and
-//! before it returns to one. A free that is refused is no block's end: the hook takes a [`returned::Returned`], which there is for
-//! what an allocator has looked at and taken back.
+//! before it returns to one, but not before the free has been found right: see [`release`].
 //!
 //! # Locks
 //!
@@ -29,11 +29,12 @@
 pub mod buddy;
 pub mod confined;
 pub mod frame;
+mod granules;
 pub mod heap;
 pub mod misuse;
 pub mod paging;
 pub mod percpu;
-pub mod returned;
+pub mod release;
 pub mod slab;
 pub mod vmalloc;
 

@@ -1,9 +1,8 @@
 //! Dynamic per-CPU memory: blocks of which each CPU has its own copy.
 //!
 //! Blocks are cut from chunks. A chunk has one unit of memory for each CPU; a block lies at the same offset in
-//! all of them. The block's handle is the address of its copy in CPU 0's unit. Which granules of a chunk are
-//! taken, at which a block begins, and which of these blocks no user has any more, is kept in three bitmaps, so that a
-//! wrong free is seen.
+//! all of them. The block's handle is the address of its copy in CPU 0's unit. A chunk knows which of its granules are
+//! taken, and by which blocks (`granules.rs`), so that a wrong free is seen.
 //!
 //! Chunks are never given back: a chunk once found by [`percpu_copy`] stays good without a lock.
 //!
@@ -16,8 +15,9 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 use super::PAGE;
 use super::buddy::{self, Tracking};
-use super::misuse::{self, Misuse};
-use super::returned::Returned;
+use super::granules::Granules;
+use super::misuse::Misuse;
+use super::release::{Allocator, Audience, Retired, release};
 use crate::arch::percpu::MAX_CPUS;
 use crate::leak;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -34,14 +34,7 @@ const WORDS: usize = UNIT / GRANULE / 64;
 struct Chunk {
     next: AtomicPtr<Chunk>,
     units: [usize; MAX_CPUS],
-    taken: SpinLock<Bitmaps, LocalIrqDisabled>,
-}
-
-struct Bitmaps {
-    taken: [u64; WORDS],
-    first: [u64; WORDS],
-    /// Of the blocks that begin there, those that have been taken back from their users and are not free yet.
-    returning: [u64; WORDS],
+    granules: SpinLock<Granules<WORDS>, LocalIrqDisabled>,
 }
 
 const _: () = assert!(size_of::<Chunk>() <= PAGE);
@@ -58,53 +51,6 @@ pub fn init(cpus: u32) {
 /// For how many CPUs blocks are made. Any context.
 pub fn cpus() -> u32 {
     CPUS.load(Ordering::Acquire)
-}
-
-impl Bitmaps {
-    fn find(&self, granules: usize, align: usize) -> Option<usize> {
-        let mut start = 0;
-        while start + granules <= UNIT / GRANULE {
-            match (start..start + granules)
-                .rev()
-                .find(|&at| is_set(&self.taken, at))
-            {
-                None => return Some(start),
-                Some(taken) => start = (taken + 1).next_multiple_of(align),
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, granules: usize, align: usize) -> Option<usize> {
-        let start = self.find(granules, align)?;
-        (start..start + granules).for_each(|at| self.taken[at / 64] |= 1 << (at % 64));
-        self.first[start / 64] |= 1 << (start % 64);
-        Some(start)
-    }
-
-    /// Takes a block from its user, and tells how many granules it has.
-    fn take_back(&mut self, start: usize) -> Result<usize, Misuse> {
-        if !is_set(&self.taken, start) || is_set(&self.returning, start) {
-            return Err(Misuse::DoubleFree);
-        }
-        if !is_set(&self.first, start) {
-            return Err(Misuse::NotABlock);
-        }
-        self.returning[start / 64] |= 1 << (start % 64);
-        let is_inside = |&at: &usize| is_set(&self.taken, at) && !is_set(&self.first, at);
-        Ok(1 + (start + 1..UNIT / GRANULE).take_while(is_inside).count())
-    }
-
-    /// Makes a block free that has been taken back.
-    fn put_away(&mut self, start: usize, granules: usize) {
-        self.returning[start / 64] &= !(1 << (start % 64));
-        self.first[start / 64] &= !(1 << (start % 64));
-        (start..start + granules).for_each(|at| self.taken[at / 64] &= !(1 << (at % 64)));
-    }
-}
-
-fn is_set(bitmap: &[u64; WORDS], at: usize) -> bool {
-    bitmap[at / 64] & 1 << (at % 64) != 0
 }
 
 fn chunks() -> impl Iterator<Item = &'static Chunk> {
@@ -134,7 +80,7 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
     let (chunk, start) = loop {
         let newest = CHUNKS.load(Ordering::Acquire);
         let found =
-            chunks().find_map(|chunk| Some((chunk, chunk.taken.lock().take(granules, align)?)));
+            chunks().find_map(|chunk| Some((chunk, chunk.granules.lock().take(granules, align)?)));
         match found {
             Some(found) => break found,
             None => grow(newest)?,
@@ -151,21 +97,45 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
     Some(handle)
 }
 
-/// Gives a block back. What is no block's handle is told on the console, and nothing else happens. Any context.
+/// Gives a block back. What is no block's handle is told, and nothing else happens. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_percpu(handle: usize) {
-    let place = chunk_of(handle).filter(|(_, offset)| offset.is_multiple_of(GRANULE));
-    let Some((chunk, offset)) = place else {
-        return misuse::tell("percpu", Misuse::NotABlock, handle);
-    };
-    let start = offset / GRANULE;
-    let taken = chunk.taken.lock().take_back(start);
-    let granules = match taken {
-        Ok(granules) => granules,
-        Err(misuse) => return misuse::tell("percpu", misuse, handle),
-    };
-    leak::free_percpu(&Returned::new(handle, granules * GRANULE));
-    chunk.taken.lock().put_away(start, granules);
+    let _refused_or_done = release(&Blocks, handle);
+}
+
+/// Blocks, as they come back.
+struct Blocks;
+
+impl Allocator for Blocks {
+    /// The chunk, and where in it.
+    type Block = (&'static Chunk, usize);
+    type Done = ();
+
+    fn name(&self) -> &'static str {
+        "percpu"
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::Detector
+    }
+
+    fn retire(&self, handle: usize) -> Result<Self::Block, Misuse> {
+        let (chunk, offset) = chunk_of(handle).ok_or(Misuse::NotABlock)?;
+        if !offset.is_multiple_of(GRANULE) {
+            return Err(Misuse::NotABlock);
+        }
+        chunk.granules.lock().retire(offset / GRANULE)?;
+        Ok((chunk, offset / GRANULE))
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<Self::Block>) {
+        leak::free_percpu(retired);
+    }
+
+    fn put(&self, (chunk, granule): Self::Block) {
+        chunk.granules.lock().put(granule);
+    }
 }
 
 /// Where a CPU's copy of the block with this handle (or of the byte at an offset from it) lies. Any context.
@@ -207,11 +177,7 @@ fn grow(newest: *mut Chunk) -> Option<()> {
     let chunk = Chunk {
         next: AtomicPtr::new(newest),
         units,
-        taken: SpinLock::new(Bitmaps {
-            taken: [0; WORDS],
-            first: [0; WORDS],
-            returning: [0; WORDS],
-        }),
+        granules: SpinLock::new(Granules::new()),
     };
     // SAFETY: fresh memory, large enough and page-aligned.
     unsafe { memory.write(chunk) };

@@ -4,7 +4,7 @@
 //! bitmap in the header: no link is ever written into an object, so fresh memory holds no stale one, and a
 //! stray write into a freed object breaks no list. A second bitmap says which objects users have; a free
 //! takes its bit away first, so that a second one is caught, on whatever CPU and in whatever cache the object is
-//! by then. Only a free that takes the bit away is one: the detector is told after it.
+//! by then.
 //!
 //! Each CPU has a *magazine* for each cache: a small stack of free objects that it takes from and gives to
 //! with nothing but its interrupts off. An empty one is loaded from the slabs, a full one unloaded to
@@ -31,8 +31,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::buddy::{self, Tracking};
-use super::misuse::{self, Misuse};
-use super::returned::Returned;
+use super::misuse::Misuse;
+use super::release::{Allocator, Audience, Retired, release};
 use super::{PAGE, Wipe, frame, wipe};
 use crate::arch::percpu::{MAX_CPUS, cpu_id};
 use crate::leak;
@@ -111,6 +111,8 @@ pub struct SlabCache {
     trace: Trace,
     slabs: SpinLock<Slabs, LocalIrqDisabled>,
     magazines: [AtomicPtr<Magazine>; MAX_CPUS],
+    /// Objects taken back by CPUs for whose magazine there was no memory.
+    frees: AtomicU64,
     next: AtomicPtr<SlabCache>,
 }
 
@@ -169,6 +171,7 @@ impl SlabCache {
                 count: 0,
             }),
             magazines: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS],
+            frees: AtomicU64::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
         }
     }
@@ -211,25 +214,17 @@ impl SlabCache {
         Some(object)
     }
 
-    /// Gives an object back. What is not an object of this cache, or is free already, is told on the console,
-    /// and nothing else happens. Any context.
+    /// Gives an object back. What is not an object of this cache, or is free already, is told, and nothing else
+    /// happens. Any context.
     #[unsafe(link_section = ".text.hooks")]
     pub fn free(&'static self, object: NonNull<u8>) {
-        let address = object.addr().get();
-        let returned = match self.take_back(address) {
-            Ok(returned) => returned,
-            Err(misuse) => return misuse::tell(self.name, misuse, address),
-        };
-        if self.trace == Trace::Trace {
-            leak::free(&returned);
-        }
-        self.put_away(returned);
+        let _refused_or_done = release(&self, object.addr().get());
     }
 
     /// Figures; of a moment, while others allocate.
     pub fn stats(&'static self) -> CacheStats {
         let slabs = self.slabs.lock().count;
-        let mut in_use = 0_u64;
+        let mut in_use = 0_u64.wrapping_sub(self.frees.load(Ordering::Relaxed));
         for magazine in &self.magazines {
             // SAFETY: null, or a magazine, which stays for good; only its counters are looked at.
             if let Some(magazine) = unsafe { magazine.load(Ordering::Acquire).as_ref() } {
@@ -267,36 +262,17 @@ impl SlabCache {
         NonNull::new(ptr::with_exposed_provenance_mut(object))
     }
 
-    /// Takes an object from its user.
-    fn take_back(&'static self, address: usize) -> Result<Returned, Misuse> {
-        let (slab, index) = locate(address)?;
-        if !ptr::eq(slab.cache, self) {
-            return Err(Misuse::WrongSize);
-        }
-        let bit = 1 << (index % 64);
-        if slab.live[index / 64].fetch_and(!bit, Ordering::Relaxed) & bit == 0 {
-            return Err(Misuse::DoubleFree);
-        }
-        Ok(Returned::new(address, self.object_size))
-    }
-
-    /// Puts an object that has been taken back into this CPU's magazine; into its slab where there is no memory for one.
-    fn put_away(&'static self, returned: Returned) {
-        let address = returned.start();
-        if wipe() == Wipe::OnFree {
-            let object: *mut u8 = ptr::with_exposed_provenance_mut(address);
-            // SAFETY: an object of ours that its user has given up, and nobody else has yet.
-            unsafe { object.write_bytes(0, self.object_size) };
-        }
+    /// Puts an object that no user has into this CPU's magazine.
+    fn put_back(&'static self, object: usize) {
         let mut guard = IrqGuard::new();
         let Some(magazine) = self.magazine(&mut guard) else {
-            self.unload_one(&mut self.slabs.lock(), address);
-            return;
+            self.frees.fetch_add(1, Ordering::Relaxed);
+            return self.give_to_slabs(&[object]);
         };
         if magazine.len == MAGAZINE_LEN {
             self.unload(magazine);
         }
-        magazine.objects[magazine.len] = address;
+        magazine.objects[magazine.len] = object;
         magazine.len += 1;
         let frees = magazine.frees.load(Ordering::Relaxed);
         magazine.frees.store(frees + 1, Ordering::Relaxed);
@@ -359,30 +335,28 @@ impl SlabCache {
     /// Unloads half a magazine to the slabs, the objects that have lain longest.
     fn unload(&'static self, magazine: &mut Magazine) {
         let count = MAGAZINE_LEN / 2;
-        let mut slabs = self.slabs.lock();
-        for &object in &magazine.objects[..count] {
-            self.unload_one(&mut slabs, object);
-        }
-        drop(slabs);
+        self.give_to_slabs(&magazine.objects[..count]);
         magazine.objects.copy_within(count..magazine.len, 0);
         magazine.len -= count;
         magazine.objects[magazine.len..].fill(0);
     }
 
-    /// Gives a free object to its slab, and the slab back where there are enough that nobody uses.
-    fn unload_one(&'static self, slabs: &mut Slabs, object: usize) {
-        let (slab, index) = locate(object).expect("free objects are objects of slabs");
-        if slab.free_count.get() == 0 {
-            slabs.link(slab);
-        }
-        slab.give_free(index);
-        if slab.free_count.get() == self.objects_per_slab() {
-            if slabs.empty < SPARE_SLABS {
-                slabs.empty += 1;
-            } else {
-                slabs.unlink(slab);
-                slabs.count -= 1;
-                self.drop_slab(slab);
+    fn give_to_slabs(&'static self, objects: &[usize]) {
+        let mut slabs = self.slabs.lock();
+        for &object in objects {
+            let (slab, index) = locate(object).expect("what comes back is an object of a slab");
+            if slab.free_count.get() == 0 {
+                slabs.link(slab);
+            }
+            slab.give_free(index);
+            if slab.free_count.get() == self.objects_per_slab() {
+                if slabs.empty < SPARE_SLABS {
+                    slabs.empty += 1;
+                } else {
+                    slabs.unlink(slab);
+                    slabs.count -= 1;
+                    self.drop_slab(slab);
+                }
             }
         }
     }
@@ -453,6 +427,51 @@ impl SlabCache {
             next = slab.next.get();
         }
         assert_eq!(empty, slabs.empty, "{}: empty slabs", self.name);
+    }
+}
+
+impl Allocator for &'static SlabCache {
+    type Block = usize;
+    type Done = ();
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    #[inline]
+    fn audience(&self) -> Audience {
+        match self.trace {
+            Trace::Trace => Audience::Detector,
+            Trace::NoLeakTrace => Audience::Nobody,
+        }
+    }
+
+    #[inline]
+    fn retire(&self, address: usize) -> Result<usize, Misuse> {
+        let (slab, index) = locate(address)?;
+        if !ptr::eq(slab.cache, *self) {
+            return Err(Misuse::WrongSize);
+        }
+        let bit = 1 << (index % 64);
+        match slab.live[index / 64].fetch_and(!bit, Ordering::Relaxed) & bit {
+            0 => Err(Misuse::DoubleFree),
+            _ => Ok(address),
+        }
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<usize>) {
+        leak::free(retired);
+    }
+
+    #[inline]
+    fn put(&self, object: usize) {
+        if wipe() == Wipe::OnFree {
+            let object: *mut u8 = ptr::with_exposed_provenance_mut(object);
+            // SAFETY: an object of ours that its user has given up, and nobody else has yet.
+            unsafe { object.write_bytes(0, self.object_size) };
+        }
+        self.put_back(object);
     }
 }
 

@@ -28,9 +28,9 @@ use intrusive_collections::{
 
 use super::buddy::{self, Tracking};
 use super::frame::{self, NO_FRAME};
-use super::misuse::{self, Misuse};
+use super::misuse::Misuse;
 use super::paging::{self, Access};
-use super::returned::Returned;
+use super::release::{Allocator, Audience, Retired, release};
 use super::slab::{SlabCache, Trace};
 use super::{PAGE, Wipe, wipe};
 use crate::arch::{memory, tlb};
@@ -69,8 +69,8 @@ impl fmt::Display for Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     InUse,
-    /// Taken back from its user, and still mapped: the leak detector may be reading it.
-    Returning,
+    /// Taken from its user, and mapped yet.
+    Retired,
     /// Freed and unmapped, but CPUs may remember it. With its number among all that were ever freed: an address may be
     /// purged, used and freed again, with the same frames, while somebody purges, and then it is not the same.
     Lazy(u64),
@@ -276,59 +276,80 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     Some(start)
 }
 
-/// Gives a block back. An address where none begins is told on the console, and nothing else happens.
+/// Gives a block back. An address where none begins is told, and nothing else happens.
 /// Task context, with interrupts on and no spinlock held: all CPUs may have to be interrupted.
 #[unsafe(link_section = ".text.hooks")]
 pub fn vfree(block: *mut u8) {
-    let start = block.addr();
-    let returned = match take_back(start) {
-        Ok(returned) => returned,
-        Err(misuse) => return misuse::tell("vmalloc", misuse, start),
-    };
-    leak::free(&returned);
-    if unmap_block(returned) > LAZY_PAGES {
+    let lazy_pages = release(&Blocks, block.addr());
+    if lazy_pages.is_some_and(|pages| pages > LAZY_PAGES) {
         purge();
     }
 }
 
-/// Takes a block from its user.
-fn take_back(start: usize) -> Result<Returned, Misuse> {
-    let mut areas = AREAS.lock();
-    let (pages, state, kind) = {
-        let area = areas.tree.find(&start);
-        let area = area.get().ok_or(Misuse::NotABlock)?;
-        (area.pages, area.state, area.kind)
-    };
-    match (state, kind) {
-        (State::Returning | State::Lazy(_), _) => return Err(Misuse::DoubleFree),
-        (State::InUse, Kind::Device) => return Err(Misuse::NotABlock),
-        (State::InUse, Kind::Data | Kind::Stack) => {}
-    }
-    areas.change(start, |area| {
-        area.state = State::Returning;
-        Keep::Yes
-    });
-    Ok(Returned::new(start, pages * PAGE))
+/// Blocks, as they come back.
+struct Blocks;
+
+/// A block that was taken from its user.
+struct Mapped {
+    start: usize,
+    pages: usize,
 }
 
-/// Unmaps a block that has been taken back, and tells how many pages wait to be forgotten.
-fn unmap_block(returned: Returned) -> usize {
-    let (start, pages) = (returned.start(), returned.len() / PAGE);
-    let mut areas = AREAS.lock();
-    if wipe() == Wipe::OnFree {
-        // SAFETY: mapped until the next lines, and its user has given it up.
-        unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, returned.len()) };
+impl Allocator for Blocks {
+    type Block = Mapped;
+    /// Pages of all freed blocks that CPUs may remember.
+    type Done = usize;
+
+    fn name(&self) -> &'static str {
+        "vmalloc"
     }
-    (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
-    areas.freed += 1;
-    let state = State::Lazy(areas.freed);
-    areas.change(start, |area| {
-        area.state = state;
-        Keep::Yes
-    });
-    areas.lazy_pages += pages;
-    PAGES.fetch_sub(pages, Ordering::Relaxed);
-    areas.lazy_pages
+
+    fn audience(&self) -> Audience {
+        Audience::Detector
+    }
+
+    fn retire(&self, start: usize) -> Result<Mapped, Misuse> {
+        let mut areas = AREAS.lock();
+        let (pages, state, kind) = {
+            let area = areas.tree.find(&start);
+            let area = area.get().ok_or(Misuse::NotABlock)?;
+            (area.pages, area.state, area.kind)
+        };
+        match (state, kind) {
+            (State::Lazy(_) | State::Retired, _) => return Err(Misuse::DoubleFree),
+            (_, Kind::Device) => return Err(Misuse::NotABlock),
+            (State::InUse, _) => {}
+        }
+        areas.change(start, |area| {
+            area.state = State::Retired;
+            Keep::Yes
+        });
+        Ok(Mapped { start, pages })
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<Mapped>) {
+        leak::free(retired);
+    }
+
+    fn put(&self, Mapped { start, pages }: Mapped) -> usize {
+        if wipe() == Wipe::OnFree {
+            let block: *mut u8 = ptr::with_exposed_provenance_mut(start);
+            // SAFETY: mapped until the next lines, and its user has given it up.
+            unsafe { block.write_bytes(0, pages * PAGE) };
+        }
+        let mut areas = AREAS.lock();
+        (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
+        areas.freed += 1;
+        let state = State::Lazy(areas.freed);
+        areas.change(start, |area| {
+            area.state = state;
+            Keep::Yes
+        });
+        areas.lazy_pages += pages;
+        PAGES.fetch_sub(pages, Ordering::Relaxed);
+        areas.lazy_pages
+    }
 }
 
 /// Makes all CPUs forget the freed blocks, and gives their addresses and frames back. Task context, with
@@ -443,7 +464,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InUse => "in use",
-            Self::Returning | Self::Lazy(_) => "freed",
+            Self::Retired | Self::Lazy(_) => "freed",
         })
     }
 }

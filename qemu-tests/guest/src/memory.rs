@@ -115,52 +115,161 @@ guest_test! {
 static OTHER: SlabCache = SlabCache::new("test-other", 64, Trace::Trace);
 
 guest_test! {
-    /// The detector knows all that it knew before a free that was refused, and names who has the block.
-    fn a_refused_free_forgets_no_block() smp [1, 2] {
+    /// Whatever an allocator refuses, the detector keeps what it knows: the block is known, and is forgotten by its own free.
+    fn a_refused_free_forgets_nothing() smp [1, 2] {
+        let _ours = leak::hold_warnings();
+        let objects = || KMEMLEAK.tracking().objects;
+        let before = objects();
+        let object = CACHE.alloc(96).expect("memory");
+        let pages = buddy::alloc(1, Tracking::Tracked).expect("memory");
+        let mapped = vmalloc::vmalloc(5000, vmalloc::Kind::Data).expect("memory").as_ptr();
+        let handle = percpu::alloc_percpu(64, 8).expect("memory");
+        let large = Layout::from_size_align(9000, 8).expect("a layout");
+        // SAFETY: the layout is not empty.
+        let heap = NonNull::new(unsafe { alloc::alloc::alloc(large) }).expect("memory");
+        let inside = |block: NonNull<u8>, offset| NonNull::new(block.as_ptr().wrapping_add(offset)).expect("not at zero");
+        let as_percpu = |block: NonNull<u8>| percpu::free_percpu(block.addr().get());
+        // SAFETY: it is refused.
+        let to_heap = |block: NonNull<u8>, size| unsafe {
+            alloc::alloc::dealloc(block.as_ptr(), Layout::from_size_align(size, 8).expect("a layout"));
+        };
+        let wrong: [&dyn Fn(); 20] = [
+            &|| UNSEEN.free(object),
+            &|| OTHER.free(object),
+            &|| CACHE.free(inside(object, 8)),
+            &|| to_heap(object, 96),
+            &|| to_heap(object, 9000),
+            &|| vmalloc::vfree(object.as_ptr()),
+            &|| as_percpu(object),
+            &|| buddy::free(object, 0, Tracking::Tracked),
+            &|| buddy::free(pages, 0, Tracking::Tracked),
+            &|| buddy::free(pages, 1, Tracking::Untracked),
+            &|| buddy::free(inside(pages, 4096), 0, Tracking::Tracked),
+            &|| buddy::free_part(inside(pages, 8), 1, Tracking::Tracked),
+            &|| buddy::free_part(pages, 1, Tracking::Untracked),
+            &|| to_heap(pages, 64),
+            &|| vmalloc::vfree(mapped.wrapping_add(4096)),
+            &|| buddy::free(NonNull::new(mapped).expect("not at zero"), 1, Tracking::Tracked),
+            &|| percpu::free_percpu(handle + 16),
+            &|| percpu::free_percpu(percpu::percpu_copy(handle, 0) + 8),
+            &|| to_heap(heap, 20_000),
+            &|| to_heap(inside(heap, 4096), 9000),
+        ];
+        for (number, free) in wrong.iter().enumerate() {
+            free();
+            assert_eq!((number, misuse::count()), (number, number as u64 + 1), "refused");
+            assert_eq!((number, objects()), (number, before + 5), "known as before");
+        }
+        mm::check_invariants();
+        warnings();
+        CACHE.free(object);
+        buddy::free(pages, 1, Tracking::Tracked);
+        vmalloc::vfree(mapped);
+        percpu::free_percpu(handle);
+        to_heap(heap, 9000);
+        assert_eq!((objects(), misuse::count(), warnings().as_str()), (before, wrong.len() as u64, ""));
+        let again: [&dyn Fn(); 5] = [
+            &|| CACHE.free(object),
+            &|| buddy::free(pages, 1, Tracking::Tracked),
+            &|| vmalloc::vfree(mapped),
+            &|| percpu::free_percpu(handle),
+            &|| to_heap(heap, 9000),
+        ];
+        for (number, free) in (1..).zip(again) {
+            free();
+            assert_eq!(misuse::count(), wrong.len() as u64 + number, "refused");
+        }
+        let told = warnings();
+        assert!(told.contains("free refused by the allocator") && told.contains("called from"), "{told}");
+        drop(told);
+        assert_eq!(objects(), before);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// Of two frees of one block at once, on two CPUs, one is refused, and the detector hears of the other alone.
+    fn of_two_frees_at_once_one_is_refused() smp [2, 4] {
+        const ROUNDS: u64 = 60;
+        static READY: AtomicU32 = AtomicU32::new(0);
+        let _ours = leak::hold_warnings();
+        let before = KMEMLEAK.tracking().objects;
+        let at = |address| NonNull::new(ptr::with_exposed_provenance_mut(address)).expect("not at zero");
+        for round in 0..ROUNDS {
+            let object = CACHE.alloc(96).expect("memory").expose_provenance().get();
+            let pages = buddy::alloc(1, Tracking::Tracked).expect("memory").expose_provenance().get();
+            let mapped = vmalloc::vmalloc(5000, vmalloc::Kind::Data).expect("memory").expose_provenance().get();
+            let handle = percpu::alloc_percpu(64, 8).expect("memory");
+            READY.store(0, Ordering::Release);
+            let free = move || {
+                READY.fetch_add(1, Ordering::AcqRel);
+                while READY.load(Ordering::Acquire) < 2 {
+                    task::yield_now();
+                }
+                percpu::free_percpu(handle);
+                buddy::free(at(pages), 1, Tracking::Tracked);
+                CACHE.free(at(object));
+                vmalloc::vfree(at(mapped).as_ptr());
+            };
+            let tasks = [0, 1].map(|_| task::spawn("free", Priority::Normal, free).expect("memory for a task"));
+            tasks.into_iter().for_each(JoinHandle::join);
+            assert_eq!(misuse::count(), 4 * (round + 1));
+        }
+        assert_eq!(KMEMLEAK.tracking().objects, before);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// Of a refused free one hears who has called it, and who has the block, wherever in it the address lies.
+    fn refused_frees_are_told_with_the_stacks() smp [1] {
         #[inline(never)]
-        fn who_has_it() -> NonNull<u8> {
-            let block = CACHE.alloc(96).expect("memory");
-            // Or the call would be a jump, and leave no frame.
-            core::hint::black_box(block)
+        fn the_allocation() -> NonNull<u8> {
+            core::hint::black_box(CACHE.alloc(96).expect("memory"))
+        }
+        #[inline(never)]
+        fn the_wrong_free(free: impl Fn()) {
+            free();
+            core::hint::black_box(&free);
+        }
+        fn told() {
+            let told = warnings();
+            assert!(told.contains("free refused by the allocator"), "{told}");
+            let (called, allocated) = told.split_once("allocated last from").expect("both stacks");
+            assert!(called.contains("called from") && called.contains("the_wrong_free"), "{told}");
+            assert!(allocated.contains("::the_allocation+"), "{told}");
         }
         let _ours = leak::hold_warnings();
-        let block = who_has_it();
-        let pages = buddy::alloc(1, Tracking::Tracked).expect("memory");
-        let buffer = vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory");
-        let percpu = percpu::alloc_percpu(64, 8).expect("memory");
-        let at = |block: NonNull<u8>, offset: usize| {
-            NonNull::new(block.as_ptr().wrapping_add(offset)).expect("not at zero")
-        };
-        let before = KMEMLEAK.tracking();
-        let frees: [&dyn Fn(); 9] = [
-            &|| OTHER.free(block),
-            &|| CACHE.free(at(block, 8)),
-            &|| vmalloc::vfree(block.as_ptr()),
-            &|| vmalloc::vfree(at(buffer, 4096).as_ptr()),
-            &|| percpu::free_percpu(block.addr().get()),
-            &|| percpu::free_percpu(percpu + 16),
-            &|| buddy::free(pages, 0, Tracking::Tracked),
-            &|| buddy::free(at(pages, 4096), 0, Tracking::Tracked),
-            &|| buddy::free_part(block, 1, Tracking::Tracked),
-        ];
-        for (number, free) in frees.iter().enumerate() {
-            free();
-            assert_eq!(misuse::count(), number as u64 + 1);
-            assert_eq!(KMEMLEAK.tracking(), before, "after wrong free {number}");
-            // What is told of one call stack is told once.
-            if number == 0 {
-                let told = warnings();
-                let (_, allocated) = told.split_once("allocated last from").expect("who has it");
-                assert!(allocated.contains("who_has_it+"), "{told}");
-            }
-        }
+        let block = the_allocation();
+        let inside = NonNull::new(block.as_ptr().wrapping_add(16)).expect("not at zero");
+        // The same from the same call stack is told once; each of these has one of its own.
+        the_wrong_free(|| CACHE.free(inside));
+        told();
+        the_wrong_free(|| OTHER.free(block));
+        told();
+        the_wrong_free(|| vmalloc::vfree(block.as_ptr()));
+        told();
+        the_wrong_free(|| percpu::free_percpu(block.addr().get()));
+        told();
+        assert_eq!(misuse::count(), 4);
         CACHE.free(block);
-        buddy::free(pages, 1, Tracking::Tracked);
-        vmalloc::vfree(buffer.as_ptr());
-        percpu::free_percpu(percpu);
-        assert_eq!(misuse::count(), 9, "none of them was lost");
-        assert_eq!(KMEMLEAK.tracking().objects, before.objects - 4);
-        mm::check_invariants();
+        assert_eq!(warnings(), "");
+    }
+}
+
+guest_test! {
+    /// The boot heap, which believes what it is given, is given nothing back that it has not handed out.
+    fn the_boot_heap_takes_back_its_blocks_only() smp [1] {
+        let _ours = leak::hold_warnings();
+        let before = (KMEMLEAK.tracking().objects, heap::boot_heap_used());
+        // No block of the boot is that large.
+        let layout = Layout::from_size_align(5008, 8).expect("a layout");
+        for (number, address) in (1..).zip(heap::arena().step_by(1000)) {
+            // SAFETY: it is refused.
+            unsafe { alloc::alloc::dealloc(ptr::with_exposed_provenance_mut(address), layout) };
+            assert_eq!(misuse::count(), number);
+        }
+        assert_eq!((KMEMLEAK.tracking().objects, heap::boot_heap_used()), before);
     }
 }
 
@@ -206,6 +315,25 @@ guest_test! {
         buddy::free_part(page(0), 1, Tracking::Untracked);
         assert_eq!(misuse::count(), 2);
         assert_eq!(free_pages(), free);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// Pages in a row that are of several blocks, and of what others have left, are given back by one call.
+    fn parts_of_several_blocks_are_given_back_at_once() smp [1] {
+        let objects = || KMEMLEAK.tracking().objects;
+        let _ours = leak::hold_warnings();
+        let free_pages = || buddy::free_pages() + leak::metadata_bytes() as usize / 4096;
+        let before = (free_pages(), objects());
+        let block = buddy::alloc(3, Tracking::Tracked).expect("memory");
+        let page = |number: usize| NonNull::new(block.as_ptr().wrapping_add(number * 4096)).expect("not at zero");
+        buddy::free_part(page(3), 1, Tracking::Tracked);
+        assert_eq!(objects(), before.1 + 2);
+        assert_eq!(buddy::alloc(0, Tracking::Tracked), Some(page(3)), "what was given back last");
+        buddy::free_part(page(0), 8, Tracking::Tracked);
+        assert_eq!((free_pages(), objects()), before);
+        assert_eq!((misuse::count(), warnings().as_str()), (0, ""));
         mm::check_invariants();
     }
 }
@@ -550,13 +678,14 @@ guest_test! {
         while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
             taken.push(page);
         }
-        // More records than are left in the pages that the detector has.
-        (0..50_000_usize).for_each(|n| KMEMLEAK.alloc(0x1000 + n * 16, 16, kmemleak::AllocOptions::new()));
+        // More records than are left in the pages that the detector has; of blocks where no allocator has any.
+        let start = |n: usize| 0xffff_f000_0000_0000 + n * 16;
+        (0..50_000).for_each(|n| KMEMLEAK.alloc(start(n), 16, kmemleak::AllocOptions::new()));
         taken.into_iter().for_each(|page| buddy::free(page, 0, Tracking::Untracked));
         let mut text = String::new();
         KMEMLEAK.command("status", &mut text).expect("a string takes it");
         assert!(text.contains("enabled, incomplete"), "{text}");
-        (0..50_000_usize).for_each(|n| KMEMLEAK.free(0x1000 + n * 16));
+        (0..50_000).for_each(|n| KMEMLEAK.free(start(n)));
         assert_eq!(warnings(), "", "frees of unrecorded blocks are silent");
         let block = Box::new(7_u64);
         assert_eq!(check(), []);
