@@ -43,6 +43,22 @@ guest_test! {
     }
 }
 
+/// Sections of one's own, of which the linker script has no line.
+#[unsafe(link_section = ".data.ro_after_init")]
+static IN_OWN_DATA: AtomicUsize = AtomicUsize::new(1);
+#[unsafe(link_section = ".bss.own")]
+static IN_OWN_BSS: AtomicUsize = AtomicUsize::new(0);
+
+guest_test! {
+    /// A variable in a section that somebody has named, as the linker script says how.
+    fn sections_of_ones_own() smp [1] {
+        for variable in [&IN_OWN_DATA, &IN_OWN_BSS] {
+            let block = plant(|address| variable.store(address, Ordering::Release));
+            alive_until(block, || variable.store(0, Ordering::Release));
+        }
+    }
+}
+
 percpu! {
     static PER_CPU: AtomicUsize = AtomicUsize::new(0);
 }
