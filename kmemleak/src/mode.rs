@@ -91,7 +91,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Drop for Entered<'_, P, BOOTSTRAP> {
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Whether blocks are recorded. `off` is final.
     ///
-    /// A callback may ask this first, as the cheapest way out; what it says is certain only in [`enter`](Self::enter).
+    /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.modes.is_on()

@@ -1,7 +1,7 @@
 //! The detector's lock-free protocols, run by loom: in all orders in which their loads and stores may be seen.
 //!
 //! What runs is the detector's own source, compiled once more: its `crate::atomic` is here one of loom's atomics
-//! ([`atomic`]), its sizes are small ones ([`sizes`]). So model and source can't come apart.
+//! ([`atomic`]), its sizes are small ones (`sizes`). So model and source can't come apart.
 //!
 //! - [`depot`](models::depot): CPUs that store call stacks at once, lose races, and hand room back.
 //! - [`names`](models::names): CPUs that look names of tasks up while numbers are freed and given again.

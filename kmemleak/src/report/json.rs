@@ -359,7 +359,7 @@ fn summary_json(
     )?;
     writeln!(
         out,
-        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unrecorded\":{}}}",
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"unrecorded\":{}}}",
         summary.tracked,
         summary.words,
         summary.candidates,
@@ -368,6 +368,7 @@ fn summary_json(
         summary.took_us,
         summary.stopped_us,
         summary.cpus,
+        summary.unread,
         summary.unrecorded
     )
 }
