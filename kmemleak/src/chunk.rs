@@ -367,22 +367,37 @@ impl Chunk {
         let Some(piece) = source.take(class(pace)) else {
             return false;
         };
-        let record = |index: usize| {
-            // SAFETY: inside the piece: there is a record for each pace.
-            Place::new(unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) })
-        };
-        // Records of objects that are gone tell who had the memory last, so there must be none of elsewhere.
-        (0..1 << (MAX_PACE - pace))
-            .for_each(|index| record(index).write(&Record([0; RECORD_WORDS])));
+        clear_records(piece, pace);
         let starts = self.starts().load(Ordering::Relaxed);
         for granule in Self::granules(starts) {
-            record((granule >> pace) as usize).write(&self.record(granule).read());
+            record_in(piece, (granule >> pace) as usize).write(&self.record(granule).read());
         }
         self.drop_records(source);
         let flags = self.info().load(Ordering::Relaxed) & !PACE_MASK;
         self.info().store(flags | pace, Ordering::Relaxed);
         self.set_records(Some(piece));
         true
+    }
+
+    /// Goes out of service and takes its records, none of which is in use, for another chunk. It is locked.
+    pub(crate) fn take_records(self) -> Option<Records> {
+        self.end_service();
+        let piece = self.records()?.cast();
+        let pace = self.pace();
+        self.set_records(None);
+        Some(Records { piece, pace })
+    }
+
+    /// Takes another chunk's records, if it has none itself. The chunk is locked.
+    pub(crate) fn lend_records(self, lent: Records) -> Result<(), Records> {
+        if self.has_records() {
+            return Err(lent);
+        }
+        clear_records(lent.piece, lent.pace);
+        let flags = self.info().load(Ordering::Relaxed) & !PACE_MASK;
+        self.info().store(flags | lent.pace, Ordering::Relaxed);
+        self.set_records(Some(lent.piece));
+        Ok(())
     }
 
     /// Gives the records back. The chunk is locked, or the world is stopped.
@@ -392,6 +407,30 @@ impl Chunk {
             source.give(class(self.pace()), records.cast());
         }
     }
+}
+
+/// Records that are no chunk's at the moment.
+pub(crate) struct Records {
+    piece: NonNull<u64>,
+    pace: u32,
+}
+
+impl Records {
+    pub(crate) fn give_back(self, source: &Source<'_>) {
+        source.give(class(self.pace), self.piece);
+    }
+}
+
+/// A record of a piece.
+fn record_in(piece: NonNull<u64>, index: usize) -> Place {
+    // SAFETY: inside the piece: there is a record for each pace.
+    Place::new(unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) })
+}
+
+/// Records of objects that are gone tell who had the memory last, so there must be none of elsewhere.
+fn clear_records(piece: NonNull<u64>, pace: u32) {
+    let blank = Record([0; RECORD_WORDS]);
+    (0..1 << (MAX_PACE - pace)).for_each(|index| record_in(piece, index).write(&blank));
 }
 
 fn class(pace: u32) -> Class {

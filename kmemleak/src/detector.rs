@@ -99,7 +99,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Tasks whose allocations are no leaks.
     disabled: Chain,
     pub(crate) desks: Desks,
-    hazard: Hazard,
+    pub(crate) hazard: Hazard,
     /// Suppressions from the kernel's source.
     pub(crate) const_suppressions: &'static [&'static str],
     pub(crate) warnings: SpinMutex<Warnings>,
@@ -278,8 +278,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains
-    /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole. Any
-    /// context.
+    /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole, and its scan areas
+    /// cut to what remains: a part that none of them reaches into is not scanned. Any context.
+    ///
+    /// Where there is no memory for metadata, what remains of a block that loses an end stays known, and so does
+    /// what lies before a hole in its middle.
     pub fn free_part(&self, start: usize, len: usize) {
         self.callback(|source| self.take_part(start, len, source));
     }
@@ -641,22 +644,28 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Records a block, in the place of whatever is said to be there.
     #[inline(always)]
-    fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> Kept {
+    pub(crate) fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> Kept {
         if self.exhausted.load(Ordering::Relaxed) {
             // Also where an index has room for one record more.
             return Kept::NoMemory;
         }
-        let marked = if self.scanning.goes_on() {
-            Marked::Yes
-        } else {
-            Marked::No
-        };
+        let marked = self.marked();
         let stride = self.platform.slab_stride(extent.start().get());
         let inserted = self.registry.insert(extent, record, marked, stride, source);
         if inserted.is_ok() && record.short_size() != u32::MAX {
             return Kept::Yes;
         }
         self.add_all_the_same(extent, record, marked, source, inserted)
+    }
+
+    /// Whether what is recorded now is marked.
+    #[inline(always)]
+    pub(crate) fn marked(&self) -> Marked {
+        if self.scanning.goes_on() {
+            Marked::Yes
+        } else {
+            Marked::No
+        }
     }
 
     /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
@@ -831,7 +840,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             .registry
             .containing::<Locked, _>(address, |object| (object.start, object.owner()));
         let Some((start, owner)) = old else {
-            return Evicted::None;
+            return match self.registry.make_way(address, source) {
+                true => Evicted::Some,
+                false => Evicted::None,
+            };
         };
         let block = owner.unwrap_or(start);
         let own = record.has(flag::ALIAS) && alias_owner(record) == block;
@@ -877,44 +889,6 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let traces = (removed.record.trace(), Trace::NONE);
         self.warn(Kind::Overlap, new.start().get(), traces, source);
         true
-    }
-
-    /// Takes a part out of a block.
-    #[cold]
-    fn take_part(&self, start: usize, len: usize, source: &Source<'_>) {
-        // Of a per-CPU block there are no parts.
-        let whole = self.registry.containing::<Locked, _>(start, |object| {
-            (!object.record.has(flag::ALIAS | flag::PERCPU)).then_some(object.start)
-        });
-        let Some(Some(whole)) = whole else {
-            return self.warn_unknown(Kind::UnknownObject, start, source);
-        };
-        if len == 0 {
-            return;
-        }
-        let (Some(first), Some(whole)) = (Address::new(start), Address::new(whole)) else {
-            return;
-        };
-        let comm = |object: Object<'_>| object.record.read().comm();
-        let comm = self.registry.starting_at::<Locked, _>(whole.get(), comm);
-        let held = self.comms.hold(comm.unwrap_or(0), source.cpu, source);
-        let Some(removed) = self.registry.remove(whole, source) else {
-            self.comms.let_go(source.cpu, source);
-            return self.warn_unknown(Kind::UnknownObject, start, source);
-        };
-        self.hazard.wait(whole.get());
-        let extent = Extent::of_object(whole, removed.size);
-        let parts = extent.map_or([None; 2], |extent| extent.without(first, len));
-        for part in parts.into_iter().flatten() {
-            let mut record = removed.record.part(part.size());
-            record.set_comm(held);
-            let kept = match part.can_be_object() {
-                true => self.add(part, &record, source),
-                false => Kept::NoMemory,
-            };
-            self.counted(kept);
-        }
-        self.comms.let_go(source.cpu, source);
     }
 
     /// Changes the block that starts at `start`, or of which a copy does.

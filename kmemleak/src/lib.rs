@@ -100,6 +100,7 @@ mod names_in_use;
 mod notes;
 mod page_map;
 mod paged;
+mod parts;
 mod pattern;
 mod platform;
 mod prefetch;

@@ -61,6 +61,53 @@ pub(crate) struct Odd<'a> {
     pub(crate) mark: &'a AtomicU64,
 }
 
+/// What remains of an object that is freed in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The bytes of the object.
+    pub(crate) size: usize,
+    /// Bytes that remain at its start, zero for none.
+    pub(crate) front: usize,
+    /// Where what remains at its end begins, as an offset; its size for nothing.
+    pub(crate) tail: usize,
+}
+
+/// What becomes of notes in a cut.
+pub(crate) struct Divided {
+    /// Whether all that was to be noted of the front is.
+    pub(crate) front: Kept,
+    /// Those of the tail, which nobody finds yet.
+    pub(crate) tail: Loose,
+    /// Whether those are all.
+    pub(crate) kept: Kept,
+    /// Of the tail's record: whether a pointer to it counts for another object as well.
+    pub(crate) excess: bool,
+    /// And whether it is not noted how many references the tail needs, though a note should have it.
+    pub(crate) uncounted: bool,
+}
+
+/// Notes of one object that are in no bucket.
+pub(crate) struct Loose(Hidden);
+
+impl Loose {
+    const NONE: Self = Self(Hidden::NONE);
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0 == Hidden::NONE
+    }
+
+    fn push(&mut self, note: Note) {
+        note.0.set_next(self.0);
+        self.0 = note.0.hidden();
+    }
+
+    fn pop(&mut self) -> Option<Note> {
+        let note = Note::at(self.0)?;
+        self.0 = note.0.link();
+        Some(note)
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Note(Piece);
 
@@ -89,6 +136,20 @@ impl Note {
             record: Place::new(record.cast()),
             mark: word_of(self.0.0, FIRST),
         }
+    }
+}
+
+/// Areas of a part, and whether these are all.
+type PartAreas = (Loose, bool);
+
+/// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
+fn keep((mut areas, complete): PartAreas, notes: &mut Loose, spare: &mut Loose) -> Kept {
+    while let Some(note) = areas.pop() {
+        if complete { &mut *notes } else { &mut *spare }.push(note);
+    }
+    match complete {
+        true => Kept::Yes,
+        false => Kept::NoMemory,
     }
 }
 
@@ -142,10 +203,11 @@ impl Notes {
         }
     }
 
-    /// Takes out the notes of an object, but not (or only) that it is an odd one.
-    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, source: &Source<'_>) {
+    /// Takes the notes of an object of such kinds out of their bucket.
+    fn take_where(&self, start: usize, wanted: impl Fn(u64) -> bool) -> Loose {
+        let mut taken = Loose::NONE;
         if self.count.load(Ordering::Relaxed) == 0 {
-            return;
+            return taken;
         }
         let mut buckets = self.buckets.lock();
         let bucket = bucket_of(chunk_of(start));
@@ -153,18 +215,184 @@ impl Notes {
         let mut next = Note::at(buckets[bucket]);
         while let Some(note) = next {
             let after = note.0.link();
-            if note.start() == start && drop(note.get(KIND)) {
+            if note.start() == start && wanted(note.get(KIND)) {
                 match before {
                     Some(before) => before.0.set_next(after),
                     None => buckets[bucket] = after,
                 }
-                self.count.fetch_sub(1, Ordering::Relaxed);
-                source.give(Class::NOTE, note.0.0);
+                taken.push(note);
             } else {
                 before = Some(note);
             }
             next = Note::at(after);
         }
+        taken
+    }
+
+    /// Puts loose notes into the bucket of the object at `start`.
+    pub(crate) fn attach(&self, mut loose: Loose, start: usize) {
+        // Among notes of a kind the first counts: it stays so.
+        let mut turned = Loose::NONE;
+        while let Some(note) = loose.pop() {
+            turned.push(note);
+        }
+        let mut buckets = self.buckets.lock();
+        let first = &mut buckets[bucket_of(chunk_of(start))];
+        while let Some(note) = turned.pop() {
+            note.set(START, Hidden::new(start).bits());
+            note.0.set_next(*first);
+            *first = note.0.hidden();
+        }
+    }
+
+    fn make(&self, kind: u64, source: &Source<'_>) -> Option<Note> {
+        let note = Note(Piece(source.take(Class::NOTE)?));
+        note.set(KIND, kind);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Some(note)
+    }
+
+    pub(crate) fn give_back(&self, mut loose: Loose, source: &Source<'_>) {
+        while let Some(note) = loose.pop() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            source.give(Class::NOTE, note.0.0);
+        }
+    }
+
+    /// Takes out the notes of an object, but not (or only) that it is an odd one.
+    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, source: &Source<'_>) {
+        self.give_back(self.take_where(start, drop), source);
+    }
+
+    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
+    /// is in none any more. Meanwhile somebody may find none, and scan all of it.
+    ///
+    /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
+    pub(crate) fn divide(&self, start: usize, cut: Cut, source: &Source<'_>) -> Divided {
+        let mut all = self.take_where(start, |kind| kind != ODD);
+        let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
+        let mut divided = Divided {
+            front: Kept::Yes,
+            tail: Loose::NONE,
+            kept: Kept::Yes,
+            excess: false,
+            uncounted: false,
+        };
+        let mut spare = Loose::NONE;
+        while let Some(note) = all.pop() {
+            match note.get(KIND) {
+                AREA => areas.push(note),
+                SIZE => {
+                    let (part, size) = match cut.front {
+                        0 => (&mut divided.tail, cut.size - cut.tail),
+                        bytes => (&mut front, bytes),
+                    };
+                    note.set(FIRST, size as u64);
+                    let short = u32::try_from(size).is_ok_and(|size| size < u32::MAX);
+                    if short { &mut spare } else { part }.push(note);
+                }
+                kind if cut.front == 0 => {
+                    divided.excess |= kind == EXCESS;
+                    divided.tail.push(note);
+                }
+                kind => {
+                    if kind == REFERENCES && cut.tail < cut.size {
+                        match self.make(REFERENCES, source) {
+                            Some(copy) => {
+                                copy.set(FIRST, note.get(FIRST));
+                                copy.set(SECOND, 0);
+                                divided.tail.push(copy);
+                            }
+                            None => divided.uncounted = true,
+                        }
+                    }
+                    front.push(note);
+                }
+            }
+        }
+        if !areas.is_empty() {
+            let parts = [
+                (cut.front > 0).then_some((0, cut.front)),
+                (cut.tail < cut.size).then_some((cut.tail, cut.size)),
+            ];
+            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, source);
+            divided.front = keep(of_front, &mut front, &mut spare);
+            divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
+        }
+        if divided.uncounted {
+            divided.kept = Kept::NoMemory;
+        }
+        self.give_back(spare, source);
+        self.attach(front, start);
+        divided
+    }
+
+    /// The areas of each part, cut to it. A part that none reaches into has an empty one, since without any all of it would
+    /// be scanned. `None` of a part for which there was no memory.
+    fn divide_areas(
+        &self,
+        mut areas: Loose,
+        parts: [Option<(usize, usize)>; 2],
+        spare: &mut Loose,
+        source: &Source<'_>,
+    ) -> (PartAreas, PartAreas) {
+        let mut lists = [Loose::NONE, Loose::NONE];
+        let mut complete = [true; 2];
+        let set = |note: Note, (first, last): (usize, usize), from: usize| {
+            note.set(FIRST, (first - from) as u64);
+            note.set(SECOND, (last - first) as u64);
+        };
+        while let Some(note) = areas.pop() {
+            let offset = note.get(FIRST) as usize;
+            let area = (offset, offset + note.get(SECOND) as usize);
+            // The note itself goes to the first part that the area reaches into.
+            let mut own = Some(note);
+            for (index, part) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                let within = (area.0.max(part.0), area.1.min(part.1));
+                if within.0 >= within.1 {
+                    continue;
+                }
+                match own.take().or_else(|| self.make(AREA, source)) {
+                    Some(note) => {
+                        set(note, within, part.0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+            if let Some(note) = own {
+                spare.push(note);
+            }
+        }
+        for (index, part) in parts.into_iter().enumerate() {
+            if part.is_some() && lists[index].is_empty() {
+                match spare.pop().or_else(|| self.make(AREA, source)) {
+                    Some(note) => {
+                        note.set(KIND, AREA);
+                        set(note, (0, 0), 0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+        }
+        let [front, tail] = lists;
+        ((front, complete[0]), (tail, complete[1]))
+    }
+
+    /// Takes the note that is an odd object with its record, to be put elsewhere by [`Notes::put_odd`].
+    pub(crate) fn take_odd(&self, start: usize) -> Loose {
+        self.take_where(start, |kind| kind == ODD)
+    }
+
+    /// Puts an odd object elsewhere.
+    pub(crate) fn put_odd(&self, odd: Loose, start: usize, record: &Record, mark: u64) {
+        if let Some(note) = Note::at(odd.0) {
+            note.set(FIRST, mark);
+            note.odd().record.write(record);
+        }
+        self.attach(odd, start);
     }
 
     /// Keeps an odd object.

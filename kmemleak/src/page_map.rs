@@ -21,7 +21,7 @@
 //! - Where an object covers a table, no object starts in it, and nothing else reaches in.
 //! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
 //! - An object reaches into the chunks after its first one, up to the one with its last byte, and into no
-//!   other.
+//!   other; but where it was freed in part, the last run may stand for more than what is left of it.
 //! - Words change by compare and exchange; nothing here takes a lock.
 
 use core::ops::Range;
@@ -353,40 +353,138 @@ impl PageMap {
     pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
         let mut chunk = first + 1;
         while chunk <= last {
-            // Tables that look clean are none yet: they are the object's first and last.
-            let (rest, end) = self.walk(chunk);
-            chunk += match end {
-                End::Nothing => rest,
-                End::Run(back) => {
-                    if back == chunk - first {
-                        self.clear_run(chunk);
-                    }
-                    rest
-                }
-                End::Table(table) => {
-                    let entry = entry_in(table, chunk);
-                    if rest == LEAF && entry.uncover(chunk - first) {
-                        rest
-                    } else {
-                        entry.clear_reach(chunk - first);
-                        1
-                    }
-                }
-            };
+            chunk = self.unreach_at(chunk, first);
         }
+    }
+
+    /// Says of a chunk, or of a run or a table that begins there, that the object in `first` does not reach in. The next
+    /// chunk.
+    fn unreach_at(&self, chunk: ChunkNumber, first: ChunkNumber) -> ChunkNumber {
+        // Tables that look clean are none yet: they are the object's first and last.
+        let (rest, end) = self.walk(chunk);
+        let step = match end {
+            End::Nothing => rest,
+            End::Run(back) => {
+                if back == chunk - first {
+                    self.clear_run(chunk);
+                }
+                rest
+            }
+            End::Table(table) => {
+                let entry = entry_in(table, chunk);
+                if rest == LEAF && entry.uncover(chunk - first) {
+                    rest
+                } else {
+                    entry.clear_reach(chunk - first);
+                    1
+                }
+            }
+        };
+        chunk + step
+    }
+
+    /// The word of the run that a chunk is in, and how many chunks that stands for (as log2).
+    fn run_word(&self, chunk: ChunkNumber) -> Option<(&AtomicU64, u32)> {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift != LAST => {
+                    word = word_in(table, chunk, shift - TABLE_BITS);
+                }
+                Word::Run(_) => return Some((word, shift)),
+                Word::Table(_) | Word::Nothing => return None,
+            }
+        }
+        None
     }
 
     /// Clears the run that a chunk is in.
     fn clear_run(&self, chunk: ChunkNumber) {
-        let mut word = self.root_word(chunk);
-        for shift in LEVELS {
-            match Word::new(word.load(Ordering::Acquire)) {
-                Word::Table(_) if shift == LAST => return,
-                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
-                Word::Run(_) => return word.store(0, Ordering::Release),
-                Word::Nothing => return,
+        if let Some((word, _)) = self.run_word(chunk) {
+            word.store(0, Ordering::Release);
+        }
+    }
+
+    /// The object that starts in `first` ends in `last` from now on, no longer in `before`; the chunks before `whole` it
+    /// covers wholly. A run that it still reaches into stays: see [`PageMap::divide_run`].
+    pub(crate) fn unreach_behind(
+        &self,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        whole: ChunkNumber,
+        before: ChunkNumber,
+    ) {
+        let mut chunk = last + 1;
+        if let Some((_, shift)) = self.run_word(last) {
+            chunk = ((last >> shift) + 1) << shift;
+        } else if last > first
+            && whole < (last | (LEAF - 1)) + 1
+            && self.uncover_behind(first, last)
+        {
+            chunk = (last | (LEAF - 1)) + 1;
+        }
+        while chunk <= before {
+            chunk = self.unreach_at(chunk, first);
+        }
+    }
+
+    /// Where the table of the chunk `last` is covered by the object that starts in `first`: notes instead of each of its
+    /// chunks, up to `last`, that the object reaches in. Whether it was.
+    fn uncover_behind(&self, first: ChunkNumber, last: ChunkNumber) -> bool {
+        let (_, End::Table(table)) = self.walk(last) else {
+            return false;
+        };
+        let head = entry_in(table, 0);
+        if !head.is_covered() {
+            return false;
+        }
+        let begin = last & !(LEAF - 1);
+        // The first entry at the end: until then it says the same.
+        for chunk in (begin..=last).rev() {
+            entry_in(table, chunk).set_reach(chunk - first);
+        }
+        true
+    }
+
+    /// Replaces the run that a chunk is in by a table, since the object that starts in `first` covers only its beginning: the
+    /// chunks up to `last`. False where there is no memory, or no such run.
+    pub(crate) fn divide_run(
+        &self,
+        chunk: ChunkNumber,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        source: &Source<'_>,
+    ) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        let begin = chunk >> shift << shift;
+        let now = run(begin - first);
+        if last < begin {
+            return word.compare_exchange(now, 0, order, fail).is_ok();
+        }
+        let Some(table) = source.page() else {
+            return false;
+        };
+        let end = begin + (1 << shift);
+        let step = if shift == LAST {
+            1
+        } else {
+            1 << (shift - TABLE_BITS)
+        };
+        for part in (begin..end.min(last + 1)).step_by(step) {
+            if shift == LAST {
+                entry_in(table, part).set_reach(part - first);
+            } else {
+                // The last one may stand for too much again.
+                word_in(table, part, shift - TABLE_BITS)
+                    .store(run(part - first), Ordering::Relaxed);
             }
         }
+        let bits = Hidden::new(table.expose_provenance().get()).bits();
+        // If another CPU was faster, the page waits for the day when all is given back.
+        word.compare_exchange(now, bits, order, fail).is_ok()
     }
 
     /// The chunk in which the object starts that reaches into this one, if any does.

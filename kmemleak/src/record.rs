@@ -187,7 +187,7 @@ impl Record {
         self.0[6] = self.0[6] & !mask | comm & mask;
     }
 
-    fn set_min_count(&mut self, min_count: i32) {
+    pub(crate) fn set_min_count(&mut self, min_count: i32) {
         self.0[6] = self.0[6] & !CODE_MASK | code::of(min_count) << CODE_SHIFT;
     }
 
@@ -232,9 +232,9 @@ impl Record {
         self.0[6] >> CPU_SHIFT & 0xfff
     }
 
-    /// The same, marked as it is made.
-    pub(crate) fn born(mut self) -> Self {
-        self.0[4] |= u32::from(flag::BORN) << 16;
+    /// The same with flags set.
+    pub(crate) fn with(mut self, flags: u16) -> Self {
+        self.0[4] |= u32::from(flags) << 16;
         self
     }
 

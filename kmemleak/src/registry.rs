@@ -145,7 +145,6 @@ impl Object<'_> {
 /// An object that has been taken out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Removed {
-    pub(crate) size: usize,
     pub(crate) record: Record,
 }
 
@@ -228,7 +227,7 @@ impl Registry {
 
     /// The last object of a chunk that starts at `address` or before.
     #[inline(always)]
-    fn last_start<'a>(
+    pub(crate) fn last_start<'a>(
         &self,
         number: ChunkNumber,
         chunk: Chunk,
@@ -468,7 +467,7 @@ impl Registry {
         source: &Source<'_>,
     ) -> Result<(), Refused> {
         let (record, mark) = match marked {
-            Marked::Yes => (record.born(), 1),
+            Marked::Yes => (record.with(flag::BORN), 1),
             Marked::No => (*record, 0),
         };
         if !chunk.is_used() && chunk.is_covered() {
@@ -591,7 +590,7 @@ impl Registry {
 
     /// Says of the chunks after the first one that the object reaches into them.
     #[inline(never)]
-    fn spread(&self, extent: Extent, source: &Source<'_>) -> Result<(), Refused> {
+    pub(crate) fn spread(&self, extent: Extent, source: &Source<'_>) -> Result<(), Refused> {
         let (first, last) = (extent.start().chunk(), extent.last().chunk());
         let ends = extent.last().get() % CHUNK == CHUNK - 1;
         let whole = last + usize::from(ends);
@@ -611,8 +610,8 @@ impl Registry {
     #[inline(never)]
     pub(crate) fn remove(&self, start: Address, source: &Source<'_>) -> Option<Removed> {
         let mut removed = None;
-        self.take(start, source, |record, size| {
-            removed = Some(Removed { size, record });
+        self.take(start, source, |record, _| {
+            removed = Some(Removed { record });
         })?;
         removed
     }
@@ -871,7 +870,9 @@ fn make_fit(
             pace -= 1;
         }
     }
-    if !fits && !chunk.repace(pace, source) {
+    // Where there is no memory, records at another pace will do for the only object.
+    let in_need = || starts == 0 && chunk.has_records();
+    if !fits && !chunk.repace(pace, source) && !in_need() {
         return Err(Refused::NoMemory);
     }
     chunk.start_service();

@@ -259,3 +259,14 @@ fn addresses_that_are_none() {
     lab.detector.alloc(1 << 48, 64, AllocOptions::new());
     assert_eq!(lab.leaks(), [block]);
 }
+
+/// Its record is in one note and its size in another.
+#[test]
+fn an_odd_start_and_a_size_beyond_32_bits() {
+    let lab = Lab::new();
+    alloc(&lab, FAR + 5, 5 * GIB);
+    assert_eq!(lab.detector.tracking().bytes, 5 * GIB);
+    assert_eq!(lab.leaks(), [FAR + 5]);
+    lab.detector.free(FAR + 5);
+    assert_eq!(lab.tracked(), 0);
+}

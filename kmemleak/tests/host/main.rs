@@ -42,6 +42,7 @@ mod sparse;
 mod suppressions;
 mod suspects;
 mod tracked;
+mod trims;
 mod unkept;
 mod unknown;
 mod verdicts;

@@ -82,6 +82,11 @@ fn whatever_it_is_it_is_counted_and_told() {
             before: nothing,
             work: &|lab| lab.detector.disabled_begin(),
         },
+        Case {
+            what: "a remainder",
+            before: block,
+            work: &|lab| lab.detector.free_part(BLOCKS + 1024, 1024),
+        },
     ];
     for Case { what, before, work } in cases {
         let lab = SparseLab::new();

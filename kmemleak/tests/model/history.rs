@@ -142,8 +142,8 @@ impl Author {
             159..162 => Operation::Ignore(self.start()),
             162..165 => Operation::NoScan(self.start()),
             165..171 => self.scan_area(),
-            171..174 => self.free_part(),
-            174..176 => self.vmalloc(),
+            171..175 => self.free_part(),
+            175 => self.vmalloc(),
             176 => Operation::TransientLeak(self.start()),
             177..182 => self.percpu(),
             182..186 => Operation::RegionAdd(self.random.below(REGIONS.len())),
@@ -237,7 +237,7 @@ impl Author {
             0 => 0,
             1 => -1,
             2..5 => 2,
-            5 => 3,
+            5 => random.between(3, 7) as i32,
             _ => 1,
         };
         self.blocks.push((start, size));

@@ -51,6 +51,19 @@ pub struct Model {
     pub min_age: u64,
 }
 
+/// The areas of a part: cut to it; an empty one, where none reaches in.
+fn areas_of(areas: &[Range<usize>], part: Range<usize>) -> Vec<Range<usize>> {
+    let cut = areas.iter().map(|area| {
+        let within = area.start.max(part.start)..area.end.min(part.end);
+        within.start.saturating_sub(part.start)..within.end.saturating_sub(part.start)
+    });
+    let mut cut: Vec<_> = cut.filter(|area| !area.is_empty()).collect();
+    if cut.is_empty() && !areas.is_empty() {
+        cut.push(0..0);
+    }
+    cut
+}
+
 /// A pass in the making.
 #[derive(Default)]
 struct Pass {
@@ -158,9 +171,12 @@ impl Model {
                 part.start,
                 Block {
                     size: part.len(),
-                    areas: Vec::new(),
+                    areas: areas_of(&block.areas, part.start - whole..part.end - whole),
                     copies: vec![part.start],
-                    excess: None,
+                    // It stays with what has the old start, or goes with all that is left.
+                    excess: block
+                        .excess
+                        .filter(|_| part.start == whole || start == whole),
                     seen: None,
                     told: false,
                     ..block.clone()
@@ -416,11 +432,10 @@ impl Model {
     /// told of it.
     pub fn scan(&mut self, now: u64) {
         let mut pass = self.trace();
-        let before = now.saturating_sub(self.min_age);
         for start in self.white(&pass) {
             let still = self.see(start);
             let block = &self.blocks[&start];
-            if !block.told && (!still || block.birth > before) {
+            if !block.told && (!still || block.birth + self.min_age > now) {
                 pass.keep(start);
             }
         }
