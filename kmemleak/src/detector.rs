@@ -518,7 +518,22 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// and the platform is not asked. To try what a kernel does then. Any context.
     pub fn exhaust_metadata(&self, exhausted: bool) {
         self.exhausted.store(exhausted, Ordering::Relaxed);
-        self.memory.set_exhausted(exhausted);
+        if exhausted {
+            self.memory.refuse(0..u64::MAX);
+        } else {
+            self.memory.refuse_nothing();
+        }
+    }
+
+    /// Refuses the detector's own requests for memory, pages or parts of them, that have these numbers, counted from
+    /// now on: to try what becomes of each that may fail. Any context.
+    pub fn refuse_metadata(&self, numbers: Range<u64>) {
+        self.memory.refuse(numbers);
+    }
+
+    /// How many requests there were since [`refuse_metadata`](Self::refuse_metadata). Any context.
+    pub fn metadata_requests(&self) -> u64 {
+        self.memory.requests()
     }
 
     /// How much memory the detector takes for itself. Any context.

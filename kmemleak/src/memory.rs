@@ -18,6 +18,7 @@
 //! for pages under both.
 
 use core::cell::UnsafeCell;
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -179,8 +180,11 @@ pub(crate) struct Memory {
     bytes: AtomicUsize,
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
-    /// Nothing is handed out: for tests of what happens then.
-    exhausted: AtomicBool,
+    /// Some requests are refused: for tests of what happens then.
+    limited: AtomicBool,
+    /// Which, from the first of these numbers to before the second, and how many there were.
+    refused: (AtomicU64, AtomicU64),
+    requests: AtomicU64,
 }
 
 /// Where pages come from, and for which CPU pieces are taken.
@@ -303,7 +307,9 @@ impl Memory {
             stashes: [const { Stash(SpinMutex::new(Own::new())) }; STASHES],
             bytes: AtomicUsize::new(0),
             pieces: [const { AtomicUsize::new(0) }; CLASSES],
-            exhausted: AtomicBool::new(false),
+            limited: AtomicBool::new(false),
+            refused: (AtomicU64::new(0), AtomicU64::new(0)),
+            requests: AtomicU64::new(0),
         }
     }
 
@@ -318,13 +324,34 @@ impl Memory {
         self.pieces.iter().map(bytes).sum()
     }
 
-    /// Whether nothing is handed out any more, as if memory were used up.
-    pub(crate) fn set_exhausted(&self, exhausted: bool) {
-        self.exhausted.store(exhausted, Ordering::Relaxed);
+    /// Refuses the requests with these numbers from now on, as if memory were used up.
+    pub(crate) fn refuse(&self, numbers: Range<u64>) {
+        self.requests.store(0, Ordering::Relaxed);
+        self.refused.0.store(numbers.start, Ordering::Relaxed);
+        self.refused.1.store(numbers.end, Ordering::Relaxed);
+        self.limited.store(true, Ordering::Relaxed);
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.exhausted.load(Ordering::Relaxed)
+    /// Refuses nothing.
+    pub(crate) fn refuse_nothing(&self) {
+        self.limited.store(false, Ordering::Relaxed);
+    }
+
+    /// Requests since [`Memory::refuse`].
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn refuses(&self) -> bool {
+        self.limited.load(Ordering::Relaxed) && self.refuses_this()
+    }
+
+    #[cold]
+    fn refuses_this(&self) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (first, end) = (&self.refused.0, &self.refused.1);
+        (first.load(Ordering::Relaxed)..end.load(Ordering::Relaxed)).contains(&number)
     }
 }
 
@@ -338,7 +365,7 @@ unsafe impl PageSource for Source<'_> {
 impl Source<'_> {
     /// A page, zeroed. The caller keeps it until all is given back by [`Source::empty`]: every page is remembered.
     pub(crate) fn page(&self) -> Option<NonNull<u64>> {
-        if self.memory.is_exhausted() {
+        if self.memory.refuses() {
             return None;
         }
         self.page_under(&mut self.memory.shared.lock())
@@ -381,7 +408,7 @@ impl Source<'_> {
 
     /// A piece of a class. Its words hold what its last user left in them.
     pub(crate) fn take(&self, class: Class) -> Option<NonNull<u64>> {
-        if self.memory.is_exhausted() {
+        if self.memory.refuses() {
             return None;
         }
         let mut stash = self.stash();

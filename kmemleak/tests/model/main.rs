@@ -116,6 +116,31 @@ fn shorten(mut history: History) -> History {
     }
 }
 
+/// Each request for memory refused in turn, by itself and with all that follow: the detector says what the model
+/// says, or that something is missing.
+#[test]
+fn no_refused_request_is_passed_over() {
+    let histories = from_environment("KMEMLEAK_HISTORIES").unwrap_or(HISTORIES) / 100;
+    let first = from_environment("KMEMLEAK_FIRST").unwrap_or(0);
+    for seed in first..first + histories.max(1) {
+        let history = History::random(seed);
+        let mut number = 0;
+        loop {
+            let mut requests = 0;
+            for refused in [number..number + 1, number..u64::MAX] {
+                requests = match replay::replay_without(&history, refused.clone()) {
+                    Ok(requests) => requests,
+                    Err(why) => panic!("seed {seed}, requests {refused:?} refused: {why}"),
+                };
+            }
+            number += 1;
+            if number >= requests {
+                break;
+            }
+        }
+    }
+}
+
 /// The model's own test: the smallest history that has everything.
 #[test]
 fn a_history_by_hand() {

@@ -3,7 +3,9 @@
 //! Where the detector gets all the memory that it wants the two must agree. Where it is refused some they can't; but what it
 //! calls a leak then must be one.
 
-use kmemleak::{AllocOptions, Detector};
+use std::ops::Range;
+
+use kmemleak::{AllocOptions, Detector, Platform};
 use kmemleak_emulated::{Emulated, Machine, Place, Stop};
 
 use crate::history::{ARENA, History, Operation, PERCPU, Percpu, REGIONS, Value, Where};
@@ -15,6 +17,8 @@ enum Supply {
     All,
     /// So many pages and no more, until half of the history is over.
     Pages(usize),
+    /// All but the requests with numbers from the first of these to before the second, pages or less.
+    But(u64, u64),
 }
 
 /// What a replay has seen.
@@ -23,6 +27,8 @@ struct Seen {
     leaks: Vec<(usize, usize)>,
     /// Pages that were refused.
     refused: usize,
+    /// Requests for memory.
+    requests: u64,
 }
 
 /// Whether the two agree all the way; if not, where they don't.
@@ -36,6 +42,13 @@ pub fn replay_with_pages(history: &History, pages: usize) -> Result<usize, Strin
     run(history, Supply::Pages(pages)).map(|seen| seen.refused)
 }
 
+/// The same where these of its requests are refused; and whether the two agree as long as the detector does not say that
+/// something is missing. How many requests there were.
+pub fn replay_without(history: &History, numbers: Range<u64>) -> Result<u64, String> {
+    let supply = Supply::But(numbers.start, numbers.end);
+    run(history, supply).map(|seen| seen.requests)
+}
+
 /// What is lost in the end: offsets into the arena, and sizes.
 pub fn last_leaks(history: &History) -> Vec<(usize, usize)> {
     run(history, Supply::All).expect("they agree").leaks
@@ -47,12 +60,14 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
     let detector: Box<Detector<_, 4096>> = Box::new(Detector::new(Emulated::of(&machine)));
     let mut model = Model::default();
     let arena = machine.arena(ARENA);
-    let (mut now, mut leaks) = (0, Vec::new());
+    let (mut now, mut leaks, mut told) = (0, Vec::new(), false);
     // Handles and sizes.
     let mut percpu = [None; PERCPU];
     detector.set_min_age_us(0);
-    if let Supply::Pages(pages) = supply {
-        machine.set_metadata_budget(pages);
+    match supply {
+        Supply::All => {}
+        Supply::Pages(pages) => machine.set_metadata_budget(pages),
+        Supply::But(first, end) => detector.refuse_metadata(first..end),
     }
     for (number, &operation) in history.operations.iter().enumerate() {
         if number == history.operations.len() / 2 {
@@ -160,12 +175,8 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
             Operation::RegionAdd(region) => {
                 let region = &REGIONS[region];
                 let added = detector.region_add(arena + region.start, region.len());
-                if !added && supply == Supply::All {
-                    return Err("no memory for a region".into());
-                }
-                if !added {
-                    // Who asked for it knows that it is no root.
-                    break;
+                if !added && (supply == Supply::All || !is_incomplete(&detector)) {
+                    return Err("no memory for a region, and nothing says so".into());
                 }
                 model.region_add(arena + region.start, region.len());
             }
@@ -205,7 +216,7 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
                 model.scan(now);
             }
             // It takes what is missing for granted.
-            Operation::Clear if supply != Supply::All => {}
+            Operation::Clear if told || matches!(supply, Supply::Pages(_)) => {}
             Operation::Clear => {
                 let mut answer = String::new();
                 let done = detector.command("clear", &mut answer);
@@ -213,7 +224,13 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
                 model.clear();
             }
         }
-        if supply == Supply::All {
+        let some_refused = match supply {
+            Supply::All => false,
+            Supply::Pages(_) => true,
+            Supply::But(first, _) => detector.metadata_requests() > first,
+        };
+        told = told || some_refused && is_incomplete(&detector);
+        if !told {
             let tracking = detector.tracking();
             agree(
                 "tracked",
@@ -227,24 +244,39 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
         detector
             .for_each_unreferenced(&mut |object| leaks.push((object.start, object.size)))
             .expect("asked from outside");
-        match supply {
-            Supply::All => agree("lost", number, model.leaks(), leaks.clone())?,
+        if !told {
+            let mut wanted = model.leaks();
+            if some_refused {
+                // Perhaps there was no memory to put them in order.
+                wanted.sort_unstable();
+                leaks.sort_unstable();
+            }
+            agree("lost", number, wanted, leaks.clone())?;
+        } else if verdict.doubt().is_some() {
             // Those are suspects.
-            Supply::Pages(_) if verdict.doubt().is_some() => {
-                agree("leaks in doubt", number, 0, verdict.objects)?;
-            }
-            Supply::Pages(_) => {
-                let known = model.leaks();
-                leaks.retain(|leak| !known.contains(leak));
-                agree("called leaks", number, Vec::new(), leaks.clone())?;
-            }
+            agree("leaks in doubt", number, 0, verdict.objects)?;
+        } else {
+            let known = model.leaks();
+            leaks.retain(|leak| !known.contains(leak));
+            agree("called leaks", number, Vec::new(), leaks.clone())?;
         }
     }
     let offset = |(start, size): (usize, usize)| (start.wrapping_sub(arena), size);
     Ok(Seen {
         leaks: leaks.into_iter().map(offset).collect(),
         refused: machine.metadata_refused(),
+        requests: detector.metadata_requests(),
     })
+}
+
+/// Whether the detector says that it could not keep all that it should.
+fn is_incomplete<P: Platform, const BOOTSTRAP: usize>(detector: &Detector<P, BOOTSTRAP>) -> bool {
+    let mut status = String::new();
+    detector
+        .command("status", &mut status)
+        .expect("text takes all");
+    let state = status.lines().next();
+    state.is_some_and(|state| state.contains("incomplete"))
 }
 
 fn is_pass(operation: &Operation) -> bool {
