@@ -236,7 +236,7 @@ impl Generator {
         let (size, pages) = (object.size, object.pages);
         let (plain, percpu) = (object.min_count == 1, object.percpu);
         let words = size / 8;
-        if pages && size > 4096 && object.areas.is_empty() && self.random.percent(60) {
+        if pages && size > 4096 && self.random.percent(60) {
             // At one end: of two remains neither was allocated first.
             let len = 4096 * self.random.between(1, size / 4096 - 1);
             let offset = self.random.any(&[0, size - len]);

@@ -202,6 +202,8 @@ impl World {
                 let slot = self.slot(slot)?;
                 self.words.remove(&slot);
             }
+            // It is not noted.
+            ["region", "add", _] if self.metadata_off => {}
             ["region", "add", region] => *self.regions.entry(number(region)?).or_default() += 1,
             ["region", "remove", region] => {
                 let count = self.regions.entry(number(region)?).or_default();
@@ -434,15 +436,18 @@ impl World {
         }
         let (start, size) = (whole.start + offset + len, whole.size - offset - len);
         if size > 0 {
-            // The order of allocation is that of the whole.
+            // The order of allocation is that of the whole. Where there is no memory only what lies at one end stays known.
             self.objects.push(Object {
                 name: format!("{name}.tail"),
                 start,
                 size,
-                ..whole
+                areas: areas_of(&whole.areas, offset + len, whole.size),
+                tracked: whole.tracked && (offset == 0 || !self.metadata_off),
+                ..whole.clone()
             });
         }
         self.gave_back = true;
+        self.objects[id].areas = areas_of(&whole.areas, 0, offset);
         self.objects[id].size = offset;
         self.objects[id].freed = offset == 0;
         Ok(())
@@ -653,4 +658,19 @@ pub fn number(word: &str) -> Told<usize> {
         None => word.parse(),
     };
     number.map_err(|_| format!("{word} is no number"))
+}
+
+/// The areas of a part: cut to it; an empty one, where none reaches in.
+fn areas_of(areas: &[(usize, usize)], first: usize, end: usize) -> Vec<(usize, usize)> {
+    let mut cut = Vec::new();
+    for &(start, len) in areas {
+        let (from, to) = (start.max(first), (start + len).min(end));
+        if from < to {
+            cut.push((from - first, to - from));
+        }
+    }
+    if cut.is_empty() && !areas.is_empty() {
+        cut.push((0, 0));
+    }
+    cut
 }
