@@ -18,6 +18,8 @@ const COUNT: usize = 3;
 /// The list. A key that is added again counts once more, and has to be removed as often.
 pub(crate) struct Chain {
     first: SpinMutex<Hidden>,
+    /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
+    /// has come before; what the task itself has added it sees.
     len: AtomicUsize,
 }
 

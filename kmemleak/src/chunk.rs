@@ -36,6 +36,14 @@
 //! One for each chunk: all of its entry changes under it, but for the reach, which changes by compare and exchange,
 //! for marks and the marker's flags, which the marker sets by atomic `or`, and for the count of a table's users, which
 //! changes under the lock of each user's chunk. Interrupts are off while it is held. Nobody holds two.
+//!
+//! # Orderings
+//!
+//! Word 0 publishes the records, with what they held when they came, and what is reached: it changes by AcqRel, and is loaded with
+//! Acquire. Starts, marks and flags are Relaxed: what is done under the lock it orders, what marks without it are left by
+//! one phase of a pass to the next is ordered by the barrier between. Whether a chunk is used at all is asked without the lock:
+//! who sees a change late has come before it. The count of a table's users pairs with itself: who finds none (Acquire) sees what those
+//! did who left (AcqRel). (Where the registry stores starts with Release, the lock does the same.)
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -455,8 +463,10 @@ pub(crate) struct Emptied([Waiting; CPUS]);
 /// Those of one CPU.
 #[repr(align(64))]
 struct Waiting {
+    /// Only counted.
     next: AtomicUsize,
-    /// The addresses of their entries.
+    /// The addresses of their entries. Swapped with AcqRel, though each is one word: a chunk's own lock orders what is done
+    /// with it.
     chunks: [AtomicU64; WAITING],
 }
 

@@ -29,6 +29,7 @@ const NOT_BEGUN: u64 = 1 << 63;
 
 /// Where the detector's time begins, in the platform's.
 pub(crate) struct Clock {
+    /// One word: Relaxed. It changes once.
     origin: AtomicU64,
 }
 

@@ -82,11 +82,11 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Who has the claim, and what it leads to.
     pub(crate) holder: Holder,
     pub(crate) findings: Findings,
-    /// Who checks is to give up.
+    /// Who checks is to give up. Release and Acquire pair, though nothing is read by it: it is one word.
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
     pub(crate) scanning: RunningPass,
-    /// Nothing is recorded, as if memory were used up: see [`exhaust_metadata`](Self::exhaust_metadata).
+    /// Nothing is recorded, as if memory were used up: see [`exhaust_metadata`](Self::exhaust_metadata). One word: Relaxed.
     exhausted: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) depot: Depot,
@@ -103,11 +103,12 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Suppressions from the kernel's source.
     pub(crate) const_suppressions: &'static [&'static str],
     pub(crate) warnings: SpinMutex<Warnings>,
-    /// Blocks for which there was no record, since the last `clear`.
+    /// Blocks for which there was no record, since the last `clear`. Only counted, as the next, and `missed_frees`.
     pub(crate) unrecorded: AtomicU64,
     /// The same, ever.
     pub(crate) unrecorded_total: AtomicU64,
-    /// Scopes and their reports, which have memory of ours.
+    /// Scopes and their reports, which have memory of ours. Whoever gives theirs back counts down with Release; who
+    /// frees all memory loads it with Acquire.
     pub(crate) borrowed: AtomicUsize,
     /// Blocks that were found overlapped, so whose free was missed.
     pub(crate) missed_frees: AtomicU64,
@@ -125,7 +126,7 @@ pub struct Metadata {
     pub call_stacks: usize,
 }
 
-/// What can be set at run time.
+/// What can be set at run time. One word each: Relaxed.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) skip_stacks: AtomicBool,

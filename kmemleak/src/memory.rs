@@ -177,10 +177,11 @@ struct Pages {
 pub(crate) struct Memory {
     shared: SpinMutex<Shared>,
     stashes: [Stash; STASHES],
+    /// Of whole pages. Only told, as the next.
     bytes: AtomicUsize,
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
-    /// Some requests are refused: for tests of what happens then.
+    /// Some requests are refused: for tests of what happens then. Set while nobody asks; Relaxed, as the next two.
     limited: AtomicBool,
     /// Which, from the first of these numbers to before the second, and how many there were.
     refused: (AtomicU64, AtomicU64),
@@ -196,7 +197,8 @@ pub(crate) struct Source<'a> {
     pub(crate) cpu: u32,
 }
 
-/// A word of metadata, of which somebody may read while another writes.
+/// A word of metadata, of which somebody may read while another writes. What orders its accesses is told where it is used:
+/// those of this file and of [`Piece`] are Relaxed, under the lock of whose the piece is.
 pub(crate) fn word_of<'a>(piece: NonNull<u64>, index: usize) -> &'a AtomicU64 {
     // SAFETY: words of metadata pages live until all is given back, which waits for everybody; the callers keep
     // to the words of their piece.

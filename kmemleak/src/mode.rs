@@ -38,7 +38,8 @@ pub(crate) enum Mode {
     Gone,
 }
 
-/// The present mode.
+/// The present mode. One word: Relaxed. That nobody is under way who saw the mode before is ordered by the stop of the world that
+/// follows a change, not by this.
 pub(crate) struct Modes(AtomicU8);
 
 impl Modes {
@@ -57,7 +58,7 @@ impl Modes {
 
     /// The caller has the claim.
     pub(crate) fn set(&self, mode: Mode) {
-        self.0.store(mode as u8, Ordering::Release);
+        self.0.store(mode as u8, Ordering::Relaxed);
     }
 }
 

@@ -156,6 +156,8 @@ fn keep((mut areas, complete): PartAreas, notes: &mut Loose, spare: &mut Loose) 
 /// All notes.
 pub(crate) struct Notes {
     buckets: SpinMutex<[Hidden; BUCKETS]>,
+    /// Relaxed: changed under the lock. Without it, zero spares the lock: the notes of an object are added and looked for
+    /// under the lock of its chunk, or by who has been told of the object since.
     count: AtomicUsize,
 }
 

@@ -150,6 +150,10 @@ pub(crate) enum Blocked {
 }
 
 /// The map.
+///
+/// All words that name tables or hold runs, the root's and those of tables, are published alike: they change by compare and
+/// exchange with AcqRel (or a store with Release, where a run is cleared) and are loaded with Acquire. Whoever finds a table
+/// sees it zeroed; whoever finds a run sees nothing through it, but the start of its object was in its chunk before.
 pub(crate) struct PageMap {
     root: [AtomicU64; ROOT],
 }

@@ -16,6 +16,7 @@ const DIRECTORIES: usize = 128;
 
 /// An array of rows of `WORDS` words. Used by one at a time.
 pub(crate) struct Paged<const WORDS: usize> {
+    /// All words of the array, and these, are Relaxed: it belongs to one at a time, who has the claim or its owner's lock.
     directories: [AtomicU64; DIRECTORIES],
     len: usize,
 }

@@ -86,13 +86,17 @@ impl Entry {
 
 /// A CPU's memory for marking, kept from one pass to the next.
 pub(crate) struct Desk {
-    /// The page that names the pages of the ring, and how many there are.
+    /// The page that names the pages of the ring, and how many there are. As `shelf`, they publish pages, and all that
+    /// is in them: stored with Release by who prepares a pass, loaded with Acquire by the workers.
     ring: AtomicU64,
     pages: AtomicUsize,
     shelf: AtomicU64,
-    /// A queue of few entries where there is no memory for the ring.
+    /// A queue of few entries where there is no memory for the ring. Words of queues are Relaxed: one worker's, or, on the
+    /// shelf, under the lock.
     few: [AtomicU64; FEW],
-    /// Entries in the box.
+    /// Entries in the box. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
+    /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
+    /// (`Shared::active`). The desk's own worker reads Relaxed what it stored itself, or what a thief left.
     offered: AtomicUsize,
     lock: SpinMutex<()>,
 }

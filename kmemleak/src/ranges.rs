@@ -25,6 +25,8 @@ const COUNT: usize = 4;
 pub(crate) struct Ranges {
     /// The one that was added last.
     first: SpinMutex<Hidden>,
+    /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
+    /// has come before.
     len: AtomicUsize,
 }
 
@@ -160,6 +162,7 @@ pub(crate) fn first_outside(range: Range<usize>, others: &mut dyn FnMut(Look<'_>
 }
 
 /// Something between a lowest and a highest address.
+/// Relaxed: it widens in one phase of a pass and is asked in later ones, with a barrier between.
 pub(crate) struct Hull {
     start: AtomicUsize,
     end: AtomicUsize,

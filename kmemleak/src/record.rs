@@ -2,7 +2,9 @@
 //!
 //! A record lies in the chunk that its object starts in ([`crate::chunk`]), or in a note beside it; where that is
 //! tells the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
-//! marker reads them, and sets flags and counts, on several CPUs at once.
+//! marker reads them, and sets flags and counts, on several CPUs at once. All of these accesses are Relaxed: the lock of the
+//! chunk orders what is written there, the barriers of a pass what one phase leaves to the next; a flag or a count means
+//! nothing beyond itself.
 //!
 //! | word | what |
 //! | --- | --- |

@@ -161,6 +161,9 @@ pub(crate) struct Registry {
     pub(crate) map: PageMap,
     pub(crate) notes: Notes,
     emptied: Emptied,
+    /// The lowest byte of all objects that there ever were. Relaxed, as the three below: they only widen. A pass reads them at
+    /// its start. In a stopped world the stop has ordered all that was recorded; what is recorded beside a pass and not seen is
+    /// new, and is judged by its birth.
     lowest: AtomicUsize,
     /// The last byte of the highest object.
     highest: AtomicUsize,

@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::platform::Platform;
 
-/// Whether somebody has told of memory who can't vouch for it.
+/// Whether somebody has told of memory who can't vouch for it. Relaxed: the lock of the block's chunk orders it, see above.
 pub(crate) struct Strangers(AtomicBool);
 
 impl Strangers {

@@ -123,25 +123,33 @@ pub(crate) struct Figures {
 }
 
 /// What the CPUs that mark together share.
+///
+/// What one of them does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last to come has
+/// seen all; it stores `generation` with Release, which the others load with Acquire. So between two barriers the cursors, and
+/// what has been seen, may be Relaxed; where they are stronger they say what they are read with.
 pub(crate) struct Shared {
+    /// All store the same before they begin. Each reads what it stored.
     workers: AtomicUsize,
     stacks: Stacks,
     /// When the pass began.
     start_us: u64,
+    /// The next table of entries that is to be taken: each is one worker's, by the exchange.
     leaf: AtomicUsize,
     roots: SpinMutex<RootWalk>,
-    /// Workers that have something to do.
+    /// Workers that have something to do. AcqRel, and Acquire for who looks: before it counts itself out, a worker has taken
+    /// what it had offered, or has seen it taken by one that counts.
     active: AtomicUsize,
     arrived: AtomicUsize,
     generation: AtomicUsize,
-    /// Something found no room in a queue.
+    /// Something found no room in a queue. As the next two: read behind a barrier, which orders it.
     overflowed: AtomicBool,
     /// Something is pointed to in its middle.
     interior: AtomicBool,
     /// Something that needs several references was marked late, though its start was pointed to early.
     started: AtomicBool,
-    /// Something with an excess reference lies in a root.
+    /// Something with an excess reference lies in a root. Set in one phase and read in later ones: the barrier between orders it.
     area_in_root: AtomicBool,
+    /// Only counted, like the next.
     objects: AtomicU64,
     words: AtomicU64,
     candidates: AtomicU64,
