@@ -172,6 +172,8 @@ fn background_step() -> u64 {
     if let Some(_free) = WARNINGS.try_lock() {
         KMEMLEAK.drain_warnings(&mut out);
     }
+    // What the console does not take is lost anyway.
+    let _ = symbols::tell_missing(&mut out);
     drop(out);
     match next {
         NextStep::Wait { us } => us.min(WARNINGS_EVERY_US),

@@ -23,7 +23,7 @@ use spin::Once;
 
 use self::lines::{Place, with_functions};
 
-pub use self::lines::{Missing, missing};
+pub use self::lines::{Missing, missing, tell_missing};
 
 static IMAGE: Once<&'static [u8]> = Once::new();
 

@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use self::editor::{Edit, Editor, LINE_LEN};
 use crate::arch::exit::{ExitCode, exit};
 use crate::console::{self, Console};
-use crate::task;
+use crate::{symbols, task};
 
 /// What is shown when a command may be typed.
 const PROMPT: &str = "> ";
@@ -217,7 +217,10 @@ fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
             }
             match command.arguments {
                 "" if !takes => writeln!(out, "{name}: unexpected argument \"{rest}\""),
-                _ => (command.run)(rest, out),
+                _ => {
+                    (command.run)(rest, out)?;
+                    symbols::tell_missing(out)
+                }
             }
         }
         None => {

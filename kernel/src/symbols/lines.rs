@@ -12,15 +12,15 @@
 //! otherwise.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use addr2line::Context;
 use addr2line::gimli::{self, EndianSlice, LittleEndian};
 
 use super::Image;
 use crate::mm::confined::{Confined, Ended};
+use crate::panic;
 use crate::sync::{Mutex, MutexGuard};
-use crate::{panic, println};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
@@ -63,7 +63,21 @@ pub fn missing() -> Option<Missing> {
     }
 }
 
-/// Notes what the last name has lacked; on the console if it is news. At the end of the machine the report says so itself.
+/// Whether nobody has been told yet what is missing.
+static IS_NEWS: AtomicBool = AtomicBool::new(false);
+
+/// Writes what names lack since the last time, in a line of its own: not among the names, which stand in a report. Task
+/// context.
+pub fn tell_missing(out: &mut dyn fmt::Write) -> fmt::Result {
+    match missing() {
+        Some(missing) if IS_NEWS.swap(false, Ordering::Relaxed) => {
+            writeln!(out, "symbols: {missing}")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Notes what the last name has lacked. At the end of the machine the report says so itself.
 fn note(lacked: Option<Missing>) {
     let Some(lacked) = lacked else {
         // What is damaged remains so, elsewhere.
@@ -79,7 +93,7 @@ fn note(lacked: Option<Missing>) {
     };
     let before = MISSING.swap(number, Ordering::Relaxed);
     if before != number && !panic::is_ending() {
-        println!("symbols: {lacked}");
+        IS_NEWS.store(true, Ordering::Relaxed);
     }
 }
 
