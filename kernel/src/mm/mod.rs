@@ -23,8 +23,8 @@
 //!
 //! # Locks
 //!
-//! All spin, with interrupts off. Nesting order, outermost first: vmalloc's, the page tables', a slab cache's or the
-//! per-CPU chunks', the magazine pool's, the buddy allocator's.
+//! All spin, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a slab cache's, the
+//! list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy allocator's. Page tables have none.
 
 pub mod buddy;
 pub mod confined;

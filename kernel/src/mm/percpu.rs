@@ -8,7 +8,8 @@
 //!
 //! # Locks
 //!
-//! One, with interrupts off; the buddy allocator's is taken under it.
+//! One over each chunk's bitmaps, under which nothing is called; one for who adds a chunk, under which the buddy
+//! allocator's is taken. Interrupts are off under both.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
