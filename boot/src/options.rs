@@ -8,17 +8,18 @@ use clap::{Parser, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  the guest ended with success, or was left by Ctrl-A X
+  0  the guest ended with success; on a terminal also: it was reset, or left by Ctrl-A X
   1  the guest ended with failure, or could not be built or started
   2  wrong usage
   3  QEMU itself failed
   4  triple fault
-  5  the machine was reset, or QEMU told to quit, before the guest's verdict
+  5  no terminal: the machine was reset, or QEMU told to quit, before the guest's verdict
   6  --fail-on-leak: the last check found leaks, or there was none
-  7  no terminal: a line that was typed is no command or has a wrong argument, is too long, or is
-     no ASCII; all others were obeyed
-  8  --fail-on-leak: the last check found no leaks, but is not certain: there are suspects, or not
-     all was recorded";
+  7  no terminal: a line is no command, has a wrong argument, is too long, or has bytes that are
+     not ASCII; all other lines were obeyed
+  8  --fail-on-leak: the last check found no leaks, but there are suspects, or not everything was
+     recorded
+If several apply, the first in the order 1 to 5, 7, 6, 8 is returned.";
 
 /// Builds the kernel and runs it under QEMU with the serial line on the terminal.
 #[derive(Debug, Parser)]
@@ -32,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "256M")]
     pub memory: String,
 
-    /// The kernel's command line
+    /// The kernel's command line: boot parameters with blanks between them
     #[arg(
         long,
         value_name = "TEXT",
@@ -49,11 +50,11 @@ pub struct Options {
     #[arg(long)]
     pub gdb: bool,
 
-    /// No terminal: plain bytes in and out, and nothing in between; the end of the input is that of the guest
+    /// No terminal: the serial line on standard input and output, and nothing else there; the end of the input ends the guest
     #[arg(long)]
     pub headless: bool,
 
-    /// End with failure if the last check for leaks found any or is not certain that there are none, or if there was none
+    /// End with code 6 or 8 unless the last check for leaks is certain that there are none
     #[arg(long)]
     pub fail_on_leak: bool,
 
@@ -65,7 +66,7 @@ pub struct Options {
     #[arg(long = "kernel", value_name = "ELF", conflicts_with_all = ["file", "debug_build"])]
     kernel: Option<PathBuf>,
 
-    /// The same as --kernel
+    /// A kernel's ELF file, as for --kernel
     #[arg(value_name = "ELF", conflicts_with = "debug_build")]
     file: Option<PathBuf>,
 

@@ -6,7 +6,7 @@
 //! # The end
 //!
 //! The command `exit` and the end of the input (Control-D on an empty line, which is what `boot` sends where a pipe ends)
-//! end the machine. The exit code tells whether there was a line that is no command: a person sees it at once, a script has
+//! end the machine. The exit code tells whether there was a line that was not understood: a person sees it at once, a script has
 //! gone on with what follows.
 
 mod bench;
@@ -30,7 +30,7 @@ const ERASE: &str = "\x08 \x08";
 /// Says that there is no room.
 const BELL: char = '\x07';
 
-/// Whether all lines so far were commands.
+/// Whether all lines so far were commands with arguments that they take.
 static ALL_UNDERSTOOD: AtomicBool = AtomicBool::new(true);
 
 /// A command of the shell.
@@ -54,14 +54,14 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "kmemleak",
         arguments: "WORD",
-        help: "the leak detector: scan, report, status, clear, ... (no word: the list)",
+        help: "the leak detector: scan, report, status, clear, ... (no word: all of them)",
         takes: |rest| crate::leak::KMEMLEAK.understands(rest),
         run: |rest, out| crate::leak::KMEMLEAK.command(rest, out),
     },
     Command {
         name: "leak",
         arguments: "KIND",
-        help: "plant a leak (no kind: the list)",
+        help: "plant a leak (no kind: all kinds)",
         takes: leak::takes,
         run: leak::run,
     },
@@ -110,20 +110,20 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "reboot",
         arguments: "",
-        help: "start the machine again",
+        help: "reset the machine",
         takes: str::is_empty,
         run: commands::reboot,
     },
     Command {
         name: "exit",
         arguments: "",
-        help: "end the machine, with success",
+        help: "end the machine, with success if all lines were understood",
         takes: str::is_empty,
         run: commands::exit,
     },
 ];
 
-/// Reads commands and runs them, for good. The task that calls it becomes the shell.
+/// Reads commands and runs them, without an end. The task that calls it becomes the shell.
 pub fn run() {
     let mut editor = Editor::new();
     let mut out = Console::new();

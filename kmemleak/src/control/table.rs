@@ -214,7 +214,7 @@ const COMMANDS: [Command; 20] = [
     command(
         "suppress",
         Rest(Value::Suppression),
-        "hide leaks from a function whose path ends like that; * is any text",
+        "hide leaks with a function in their call stack whose path ends so; * is any text",
     ),
     command("unsuppress", Rest(Value::Pattern), "hide them no longer"),
     command("stack", Set(Value::Switch), "whether task stacks are roots"),
@@ -234,7 +234,11 @@ const COMMANDS: [Command; 20] = [
         "plant a leak, find it, remove it; makes a new verdict",
     ),
     command("help", Nothing, "this list").after_off(),
-    command("off", Nothing, "record nothing any more, for good"),
+    command(
+        "off",
+        Nothing,
+        "record nothing any more; it can't be switched on again",
+    ),
 ];
 
 /// A line that makes a command.

@@ -836,14 +836,14 @@ const HELP: [&str; 20] = [
     "  holders ADDR [--json]     the words that point into an object",
     "  path ADDR [--json]        the shortest way to an object from a root",
     "  suppress [--json]         the suppressions, and what they hide",
-    "  suppress PATTERN[:max=N]  hide leaks from a function whose path ends like that; * is any text",
+    "  suppress PATTERN[:max=N]  hide leaks with a function in their call stack whose path ends so; * is any text",
     "  unsuppress PATTERN        hide them no longer",
     "  stack=on|off              whether task stacks are roots",
     "  scan=on|off               whether to scan in the background",
     "  scan=SECS                 scan in the background every so many seconds",
     "  selftest                  plant a leak, find it, remove it; makes a new verdict",
     "  help                      this list",
-    "  off                       record nothing any more, for good",
+    "  off                       record nothing any more; it can't be switched on again",
 ];
 
 fn help() -> Result<(), Failure> {
