@@ -34,7 +34,7 @@ use crate::verdict::Verdict;
 /// Why something was not done, or not all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDone {
-    /// The detector is off, for good.
+    /// The detector is off, and can't be switched on again.
     Off,
     /// Who asked was asked to stop.
     Stopped,

@@ -82,7 +82,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Who has the claim, and what it leads to.
     pub(crate) holder: Holder,
     pub(crate) findings: Findings,
-    /// Who checks is to give up. Release and Acquire pair, though nothing is read by it: it is one word.
+    /// Whether the check that goes on is asked to stop. Release and Acquire pair, though nothing is read by it: it is one word.
     pub(crate) stopping: AtomicBool,
     /// A pass goes on beside what runs: new blocks are marked.
     pub(crate) scanning: RunningPass,
@@ -103,9 +103,9 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     /// Suppressions from the kernel's source.
     pub(crate) const_suppressions: &'static [&'static str],
     pub(crate) warnings: SpinMutex<Warnings>,
-    /// Blocks for which there was no record, since the last `clear`. Only counted, as the next, and `missed_frees`.
+    /// What found no room in metadata, since the last `clear`. Only counted, as the next, and `missed_frees`.
     pub(crate) unrecorded: AtomicU64,
-    /// The same, ever.
+    /// What found no room, ever.
     pub(crate) unrecorded_total: AtomicU64,
     /// Scopes and their reports, which have memory of ours. Whoever gives theirs back counts down with Release; who
     /// frees all memory loads it with Acquire.

@@ -55,23 +55,24 @@
 //! # What a platform can add
 //!
 //! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
-//! to stop the world ([`Platform::stop_world`]: with several CPUs and without it a check takes several passes, and finds
-//! suspects, no leaks), names of functions, per-CPU
-//! blocks, physical memory. Each method says what is given up without it.
+//! to stop several CPUs ([`Platform::stop_world`]; without it a check on several CPUs takes several passes and finds suspects,
+//! not leaks), an answer to which blocks can be read ([`Platform::readable`]), names of functions, per-CPU blocks, physical
+//! memory. Each method says what is given up without it.
 //!
 //! # Limits
 //!
 //! Addresses of 64 bits, of which 48 count.
 //!
-//! - A word that looks like a pointer is one. Live containers leave such behind: what was popped from a vector or a ring,
-//!   removed from a hash table, or was the old variant of an enum hides its leak until the place is used again. Write zero
-//!   before the slot is given up, where that matters ([`Detector::erase`]).
-//! - Pointers are found where they are stored as they are, at multiples of eight bytes. Of one that is compressed, XORed, split
-//!   or packed, tell with [`Detector::not_leak`]; of one with a tag in its upper bits, with [`Platform::untag`].
-//! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, the
-//!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or say `not_leak`.
-//! - Memory is read where [`Platform::readable`] or a [`Tracked`] vouches for it, and only there. A verdict for which no block could
-//!   be read lists suspects, and says why.
+//! - A word that looks like a pointer is one. Live containers leave such words behind: what was popped from a vector or a
+//!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that
+//!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word).
+//! - Pointers are found only where they are stored as they are, at multiples of eight bytes. For a block whose pointers are
+//!   compressed, XORed, split or packed, call [`Detector::not_leak`]; for pointers with tags in their upper bits, implement
+//!   [`Platform::untag`].
+//! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, and the
+//!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or call `not_leak`.
+//! - Blocks are read only where [`Platform::readable`] or a [`Tracked`] vouches for them. A verdict for which no block could be
+//!   read lists suspects, and says why.
 #![no_std]
 
 mod address;

@@ -2,9 +2,9 @@
 //!
 //! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
 //! Few methods are required, so that a small kernel is served by a screenful; the others have
-//! defaults that give up a feature, never correctness. One is to be thought of first where allocators call the
-//! detector themselves, without a [`Tracked`](crate::Tracked): by default nothing that they name is read
-//! ([`readable`](Platform::readable)).
+//! defaults that give up a feature, never correctness. A kernel whose allocators call the detector themselves,
+//! without a [`Tracked`](crate::Tracked), implements [`readable`](Platform::readable) as well: by default no block that
+//! they name is read.
 //!
 //! # Contexts
 //!
@@ -97,9 +97,9 @@ pub unsafe trait Platform: Sync {
     /// Called with the world stopped, or (where it can't be) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
-    /// Who is running: stored with each object. Any context. The default knows one task and one CPU. Of tasks with one number
-    /// the others are refused ([`NotDone::Nested`](crate::NotDone::Nested)) while one of them is shown or writes an answer:
-    /// nobody can tell them from that one, which would wait for itself.
+    /// Who is running: stored with each object. Any context. The default knows one task and one CPU. Where several tasks have
+    /// one number, the detector can't tell them apart: while one of them is shown or writes an answer, what the others ask is
+    /// refused ([`NotDone::Nested`](crate::NotDone::Nested)), since the first one would wait for itself.
     #[inline]
     fn context(&self) -> Context {
         Context {
@@ -187,8 +187,8 @@ pub unsafe trait Platform: Sync {
         core::hint::spin_loop();
     }
 
-    /// Number of CPUs, running or not; always the same. Copies of a per-CPU block are numbered below it, and with one CPU the
-    /// world is stopped by keeping interrupts off: a kernel with more must say so.
+    /// Number of CPUs, running or not; never changes. Copies of a per-CPU block are numbered below it. With one CPU, the default
+    /// [`stop_world`](Self::stop_world) only keeps interrupts off: a kernel with more CPUs must say so.
     fn cpus(&self) -> u32 {
         1
     }
@@ -201,10 +201,10 @@ pub unsafe trait Platform: Sync {
         None
     }
 
-    /// The addresses at which blocks of this kernel may start. What an allocator's hook says of others is refused with a
-    /// warning: null and other numbers that are no pointers, and addresses of user space. Any context. By default all but the
-    /// first page, the last 4095 numbers (error codes), and what is no address; those are none of a block whatever
-    /// this says. Blocks of physical memory are not meant.
+    /// The addresses at which blocks of this kernel may start. A callback that names another one is refused with a warning:
+    /// a kernel can so leave out the addresses of user space. Any context. Whatever this says, no block starts in the first page
+    /// (null), at one of the last 4095 numbers (error codes), or at what is no address. The default leaves out nothing more.
+    /// Blocks of physical memory are not asked about.
     #[inline(always)]
     fn block_addresses(&self) -> RangeInclusive<usize> {
         0..=usize::MAX
@@ -270,7 +270,8 @@ pub unsafe trait Platform: Sync {
     /// The default vouches for nothing but words that are not memory ([`read_word`](Self::read_word) is replaced): it knows
     /// neither what is mapped nor who calls the detector. A verdict for which no block could be read says so, and lists
     /// suspects. Where nobody can call the detector but allocators that tell the truth, because it is private to them,
-    /// `true` is an honest answer; else look whether the address lies in memory that is mapped for good, or ask the page tables.
+    /// `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never unmapped, or ask the page
+    /// tables.
     #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);

@@ -108,9 +108,9 @@ pub struct Summary {
     pub words: u64,
     /// Blocks that were not read, where nobody vouches for any that it can be; see [`Doubt::Unread`].
     pub unread: u64,
-    /// Of these, the ones that might be addresses in objects.
+    /// Words among those read that might be addresses in objects.
     pub candidates: u64,
-    /// And those that are. The others are misses.
+    /// Candidates that are. The others are misses.
     pub hits: u64,
     /// CPUs that marked together.
     pub cpus: u32,
