@@ -90,8 +90,9 @@ fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
     // SAFETY: the layout is not of size zero.
     let allocate = || unsafe { HEAP.alloc_zeroed(layout) }.cast::<usize>();
     let (first, second) = (allocate(), allocate());
+    let word = first.wrapping_add(1);
     // SAFETY: a word of the first block.
-    unsafe { first.add(1).write(second.expose_provenance()) };
+    unsafe { word.write(second.expose_provenance()) };
     VARIABLES[1].store(first.expose_provenance(), Ordering::Relaxed);
     let summary = DETECTOR.check().expect("it is on");
     assert_eq!((summary.listed(), summary.doubt()), (0, None));
