@@ -364,7 +364,8 @@ impl World {
             }
         }
         if self.disabled > 0 {
-            min_count = 0;
+            // Of a black one it is no leak either.
+            min_count = min_count.min(0);
         }
         self.blocks.push(size);
         self.add(Object {
