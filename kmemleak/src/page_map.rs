@@ -368,12 +368,9 @@ impl PageMap {
         let (rest, end) = self.walk(chunk);
         let step = match end {
             End::Nothing => rest,
-            End::Run(back) => {
-                if back == chunk - first {
-                    self.clear_run(chunk);
-                }
-                rest
-            }
+            // Once more where another CPU has divided it just now: the table says the same of each chunk.
+            End::Run(back) if back == chunk - first && !self.clear_run(chunk, back) => 0,
+            End::Run(_) => rest,
             End::Table(table) => {
                 let entry = entry_in(table, chunk);
                 if rest == LEAF && entry.uncover(chunk - first) {
@@ -402,11 +399,17 @@ impl PageMap {
         None
     }
 
-    /// Clears the run that a chunk is in.
-    fn clear_run(&self, chunk: ChunkNumber) {
-        if let Some((word, _)) = self.run_word(chunk) {
-            word.store(0, Ordering::Release);
-        }
+    /// Clears the run that a chunk is in, of an object that starts so many chunks further down. False if it is in none of its.
+    fn clear_run(&self, chunk: ChunkNumber, back: usize) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        #[cfg(test)]
+        tests::interrupt();
+        let within = chunk & ((1 << shift) - 1);
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        word.compare_exchange(run(back - within), 0, order, fail)
+            .is_ok()
     }
 
     /// The object that starts in `first` ends in `last` from now on, no longer in `before`; the chunks before `whole` it

@@ -8,8 +8,19 @@ use std::boxed::Box;
 
 use crate::{AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
 
+type Work = Box<dyn FnOnce()>;
+
 std::thread_local! {
     static ENTRIES: Cell<usize> = const { Cell::new(0) };
+    /// What another CPU does when a run is about to be cleared.
+    static MEANWHILE: Cell<Option<Work>> = const { Cell::new(None) };
+}
+
+/// A run has been found, and is about to be cleared.
+pub(super) fn interrupt() {
+    if let Some(work) = MEANWHILE.take() {
+        work();
+    }
 }
 
 /// An entry is looked at.
@@ -125,4 +136,24 @@ fn what_is_in_the_way_of_a_large_block_is_found_in_one_walk() {
     let (few, many) = (walk(256), walk(1024));
     // If it began anew after each, the steps past what has been cleared would grow with the square.
     assert!(many < 5 * few, "{few} and {many} entries");
+}
+
+#[test]
+fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
+    let detector: &Subject = Box::leak(Box::new(Detector::new(Bare)));
+    alloc(detector, BASE, 4 * TABLE);
+    // Its front ends in the middle of a run, which stays.
+    let end = BASE + TABLE + TABLE / 2;
+    detector.free_part(end, 4 * TABLE);
+    let behind = end + 4096;
+    MEANWHILE.set(Some(Box::new(move || alloc(detector, behind, 64))));
+    detector.free(BASE);
+    assert!(MEANWHILE.take().is_none(), "the run was cleared");
+    assert_eq!(detector.tracking().objects, 1);
+    // What lay there before is known no more.
+    alloc(detector, BASE + TABLE, 4096);
+    assert_eq!(detector.tracking().objects, 2);
+    detector.free(behind);
+    detector.free(BASE + TABLE);
+    assert_eq!(detector.tracking().objects, 0);
 }
