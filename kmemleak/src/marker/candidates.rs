@@ -100,6 +100,14 @@ impl Object<'_> {
     }
 }
 
+/// Notes whether a pointer to an object that counts them is one to its start: before it is counted. So the CPU whose pointer
+/// makes them enough knows of it, for the count is in the same word, or changes under a lock.
+fn note_started(object: Object<'_>, points: Points, course: Course) {
+    if points == Points::AtStart && course == Course::Starts {
+        object.record.set_started();
+    }
+}
+
 /// A word points at an object that is open.
 pub(super) fn refer(
     object: Object<'_>,
@@ -119,11 +127,8 @@ pub(super) fn refer(
         return refer_area(object, points, course, shared, notes);
     }
     if record.min_count() > 1 {
-        let enough = object.count_reference(notes);
-        if points == Points::AtStart && course == Course::Starts {
-            object.record.set_started();
-        }
-        if !enough {
+        note_started(object, points, course);
+        if !object.count_reference(notes) {
             return Then::Nothing;
         }
     }
@@ -145,12 +150,10 @@ fn refer_area(
     shared: &Shared,
     notes: &Notes,
 ) -> Then {
+    note_started(object, points, course);
     let Some(arrival) = notes.arrive(object.start) else {
         return Then::Nothing;
     };
-    if points == Points::AtStart && course == Course::Starts {
-        object.record.set_started();
-    }
     let record = object.record.read();
     let needed = match record.min_count() {
         // Where there was no memory for the note, the object is no leak.

@@ -219,3 +219,29 @@ fn a_huge_block_is_a_step_like_another() {
         assert_eq!(pieces(start, HUGE), pieces(start, 64));
     }
 }
+
+/// Two CPUs find the two pointers that a block needs at the same moment, one to its start and one into it: whichever is
+/// counted first, the start has been pointed to.
+#[test]
+fn a_start_that_is_found_as_the_count_grows_is_no_interior_pointer() {
+    const PAGE: usize = 4096;
+    const WORDS: usize = PAGE / 8;
+    const PAIRS: usize = many(64);
+    let lab = Lab::new();
+    let blocks = lab.machine.arena(PAIRS * WORDS * 16);
+    let pointers = lab.machine.arena(2 * PAIRS * PAGE);
+    lab.machine.add_root(pointers, 2 * PAIRS * PAGE);
+    // A page with pointers to starts, one with pointers into the same blocks, and so on: each CPU takes one.
+    for number in 0..PAIRS * WORDS {
+        let block = blocks + 16 * number;
+        let twice = AllocOptions::new().min_count(2);
+        lab.detector.alloc(block, 16, twice);
+        let slot = pointers + number / WORDS * 2 * PAGE + number % WORDS * 8;
+        lab.machine.write(slot, block);
+        lab.machine.write(slot + PAGE, block + 8);
+    }
+    for _ in 0..many(50) {
+        assert_eq!(lab.leaks(), []);
+        assert_eq!(interior(&lab), []);
+    }
+}
