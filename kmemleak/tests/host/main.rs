@@ -15,6 +15,7 @@ mod ground;
 mod huge;
 mod interior;
 mod lab;
+mod layouts;
 mod leaders;
 mod limits;
 mod marks;
