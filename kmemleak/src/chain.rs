@@ -1,4 +1,4 @@
-//! A short list of keys, each with a count, in metadata: for what there are few of.
+//! A short list of keys, each with a value and a count, in metadata: for what there are few of.
 //!
 //! # Locks
 //!
@@ -13,10 +13,12 @@ use crate::kept::Kept;
 use crate::memory::{Class, Piece, Source};
 
 const KEY: usize = 2;
-const COUNT: usize = 3;
+const VALUE: usize = 3;
+const COUNT: usize = 4;
 
-/// The list. A key that is added again counts once more, and has to be removed as often.
+/// The list. A key that is added again has to be removed as often; the value that was added last goes first.
 pub(crate) struct Chain {
+    /// The one that was added last.
     first: SpinMutex<Hidden>,
     /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
     /// has come before; what the task itself has added it sees.
@@ -35,10 +37,11 @@ impl Chain {
         }
     }
 
-    /// Adds a key, or counts it once more.
-    pub(crate) fn add(&self, key: usize, source: &Source<'_>) -> Kept {
+    /// Adds a key with a value, or counts it once more if its last value is the same.
+    pub(crate) fn add(&self, key: usize, value: usize, source: &Source<'_>) -> Kept {
         let mut first = self.first.lock();
-        if let Some(piece) = find(*first, key) {
+        let last = find(*first, key).filter(|last| last.get(VALUE) == value as u64);
+        if let Some(piece) = last {
             piece.set(COUNT, piece.get(COUNT) + 1);
             return Kept::Yes;
         }
@@ -46,6 +49,7 @@ impl Chain {
             return Kept::NoMemory;
         };
         piece.set(KEY, Hidden::new(key).bits());
+        piece.set(VALUE, value as u64);
         piece.set(COUNT, 1);
         piece.set_next(*first);
         *first = piece.hidden();
@@ -53,7 +57,7 @@ impl Chain {
         Kept::Yes
     }
 
-    /// Takes one count of a key away, and the key with its last. False if it is not there.
+    /// Takes one count of a key's last value away, and that with its last count. False if the key is not there.
     pub(crate) fn remove(&self, key: usize, source: &Source<'_>) -> bool {
         let mut first = self.first.lock();
         let Some(piece) = find(*first, key) else {
@@ -77,13 +81,33 @@ impl Chain {
     /// Whether a key is there.
     #[inline(always)]
     pub(crate) fn has(&self, key: usize) -> bool {
-        self.len.load(Ordering::Relaxed) != 0 && find(*self.first.lock(), key).is_some()
+        !self.is_empty() && find(*self.first.lock(), key).is_some()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Relaxed) == 0
+    }
+
+    /// Does something with all keys and their values, in no order, under the lock.
+    pub(crate) fn with_all<R>(&self, work: impl FnOnce(All) -> R) -> R {
+        work(All(*self.first.lock()))
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
         *self.first.lock() = Hidden::NONE;
         self.len.store(0, Ordering::Relaxed);
+    }
+}
+
+/// All keys and values of a list that is locked.
+#[derive(Clone, Copy)]
+pub(crate) struct All(Hidden);
+
+impl All {
+    pub(crate) fn each(self) -> impl Iterator<Item = (usize, usize)> {
+        pieces(self.0).map(|piece| (key_of(piece), piece.get(VALUE) as usize))
     }
 }
 

@@ -254,28 +254,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[cold]
     pub fn refused_free(&self, address: usize) {
         self.callback(|source| {
-            let traces = match self.trace_of(address) {
+            let trace = |object: Object<'_>, _| object.record.read().trace();
+            let traces = match self.registry.block_containing::<Locked, _>(address, trace) {
                 Some(allocated) => (allocated, Trace::NONE),
                 None => self.registry.last_traces(address),
             };
             self.warn(Kind::RefusedFree, address, traces, source);
         });
-    }
-
-    /// The call stack that allocated the object in which an address lies. Interrupts are off.
-    fn trace_of(&self, address: usize) -> Option<Trace> {
-        let trace = |object: Object<'_>| object.record.read().trace();
-        let owner = self.registry.containing::<Locked, _>(address, |object| {
-            let record = object.record.read();
-            match record.has(flag::ALIAS) {
-                true => Err(alias_owner(&record)),
-                false => Ok(record.trace()),
-            }
-        })?;
-        match owner {
-            Ok(trace) => Some(trace),
-            Err(handle) => self.registry.starting_at::<Locked, _>(handle, trace),
-        }
     }
 
     /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains
@@ -479,7 +464,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     pub fn disabled_begin(&self) {
         self.callback(|source| {
             let task = self.platform.context().task;
-            self.counted(self.disabled.add(task as usize, source));
+            self.counted(self.disabled.add(task as usize, 0, source));
         });
     }
 

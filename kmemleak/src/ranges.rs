@@ -6,98 +6,47 @@
 //!
 //! # Locks
 //!
-//! One for each set, with interrupts off; nothing but memory is asked for under it.
+//! That of the list in which a set is kept: see [`crate::chain`].
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use spin::mutex::SpinMutex;
-
-use crate::hidden::Hidden;
+use crate::address::end_of;
+use crate::chain::Chain;
 use crate::kept::Kept;
-use crate::memory::{Class, Piece, Source};
+use crate::memory::Source;
 
-const START: usize = 2;
-const LEN: usize = 3;
-const COUNT: usize = 4;
-
-/// A set of ranges, in metadata; for what there are few of.
+/// A set of ranges; for what there are few of.
 pub(crate) struct Ranges {
-    /// The one that was added last.
-    first: SpinMutex<Hidden>,
-    /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
-    /// has come before.
-    len: AtomicUsize,
+    /// Their lengths, by their starts.
+    list: Chain,
 }
 
-fn start_of(piece: Piece) -> usize {
-    Hidden::from_bits(piece.get(START)).get()
-}
-
-fn range_of(piece: Piece) -> Range<usize> {
-    let start = start_of(piece);
-    start..start.saturating_add(piece.get(LEN) as usize)
+fn range_of((start, len): (usize, usize)) -> Range<usize> {
+    start..end_of(start, len)
 }
 
 impl Ranges {
     pub(crate) const fn new() -> Self {
-        Self {
-            first: SpinMutex::new(Hidden::NONE),
-            len: AtomicUsize::new(0),
-        }
+        Self { list: Chain::new() }
     }
 
-    /// Adds a range, or counts it once more if it is the last that was added of its start. False where there is no memory.
+    /// Adds a range, or counts it once more if it is the last that was added of its start.
     pub(crate) fn add(&self, start: usize, len: usize, source: &Source<'_>) -> Kept {
-        let mut first = self.first.lock();
-        let last = pieces(*first).find(|&piece| start_of(piece) == start);
-        if let Some(same) = last.filter(|last| last.get(LEN) == len as u64) {
-            same.set(COUNT, same.get(COUNT) + 1);
-            return Kept::Yes;
-        }
-        let Some(piece) = source.take(Class::NOTE).map(Piece) else {
-            return Kept::NoMemory;
-        };
-        piece.set(START, Hidden::new(start).bits());
-        piece.set(LEN, len as u64);
-        piece.set(COUNT, 1);
-        piece.set_next(*first);
-        *first = piece.hidden();
-        self.len.fetch_add(1, Ordering::Relaxed);
-        Kept::Yes
+        self.list.add(start, len, source)
     }
 
     /// Takes back the range that was added last of those that start here. False if there is none.
     pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> bool {
-        let mut first = self.first.lock();
-        let Some(piece) = pieces(*first).find(|&piece| start_of(piece) == start) else {
-            return false;
-        };
-        let count = piece.get(COUNT);
-        if count > 1 {
-            piece.set(COUNT, count - 1);
-            return true;
-        }
-        let after = piece.link();
-        match pieces(*first).find(|before| before.next() == Some(piece)) {
-            Some(before) => before.set_next(after),
-            None => *first = after,
-        }
-        self.len.fetch_sub(1, Ordering::Relaxed);
-        source.give(Class::NOTE, piece.0);
-        true
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
+        self.list.remove(start, source)
     }
 
     /// Shows each range, in no order.
     pub(crate) fn each(&self, look: Look<'_>) {
-        if self.is_empty() {
-            return;
+        if !self.list.is_empty() {
+            self.list
+                .with_all(|all| all.each().map(range_of).for_each(look));
         }
-        pieces(*self.first.lock()).map(range_of).for_each(look);
     }
 
     /// Whether a range has a byte in common with one of these.
@@ -111,31 +60,27 @@ impl Ranges {
 
     /// The first range of the union, as long as it is, of what lies at `from` or after.
     pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
-        if self.is_empty() {
+        if self.list.is_empty() {
             return None;
         }
-        let first = self.first.lock();
-        let after = || pieces(*first).map(range_of).filter(|one| one.end > from);
-        let start = after()
-            .filter(|one| !one.is_empty())
-            .map(|one| one.start.max(from))
-            .min()?;
-        let mut end = start;
-        while let Some(longer) = after().find(|one| one.start <= end && one.end > end) {
-            end = longer.end;
-        }
-        Some(start..end)
+        self.list.with_all(|all| {
+            let after = || all.each().map(range_of).filter(|one| one.end > from);
+            let start = after()
+                .filter(|one| !one.is_empty())
+                .map(|one| one.start.max(from))
+                .min()?;
+            let mut end = start;
+            while let Some(longer) = after().find(|one| one.start <= end && one.end > end) {
+                end = longer.end;
+            }
+            Some(start..end)
+        })
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
-        *self.first.lock() = Hidden::NONE;
-        self.len.store(0, Ordering::Relaxed);
+        self.list.empty();
     }
-}
-
-fn pieces(first: Hidden) -> impl Iterator<Item = Piece> {
-    core::iter::successors(Piece::at(first), |piece| piece.next())
 }
 
 /// Takes one range after another.

@@ -96,7 +96,8 @@ impl Buddy {
         frame.set_usage(Use::Tail, 0);
     }
 
-    fn take(&mut self, order: u32) -> Option<u32> {
+    /// Takes a block into use.
+    fn take(&mut self, order: u32, usage: Use) -> Option<u32> {
         let mut found =
             (order..=MAX_ORDER).find(|&order| self.lists[order as usize] != NO_FRAME)?;
         let number = self.lists[found as usize];
@@ -105,6 +106,8 @@ impl Buddy {
             found -= 1;
             self.push(number + (1 << found), found);
         }
+        descriptor(number).set_usage(usage, order);
+        FREE.fetch_sub(1 << order, Ordering::Relaxed);
         Some(number)
     }
 
@@ -292,16 +295,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
-    if order > MAX_ORDER {
-        return None;
-    }
-    let number = {
-        let mut buddy = BUDDY.lock();
-        let number = buddy.take(order)?;
-        descriptor(number).set_usage(tracking.usage(), order);
-        number
-    };
-    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    let number = BUDDY.lock().take(order, tracking.usage())?;
     let address = frame::address_of(number);
     if tracking == Tracking::Tracked {
         leak::alloc(address, len);
@@ -311,16 +305,7 @@ pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u
 
 /// Takes an untracked block if nobody has the lock. For who ends the machine: whoever has it then never goes on.
 pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
-    if order > MAX_ORDER {
-        return None;
-    }
-    let number = {
-        let mut buddy = BUDDY.try_lock()?;
-        let number = buddy.take(order)?;
-        descriptor(number).set_usage(Use::Untracked, order);
-        number
-    };
-    FREE.fetch_sub(1 << order, Ordering::Relaxed);
+    let number = BUDDY.try_lock()?.take(order, Use::Untracked)?;
     NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(number)))
 }
 
