@@ -20,3 +20,6 @@ pub(crate) const COMM_ROW_PAGES: usize = 63;
 
 /// Names that share a set of the index.
 pub(crate) const COMM_WAYS: usize = 64;
+
+/// Task names that can be told apart: as many as a record can number.
+pub(crate) const MAX_COMMS: usize = 1 << 11;

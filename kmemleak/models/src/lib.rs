@@ -28,31 +28,27 @@ mod sizes;
 
 /// What the sources ask of the platform.
 mod platform {
-    pub(crate) use kmemleak::{COMM_LEN, Comm, MAX_FRAMES};
+    pub(crate) use kmemleak::{COMM_LEN, Comm, MAX_FRAMES, StackWalk};
 
     /// As small as the longest entry allows: each word of it is an object of loom's.
     pub(crate) const METADATA_PAGE: usize = 256;
 }
 
-/// And of records.
-mod record {
-    pub(crate) const MAX_COMMS: usize = 4;
-}
-
+/// Folders of the detector, with the files of each that the models use.
 macro_rules! borrowed {
-    ($($path:literal $name:ident)*) => {$(
+    ($($folder:ident at $path:literal: $($name:ident)*;)*) => {$(
         #[path = $path]
-        #[allow(dead_code, reason = "the models use a part of it")]
-        #[allow(clippy::modulo_one, reason = "some tables have one row here")]
-        mod $name;
+        mod $folder {$(
+            #[allow(dead_code, reason = "the models use a part of it")]
+            #[allow(clippy::modulo_one, reason = "some tables have one row here")]
+            pub(crate) mod $name;
+        )*}
     )*};
 }
 
 borrowed! {
-    "../../src/call_stack.rs" call_stack
-    "../../src/comms.rs" comms
-    "../../src/depot.rs" depot
-    "../../src/hazard.rs" hazard
-    "../../src/running_pass.rs" running_pass
-    "../../src/word_lock.rs" word_lock
+    metadata at "../../src/metadata": page_source;
+    stacks at "../../src/stacks": depot frame_walk task_names;
+    objects at "../../src/objects": hazard word_lock;
+    tracker at "../../src/tracker": running_pass;
 }

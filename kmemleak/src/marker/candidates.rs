@@ -5,15 +5,15 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Course, Marker, RING, Shared};
-use crate::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
-use crate::memory::WORD;
-use crate::notes::Notes;
-use crate::page_map::{Look, chunk_of};
+use crate::marker::prefetch::prefetch;
+use crate::marker::queue::Entry;
+use crate::metadata::WORD;
+use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
+use crate::objects::page_map::{Look, chunk_of};
+use crate::objects::record::{MANY, Place, flag};
+use crate::objects::side_table::Notes;
+use crate::objects::{Access, Object, alias_owner, object_in};
 use crate::platform::Platform;
-use crate::prefetch::prefetch;
-use crate::queue::Entry;
-use crate::record::{MANY, Place, flag};
-use crate::registry::{Access, Object, alias_owner, object_in};
 
 /// The entry of a chunk in which there is nothing, for rings that are not full.
 pub(super) static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];

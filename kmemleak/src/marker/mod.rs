@@ -46,6 +46,10 @@
 //!   free takes the block out under that lock, and waits then while the marker reads it.
 //! - The mark of an object is set by one CPU, which queues it.
 
+pub(crate) mod prefetch;
+pub(crate) mod queue;
+pub(crate) mod words;
+
 mod candidates;
 pub(crate) mod objects;
 mod phases;
@@ -58,16 +62,16 @@ use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
 use self::roots::{RootRanges, RootWalk};
-use crate::address::end_of;
-use crate::chunk::{Chunk, GRANULE, info};
-use crate::hazard::Hazard;
-use crate::memory::Source;
-use crate::page_map::{ChunkNumber, Leaf, Way, address_of};
+use crate::marker::queue::{Desks, Entry, Queue};
+use crate::metadata::Source;
+use crate::objects::chunk::{Chunk, GRANULE, info};
+use crate::objects::hazard::Hazard;
+use crate::objects::page_map::{ChunkNumber, Leaf, Way, address_of};
+use crate::objects::record::flag;
+use crate::objects::vouching::Strangers;
+use crate::objects::{Access, Registry};
 use crate::platform::Platform;
-use crate::queue::{Desks, Entry, Queue};
-use crate::record::flag;
-use crate::registry::{Access, Registry};
-use crate::vouching::Strangers;
+use crate::platform::address::end_of;
 
 /// Bytes that are read in one piece.
 const PIECE: usize = 4096;

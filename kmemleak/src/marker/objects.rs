@@ -4,15 +4,15 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
-use crate::address::{Extent, end_of};
-use crate::memory::WORD;
-use crate::notes::Area;
+use crate::marker::prefetch::prefetch;
+use crate::marker::queue::Entry;
+use crate::marker::words::{next_within, whole_words};
+use crate::metadata::WORD;
+use crate::objects::Access;
+use crate::objects::record::{Record, flag};
+use crate::objects::side_table::Area;
 use crate::platform::Platform;
-use crate::prefetch::prefetch;
-use crate::queue::Entry;
-use crate::record::{Record, flag};
-use crate::registry::Access;
-use crate::words::{next_within, whole_words};
+use crate::platform::address::{Extent, end_of};
 
 /// An object beside whatever runs: it may be freed, and its place be used again for less.
 #[derive(Clone, Copy)]

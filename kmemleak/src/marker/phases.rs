@@ -5,12 +5,12 @@ use core::sync::atomic::Ordering;
 use super::candidates::{note_interior_only, postpone};
 use super::objects::Words;
 use super::{GivenUp, Marker};
-use crate::chunk::{Chunk, info};
-use crate::page_map::ChunkNumber;
+use crate::marker::queue::Entry;
+use crate::objects::chunk::{Chunk, info};
+use crate::objects::page_map::ChunkNumber;
+use crate::objects::record::flag;
+use crate::objects::{Access, Object, alias_owner};
 use crate::platform::Platform;
-use crate::queue::Entry;
-use crate::record::flag;
-use crate::registry::{Access, Object, alias_owner};
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn whiten(&mut self) -> Result<(), GivenUp> {

@@ -18,13 +18,13 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
-use crate::address::end_of;
-use crate::memory::WORD;
+use crate::marker::words::whole_words;
+use crate::metadata::WORD;
+use crate::metadata::ranges::{Hull, Look, Ranges, first_outside};
+use crate::objects::record::flag;
+use crate::objects::{Access, Object};
+use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
-use crate::ranges::{Hull, Look, Ranges, first_outside};
-use crate::record::flag;
-use crate::registry::{Access, Object};
-use crate::words::whole_words;
 
 /// What is a root beside what the platform names, and what is none whoever names it.
 pub(crate) struct RootRanges {

@@ -8,14 +8,14 @@ use std::cell::OnceCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::call_stack::StackWalk;
-use crate::depot::{Depot, Trace};
 use crate::models::{Pages, Protocol};
+use crate::platform::StackWalk;
 use crate::search::Model;
+use crate::stacks::depot::{Depot, Trace};
 
 /// The depot.
 pub const PROTOCOL: Protocol = Protocol {
-    sources: &[include_str!("../../../src/depot.rs")],
+    sources: &[include_str!("../../../src/stacks/depot.rs")],
     models: &[
         Model {
             name: "one stack, two CPUs",

@@ -10,18 +10,18 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::atomic::{AtomicU16, AtomicU32, AtomicUsize};
-use crate::hazard::Hazard;
 use crate::models::Protocol;
-use crate::running_pass::RunningPass;
+use crate::objects::hazard::Hazard;
+use crate::objects::word_lock;
 use crate::search::Model;
-use crate::word_lock;
+use crate::tracker::running_pass::RunningPass;
 
 /// What is right.
 pub const PROTOCOL: Protocol = Protocol {
     sources: &[
-        include_str!("../../../src/hazard.rs"),
-        include_str!("../../../src/word_lock.rs"),
-        include_str!("../../../src/running_pass.rs"),
+        include_str!("../../../src/objects/hazard.rs"),
+        include_str!("../../../src/objects/word_lock.rs"),
+        include_str!("../../../src/tracker/running_pass.rs"),
     ],
     models: &[
         Model {

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 
 use crate::atomic;
-use crate::depot::PageSource;
+use crate::metadata::page_source::PageSource;
 use crate::search::Model;
 
 pub mod depot;

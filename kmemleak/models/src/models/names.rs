@@ -7,16 +7,16 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::atomic::{AtomicU32, Lock};
-use crate::comms::{Comms, Records};
 use crate::models::{Pages, Protocol};
 use crate::platform::Comm;
 use crate::search::Model;
+use crate::stacks::task_names::{Comms, Records};
 
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The names of tasks.
 pub const PROTOCOL: Protocol = Protocol {
-    sources: &[include_str!("../../../src/comms.rs")],
+    sources: &[include_str!("../../../src/stacks/task_names.rs")],
     models: &[
         Model {
             name: "a known name is looked up in a round",

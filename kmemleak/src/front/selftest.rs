@@ -1,0 +1,209 @@
+//! The self-test: plants a leak, and must find exactly that.
+//!
+//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded
+//! as any block is: one that is no leak by decree, one that it points to, one that nothing points to, and one that
+//! the third points to. A check must report the third as a leader that owns the fourth, and neither of the first two.
+//! Then all is taken away, and a second check must report none of them.
+//!
+//! All of it happens where the stack is no root ([`Platform::scan_apart`]): what holds the blocks' addresses
+//! meanwhile is no reference.
+
+use core::fmt::{self, Write};
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+use crate::checker::claim::{Claim, NotDone};
+use crate::marker::GivenUp;
+use crate::metadata::{Class, WORD, word_of};
+use crate::objects::Locked;
+use crate::platform::Platform;
+use crate::tracker::AllocOptions;
+use crate::verdict::Filter;
+use crate::verdict::iter::Rank;
+
+const PIECE: Class = Class::LARGEST;
+/// Bytes of a block, and where the blocks are.
+const BLOCK: usize = 64;
+const HOLDER: usize = 0;
+const KEPT: usize = 2 * BLOCK;
+const LOST: usize = 4 * BLOCK;
+const OWNED: usize = 6 * BLOCK;
+const BLOCKS: [(usize, i32); 4] = [(HOLDER, 0), (KEPT, 1), (LOST, 1), (OWNED, 1)];
+const _: () = assert!(OWNED + BLOCK <= PIECE.words() * WORD);
+
+/// What a self-test has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// What it had to.
+    Right,
+    NoMemory,
+    /// What the task allocates is no leak.
+    Disabled,
+    /// A suppression hides what was planted.
+    Suppressed,
+    /// Of the blocks, so many were reported when two should be.
+    Reported(usize),
+    /// The two were reported, but not one as the leader of the other.
+    WrongLeader,
+    /// So many were reported when all were gone.
+    Remained(usize),
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Tests itself, and writes what it has seen.
+    pub(crate) fn selftest(&self, out: &mut dyn Write) -> fmt::Result {
+        let seen = self.self_test();
+        let _outside = self.outside();
+        match seen {
+            Ok(Seen::Right) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
+                )
+            }
+            Ok(Seen::NoMemory) => {
+                writeln!(out, "kmemleak: selftest not done: no memory for it")
+            }
+            Ok(Seen::Disabled) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest not done: what this task allocates is no leak"
+                )
+            }
+            Ok(Seen::Suppressed) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest not done: a suppression hides what it plants"
+                )
+            }
+            Ok(Seen::Reported(count)) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
+                )
+            }
+            Ok(Seen::WrongLeader) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
+                )
+            }
+            Ok(Seen::Remained(count)) => {
+                writeln!(
+                    out,
+                    "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
+                )
+            }
+            Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
+        }
+    }
+
+    fn self_test(&self) -> Result<Seen, GivenUp> {
+        self.take_suppressions();
+        if self.is_disabled() {
+            return Ok(Seen::Disabled);
+        }
+        self.apart(|| {
+            let Some(piece) = self.quietly(|source| source.take(PIECE)) else {
+                return Ok(Seen::NoMemory);
+            };
+            let seen = self.test_with(piece);
+            self.quietly(|source| source.give(PIECE, piece));
+            seen
+        })
+    }
+
+    fn test_with(&self, piece: NonNull<u64>) -> Result<Seen, GivenUp> {
+        for word in 0..PIECE.words() {
+            word_of(piece, word).store(0, Ordering::Relaxed);
+        }
+        let start = piece.expose_provenance().get();
+        let store = |offset: usize, word: usize| {
+            word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
+        };
+        for (offset, min_count) in BLOCKS {
+            let options = AllocOptions::new().min_count(min_count);
+            self.alloc(start + offset, BLOCK, options);
+        }
+        store(HOLDER, start + KEPT);
+        store(LOST, start + OWNED);
+        let recorded = |&(offset, _): &(usize, i32)| {
+            self.quietly(|_| {
+                let there = self
+                    .registry
+                    .starting_at::<Locked, _>(start + offset, |_| ());
+                there.is_some()
+            })
+        };
+        let unrecorded = BLOCKS.len() - BLOCKS.iter().filter(|block| recorded(block)).count();
+        let seen = if unrecorded == 0 {
+            self.see(start)
+        } else {
+            Ok(Seen::NoMemory)
+        };
+        // Those that are not recorded are unknown: nothing is warned of then.
+        for (offset, _) in BLOCKS {
+            self.free(start + offset);
+        }
+        // And nothing is left that anybody need be told of.
+        self.uncount_unrecorded(unrecorded as u64);
+        let seen = seen?;
+        if seen == Seen::NoMemory {
+            return Ok(seen);
+        }
+        // Whatever was seen: no verdict is left that names them.
+        self.check_here()?;
+        if seen != Seen::Right {
+            return Ok(seen);
+        }
+        let (remained, _) = self.planted(start);
+        Ok(match remained {
+            0 => Seen::Right,
+            count => Seen::Remained(count),
+        })
+    }
+
+    /// A check, for who is apart.
+    fn check_here(&self) -> Result<(), GivenUp> {
+        match self.check_judged(Filter::ALL) {
+            Ok(_) => Ok(()),
+            Err(reason) => self.check_running(reason).map(|_| ()),
+        }
+    }
+
+    fn see(&self, start: usize) -> Result<Seen, GivenUp> {
+        self.check_here()?;
+        let (reported, right) = self.planted(start);
+        Ok(match (reported, right) {
+            (2, true) => Seen::Right,
+            (2, false) => Seen::WrongLeader,
+            _ if self.hides_planted(start) => Seen::Suppressed,
+            (count, _) => Seen::Reported(count),
+        })
+    }
+
+    fn hides_planted(&self, start: usize) -> bool {
+        let mut hides = false;
+        self.each_suppressed(&mut |named| hides |= named.start.wrapping_sub(start) <= OWNED);
+        hides
+    }
+
+    /// How many of the planted blocks are reported, and whether those are the right ones, of the right ranks.
+    fn planted(&self, start: usize) -> (usize, bool) {
+        let (mut count, mut right) = (0, true);
+        self.each_named_at(&mut |named, index| {
+            let offset = named.start.wrapping_sub(start);
+            if offset > OWNED {
+                return;
+            }
+            count += 1;
+            right &= match index.map(|index| self.rank_of(index)) {
+                Some(Rank::Direct { owned_objects, .. }) => offset == LOST && owned_objects == 1,
+                Some(Rank::Indirect { leader }) => offset == OWNED && leader == start + LOST,
+                // There was no memory to find out.
+                None => offset == LOST || offset == OWNED,
+            };
+        });
+        (count, right)
+    }
+}

@@ -1,0 +1,111 @@
+//! A detector for any allocator.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::platform::Platform;
+use crate::tracker::Detector;
+
+/// An allocator whose blocks a detector is told of: for kernels that have one global allocator, and no slabs or
+/// pages that would be worth telling apart.
+///
+/// What the allocator keeps in itself is in no root, though it is a static among others: it points to blocks that are
+/// free, and often to the first one that is not, which would never be lost. Blocks that it cuts from an array in itself are
+/// objects as any other. What it keeps elsewhere, in another static, is to be [excluded](Detector::exclude) by hand.
+///
+/// Its blocks are read without a word of the platform's: that they are memory is what a `GlobalAlloc` promises.
+///
+/// The crate's documentation begins with an example.
+pub struct Tracked<A, P: Platform + 'static, const BOOTSTRAP: usize> {
+    allocator: A,
+    detector: &'static Detector<P, BOOTSTRAP>,
+    /// Where this lies, if the detector knows it: it has no address yet when it is made.
+    known_at: AtomicUsize,
+}
+
+impl<A, P: Platform, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
+    /// Tells `detector` of the blocks of `allocator`.
+    pub const fn new(allocator: A, detector: &'static Detector<P, BOOTSTRAP>) -> Self {
+        Self {
+            allocator,
+            detector,
+            known_at: AtomicUsize::new(0),
+        }
+    }
+
+    /// The allocator itself. What is taken from it directly is not tracked, and must be given back directly.
+    pub const fn untracked(&self) -> &A {
+        &self.allocator
+    }
+
+    /// Tells of a block.
+    ///
+    /// # Safety
+    ///
+    /// The allocator has handed it out for this layout; it is told of here when it goes back.
+    #[inline(always)]
+    unsafe fn tell(&self, block: *mut u8, layout: Layout) -> *mut u8 {
+        if !block.is_null() && self.detector.is_on() {
+            let here = core::ptr::from_ref(self).addr();
+            if self.known_at.load(Ordering::Relaxed) != here {
+                self.settle(here);
+            }
+            let start = block.expose_provenance();
+            // SAFETY: the caller has the block from the allocator just now, and frees it here before it goes back there.
+            unsafe { self.detector.alloc_vouched(start, layout.size()) };
+        }
+        block
+    }
+
+    /// Takes the allocator's own memory out of the roots, and that where it was before into them. Where there is no memory to
+    /// note it there is none for the block's record either, which is told; the next block tries again.
+    #[cold]
+    fn settle(&self, here: usize) {
+        let before = self.known_at.swap(here, Ordering::Relaxed);
+        if before == here {
+            return;
+        }
+        self.unsettle(before);
+        if !self.detector.exclude(here, size_of::<Self>()) {
+            self.known_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn unsettle(&self, known_at: usize) {
+        if known_at != 0 {
+            self.detector.include(known_at);
+        }
+    }
+}
+
+impl<A, P: Platform, const BOOTSTRAP: usize> Drop for Tracked<A, P, BOOTSTRAP> {
+    fn drop(&mut self) {
+        self.unsettle(self.known_at.load(Ordering::Relaxed));
+    }
+}
+
+// SAFETY: all blocks are the allocator's; the detector neither touches nor unwinds.
+unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
+    for Tracked<A, P, BOOTSTRAP>
+{
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.allocator.alloc(layout) };
+        // SAFETY: it was handed out just now, or is null.
+        unsafe { self.tell(block, layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // Before it can be handed out again.
+        self.detector.free(block.addr());
+        // SAFETY: the caller's promise.
+        unsafe { self.allocator.dealloc(block, layout) };
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.allocator.alloc_zeroed(layout) };
+        // SAFETY: as above.
+        unsafe { self.tell(block, layout) }
+    }
+}

@@ -1,0 +1,340 @@
+//! What the marker has found and not yet scanned: a queue for each CPU, and a box from which others may take.
+//!
+//! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait for work, its CPU puts some
+//! of the oldest entries into its box; whoever has nothing to do empties another one's box. A full queue refuses: the
+//! marker then leaves a note at the object itself, and finds it again by a walk over the index
+//! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be
+//! slower.
+//!
+//! # Locks
+//!
+//! One for each box, held for the copying of its entries.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::metadata::hidden::Hidden;
+use crate::metadata::{PAGE_WORDS, Source, WORD, word_of};
+use crate::objects::record::Place;
+
+/// Pages of a queue, at least and at most. A queue takes a word for each eighth object.
+const MIN_PAGES: usize = 8;
+const MAX_PAGES: usize = PAGE_WORDS;
+const OBJECTS_A_WORD: usize = 8;
+/// Entries of a queue for which there is no memory.
+const FEW: usize = 8;
+/// Entries that go into a box at once.
+const BATCH: usize = 64;
+/// CPUs that can mark together; more would have to watch.
+pub(crate) const MAX_WORKERS: usize = 64;
+
+/// An object that is marked and is to be scanned, in a word: its start without the lowest three bits (45 bits),
+/// inverted as all addresses in metadata; and its length in words (19 bits). Of an object whose record has to be asked,
+/// the largest lengths stand for the lowest three bits of its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(u64);
+
+const LEN_BITS: u32 = 19;
+const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
+/// The lowest bits of a start.
+const LOW: usize = WORD - 1;
+
+impl Entry {
+    /// Nothing: no object is at the end of the address space.
+    pub(crate) const NONE: Self = Self(0);
+
+    #[inline(always)]
+    pub(crate) fn new(start: usize, record: Place) -> Self {
+        if start & LOW == 0 && record.read().is_plain() {
+            Self::of_aligned(start, record)
+        } else {
+            Self::made(start, MAX_LEN - (start & LOW) as u64)
+        }
+    }
+
+    /// The same for a plain object that starts at a multiple of eight.
+    #[inline(always)]
+    pub(crate) fn of_aligned(start: usize, record: Place) -> Self {
+        let words = u64::from(record.short_size()) / WORD as u64;
+        let fits = words < MAX_LEN - LOW as u64;
+        Self::made(start, if fits { words } else { MAX_LEN })
+    }
+
+    #[inline(always)]
+    fn made(start: usize, len: u64) -> Self {
+        Self((!start as u64 >> 3) << LEN_BITS | len)
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        let start = !((self.0 as i64 >> (LEN_BITS - 3)) as usize | LOW);
+        match self.plain_len() {
+            Some(_) => start,
+            None => start + (MAX_LEN - (self.0 & MAX_LEN)) as usize,
+        }
+    }
+
+    /// Bytes in whole words from the start on, all of which are scanned; none if the record has to be asked.
+    #[inline(always)]
+    pub(crate) fn plain_len(self) -> Option<usize> {
+        let words = self.0 & MAX_LEN;
+        (words < MAX_LEN - LOW as u64).then_some(words as usize * WORD)
+    }
+}
+
+/// A CPU's memory for marking, kept from one pass to the next.
+pub(crate) struct Desk {
+    /// The page that names the pages of the ring, and how many there are. As `shelf`, they publish pages, and all that
+    /// is in them: stored with Release by who prepares a pass, loaded with Acquire by the workers.
+    ring: AtomicU64,
+    pages: AtomicUsize,
+    shelf: AtomicU64,
+    /// A queue of few entries where there is no memory for the ring. Words of queues are Relaxed: one worker's, or, on the
+    /// shelf, under the lock.
+    few: [AtomicU64; FEW],
+    /// Entries in the box. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
+    /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
+    /// (`Shared::active`). The desk's own worker reads Relaxed what it stored itself, or what a thief left.
+    offered: AtomicUsize,
+    lock: SpinMutex<()>,
+}
+
+/// The desks of all CPUs.
+pub(crate) struct Desks([Desk; MAX_WORKERS]);
+
+impl Desks {
+    pub(crate) const fn new() -> Self {
+        Self(
+            [const {
+                Desk {
+                    ring: AtomicU64::new(0),
+                    pages: AtomicUsize::new(0),
+                    shelf: AtomicU64::new(0),
+                    few: [const { AtomicU64::new(0) }; FEW],
+                    offered: AtomicUsize::new(0),
+                    lock: SpinMutex::new(()),
+                }
+            }; MAX_WORKERS],
+        )
+    }
+
+    /// Sees to memory for so many CPUs, and about so many objects, as far as there is any. Before the world is stopped.
+    pub(crate) fn prepare(&self, workers: usize, objects: usize, source: &Source<'_>) {
+        let workers = workers.clamp(1, MAX_WORKERS);
+        let words = objects / OBJECTS_A_WORD / workers;
+        let pages = (words / PAGE_WORDS).clamp(MIN_PAGES, MAX_PAGES);
+        for desk in &self.0[..workers] {
+            made(&desk.shelf, source);
+            let Some(ring) = made(&desk.ring, source) else {
+                return;
+            };
+            while desk.pages.load(Ordering::Relaxed) < pages {
+                let number = desk.pages.load(Ordering::Relaxed);
+                if made(word_of(ring, number), source).is_none() {
+                    return;
+                }
+                desk.pages.store(number + 1, Ordering::Release);
+            }
+        }
+    }
+
+    /// Takes up to a box full of entries that some CPU offers, and puts them into `queue`. False where none does.
+    pub(crate) fn steal(&self, workers: usize, queue: &mut Queue<'_>) -> bool {
+        self.0[..workers].iter().any(|desk| {
+            if desk.offered.load(Ordering::Acquire) == 0 {
+                return false;
+            }
+            let _one_at_a_time = desk.lock.lock();
+            let offered = desk.offered.load(Ordering::Acquire);
+            let Some(shelf) = page(&desk.shelf) else {
+                return false;
+            };
+            let mut taken = 0;
+            while taken < offered && queue.push(get(shelf, offered - 1 - taken)) {
+                taken += 1;
+            }
+            desk.offered.store(offered - taken, Ordering::Release);
+            taken > 0
+        })
+    }
+
+    /// Whether some CPU offers entries.
+    pub(crate) fn any_offered(&self, workers: usize) -> bool {
+        self.0[..workers]
+            .iter()
+            .any(|desk| desk.offered.load(Ordering::Acquire) != 0)
+    }
+
+    /// The queue of a worker, empty.
+    pub(crate) fn queue(&self, worker: usize) -> Queue<'_> {
+        let desk = &self.0[worker];
+        desk.offered.store(0, Ordering::Release);
+        let few = NonNull::from(&desk.few).cast();
+        let pages = desk.pages.load(Ordering::Acquire);
+        // A queue of few entries has one segment, which is its own successor.
+        let (first, segments, segment_len) = match segment(desk, 0) {
+            Some(first) if pages > 0 => (first, pages, PAGE_WORDS),
+            _ => (few, 1, FEW),
+        };
+        Queue {
+            desk,
+            segments,
+            segment_len,
+            room: segments * segment_len,
+            len: 0,
+            head: End::new(first),
+            tail: End::new(first),
+        }
+    }
+
+    /// Forgets the memory, which is given back by its owner.
+    pub(crate) fn empty(&self) {
+        for desk in &self.0 {
+            desk.pages.store(0, Ordering::Relaxed);
+            desk.ring.store(0, Ordering::Relaxed);
+            desk.shelf.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
+    Hidden::from_bits(word.load(Ordering::Acquire)).metadata()
+}
+
+/// The page that a word names, made if it names none.
+fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
+    page(word).or_else(|| {
+        let memory = source.page()?;
+        let hidden = Hidden::new(memory.expose_provenance().get());
+        word.store(hidden.bits(), Ordering::Release);
+        Some(memory)
+    })
+}
+
+/// A page of a desk's ring.
+fn segment(desk: &Desk, number: usize) -> Option<NonNull<u64>> {
+    page(word_of(page(&desk.ring)?, number))
+}
+
+#[inline(always)]
+fn get(page: NonNull<u64>, index: usize) -> Entry {
+    Entry(word_of(page, index).load(Ordering::Relaxed))
+}
+
+#[inline(always)]
+fn put(page: NonNull<u64>, index: usize, entry: Entry) {
+    word_of(page, index).store(entry.0, Ordering::Relaxed);
+}
+
+/// Where entries are taken from a queue, or put into it.
+#[derive(Clone, Copy)]
+struct End {
+    segment: usize,
+    start: NonNull<u64>,
+    at: usize,
+}
+
+impl End {
+    fn new(start: NonNull<u64>) -> Self {
+        Self {
+            segment: 0,
+            start,
+            at: 0,
+        }
+    }
+}
+
+/// A CPU's queue: a ring of segments.
+pub(crate) struct Queue<'a> {
+    desk: &'a Desk,
+    /// How many segments there are.
+    segments: usize,
+    /// Entries of a segment.
+    segment_len: usize,
+    /// Entries that it holds at most.
+    room: usize,
+    len: usize,
+    head: End,
+    tail: End,
+}
+
+impl Queue<'_> {
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it is more than half full.
+    pub(crate) fn is_filling(&self) -> bool {
+        2 * self.len > self.room
+    }
+
+    /// Appends an entry. False if it is full.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, entry: Entry) -> bool {
+        if self.len == self.room {
+            return false;
+        }
+        put(self.tail.start, self.tail.at, entry);
+        self.tail.at += 1;
+        if self.tail.at == self.segment_len {
+            self.tail = self.after(self.tail);
+        }
+        self.len += 1;
+        true
+    }
+
+    /// Takes the oldest entry.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self) -> Option<Entry> {
+        if self.len == 0 {
+            return None;
+        }
+        let entry = get(self.head.start, self.head.at);
+        self.head.at += 1;
+        if self.head.at == self.segment_len {
+            self.head = self.after(self.head);
+        }
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// The beginning of the segment after that of an end.
+    #[cold]
+    #[inline(never)]
+    fn after(&self, end: End) -> End {
+        let number = (end.segment + 1) % self.segments;
+        End {
+            segment: number,
+            // Of a single segment the beginning is its own.
+            start: segment(self.desk, number).unwrap_or(end.start),
+            at: 0,
+        }
+    }
+
+    /// Puts some entries into the box, if that is empty and there are plenty.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self) {
+        if self.desk.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {
+            self.offer_some();
+        }
+    }
+
+    #[inline(never)]
+    fn offer_some(&mut self) {
+        let Some(shelf) = page(&self.desk.shelf) else {
+            return;
+        };
+        let _one_at_a_time = self.desk.lock.lock();
+        let mut count = 0;
+        while count < BATCH
+            && let Some(entry) = self.pop()
+        {
+            put(shelf, count, entry);
+            count += 1;
+        }
+        self.desk.offered.store(count, Ordering::Release);
+    }
+}

@@ -1,0 +1,59 @@
+//! What becomes of what is to be remembered where there may be no memory for it.
+//!
+//! A block, what remains of one, a copy of a per-CPU block, a size or a number of references that needs a note, a scan area, a root
+//! region, an excess reference, the beginning of a disabled scope: each may find no room in metadata. What is
+//! forgotten then may be what holds other blocks, or all that says they are no leaks. So it is all one: it is counted, in one
+//! counter, and until somebody acknowledges by `clear`, verdicts say that they are incomplete. Whatever asks for room
+//! says [`Kept`], which nobody can pass over, and only [`Detector::counted`] takes it.
+
+use core::sync::atomic::Ordering;
+
+use crate::platform::Platform;
+use crate::tracker::Detector;
+
+/// Whether something found room.
+#[must_use = "what found no room is counted"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Yes,
+    NoMemory,
+}
+
+impl Kept {
+    /// Both were kept; the second is not tried where the first was not.
+    #[inline(always)]
+    pub(crate) fn and(self, other: impl FnOnce() -> Self) -> Self {
+        match self {
+            Self::Yes => other(),
+            Self::NoMemory => Self::NoMemory,
+        }
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Counts what was not kept. Whether it was.
+    #[inline(always)]
+    pub(crate) fn counted(&self, kept: Kept) -> bool {
+        if kept == Kept::NoMemory {
+            self.count_unrecorded();
+        }
+        kept == Kept::Yes
+    }
+
+    #[cold]
+    fn count_unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Ordering::Relaxed);
+        self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many of the blocks without a record are gone.
+    pub(crate) fn uncount_unrecorded(&self, count: u64) {
+        self.unrecorded.fetch_sub(count, Ordering::Relaxed);
+        self.unrecorded_total.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Whether something is missing of which nobody has taken notice yet.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.unrecorded.load(Ordering::Relaxed) > 0
+    }
+}

@@ -1,0 +1,158 @@
+//! Ranges of memory that are named from outside: the regions that are roots, and what no root has.
+//!
+//! A range is added as often as somebody names it, and removed as often: its start names it, and the one that was added last
+//! goes first. What counts is the union, which [`Ranges::next_from`] shows in the order of addresses: a byte in
+//! several of them is in it once, and ranges that touch are one.
+//!
+//! # Locks
+//!
+//! That of the list in which a set is kept: see [`crate::metadata::keyed_list`].
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::metadata::Source;
+use crate::metadata::kept::Kept;
+use crate::metadata::keyed_list::Chain;
+use crate::platform::address::end_of;
+
+/// A set of ranges; for what there are few of.
+pub(crate) struct Ranges {
+    /// Their lengths, by their starts.
+    list: Chain,
+}
+
+fn range_of((start, len): (usize, usize)) -> Range<usize> {
+    start..end_of(start, len)
+}
+
+impl Ranges {
+    pub(crate) const fn new() -> Self {
+        Self { list: Chain::new() }
+    }
+
+    /// Adds a range, or counts it once more if it is the last that was added of its start.
+    pub(crate) fn add(&self, start: usize, len: usize, source: &Source<'_>) -> Kept {
+        self.list.add(start, len, source)
+    }
+
+    /// Takes back the range that was added last of those that start here. False if there is none.
+    pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> bool {
+        self.list.remove(start, source)
+    }
+
+    /// Shows each range, in no order.
+    pub(crate) fn each(&self, look: Look<'_>) {
+        if !self.list.is_empty() {
+            self.list
+                .with_all(|all| all.each().map(range_of).for_each(look));
+        }
+    }
+
+    /// Whether a range has a byte in common with one of these.
+    pub(crate) fn meet(&self, range: &Range<usize>) -> bool {
+        let mut meet = false;
+        self.each(&mut |one| {
+            meet |= one.start.max(range.start) < one.end.min(range.end);
+        });
+        meet
+    }
+
+    /// The first range of the union, as long as it is, of what lies at `from` or after.
+    pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
+        if self.list.is_empty() {
+            return None;
+        }
+        self.list.with_all(|all| {
+            let after = || all.each().map(range_of).filter(|one| one.end > from);
+            let start = after()
+                .filter(|one| !one.is_empty())
+                .map(|one| one.start.max(from))
+                .min()?;
+            let mut end = start;
+            while let Some(longer) = after().find(|one| one.start <= end && one.end > end) {
+                end = longer.end;
+            }
+            Some(start..end)
+        })
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        self.list.empty();
+    }
+}
+
+/// Takes one range after another.
+pub(crate) type Look<'l> = &'l mut dyn FnMut(Range<usize>);
+
+/// The first part of `range` that lies in none of some others, which are shown over and over; empty if there is none.
+pub(crate) fn first_outside(range: Range<usize>, others: &mut dyn FnMut(Look<'_>)) -> Range<usize> {
+    let mut start = range.start;
+    while start < range.end {
+        let (mut from, mut end) = (start, range.end);
+        others(&mut |other| {
+            if other.start > from {
+                end = end.min(other.start);
+            } else {
+                from = from.max(other.end);
+            }
+        });
+        if from == start {
+            return start..end;
+        }
+        start = from;
+    }
+    range.end..range.end
+}
+
+/// Something between a lowest and a highest address.
+/// Relaxed: it widens in one phase of a pass and is asked in later ones, with a barrier between.
+pub(crate) struct Hull {
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+impl Hull {
+    pub(crate) const fn new() -> Self {
+        Self {
+            start: AtomicUsize::new(usize::MAX),
+            end: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.start.store(usize::MAX, Ordering::Relaxed);
+        self.end.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(&self, range: &Range<usize>) {
+        self.start.fetch_min(range.start, Ordering::Relaxed);
+        self.end.fetch_max(range.end, Ordering::Relaxed);
+    }
+
+    pub(crate) fn meets(&self, range: &Range<usize>) -> bool {
+        let start = self.start.load(Ordering::Relaxed);
+        start.max(range.start) < self.end.load(Ordering::Relaxed).min(range.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outside(range: Range<usize>, others: &[Range<usize>]) -> Range<usize> {
+        first_outside(range, &mut |look| others.iter().cloned().for_each(look))
+    }
+
+    #[test]
+    fn the_first_part_outside() {
+        assert_eq!(outside(10..20, &[]), 10..20);
+        assert_eq!(outside(10..20, &[0..10, 20..30]), 10..20);
+        assert_eq!(outside(10..20, &[15..16, 12..13]), 10..12);
+        assert_eq!(outside(10..20, &[5..12, 3..7]), 12..20);
+        assert_eq!(outside(10..20, &[14..16, 12..14, 0..12, 18..19]), 16..18);
+        assert!(outside(10..20, &[15..20, 0..16]).is_empty());
+        assert!(outside(10..10, &[]).is_empty());
+    }
+}

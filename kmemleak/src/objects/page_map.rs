@@ -1,0 +1,612 @@
+//! The page map: from an address to what is known of the memory round it, in constant time.
+//!
+//! The address space is divided into *chunks* of 512 bytes, 64 granules of 8. A sparse radix table of four levels
+//! leads from the number of a chunk to its *entry* ([`crate::objects::chunk`]): which objects start there, and how many
+//! chunks further down the object starts that *reaches in* from before. A look-up takes the objects that start
+//! there first, and the one that reaches in where no start lies at or below the address.
+//!
+//! Large objects would need an entry for each chunk. So where one covers all that a table of the lowest level
+//! (64 KiB) or of the one above (32 MiB) stands for, the word that would name the table holds a *run*: how far
+//! down the object starts. Where the table is there already, since small objects lay there before, its first entry
+//! says the same ([`Chunk::cover`]). So what a large object costs is a step for each table at most, not one for each chunk.
+//!
+//! The number of a chunk is an address without its lowest bits. Those that repeat the highest stay: so a word with other
+//! ones has the number of no chunk. Tables go by the 48 bits that count; what is looked up by a scanned word is held against
+//! them first ([`Way::look`], and [`Address`] for everything else).
+//!
+//! # Invariants
+//!
+//! - The numbers of chunks that come here are those of addresses, but in [`Way::look`].
+//! - A table, once there, stays until all is given back: who has an entry may keep it.
+//! - Where an object covers a table, no object starts in it, and nothing else reaches in.
+//! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
+//! - An object reaches into the chunks after its first one, up to the one with its last byte, and into no
+//!   other; but where it was freed in part, the last run may stand for more than what is left of it.
+//! - Words change by compare and exchange; nothing here takes a lock.
+
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::metadata::hidden::Hidden;
+use crate::metadata::{PAGE_WORDS, Source, word_of};
+use crate::objects::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
+use crate::platform::address::{ADDRESS_BITS, Address};
+
+/// log2 of the bytes of a chunk.
+const CHUNK_SHIFT: u32 = 9;
+/// Bytes of a chunk.
+pub(crate) const CHUNK: usize = 1 << CHUNK_SHIFT;
+/// log2 of the entries of a table of the lowest level, a page.
+pub(crate) const LEAF_BITS: u32 = 7;
+/// Entries of such a table.
+const LEAF: usize = 1 << LEAF_BITS;
+const _: () = assert!(LEAF * ENTRY_WORDS == PAGE_WORDS);
+/// log2 of the words of a table of the other levels.
+const TABLE_BITS: u32 = 9;
+/// Words of such a table.
+const TABLE: usize = 1 << TABLE_BITS;
+/// Words of the root: what is left after the three tables.
+const ROOT: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT - 2 * TABLE_BITS - LEAF_BITS);
+
+/// The number of a chunk.
+pub(crate) type ChunkNumber = usize;
+
+/// The number of the chunk that an address lies in; of no chunk, for a number that is no address.
+#[inline(always)]
+pub(crate) const fn chunk_of(address: usize) -> ChunkNumber {
+    address >> CHUNK_SHIFT
+}
+
+/// The address of the first byte of a chunk.
+#[inline(always)]
+pub(crate) const fn address_of(chunk: ChunkNumber) -> usize {
+    chunk << CHUNK_SHIFT
+}
+
+/// The numbers between those of the two halves of the address space.
+const HOLE: Range<ChunkNumber> = {
+    let half = 1 << (ADDRESS_BITS - 1 - CHUNK_SHIFT);
+    half..(1 << (usize::BITS - CHUNK_SHIFT)) - half
+};
+
+/// The same, or the first one after the hole.
+fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
+    if HOLE.contains(&chunk) {
+        HOLE.end
+    } else {
+        chunk
+    }
+}
+
+/// The number of the table of the lowest level that an address's entry is in: the tables are numbered by the
+/// memory that they stand for.
+pub(crate) const fn leaf_of(address: usize) -> usize {
+    chunk_of(address) >> LEAF_BITS
+}
+
+/// Where the way through the tables ends.
+pub(crate) enum Look {
+    Nothing,
+    /// In a run, of an object that starts so many chunks further down.
+    Run(usize),
+    /// At the chunk's entry.
+    Entry(Chunk),
+}
+
+/// The same, with all of a table of the lowest level for one of its chunks.
+enum End {
+    Nothing,
+    Run(usize),
+    Table(NonNull<u64>),
+}
+
+/// The same, where chunks of which the same is known are taken together.
+enum Step {
+    Nothing,
+    Run(usize),
+    /// In a table that an object covers: its first entry.
+    Covered(Chunk),
+    Entry(Chunk),
+}
+
+/// What the word that names a table holds.
+enum Word {
+    Nothing,
+    Run(usize),
+    Table(NonNull<u64>),
+}
+
+impl Word {
+    #[inline(always)]
+    fn new(bits: u64) -> Self {
+        if bits & 1 != 0 {
+            Self::Table(table_of(bits))
+        } else if bits == 0 {
+            Self::Nothing
+        } else {
+            Self::Run((bits >> 1) as usize)
+        }
+    }
+}
+
+#[inline(always)]
+fn table_of(bits: u64) -> NonNull<u64> {
+    let table = ptr::with_exposed_provenance_mut(Hidden::from_bits(bits).get());
+    // SAFETY: the word holds the address of a page, inverted, and no page lies at zero.
+    unsafe { NonNull::new_unchecked(table) }
+}
+
+fn run(distance: usize) -> u64 {
+    (distance as u64) << 1
+}
+
+/// No way leads there, for want of memory or since a run is in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    NoMemory,
+    /// By an object that starts so many chunks further down.
+    Run(usize),
+}
+
+/// The map.
+///
+/// All words that name tables or hold runs, the root's and those of tables, are published alike: they change by compare and
+/// exchange with AcqRel (or a store with Release, where a run is cleared) and are loaded with Acquire. Whoever finds a table
+/// sees it zeroed; whoever finds a run sees nothing through it, but the start of its object was in its chunk before.
+pub(crate) struct PageMap {
+    root: [AtomicU64; ROOT],
+}
+
+/// The levels above the lowest, by the chunks that one word of theirs stands for (as log2).
+const LEVELS: [u32; 3] = [
+    2 * TABLE_BITS + LEAF_BITS,
+    TABLE_BITS + LEAF_BITS,
+    LEAF_BITS,
+];
+/// The last of them: its words name the tables of the lowest level.
+const LAST: u32 = LEAF_BITS;
+
+impl PageMap {
+    pub(crate) const fn new() -> Self {
+        Self {
+            root: [const { AtomicU64::new(0) }; ROOT],
+        }
+    }
+
+    /// The way to a chunk's entry.
+    #[inline(always)]
+    pub(crate) fn look(&self, chunk: ChunkNumber) -> Look {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => return Look::Entry(entry_in(table, chunk)),
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing => return Look::Nothing,
+                Word::Run(distance) => return Look::Run(distance + (chunk & ((1 << shift) - 1))),
+            }
+        }
+        Look::Nothing
+    }
+
+    /// The same, making the tables that are missing.
+    #[inline(always)]
+    pub(crate) fn entry(&self, chunk: ChunkNumber, source: &Source<'_>) -> Result<Chunk, Blocked> {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let table = match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) => table,
+                Word::Nothing => make_table(word, source)?,
+                Word::Run(distance) => {
+                    return Err(Blocked::Run(distance + (chunk & ((1 << shift) - 1))));
+                }
+            };
+            if shift == LAST {
+                return Ok(entry_in(table, chunk));
+            }
+            word = word_in(table, chunk, shift - TABLE_BITS);
+        }
+        Err(Blocked::NoMemory)
+    }
+
+    #[inline(always)]
+    fn root_word(&self, chunk: ChunkNumber) -> &AtomicU64 {
+        &self.root[chunk >> LEVELS[0] & (ROOT - 1)]
+    }
+
+    /// The first table of the lowest level with a number in this range.
+    pub(crate) fn next_leaf(&self, mut leaf: usize, end: usize) -> Option<(usize, Leaf)> {
+        'next: loop {
+            let chunk = past_hole(leaf << LEAF_BITS);
+            leaf = chunk >> LEAF_BITS;
+            if leaf >= end {
+                return None;
+            }
+            let mut word = self.root_word(chunk);
+            for shift in LEVELS {
+                match Word::new(word.load(Ordering::Acquire)) {
+                    Word::Table(table) if shift == LAST => return Some((leaf, Leaf(table))),
+                    Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                    Word::Nothing | Word::Run(_) => {
+                        let span = shift - LEAF_BITS;
+                        leaf = ((leaf >> span) + 1) << span;
+                        continue 'next;
+                    }
+                }
+            }
+            return None;
+        }
+    }
+
+    /// The first chunk at `chunk` or after, but before `end`, of which something may be known. In a run, or in a table
+    /// that an object covers: how far down that starts, or so far at least.
+    pub(crate) fn next(&self, chunk: ChunkNumber, end: ChunkNumber) -> Option<(ChunkNumber, Look)> {
+        self.next_but(chunk, end, Chunk::is_blank)
+    }
+
+    /// The same, passing over other entries.
+    pub(crate) fn next_but(
+        &self,
+        mut chunk: ChunkNumber,
+        end: ChunkNumber,
+        pass: impl Fn(Chunk) -> bool,
+    ) -> Option<(ChunkNumber, Look)> {
+        loop {
+            chunk = past_hole(chunk);
+            if chunk >= end {
+                return None;
+            }
+            let (count, step) = self.step(chunk);
+            match step {
+                Step::Entry(entry) if pass(entry) => {}
+                Step::Nothing => {}
+                Step::Entry(entry) => return Some((chunk, Look::Entry(entry))),
+                Step::Run(distance) => return Some((chunk, Look::Run(distance))),
+                Step::Covered(head) => {
+                    return Some((chunk, Look::Run(head.reach() + (chunk & (LEAF - 1)))));
+                }
+            }
+            chunk += count;
+        }
+    }
+
+    /// What is known of a chunk, and how far on the next one is of which something else may be.
+    fn step(&self, chunk: ChunkNumber) -> (usize, Step) {
+        let (rest, end) = self.walk(chunk);
+        match end {
+            End::Nothing => (rest, Step::Nothing),
+            End::Run(distance) => (rest, Step::Run(distance)),
+            End::Table(table) => {
+                let head = entry_in(table, 0);
+                if head.is_covered() {
+                    (rest, Step::Covered(head))
+                } else if head.is_clean() {
+                    (rest, Step::Nothing)
+                } else {
+                    (1, Step::Entry(entry_in(table, chunk)))
+                }
+            }
+        }
+    }
+
+    /// Where the way through the tables ends, and how many chunks further on another one may end elsewhere.
+    fn walk(&self, chunk: ChunkNumber) -> (usize, End) {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let within = chunk & ((1 << shift) - 1);
+            let rest = (1 << shift) - within;
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => return (rest, End::Table(table)),
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing => return (rest, End::Nothing),
+                Word::Run(distance) => return (rest, End::Run(distance + within)),
+            }
+        }
+        (1, End::Nothing)
+    }
+
+    /// Notes that the object that starts in `first` reaches into the chunks after it up to `last`; those before
+    /// `whole` it covers wholly.
+    pub(crate) fn reach(
+        &self,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        whole: ChunkNumber,
+        source: &Source<'_>,
+    ) -> Result<(), Blocked> {
+        let mut chunk = first + 1;
+        while chunk <= last {
+            // Up to where the object covers chunks wholly: in place of tables, or for all of one.
+            let step = self.set_run(chunk, first, whole);
+            if step > 0 {
+                chunk += step;
+                continue;
+            }
+            self.entry(chunk, source)?.set_reach(chunk - first);
+            chunk += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets a run at `chunk`, where it begins a table's range that is covered up to before `end` and has no
+    /// table, or a clean one. How many chunks that is.
+    fn set_run(&self, chunk: ChunkNumber, first: ChunkNumber, end: ChunkNumber) -> usize {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let span = 1 << shift;
+            let covered = chunk.is_multiple_of(span) && chunk + span <= end;
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => {
+                    let noted = covered && entry_in(table, 0).cover(chunk - first);
+                    return if noted { span } else { 0 };
+                }
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing if covered => {
+                    let run = run(chunk - first);
+                    let set = word.compare_exchange(0, run, Ordering::AcqRel, Ordering::Acquire);
+                    return if set.is_ok() { span } else { 0 };
+                }
+                // A smaller table's range may be covered, but is named by a table that is missing.
+                Word::Nothing | Word::Run(_) => return 0,
+            }
+        }
+        0
+    }
+
+    /// Takes back what [`PageMap::reach`] has noted.
+    pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
+        let mut chunk = first + 1;
+        while chunk <= last {
+            chunk = self.unreach_at(chunk, first);
+        }
+    }
+
+    /// Says of a chunk, or of a run or a table that begins there, that the object in `first` does not reach in. The next
+    /// chunk.
+    fn unreach_at(&self, chunk: ChunkNumber, first: ChunkNumber) -> ChunkNumber {
+        // Tables that look clean are none yet: they are the object's first and last.
+        let (rest, end) = self.walk(chunk);
+        let step = match end {
+            End::Nothing => rest,
+            // Once more where another CPU has divided it just now: the table says the same of each chunk.
+            End::Run(back) if back == chunk - first && !self.clear_run(chunk, back) => 0,
+            End::Run(_) => rest,
+            End::Table(table) => {
+                let entry = entry_in(table, chunk);
+                if rest == LEAF && entry.uncover(chunk - first) {
+                    rest
+                } else {
+                    entry.clear_reach(chunk - first);
+                    1
+                }
+            }
+        };
+        chunk + step
+    }
+
+    /// The word of the run that a chunk is in, and how many chunks that stands for (as log2).
+    fn run_word(&self, chunk: ChunkNumber) -> Option<(&AtomicU64, u32)> {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift != LAST => {
+                    word = word_in(table, chunk, shift - TABLE_BITS);
+                }
+                Word::Run(_) => return Some((word, shift)),
+                Word::Table(_) | Word::Nothing => return None,
+            }
+        }
+        None
+    }
+
+    /// Clears the run that a chunk is in, of an object that starts so many chunks further down. False if it is in none of its.
+    fn clear_run(&self, chunk: ChunkNumber, back: usize) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        #[cfg(test)]
+        tests::interrupt();
+        let within = chunk & ((1 << shift) - 1);
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        word.compare_exchange(run(back - within), 0, order, fail)
+            .is_ok()
+    }
+
+    /// The object that starts in `first` ends in `last` from now on, no longer in `before`; the chunks before `whole` it
+    /// covers wholly. A run that it still reaches into stays: see [`PageMap::divide_run`].
+    pub(crate) fn unreach_behind(
+        &self,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        whole: ChunkNumber,
+        before: ChunkNumber,
+    ) {
+        let mut chunk = last + 1;
+        if let Some((_, shift)) = self.run_word(last) {
+            chunk = ((last >> shift) + 1) << shift;
+        } else if last > first
+            && whole < (last | (LEAF - 1)) + 1
+            && self.uncover_behind(first, last)
+        {
+            chunk = (last | (LEAF - 1)) + 1;
+        }
+        while chunk <= before {
+            chunk = self.unreach_at(chunk, first);
+        }
+    }
+
+    /// Where the table of the chunk `last` is covered by the object that starts in `first`: notes instead of each of its
+    /// chunks, up to `last`, that the object reaches in. Whether it was.
+    fn uncover_behind(&self, first: ChunkNumber, last: ChunkNumber) -> bool {
+        let (_, End::Table(table)) = self.walk(last) else {
+            return false;
+        };
+        let head = entry_in(table, 0);
+        if !head.is_covered() {
+            return false;
+        }
+        let begin = last & !(LEAF - 1);
+        // The first entry at the end: until then it says the same.
+        for chunk in (begin..=last).rev() {
+            entry_in(table, chunk).set_reach(chunk - first);
+        }
+        true
+    }
+
+    /// Replaces the run that a chunk is in by a table, since the object that starts in `first` covers only its beginning: the
+    /// chunks up to `last`. False where there is no memory, or no such run.
+    pub(crate) fn divide_run(
+        &self,
+        chunk: ChunkNumber,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        source: &Source<'_>,
+    ) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        let begin = chunk >> shift << shift;
+        let now = run(begin - first);
+        if last < begin {
+            return word.compare_exchange(now, 0, order, fail).is_ok();
+        }
+        let Some(table) = source.page() else {
+            return false;
+        };
+        let end = begin + (1 << shift);
+        let step = if shift == LAST {
+            1
+        } else {
+            1 << (shift - TABLE_BITS)
+        };
+        for part in (begin..end.min(last + 1)).step_by(step) {
+            if shift == LAST {
+                entry_in(table, part).set_reach(part - first);
+            } else {
+                // The last one may stand for too much again.
+                word_in(table, part, shift - TABLE_BITS)
+                    .store(run(part - first), Ordering::Relaxed);
+            }
+        }
+        let bits = Hidden::new(table.expose_provenance().get()).bits();
+        // If another CPU was faster, the page waits for the day when all is given back.
+        word.compare_exchange(now, bits, order, fail).is_ok()
+    }
+
+    /// The chunk in which the object starts that reaches into this one, if any does.
+    #[inline]
+    pub(crate) fn reaching(&self, mut chunk: ChunkNumber) -> Option<ChunkNumber> {
+        loop {
+            let back = match self.look(chunk) {
+                Look::Nothing => return None,
+                // Runs say all.
+                Look::Run(distance) => return chunk.checked_sub(distance),
+                Look::Entry(entry) if entry.reach() == 0 && entry.is_covered() => {
+                    chunk &= !(LEAF - 1);
+                    entry.head().reach()
+                }
+                Look::Entry(entry) => entry.reach(),
+            };
+            if back == 0 {
+                return None;
+            }
+            if back < MAX_REACH {
+                return chunk.checked_sub(back);
+            }
+            // So far at least: one less leads to a chunk that the object still reaches into, not to the one it starts
+            // in, of which another object may say something.
+            chunk = chunk.checked_sub(back - 1)?;
+        }
+    }
+
+    /// Forgets everything; the memory of the tables is given back by its owner.
+    pub(crate) fn empty(&self) {
+        self.root
+            .iter()
+            .for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+}
+
+/// The first part of the way that was gone last. Most ways begin alike: one table of the first level stands for 16
+/// GiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Which part of the address space the table is for; none at first.
+    part: usize,
+    table: NonNull<u64>,
+}
+
+impl Way {
+    pub(crate) const fn new() -> Self {
+        Self {
+            part: usize::MAX,
+            table: NonNull::dangling(),
+        }
+    }
+
+    /// As [`PageMap::look`], for a number that may be that of no chunk.
+    #[inline(always)]
+    pub(crate) fn look(&mut self, map: &PageMap, chunk: ChunkNumber) -> Look {
+        let part = chunk >> LEVELS[0];
+        if part != self.part {
+            if Address::new(address_of(chunk)).is_none() {
+                return Look::Nothing;
+            }
+            match Word::new(map.root_word(chunk).load(Ordering::Acquire)) {
+                Word::Table(table) => (self.part, self.table) = (part, table),
+                Word::Nothing | Word::Run(_) => return map.look(chunk),
+            }
+        }
+        let middle = word_in(self.table, chunk, LEVELS[1]);
+        if let Word::Table(table) = Word::new(middle.load(Ordering::Acquire)) {
+            let last = word_in(table, chunk, LEVELS[2]);
+            if let Word::Table(leaf) = Word::new(last.load(Ordering::Acquire)) {
+                return Look::Entry(entry_in(leaf, chunk));
+            }
+        }
+        map.look(chunk)
+    }
+}
+
+#[inline(always)]
+fn word_in<'a>(table: NonNull<u64>, chunk: ChunkNumber, shift: u32) -> &'a AtomicU64 {
+    word_of(table, chunk >> shift & (TABLE - 1))
+}
+
+#[inline(always)]
+fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
+    #[cfg(test)]
+    tests::count_entry();
+    // SAFETY: inside the table's page.
+    Chunk::at(unsafe { table.add((chunk & (LEAF - 1)) * ENTRY_WORDS) })
+}
+
+#[cold]
+fn make_table<'a>(word: &AtomicU64, source: &Source<'a>) -> Result<NonNull<u64>, Blocked> {
+    let table = source.page().ok_or(Blocked::NoMemory)?;
+    let bits = Hidden::new(table.expose_provenance().get()).bits();
+    match word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(table),
+        // Another CPU was faster. Its table it is; this page waits for the day when all is given back.
+        Err(other) => match Word::new(other) {
+            Word::Table(table) => Ok(table),
+            Word::Run(distance) => Err(Blocked::Run(distance)),
+            Word::Nothing => Err(Blocked::NoMemory),
+        },
+    }
+}
+
+/// A table of the lowest level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaf(NonNull<u64>);
+
+impl Leaf {
+    /// The entries of its chunks, with the chunks' numbers. `leaf` is the table's own number.
+    pub(crate) fn chunks(self, leaf: usize) -> impl Iterator<Item = (ChunkNumber, Chunk)> {
+        (0..LEAF).map(move |index| (leaf << LEAF_BITS | index, entry_in(self.0, index)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! How much of the map a callback looks at: entries are counted, not time.
+
+extern crate std;
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+use std::boxed::Box;
+
+use crate::{AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
+
+type Work = Box<dyn FnOnce()>;
+
+std::thread_local! {
+    static ENTRIES: Cell<usize> = const { Cell::new(0) };
+    /// What another CPU does when a run is about to be cleared.
+    static MEANWHILE: Cell<Option<Work>> = const { Cell::new(None) };
+}
+
+/// A run has been found, and is about to be cleared.
+pub(super) fn interrupt() {
+    if let Some(work) = MEANWHILE.take() {
+        work();
+    }
+}
+
+/// An entry is looked at.
+pub(super) fn count_entry() {
+    ENTRIES.set(ENTRIES.get() + 1);
+}
+
+/// How many entries something looks at.
+fn entries(work: impl FnOnce()) -> usize {
+    let before = ENTRIES.get();
+    work();
+    ENTRIES.get() - before
+}
+
+/// A kernel without memory of its own.
+struct Bare;
+
+#[repr(align(4096))]
+struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
+
+// SAFETY: there are no roots and no interrupts; metadata pages are boxes that are never given back.
+unsafe impl Platform for Bare {
+    fn now_us(&self) -> u64 {
+        0
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    fn irq_restore(&self, _: IrqState) {}
+
+    fn next_root(&self, _: &mut RootCursor) -> Option<Root> {
+        None
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
+        page.expose_provenance();
+        Some(page.cast())
+    }
+}
+
+type Subject = Detector<Bare, 4096>;
+
+const BASE: usize = 0xffff_8880_0000_0000;
+const CHUNK: usize = super::CHUNK;
+/// Bytes that a table of the lowest level stands for.
+const TABLE: usize = super::LEAF * CHUNK;
+/// More entries than are looked at for the two ends of a block, and for what was emptied a moment ago.
+const ENDS: usize = 4 * super::LEAF + 2 * 64 * super::LEAF;
+
+fn alloc(detector: &Subject, start: usize, size: usize) {
+    detector.alloc(start, size, AllocOptions::new());
+}
+
+/// A detector where a small block has lain in each chunk of so many tables.
+fn used(tables: usize) -> Box<Subject> {
+    let detector = Box::new(Detector::new(Bare));
+    for chunk in 0..tables * super::LEAF {
+        let start = BASE + chunk * CHUNK;
+        alloc(&detector, start, 64);
+        detector.free(start);
+    }
+    detector
+}
+
+#[test]
+fn a_large_block_where_small_ones_lay_costs_a_step_for_each_table() {
+    const TABLES: usize = 512;
+    let detector = used(TABLES);
+    let size = TABLES * TABLE;
+    for (start, size) in [(BASE, size), (BASE + 8, size - 16), (BASE + 4096, size / 2)] {
+        let alloc = entries(|| alloc(&detector, start, size));
+        let free = entries(|| detector.free(start));
+        assert_eq!(detector.tracking().objects, 0);
+        for touched in [alloc, free] {
+            assert!(touched <= 4 * TABLES + ENDS, "{touched} entries");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_is_used_over_and_over_stays_in_service() {
+    let detector = used(1);
+    let pair = || {
+        alloc(&detector, BASE, 64);
+        detector.free(BASE);
+    };
+    pair();
+    let chunk = super::chunk_of(BASE);
+    let super::Look::Entry(entry) = detector.registry.map.look(chunk) else {
+        panic!("there is a table");
+    };
+    let waits =
+        || entry.has(crate::objects::chunk::info::WAITS | crate::objects::chunk::info::SERVES);
+    for _ in 0..1000 {
+        pair();
+        assert!(waits());
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_large_block_is_found_in_one_walk() {
+    let walk = |tables: usize| {
+        let detector = used(1);
+        for table in 0..tables {
+            alloc(&detector, BASE + table * TABLE + TABLE / 2, 64);
+        }
+        let touched = entries(|| alloc(&detector, BASE, tables * TABLE));
+        assert_eq!(detector.tracking().objects, 1);
+        touched
+    };
+    let (few, many) = (walk(256), walk(1024));
+    // If it began anew after each, the steps past what has been cleared would grow with the square.
+    assert!(many < 5 * few, "{few} and {many} entries");
+}
+
+#[test]
+fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
+    let detector: &Subject = Box::leak(Box::new(Detector::new(Bare)));
+    alloc(detector, BASE, 4 * TABLE);
+    // Its front ends in the middle of a run, which stays.
+    let end = BASE + TABLE + TABLE / 2;
+    detector.free_part(end, 4 * TABLE);
+    let behind = end + 4096;
+    MEANWHILE.set(Some(Box::new(move || alloc(detector, behind, 64))));
+    detector.free(BASE);
+    assert!(MEANWHILE.take().is_none(), "the run was cleared");
+    assert_eq!(detector.tracking().objects, 1);
+    // What lay there before is known no more.
+    alloc(detector, BASE + TABLE, 4096);
+    assert_eq!(detector.tracking().objects, 2);
+    detector.free(behind);
+    detector.free(BASE + TABLE);
+    assert_eq!(detector.tracking().objects, 0);
+}

@@ -1,0 +1,470 @@
+//! Records: what is known of one object, in 28 bytes.
+//!
+//! A record lies in the chunk that its object starts in ([`crate::objects::chunk`]), or in a note beside it; where that is
+//! tells the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
+//! marker reads them, and sets flags and counts, on several CPUs at once. All of these accesses are Relaxed: the lock of the
+//! chunk orders what is written there, the barriers of a pass what one phase leaves to the next; a flag or a count means
+//! nothing beyond itself.
+//!
+//! | word | what |
+//! | --- | --- |
+//! | 0 | bytes of the object; all ones where a note has them |
+//! | 1 | call stack that allocated it |
+//! | 2 | checksum of its contents when it was last seen unreferenced |
+//! | 3 | birth, in microseconds of the detector's time ([`crate::tracker::clock`]): low 32 bits |
+//! | 4 | birth: the next 16 bits; flags in the upper half |
+//! | 5 | task |
+//! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), birth: high 4 bits, references (4) |
+//!
+//! Births have 52 bits, 142 years of microseconds. So the references that an object needs and those that a pass has found
+//! share four bits ([`code`]): one of sixteen codes for each pair that occurs. An object that needs more than
+//! [`MAX_INLINE`] has a note with both numbers ([`crate::objects::side_table`]).
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::sizes::MAX_COMMS;
+use crate::stacks::depot::Trace;
+
+/// Words of a record.
+pub(crate) const RECORD_WORDS: usize = 7;
+
+const _: () = assert!(size_of::<Record>() == 28);
+
+/// Flags of a record.
+pub(crate) mod flag {
+    /// Another CPU's copy of a per-CPU block: the birth holds the address of its first copy.
+    pub(crate) const ALIAS: u16 = 1 << 0;
+    /// A per-CPU block: there are aliases.
+    pub(crate) const PERCPU: u16 = 1 << 1;
+    /// Its contents are not scanned.
+    pub(crate) const NO_SCAN: u16 = 1 << 2;
+    /// There are notes: areas, the size, an excess reference.
+    pub(crate) const NOTES: u16 = 1 << 3;
+    /// Marked, but there was no room in the queue.
+    pub(crate) const PENDING: u16 = 1 << 4;
+    /// Pointed to in its middle, so far by nothing else; it waits for the start pointers.
+    pub(crate) const INTERIOR: u16 = 1 << 5;
+    /// The scan before has found it unreferenced; its checksum is of then.
+    pub(crate) const PRIMED: u16 = 1 << 6;
+    /// Suspected by the passes so far.
+    pub(crate) const SUSPECT: u16 = 1 << 7;
+    /// Named by the verdict.
+    pub(crate) const LISTED: u16 = 1 << 8;
+    /// Has been told of.
+    pub(crate) const REPORTED: u16 = 1 << 9;
+    /// Alive, but nothing points to its start: interior pointers alone reach it, from what is known by start pointers.
+    pub(crate) const INTERIOR_ONLY: u16 = 1 << 10;
+    /// Allocated in an interrupt.
+    pub(crate) const INTERRUPT: u16 = 1 << 11;
+    /// Physical memory, which the platform maps.
+    pub(crate) const PHYS: u16 = 1 << 12;
+
+    /// Of one with [`EXCESS`]: alive, though never marked, so that all pointers to it are counted. Of another gray one: it
+    /// lies in a root, and its words are read there.
+    pub(crate) const REACHED: u16 = 1 << 13;
+
+    /// Pointers to it that it does not need count for another object: see [`crate::marker`].
+    pub(crate) const EXCESS: u16 = 1 << 14;
+
+    /// Allocated while a scan goes on, or what is left of one that was freed in part meanwhile: marked, and still to
+    /// be scanned.
+    pub(crate) const BORN: u16 = 1 << 15;
+
+    /// Of a record whose object is gone, and is no alias: in the place of the checksum stands the call stack that freed
+    /// it.
+    pub(crate) const FREED: u16 = ALIAS;
+
+    /// What passes have noted.
+    pub(crate) const OF_PASSES: u16 = PENDING | INTERIOR | INTERIOR_ONLY | REACHED | BORN;
+
+    /// Those that the marker must know of before it marks or scans.
+    pub(crate) const SPECIAL: u16 = ALIAS | PERCPU | NO_SCAN | NOTES | PHYS;
+}
+
+/// How many references an object needs, and how many of them were found.
+mod code {
+    /// It is no leak, whatever is found.
+    pub(super) const GRAY: u32 = 0;
+    pub(super) const ONE: u32 = 1;
+    /// It is neither scanned nor reported.
+    pub(super) const BLACK: u32 = 2;
+    /// More than there are codes for: a note says how many.
+    pub(super) const MANY: u32 = 3;
+    /// Two to four are needed: the code that says that none was found. The next codes say one, two, and so on.
+    const FEW: [u32; 3] = [4, 7, 11];
+
+    /// The code of an object of which nothing was found; -1 stands for black.
+    pub(super) const fn of(min_count: i32) -> u32 {
+        match min_count {
+            ..0 => BLACK,
+            0 => GRAY,
+            1 => ONE,
+            2..=4 => FEW[min_count as usize - 2],
+            5.. => MANY,
+        }
+    }
+
+    /// What is needed, as it was given to [`of`], and what was found.
+    pub(super) const fn parts(code: u32) -> (i32, u32) {
+        match code {
+            GRAY => (0, 0),
+            ONE => (1, 0),
+            BLACK => (-1, 0),
+            MANY => (super::MANY, 0),
+            4..7 => (2, code - FEW[0]),
+            7..11 => (3, code - FEW[1]),
+            _ => (4, code - FEW[2]),
+        }
+    }
+
+    /// The same object, of which nothing was found.
+    pub(super) const fn whitened(code: u32) -> u32 {
+        of(parts(code).0)
+    }
+}
+
+/// The most references for which a record has room.
+pub(crate) const MAX_INLINE: i32 = 4;
+/// What [`Record::min_count`] says where it is more.
+pub(crate) const MANY: i32 = MAX_INLINE + 1;
+/// The most that an object may need.
+pub(crate) const MAX_MIN_COUNT: i32 = 255;
+
+const COMM_BITS: u32 = 11;
+/// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its
+/// start.
+const STARTED: u32 = 1 << COMM_BITS;
+const CPU_SHIFT: u32 = 12;
+const BIRTH_SHIFT: u32 = 24;
+const CODE_SHIFT: u32 = 28;
+/// The bits of the last word that say when and how often.
+const BIRTH_MASK: u32 = 0xf << BIRTH_SHIFT;
+const CODE_MASK: u32 = 0xf << CODE_SHIFT;
+
+const _: () = assert!(MAX_COMMS == 1 << COMM_BITS);
+
+/// A record, copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
+
+impl Record {
+    #[inline(always)]
+    pub(crate) fn new(
+        size: usize,
+        trace: Trace,
+        birth_us: u64,
+        min_count: i32,
+        flags: u16,
+    ) -> Self {
+        let mut record = Self([0; RECORD_WORDS]);
+        record.set_size(size);
+        record.0[1] = trace.0;
+        record.set_birth(birth_us);
+        record.0[4] |= u32::from(flags) << 16;
+        record.set_min_count(min_count);
+        record
+    }
+
+    /// The size, if it fits.
+    pub(crate) fn set_size(&mut self, size: usize) {
+        self.0[0] = u32::try_from(size).unwrap_or(u32::MAX);
+    }
+
+    /// Keeps [`BIRTH_BITS`](crate::tracker::clock::BIRTH_BITS): what the detector's time has.
+    pub(crate) fn set_birth(&mut self, birth_us: u64) {
+        self.0[3] = birth_us as u32;
+        self.0[4] = self.0[4] & 0xffff_0000 | (birth_us >> 32) as u32 & 0xffff;
+        let high = ((birth_us >> 48) as u32) << BIRTH_SHIFT;
+        self.0[6] = self.0[6] & !BIRTH_MASK | high & BIRTH_MASK;
+    }
+
+    pub(crate) fn set_who(&mut self, task: u32, comm: u32, cpu: u32) {
+        self.0[5] = task;
+        self.0[6] |= comm & ((1 << COMM_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
+    }
+
+    pub(crate) fn set_comm(&mut self, comm: u32) {
+        let mask = (1 << COMM_BITS) - 1;
+        self.0[6] = self.0[6] & !mask | comm & mask;
+    }
+
+    pub(crate) fn set_min_count(&mut self, min_count: i32) {
+        self.0[6] = self.0[6] & !CODE_MASK | code::of(min_count) << CODE_SHIFT;
+    }
+
+    fn code(&self) -> u32 {
+        self.0[6] >> CODE_SHIFT
+    }
+
+    /// Bytes of the object, or `u32::MAX` where a note has them.
+    pub(crate) fn short_size(&self) -> u32 {
+        self.0[0]
+    }
+
+    pub(crate) fn trace(&self) -> Trace {
+        Trace(self.0[1])
+    }
+
+    pub(crate) fn checksum(&self) -> u32 {
+        self.0[2]
+    }
+
+    pub(crate) fn birth_us(&self) -> u64 {
+        birth_of(self.0[3], self.0[4], self.0[6])
+    }
+
+    pub(crate) fn flags(&self) -> u16 {
+        (self.0[4] >> 16) as u16
+    }
+
+    pub(crate) fn has(&self, flag: u16) -> bool {
+        self.flags() & flag != 0
+    }
+
+    pub(crate) fn task(&self) -> u32 {
+        self.0[5]
+    }
+
+    pub(crate) fn comm(&self) -> u32 {
+        self.0[6] & ((1 << COMM_BITS) - 1)
+    }
+
+    pub(crate) fn cpu(&self) -> u32 {
+        self.0[6] >> CPU_SHIFT & 0xfff
+    }
+
+    /// The same with flags set.
+    pub(crate) fn with(mut self, flags: u16) -> Self {
+        self.0[4] |= u32::from(flags) << 16;
+        self
+    }
+
+    /// The same object elsewhere, or in part: what the passes have noted of it doesn't go on, nor do its notes.
+    pub(crate) fn part(mut self, size: usize) -> Self {
+        const LEFT: u16 = flag::OF_PASSES
+            | flag::NOTES
+            | flag::EXCESS
+            | flag::LISTED
+            | flag::PRIMED
+            | flag::SUSPECT
+            | flag::REPORTED;
+        self.0[4] &= !(u32::from(LEFT) << 16);
+        self.0[6] = whitened(self.0[6]);
+        self.set_size(size);
+        self
+    }
+
+    /// References it needs: 0 gray, -1 black, [`MANY`] where a note says how many.
+    pub(crate) fn min_count(&self) -> i32 {
+        code::parts(self.code()).0
+    }
+
+    /// References found by the last pass, where it needs two to four.
+    pub(crate) fn count(&self) -> u32 {
+        code::parts(self.code()).1
+    }
+
+    /// Whether the marker can do without a look at the record.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has(flag::SPECIAL) && self.code() == code::ONE
+    }
+}
+
+/// A birth, of the words of a record that have parts of it: the fourth, the fifth and the last.
+pub(crate) fn birth_of(low: u32, middle: u32, high: u32) -> u64 {
+    let high = (high & BIRTH_MASK) >> BIRTH_SHIFT;
+    u64::from(low) | u64::from(middle & 0xffff) << 32 | u64::from(high) << 48
+}
+
+/// The last word of a record of which nothing was found.
+fn whitened(word: u32) -> u32 {
+    word & !(CODE_MASK | STARTED) | code::whitened(word >> CODE_SHIFT) << CODE_SHIFT
+}
+
+/// A record in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(NonNull<u32>);
+
+impl Place {
+    /// The record whose first word this is, in metadata.
+    #[inline(always)]
+    pub(crate) fn new(first: NonNull<u32>) -> Self {
+        Self(first)
+    }
+
+    pub(crate) fn address(self) -> usize {
+        self.0.addr().get()
+    }
+
+    #[inline(always)]
+    fn word<'a>(self, index: usize) -> &'a AtomicU32 {
+        debug_assert!(index < RECORD_WORDS);
+        // SAFETY: a place is made for seven words of metadata, which live until all is given back.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().wrapping_add(index)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(self, record: &Record) {
+        for (index, word) in record.0.iter().enumerate() {
+            self.word(index).store(*word, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn read(self) -> Record {
+        Record(core::array::from_fn(|index| {
+            self.word(index).load(Ordering::Relaxed)
+        }))
+    }
+
+    #[inline(always)]
+    pub(crate) fn short_size(self) -> u32 {
+        self.word(0).load(Ordering::Relaxed)
+    }
+
+    /// The object is gone; the record stays until another one needs it. Whose it was: by the lowest bits of the start, for
+    /// a record is shared by a few places of one chunk. Inverted, as all addresses in metadata.
+    #[inline(always)]
+    pub(crate) fn set_left_by(self, start: usize) {
+        self.word(0).store(!start as u32, Ordering::Relaxed);
+    }
+
+    /// Of a record without an object: whether it was left by the one at `start`.
+    pub(crate) fn is_left_by(self, start: usize) -> bool {
+        self.word(0).load(Ordering::Relaxed) == !start as u32
+    }
+
+    pub(crate) fn set_trace(self, trace: Trace) {
+        self.word(1).store(trace.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_checksum(self, checksum: u32) {
+        self.word(2).store(checksum, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u16 {
+        (self.word(4).load(Ordering::Relaxed) >> 16) as u16
+    }
+
+    pub(crate) fn has(self, flag: u16) -> bool {
+        self.flags() & flag != 0
+    }
+
+    /// Sets flags, and tells which were set before.
+    pub(crate) fn set(self, flags: u16) -> u16 {
+        let before = self
+            .word(4)
+            .fetch_or(u32::from(flags) << 16, Ordering::Relaxed);
+        (before >> 16) as u16
+    }
+
+    pub(crate) fn clear(self, flags: u16) {
+        self.word(4)
+            .fetch_and(!(u32::from(flags) << 16), Ordering::Relaxed);
+    }
+
+    pub(crate) fn min_count(self) -> i32 {
+        code::parts(self.word(6).load(Ordering::Relaxed) >> CODE_SHIFT).0
+    }
+
+    pub(crate) fn set_min_count(self, min_count: i32) {
+        let word = self.word(6);
+        let others = word.load(Ordering::Relaxed) & !CODE_MASK;
+        word.store(
+            others | code::of(min_count) << CODE_SHIFT,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// A pass begins: no reference has been found. The object is open.
+    pub(crate) fn reset_count(self) {
+        let word = self.word(6);
+        word.store(whitened(word.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// A pointer to its start was found.
+    pub(crate) fn set_started(self) {
+        self.word(6).fetch_or(STARTED, Ordering::Relaxed);
+    }
+
+    /// Whether one was.
+    pub(crate) fn is_started(self) -> bool {
+        self.word(6).load(Ordering::Relaxed) & STARTED != 0
+    }
+
+    /// One more reference was found. Whether there are as many as the object needs; `None` where a note counts them.
+    pub(crate) fn count_reference(self) -> Option<bool> {
+        let word = self.word(6);
+        let mut now = word.load(Ordering::Relaxed);
+        loop {
+            let (needed, found) = match code::parts(now >> CODE_SHIFT) {
+                (MANY, _) => return None,
+                (-1, _) => return Some(false),
+                (..=1, _) => return Some(true),
+                (needed, found) => (needed as u32, found),
+            };
+            if found == needed {
+                return Some(true);
+            }
+            let next = now + (1 << CODE_SHIFT);
+            match word.compare_exchange_weak(now, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(found + 1 == needed),
+                Err(other) => now = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::clock::BIRTH_BITS;
+
+    #[test]
+    fn no_two_states_have_one_code() {
+        let mut seen = 0_u32;
+        for min_count in -1..=MANY {
+            let code = code::of(min_count);
+            assert_eq!(code::parts(code), (min_count, 0));
+            let found = if min_count > 1 && min_count < MANY {
+                0..=min_count as u32
+            } else {
+                0..=0
+            };
+            for found in found {
+                assert_eq!(code::parts(code + found), (min_count, found));
+                assert_eq!(code::whitened(code + found), code);
+                assert_eq!(seen & 1 << (code + found), 0);
+                seen |= 1 << (code + found);
+            }
+        }
+        assert_eq!(seen, 0xffff, "no code means nothing");
+    }
+
+    /// Each part of a record is kept whatever stands in the others.
+    #[test]
+    fn parts_keep_to_their_bits() {
+        for ones in [false, true] {
+            let all = |bits: u32| if ones { u64::MAX >> (64 - bits) } else { 0 };
+            let birth_us = all(BIRTH_BITS);
+            let (task, comm, cpu) = (all(32) as u32, all(COMM_BITS) as u32, all(12) as u32);
+            for min_count in -1..=MANY {
+                let flags = all(16) as u16;
+                let mut record = Record::new(77, Trace(5), birth_us, min_count, flags);
+                record.set_who(task, comm, cpu);
+                let parts = (record.birth_us(), record.min_count(), record.flags());
+                assert_eq!(parts, (birth_us, min_count, flags));
+                assert_eq!(
+                    (record.task(), record.comm(), record.cpu()),
+                    (task, comm, cpu)
+                );
+                record.set_birth(!birth_us);
+                let left = (1 << BIRTH_BITS) - 1 - birth_us;
+                assert_eq!((record.birth_us(), record.cpu()), (left, cpu));
+                assert_eq!(record.min_count(), min_count);
+            }
+        }
+    }
+}

@@ -1,0 +1,605 @@
+//! Notes: what few objects need, kept beside the page map so that records stay small.
+//!
+//! - objects that start at no multiple of eight bytes, with their records;
+//! - areas to which the scan of an object is limited;
+//! - sizes that need more than 32 bits;
+//! - how many references an object needs, and has, where it needs more than a record can count;
+//! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
+//!
+//! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
+//! 3 … what it says.
+//!
+//! # Locks
+//!
+//! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use crate::metadata::hidden::Hidden;
+use crate::metadata::kept::Kept;
+use crate::metadata::{Class, Piece, Source, word_of};
+use crate::objects::page_map::{ChunkNumber, address_of, chunk_of};
+use crate::objects::record::{Place, Record};
+
+const BUCKETS: usize = 512;
+
+const KIND: usize = 0;
+const START: usize = 2;
+const FIRST: usize = 3;
+const SECOND: usize = 4;
+
+const ODD: u64 = 1;
+const AREA: u64 = 2;
+const SIZE: u64 = 3;
+const EXCESS: u64 = 4;
+const REFERENCES: u64 = 5;
+
+/// A part of an object that is scanned, where not all of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Area {
+    pub(crate) offset: usize,
+    pub(crate) len: usize,
+}
+
+/// A pointer to an object that has an excess reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// How many a pass has found, with this one.
+    pub(crate) number: u64,
+    /// The object that those count for which this one does not need.
+    pub(crate) other: usize,
+}
+
+/// An object that starts at no multiple of eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Odd<'a> {
+    pub(crate) start: usize,
+    pub(crate) record: Place,
+    /// Not zero if it is marked.
+    pub(crate) mark: &'a AtomicU64,
+}
+
+/// What remains of an object that is freed in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The bytes of the object.
+    pub(crate) size: usize,
+    /// Bytes that remain at its start, zero for none.
+    pub(crate) front: usize,
+    /// Where what remains at its end begins, as an offset; its size for nothing.
+    pub(crate) tail: usize,
+}
+
+/// What becomes of notes in a cut.
+pub(crate) struct Divided {
+    /// Whether all that was to be noted of the front is.
+    pub(crate) front: Kept,
+    /// Those of the tail, which nobody finds yet.
+    pub(crate) tail: Loose,
+    /// Whether those are all.
+    pub(crate) kept: Kept,
+    /// Of the tail's record: whether a pointer to it counts for another object as well.
+    pub(crate) excess: bool,
+    /// And whether it is not noted how many references the tail needs, though a note should have it.
+    pub(crate) uncounted: bool,
+}
+
+/// Notes of one object that are in no bucket.
+pub(crate) struct Loose(Hidden);
+
+impl Loose {
+    const NONE: Self = Self(Hidden::NONE);
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0 == Hidden::NONE
+    }
+
+    fn push(&mut self, note: Note) {
+        note.0.set_next(self.0);
+        self.0 = note.0.hidden();
+    }
+
+    fn pop(&mut self) -> Option<Note> {
+        let note = Note::at(self.0)?;
+        self.0 = note.0.link();
+        Some(note)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Note(Piece);
+
+impl Note {
+    fn at(hidden: Hidden) -> Option<Self> {
+        Piece::at(hidden).map(Self)
+    }
+
+    fn get(self, word: usize) -> u64 {
+        self.0.get(word)
+    }
+
+    fn set(self, word: usize, value: u64) {
+        self.0.set(word, value);
+    }
+
+    fn start(self) -> usize {
+        Hidden::from_bits(self.get(START)).get()
+    }
+
+    fn odd<'a>(self) -> Odd<'a> {
+        // SAFETY: the fifth to eighth words of a note hold a record of such an object.
+        let record = unsafe { self.0.0.add(SECOND) };
+        Odd {
+            start: self.start(),
+            record: Place::new(record.cast()),
+            mark: word_of(self.0.0, FIRST),
+        }
+    }
+}
+
+/// Areas of a part, and whether these are all.
+type PartAreas = (Loose, bool);
+
+/// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
+fn keep((mut areas, complete): PartAreas, notes: &mut Loose, spare: &mut Loose) -> Kept {
+    while let Some(note) = areas.pop() {
+        if complete { &mut *notes } else { &mut *spare }.push(note);
+    }
+    match complete {
+        true => Kept::Yes,
+        false => Kept::NoMemory,
+    }
+}
+
+/// All notes.
+pub(crate) struct Notes {
+    buckets: SpinMutex<[Hidden; BUCKETS]>,
+    /// Relaxed: changed under the lock. Without it, zero spares the lock: the notes of an object are added and looked for
+    /// under the lock of its chunk, or by who has been told of the object since.
+    count: AtomicUsize,
+}
+
+fn bucket_of(chunk: ChunkNumber) -> usize {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
+    chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.ilog2())
+}
+
+impl Notes {
+    pub(crate) const fn new() -> Self {
+        Self {
+            buckets: SpinMutex::new([Hidden::NONE; BUCKETS]),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    fn add(&self, start: usize, kind: u64, source: &Source<'_>, fill: impl FnOnce(Note)) -> Kept {
+        let Some(piece) = source.take(Class::NOTE) else {
+            return Kept::NoMemory;
+        };
+        let note = Note(Piece(piece));
+        note.set(KIND, kind);
+        note.set(START, Hidden::new(start).bits());
+        fill(note);
+        let mut buckets = self.buckets.lock();
+        let first = &mut buckets[bucket_of(chunk_of(start))];
+        note.0.set_next(*first);
+        *first = note.0.hidden();
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Kept::Yes
+    }
+
+    /// The notes of a chunk, while `look` says to go on.
+    fn each(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Note)) {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let buckets = self.buckets.lock();
+        let mut next = Note::at(buckets[bucket_of(chunk)]);
+        while let Some(note) = next {
+            if chunk_of(note.start()) == chunk {
+                look(note);
+            }
+            next = note.0.next().map(Note);
+        }
+    }
+
+    /// Takes the notes of an object of such kinds out of their bucket.
+    fn take_where(&self, start: usize, wanted: impl Fn(u64) -> bool) -> Loose {
+        let mut taken = Loose::NONE;
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return taken;
+        }
+        let mut buckets = self.buckets.lock();
+        let bucket = bucket_of(chunk_of(start));
+        let mut before: Option<Note> = None;
+        let mut next = Note::at(buckets[bucket]);
+        while let Some(note) = next {
+            let after = note.0.link();
+            if note.start() == start && wanted(note.get(KIND)) {
+                match before {
+                    Some(before) => before.0.set_next(after),
+                    None => buckets[bucket] = after,
+                }
+                taken.push(note);
+            } else {
+                before = Some(note);
+            }
+            next = Note::at(after);
+        }
+        taken
+    }
+
+    /// Puts loose notes into the bucket of the object at `start`.
+    pub(crate) fn attach(&self, mut loose: Loose, start: usize) {
+        // Among notes of a kind the first counts: it stays so.
+        let mut turned = Loose::NONE;
+        while let Some(note) = loose.pop() {
+            turned.push(note);
+        }
+        let mut buckets = self.buckets.lock();
+        let first = &mut buckets[bucket_of(chunk_of(start))];
+        while let Some(note) = turned.pop() {
+            note.set(START, Hidden::new(start).bits());
+            note.0.set_next(*first);
+            *first = note.0.hidden();
+        }
+    }
+
+    fn make(&self, kind: u64, source: &Source<'_>) -> Option<Note> {
+        let note = Note(Piece(source.take(Class::NOTE)?));
+        note.set(KIND, kind);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Some(note)
+    }
+
+    pub(crate) fn give_back(&self, mut loose: Loose, source: &Source<'_>) {
+        while let Some(note) = loose.pop() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            source.give(Class::NOTE, note.0.0);
+        }
+    }
+
+    /// Takes out the notes of an object, but not (or only) that it is an odd one.
+    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, source: &Source<'_>) {
+        self.give_back(self.take_where(start, drop), source);
+    }
+
+    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
+    /// is in none any more. Meanwhile somebody may find none, and scan all of it.
+    ///
+    /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
+    pub(crate) fn divide(&self, start: usize, cut: Cut, source: &Source<'_>) -> Divided {
+        let mut all = self.take_where(start, |kind| kind != ODD);
+        let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
+        let mut divided = Divided {
+            front: Kept::Yes,
+            tail: Loose::NONE,
+            kept: Kept::Yes,
+            excess: false,
+            uncounted: false,
+        };
+        let mut spare = Loose::NONE;
+        while let Some(note) = all.pop() {
+            match note.get(KIND) {
+                AREA => areas.push(note),
+                SIZE => {
+                    let (part, size) = match cut.front {
+                        0 => (&mut divided.tail, cut.size - cut.tail),
+                        bytes => (&mut front, bytes),
+                    };
+                    note.set(FIRST, size as u64);
+                    let short = u32::try_from(size).is_ok_and(|size| size < u32::MAX);
+                    if short { &mut spare } else { part }.push(note);
+                }
+                kind if cut.front == 0 => {
+                    divided.excess |= kind == EXCESS;
+                    divided.tail.push(note);
+                }
+                kind => {
+                    if kind == REFERENCES && cut.tail < cut.size {
+                        match self.make(REFERENCES, source) {
+                            Some(copy) => {
+                                copy.set(FIRST, note.get(FIRST));
+                                copy.set(SECOND, 0);
+                                divided.tail.push(copy);
+                            }
+                            None => divided.uncounted = true,
+                        }
+                    }
+                    front.push(note);
+                }
+            }
+        }
+        if !areas.is_empty() {
+            let parts = [
+                (cut.front > 0).then_some((0, cut.front)),
+                (cut.tail < cut.size).then_some((cut.tail, cut.size)),
+            ];
+            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, source);
+            divided.front = keep(of_front, &mut front, &mut spare);
+            divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
+        }
+        if divided.uncounted {
+            divided.kept = Kept::NoMemory;
+        }
+        self.give_back(spare, source);
+        self.attach(front, start);
+        divided
+    }
+
+    /// The areas of each part, cut to it. A part that none reaches into has an empty one, since without any all of it would
+    /// be scanned. `None` of a part for which there was no memory.
+    fn divide_areas(
+        &self,
+        mut areas: Loose,
+        parts: [Option<(usize, usize)>; 2],
+        spare: &mut Loose,
+        source: &Source<'_>,
+    ) -> (PartAreas, PartAreas) {
+        let mut lists = [Loose::NONE, Loose::NONE];
+        let mut complete = [true; 2];
+        let set = |note: Note, (first, last): (usize, usize), from: usize| {
+            note.set(FIRST, (first - from) as u64);
+            note.set(SECOND, (last - first) as u64);
+        };
+        while let Some(note) = areas.pop() {
+            let offset = note.get(FIRST) as usize;
+            let area = (offset, offset + note.get(SECOND) as usize);
+            // The note itself goes to the first part that the area reaches into.
+            let mut own = Some(note);
+            for (index, part) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                let within = (area.0.max(part.0), area.1.min(part.1));
+                if within.0 >= within.1 {
+                    continue;
+                }
+                match own.take().or_else(|| self.make(AREA, source)) {
+                    Some(note) => {
+                        set(note, within, part.0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+            if let Some(note) = own {
+                spare.push(note);
+            }
+        }
+        for (index, part) in parts.into_iter().enumerate() {
+            if part.is_some() && lists[index].is_empty() {
+                match spare.pop().or_else(|| self.make(AREA, source)) {
+                    Some(note) => {
+                        note.set(KIND, AREA);
+                        set(note, (0, 0), 0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+        }
+        let [front, tail] = lists;
+        ((front, complete[0]), (tail, complete[1]))
+    }
+
+    /// Takes the note that is an odd object with its record, to be put elsewhere by [`Notes::put_odd`].
+    pub(crate) fn take_odd(&self, start: usize) -> Loose {
+        self.take_where(start, |kind| kind == ODD)
+    }
+
+    /// Puts an odd object elsewhere.
+    pub(crate) fn put_odd(&self, odd: Loose, start: usize, record: &Record, mark: u64) {
+        if let Some(note) = Note::at(odd.0) {
+            note.set(FIRST, mark);
+            note.odd().record.write(record);
+        }
+        self.attach(odd, start);
+    }
+
+    /// Keeps an odd object.
+    pub(crate) fn add_odd(
+        &self,
+        start: usize,
+        record: &Record,
+        mark: u64,
+        source: &Source<'_>,
+    ) -> Kept {
+        self.add(start, ODD, source, |note| {
+            note.set(FIRST, mark);
+            note.odd().record.write(record);
+        })
+    }
+
+    /// Forgets an odd object.
+    pub(crate) fn drop_odd(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind == ODD, source);
+    }
+
+    /// Shows the odd objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
+    pub(crate) fn each_odd(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Odd<'_>)) {
+        let mut from = address_of(chunk);
+        while let Some(odd) = self.odd_from(chunk, from) {
+            look(odd);
+            from = odd.start + 1;
+        }
+    }
+
+    /// The first odd object of a chunk that starts at `address` or after.
+    fn odd_from<'a>(&self, chunk: ChunkNumber, address: usize) -> Option<Odd<'a>> {
+        let mut best: Option<Note> = None;
+        self.each(chunk, &mut |note| {
+            let better =
+                note.start() >= address && best.is_none_or(|best| best.start() > note.start());
+            if note.get(KIND) == ODD && better {
+                best = Some(note);
+            }
+        });
+        best.map(Note::odd)
+    }
+
+    /// The last odd object of a chunk that starts at `address` or before.
+    pub(crate) fn odd_at_or_before<'a>(
+        &self,
+        chunk: ChunkNumber,
+        address: usize,
+    ) -> Option<Odd<'a>> {
+        let mut best: Option<Note> = None;
+        self.each(chunk, &mut |note| {
+            let better =
+                note.start() <= address && best.is_none_or(|best| best.start() < note.start());
+            if note.get(KIND) == ODD && better {
+                best = Some(note);
+            }
+        });
+        best.map(Note::odd)
+    }
+
+    /// Whether a chunk has odd objects.
+    pub(crate) fn has_odd(&self, chunk: ChunkNumber) -> bool {
+        let mut has = false;
+        self.each(chunk, &mut |note| has |= note.get(KIND) == ODD);
+        has
+    }
+
+    /// Adds an area.
+    pub(crate) fn add_area(&self, start: usize, area: Area, source: &Source<'_>) -> Kept {
+        self.add(start, AREA, source, |note| {
+            note.set(FIRST, area.offset as u64);
+            note.set(SECOND, area.len as u64);
+        })
+    }
+
+    /// The area with this number, counted from the one that was added last.
+    pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
+        let (mut found, mut seen) = (None, 0);
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == AREA {
+                if seen == number {
+                    found = Some(Area {
+                        offset: note.get(FIRST) as usize,
+                        len: note.get(SECOND) as usize,
+                    });
+                }
+                seen += 1;
+            }
+        });
+        found
+    }
+
+    /// Forgets the areas of an object.
+    pub(crate) fn drop_areas(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind == AREA, source);
+    }
+
+    fn add_word(&self, start: usize, kind: u64, word: u64, source: &Source<'_>) -> Kept {
+        self.add(start, kind, source, |note| note.set(FIRST, word))
+    }
+
+    fn word(&self, start: usize, kind: u64) -> Option<u64> {
+        let mut found = None;
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == kind {
+                found = found.or(Some(note.get(FIRST)));
+            }
+        });
+        found
+    }
+
+    /// Keeps the size of an object.
+    pub(crate) fn add_size(&self, start: usize, size: usize, source: &Source<'_>) -> Kept {
+        self.add_word(start, SIZE, size as u64, source)
+    }
+
+    /// The size that was kept.
+    pub(crate) fn size(&self, start: usize) -> Option<usize> {
+        self.word(start, SIZE).map(|size| size as usize)
+    }
+
+    /// Keeps how many references an object needs.
+    pub(crate) fn add_references(&self, start: usize, needed: i32, source: &Source<'_>) -> Kept {
+        self.add(start, REFERENCES, source, |note| {
+            note.set(FIRST, needed as u64);
+            note.set(SECOND, 0);
+        })
+    }
+
+    /// Does something with the note of an object's references, if there is one.
+    fn with_references<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
+        let mut result = None;
+        self.each(chunk_of(start), &mut |note| {
+            if note.start() == start && note.get(KIND) == REFERENCES {
+                result = Some(work(note));
+            }
+        });
+        result
+    }
+
+    /// How many references an object needs, and how many were found.
+    pub(crate) fn references(&self, start: usize) -> Option<(i32, u32)> {
+        self.with_references(start, |note| {
+            (note.get(FIRST) as i32, note.get(SECOND) as u32)
+        })
+    }
+
+    /// One more was found. Whether there are as many as the object needs; `None` where nothing is noted.
+    pub(crate) fn count_reference(&self, start: usize) -> Option<bool> {
+        self.with_references(start, |note| {
+            let found = note.get(SECOND) + 1;
+            note.set(SECOND, found);
+            found >= note.get(FIRST)
+        })
+    }
+
+    /// None was.
+    pub(crate) fn reset_count(&self, start: usize) {
+        self.with_references(start, |note| note.set(SECOND, 0));
+    }
+
+    /// Notes that pointers to this object beyond those it needs count for the one at `other`.
+    pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> Kept {
+        self.add(start, EXCESS, source, |note| {
+            note.set(FIRST, Hidden::new(other).bits());
+            note.set(SECOND, 0);
+        })
+    }
+
+    /// Does something with the excess reference of an object that was noted last.
+    fn with_excess<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
+        let mut result = None;
+        self.each(chunk_of(start), &mut |note| {
+            if result.is_none() && note.start() == start && note.get(KIND) == EXCESS {
+                result = Some(work(note));
+            }
+        });
+        result
+    }
+
+    /// One more pointer to an object that has an excess reference. None if it has none.
+    pub(crate) fn arrive(&self, start: usize) -> Option<Arrival> {
+        self.with_excess(start, |note| {
+            let number = note.get(SECOND) + 1;
+            note.set(SECOND, number);
+            Arrival {
+                number,
+                other: Hidden::from_bits(note.get(FIRST)).get(),
+            }
+        })
+    }
+
+    /// A pass begins: no pointer to an object that has an excess reference has been found.
+    pub(crate) fn reset_arrivals(&self, start: usize) {
+        self.with_excess(start, |note| note.set(SECOND, 0));
+    }
+
+    /// Forgets all of an object's notes, but not the object itself if it is an odd one.
+    pub(crate) fn drop_all(&self, start: usize, source: &Source<'_>) {
+        self.drop_where(start, |kind| kind != ODD, source);
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        *self.buckets.lock() = [Hidden::NONE; BUCKETS];
+        self.count.store(0, Ordering::Relaxed);
+    }
+}

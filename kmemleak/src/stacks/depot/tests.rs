@@ -1,0 +1,448 @@
+//! The depot, by itself: on stacks of the host, and on made ones.
+
+extern crate std;
+
+use super::*;
+use crate::stacks::frame_walk::frame_pointer_walk;
+use crate::stacks::frame_walk::tests::FakeStack;
+use core::ops::Range;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::boxed::Box;
+use std::collections::HashMap;
+use std::vec::Vec;
+
+const BASE: usize = 0x5555_1234_0000;
+
+/// Pages of the host's heap: so many of them.
+struct Pages {
+    left: AtomicUsize,
+    out: AtomicUsize,
+}
+
+const LAYOUT: Layout = match Layout::from_size_align(METADATA_PAGE, METADATA_PAGE) {
+    Ok(layout) => layout,
+    Err(_) => panic!(),
+};
+
+impl Pages {
+    const fn new(left: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(left),
+            out: AtomicUsize::new(0),
+        }
+    }
+
+    fn give_back(&self, page: NonNull<u8>) {
+        self.out.fetch_sub(1, Relaxed);
+        // SAFETY: from `page`.
+        unsafe { dealloc(page.as_ptr(), LAYOUT) };
+    }
+
+    fn empty(&self, depot: &Depot) {
+        // SAFETY: the tests' threads are gone.
+        unsafe { depot.empty(&mut |page| self.give_back(page)) };
+        assert_eq!(self.out.load(Relaxed), 0, "all pages come back");
+        assert_eq!((depot.len(), depot.bytes()), (0, 0));
+    }
+}
+
+// SAFETY: zeroed pages of the heap.
+unsafe impl PageSource for Pages {
+    fn page(&self) -> Option<NonNull<u8>> {
+        self.left
+            .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .ok()?;
+        self.out.fetch_add(1, Relaxed);
+        // SAFETY: the size isn't zero.
+        NonNull::new(unsafe { alloc_zeroed(LAYOUT) })
+    }
+}
+
+fn depot() -> Box<Depot> {
+    let depot = Box::new(Depot::new());
+    depot.set_text_base(BASE);
+    depot
+}
+
+/// Numbers without a pattern (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % end
+    }
+}
+
+fn record(depot: &Depot, stack: &FakeStack, at: usize, skip: Range<usize>, pages: &Pages) -> Trace {
+    let walk = StackWalk {
+        frame_pointer: at,
+        stack: stack.range(),
+        skip,
+    };
+    // SAFETY: the fake stack lives and holds still.
+    unsafe { depot.record(&walk, 3, pages) }
+}
+
+/// What `record` should name: by the plain walk.
+fn expected(stack: &FakeStack, at: usize, skip: &Range<usize>) -> Vec<usize> {
+    let mut frames = [0; 512];
+    // SAFETY: the fake stack lives and holds still.
+    let len = unsafe { frame_pointer_walk(at, stack.range(), &mut frames) };
+    frames[..len]
+        .iter()
+        .copied()
+        .skip_while(|address| skip.contains(address))
+        .take(MAX_FRAMES)
+        .collect()
+}
+
+#[test]
+fn the_same_stack_has_the_same_name() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let stack: Vec<usize> = (0..20).map(|frame| BASE + frame * 0x123).collect();
+    let mut traces = Vec::new();
+    for len in 1..=MAX_FRAMES {
+        let trace = depot.store(&stack[..len], &pages);
+        assert_ne!(trace, Trace::NONE);
+        assert!(!traces.contains(&trace), "another length is another stack");
+        assert_eq!(depot.store(&stack[..len], &pages), trace);
+        assert_eq!(depot.get(trace).as_slice(), &stack[..len]);
+        traces.push(trace);
+    }
+    assert_eq!(
+        depot.store(&stack, &pages),
+        traces[15],
+        "what is too long is cut"
+    );
+    assert_eq!(depot.store(&[], &pages), Trace::NONE);
+    assert_eq!(depot.get(Trace::NONE), Frames::NONE);
+    assert_eq!(depot.len(), 16);
+    assert_eq!(depot.bytes(), 2 * METADATA_PAGE, "a table and a page");
+    pages.empty(&depot);
+    assert_eq!(depot.get(traces[3]), Frames::NONE);
+    assert_ne!(
+        depot.store(&stack, &pages),
+        Trace::NONE,
+        "it can be filled again"
+    );
+    pages.empty(&depot);
+}
+
+#[test]
+fn addresses_far_from_the_text_base_are_kept_whole() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let far = [
+        BASE - 1,
+        BASE + (1 << 32),
+        BASE + (1 << 32) - 1,
+        usize::MAX,
+        1,
+        BASE,
+    ];
+    for address in far {
+        for len in 1..=MAX_FRAMES {
+            let mut stack = [BASE + 5; MAX_FRAMES];
+            stack[len - 1] = address;
+            let trace = depot.store(&stack[..len], &pages);
+            assert_eq!(depot.get(trace).as_slice(), &stack[..len]);
+            assert_eq!(depot.store(&stack[..len], &pages), trace);
+        }
+    }
+    assert_eq!(depot.len(), 6 * 16);
+    // Low halves alike, high halves not.
+    let near = depot.store(&[BASE + 7], &pages);
+    assert_ne!(depot.store(&[BASE + 7 + (1 << 32)], &pages), near);
+    pages.empty(&depot);
+}
+
+#[test]
+fn the_text_base_is_chosen_once() {
+    let (depot, pages) = (Box::new(Depot::new()), Pages::new(100));
+    let here = depot_function();
+    let trace = depot.store(&[here], &pages);
+    depot.set_text_base(0);
+    assert_eq!(depot.get(trace).as_slice(), &[here]);
+    let entry = depot.entry(trace.0).unwrap();
+    assert_eq!(entry.state().load(Relaxed) & STATE_WIDE, 0);
+    pages.empty(&depot);
+    depot.set_text_base(usize::MAX);
+    let trace = depot.store(&[here], &pages);
+    assert_eq!(depot.get(trace).as_slice(), &[here]);
+    pages.empty(&depot);
+}
+
+fn depot_function() -> usize {
+    depot as fn() -> Box<Depot> as usize
+}
+
+#[test]
+fn marks_are_new_once() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let one = depot.store(&[BASE + 1, BASE + 2], &pages);
+    let other = depot.store(&[BASE + 1], &pages);
+    for mark in 0..16 {
+        assert!(depot.mark(one, mark));
+        assert!(!depot.mark(one, mark));
+    }
+    assert!(depot.mark(other, 15));
+    assert!(depot.mark(Trace::NONE, 1));
+    assert!(depot.mark(Trace::NONE, 1));
+    assert_eq!(depot.store(&[BASE + 1, BASE + 2], &pages), one);
+    assert_eq!(depot.get(one).as_slice(), &[BASE + 1, BASE + 2]);
+    pages.empty(&depot);
+}
+
+#[test]
+fn what_is_no_trace_does_no_harm() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    for number in 0..100 {
+        depot.store(&[usize::MAX - number; 7], &pages);
+    }
+    for number in (0..3000).chain([u32::MAX, 1 << 24, 1 << 23]) {
+        let _ = depot.get(Trace(number)).crc();
+    }
+    pages.empty(&depot);
+}
+
+#[test]
+fn without_memory_there_is_no_name() {
+    for limit in 0..4 {
+        let (depot, pages) = (depot(), Pages::new(limit));
+        let traces: Vec<Trace> = (1..200)
+            .map(|number| depot.store(&[BASE + number; 9], &pages))
+            .collect();
+        let kept = traces.iter().filter(|&&trace| trace != Trace::NONE).count();
+        assert_eq!(kept, depot.len() as usize);
+        assert!(kept < 199);
+        assert_eq!(kept > 0, limit >= 2);
+        for (number, &trace) in (1..).zip(&traces[..kept]) {
+            assert_eq!(depot.store(&[BASE + number; 9], &pages), trace);
+        }
+        // What was refused is kept once there is memory again.
+        pages.left.store(100, Relaxed);
+        assert_ne!(depot.store(&[BASE + 199; 9], &pages), Trace::NONE);
+        pages.empty(&depot);
+    }
+}
+
+#[test]
+fn crc_is_that_of_ieee_802_3() {
+    assert_eq!(crc32(b"123456789".iter().copied()), 0xcbf4_3926);
+    let mut frames = Frames::NONE;
+    (frames.addresses[0], frames.len) = (usize::from_le_bytes(*b"12345678"), 1);
+    assert_eq!(frames.crc(), 0x9ae0_daaf);
+}
+
+#[test]
+fn threads_that_store_the_same_stacks_agree() {
+    for round in 1..=20 {
+        let mut random = Random(0x1234_5678_9abc * round);
+        let (depot, pages) = (depot(), Pages::new(1000));
+        let mut stacks = Vec::new();
+        for number in 0..1000 {
+            let mut stack = Vec::new();
+            for _ in 0..random.below(MAX_FRAMES) {
+                stack.push(BASE + random.below(1 << 30));
+            }
+            stack.push(if number % 10 == 0 {
+                number + 1
+            } else {
+                BASE + number
+            });
+            stacks.push(stack);
+        }
+        let barrier = std::sync::Barrier::new(4);
+        let traces: Vec<Vec<Trace>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        stacks
+                            .iter()
+                            .map(|stack| depot.store(stack, &pages))
+                            .collect()
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(depot.len(), 1000);
+        for thread in &traces {
+            assert_eq!(*thread, traces[0]);
+        }
+        for (stack, &trace) in stacks.iter().zip(&traces[0]) {
+            assert_eq!(depot.get(trace).as_slice(), stack);
+        }
+        assert_eq!(depot.bytes(), pages.out.load(Relaxed) * METADATA_PAGE);
+        pages.empty(&depot);
+    }
+}
+
+#[test]
+fn threads_that_record_at_once_agree() {
+    let (depot, pages) = (depot(), Pages::new(1000));
+    let (kinds, rounds) = if cfg!(miri) { (3, 250) } else { (20, 20_000) };
+    std::thread::scope(|scope| {
+        for seed in 1..=4 {
+            let (depot, pages) = (&depot, &pages);
+            scope.spawn(move || {
+                let mut random = Random(0x9999_7777 * seed);
+                let mut stack = FakeStack::new(128);
+                for _ in 0..rounds {
+                    let len = 1 + random.below(MAX_FRAMES);
+                    let frames: Vec<usize> = (0..len).map(|frame| 2 + frame * 6).collect();
+                    let kind = random.below(kinds);
+                    let addresses: Vec<usize> =
+                        (0..len).map(|frame| BASE + 1 + frame * kind).collect();
+                    stack.chain(&frames, &addresses);
+                    let trace = record(depot, &stack, stack.at(2), 0..0, pages);
+                    assert_eq!(depot.get(trace).as_slice(), addresses);
+                }
+            });
+        }
+    });
+    // Stacks of one frame are the same for all kinds.
+    assert_eq!(depot.len() as usize, 1 + (MAX_FRAMES - 1) * kinds);
+    pages.empty(&depot);
+}
+
+/// Random stacks, each changed a bit again and again: chains that are cut, bent, misaligned, looped; addresses
+/// that are exchanged, zero, far away or in the range to be skipped. Whatever path `record` takes, it must name
+/// what the plain walk finds.
+#[test]
+fn the_fast_path_finds_what_the_walk_finds() {
+    let (depot, pages) = (depot(), Pages::new(10_000));
+    let mut random = Random(0x0dd_ba11);
+    let mut named: HashMap<Vec<usize>, Trace> = HashMap::new();
+    let mut stack = FakeStack::new(256);
+    for _ in 0..1500 {
+        let mut frames = Vec::new();
+        let mut at = random.below(4);
+        for _ in 0..1 + random.below(20) {
+            frames.push(at);
+            at += 2 + random.below(10);
+        }
+        let addresses: Vec<usize> = frames
+            .iter()
+            .map(|_| BASE + 1 + random.below(4) * 0x100)
+            .collect();
+        stack.chain(&frames, &addresses);
+        let skip = match random.below(3) {
+            0 => 0..0,
+            1 => BASE..BASE + 0x80,
+            _ => BASE..BASE + 0x180,
+        };
+        for _ in 0..30 {
+            let start = if random.below(20) == 0 {
+                stack
+                    .at(0)
+                    .wrapping_sub(64)
+                    .wrapping_add(random.below(300 * WORD))
+            } else {
+                stack.at(frames[0])
+            };
+            let expected = expected(&stack, start, &skip);
+            for _ in 0..2 {
+                let trace = record(&depot, &stack, start, skip.clone(), &pages);
+                assert_eq!(depot.get(trace).as_slice(), expected);
+                if !expected.is_empty() {
+                    assert_eq!(*named.entry(expected.clone()).or_insert(trace), trace);
+                }
+            }
+            let frame = frames[random.below(frames.len())];
+            match random.below(10) {
+                0 => stack.set(frame, random.below(usize::MAX)),
+                1 => stack.set(frame, stack.at(random.below(256))),
+                2 => stack.set(frame, stack.at(frame) + random.below(8 * WORD)),
+                3 => stack.set(frame, stack.at(frames[0])),
+                4 => stack.set(frame + 1, 0),
+                5 => stack.set(frame + 1, random.below(usize::MAX)),
+                6 => stack.set(frame + 1, BASE + 1 + (1 << 32)),
+                7 => stack.set(frame + 1, BASE + 1),
+                8 => stack.set(frame, 0),
+                _ => stack.chain(&frames, &addresses),
+            }
+        }
+    }
+    assert_eq!(depot.len() as usize, named.len());
+    pages.empty(&depot);
+}
+
+#[test]
+fn a_hit_takes_no_full_walk() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let mut stack = FakeStack::new(512);
+    for len in 1..=MAX_FRAMES {
+        let frames: Vec<usize> = (0..len).map(|frame| 4 + frame * 20).collect();
+        let addresses: Vec<usize> = (0..len).map(|frame| BASE + 3 + frame * 7).collect();
+        stack.chain(&frames, &addresses);
+        let trace = record(&depot, &stack, stack.at(4), 0..0, &pages);
+        let entry = Depot::named(depot.slot(3, addresses[0], stack.at(4))).unwrap();
+        assert_eq!(entry.number().load(Relaxed), trace.0);
+        let highest = stack.range().end - FRAME;
+        // SAFETY: the fake stack lives and holds still.
+        assert!(unsafe { entry.is_stack(depot.base(), stack.at(4), highest) });
+        // One frame more or less room is another end.
+        let short = stack.at(frames[len - 1]);
+        // SAFETY: as above.
+        assert!(unsafe { entry.is_stack(depot.base(), stack.at(4), short) });
+        if len > 1 {
+            // SAFETY: as above.
+            assert!(!unsafe { entry.is_stack(depot.base(), stack.at(4), short - 1) });
+        }
+    }
+    pages.empty(&depot);
+}
+
+#[test]
+fn a_return_address_of_zero_is_foretold_as_an_end() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let mut stack = FakeStack::new(64);
+    stack.chain(&[2, 8, 20], &[BASE + 1, BASE + 2, 0]);
+    record(&depot, &stack, stack.at(2), 0..0, &pages);
+    let entry = Depot::named(depot.slot(3, BASE + 1, stack.at(2))).unwrap();
+    let highest = stack.range().end - FRAME;
+    // SAFETY: the fake stack lives and holds still.
+    assert!(unsafe { entry.is_stack(depot.base(), stack.at(2), highest) });
+    stack.set(21, BASE + 3);
+    // SAFETY: as above.
+    assert!(!unsafe { entry.is_stack(depot.base(), stack.at(2), highest) });
+    pages.empty(&depot);
+}
+
+#[test]
+fn a_page_too_many_is_used_later_or_given_back() {
+    let (depot, pages) = (depot(), Pages::new(5));
+    depot.ensure_page(0, &pages).unwrap();
+    let page = depot.take(&pages).unwrap();
+    depot.add_page(0, page);
+    assert_eq!(inverted(depot.directory(1).unwrap().load(Relaxed)), page);
+    let last = FAN_OUT - 1;
+    for _ in 0..2 {
+        let page = depot.take(&pages).unwrap();
+        depot.add_page(last, page);
+    }
+    assert_ne!(depot.unplaced.load(Relaxed), 0);
+    assert!(depot.ensure_page(1, &pages).is_some(), "none is asked for");
+    assert!(depot.ensure_page(2, &pages).is_none());
+    pages.empty(&depot);
+}
+
+#[test]
+fn frames_too_large_for_a_link_are_walked() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let mut stack = FakeStack::new(20_000);
+    let addresses = [BASE + 1, BASE + 2, BASE + 3];
+    stack.chain(&[2, 8 + 2, 8 + 2 + 8192], &addresses);
+    let trace = record(&depot, &stack, stack.at(2), 0..0, &pages);
+    assert_eq!(record(&depot, &stack, stack.at(2), 0..0, &pages), trace);
+    assert_eq!(depot.get(trace).as_slice(), addresses);
+    assert!(Depot::named(depot.slot(3, addresses[0], stack.at(2))).is_none());
+    pages.empty(&depot);
+}

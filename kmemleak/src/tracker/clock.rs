@@ -1,0 +1,121 @@
+//! The detector's time: microseconds since a second before its first call, whatever the platform's clock says then.
+//!
+//! A platform's clock may begin anywhere: at the boot, in 1970, at a number that nobody has chosen. Records have no room
+//! for that. So the first call is noted, and all times within the detector are relative to it; the platform's
+//! clock is read here and nowhere else. What is shown to others as the time of a birth is the platform's again.
+//!
+//! The time has 52 bits, 142 years. After that it stands still, and so it does before the second that precedes the first
+//! call, in which the clocks of other CPUs may lag.
+//!
+//! # Locks
+//!
+//! None. Any context.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::objects::record::Record;
+use crate::platform::Platform;
+use crate::tracker::Detector;
+
+/// Bits of the detector's time.
+pub(crate) const BIRTH_BITS: u32 = 52;
+const LAST_US: u64 = (1 << BIRTH_BITS) - 1;
+
+/// What the time is at the first call.
+pub(crate) const FIRST_US: u64 = 1_000_000;
+
+/// There was no call: half of all that a clock can say, so that no clock is near.
+const NOT_BEGUN: u64 = 1 << 63;
+
+/// Where the detector's time begins, in the platform's.
+pub(crate) struct Clock {
+    /// One word: Relaxed. It changes once.
+    origin: AtomicU64,
+}
+
+impl Clock {
+    pub(crate) const fn new() -> Self {
+        Self {
+            origin: AtomicU64::new(NOT_BEGUN),
+        }
+    }
+
+    /// The detector's time when the platform's is this.
+    #[inline(always)]
+    fn at(&self, platform_us: u64) -> u64 {
+        let since_us = platform_us.wrapping_sub(self.origin.load(Ordering::Relaxed));
+        if since_us <= LAST_US {
+            since_us
+        } else {
+            self.at_the_edge(platform_us)
+        }
+    }
+
+    /// At the first call, before it, or after the end.
+    #[cold]
+    #[inline(never)]
+    fn at_the_edge(&self, platform_us: u64) -> u64 {
+        let begins = platform_us.wrapping_sub(FIRST_US);
+        let (order, fail) = (Ordering::Relaxed, Ordering::Relaxed);
+        let origin = match (self.origin).compare_exchange(NOT_BEGUN, begins, order, fail) {
+            Ok(_) => begins,
+            Err(origin) => origin,
+        };
+        // As a difference it may be negative, and the platform's clock may wrap round.
+        let since_us = platform_us.wrapping_sub(origin) as i64;
+        since_us.clamp(0, LAST_US as i64) as u64
+    }
+
+    /// The platform's time at a time of the detector's.
+    pub(crate) fn platform_us(&self, us: u64) -> u64 {
+        self.origin.load(Ordering::Relaxed).wrapping_add(us)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// The detector's time.
+    #[inline(always)]
+    pub(crate) fn now_us(&self) -> u64 {
+        self.clock.at(self.platform.now_us())
+    }
+
+    /// When an object was allocated, by the platform's clock.
+    pub(crate) fn birth_us(&self, record: &Record) -> u64 {
+        self.clock.platform_us(record.birth_us())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CENTURY_US: u64 = 100 * 366 * 24 * 3_600_000_000;
+
+    #[test]
+    fn it_goes_as_the_platforms_does_from_wherever_that_begins() {
+        for begin in [
+            0,
+            1,
+            1_700_000_000_000_000,
+            1 << 52,
+            u64::MAX - 5,
+            NOT_BEGUN - 7,
+        ] {
+            let clock = Clock::new();
+            for passed in [0, 1, 10, 1 << 48, CENTURY_US] {
+                let now = begin.wrapping_add(passed);
+                assert_eq!(clock.at(now), FIRST_US + passed, "{begin} and {passed}");
+                assert_eq!(clock.platform_us(clock.at(now)), now);
+            }
+        }
+    }
+
+    #[test]
+    fn it_stands_where_it_has_no_room() {
+        let clock = Clock::new();
+        clock.at(5);
+        assert_eq!(clock.at(4), FIRST_US - 1, "a CPU whose clock lags");
+        assert_eq!(clock.at(5_u64.wrapping_sub(2 * FIRST_US)), 0);
+        assert_eq!(clock.at(1 << 60), LAST_US);
+    }
+}

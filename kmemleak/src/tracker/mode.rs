@@ -1,0 +1,153 @@
+//! Modes: whether blocks are recorded, and whether there is metadata to look at.
+//!
+//! A detector is *on*, then *off*: callbacks do nothing any more, and the last verdict stays. Then, when somebody asks for the
+//! memory, its metadata is *gone*. Nothing leads back.
+//!
+//! Metadata goes back to the platform while other tasks run, and one of them may have been preempted in a callback, for
+//! as long as the scheduler likes. So a mode that was looked at with interrupts on says nothing of the next
+//! instruction. What counts is a look with interrupts off: who gives the metadata back changes the mode and then has the
+//! world stopped once, and a CPU joins a stop with interrupts on only. Whoever saw the mode before has left by then.
+//!
+//! Hence three ways in, and no other, to what a CPU takes metadata from ([`Source`]) and to what lies there:
+//!
+//! - [`Detector::enter`], for callbacks: while the detector is on.
+//! - [`Detector::look`], for who reads without the claim: while there is metadata.
+//! - [`Detector::quietly`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
+//!
+//! Between two entries nothing is known again. What was found before still lies there if the second one succeeds.
+//!
+//! # Locks
+//!
+//! None: one atomic byte. Any context.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use crate::metadata::Source;
+use crate::platform::{IrqState, Platform};
+use crate::tracker::Detector;
+
+/// What a detector does. The order is that of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mode {
+    /// It records blocks.
+    On,
+    /// It records nothing; what it knows can be read.
+    Off,
+    /// It knows nothing.
+    Gone,
+}
+
+/// The present mode. One word: Relaxed. That nobody is under way who saw the mode before is ordered by the stop of the world that
+/// follows a change, not by this.
+pub(crate) struct Modes(AtomicU8);
+
+impl Modes {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU8::new(Mode::On as u8))
+    }
+
+    #[inline(always)]
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Mode::On as u8
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Mode::Gone as u8
+    }
+
+    /// The caller has the claim.
+    pub(crate) fn set(&self, mode: Mode) {
+        self.0.store(mode as u8, Ordering::Relaxed);
+    }
+}
+
+/// Interrupts are off, and metadata stays until this is dropped.
+pub(crate) struct Entered<'d, P: Platform, const BOOTSTRAP: usize> {
+    detector: &'d Detector<P, BOOTSTRAP>,
+    interrupts: IrqState,
+}
+
+impl<'d, P: Platform, const BOOTSTRAP: usize> Entered<'d, P, BOOTSTRAP> {
+    /// Where metadata comes from, for this CPU.
+    #[inline(always)]
+    pub(crate) fn source(&self) -> Source<'d> {
+        self.source_for(self.detector.platform.cpu())
+    }
+
+    /// The same where the CPU is known already.
+    #[inline(always)]
+    pub(crate) fn source_for(&self, cpu: u32) -> Source<'d> {
+        self.detector.source(cpu)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Drop for Entered<'_, P, BOOTSTRAP> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.detector.platform.irq_restore(self.interrupts);
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Whether blocks are recorded. `off` is final.
+    ///
+    /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.modes.is_on()
+    }
+
+    #[inline(always)]
+    fn interrupts_off(&self) -> Entered<'_, P, BOOTSTRAP> {
+        Entered {
+            detector: self,
+            interrupts: self.platform.irq_save(),
+        }
+    }
+
+    /// Begins a callback. `None` once the detector is off.
+    #[inline(always)]
+    pub(crate) fn enter(&self) -> Option<Entered<'_, P, BOOTSTRAP>> {
+        let entered = self.interrupts_off();
+        self.is_on().then_some(entered)
+    }
+
+    /// A callback that does this. `None` once the detector is off.
+    #[inline(always)]
+    pub(crate) fn callback<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> Option<R> {
+        if !self.is_on() {
+            return None;
+        }
+        let entered = self.enter()?;
+        Some(action(&entered.source()))
+    }
+
+    /// Reads metadata, on and off, without the claim. `None` once there is none.
+    #[inline(always)]
+    pub(crate) fn look<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> Option<R> {
+        let entered = self.interrupts_off();
+        (!self.modes.is_gone()).then(|| action(&entered.source()))
+    }
+
+    /// Runs `action` with interrupts off, for who has the claim or a scope.
+    #[inline(always)]
+    pub(crate) fn quietly<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> R {
+        action(&self.interrupts_off().source())
+    }
+
+    #[inline(always)]
+    fn source(&self, cpu: u32) -> Source<'_> {
+        Source {
+            platform: &self.platform,
+            bootstrap: self.bootstrap.pages(),
+            memory: &self.memory,
+            cpu,
+        }
+    }
+
+    /// Where the marker's metadata comes from. Interrupts need not be off: the caller has the claim, and a CPU for itself.
+    pub(crate) fn claimed_source(&self, cpu: u32) -> Source<'_> {
+        self.source(cpu)
+    }
+}

@@ -1,0 +1,205 @@
+//! Warnings: what callers of the callbacks did wrong.
+//!
+//! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task takes it to
+//! the log. The same thing from the same call stack goes there once; it is counted every time.
+
+use core::fmt::{self, Write};
+
+use crate::metadata::Source;
+use crate::metadata::hidden::Hidden;
+use crate::platform::Platform;
+use crate::platform::address::{Address, Extent};
+use crate::stacks::depot::Trace;
+use crate::tracker::Detector;
+
+/// Warnings that wait for the task.
+const RING: usize = 32;
+
+/// What was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    /// A free of an address where no tracked block starts.
+    UnknownFree,
+    /// A free that the allocator has refused.
+    RefusedFree,
+    /// Another callback for such an address.
+    UnknownObject,
+    /// A new block lies where one is that was never freed.
+    Overlap,
+    /// A scan area goes past its block's end.
+    AreaTooLarge,
+    /// A block would reach beyond the half of the address space that it starts in.
+    BadSize,
+    /// More references are wanted than can be counted, or fewer than none.
+    BadMinCount,
+    /// A region is removed that was not registered.
+    UnknownRegion,
+    /// A disabled scope ends that has not begun.
+    NotDisabled,
+    /// No block can start at the number.
+    NoBlock,
+    /// A region is added that is no memory.
+    NoRegion,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownFree => "free of an unknown object",
+            Self::RefusedFree => "free refused by the allocator",
+            Self::UnknownObject => "unknown object",
+            Self::Overlap => "new object overlaps one whose free was missed",
+            Self::AreaTooLarge => "scan area larger than object",
+            Self::BadSize => "object reaches beyond its half of the address space",
+            Self::BadMinCount => "min_count is not within -1 and 255",
+            Self::UnknownRegion => "region removed that is not registered",
+            Self::NotDisabled => "end of a disabled scope that has not begun",
+            Self::NoBlock => "no object can be at this number",
+            Self::NoRegion => "no region can be at this number",
+        })
+    }
+}
+
+/// One warning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Warning {
+    pub(crate) kind: Kind,
+    pub(crate) address: Hidden,
+    /// The call stack of the caller.
+    pub(crate) caller: Trace,
+    /// The call stack that allocated the block there last, if it is remembered.
+    pub(crate) allocated: Trace,
+    /// The call stack that freed it, if such are kept.
+    pub(crate) freed: Trace,
+}
+
+pub(crate) struct Warnings {
+    ring: [Option<Warning>; RING],
+    first: usize,
+    len: usize,
+    /// Warnings that found the ring full.
+    lost: u64,
+    /// All that was ever wrong.
+    count: u64,
+}
+
+impl Warnings {
+    pub(crate) const fn new() -> Self {
+        Self {
+            ring: [None; RING],
+            first: 0,
+            len: 0,
+            lost: 0,
+            count: 0,
+        }
+    }
+
+    /// Everything that was ever wrong, told or not.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn note(&mut self) {
+        self.count += 1;
+    }
+
+    pub(crate) fn push(&mut self, warning: Warning) {
+        if self.len == RING {
+            self.lost += 1;
+            return;
+        }
+        self.ring[(self.first + self.len) % RING] = Some(warning);
+        self.len += 1;
+    }
+
+    /// The oldest warning, and how many were lost before it.
+    pub(crate) fn pop(&mut self) -> Option<Warning> {
+        let warning = self.ring[self.first].take()?;
+        self.first = (self.first + 1) % RING;
+        self.len -= 1;
+        Some(warning)
+    }
+
+    /// How many warnings found no room since this was last asked.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        core::mem::take(&mut self.lost)
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    #[cold]
+    pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, source: &Source<'_>) {
+        // It may be one of those for which there was no record, if there can be one.
+        let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
+        if !may_be || !self.is_incomplete() {
+            let last = self.registry.last_traces(number);
+            self.warn(kind, number, last, source);
+        }
+    }
+
+    /// A block is refused: none can be where it is said to be.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn warn_no_block(&self, start: usize, source: &Source<'_>) {
+        // If one could be there were it of one byte, it is the size.
+        let kind = match Extent::block(&self.platform, start, 1) {
+            Some(_) => Kind::BadSize,
+            None => Kind::NoBlock,
+        };
+        self.warn(kind, start, (Trace::NONE, Trace::NONE), source);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn warn(
+        &self,
+        kind: Kind,
+        address: usize,
+        last: (Trace, Trace),
+        source: &Source<'_>,
+    ) {
+        let frames = self.frames();
+        let caller = self.depot.store(frames.as_slice(), source);
+        let new = self.depot.mark(caller, kind as u32);
+        let mut warnings = self.warnings.lock();
+        warnings.note();
+        if new {
+            warnings.push(Warning {
+                kind,
+                address: Hidden::new(address),
+                caller,
+                allocated: last.0,
+                freed: last.1,
+            });
+        }
+    }
+
+    /// Writes the warnings that have come up since the last time. Task context, with no lock held.
+    pub fn drain_warnings(&self, out: &mut dyn Write) {
+        loop {
+            // What the call stacks are is read in one go: the metadata may go meanwhile.
+            let next = self.look(|_| {
+                let warning = self.warnings.lock().pop()?;
+                let traces = [warning.caller, warning.allocated, warning.freed];
+                Some((warning, traces.map(|trace| self.depot.get(trace))))
+            });
+            let Some(Some((warning, [caller, allocated, freed]))) = next else {
+                break;
+            };
+            // A log that can't be written to is its owner's affair.
+            let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
+            let _ = self.write_frames("called from", &caller, out);
+            if !allocated.as_slice().is_empty() {
+                let _ = self.write_frames("allocated last from", &allocated, out);
+            }
+            if !freed.as_slice().is_empty() {
+                let _ = self.write_frames("freed last from", &freed, out);
+            }
+        }
+        let lost = self.quietly(|_| self.warnings.lock().take_lost());
+        if lost > 0 {
+            let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
+        }
+    }
+}

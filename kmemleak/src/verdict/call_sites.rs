@@ -1,0 +1,346 @@
+//! What is alive at each call site, and how that has changed since a mark: for memory that is never lost, only never
+//! given back.
+//!
+//! A site is a call stack. Nothing is counted while objects come and go; who asks has all of them walked over.
+//!
+//! # At the end
+//!
+//! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for
+//! tables, and nobody may be waited for: whoever holds a lock may never go on. So the largest sites are found in a
+//! few words on the stack (Misra and Gries 1982): each object adds its bytes to its site's counter; where all
+//! counters are taken by others, as much is taken away from each of them, and who comes to zero makes room. What has
+//! more than its share of all bytes, one part in [`COUNTERS`] and one more, has a counter left. A second walk counts
+//! those right. Chunks that are locked are passed over, and so are the few objects that start at no multiple of
+//! eight, which a lock guards.
+//!
+//! # Locks
+//!
+//! One, held while the objects are walked over, and reached through the claim: so nobody waits for it. None at the end.
+
+use core::sync::atomic::Ordering;
+
+use crate::checker::claim::{Claim, NotDone};
+use crate::metadata::Source;
+use crate::objects::chunk::Chunk;
+use crate::objects::object_in;
+use crate::objects::record::flag;
+use crate::platform::Platform;
+use crate::stacks::depot::Trace;
+use crate::stacks::stack_table::Traces;
+use crate::tracker::Detector;
+
+/// Words of a site's row.
+const ROW: usize = 6;
+const BYTES: usize = 1;
+const OBJECTS: usize = 2;
+const MARKED_BYTES: usize = 3;
+const MARKED_OBJECTS: usize = 4;
+/// The site that stands in this place of the order.
+const ORDER: usize = 5;
+
+/// A call site, and what is alive of what it allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site<'a> {
+    /// Return addresses of its call stack, innermost first. Empty for what has none.
+    pub call_stack: &'a [usize],
+    /// Live bytes.
+    pub bytes: usize,
+    /// Live objects.
+    pub objects: usize,
+    /// How that has changed since the last mark; `None` where there is none.
+    pub growth: Option<Growth>,
+}
+
+/// What came to a call site since the mark, less what went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// Bytes.
+    pub bytes: i64,
+    /// Objects.
+    pub objects: i64,
+}
+
+/// A call site of those with the most live bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopSite<'a> {
+    /// Return addresses of its call stack, innermost first. Empty for what has none.
+    pub call_stack: &'a [usize],
+    /// Live bytes; of a block of 4 GiB or more, so many count.
+    pub bytes: usize,
+    /// Live objects.
+    pub objects: usize,
+}
+
+/// Sites that can be told apart without memory.
+const COUNTERS: usize = 64;
+
+/// A site that may be one of the largest. Free where it has no bytes.
+#[derive(Clone, Copy)]
+struct Counter {
+    trace: u32,
+    bytes: usize,
+    objects: usize,
+}
+
+/// The sites that may be the largest.
+struct Counters([Counter; COUNTERS]);
+
+impl Counters {
+    const fn new() -> Self {
+        Self(
+            [Counter {
+                trace: 0,
+                bytes: 0,
+                objects: 0,
+            }; COUNTERS],
+        )
+    }
+
+    /// Takes bytes of a site, or takes as many from all.
+    fn compete(&mut self, trace: u32, bytes: usize) {
+        let counters = &mut self.0;
+        let same = |counter: &&mut Counter| counter.bytes > 0 && counter.trace == trace;
+        if let Some(counter) = counters.iter_mut().find(same) {
+            counter.bytes = counter.bytes.saturating_add(bytes);
+            return;
+        }
+        let least = counters.iter().map(|counter| counter.bytes).min();
+        let taken = least.unwrap_or(0).min(bytes);
+        counters
+            .iter_mut()
+            .for_each(|counter| counter.bytes -= taken);
+        let mut free = counters.iter_mut().filter(|counter| counter.bytes == 0);
+        if let Some(counter) = free.next() {
+            (counter.trace, counter.bytes) = (trace, bytes - taken);
+        }
+    }
+
+    /// From now on only what has a counter is counted, from zero.
+    fn settle(&mut self) -> usize {
+        self.0.sort_unstable_by_key(|counter| counter.bytes == 0);
+        let left = self.0.partition_point(|counter| counter.bytes > 0);
+        self.0.iter_mut().for_each(|counter| counter.bytes = 0);
+        left
+    }
+}
+
+/// All sites. Used by one at a time.
+pub(crate) struct Sites {
+    table: Traces<ROW>,
+}
+
+impl Sites {
+    pub(crate) const fn new() -> Self {
+        Self {
+            table: Traces::new(),
+        }
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        self.table.empty();
+    }
+
+    fn set_all(&self, words: [usize; 2], value: impl Fn(usize, usize) -> u64) {
+        for row in 0..self.table.rows.len() {
+            for word in words {
+                self.table.rows.set(row, word, value(row, word));
+            }
+        }
+    }
+
+    /// One block more.
+    fn add(&mut self, trace: Trace, bytes: usize, source: &Source<'_>) -> bool {
+        let Some(row) = self.table.find_or_add(trace, source) else {
+            return false;
+        };
+        let rows = &self.table.rows;
+        rows.set(row, BYTES, rows.get(row, BYTES) + bytes as u64);
+        rows.set(row, OBJECTS, rows.get(row, OBJECTS) + 1);
+        true
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+    /// Counts what is alive. False where there was no memory to count all of it.
+    fn count_sites(&self) -> bool {
+        let sites = &mut *self.sites().lock();
+        sites.set_all([BYTES, OBJECTS], |_, _| 0);
+        let mut all = true;
+        self.each_tracked(&mut |object, source| {
+            let bytes = self.registry.size(object.start, object.record);
+            all &= sites.add(object.record.read().trace(), bytes, source);
+        });
+        all
+    }
+
+    /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then
+    /// that stays.
+    pub(crate) fn mark_sites(&self) -> bool {
+        if !self.count_sites() {
+            return false;
+        }
+        let sites = self.sites().lock();
+        sites.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
+            sites.table.rows.get(row, word - MARKED_BYTES + BYTES)
+        });
+        true
+    }
+
+    /// Forgets what was noted.
+    pub(crate) fn unmark_sites(&self) {
+        self.sites().lock().table.clear();
+    }
+
+    /// Shows each call site, in the order of live bytes. False where there was no memory to count all.
+    pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
+        let marked = self.has_mark();
+        let all = self.count_sites();
+        // The claim keeps them; the lock is not held while somebody looks, who may be out of memory and want to know why.
+        let len = {
+            let sites = self.sites().lock();
+            sites.table.order_by(ORDER, |row| {
+                let rows = &sites.table.rows;
+                (rows.get(row, BYTES), rows.get(row, OBJECTS))
+            });
+            sites.table.rows.len()
+        };
+        for place in 0..len {
+            let (trace, row) = {
+                let sites = self.sites().lock();
+                let row = sites.table.rows.get(place, ORDER) as usize;
+                (sites.table.trace(row), sites.table.rows.row(row))
+            };
+            let change = |now: usize, marked: usize| row[now].wrapping_sub(row[marked]) as i64;
+            let growth = Growth {
+                bytes: change(BYTES, MARKED_BYTES),
+                objects: change(OBJECTS, MARKED_OBJECTS),
+            };
+            let frames = self.depot.get(trace);
+            let site = Site {
+                call_stack: frames.as_slice(),
+                bytes: row[BYTES] as usize,
+                objects: row[OBJECTS] as usize,
+                growth: marked.then_some(growth),
+            };
+            if site.objects > 0 || growth.objects != 0 {
+                look(site);
+            }
+        }
+        all
+    }
+}
+
+impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
+    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
+    /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
+        let claim = self.claim()?;
+        let _outside = claim.outside();
+        match claim.each_site(look) {
+            true => Ok(()),
+            false => Err(NotDone::NoMemory),
+        }
+    }
+
+    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
+    /// 65 of all. Takes no memory and waits for nobody: for a kernel that is out of memory or about to end. False
+    /// where something was left out, since others were at it. Any context, with whatever locks held.
+    #[must_use = "false where something is left out"]
+    pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
+        if !self.is_on() {
+            return false;
+        }
+        let mut counters = Counters::new();
+        let mut all = self.each_without_waiting(&mut |trace, bytes| counters.compete(trace, bytes));
+        let left = counters.settle();
+        let counters = &mut counters.0[..left];
+        all &= self.each_without_waiting(&mut |trace, bytes| {
+            let mut of = counters.iter_mut();
+            if let Some(counter) = of.find(|counter| counter.trace == trace) {
+                counter.bytes += bytes;
+                counter.objects += 1;
+            }
+        });
+        counters
+            .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
+        for counter in counters.iter().take(top) {
+            let Some(frames) = self.look(|_| self.depot.get(Trace(counter.trace))) else {
+                return false;
+            };
+            look(TopSite {
+                call_stack: frames.as_slice(),
+                bytes: counter.bytes,
+                objects: counter.objects,
+            });
+        }
+        all
+    }
+
+    /// Shows the objects' call stacks and bytes, as far as that can be done without waiting. False where it can't.
+    fn each_without_waiting(&self, look: &mut dyn FnMut(u32, usize)) -> bool {
+        let leaves = self.registry.leaves();
+        let (mut next, mut all) = (leaves.start, true);
+        while let Some(Some((number, leaf))) =
+            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
+        {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                self.look(|_| {
+                    if !chunk.is_used() {
+                        return;
+                    }
+                    if !chunk.try_lock() {
+                        all = false;
+                        return;
+                    }
+                    let starts = chunk.starts().load(Ordering::Relaxed);
+                    for granule in Chunk::granules(starts) {
+                        let record = object_in(chunk_number, chunk, granule).record.read();
+                        if !record.has(flag::ALIAS) {
+                            look(record.trace().0, record.short_size() as usize);
+                        }
+                    }
+                    chunk.unlock();
+                });
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    /// Who has more than a share of all bytes has a counter left, in whatever order the objects come.
+    #[test]
+    fn the_largest_are_not_crowded_out() {
+        const SMALL: u32 = 4000;
+        for turned in [false, true] {
+            let mut counters = Counters::new();
+            let mut objects: std::vec::Vec<(u32, usize)> =
+                (0..SMALL).map(|site| (site, 10)).collect();
+            // One of few large objects, one of many small ones between the others.
+            objects.extend([(SMALL, 900); 2]);
+            (0..SMALL as usize / 4).for_each(|at| objects.insert(at * 3, (SMALL + 1, 3)));
+            if turned {
+                objects.reverse();
+            }
+            let all: usize = objects.iter().map(|(_, bytes)| bytes).sum();
+            assert!(1800 > all / (COUNTERS + 1));
+            objects
+                .iter()
+                .for_each(|&(site, bytes)| counters.compete(site, bytes));
+            let left = counters.settle();
+            let left: std::vec::Vec<_> = counters.0[..left].iter().map(|one| one.trace).collect();
+            assert!(
+                left.contains(&SMALL) && left.contains(&(SMALL + 1)),
+                "{left:?}"
+            );
+        }
+    }
+}
