@@ -22,13 +22,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use crate::checker::references::Trail;
-use crate::metadata::Source;
+use crate::checker::references::References;
+use crate::metadata::MetaAlloc;
 use crate::platform::Platform;
 use crate::tracker::Detector;
 use crate::verdict::Verdict;
-use crate::verdict::baseline::Remembered;
-use crate::verdict::call_sites::Sites;
+use crate::verdict::baseline::Baseline;
+use crate::verdict::call_sites::CallSites;
 use crate::verdict::suppress::Suppressed;
 
 /// Why something was not done, or not all of it.
@@ -99,9 +99,9 @@ impl Holder {
 pub(crate) struct Findings {
     verdict: SpinMutex<Verdict>,
     suppressed: SpinMutex<Suppressed>,
-    marked: SpinMutex<Option<Remembered>>,
-    sites: SpinMutex<Sites>,
-    trail: SpinMutex<Trail>,
+    marked: SpinMutex<Option<Baseline>>,
+    sites: SpinMutex<CallSites>,
+    trail: SpinMutex<References>,
 }
 
 impl Findings {
@@ -110,8 +110,8 @@ impl Findings {
             verdict: SpinMutex::new(Verdict::new()),
             suppressed: SpinMutex::new(Suppressed::new()),
             marked: SpinMutex::new(None),
-            sites: SpinMutex::new(Sites::new()),
-            trail: SpinMutex::new(Trail::new()),
+            sites: SpinMutex::new(CallSites::new()),
+            trail: SpinMutex::new(References::new()),
         }
     }
 }
@@ -201,8 +201,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 
     /// Runs `work` on the verdict, with interrupts off.
-    pub(crate) fn with_verdict<R>(&self, work: impl FnOnce(&mut Verdict, &Source<'_>) -> R) -> R {
-        self.quietly(|source| work(&mut self.findings.verdict.lock(), source))
+    pub(crate) fn with_verdict<R>(
+        &self,
+        work: impl FnOnce(&mut Verdict, &MetaAlloc<'_>) -> R,
+    ) -> R {
+        self.without_interrupts(|meta| work(&mut self.findings.verdict.lock(), meta))
     }
 
     pub(crate) fn suppressed(&self) -> &SpinMutex<Suppressed> {
@@ -210,15 +213,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 
     /// The leaks that there were at the last mark; `None` where there was none.
-    pub(crate) fn marked(&self) -> &SpinMutex<Option<Remembered>> {
+    pub(crate) fn marked(&self) -> &SpinMutex<Option<Baseline>> {
         &self.findings.marked
     }
 
-    pub(crate) fn sites(&self) -> &SpinMutex<Sites> {
+    pub(crate) fn sites(&self) -> &SpinMutex<CallSites> {
         &self.findings.sites
     }
 
-    pub(crate) fn trail(&self) -> &SpinMutex<Trail> {
+    pub(crate) fn trail(&self) -> &SpinMutex<References> {
         &self.findings.trail
     }
 

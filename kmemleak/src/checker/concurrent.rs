@@ -275,7 +275,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                     starts: [None; TOGETHER],
                     len: 0,
                 };
-                self.quietly(|marker| {
+                self.without_interrupts(|marker| {
                     Locked::open(chunk);
                     marker.collect(chunk_number, chunk, &mut white);
                     Locked::close(chunk);
@@ -328,7 +328,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
             return Ok(());
         };
         let registry = self.registry();
-        self.quietly(|marker| {
+        self.without_interrupts(|marker| {
             registry.starting_at::<Locked, _>(start, |object| {
                 let record = object.record.read();
                 let primed = record.has(flag::PRIMED);

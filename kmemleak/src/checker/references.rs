@@ -153,7 +153,7 @@ fn decode(kind: u64) -> Option<RootKind> {
 }
 
 /// The words that were found. Used by one at a time.
-pub(crate) struct Trail {
+pub(crate) struct References {
     rows: Paged<ROW>,
     /// Some found no room.
     short: bool,
@@ -172,7 +172,7 @@ enum Origin {
     ByDecree,
 }
 
-impl Trail {
+impl References {
     pub(crate) const fn new() -> Self {
         Self {
             rows: Paged::new(),
@@ -208,7 +208,7 @@ impl Trail {
         slot: usize,
         origin: Origin,
         object: usize,
-        source: &crate::metadata::Source<'_>,
+        meta: &crate::metadata::MetaAlloc<'_>,
     ) -> Option<usize> {
         let (base, kind, len) = match origin {
             Origin::Root(root) => (root.start, encode(root.kind), root.len),
@@ -223,7 +223,7 @@ impl Trail {
         row[KIND] = kind;
         row[LEN] = len as u64;
         row[OBJECT] = Hidden::new(object).bits();
-        let pushed = self.rows.push(row, source);
+        let pushed = self.rows.push(row, meta);
         self.short |= pushed.is_none();
         pushed
     }
@@ -420,7 +420,7 @@ trait Question: Send {
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
-        trail: &mut Trail,
+        trail: &mut References,
     ) -> Result<Result<usize, NoAnswer>, GivenUp>;
 }
 
@@ -435,7 +435,9 @@ fn target_at<P: Platform, A: Access>(
         size: registry.size(object.start, object.record),
         record: object.record.read(),
     };
-    marker.quietly(|_| registry.block_containing::<A, _>(address, |object, _| seen(object)))
+    marker.without_interrupts(|_| {
+        registry.block_containing::<A, _>(address, |object, _| seen(object))
+    })
 }
 
 struct Holders {
@@ -446,7 +448,7 @@ impl Question for Holders {
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
-        trail: &mut Trail,
+        trail: &mut References,
     ) -> Result<Result<usize, NoAnswer>, GivenUp> {
         let Some(target) = target_at(marker, self.address.get()) else {
             return Ok(Err(NoAnswer::NoObject));
@@ -467,7 +469,7 @@ impl Question for Holders {
         };
         marker.each_root_word(&mut |marker, root, slot, word| {
             if points_there(word) {
-                trail.push(slot, Origin::Root(root), target.start, marker.source());
+                trail.push(slot, Origin::Root(root), target.start, marker.meta());
             }
         })?;
         marker.each_object(&mut |marker, start| {
@@ -496,7 +498,7 @@ impl Question for Holders {
             marker.each_word(start, Words::All, &mut |marker, slot, word| {
                 // Words in roots have been met there.
                 if points_there(word) && !marker.is_in_root(slot..end_of(slot, WORD)) {
-                    trail.push(slot, origin, target.start, marker.source());
+                    trail.push(slot, origin, target.start, marker.meta());
                 }
             })
         })?;
@@ -516,7 +518,7 @@ impl Path {
     fn come<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
-        trail: &mut Trail,
+        trail: &mut References,
         slot: usize,
         word: usize,
         origin: Origin,
@@ -543,11 +545,7 @@ impl Path {
             Some(Err(owner)) => registry.starting_at::<A, _>(owner, take) == Some(true),
             None => false,
         };
-        if new
-            && trail
-                .push(slot, origin, object_at, marker.source())
-                .is_some()
-        {
+        if new && trail.push(slot, origin, object_at, marker.meta()).is_some() {
             self.found = found;
         }
     }
@@ -569,7 +567,7 @@ impl Question for Path {
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
-        trail: &mut Trail,
+        trail: &mut References,
     ) -> Result<Result<usize, NoAnswer>, GivenUp> {
         let Some(target) = target_at(marker, self.address.get()) else {
             return Ok(Err(NoAnswer::NoObject));
@@ -577,14 +575,16 @@ impl Question for Path {
         self.target = Some(Hidden::new(target.start));
         marker.each_object(&mut |marker, start| {
             let registry = marker.registry();
-            let decreed = marker.quietly(|_| {
+            let decreed = marker.without_interrupts(|_| {
                 registry.starting_at::<A, _>(start, |object| {
                     let record = object.record.read();
                     record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
                 })
             });
             if decreed == Some(true) && start != target.start {
-                marker.quietly(|marker| trail.push(0, Origin::ByDecree, start, marker.source()));
+                marker.without_interrupts(|marker| {
+                    trail.push(0, Origin::ByDecree, start, marker.meta())
+                });
             }
             Ok(())
         })?;

@@ -57,7 +57,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// Sees to memory for so many CPUs to mark with.
     pub(crate) fn prepare_desks(&self, workers: usize) {
         let objects = self.memory.piece_bytes() / size_of::<Record>();
-        self.quietly(|source| self.desks.prepare(workers, objects, source));
+        self.without_interrupts(|meta| self.queues.prepare(workers, objects, meta));
     }
 
     pub(crate) fn stacks(&self) -> Stacks {

@@ -14,11 +14,11 @@ use spin::mutex::SpinMutex;
 use crate::checker::claim::{Claim, NotDone};
 use crate::front::report::Count;
 use crate::marker::GivenUp;
-use crate::metadata::{Class, Piece, Pieces, Source, WORD};
+use crate::metadata::{Class, MetaAlloc, Piece, Pieces, WORD};
 use crate::platform::Platform;
 use crate::tracker::Detector;
 use crate::verdict::Summary;
-use crate::verdict::baseline::Remembered;
+use crate::verdict::baseline::Baseline;
 
 /// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
 ///
@@ -27,7 +27,7 @@ use crate::verdict::baseline::Remembered;
 #[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
     detector: &'d Detector<P, BOOTSTRAP>,
-    before: SpinMutex<Remembered>,
+    before: SpinMutex<Baseline>,
     /// Why nothing can be said, if so.
     trouble: Option<NotDone>,
 }
@@ -38,7 +38,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut scope = Scope {
             detector: self,
-            before: SpinMutex::new(Remembered::new()),
+            before: SpinMutex::new(Baseline::new()),
             trouble: None,
         };
         scope.trouble = scope.begin().err();
@@ -148,7 +148,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
 impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
     fn drop(&mut self) {
         let detector = self.detector;
-        detector.quietly(|source| self.before.lock().clear(source));
+        detector.without_interrupts(|meta| self.before.lock().clear(meta));
         detector.borrowed.fetch_sub(1, Ordering::Release);
     }
 }
@@ -198,7 +198,7 @@ impl<P: Platform, const BOOTSTRAP: usize> core::error::Error for Leaked<'_, P, B
 impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
     fn drop(&mut self) {
         let detector = self.detector;
-        detector.quietly(|source| self.text.lock().clear(source));
+        detector.without_interrupts(|meta| self.text.lock().clear(meta));
         detector.borrowed.fetch_sub(1, Ordering::Release);
     }
 }
@@ -212,7 +212,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Write for Writer<'_, '_, P, BOOTSTRAP>
         let leaked = self.leaked;
         leaked
             .detector
-            .quietly(|source| leaked.text.lock().push(text, source));
+            .without_interrupts(|meta| leaked.text.lock().push(text, meta));
         Ok(())
     }
 }
@@ -237,7 +237,7 @@ impl Text {
         }
     }
 
-    fn push(&mut self, text: &str, source: &Source<'_>) {
+    fn push(&mut self, text: &str, meta: &MetaAlloc<'_>) {
         for character in text.chars() {
             let mut bytes = [0; 4];
             let bytes = character.encode_utf8(&mut bytes).as_bytes();
@@ -245,7 +245,7 @@ impl Text {
             let room = |piece: Piece| BYTES - piece.get(0) as usize;
             let last = self.pieces.last();
             let last = last.filter(|&piece| room(piece) >= bytes.len());
-            let Some(piece) = last.or_else(|| self.pieces.append(source)) else {
+            let Some(piece) = last.or_else(|| self.pieces.append(meta)) else {
                 self.lost += bytes.len();
                 continue;
             };
@@ -274,8 +274,8 @@ impl Text {
         Ok(())
     }
 
-    fn clear(&mut self, source: &Source<'_>) {
-        self.pieces.clear(source);
+    fn clear(&mut self, meta: &MetaAlloc<'_>) {
+        self.pieces.clear(meta);
         self.lost = 0;
     }
 }

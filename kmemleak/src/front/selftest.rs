@@ -104,11 +104,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             return Ok(Seen::Disabled);
         }
         self.apart(|| {
-            let Some(piece) = self.quietly(|source| source.take(PIECE)) else {
+            let Some(piece) = self.without_interrupts(|meta| meta.take(PIECE)) else {
                 return Ok(Seen::NoMemory);
             };
             let seen = self.test_with(piece);
-            self.quietly(|source| source.give(PIECE, piece));
+            self.without_interrupts(|meta| meta.give(PIECE, piece));
             seen
         })
     }
@@ -128,7 +128,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         store(HOLDER, start + KEPT);
         store(LOST, start + OWNED);
         let recorded = |&(offset, _): &(usize, i32)| {
-            self.quietly(|_| {
+            self.without_interrupts(|_| {
                 let there = self
                     .registry
                     .starting_at::<Locked, _>(start + offset, |_| ());

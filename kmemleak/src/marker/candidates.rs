@@ -4,14 +4,14 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Course, Marker, RING, Shared};
+use super::{Marker, PointerPass, RING, Shared};
 use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::metadata::WORD;
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
 use crate::objects::page_map::{Look, chunk_of};
-use crate::objects::record::{MANY, Place, flag};
-use crate::objects::side_table::Notes;
+use crate::objects::record::{MANY, RecordRef, flag};
+use crate::objects::side_table::SideTable;
 use crate::objects::{Access, Object, alias_owner, object_in};
 use crate::platform::Platform;
 
@@ -34,7 +34,7 @@ pub(super) struct Candidate {
 pub(super) struct Marked {
     pub(super) start: usize,
     /// None in a ring that is not full.
-    pub(super) record: Option<Place>,
+    pub(super) record: Option<RecordRef>,
 }
 
 /// What remains to be done when the chunk of an object is closed.
@@ -73,7 +73,7 @@ impl Points {
 /// There is no room in the queue for a marked object: leaves a note at it.
 #[cold]
 #[inline(never)]
-pub(super) fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
+pub(super) fn postpone(record: RecordRef, chunk: Chunk, overflowed: &AtomicBool) {
     record.set(flag::PENDING);
     chunk.set(info::PENDING);
     if !overflowed.load(Ordering::Relaxed) {
@@ -84,7 +84,7 @@ pub(super) fn postpone(record: Place, chunk: Chunk, overflowed: &AtomicBool) {
 /// An object is alive through interior pointers only, as far as is known.
 #[cold]
 #[inline(never)]
-pub(super) fn note_interior_only(record: Place, chunk: Chunk) {
+pub(super) fn note_interior_only(record: RecordRef, chunk: Chunk) {
     record.set(flag::INTERIOR_ONLY);
     chunk.set(info::INTERIOR_ONLY);
 }
@@ -102,8 +102,8 @@ impl Object<'_> {
 
 /// Notes whether a pointer to an object that counts them is one to its start: before it is counted. So the CPU whose pointer
 /// makes them enough knows of it, for the count is in the same word, or changes under a lock.
-fn note_started(object: Object<'_>, points: Points, course: Course) {
-    if points == Points::AtStart && course == Course::Starts {
+fn note_started(object: Object<'_>, points: Points, course: PointerPass) {
+    if points == Points::AtStart && course == PointerPass::Starts {
         object.record.set_started();
     }
 }
@@ -112,9 +112,9 @@ fn note_started(object: Object<'_>, points: Points, course: Course) {
 pub(super) fn refer(
     object: Object<'_>,
     points: Points,
-    course: Course,
+    course: PointerPass,
     shared: &Shared,
-    notes: &Notes,
+    side_table: &SideTable,
 ) -> Then {
     if object.mark.is_set() {
         return Then::Nothing;
@@ -124,16 +124,16 @@ pub(super) fn refer(
         return Then::Owner(alias_owner(&record), points);
     }
     if record.has(flag::EXCESS) {
-        return refer_area(object, points, course, shared, notes);
+        return refer_area(object, points, course, shared, side_table);
     }
     if record.min_count() > 1 {
         note_started(object, points, course);
-        if !object.count_reference(notes) {
+        if !object.count_reference(side_table) {
             return Then::Nothing;
         }
     }
     let started = points == Points::AtStart
-        || course == Course::Interiors
+        || course == PointerPass::Interiors
         || record.min_count() > 1 && object.record.is_started();
     match referenced(object, started, course, shared) {
         true => Then::Queue,
@@ -146,18 +146,18 @@ pub(super) fn refer(
 fn refer_area(
     object: Object<'_>,
     points: Points,
-    course: Course,
+    course: PointerPass,
     shared: &Shared,
-    notes: &Notes,
+    side_table: &SideTable,
 ) -> Then {
     note_started(object, points, course);
-    let Some(arrival) = notes.arrive(object.start) else {
+    let Some(arrival) = side_table.arrive(object.start) else {
         return Then::Nothing;
     };
     let record = object.record.read();
     let needed = match record.min_count() {
         // Where there was no memory for the note, the object is no leak.
-        MANY => notes
+        MANY => side_table
             .references(object.start)
             .map_or(0, |(needed, _)| needed),
         few => few,
@@ -166,7 +166,7 @@ fn refer_area(
         // Black: it passes nothing on.
         return Then::Nothing;
     };
-    let started = course == Course::Interiors || object.record.is_started();
+    let started = course == PointerPass::Interiors || object.record.is_started();
     let queue = arrival.number >= needed
         && !record.has(flag::REACHED)
         && referenced(object, started, course, shared);
@@ -180,7 +180,7 @@ fn refer_area(
 
 /// An object has as many references as it needs. Whether it is alive for that, and is to be queued: it waits until the start
 /// pointers are through if none of them is one.
-fn referenced(object: Object<'_>, started: bool, course: Course, shared: &Shared) -> bool {
+fn referenced(object: Object<'_>, started: bool, course: PointerPass, shared: &Shared) -> bool {
     if !started {
         object.record.set(flag::INTERIOR);
         object.chunk.set(info::INTERIOR);
@@ -190,7 +190,7 @@ fn referenced(object: Object<'_>, started: bool, course: Course, shared: &Shared
     if !object.enliven() {
         return false;
     }
-    if course == Course::Interiors {
+    if course == PointerPass::Interiors {
         note_interior_only(object.record, object.chunk);
         if object.record.is_started() {
             shared.started.store(true, Ordering::Release);
@@ -248,7 +248,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         let object = object_in(chunk_of(word), chunk, granule);
         if object.mark.set() {
-            if self.course == Course::Interiors {
+            if self.course == PointerPass::Interiors {
                 note_interior_only(object.record, chunk);
             }
             prefetch(object.record.address());
@@ -285,7 +285,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 return Then::Nothing;
             }
             let points = Points::of(word, object.start);
-            refer(object, points, course, shared, &registry.notes)
+            refer(object, points, course, shared, &registry.side_table)
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
             self.misses += 1;
@@ -332,7 +332,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let registry = self.tools.registry;
         let then = registry.starting_at::<A, _>(start, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, points, course, shared, &registry.notes)
+            refer(object, points, course, shared, &registry.side_table)
         });
         let (start, record) = place.get()?;
         match then? {
@@ -369,7 +369,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    pub(crate) fn queue_found(&mut self, start: usize, record: Place) {
+    pub(crate) fn queue_found(&mut self, start: usize, record: RecordRef) {
         if !self.queue.push(Entry::new(start, record)) {
             self.note_pending(start);
         }

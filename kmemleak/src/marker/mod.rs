@@ -62,11 +62,11 @@ use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
 use self::roots::{RootRanges, RootWalk};
-use crate::marker::queue::{Desks, Entry, Queue};
-use crate::metadata::Source;
+use crate::marker::queue::{Entry, Queue, WorkQueues};
+use crate::metadata::MetaAlloc;
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::hazard::Hazard;
-use crate::objects::page_map::{ChunkNumber, Leaf, Way, address_of};
+use crate::objects::page_map::{ChunkNumber, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
 use crate::objects::vouching::Strangers;
 use crate::objects::{Access, Registry};
@@ -107,7 +107,7 @@ enum Resolve {
 
 /// Which pointers a pass follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Course {
+pub(crate) enum PointerPass {
     /// Those to the start of an object, while the others wait.
     Starts,
     /// All, from what interior pointers alone have reached.
@@ -216,12 +216,12 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) strangers: &'a Strangers,
     pub(crate) registry: &'a Registry,
     pub(crate) root_ranges: &'a RootRanges,
-    pub(crate) desks: &'a Desks,
+    pub(crate) queues: &'a WorkQueues,
     pub(crate) hazard: &'a Hazard,
     pub(crate) stopping: &'a AtomicBool,
     /// The detector's own static memory.
     pub(crate) own: Range<usize>,
-    pub(crate) source: Source<'a>,
+    pub(crate) meta: MetaAlloc<'a>,
 }
 
 impl<P: Platform> Tools<'_, P> {
@@ -239,7 +239,7 @@ pub(crate) struct Marker<'a, P, A> {
     worker: usize,
     workers: usize,
     queue: Queue<'a>,
-    way: Way,
+    way: WalkCache,
     lowest: usize,
     span: usize,
     candidates_ahead: [Candidate; RING],
@@ -253,7 +253,7 @@ pub(crate) struct Marker<'a, P, A> {
     next_scanned: usize,
     /// The object whose words are being scanned, if pointers to it count for another one.
     area: Option<usize>,
-    course: Course,
+    course: PointerPass,
     resolve: Resolve,
     /// A checksum in the making.
     sum: u64,
@@ -293,8 +293,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             shared,
             worker,
             workers: shared.workers(),
-            queue: tools.desks.queue(worker),
-            way: Way::new(),
+            queue: tools.queues.queue(worker),
+            way: WalkCache::new(),
             lowest,
             span,
             candidates_ahead: [Candidate {
@@ -311,7 +311,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
             area: None,
-            course: Course::Starts,
+            course: PointerPass::Starts,
             resolve: Resolve::MayGiveUp,
             sum: 0,
             objects: 0,
@@ -348,7 +348,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
     /// nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
-        self.course = Course::Starts;
+        self.course = PointerPass::Starts;
         loop {
             self.drain()?;
             self.barrier();
@@ -363,7 +363,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } else if interior {
                 self.shared.interior.store(false, Ordering::Release);
                 self.barrier();
-                self.course = Course::Interiors;
+                self.course = PointerPass::Interiors;
                 self.recover(info::INTERIOR, flag::INTERIOR)?;
             } else {
                 break;
@@ -429,7 +429,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Keeps interrupts off while others run.
     #[inline(always)]
-    pub(crate) fn quietly<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+    pub(crate) fn without_interrupts<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         let tools = self.tools;
         uninterrupted::<P, A, _>(tools.platform, || work(self))
     }
@@ -460,11 +460,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if !chunk.is_used() {
                     if A::STOPPED && chunk.has_records() {
                         // Nothing is in it any more, and nobody has it locked.
-                        chunk.retire(&self.tools.source);
+                        chunk.retire(&self.tools.meta);
                     }
                     continue;
                 }
-                self.quietly(|marker| {
+                self.without_interrupts(|marker| {
                     A::open(chunk);
                     look(marker, chunk_number, chunk);
                     A::close(chunk);
@@ -496,7 +496,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 }
                 let mut from = 0;
                 while let Some(start) =
-                    self.quietly(|_| registry.next_odd(chunk_number, chunk, from))
+                    self.without_interrupts(|_| registry.next_odd(chunk_number, chunk, from))
                 {
                     look(self, start)?;
                     from = start + 1;
@@ -516,7 +516,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.tools.registry
     }
 
-    pub(crate) fn source(&self) -> &'a Source<'a> {
-        &self.tools.source
+    pub(crate) fn meta(&self) -> &'a MetaAlloc<'a> {
+        &self.tools.meta
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans queued objects until there are none, anywhere.
     pub(super) fn drain(&mut self) -> Result<(), GivenUp> {
-        let (shared, desks) = (self.shared, self.tools.desks);
+        let (shared, queues) = (self.shared, self.tools.queues);
         loop {
             while self.queue.len() > 0 {
                 self.scan_next()?;
@@ -68,12 +68,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if shared.workers() == 1 {
                 return Ok(());
             }
-            if desks.steal(shared.workers(), &mut self.queue) {
+            if queues.steal(shared.workers(), &mut self.queue) {
                 continue;
             }
             shared.active.fetch_sub(1, Ordering::AcqRel);
             loop {
-                if desks.any_offered(shared.workers()) {
+                if queues.any_offered(shared.workers()) {
                     shared.active.fetch_add(1, Ordering::AcqRel);
                     break;
                 }
@@ -190,13 +190,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         self.each_copy(object, record, size, &mut |marker, copy| {
             let mut number = 0;
-            while let Some(area) = marker.quietly(|_| tools.registry.area(object, number)) {
+            while let Some(area) =
+                marker.without_interrupts(|_| tools.registry.area(object, number))
+            {
                 // A word in several areas is read once.
                 let (mut at, end) = words_of(copy, area);
                 let end = end.min(end_of(copy, size));
                 while at < end {
-                    let (skip, next) =
-                        marker.quietly(|marker| marker.covered(object, copy, number, at, end));
+                    let (skip, next) = marker
+                        .without_interrupts(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
                         marker.each_part_outside(at..next, scan)?;
                     }
@@ -260,7 +262,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The object that starts at an address now.
     pub(super) fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
-        self.quietly(|marker| {
+        self.without_interrupts(|marker| {
             let registry = marker.tools.registry;
             registry.starting_at::<A, _>(start, |object| {
                 let record = object.record.read();
@@ -281,7 +283,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let mut at = range.start;
         while at < range.end {
             let next = next_piece(at).min(range.end);
-            let there = self.quietly(|marker| {
+            let there = self.without_interrupts(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at::<A, _>(of.start, |object| {
                     let size = tools.registry.size(of.start, object.record);

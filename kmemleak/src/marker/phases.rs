@@ -47,9 +47,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 return;
             }
             object.record.clear(flag::OF_PASSES);
-            object.reset_count(&registry.notes);
+            object.reset_count(&registry.side_table);
             if record.has(flag::EXCESS) {
-                registry.notes.reset_arrivals(object.start);
+                registry.side_table.reset_arrivals(object.start);
             }
             object.mark.clear();
             match record.min_count() {
@@ -107,7 +107,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if !chunk.has(in_chunk) {
                     continue;
                 }
-                self.quietly(|marker| {
+                self.without_interrupts(|marker| {
                     A::open(chunk);
                     marker.recover_chunk(chunk_number, chunk, in_chunk, in_record);
                     A::close(chunk);
@@ -161,7 +161,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                         continue;
                     }
                     let registry = self.tools.registry;
-                    self.quietly(|marker| {
+                    self.without_interrupts(|marker| {
                         A::open(chunk);
                         registry.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
                             if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started()
@@ -186,7 +186,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     fn follow(&mut self, start: usize) -> Result<(), GivenUp> {
-        let late = self.quietly(|marker| {
+        let late = self.without_interrupts(|marker| {
             let registry = marker.tools.registry;
             registry.starting_at::<A, _>(start, |object| {
                 let late = object.record.has(flag::INTERIOR_ONLY);

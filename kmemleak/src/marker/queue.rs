@@ -16,8 +16,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{PAGE_WORDS, Source, WORD, word_of};
-use crate::objects::record::Place;
+use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
+use crate::objects::record::RecordRef;
 
 /// Pages of a queue, at least and at most. A queue takes a word for each eighth object.
 const MIN_PAGES: usize = 8;
@@ -46,7 +46,7 @@ impl Entry {
     pub(crate) const NONE: Self = Self(0);
 
     #[inline(always)]
-    pub(crate) fn new(start: usize, record: Place) -> Self {
+    pub(crate) fn new(start: usize, record: RecordRef) -> Self {
         if start & LOW == 0 && record.read().is_plain() {
             Self::of_aligned(start, record)
         } else {
@@ -56,7 +56,7 @@ impl Entry {
 
     /// The same for a plain object that starts at a multiple of eight.
     #[inline(always)]
-    pub(crate) fn of_aligned(start: usize, record: Place) -> Self {
+    pub(crate) fn of_aligned(start: usize, record: RecordRef) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;
         let fits = words < MAX_LEN - LOW as u64;
         Self::made(start, if fits { words } else { MAX_LEN })
@@ -102,9 +102,9 @@ pub(crate) struct Desk {
 }
 
 /// The desks of all CPUs.
-pub(crate) struct Desks([Desk; MAX_WORKERS]);
+pub(crate) struct WorkQueues([Desk; MAX_WORKERS]);
 
-impl Desks {
+impl WorkQueues {
     pub(crate) const fn new() -> Self {
         Self(
             [const {
@@ -121,18 +121,18 @@ impl Desks {
     }
 
     /// Sees to memory for so many CPUs, and about so many objects, as far as there is any. Before the world is stopped.
-    pub(crate) fn prepare(&self, workers: usize, objects: usize, source: &Source<'_>) {
+    pub(crate) fn prepare(&self, workers: usize, objects: usize, meta: &MetaAlloc<'_>) {
         let workers = workers.clamp(1, MAX_WORKERS);
         let words = objects / OBJECTS_A_WORD / workers;
         let pages = (words / PAGE_WORDS).clamp(MIN_PAGES, MAX_PAGES);
         for desk in &self.0[..workers] {
-            made(&desk.shelf, source);
-            let Some(ring) = made(&desk.ring, source) else {
+            made(&desk.shelf, meta);
+            let Some(ring) = made(&desk.ring, meta) else {
                 return;
             };
             while desk.pages.load(Ordering::Relaxed) < pages {
                 let number = desk.pages.load(Ordering::Relaxed);
-                if made(word_of(ring, number), source).is_none() {
+                if made(word_of(ring, number), meta).is_none() {
                     return;
                 }
                 desk.pages.store(number + 1, Ordering::Release);
@@ -204,9 +204,9 @@ fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
 }
 
 /// The page that a word names, made if it names none.
-fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
+fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     page(word).or_else(|| {
-        let memory = source.page()?;
+        let memory = meta.page()?;
         let hidden = Hidden::new(memory.expose_provenance().get());
         word.store(hidden.bits(), Ordering::Release);
         Some(memory)

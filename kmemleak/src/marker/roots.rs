@@ -228,7 +228,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         while let Some(piece) = self.claim_root() {
             let straddling = &self.tools.root_ranges.straddling;
-            self.quietly(|marker| {
+            self.without_interrupts(|marker| {
                 let registry = marker.tools.registry;
                 registry.each_in::<A>(piece.range.clone(), &mut |object| {
                     let size = registry.size(object.start, object.record);
@@ -257,7 +257,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The object at the edge of a part may reach beyond it: into another part, or out of the roots.
     fn overlay_edge(&mut self, address: usize, piece: &RootPiece) {
         let registry = self.tools.registry;
-        let found = self.quietly(|_| {
+        let found = self.without_interrupts(|_| {
             registry.containing::<A, _>(address, |object| {
                 let size = registry.size(object.start, object.record);
                 let range = object.start..end_of(object.start, size);
@@ -278,7 +278,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if !in_roots {
             self.tools.root_ranges.straddling.add(&range);
         }
-        self.quietly(|marker| {
+        self.without_interrupts(|marker| {
             registry.starting_at::<A, _>(range.start, |object| {
                 if in_roots {
                     marker.lies_in_root(object);
@@ -421,13 +421,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if !A::STOPPED && matches!(root.kind, RootKind::Stack(_)) {
             self.stack_piece(piece, work);
         } else {
-            self.quietly(|marker| work(marker, piece.start, piece.end));
+            self.without_interrupts(|marker| work(marker, piece.start, piece.end));
         }
     }
 
     /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
     fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
-        self.quietly(|marker| {
+        self.without_interrupts(|marker| {
             let tools = marker.tools;
             let held = tools
                 .registry

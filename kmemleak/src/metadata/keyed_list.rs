@@ -10,14 +10,14 @@ use spin::mutex::SpinMutex;
 
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::metadata::{Class, Piece, Source};
+use crate::metadata::{Class, MetaAlloc, Piece};
 
 const KEY: usize = 2;
 const VALUE: usize = 3;
 const COUNT: usize = 4;
 
 /// The list. A key that is added again has to be removed as often; the value that was added last goes first.
-pub(crate) struct Chain {
+pub(crate) struct KeyedList {
     /// The one that was added last.
     first: SpinMutex<Hidden>,
     /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
@@ -29,7 +29,7 @@ fn key_of(piece: Piece) -> usize {
     Hidden::from_bits(piece.get(KEY)).get()
 }
 
-impl Chain {
+impl KeyedList {
     pub(crate) const fn new() -> Self {
         Self {
             first: SpinMutex::new(Hidden::NONE),
@@ -38,14 +38,14 @@ impl Chain {
     }
 
     /// Adds a key with a value, or counts it once more if its last value is the same.
-    pub(crate) fn add(&self, key: usize, value: usize, source: &Source<'_>) -> Kept {
+    pub(crate) fn add(&self, key: usize, value: usize, meta: &MetaAlloc<'_>) -> Kept {
         let mut first = self.first.lock();
         let last = find(*first, key).filter(|last| last.get(VALUE) == value as u64);
         if let Some(piece) = last {
             piece.set(COUNT, piece.get(COUNT) + 1);
             return Kept::Yes;
         }
-        let Some(piece) = source.take(Class::NOTE).map(Piece) else {
+        let Some(piece) = meta.take(Class::NOTE).map(Piece) else {
             return Kept::NoMemory;
         };
         piece.set(KEY, Hidden::new(key).bits());
@@ -58,7 +58,7 @@ impl Chain {
     }
 
     /// Takes one count of a key's last value away, and that with its last count. False if the key is not there.
-    pub(crate) fn remove(&self, key: usize, source: &Source<'_>) -> bool {
+    pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> bool {
         let mut first = self.first.lock();
         let Some(piece) = find(*first, key) else {
             return false;
@@ -74,7 +74,7 @@ impl Chain {
             None => *first = after,
         }
         self.len.fetch_sub(1, Ordering::Relaxed);
-        source.give(Class::NOTE, piece.0);
+        meta.give(Class::NOTE, piece.0);
         true
     }
 

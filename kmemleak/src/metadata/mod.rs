@@ -196,7 +196,7 @@ pub(crate) struct Memory {
 }
 
 /// Where pages come from, and for which CPU pieces are taken.
-pub(crate) struct Source<'a> {
+pub(crate) struct MetaAlloc<'a> {
     pub(crate) platform: &'a dyn Platform,
     /// The bootstrap pool: its start and its pages.
     pub(crate) bootstrap: (NonNull<u8>, usize),
@@ -275,8 +275,8 @@ impl Pieces {
     }
 
     /// One piece more, its first word zero. `None` where there is no memory.
-    pub(crate) fn append(&mut self, source: &Source<'_>) -> Option<Piece> {
-        let piece = Piece(source.take(self.class)?);
+    pub(crate) fn append(&mut self, meta: &MetaAlloc<'_>) -> Option<Piece> {
+        let piece = Piece(meta.take(self.class)?);
         piece.set(0, 0);
         piece.set_next(Hidden::NONE);
         match self.last() {
@@ -292,11 +292,11 @@ impl Pieces {
     }
 
     /// Gives its memory back.
-    pub(crate) fn clear(&mut self, source: &Source<'_>) {
+    pub(crate) fn clear(&mut self, meta: &MetaAlloc<'_>) {
         let mut next = self.first();
         while let Some(piece) = next {
             next = piece.next();
-            source.give(self.class, piece.0);
+            meta.give(self.class, piece.0);
         }
         *self = Self::new(self.class);
     }
@@ -365,14 +365,14 @@ impl Memory {
 }
 
 // SAFETY: pages are zeroed, aligned, and nobody else's until all is given back.
-unsafe impl PageSource for Source<'_> {
+unsafe impl PageSource for MetaAlloc<'_> {
     fn page(&self) -> Option<NonNull<u8>> {
-        Source::page(self).map(NonNull::cast)
+        MetaAlloc::page(self).map(NonNull::cast)
     }
 }
 
-impl Source<'_> {
-    /// A page, zeroed. The caller keeps it until all is given back by [`Source::empty`]: every page is remembered.
+impl MetaAlloc<'_> {
+    /// A page, zeroed. The caller keeps it until all is given back by [`MetaAlloc::empty`]: every page is remembered.
     pub(crate) fn page(&self) -> Option<NonNull<u64>> {
         if self.memory.refuses() {
             return None;

@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{PAGE_WORDS, Source, word_of};
+use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 
 /// Pages that name pages.
 const DIRECTORIES: usize = 128;
@@ -43,12 +43,12 @@ impl<const WORDS: usize> Paged<WORDS> {
     }
 
     /// Appends a row and gives its number. `None` where there is no memory.
-    pub(crate) fn push(&mut self, row: [u64; WORDS], source: &Source<'_>) -> Option<usize> {
+    pub(crate) fn push(&mut self, row: [u64; WORDS], meta: &MetaAlloc<'_>) -> Option<usize> {
         let index = self.len;
         if index >= Self::MAX {
             return None;
         }
-        self.room(index, source)?;
+        self.room(index, meta)?;
         self.len += 1;
         for (word, value) in row.into_iter().enumerate() {
             self.set(index, word, value);
@@ -57,10 +57,10 @@ impl<const WORDS: usize> Paged<WORDS> {
     }
 
     /// Sees to memory for `len` rows; those that are new are zero. False where there is none: then there are fewer.
-    pub(crate) fn extend(&mut self, len: usize, source: &Source<'_>) -> bool {
+    pub(crate) fn extend(&mut self, len: usize, meta: &MetaAlloc<'_>) -> bool {
         while self.len < len {
             let last = (self.len / Self::PER_PAGE + 1) * Self::PER_PAGE - 1;
-            if self.room(last.min(Self::MAX - 1), source).is_none() {
+            if self.room(last.min(Self::MAX - 1), meta).is_none() {
                 return false;
             }
             self.len = (last + 1).min(len);
@@ -69,10 +69,10 @@ impl<const WORDS: usize> Paged<WORDS> {
     }
 
     /// The page of a row, made if it is missing.
-    fn room(&self, index: usize, source: &Source<'_>) -> Option<NonNull<u64>> {
+    fn room(&self, index: usize, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
         let page = index / Self::PER_PAGE;
-        let directory = made(&self.directories[page / PAGE_WORDS], source)?;
-        made(word_of(directory, page % PAGE_WORDS), source)
+        let directory = made(&self.directories[page / PAGE_WORDS], meta)?;
+        made(word_of(directory, page % PAGE_WORDS), meta)
     }
 
     /// A word of a row; zero of one that is not there.
@@ -138,11 +138,11 @@ fn named(word: &AtomicU64) -> Option<NonNull<u64>> {
     Hidden::from_bits(word.load(Ordering::Relaxed)).metadata()
 }
 
-fn made(word: &AtomicU64, source: &Source<'_>) -> Option<NonNull<u64>> {
+fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     if let Some(page) = named(word) {
         return Some(page);
     }
-    let page = source.page()?;
+    let page = meta.page()?;
     let hidden = Hidden::new(page.expose_provenance().get());
     word.store(hidden.bits(), Ordering::Relaxed);
     Some(page)

@@ -11,15 +11,15 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
-use crate::metadata::keyed_list::Chain;
+use crate::metadata::keyed_list::KeyedList;
 use crate::platform::address::end_of;
 
 /// A set of ranges; for what there are few of.
 pub(crate) struct Ranges {
     /// Their lengths, by their starts.
-    list: Chain,
+    list: KeyedList,
 }
 
 fn range_of((start, len): (usize, usize)) -> Range<usize> {
@@ -28,17 +28,19 @@ fn range_of((start, len): (usize, usize)) -> Range<usize> {
 
 impl Ranges {
     pub(crate) const fn new() -> Self {
-        Self { list: Chain::new() }
+        Self {
+            list: KeyedList::new(),
+        }
     }
 
     /// Adds a range, or counts it once more if it is the last that was added of its start.
-    pub(crate) fn add(&self, start: usize, len: usize, source: &Source<'_>) -> Kept {
-        self.list.add(start, len, source)
+    pub(crate) fn add(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) -> Kept {
+        self.list.add(start, len, meta)
     }
 
     /// Takes back the range that was added last of those that start here. False if there is none.
-    pub(crate) fn remove(&self, start: usize, source: &Source<'_>) -> bool {
-        self.list.remove(start, source)
+    pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> bool {
+        self.list.remove(start, meta)
     }
 
     /// Shows each range, in no order.

@@ -49,8 +49,8 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{Class, Source, word_of};
-use crate::objects::record::{Place, RECORD_WORDS, Record};
+use crate::metadata::{Class, MetaAlloc, word_of};
+use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
 use crate::objects::word_lock;
 use crate::platform::METADATA_PAGE;
 
@@ -208,9 +208,9 @@ impl Chunk {
     }
 
     /// Goes out of service, and gives its records back. The world is stopped, and nothing starts in it.
-    pub(crate) fn retire(self, source: &Source<'_>) {
+    pub(crate) fn retire(self, meta: &MetaAlloc<'_>) {
         self.end_service();
-        self.drop_records(source);
+        self.drop_records(meta);
     }
 
     /// Whether an object covers all that the table of this one stands for.
@@ -314,11 +314,11 @@ impl Chunk {
 
     /// The record of the object that starts in this granule.
     #[inline(always)]
-    pub(crate) fn record(self, granule: u32) -> Place {
+    pub(crate) fn record(self, granule: u32) -> RecordRef {
         let records = self.records().unwrap_or(NonNull::dangling());
         let first = (granule >> self.pace()) as usize * RECORD_WORDS;
         // SAFETY: where an object starts there are records, one for each pace.
-        Place::new(unsafe { records.add(first) })
+        RecordRef::new(unsafe { records.add(first) })
     }
 
     /// The granules that share the record of this one.
@@ -371,8 +371,8 @@ impl Chunk {
 
     /// Takes records at another pace, and copies those that are in use. False where there is no memory. The chunk is
     /// locked.
-    pub(crate) fn repace(self, pace: u32, source: &Source<'_>) -> bool {
-        let Some(piece) = source.take(class(pace)) else {
+    pub(crate) fn repace(self, pace: u32, meta: &MetaAlloc<'_>) -> bool {
+        let Some(piece) = meta.take(class(pace)) else {
             return false;
         };
         clear_records(piece, pace);
@@ -380,7 +380,7 @@ impl Chunk {
         for granule in Self::granules(starts) {
             record_in(piece, (granule >> pace) as usize).write(&self.record(granule).read());
         }
-        self.drop_records(source);
+        self.drop_records(meta);
         let flags = self.info().load(Ordering::Relaxed) & !PACE_MASK;
         self.info().store(flags | pace, Ordering::Relaxed);
         self.set_records(Some(piece));
@@ -409,10 +409,10 @@ impl Chunk {
     }
 
     /// Gives the records back. The chunk is locked, or the world is stopped.
-    fn drop_records(self, source: &Source<'_>) {
+    fn drop_records(self, meta: &MetaAlloc<'_>) {
         if let Some(records) = self.records() {
             self.set_records(None);
-            source.give(class(self.pace()), records.cast());
+            meta.give(class(self.pace()), records.cast());
         }
     }
 }
@@ -424,15 +424,15 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    pub(crate) fn give_back(self, source: &Source<'_>) {
-        source.give(class(self.pace), self.piece);
+    pub(crate) fn give_back(self, meta: &MetaAlloc<'_>) {
+        meta.give(class(self.pace), self.piece);
     }
 }
 
 /// A record of a piece.
-fn record_in(piece: NonNull<u64>, index: usize) -> Place {
+fn record_in(piece: NonNull<u64>, index: usize) -> RecordRef {
     // SAFETY: inside the piece: there is a record for each pace.
-    Place::new(unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) })
+    RecordRef::new(unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) })
 }
 
 /// Records of objects that are gone tell who had the memory last, so there must be none of elsewhere.

@@ -29,14 +29,14 @@ pub(crate) mod word_lock;
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::chunk::{Chunk, Emptied, GRANULE, granule_of, info, share_at};
 use crate::objects::page_map::{
     Blocked, CHUNK, ChunkNumber, Look, PageMap, address_of, chunk_of, leaf_of,
 };
-use crate::objects::record::{MANY, Place, Record, flag};
-use crate::objects::side_table::{Area, Notes, Odd};
+use crate::objects::record::{MANY, Record, RecordRef, flag};
+use crate::objects::side_table::{Area, Odd, SideTable};
 use crate::platform::address::{Address, Extent};
 use crate::stacks::depot::Trace;
 
@@ -109,7 +109,7 @@ impl Mark<'_> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object<'a> {
     pub(crate) start: usize,
-    pub(crate) record: Place,
+    pub(crate) record: RecordRef,
     pub(crate) mark: Mark<'a>,
     pub(crate) chunk: Chunk,
 }
@@ -122,17 +122,17 @@ impl Object<'_> {
     }
 
     /// One more reference was found. Whether there are as many as it needs.
-    pub(crate) fn count_reference(&self, notes: &Notes) -> bool {
+    pub(crate) fn count_reference(&self, side_table: &SideTable) -> bool {
         let enough = self.record.count_reference();
         // Where there was no memory for a note, or is none yet, the object is no leak.
-        enough.unwrap_or_else(|| notes.count_reference(self.start).unwrap_or(true))
+        enough.unwrap_or_else(|| side_table.count_reference(self.start).unwrap_or(true))
     }
 
     /// A pass begins: no reference has been found.
-    pub(crate) fn reset_count(&self, notes: &Notes) {
+    pub(crate) fn reset_count(&self, side_table: &SideTable) {
         self.record.reset_count();
         if self.record.min_count() == MANY {
-            notes.reset_count(self.start);
+            side_table.reset_count(self.start);
         }
     }
 
@@ -169,7 +169,7 @@ pub(crate) enum Refused {
 /// All objects.
 pub(crate) struct Registry {
     pub(crate) map: PageMap,
-    pub(crate) notes: Notes,
+    pub(crate) side_table: SideTable,
     emptied: Emptied,
     /// The lowest byte of all objects that there ever were. Relaxed, as the three below: they only widen. A pass reads them at
     /// its start. In a stopped world the stop has ordered all that was recorded; what is recorded beside a pass and not seen is
@@ -186,7 +186,7 @@ impl Registry {
     pub(crate) const fn new() -> Self {
         Self {
             map: PageMap::new(),
-            notes: Notes::new(),
+            side_table: SideTable::new(),
             emptied: Emptied::new(),
             lowest: AtomicUsize::new(usize::MAX),
             highest: AtomicUsize::new(0),
@@ -211,7 +211,7 @@ impl Registry {
 
     /// The size of an object.
     #[inline(always)]
-    pub(crate) fn size(&self, start: usize, record: Place) -> usize {
+    pub(crate) fn size(&self, start: usize, record: RecordRef) -> usize {
         self.size_from(start, record.short_size())
     }
 
@@ -226,13 +226,13 @@ impl Registry {
 
     #[cold]
     fn long_size(&self, start: usize) -> usize {
-        self.notes.size(start).unwrap_or(u32::MAX as usize)
+        self.side_table.size(start).unwrap_or(u32::MAX as usize)
     }
 
     /// How many references an object needs, 0 for a gray and -1 for a black one; and how many were found, where it
     /// needs several.
     pub(crate) fn references(&self, start: usize, record: &Record) -> (i32, u32) {
-        let noted = (record.min_count() == MANY).then(|| self.notes.references(start));
+        let noted = (record.min_count() == MANY).then(|| self.side_table.references(start));
         noted
             .flatten()
             .unwrap_or((record.min_count(), record.count()))
@@ -263,7 +263,7 @@ impl Registry {
         address: usize,
         even: Option<Object<'a>>,
     ) -> Option<Object<'a>> {
-        let odd = self.notes.odd_at_or_before(number, address);
+        let odd = self.side_table.odd_at_or_before(number, address);
         match (even, odd) {
             (Some(even), Some(odd)) if even.start > odd.start => Some(even),
             (even, None) => even,
@@ -393,14 +393,14 @@ impl Registry {
         record: &Record,
         marked: Marked,
         stride: Option<usize>,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Result<(), Refused> {
         let (start, last) = (extent.start().get(), extent.last().get());
         let number = chunk_of(start);
         if chunk_of(last) != number {
             self.look_beyond(number, last)?;
         }
-        let chunk = match self.map.entry(number, source) {
+        let chunk = match self.map.entry(number, meta) {
             Ok(chunk) => chunk,
             Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
             Err(Blocked::Run(_)) => return Err(Refused::Overlaps(start)),
@@ -415,7 +415,7 @@ impl Registry {
         }
         let granule = granule_of(start);
         if !start.is_multiple_of(GRANULE) {
-            let added = self.add_odd(chunk, start, record, marked, source);
+            let added = self.add_odd(chunk, start, record, marked, meta);
             chunk.unlock();
             added?;
         } else {
@@ -427,7 +427,7 @@ impl Registry {
                 starts & chunk.share(granule) == 0
             };
             if !fits {
-                let made = make_fit(chunk, start, starts, wanted, source);
+                let made = make_fit(chunk, start, starts, wanted, meta);
                 if made.is_err() {
                     chunk.unlock();
                     return made;
@@ -453,7 +453,7 @@ impl Registry {
             self.widen(start, last, record);
         }
         if chunk_of(last) != number {
-            self.spread(extent, source)?;
+            self.spread(extent, meta)?;
         }
         Ok(())
     }
@@ -477,7 +477,7 @@ impl Registry {
         start: usize,
         record: &Record,
         marked: Marked,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Result<(), Refused> {
         let (record, mark) = match marked {
             Marked::Yes => (record.with(flag::BORN), 1),
@@ -486,7 +486,7 @@ impl Registry {
         if !chunk.is_used() && chunk.is_covered() {
             return Err(Refused::Overlaps(start));
         }
-        if self.notes.add_odd(start, &record, mark, source) == Kept::NoMemory {
+        if self.side_table.add_odd(start, &record, mark, meta) == Kept::NoMemory {
             return Err(Refused::NoMemory);
         }
         if !chunk.has(info::ODD) {
@@ -552,7 +552,7 @@ impl Registry {
     #[cold]
     fn odd_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
         let mut within = None;
-        self.notes.each_odd(number, &mut |odd| {
+        self.side_table.each_odd(number, &mut |odd| {
             if (start..=last).contains(&odd.start) {
                 within = Some(odd.start);
             }
@@ -603,13 +603,13 @@ impl Registry {
 
     /// Says of the chunks after the first one that the object reaches into them.
     #[inline(never)]
-    pub(crate) fn spread(&self, extent: Extent, source: &Source<'_>) -> Result<(), Refused> {
+    pub(crate) fn spread(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Result<(), Refused> {
         let (first, last) = (extent.start().chunk(), extent.last().chunk());
         let ends = extent.last().get() % CHUNK == CHUNK - 1;
         let whole = last + usize::from(ends);
-        let reached = self.map.reach(first, last, whole, source);
+        let reached = self.map.reach(first, last, whole, meta);
         reached.map_err(|blocked| {
-            self.remove(extent.start(), source);
+            self.remove(extent.start(), meta);
             // Of the record alone the size can't be told, where a note is to have it.
             self.map.unreach(first, last);
             match blocked {
@@ -621,9 +621,9 @@ impl Registry {
 
     /// Takes an object out, but no alias. From here on the marker does not begin to read it.
     #[inline(never)]
-    pub(crate) fn remove(&self, start: Address, source: &Source<'_>) -> Option<Removed> {
+    pub(crate) fn remove(&self, start: Address, meta: &MetaAlloc<'_>) -> Option<Removed> {
         let mut removed = None;
-        self.take(start, source, |record, _| {
+        self.take(start, meta, |record, _| {
             removed = Some(Removed { record });
         })?;
         removed
@@ -634,19 +634,19 @@ impl Registry {
     pub(crate) fn take(
         &self,
         start: Address,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
-        self.take_if(start, |_, flags| flags & flag::ALIAS == 0, source, keep)
+        self.take_if(start, |_, flags| flags & flag::ALIAS == 0, meta, keep)
     }
 
     /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. Whether there was one.
     #[cold]
-    pub(crate) fn remove_alias(&self, copy: Address, owner: usize, source: &Source<'_>) -> bool {
-        let is_copy = |place: Place, flags: u16| {
+    pub(crate) fn remove_alias(&self, copy: Address, owner: usize, meta: &MetaAlloc<'_>) -> bool {
+        let is_copy = |place: RecordRef, flags: u16| {
             flags & flag::ALIAS != 0 && alias_owner(&place.read()) == owner
         };
-        self.take_if(copy, is_copy, source, |_, _| {}).is_some()
+        self.take_if(copy, is_copy, meta, |_, _| {}).is_some()
     }
 
     /// Takes out what starts at `start`, if its record is wanted.
@@ -654,8 +654,8 @@ impl Registry {
     fn take_if(
         &self,
         start: Address,
-        wanted: impl FnOnce(Place, u16) -> bool,
-        source: &Source<'_>,
+        wanted: impl FnOnce(RecordRef, u16) -> bool,
+        meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
         let (start, number) = (start.get(), start.chunk());
@@ -666,7 +666,7 @@ impl Registry {
         let granule = granule_of(start);
         let starts = chunk.starts().load(Ordering::Relaxed);
         if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
-            return self.take_odd(number, chunk, start, wanted, source, keep);
+            return self.take_odd(number, chunk, start, wanted, meta, keep);
         }
         let place = chunk.record(granule);
         let (flags, short) = (place.flags(), place.short_size());
@@ -682,11 +682,11 @@ impl Registry {
         let left = starts & !bit;
         chunk.starts().store(left, Ordering::Release);
         if left == 0 && !chunk.has(info::WAITS) {
-            self.emptied.push_unlocking(chunk, source.cpu);
+            self.emptied.push_unlocking(chunk, meta.cpu);
         } else {
             chunk.unlock();
         }
-        let size = self.forget(start, short, flags, source);
+        let size = self.forget(start, short, flags, meta);
         keep(record, size);
         Some(flags)
     }
@@ -699,35 +699,35 @@ impl Registry {
         number: ChunkNumber,
         chunk: Chunk,
         start: usize,
-        wanted: impl FnOnce(Place, u16) -> bool,
-        source: &Source<'_>,
+        wanted: impl FnOnce(RecordRef, u16) -> bool,
+        meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
         let odd = self
-            .notes
+            .side_table
             .odd_at_or_before(number, start)
             .filter(|odd| odd.start == start && wanted(odd.record, odd.record.flags()));
         let record = odd.map(|odd| odd.record.read());
         if record.is_some() {
-            self.notes.drop_odd(start, source);
-            if !self.notes.has_odd(number) {
+            self.side_table.drop_odd(start, meta);
+            if !self.side_table.has_odd(number) {
                 chunk.clear(info::ODD);
                 chunk.remove_user();
             }
         }
         chunk.unlock();
         let record = record?;
-        let size = self.forget(start, record.short_size(), record.flags(), source);
+        let size = self.forget(start, record.short_size(), record.flags(), meta);
         keep(record, size);
         Some(record.flags())
     }
 
     /// What remains to be done when the start is gone. The object's size.
     #[inline(always)]
-    fn forget(&self, start: usize, short: u32, flags: u16, source: &Source<'_>) -> usize {
+    fn forget(&self, start: usize, short: u32, flags: u16, meta: &MetaAlloc<'_>) -> usize {
         let mut size = short as usize;
         if flags & flag::NOTES != 0 {
-            size = self.drop_notes(start, size, source);
+            size = self.drop_notes(start, size, meta);
         }
         let last = start + (size - 1);
         if chunk_of(last) != chunk_of(start) {
@@ -737,9 +737,9 @@ impl Registry {
     }
 
     #[cold]
-    fn drop_notes(&self, start: usize, short: usize, source: &Source<'_>) -> usize {
-        let size = self.notes.size(start).unwrap_or(short);
-        self.notes.drop_all(start, source);
+    fn drop_notes(&self, start: usize, short: usize, meta: &MetaAlloc<'_>) -> usize {
+        let size = self.side_table.size(start).unwrap_or(short);
+        self.side_table.drop_all(start, meta);
         size
     }
 
@@ -765,7 +765,7 @@ impl Registry {
     }
 
     /// Shows the record of what started at `start` and is gone, if no object has had it since.
-    fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(Place) -> R) -> Option<R> {
+    fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(RecordRef) -> R) -> Option<R> {
         let Look::Entry(chunk) = self.map.look(Address::new(start)?.chunk()) else {
             return None;
         };
@@ -817,7 +817,7 @@ impl Registry {
             look(object_in(number, chunk, granule));
         }
         if chunk.has(info::ODD) {
-            self.notes
+            self.side_table
                 .each_odd(number, &mut |odd| look(odd_object(chunk, odd)));
         }
     }
@@ -826,7 +826,7 @@ impl Registry {
     pub(crate) fn next_odd(&self, number: ChunkNumber, chunk: Chunk, from: usize) -> Option<usize> {
         let mut next: Option<usize> = None;
         chunk.lock();
-        self.notes.each_odd(number, &mut |odd| {
+        self.side_table.each_odd(number, &mut |odd| {
             if odd.start >= from && next.is_none_or(|next| odd.start < next) {
                 next = Some(odd.start);
             }
@@ -837,13 +837,13 @@ impl Registry {
 
     /// The area of an object with this number.
     pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
-        self.notes.area(start, number)
+        self.side_table.area(start, number)
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
         self.map.empty();
-        self.notes.empty();
+        self.side_table.empty();
         self.emptied.empty();
         self.lowest.store(usize::MAX, Ordering::Relaxed);
         self.highest.store(0, Ordering::Relaxed);
@@ -867,7 +867,7 @@ fn make_fit(
     start: usize,
     starts: u64,
     wanted: u32,
-    source: &Source<'_>,
+    meta: &MetaAlloc<'_>,
 ) -> Result<(), Refused> {
     let granule = granule_of(start);
     let mut pace = wanted;
@@ -885,7 +885,7 @@ fn make_fit(
     }
     // Where there is no memory, records at another pace will do for the only object.
     let in_need = || starts == 0 && chunk.has_records();
-    if !fits && !chunk.repace(pace, source) && !in_need() {
+    if !fits && !chunk.repace(pace, meta) && !in_need() {
         return Err(Refused::NoMemory);
     }
     chunk.start_service();

@@ -12,11 +12,11 @@
 //!
 //! The number of a chunk is an address without its lowest bits. Those that repeat the highest stay: so a word with other
 //! ones has the number of no chunk. Tables go by the 48 bits that count; what is looked up by a scanned word is held against
-//! them first ([`Way::look`], and [`Address`] for everything else).
+//! them first ([`WalkCache::look`], and [`Address`] for everything else).
 //!
 //! # Invariants
 //!
-//! - The numbers of chunks that come here are those of addresses, but in [`Way::look`].
+//! - The numbers of chunks that come here are those of addresses, but in [`WalkCache::look`].
 //! - A table, once there, stays until all is given back: who has an entry may keep it.
 //! - Where an object covers a table, no object starts in it, and nothing else reaches in.
 //! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
@@ -29,7 +29,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{PAGE_WORDS, Source, word_of};
+use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
 use crate::platform::address::{ADDRESS_BITS, Address};
 
@@ -191,12 +191,12 @@ impl PageMap {
 
     /// The same, making the tables that are missing.
     #[inline(always)]
-    pub(crate) fn entry(&self, chunk: ChunkNumber, source: &Source<'_>) -> Result<Chunk, Blocked> {
+    pub(crate) fn entry(&self, chunk: ChunkNumber, meta: &MetaAlloc<'_>) -> Result<Chunk, Blocked> {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
             let table = match Word::new(word.load(Ordering::Acquire)) {
                 Word::Table(table) => table,
-                Word::Nothing => make_table(word, source)?,
+                Word::Nothing => make_table(word, meta)?,
                 Word::Run(distance) => {
                     return Err(Blocked::Run(distance + (chunk & ((1 << shift) - 1))));
                 }
@@ -312,7 +312,7 @@ impl PageMap {
         first: ChunkNumber,
         last: ChunkNumber,
         whole: ChunkNumber,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Result<(), Blocked> {
         let mut chunk = first + 1;
         while chunk <= last {
@@ -322,7 +322,7 @@ impl PageMap {
                 chunk += step;
                 continue;
             }
-            self.entry(chunk, source)?.set_reach(chunk - first);
+            self.entry(chunk, meta)?.set_reach(chunk - first);
             chunk += 1;
         }
         Ok(())
@@ -460,7 +460,7 @@ impl PageMap {
         chunk: ChunkNumber,
         first: ChunkNumber,
         last: ChunkNumber,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> bool {
         let Some((word, shift)) = self.run_word(chunk) else {
             return false;
@@ -471,7 +471,7 @@ impl PageMap {
         if last < begin {
             return word.compare_exchange(now, 0, order, fail).is_ok();
         }
-        let Some(table) = source.page() else {
+        let Some(table) = meta.page() else {
             return false;
         };
         let end = begin + (1 << shift);
@@ -531,13 +531,13 @@ impl PageMap {
 /// The first part of the way that was gone last. Most ways begin alike: one table of the first level stands for 16
 /// GiB.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
+pub(crate) struct WalkCache {
     /// Which part of the address space the table is for; none at first.
     part: usize,
     table: NonNull<u64>,
 }
 
-impl Way {
+impl WalkCache {
     pub(crate) const fn new() -> Self {
         Self {
             part: usize::MAX,
@@ -583,8 +583,8 @@ fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
 }
 
 #[cold]
-fn make_table<'a>(word: &AtomicU64, source: &Source<'a>) -> Result<NonNull<u64>, Blocked> {
-    let table = source.page().ok_or(Blocked::NoMemory)?;
+fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>, Blocked> {
+    let table = meta.page().ok_or(Blocked::NoMemory)?;
     let bits = Hidden::new(table.expose_provenance().get()).bits();
     match word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(table),

@@ -284,9 +284,9 @@ fn whitened(word: u32) -> u32 {
 
 /// A record in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(NonNull<u32>);
+pub(crate) struct RecordRef(NonNull<u32>);
 
-impl Place {
+impl RecordRef {
     /// The record whose first word this is, in metadata.
     #[inline(always)]
     pub(crate) fn new(first: NonNull<u32>) -> Self {

@@ -19,9 +19,9 @@ use spin::mutex::SpinMutex;
 
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::metadata::{Class, Piece, Source, word_of};
+use crate::metadata::{Class, MetaAlloc, Piece, word_of};
 use crate::objects::page_map::{ChunkNumber, address_of, chunk_of};
-use crate::objects::record::{Place, Record};
+use crate::objects::record::{Record, RecordRef};
 
 const BUCKETS: usize = 512;
 
@@ -56,7 +56,7 @@ pub(crate) struct Arrival {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Odd<'a> {
     pub(crate) start: usize,
-    pub(crate) record: Place,
+    pub(crate) record: RecordRef,
     /// Not zero if it is marked.
     pub(crate) mark: &'a AtomicU64,
 }
@@ -133,7 +133,7 @@ impl Note {
         let record = unsafe { self.0.0.add(SECOND) };
         Odd {
             start: self.start(),
-            record: Place::new(record.cast()),
+            record: RecordRef::new(record.cast()),
             mark: word_of(self.0.0, FIRST),
         }
     }
@@ -143,9 +143,14 @@ impl Note {
 type PartAreas = (Loose, bool);
 
 /// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
-fn keep((mut areas, complete): PartAreas, notes: &mut Loose, spare: &mut Loose) -> Kept {
+fn keep((mut areas, complete): PartAreas, side_table: &mut Loose, spare: &mut Loose) -> Kept {
     while let Some(note) = areas.pop() {
-        if complete { &mut *notes } else { &mut *spare }.push(note);
+        if complete {
+            &mut *side_table
+        } else {
+            &mut *spare
+        }
+        .push(note);
     }
     match complete {
         true => Kept::Yes,
@@ -154,7 +159,7 @@ fn keep((mut areas, complete): PartAreas, notes: &mut Loose, spare: &mut Loose) 
 }
 
 /// All notes.
-pub(crate) struct Notes {
+pub(crate) struct SideTable {
     buckets: SpinMutex<[Hidden; BUCKETS]>,
     /// Relaxed: changed under the lock. Without it, zero spares the lock: the notes of an object are added and looked for
     /// under the lock of its chunk, or by who has been told of the object since.
@@ -166,7 +171,7 @@ fn bucket_of(chunk: ChunkNumber) -> usize {
     chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.ilog2())
 }
 
-impl Notes {
+impl SideTable {
     pub(crate) const fn new() -> Self {
         Self {
             buckets: SpinMutex::new([Hidden::NONE; BUCKETS]),
@@ -174,8 +179,8 @@ impl Notes {
         }
     }
 
-    fn add(&self, start: usize, kind: u64, source: &Source<'_>, fill: impl FnOnce(Note)) -> Kept {
-        let Some(piece) = source.take(Class::NOTE) else {
+    fn add(&self, start: usize, kind: u64, meta: &MetaAlloc<'_>, fill: impl FnOnce(Note)) -> Kept {
+        let Some(piece) = meta.take(Class::NOTE) else {
             return Kept::NoMemory;
         };
         let note = Note(Piece(piece));
@@ -247,30 +252,30 @@ impl Notes {
         }
     }
 
-    fn make(&self, kind: u64, source: &Source<'_>) -> Option<Note> {
-        let note = Note(Piece(source.take(Class::NOTE)?));
+    fn make(&self, kind: u64, meta: &MetaAlloc<'_>) -> Option<Note> {
+        let note = Note(Piece(meta.take(Class::NOTE)?));
         note.set(KIND, kind);
         self.count.fetch_add(1, Ordering::Relaxed);
         Some(note)
     }
 
-    pub(crate) fn give_back(&self, mut loose: Loose, source: &Source<'_>) {
+    pub(crate) fn give_back(&self, mut loose: Loose, meta: &MetaAlloc<'_>) {
         while let Some(note) = loose.pop() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            source.give(Class::NOTE, note.0.0);
+            meta.give(Class::NOTE, note.0.0);
         }
     }
 
     /// Takes out the notes of an object, but not (or only) that it is an odd one.
-    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, source: &Source<'_>) {
-        self.give_back(self.take_where(start, drop), source);
+    fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, meta: &MetaAlloc<'_>) {
+        self.give_back(self.take_where(start, drop), meta);
     }
 
     /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
     /// is in none any more. Meanwhile somebody may find none, and scan all of it.
     ///
     /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
-    pub(crate) fn divide(&self, start: usize, cut: Cut, source: &Source<'_>) -> Divided {
+    pub(crate) fn divide(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Divided {
         let mut all = self.take_where(start, |kind| kind != ODD);
         let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
         let mut divided = Divided {
@@ -299,7 +304,7 @@ impl Notes {
                 }
                 kind => {
                     if kind == REFERENCES && cut.tail < cut.size {
-                        match self.make(REFERENCES, source) {
+                        match self.make(REFERENCES, meta) {
                             Some(copy) => {
                                 copy.set(FIRST, note.get(FIRST));
                                 copy.set(SECOND, 0);
@@ -317,14 +322,14 @@ impl Notes {
                 (cut.front > 0).then_some((0, cut.front)),
                 (cut.tail < cut.size).then_some((cut.tail, cut.size)),
             ];
-            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, source);
+            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, meta);
             divided.front = keep(of_front, &mut front, &mut spare);
             divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
         }
         if divided.uncounted {
             divided.kept = Kept::NoMemory;
         }
-        self.give_back(spare, source);
+        self.give_back(spare, meta);
         self.attach(front, start);
         divided
     }
@@ -336,7 +341,7 @@ impl Notes {
         mut areas: Loose,
         parts: [Option<(usize, usize)>; 2],
         spare: &mut Loose,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> (PartAreas, PartAreas) {
         let mut lists = [Loose::NONE, Loose::NONE];
         let mut complete = [true; 2];
@@ -355,7 +360,7 @@ impl Notes {
                 if within.0 >= within.1 {
                     continue;
                 }
-                match own.take().or_else(|| self.make(AREA, source)) {
+                match own.take().or_else(|| self.make(AREA, meta)) {
                     Some(note) => {
                         set(note, within, part.0);
                         lists[index].push(note);
@@ -369,7 +374,7 @@ impl Notes {
         }
         for (index, part) in parts.into_iter().enumerate() {
             if part.is_some() && lists[index].is_empty() {
-                match spare.pop().or_else(|| self.make(AREA, source)) {
+                match spare.pop().or_else(|| self.make(AREA, meta)) {
                     Some(note) => {
                         note.set(KIND, AREA);
                         set(note, (0, 0), 0);
@@ -383,7 +388,7 @@ impl Notes {
         ((front, complete[0]), (tail, complete[1]))
     }
 
-    /// Takes the note that is an odd object with its record, to be put elsewhere by [`Notes::put_odd`].
+    /// Takes the note that is an odd object with its record, to be put elsewhere by [`SideTable::put_odd`].
     pub(crate) fn take_odd(&self, start: usize) -> Loose {
         self.take_where(start, |kind| kind == ODD)
     }
@@ -403,17 +408,17 @@ impl Notes {
         start: usize,
         record: &Record,
         mark: u64,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Kept {
-        self.add(start, ODD, source, |note| {
+        self.add(start, ODD, meta, |note| {
             note.set(FIRST, mark);
             note.odd().record.write(record);
         })
     }
 
     /// Forgets an odd object.
-    pub(crate) fn drop_odd(&self, start: usize, source: &Source<'_>) {
-        self.drop_where(start, |kind| kind == ODD, source);
+    pub(crate) fn drop_odd(&self, start: usize, meta: &MetaAlloc<'_>) {
+        self.drop_where(start, |kind| kind == ODD, meta);
     }
 
     /// Shows the odd objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
@@ -463,8 +468,8 @@ impl Notes {
     }
 
     /// Adds an area.
-    pub(crate) fn add_area(&self, start: usize, area: Area, source: &Source<'_>) -> Kept {
-        self.add(start, AREA, source, |note| {
+    pub(crate) fn add_area(&self, start: usize, area: Area, meta: &MetaAlloc<'_>) -> Kept {
+        self.add(start, AREA, meta, |note| {
             note.set(FIRST, area.offset as u64);
             note.set(SECOND, area.len as u64);
         })
@@ -488,12 +493,12 @@ impl Notes {
     }
 
     /// Forgets the areas of an object.
-    pub(crate) fn drop_areas(&self, start: usize, source: &Source<'_>) {
-        self.drop_where(start, |kind| kind == AREA, source);
+    pub(crate) fn drop_areas(&self, start: usize, meta: &MetaAlloc<'_>) {
+        self.drop_where(start, |kind| kind == AREA, meta);
     }
 
-    fn add_word(&self, start: usize, kind: u64, word: u64, source: &Source<'_>) -> Kept {
-        self.add(start, kind, source, |note| note.set(FIRST, word))
+    fn add_word(&self, start: usize, kind: u64, word: u64, meta: &MetaAlloc<'_>) -> Kept {
+        self.add(start, kind, meta, |note| note.set(FIRST, word))
     }
 
     fn word(&self, start: usize, kind: u64) -> Option<u64> {
@@ -507,8 +512,8 @@ impl Notes {
     }
 
     /// Keeps the size of an object.
-    pub(crate) fn add_size(&self, start: usize, size: usize, source: &Source<'_>) -> Kept {
-        self.add_word(start, SIZE, size as u64, source)
+    pub(crate) fn add_size(&self, start: usize, size: usize, meta: &MetaAlloc<'_>) -> Kept {
+        self.add_word(start, SIZE, size as u64, meta)
     }
 
     /// The size that was kept.
@@ -517,8 +522,8 @@ impl Notes {
     }
 
     /// Keeps how many references an object needs.
-    pub(crate) fn add_references(&self, start: usize, needed: i32, source: &Source<'_>) -> Kept {
-        self.add(start, REFERENCES, source, |note| {
+    pub(crate) fn add_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
+        self.add(start, REFERENCES, meta, |note| {
             note.set(FIRST, needed as u64);
             note.set(SECOND, 0);
         })
@@ -557,8 +562,8 @@ impl Notes {
     }
 
     /// Notes that pointers to this object beyond those it needs count for the one at `other`.
-    pub(crate) fn add_excess(&self, start: usize, other: usize, source: &Source<'_>) -> Kept {
-        self.add(start, EXCESS, source, |note| {
+    pub(crate) fn add_excess(&self, start: usize, other: usize, meta: &MetaAlloc<'_>) -> Kept {
+        self.add(start, EXCESS, meta, |note| {
             note.set(FIRST, Hidden::new(other).bits());
             note.set(SECOND, 0);
         })
@@ -593,8 +598,8 @@ impl Notes {
     }
 
     /// Forgets all of an object's notes, but not the object itself if it is an odd one.
-    pub(crate) fn drop_all(&self, start: usize, source: &Source<'_>) {
-        self.drop_where(start, |kind| kind != ODD, source);
+    pub(crate) fn drop_all(&self, start: usize, meta: &MetaAlloc<'_>) {
+        self.drop_where(start, |kind| kind != ODD, meta);
     }
 
     /// Forgets everything; the memory is given back by its owner.

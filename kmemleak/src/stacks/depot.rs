@@ -54,7 +54,7 @@ use crate::platform::{MAX_FRAMES, METADATA_PAGE, StackWalk};
 use crate::sizes::{
     DEPOT_BUCKETS as BUCKETS, DEPOT_PAGES, DEPOT_ROWS as ROWS, DEPOT_SLOTS as SLOTS,
 };
-use crate::stacks::frame_walk::{Chain, FRAME, WORD, holds, read};
+use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, holds, read};
 
 /// Bytes of a unit, in which entries are placed.
 const UNIT: usize = 8;
@@ -336,7 +336,7 @@ impl Entry {
     /// # Safety
     ///
     /// As for [`is_stack`](Self::is_stack).
-    unsafe fn differs_at(self, base: usize, mut chain: Chain) -> usize {
+    unsafe fn differs_at(self, base: usize, mut chain: FrameChain) -> usize {
         let len = (self.state().load(Relaxed) & STATE_LEN) as usize;
         let mut at = chain.frame();
         let mut foretold = at;
@@ -369,7 +369,7 @@ struct Walked {
 
 impl Walked {
     /// Walks on from where `chain` stands.
-    fn new(mut chain: Chain) -> Self {
+    fn new(mut chain: FrameChain) -> Self {
         let mut walked = Self {
             addresses: [0; MAX_FRAMES],
             len: 0,
@@ -471,10 +471,10 @@ impl Depot {
         &self,
         walk: &StackWalk,
         cpu: u32,
-        source: &impl PageSource,
+        meta: &impl PageSource,
     ) -> Trace {
         // SAFETY: the caller's promise.
-        let Some((chain, address)) = (unsafe { Chain::first_kept(walk) }) else {
+        let Some((chain, address)) = (unsafe { FrameChain::first_kept(walk) }) else {
             return Trace::NONE;
         };
         if let Some(entry) = Self::named(self.slot(cpu, address, chain.frame()))
@@ -484,7 +484,7 @@ impl Depot {
             return Trace(entry.number().load(Relaxed));
         }
         // SAFETY: the caller's promise.
-        unsafe { self.record_differing(walk, cpu, source) }
+        unsafe { self.record_differing(walk, cpu, meta) }
     }
 
     /// Goes on where the first slot doesn't name the stack's entry.
@@ -494,14 +494,9 @@ impl Depot {
     /// As for [`record`](Self::record).
     #[cold]
     #[inline(never)]
-    unsafe fn record_differing(
-        &self,
-        walk: &StackWalk,
-        cpu: u32,
-        source: &impl PageSource,
-    ) -> Trace {
+    unsafe fn record_differing(&self, walk: &StackWalk, cpu: u32, meta: &impl PageSource) -> Trace {
         // SAFETY: the caller's promise.
-        let Some((chain, address)) = (unsafe { Chain::first_kept(walk) }) else {
+        let Some((chain, address)) = (unsafe { FrameChain::first_kept(walk) }) else {
             return Trace::NONE;
         };
         let first = self.slot(cpu, address, chain.frame());
@@ -523,7 +518,7 @@ impl Depot {
             }
         }
         let walked = Walked::new(chain);
-        let Some((trace, entry)) = self.find_or_insert(&walked, source) else {
+        let Some((trace, entry)) = self.find_or_insert(&walked, meta) else {
             return Trace::NONE;
         };
         if entry.state().load(Relaxed) & STATE_LINKS != 0 {
@@ -535,7 +530,7 @@ impl Depot {
 
     /// The name of this call stack, innermost frame first, which is kept if it is new; frames beyond [`MAX_FRAMES`]
     /// are left out. For platforms that walk their stacks themselves. Any context.
-    pub(crate) fn store(&self, addresses: &[usize], source: &impl PageSource) -> Trace {
+    pub(crate) fn store(&self, addresses: &[usize], meta: &impl PageSource) -> Trace {
         let mut walked = Walked {
             addresses: [0; MAX_FRAMES],
             len: addresses.len().min(MAX_FRAMES),
@@ -545,7 +540,7 @@ impl Depot {
         for (to, from) in walked.addresses.iter_mut().zip(addresses) {
             *to = *from;
         }
-        self.find_or_insert(&walked, source)
+        self.find_or_insert(&walked, meta)
             .map_or(Trace::NONE, |(trace, _)| trace)
     }
 
@@ -653,7 +648,7 @@ impl Depot {
     }
 
     #[inline(never)]
-    fn find_or_insert(&self, walked: &Walked, source: &impl PageSource) -> Option<(Trace, Entry)> {
+    fn find_or_insert(&self, walked: &Walked, meta: &impl PageSource) -> Option<(Trace, Entry)> {
         let addresses = walked.as_slice();
         if addresses.is_empty() {
             return None;
@@ -667,7 +662,7 @@ impl Depot {
         if found.is_some() {
             return found;
         }
-        let (number, units, entry) = self.keep(walked, hash, base, source)?;
+        let (number, units, entry) = self.keep(walked, hash, base, meta)?;
         loop {
             entry.next().store(first, Relaxed);
             match bucket.compare_exchange(first, number, Release, Acquire) {
@@ -719,14 +714,14 @@ impl Depot {
         walked: &Walked,
         hash: u32,
         base: usize,
-        source: &impl PageSource,
+        meta: &impl PageSource,
     ) -> Option<(u32, u32, Entry)> {
         let addresses = walked.as_slice();
         let wide = addresses
             .iter()
             .any(|address| u32::try_from(address.wrapping_sub(base)).is_err());
         let units = Entry::units(addresses.len(), wide);
-        let number = self.reserve(units, source)?;
+        let number = self.reserve(units, meta)?;
         let entry = self.place(number)?;
         let mut state = addresses.len() as u32;
         if wide {
@@ -752,14 +747,14 @@ impl Depot {
     }
 
     /// Takes room for an entry: units in one page, which is got if need be.
-    fn reserve(&self, units: u32, source: &impl PageSource) -> Option<u32> {
+    fn reserve(&self, units: u32, meta: &impl PageSource) -> Option<u32> {
         let mut used = self.used.load(Relaxed);
         loop {
             let mut start = used;
             if start % PAGE_UNITS + units > PAGE_UNITS {
                 start = start.next_multiple_of(PAGE_UNITS);
             }
-            self.ensure_page((start / PAGE_UNITS) as usize, source)?;
+            self.ensure_page((start / PAGE_UNITS) as usize, meta)?;
             match self
                 .used
                 .compare_exchange(used, start + units, Acquire, Relaxed)
@@ -778,10 +773,10 @@ impl Depot {
     }
 
     /// Sees to it that there is a page with this number; `None` if there is no memory.
-    fn ensure_page(&self, page: usize, source: &impl PageSource) -> Option<()> {
+    fn ensure_page(&self, page: usize, meta: &impl PageSource) -> Option<()> {
         let table = self.tables.get(page / FAN_OUT)?;
         if table.load(Relaxed) == 0 {
-            let new = self.take(source)?;
+            let new = self.take(meta)?;
             if table
                 .compare_exchange(0, inverted(new), Release, Relaxed)
                 .is_err()
@@ -790,7 +785,7 @@ impl Depot {
             }
         }
         if self.directory(page)?.load(Relaxed) == 0 {
-            let new = self.take(source)?;
+            let new = self.take(meta)?;
             self.add_page(page, new);
         }
         Some(())
@@ -821,8 +816,8 @@ impl Depot {
         }
     }
 
-    fn take(&self, source: &impl PageSource) -> Option<usize> {
-        let page = source.page()?;
+    fn take(&self, meta: &impl PageSource) -> Option<usize> {
+        let page = meta.page()?;
         self.pages.fetch_add(1, Relaxed);
         Some(page.expose_provenance().get())
     }

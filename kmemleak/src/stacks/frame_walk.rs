@@ -27,7 +27,7 @@ pub(crate) const FRAME: usize = 2 * WORD;
 
 /// A walk in progress: it stands at a frame, or at what would be the next one.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct FrameChain {
     at: usize,
     /// The lowest address that the frame may have.
     lowest: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Chain {
     highest: usize,
 }
 
-impl Chain {
+impl FrameChain {
     /// A walk that stands at `frame_pointer`; `None` where a stack has no room for a frame. Any context.
     ///
     /// # Safety
@@ -125,7 +125,7 @@ pub unsafe fn frame_pointer_walk(
     frames: &mut [usize],
 ) -> usize {
     // SAFETY: the caller's promise.
-    let Some(mut chain) = (unsafe { Chain::new(frame_pointer, &stack) }) else {
+    let Some(mut chain) = (unsafe { FrameChain::new(frame_pointer, &stack) }) else {
         return 0;
     };
     for (count, frame) in frames.iter_mut().enumerate() {
@@ -290,7 +290,8 @@ pub(crate) mod tests {
                 skip,
             };
             // SAFETY: the vector lives.
-            unsafe { Chain::first_kept(&walk) }.map(|(chain, address)| (chain.frame(), address))
+            unsafe { FrameChain::first_kept(&walk) }
+                .map(|(chain, address)| (chain.frame(), address))
         };
         assert_eq!(kept(500..600), Some((stack.at(20), 44)));
         assert_eq!(kept(500..501), Some((stack.at(8), 501)));

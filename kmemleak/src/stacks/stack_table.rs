@@ -1,6 +1,6 @@
 //! Tables with a row for each call stack: a hash table in pages of metadata.
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::page_vec::Paged;
 use crate::stacks::depot::Trace;
 
@@ -8,14 +8,14 @@ use crate::stacks::depot::Trace;
 const BUCKETS: usize = 2048;
 
 /// A table with rows of `WORDS` words, of which the first is the table's own. Used by one at a time.
-pub(crate) struct Traces<const WORDS: usize> {
+pub(crate) struct StackTable<const WORDS: usize> {
     /// The first word: the call stack; in the upper half the next row of the chain, by its number plus one.
     pub(crate) rows: Paged<WORDS>,
     /// The first row of each chain, by its number plus one.
     buckets: Paged<1>,
 }
 
-impl<const WORDS: usize> Traces<WORDS> {
+impl<const WORDS: usize> StackTable<WORDS> {
     pub(crate) const fn new() -> Self {
         Self {
             rows: Paged::new(),
@@ -41,17 +41,17 @@ impl<const WORDS: usize> Traces<WORDS> {
     }
 
     /// The row of a call stack, new and all zero if there was none. `None` where there is no memory.
-    pub(crate) fn find_or_add(&mut self, trace: Trace, source: &Source<'_>) -> Option<usize> {
+    pub(crate) fn find_or_add(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Option<usize> {
         if let Some(row) = self.find(trace) {
             return Some(row);
         }
-        if self.buckets.len() < BUCKETS && !self.buckets.extend(BUCKETS, source) {
+        if self.buckets.len() < BUCKETS && !self.buckets.extend(BUCKETS, meta) {
             return None;
         }
         let bucket = bucket_of(trace);
         let mut words = [0; WORDS];
         words[0] = u64::from(trace.0) | self.buckets.get(bucket, 0) << 32;
-        let row = self.rows.push(words, source)?;
+        let row = self.rows.push(words, meta)?;
         self.buckets.set(bucket, 0, row as u64 + 1);
         Some(row)
     }

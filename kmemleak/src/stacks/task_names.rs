@@ -11,7 +11,7 @@
 //! record has it. Counting records would cost each allocation and each free; so it is found out by a *round* when numbers grow
 //! scarce: all marks are cleared, a walk over all records marks what they have, and what is not marked then is freed. Who
 //! looks for room takes a round one step further: a few records, in constant time, so that it needs no task of its own.
-//! Where there are many records, who checks takes the steps one after the other ([`Comms::step`]).
+//! Where there are many records, who checks takes the steps one after the other ([`TaskNames::step`]).
 //!
 //! Meanwhile others allocate. A number may be about to enter a record behind the walk only if it stands in a *row*, as
 //! what a CPU remembers, or as what it [holds](Comms::hold) while a record is in no chunk. Who writes a number to its row marks
@@ -132,7 +132,7 @@ struct Progress {
 }
 
 /// All names.
-pub(crate) struct Comms {
+pub(crate) struct TaskNames {
     /// What the first CPUs have in their hands. Relaxed: which numbers must be seen here when a round begins, and what of
     /// older ones, is ordered by the marks in `states`, and by the locks of chunks. (A number that is not seen any more has
     /// given way to another. Its last record entered its chunk before; the walk looks there later, or it would have
@@ -158,7 +158,7 @@ pub(crate) struct Comms {
     round: Lock<Progress>,
 }
 
-impl Comms {
+impl TaskNames {
     pub(crate) const fn new() -> Self {
         Self {
             rows: [const {
@@ -198,10 +198,10 @@ impl Comms {
         task: u32,
         cpu: u32,
         comm: impl FnOnce() -> Comm,
-        source: &impl PageSource,
+        meta: &impl PageSource,
         records: &impl Records,
     ) -> u32 {
-        let Some(row) = self.row(cpu, source) else {
+        let Some(row) = self.row(cpu, meta) else {
             return NONE;
         };
         let key = key(task, cpu);
@@ -219,7 +219,7 @@ impl Comms {
         }
         let added = match self.is_full() {
             true => None,
-            false => self.add(&name, &enter, source),
+            false => self.add(&name, &enter, meta),
         };
         added.unwrap_or_else(|| {
             enter(NONE);
@@ -242,7 +242,7 @@ impl Comms {
     }
 
     /// Adds a name. `None` where there is no memory, no number, or no room in its set.
-    fn add(&self, name: &Name, enter: &impl Fn(u32), source: &impl PageSource) -> Option<u32> {
+    fn add(&self, name: &Name, enter: &impl Fn(u32), meta: &impl PageSource) -> Option<u32> {
         let _one_at_a_time = self.adding.lock();
         let known = self.find(name, enter);
         if known.is_some() {
@@ -254,7 +254,7 @@ impl Comms {
         let number = (1..MAX_COMMS as u32).find(|&number| !self.is_live(number))?;
         let page = &self.pages[number as usize / PER_PAGE];
         if page.load(Relaxed) == 0 {
-            page.store(!source.page()?.expose_provenance().get(), Relaxed);
+            page.store(!meta.page()?.expose_provenance().get(), Relaxed);
         }
         let first = name.words[0] | u64::from(self.ended.load(Relaxed)) << 32;
         self.word(number, 0)?.store(first, Relaxed);
@@ -273,8 +273,8 @@ impl Comms {
 
     /// Keeps the number of a record that is taken out of its chunk, until [`let_go`](Self::let_go): the number that the
     /// record may have when it enters another. Interrupts are off from before it is taken out.
-    pub(crate) fn hold(&self, number: u32, cpu: u32, source: &impl PageSource) -> u32 {
-        let Some(row) = self.row(cpu, source) else {
+    pub(crate) fn hold(&self, number: u32, cpu: u32, meta: &impl PageSource) -> u32 {
+        let Some(row) = self.row(cpu, meta) else {
             return NONE;
         };
         row.held.store(u64::from(number), Relaxed);
@@ -285,8 +285,8 @@ impl Comms {
     }
 
     /// The record is in a chunk again, or gone.
-    pub(crate) fn let_go(&self, cpu: u32, source: &impl PageSource) {
-        if let Some(row) = self.row(cpu, source) {
+    pub(crate) fn let_go(&self, cpu: u32, meta: &impl PageSource) {
+        if let Some(row) = self.row(cpu, meta) {
             row.held.store(0, Relaxed);
         }
     }
@@ -441,7 +441,7 @@ impl Comms {
     }
 
     /// What a CPU has in its hands. `None` if there is no memory for its row, or it has none.
-    fn row(&self, cpu: u32, source: &impl PageSource) -> Option<RowRef<'_>> {
+    fn row(&self, cpu: u32, meta: &impl PageSource) -> Option<RowRef<'_>> {
         let cpu = cpu as usize;
         if let Some(row) = self.rows.get(cpu) {
             return Some(RowRef::of(row));
@@ -450,17 +450,17 @@ impl Comms {
         let place = self.row_pages.get(beyond / ROWS_PER_PAGE)?;
         let page = match row_page(place) {
             Some(page) => page,
-            None => self.add_row_page(place, source)?,
+            None => self.add_row_page(place, meta)?,
         };
         Some(row_in(page, beyond % ROWS_PER_PAGE))
     }
 
-    fn add_row_page(&self, place: &AtomicUsize, source: &impl PageSource) -> Option<usize> {
+    fn add_row_page(&self, place: &AtomicUsize, meta: &impl PageSource) -> Option<usize> {
         let _one_at_a_time = self.adding.lock();
         if let Some(page) = row_page(place) {
             return Some(page);
         }
-        let page = source.page()?.expose_provenance().get();
+        let page = meta.page()?.expose_provenance().get();
         place.store(!page, Release);
         Some(page)
     }

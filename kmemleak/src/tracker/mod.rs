@@ -15,11 +15,11 @@ use spin::mutex::SpinMutex;
 use crate::checker::claim::{Claim, Findings, Holder, Nested};
 use crate::front::background::MIN_AGE_US;
 use crate::marker::Tools;
-use crate::marker::queue::Desks;
+use crate::marker::queue::WorkQueues;
 use crate::marker::roots::RootRanges;
 use crate::metadata::kept::Kept;
-use crate::metadata::keyed_list::Chain;
-use crate::metadata::{Bootstrap, Memory, Source};
+use crate::metadata::keyed_list::KeyedList;
+use crate::metadata::{Bootstrap, Memory, MetaAlloc};
 use crate::objects::hazard::Hazard;
 use crate::objects::page_map::chunk_of;
 use crate::objects::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
@@ -30,7 +30,7 @@ use crate::platform::address::{Address, Extent};
 use crate::platform::{Context, Level, MAX_FRAMES, Platform};
 use crate::stacks::depot::{Depot, Frames, Trace};
 use crate::stacks::frame_walk::frame_pointer_walk;
-use crate::stacks::task_names::Comms;
+use crate::stacks::task_names::TaskNames;
 use crate::tracker::clock::Clock;
 use crate::tracker::mode::{Mode, Modes};
 use crate::tracker::running_pass::RunningPass;
@@ -97,15 +97,15 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     exhausted: AtomicBool,
     pub(crate) registry: Registry,
     pub(crate) depot: Depot,
-    pub(crate) comms: Comms,
+    pub(crate) task_names: TaskNames,
     pub(crate) memory: Memory,
     /// What is a root beside what the platform names, and what is none.
     pub(crate) root_ranges: RootRanges,
     /// Whether the platform is asked what can be read.
     pub(crate) strangers: Strangers,
     /// Tasks whose allocations are no leaks.
-    disabled: Chain,
-    pub(crate) desks: Desks,
+    disabled: KeyedList,
+    pub(crate) queues: WorkQueues,
     pub(crate) hazard: Hazard,
     /// Suppressions from the kernel's source.
     pub(crate) const_suppressions: &'static [&'static str],
@@ -190,12 +190,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             exhausted: AtomicBool::new(false),
             registry: Registry::new(),
             depot: Depot::new(),
-            comms: Comms::new(),
+            task_names: TaskNames::new(),
             memory: Memory::new(),
             root_ranges: RootRanges::new(),
             strangers: Strangers::new(),
-            disabled: Chain::new(),
-            desks: Desks::new(),
+            disabled: KeyedList::new(),
+            queues: WorkQueues::new(),
             hazard: Hazard::new(),
             const_suppressions: &[],
             warnings: SpinMutex::new(Warnings::new()),
@@ -260,13 +260,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// the block in which the address lies, or last lay. Any context.
     #[cold]
     pub fn refused_free(&self, address: usize) {
-        self.callback(|source| {
+        self.callback(|meta| {
             let trace = |object: Object<'_>, _| object.record.read().trace();
             let traces = match self.registry.block_containing::<Locked, _>(address, trace) {
                 Some(allocated) => (allocated, Trace::NONE),
                 None => self.registry.last_traces(address),
             };
-            self.warn(Kind::RefusedFree, address, traces, source);
+            self.warn(Kind::RefusedFree, address, traces, meta);
         });
     }
 
@@ -277,7 +277,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Where there is no memory for metadata, what remains of a block that loses an end stays known, and so does
     /// what lies before a hole in its middle.
     pub fn free_part(&self, start: usize, len: usize) {
-        self.callback(|source| self.take_part(start, len, source));
+        self.callback(|meta| self.take_part(start, len, meta));
     }
 
     /// A per-CPU block was handed out: `size` bytes for each CPU, where [`Platform::percpu_copy`] says. A
@@ -318,8 +318,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.strangers.note();
         self.record(start, size, 2);
         let mut kept = Kept::Yes;
-        self.change(area, |object, source| {
-            kept = self.registry.notes.add_excess(object.start, start, source);
+        self.change(area, |object, meta| {
+            kept = self
+                .registry
+                .side_table
+                .add_excess(object.start, start, meta);
             if kept == Kept::Yes {
                 object.set(flag::NOTES | flag::EXCESS);
             }
@@ -376,23 +379,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             Done(Kept),
             TooLarge,
         }
-        self.callback(|source| {
+        self.callback(|meta| {
             let add = |object: Object<'_>, offset: usize| {
                 if len > self.registry.size(object.start, object.record) - offset {
                     return Told::TooLarge;
                 }
-                let notes = &self.registry.notes;
-                let kept = notes.add_area(object.start, Area { offset, len }, source);
+                let side_table = &self.registry.side_table;
+                let kept = side_table.add_area(object.start, Area { offset, len }, meta);
                 match kept {
                     Kept::Yes => object.set(flag::NOTES),
-                    Kept::NoMemory => notes.drop_areas(object.start, source),
+                    Kept::NoMemory => side_table.drop_areas(object.start, meta),
                 }
                 Told::Done(kept)
             };
             match self.registry.block_containing::<Locked, _>(start, add) {
                 Some(Told::Done(kept)) => _ = self.counted(kept),
-                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, source),
-                None => self.warn_unknown(Kind::UnknownObject, start, source),
+                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, meta),
+                None => self.warn_unknown(Kind::UnknownObject, start, meta),
             }
         });
     }
@@ -408,12 +411,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The block in which `start` lies now belongs to the caller: its call stack is the present one. For
     /// blocks that were allocated ahead of their use. Any context.
     pub fn update_trace(&self, start: usize) {
-        self.callback(|source| {
-            let trace = self.trace(source);
+        self.callback(|meta| {
+            let trace = self.trace(meta);
             let set = |object: Object<'_>, _| object.record.set_trace(trace);
             let there = self.registry.block_containing::<Locked, _>(start, set);
             if there.is_none() {
-                self.warn_unknown(Kind::UnknownObject, start, source);
+                self.warn_unknown(Kind::UnknownObject, start, meta);
             }
         });
     }
@@ -427,13 +430,13 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// any of them is there, what they cover together is a root. Its memory must stay readable
     /// ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
-        let add = |source: &Source<'_>| {
+        let add = |meta: &MetaAlloc<'_>| {
             if Extent::memory(start, len.max(1)).is_none() {
-                self.warn(Kind::NoRegion, start, NO_TRACES, source);
+                self.warn(Kind::NoRegion, start, NO_TRACES, meta);
                 return false;
             }
             self.strangers.note();
-            self.counted(self.root_ranges.regions.add(start, len, source))
+            self.counted(self.root_ranges.regions.add(start, len, meta))
         };
         self.callback(add) == Some(true)
     }
@@ -441,11 +444,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes back the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is
     /// read there that a check or scan has not begun to read. Any context.
     pub fn region_remove(&self, start: usize) {
-        self.callback(|source| {
+        self.callback(|meta| {
             // It may be what there was no memory for, if it can be one.
             let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
-            if !self.root_ranges.regions.remove(start, source) && !is_missing {
-                self.warn(Kind::UnknownRegion, start, NO_TRACES, source);
+            if !self.root_ranges.regions.remove(start, meta) && !is_missing {
+                self.warn(Kind::UnknownRegion, start, NO_TRACES, meta);
             }
         });
     }
@@ -456,32 +459,32 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// there is no memory to note it.
     pub fn exclude(&self, start: usize, len: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        let add = |source: &Source<'_>| excluded.add(start, len, source) == Kept::Yes;
+        let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, meta) == Kept::Yes;
         self.callback(add) == Some(true)
     }
 
     /// Takes back the last [`exclude`](Self::exclude) of those that name this start; false if there is none. Any context.
     pub fn include(&self, start: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        self.callback(|source| excluded.remove(start, source)) == Some(true)
+        self.callback(|meta| excluded.remove(start, meta)) == Some(true)
     }
 
     /// From here on, what the running task allocates is no leak (gray), until as many
     /// [`disabled_end`](Self::disabled_end). Task context.
     pub fn disabled_begin(&self) {
-        self.callback(|source| {
+        self.callback(|meta| {
             let task = self.platform.context().task;
-            self.counted(self.disabled.add(task as usize, 0, source));
+            self.counted(self.disabled.add(task as usize, 0, meta));
         });
     }
 
     /// Ends what [`disabled_begin`](Self::disabled_begin) has begun. Task context.
     pub fn disabled_end(&self) {
-        self.callback(|source| {
+        self.callback(|meta| {
             let task = self.platform.context().task;
             // Its beginning may be what there was no memory for.
-            if !self.disabled.remove(task as usize, source) && !self.is_incomplete() {
-                self.warn(Kind::NotDisabled, 0, NO_TRACES, source);
+            if !self.disabled.remove(task as usize, meta) && !self.is_incomplete() {
+                self.warn(Kind::NotDisabled, 0, NO_TRACES, meta);
             }
         });
     }
@@ -562,14 +565,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     ) {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let source = entered.source_for(context.cpu);
-        let trace = self.trace(&source);
+        let meta = entered.meta_for(context.cpu);
+        let trace = self.trace(&meta);
         let size = size.max(1);
         let Some(extent) = place(size) else {
-            return self.warn_no_block(start, &source);
+            return self.warn_no_block(start, &meta);
         };
-        let record = self.new_record(size, min_count, flags, trace, &context, &source);
-        self.counted(self.add(extent, &record, &source));
+        let record = self.new_record(size, min_count, flags, trace, &context, &meta);
+        self.counted(self.add(extent, &record, &meta));
     }
 
     /// The same for a block that needs more references than a record has room for, or more than there can be.
@@ -578,23 +581,23 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn record_many(&self, start: usize, size: usize, min_count: i32) {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let source = entered.source_for(context.cpu);
-        let trace = self.trace(&source);
+        let meta = entered.meta_for(context.cpu);
+        let trace = self.trace(&meta);
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {
-                self.warn(Kind::BadMinCount, start, NO_TRACES, &source);
+                self.warn(Kind::BadMinCount, start, NO_TRACES, &meta);
                 1
             }
         };
         let size = size.max(1);
         let Some(extent) = Extent::block(&self.platform, start, size) else {
-            return self.warn_no_block(start, &source);
+            return self.warn_no_block(start, &meta);
         };
-        let record = self.new_record(size, min_count, 0, trace, &context, &source);
-        let kept = self.add(extent, &record, &source);
+        let record = self.new_record(size, min_count, 0, trace, &context, &meta);
+        let kept = self.add(extent, &record, &meta);
         self.counted(kept.and(|| match record.min_count() {
-            MANY => self.note_references(start, min_count, &source),
+            MANY => self.note_references(start, min_count, &meta),
             _ => Kept::Yes,
         }));
     }
@@ -602,10 +605,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Notes how many references a block needs that has been recorded. Where there is no memory, it needs as many as a
     /// record has room for: with fewer it would be no leak either.
     #[cold]
-    fn note_references(&self, start: usize, needed: i32, source: &Source<'_>) -> Kept {
+    fn note_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
         let noted = self.registry.starting_at::<Locked, _>(start, |object| {
-            let notes = &self.registry.notes;
-            let kept = notes.add_references(object.start, needed, source);
+            let side_table = &self.registry.side_table;
+            let kept = side_table.add_references(object.start, needed, meta);
             match kept {
                 Kept::Yes => object.set(flag::NOTES),
                 Kept::NoMemory => object.set_min_count(MAX_INLINE),
@@ -624,7 +627,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         mut flags: u16,
         trace: Trace,
         context: &Context,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Record {
         let mut min_count = min_count;
         if context.level == Level::Interrupt {
@@ -633,9 +636,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             min_count = min_count.min(0);
         }
         let mut record = Record::new(size, trace, self.now_us(), min_count, flags);
-        let comm = match self.comms.remembered(context.task, context.cpu) {
+        let comm = match self.task_names.remembered(context.task, context.cpu) {
             Some(number) => number,
-            None => self.name_of_another(context, source),
+            None => self.name_of_another(context, meta),
         };
         record.set_who(context.task, comm, context.cpu);
         record
@@ -644,26 +647,26 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The number of a task's name that its CPU does not remember.
     #[cold]
     #[inline(never)]
-    fn name_of_another(&self, context: &Context, source: &Source<'_>) -> u32 {
+    fn name_of_another(&self, context: &Context, meta: &MetaAlloc<'_>) -> u32 {
         let comm = || self.platform.comm();
-        self.comms
-            .number(context.task, context.cpu, comm, source, &self.registry)
+        self.task_names
+            .number(context.task, context.cpu, comm, meta, &self.registry)
     }
 
     /// Records a block, in the place of whatever is said to be there.
     #[inline(always)]
-    pub(crate) fn add(&self, extent: Extent, record: &Record, source: &Source<'_>) -> Kept {
+    pub(crate) fn add(&self, extent: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Kept {
         if self.exhausted.load(Ordering::Relaxed) {
             // Also where an index has room for one record more.
             return Kept::NoMemory;
         }
         let marked = self.marked();
         let stride = self.platform.slab_stride(extent.start().get());
-        let inserted = self.registry.insert(extent, record, marked, stride, source);
+        let inserted = self.registry.insert(extent, record, marked, stride, meta);
         if inserted.is_ok() && record.short_size() != u32::MAX {
             return Kept::Yes;
         }
-        self.add_all_the_same(extent, record, marked, source, inserted)
+        self.add_slow(extent, record, marked, meta, inserted)
     }
 
     /// Whether what is recorded now is marked.
@@ -679,12 +682,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
     #[cold]
     #[inline(never)]
-    fn add_all_the_same(
+    fn add_slow(
         &self,
         extent: Extent,
         record: &Record,
         marked: Marked,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
         mut inserted: Result<(), Refused>,
     ) -> Kept {
         /// How often what is in the way may be gone when it is looked at: another CPU takes it out just now.
@@ -693,33 +696,33 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let mut vain = 0;
         // Each round takes an object out, or is one of a few that don't: so there is an end.
         while let Err(Refused::Overlaps(address)) = inserted {
-            match self.evict_from(extent, record, address, source) {
+            match self.evict_from(extent, record, address, meta) {
                 Evicted::Some => {}
                 Evicted::None if vain < VAIN => vain += 1,
                 Evicted::None => break,
                 Evicted::Itself => return Kept::Yes,
             }
-            inserted = self.registry.insert(extent, record, marked, stride, source);
+            inserted = self.registry.insert(extent, record, marked, stride, meta);
         }
         match inserted {
             Err(_) => Kept::NoMemory,
-            Ok(()) if record.short_size() == u32::MAX => self.note_size(extent, source),
+            Ok(()) if record.short_size() == u32::MAX => self.note_size(extent, meta),
             Ok(()) => Kept::Yes,
         }
     }
 
     #[cold]
-    fn note_size(&self, extent: Extent, source: &Source<'_>) -> Kept {
+    fn note_size(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Kept {
         let start = extent.start();
         let noted = self
             .registry
-            .notes
-            .add_size(start.get(), extent.size(), source);
+            .side_table
+            .add_size(start.get(), extent.size(), meta);
         if noted == Kept::Yes {
             let mark = |object: Object<'_>| object.set(flag::NOTES);
             self.registry.starting_at::<Locked, _>(start.get(), mark);
         } else {
-            self.registry.remove(start, source);
+            self.registry.remove(start, meta);
             // Of the record alone the size can't be told.
             self.registry
                 .map
@@ -732,15 +735,15 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn record_percpu(&self, handle: usize, size: usize) {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let source = entered.source_for(context.cpu);
-        let trace = self.trace(&source);
+        let meta = entered.meta_for(context.cpu);
+        let trace = self.trace(&meta);
         let size = size.max(1);
         match self.percpu_block(handle, size) {
             Ok(block) => {
-                let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &source);
-                self.counted(self.add_percpu(block, &record, &source));
+                let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &meta);
+                self.counted(self.add_percpu(block, &record, &meta));
             }
-            Err(number) => self.warn_no_block(number, &source),
+            Err(number) => self.warn_no_block(number, &meta),
         }
     }
 
@@ -753,9 +756,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         Extent::handle(handle, size).ok_or(handle)
     }
 
-    fn add_percpu(&self, block: Extent, record: &Record, source: &Source<'_>) -> Kept {
+    fn add_percpu(&self, block: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Kept {
         let (handle, size) = (block.start(), block.size());
-        let mut kept = self.add(block, record, source);
+        let mut kept = self.add(block, record, meta);
         let alias = alias_record(handle.get(), size);
         for cpu in 0..self.platform.cpus() {
             let copy = Extent::copy(&self.platform, handle.get(), cpu, size);
@@ -763,11 +766,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             let Some(copy) = copy.filter(|copy| copy.start() != handle) else {
                 continue;
             };
-            kept = kept.and(|| self.add(copy, &alias, source));
+            kept = kept.and(|| self.add(copy, &alias, meta));
         }
         // Half of its copies would not do.
-        if kept == Kept::NoMemory && self.registry.remove(handle, source).is_some() {
-            self.let_go(handle, source);
+        if kept == Kept::NoMemory && self.registry.remove(handle, meta).is_some() {
+            self.remove_copies(handle, meta);
         }
         kept
     }
@@ -775,40 +778,40 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[inline(never)]
     fn forget(&self, start: usize) {
         let Some(entered) = self.enter() else { return };
-        let source = entered.source();
+        let meta = entered.meta();
         let taken = Address::new(start).and_then(|address| {
-            let flags = self.registry.take(address, &source, |_, _| {})?;
+            let flags = self.registry.take(address, &meta, |_, _| {})?;
             Some((address, flags))
         });
         match taken {
             Some((address, flags)) => {
                 self.hazard.wait(start);
                 if flags & flag::PERCPU != 0 {
-                    self.let_go(address, &source);
+                    self.remove_copies(address, &meta);
                 }
                 if self.settings.free_stacks.load(Ordering::Relaxed) {
-                    self.note_free(start, &source);
+                    self.note_free(start, &meta);
                 }
             }
-            None => self.warn_unknown(Kind::UnknownFree, start, &source),
+            None => self.warn_unknown(Kind::UnknownFree, start, &meta),
         }
     }
 
     /// Keeps the call stack that frees a block, for the day when it is freed again.
     #[cold]
     #[inline(never)]
-    fn note_free(&self, start: usize, source: &Source<'_>) {
-        let trace = self.depot.store(self.frames().as_slice(), source);
+    fn note_free(&self, start: usize, meta: &MetaAlloc<'_>) {
+        let trace = self.depot.store(self.frames().as_slice(), meta);
         self.registry.note_free(start, trace);
     }
 
     /// Takes out the further copies of a per-CPU block that has been taken out.
     #[cold]
-    fn let_go(&self, handle: Address, source: &Source<'_>) {
+    fn remove_copies(&self, handle: Address, meta: &MetaAlloc<'_>) {
         for cpu in 0..self.platform.cpus() {
             let copy = self.platform.percpu_copy(handle.get(), cpu);
             if let Some(copy) = Address::new(copy).filter(|&copy| copy != handle) {
-                self.registry.remove_alias(copy, handle.get(), source);
+                self.registry.remove_alias(copy, handle.get(), meta);
             }
         }
     }
@@ -821,9 +824,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         new: Extent,
         record: &Record,
         address: usize,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Evicted {
-        let first = self.evict(new, record, address, source);
+        let first = self.evict(new, record, address, meta);
         if first != Evicted::Some {
             return first;
         }
@@ -834,7 +837,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 Err(Refused::Overlaps(address)) => next = address,
                 _ => return Evicted::Some,
             }
-            if self.evict(new, record, next, source) != Evicted::Some {
+            if self.evict(new, record, next, meta) != Evicted::Some {
                 // The next insertion tells why.
                 return Evicted::Some;
             }
@@ -843,12 +846,12 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The block that `address` lies in was freed without a word.
     #[cold]
-    fn evict(&self, new: Extent, record: &Record, address: usize, source: &Source<'_>) -> Evicted {
+    fn evict(&self, new: Extent, record: &Record, address: usize, meta: &MetaAlloc<'_>) -> Evicted {
         let old = self
             .registry
             .containing::<Locked, _>(address, |object| (object.start, object.owner()));
         let Some((start, owner)) = old else {
-            return match self.registry.make_way(address, source) {
+            return match self.registry.make_way(address, meta) {
                 true => Evicted::Some,
                 false => Evicted::None,
             };
@@ -868,10 +871,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     .is_some(),
                 None => true,
             };
-        let block_gone = goes && self.evict_block(new, block, source);
+        let block_gone = goes && self.evict_block(new, block, meta);
         // The platform may know nothing of a block any more that was freed without a word.
         let alias_gone = owner.is_some_and(|owner| {
-            Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, source))
+            Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, meta))
         });
         if block_gone || alias_gone {
             Evicted::Some
@@ -882,51 +885,51 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// The block at `start` was freed without a word. False if it is there no more.
     #[cold]
-    fn evict_block(&self, new: Extent, start: usize, source: &Source<'_>) -> bool {
+    fn evict_block(&self, new: Extent, start: usize, meta: &MetaAlloc<'_>) -> bool {
         let Some(address) = Address::new(start) else {
             return false;
         };
-        let Some(removed) = self.registry.remove(address, source) else {
+        let Some(removed) = self.registry.remove(address, meta) else {
             return false;
         };
         self.hazard.wait(start);
         if removed.record.has(flag::PERCPU) {
-            self.let_go(address, source);
+            self.remove_copies(address, meta);
         }
         self.missed_frees.fetch_add(1, Ordering::Relaxed);
         let traces = (removed.record.trace(), Trace::NONE);
-        self.warn(Kind::Overlap, new.start().get(), traces, source);
+        self.warn(Kind::Overlap, new.start().get(), traces, meta);
         true
     }
 
     /// Changes the block that starts at `start`, or of which a copy does.
     #[inline]
-    fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &Source<'_>)) {
-        self.callback(|source| {
+    fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &MetaAlloc<'_>)) {
+        self.callback(|meta| {
             let changed = self
                 .registry
-                .block_starting_at::<Locked, _>(start, |object| change(object, source));
+                .block_starting_at::<Locked, _>(start, |object| change(object, meta));
             if changed.is_none() {
-                self.warn_unknown(Kind::UnknownObject, start, source);
+                self.warn_unknown(Kind::UnknownObject, start, meta);
             }
         });
     }
 
     /// The name of the call stack that leads here. To be called from one place of each callback.
     #[inline(always)]
-    fn trace(&self, source: &Source<'_>) -> Trace {
+    fn trace(&self, meta: &MetaAlloc<'_>) -> Trace {
         match self.platform.stack_walk() {
             // SAFETY: the platform's promise: its own stack, all of which can be read.
-            Some(walk) => unsafe { self.depot.record(&walk, source.cpu, source) },
-            None => self.given_trace(source),
+            Some(walk) => unsafe { self.depot.record(&walk, meta.cpu, meta) },
+            None => self.given_trace(meta),
         }
     }
 
     #[inline(never)]
-    fn given_trace(&self, source: &Source<'_>) -> Trace {
+    fn given_trace(&self, meta: &MetaAlloc<'_>) -> Trace {
         let mut frames = [0; MAX_FRAMES];
         let count = self.platform.call_stack(&mut frames).min(MAX_FRAMES);
-        self.depot.store(&frames[..count], source)
+        self.depot.store(&frames[..count], meta)
     }
 
     /// The call stack of a callback that is told of, from wherever it is asked for: without the detector's and the
@@ -954,7 +957,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Whether what the running task allocates is no leak.
     pub(crate) fn is_disabled(&self) -> bool {
         let task = self.platform.context().task as usize;
-        self.quietly(|_| self.disabled.has(task))
+        self.without_interrupts(|_| self.disabled.has(task))
     }
 
     /// What the marker works with.
@@ -966,11 +969,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             strangers: &self.strangers,
             registry: &self.registry,
             root_ranges: &self.root_ranges,
-            desks: &self.desks,
+            queues: &self.queues,
             hazard: &self.hazard,
             stopping: &self.stopping,
             own,
-            source: self.claimed_source(cpu),
+            meta: self.claimed_meta(cpu),
         }
     }
 
@@ -1000,14 +1003,14 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         }
         self.empty_findings();
         self.registry.empty();
-        self.comms.empty();
+        self.task_names.empty();
         self.root_ranges.empty();
         self.disabled.empty();
-        self.desks.empty();
+        self.queues.empty();
         *self.warnings.lock() = Warnings::new();
         // SAFETY: nobody uses it any more. Its pages are among those that are given back below.
         unsafe { self.depot.empty(&mut |_| {}) };
-        self.claimed_source(0).empty();
+        self.claimed_meta(0).empty();
         Ok(())
     }
 }

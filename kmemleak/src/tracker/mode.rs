@@ -8,11 +8,11 @@
 //! instruction. What counts is a look with interrupts off: who gives the metadata back changes the mode and then has the
 //! world stopped once, and a CPU joins a stop with interrupts on only. Whoever saw the mode before has left by then.
 //!
-//! Hence three ways in, and no other, to what a CPU takes metadata from ([`Source`]) and to what lies there:
+//! Hence three ways in, and no other, to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
 //!
 //! - [`Detector::enter`], for callbacks: while the detector is on.
 //! - [`Detector::look`], for who reads without the claim: while there is metadata.
-//! - [`Detector::quietly`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
+//! - [`Detector::without_interrupts`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
 //!
 //! Between two entries nothing is known again. What was found before still lies there if the second one succeeds.
 //!
@@ -22,7 +22,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::platform::{IrqState, Platform};
 use crate::tracker::Detector;
 
@@ -71,14 +71,14 @@ pub(crate) struct Entered<'d, P: Platform, const BOOTSTRAP: usize> {
 impl<'d, P: Platform, const BOOTSTRAP: usize> Entered<'d, P, BOOTSTRAP> {
     /// Where metadata comes from, for this CPU.
     #[inline(always)]
-    pub(crate) fn source(&self) -> Source<'d> {
-        self.source_for(self.detector.platform.cpu())
+    pub(crate) fn meta(&self) -> MetaAlloc<'d> {
+        self.meta_for(self.detector.platform.cpu())
     }
 
     /// The same where the CPU is known already.
     #[inline(always)]
-    pub(crate) fn source_for(&self, cpu: u32) -> Source<'d> {
-        self.detector.source(cpu)
+    pub(crate) fn meta_for(&self, cpu: u32) -> MetaAlloc<'d> {
+        self.detector.meta(cpu)
     }
 }
 
@@ -115,30 +115,30 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// A callback that does this. `None` once the detector is off.
     #[inline(always)]
-    pub(crate) fn callback<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> Option<R> {
+    pub(crate) fn callback<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> Option<R> {
         if !self.is_on() {
             return None;
         }
         let entered = self.enter()?;
-        Some(action(&entered.source()))
+        Some(action(&entered.meta()))
     }
 
     /// Reads metadata, on and off, without the claim. `None` once there is none.
     #[inline(always)]
-    pub(crate) fn look<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> Option<R> {
+    pub(crate) fn look<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> Option<R> {
         let entered = self.interrupts_off();
-        (!self.modes.is_gone()).then(|| action(&entered.source()))
+        (!self.modes.is_gone()).then(|| action(&entered.meta()))
     }
 
     /// Runs `action` with interrupts off, for who has the claim or a scope.
     #[inline(always)]
-    pub(crate) fn quietly<R>(&self, action: impl FnOnce(&Source<'_>) -> R) -> R {
-        action(&self.interrupts_off().source())
+    pub(crate) fn without_interrupts<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> R {
+        action(&self.interrupts_off().meta())
     }
 
     #[inline(always)]
-    fn source(&self, cpu: u32) -> Source<'_> {
-        Source {
+    fn meta(&self, cpu: u32) -> MetaAlloc<'_> {
+        MetaAlloc {
             platform: &self.platform,
             bootstrap: self.bootstrap.pages(),
             memory: &self.memory,
@@ -147,7 +147,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Where the marker's metadata comes from. Interrupts need not be off: the caller has the claim, and a CPU for itself.
-    pub(crate) fn claimed_source(&self, cpu: u32) -> Source<'_> {
-        self.source(cpu)
+    pub(crate) fn claimed_meta(&self, cpu: u32) -> MetaAlloc<'_> {
+        self.meta(cpu)
     }
 }

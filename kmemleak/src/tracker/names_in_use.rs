@@ -36,10 +36,10 @@ impl Records for Registry {
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Where numbers of names are scarce, finds out which are free. Task context, with no lock held.
     pub(crate) fn recycle_names(&self) {
-        if !self.comms.is_short() {
+        if !self.task_names.is_short() {
             return;
         }
-        while self.quietly(|_| self.comms.step(&self.registry)) {
+        while self.without_interrupts(|_| self.task_names.step(&self.registry)) {
             let _ = self.platform.relax();
         }
     }

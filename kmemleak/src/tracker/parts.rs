@@ -22,12 +22,12 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::chunk::{GRANULE, Records, granule_of, info};
 use crate::objects::page_map::{CHUNK, Look, address_of, chunk_of};
 use crate::objects::record::{MAX_INLINE, Record, flag};
-use crate::objects::side_table::{Cut, Loose, Notes};
+use crate::objects::side_table::{Cut, Loose, SideTable};
 use crate::objects::{Locked, Marked, Object, Registry};
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
@@ -37,7 +37,7 @@ use crate::tracker::warnings::Kind;
 /// A tail that is not recorded yet.
 struct Tail {
     record: Record,
-    notes: Loose,
+    side_table: Loose,
     /// Whether all that was noted of it is.
     kept: Kept,
 }
@@ -52,11 +52,11 @@ enum Room {
 }
 
 impl Room {
-    fn give_back(self, notes: &Notes, source: &Source<'_>) {
+    fn give_back(self, side_table: &SideTable, meta: &MetaAlloc<'_>) {
         match self {
             Self::Nowhere => {}
-            Self::Records(records) => records.give_back(source),
-            Self::Note(note) => notes.give_back(note, source),
+            Self::Records(records) => records.give_back(meta),
+            Self::Note(note) => side_table.give_back(note, meta),
         }
     }
 }
@@ -69,14 +69,14 @@ impl Registry {
         start: usize,
         cut: Cut,
         marked: Marked,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Option<(Kept, Option<Tail>)> {
         let found = self.starting_at::<Locked, _>(start, |object| {
             if self.size(start, object.record) != cut.size {
                 return None;
             }
             let whole = object.record.read();
-            let divided = self.notes.divide(start, cut, source);
+            let divided = self.side_table.divide(start, cut, meta);
             let tail = (cut.tail < cut.size).then(|| {
                 let mut record = whole.part(cut.size - cut.tail);
                 if divided.uncounted {
@@ -84,7 +84,7 @@ impl Registry {
                 }
                 Tail {
                     record,
-                    notes: divided.tail,
+                    side_table: divided.tail,
                     kept: divided.kept,
                 }
             });
@@ -111,7 +111,7 @@ impl Registry {
     }
 
     /// Takes out the object that starts at `start`, of which only a tail remains, and keeps what may serve that.
-    fn behead(&self, start: usize, cut: Cut, source: &Source<'_>) -> Option<(Tail, Room)> {
+    fn behead(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Option<(Tail, Room)> {
         let number = chunk_of(start);
         let (record, mut room) = self.starting_at::<Locked, _>(start, |object| {
             if self.size(start, object.record) != cut.size {
@@ -120,8 +120,8 @@ impl Registry {
             let record = object.record.read();
             let chunk = object.chunk;
             if !start.is_multiple_of(GRANULE) {
-                let note = self.notes.take_odd(start);
-                if !self.notes.has_odd(number) {
+                let note = self.side_table.take_odd(start);
+                if !self.side_table.has_odd(number) {
                     chunk.clear(info::ODD);
                     chunk.remove_user();
                 }
@@ -138,7 +138,7 @@ impl Registry {
             };
             Some((record, records.map_or(Room::Nowhere, Room::Records)))
         })??;
-        let divided = self.notes.divide(start, cut, source);
+        let divided = self.side_table.divide(start, cut, meta);
         let last = chunk_of(start + (cut.size - 1));
         if last != number {
             self.map.unreach(number, last);
@@ -149,7 +149,7 @@ impl Registry {
         }
         let tail = Tail {
             record,
-            notes: divided.tail,
+            side_table: divided.tail,
             kept: divided.kept,
         };
         if let Room::Records(records) = room {
@@ -180,10 +180,10 @@ impl Registry {
         record: &Record,
         marked: Marked,
         note: Loose,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Kept {
-        let Ok(chunk) = self.map.entry(extent.start().chunk(), source) else {
-            self.notes.give_back(note, source);
+        let Ok(chunk) = self.map.entry(extent.start().chunk(), meta) else {
+            self.side_table.give_back(note, meta);
             return Kept::NoMemory;
         };
         let (record, mark) = match marked {
@@ -191,7 +191,7 @@ impl Registry {
             Marked::No => (*record, 0),
         };
         chunk.lock();
-        self.notes
+        self.side_table
             .put_odd(note, extent.start().get(), &record, mark);
         if !chunk.has(info::ODD) {
             chunk.add_user();
@@ -201,7 +201,7 @@ impl Registry {
             chunk.set(info::BORN);
         }
         chunk.unlock();
-        if extent.last().chunk() != extent.start().chunk() && self.spread(extent, source).is_err() {
+        if extent.last().chunk() != extent.start().chunk() && self.spread(extent, meta).is_err() {
             return Kept::NoMemory;
         }
         Kept::Yes
@@ -209,7 +209,7 @@ impl Registry {
 
     /// Whether an object that ends before `address` was in the way of what is to be recorded there, and is no more.
     #[cold]
-    pub(crate) fn make_way(&self, address: usize, source: &Source<'_>) -> bool {
+    pub(crate) fn make_way(&self, address: usize, meta: &MetaAlloc<'_>) -> bool {
         let number = chunk_of(address);
         let Look::Run(distance) = self.map.look(number) else {
             return false;
@@ -227,14 +227,14 @@ impl Registry {
         chunk.unlock();
         // Where no object starts any more none reaches in.
         let last = end.map_or(first, chunk_of);
-        self.map.divide_run(number, first, last, source)
+        self.map.divide_run(number, first, last, meta)
     }
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Takes `len` bytes at `start` out of a block.
     #[cold]
-    pub(crate) fn take_part(&self, start: usize, len: usize, source: &Source<'_>) {
+    pub(crate) fn take_part(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) {
         // Of a per-CPU block there are no parts.
         let look = |object: Object<'_>| {
             let size = self.registry.size(object.start, object.record);
@@ -244,7 +244,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         };
         let found = self.registry.containing::<Locked, _>(start, look);
         let Some(Some((whole, size, comm))) = found else {
-            return self.warn_unknown(Kind::UnknownObject, start, source);
+            return self.warn_unknown(Kind::UnknownObject, start, meta);
         };
         if len == 0 {
             return;
@@ -258,18 +258,18 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let cut = Cut { size, front, tail };
         let behind = extent.without(extent.start(), tail)[1];
         // The tail's record is in no chunk for a moment.
-        let comm = self.comms.hold(comm, source.cpu, source);
+        let comm = self.task_names.hold(comm, meta.cpu, meta);
         let done = match behind {
-            _ if front > 0 => self.shorten(whole, cut, behind, comm, source),
-            Some(behind) => self.behead(whole, cut, behind, comm, source),
+            _ if front > 0 => self.shorten(whole, cut, behind, comm, meta),
+            Some(behind) => self.behead(whole, cut, behind, comm, meta),
             None => self
                 .registry
-                .remove(extent.start(), source)
+                .remove(extent.start(), meta)
                 .map(|_| self.hazard.wait(whole)),
         };
-        self.comms.let_go(source.cpu, source);
+        self.task_names.let_go(meta.cpu, meta);
         if done.is_none() {
-            self.warn_unknown(Kind::UnknownObject, start, source);
+            self.warn_unknown(Kind::UnknownObject, start, meta);
         }
     }
 
@@ -280,21 +280,21 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         cut: Cut,
         behind: Option<Extent>,
         comm: u32,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Option<()> {
         let marked = self.marked();
-        let (front, tail) = self.registry.shorten(whole, cut, marked, source)?;
+        let (front, tail) = self.registry.shorten(whole, cut, marked, meta)?;
         self.hazard.wait(whole);
         self.counted(front);
         if let (Some(tail), Some(behind)) = (tail, behind) {
             let start = behind.start().get();
             let record = self.prepare(start, tail, comm);
             let kept = match behind.can_be_object() {
-                true => self.add(behind, &record, source),
+                true => self.add(behind, &record, meta),
                 false => Kept::NoMemory,
             };
             if !self.counted(kept) {
-                self.registry.notes.drop_all(start, source);
+                self.registry.side_table.drop_all(start, meta);
             }
         }
         Some(())
@@ -307,32 +307,32 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         cut: Cut,
         behind: Extent,
         comm: u32,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Option<()> {
-        let (tail, room) = self.registry.behead(whole, cut, source)?;
+        let (tail, room) = self.registry.behead(whole, cut, meta)?;
         self.hazard.wait(whole);
         let start = behind.start().get();
         let record = self.prepare(start, tail, comm);
         let (registry, marked) = (&self.registry, self.marked());
         let kept = match room {
             Room::Note(note) if !start.is_multiple_of(GRANULE) && behind.can_be_object() => {
-                registry.insert_odd(behind, &record, marked, note, source)
+                registry.insert_odd(behind, &record, marked, note, meta)
             }
             room if !behind.can_be_object() => {
-                room.give_back(&registry.notes, source);
+                room.give_back(&registry.side_table, meta);
                 Kept::NoMemory
             }
             room => {
-                room.give_back(&registry.notes, source);
+                room.give_back(&registry.side_table, meta);
                 let stride = self.platform.slab_stride(start);
-                match registry.insert(behind, &record, marked, stride, source) {
+                match registry.insert(behind, &record, marked, stride, meta) {
                     Ok(()) => Kept::Yes,
                     Err(_) => Kept::NoMemory,
                 }
             }
         };
         if !self.counted(kept) {
-            registry.notes.drop_all(start, source);
+            registry.side_table.drop_all(start, meta);
         }
         Some(())
     }
@@ -342,10 +342,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         self.counted(tail.kept);
         let mut record = tail.record;
         record.set_comm(comm);
-        if tail.notes.is_empty() {
+        if tail.side_table.is_empty() {
             return record;
         }
-        self.registry.notes.attach(tail.notes, start);
+        self.registry.side_table.attach(tail.side_table, start);
         record.with(flag::NOTES)
     }
 }

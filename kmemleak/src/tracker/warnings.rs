@@ -5,7 +5,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
@@ -129,25 +129,25 @@ impl Warnings {
 
 impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     #[cold]
-    pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, source: &Source<'_>) {
+    pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, meta: &MetaAlloc<'_>) {
         // It may be one of those for which there was no record, if there can be one.
         let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
         if !may_be || !self.is_incomplete() {
             let last = self.registry.last_traces(number);
-            self.warn(kind, number, last, source);
+            self.warn(kind, number, last, meta);
         }
     }
 
     /// A block is refused: none can be where it is said to be.
     #[cold]
     #[inline(never)]
-    pub(crate) fn warn_no_block(&self, start: usize, source: &Source<'_>) {
+    pub(crate) fn warn_no_block(&self, start: usize, meta: &MetaAlloc<'_>) {
         // If one could be there were it of one byte, it is the size.
         let kind = match Extent::block(&self.platform, start, 1) {
             Some(_) => Kind::BadSize,
             None => Kind::NoBlock,
         };
-        self.warn(kind, start, (Trace::NONE, Trace::NONE), source);
+        self.warn(kind, start, (Trace::NONE, Trace::NONE), meta);
     }
 
     #[cold]
@@ -157,10 +157,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         kind: Kind,
         address: usize,
         last: (Trace, Trace),
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) {
         let frames = self.frames();
-        let caller = self.depot.store(frames.as_slice(), source);
+        let caller = self.depot.store(frames.as_slice(), meta);
         let new = self.depot.mark(caller, kind as u32);
         let mut warnings = self.warnings.lock();
         warnings.note();
@@ -197,7 +197,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                 let _ = self.write_frames("freed last from", &freed, out);
             }
         }
-        let lost = self.quietly(|_| self.warnings.lock().take_lost());
+        let lost = self.without_interrupts(|_| self.warnings.lock().take_lost());
         if lost > 0 {
             let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
         }

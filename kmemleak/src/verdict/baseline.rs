@@ -6,7 +6,7 @@
 use crate::checker::claim::{Claim, NotDone};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::metadata::{Class, Piece, Pieces, Source};
+use crate::metadata::{Class, MetaAlloc, Piece, Pieces};
 use crate::platform::Platform;
 use crate::tracker::Detector;
 use crate::verdict::iter::Unreferenced;
@@ -19,7 +19,7 @@ const HEAD: usize = 2;
 const ENTRIES: usize = (CLASS.words() - HEAD) / 2;
 
 /// The leaks of one moment. The first word of a piece says how many it has. To be cleared as [`Pieces`] are.
-pub(crate) struct Remembered(Pieces);
+pub(crate) struct Baseline(Pieces);
 
 /// A place in it.
 #[derive(Clone, Copy)]
@@ -28,16 +28,16 @@ pub(crate) struct Cursor {
     index: usize,
 }
 
-impl Remembered {
+impl Baseline {
     pub(crate) const fn new() -> Self {
         Self(Pieces::new(CLASS))
     }
 
     /// Appends an object. False where there is no memory.
-    pub(crate) fn push(&mut self, named: &Named, source: &Source<'_>) -> bool {
+    pub(crate) fn push(&mut self, named: &Named, meta: &MetaAlloc<'_>) -> bool {
         let last = self.0.last();
         let last = last.filter(|piece| piece.get(0) as usize != ENTRIES);
-        let Some(piece) = last.or_else(|| self.0.append(source)) else {
+        let Some(piece) = last.or_else(|| self.0.append(meta)) else {
             return false;
         };
         let index = piece.get(0) as usize;
@@ -55,8 +55,8 @@ impl Remembered {
     }
 
     /// Gives its memory back.
-    pub(crate) fn clear(&mut self, source: &Source<'_>) {
-        self.0.clear(source);
+    pub(crate) fn clear(&mut self, meta: &MetaAlloc<'_>) {
+        self.0.clear(meta);
     }
 }
 
@@ -122,49 +122,49 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     /// Remembers: all of it, or what was remembered before.
     pub(crate) fn mark_now(&self) -> Result<(), NotDone> {
-        let mut leaks = Remembered::new();
+        let mut leaks = Baseline::new();
         if self.remember(&mut leaks) && self.mark_sites() {
             self.replace_mark(Some(leaks));
             return Ok(());
         }
-        self.quietly(|source| leaks.clear(source));
+        self.without_interrupts(|meta| leaks.clear(meta));
         self.counted(Kept::NoMemory);
         Err(NotDone::NoMemory)
     }
 
     /// Puts other leaks in the place of those that are remembered.
-    fn replace_mark(&self, leaks: Option<Remembered>) {
-        self.quietly(|source| {
+    fn replace_mark(&self, leaks: Option<Baseline>) {
+        self.without_interrupts(|meta| {
             if let Some(mut before) = core::mem::replace(&mut *self.marked().lock(), leaks) {
-                before.clear(source);
+                before.clear(meta);
             }
         });
     }
 
     /// Whether anything is remembered.
     pub(crate) fn has_mark(&self) -> bool {
-        self.quietly(|_| self.marked().lock().is_some())
+        self.without_interrupts(|_| self.marked().lock().is_some())
     }
 
     /// The first leak that is remembered.
     pub(crate) fn mark_cursor(&self) -> Cursor {
-        self.quietly(|_| match &*self.marked().lock() {
+        self.without_interrupts(|_| match &*self.marked().lock() {
             Some(marked) => marked.cursor(),
             None => Cursor::END,
         })
     }
 
     /// Remembers what the verdict names. False where there was no memory for all.
-    pub(crate) fn remember(&self, remembered: &mut Remembered) -> bool {
+    pub(crate) fn remember(&self, remembered: &mut Baseline) -> bool {
         self.remember_those(remembered, fate::NO_LEAK)
     }
 
     /// The same, with what suppressions hide: should there be more of these than a ceiling allows, they are no news.
-    pub(crate) fn remember_all(&self, remembered: &mut Remembered) -> bool {
+    pub(crate) fn remember_all(&self, remembered: &mut Baseline) -> bool {
         self.remember_those(remembered, fate::LEFT)
     }
 
-    fn remember_those(&self, remembered: &mut Remembered, without: u32) -> bool {
+    fn remember_those(&self, remembered: &mut Baseline, without: u32) -> bool {
         let (len, short) = self.with_verdict(|verdict, _| {
             let list = &verdict.list;
             (list.len(), list.left_out > 0)
@@ -177,7 +177,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                         .then(|| list.get(index))
                         .flatten()
                 });
-                named.is_none_or(|named| self.quietly(|source| remembered.push(&named, source)))
+                named.is_none_or(|named| {
+                    self.without_interrupts(|meta| remembered.push(&named, meta))
+                })
             })
     }
 

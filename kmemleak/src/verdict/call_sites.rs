@@ -20,13 +20,13 @@
 use core::sync::atomic::Ordering;
 
 use crate::checker::claim::{Claim, NotDone};
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::objects::chunk::Chunk;
 use crate::objects::object_in;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
-use crate::stacks::stack_table::Traces;
+use crate::stacks::stack_table::StackTable;
 use crate::tracker::Detector;
 
 /// Words of a site's row.
@@ -125,14 +125,14 @@ impl Counters {
 }
 
 /// All sites. Used by one at a time.
-pub(crate) struct Sites {
-    table: Traces<ROW>,
+pub(crate) struct CallSites {
+    table: StackTable<ROW>,
 }
 
-impl Sites {
+impl CallSites {
     pub(crate) const fn new() -> Self {
         Self {
-            table: Traces::new(),
+            table: StackTable::new(),
         }
     }
 
@@ -150,8 +150,8 @@ impl Sites {
     }
 
     /// One block more.
-    fn add(&mut self, trace: Trace, bytes: usize, source: &Source<'_>) -> bool {
-        let Some(row) = self.table.find_or_add(trace, source) else {
+    fn add(&mut self, trace: Trace, bytes: usize, meta: &MetaAlloc<'_>) -> bool {
+        let Some(row) = self.table.find_or_add(trace, meta) else {
             return false;
         };
         let rows = &self.table.rows;
@@ -167,9 +167,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         let sites = &mut *self.sites().lock();
         sites.set_all([BYTES, OBJECTS], |_, _| 0);
         let mut all = true;
-        self.each_tracked(&mut |object, source| {
+        self.each_tracked(&mut |object, meta| {
             let bytes = self.registry.size(object.start, object.record);
-            all &= sites.add(object.record.read().trace(), bytes, source);
+            all &= sites.add(object.record.read().trace(), bytes, meta);
         });
         all
     }

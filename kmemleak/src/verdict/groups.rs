@@ -13,9 +13,9 @@ use core::cmp::Reverse;
 use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
-use crate::stacks::stack_table::Traces;
+use crate::stacks::stack_table::StackTable;
 use crate::tracker::Detector;
-use crate::verdict::leak_list::{List, fate};
+use crate::verdict::leak_list::{LeakList, fate};
 
 /// Words of a group's row.
 const ROW: usize = 10;
@@ -59,7 +59,7 @@ pub struct Group {
 
 /// The groups of a verdict. Used by one at a time.
 pub(crate) struct Groups {
-    table: Traces<ROW>,
+    table: StackTable<ROW>,
     /// There was no memory for all of them.
     pub(crate) incomplete: bool,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Groups {
 impl Groups {
     pub(crate) const fn new() -> Self {
         Self {
-            table: Traces::new(),
+            table: StackTable::new(),
             incomplete: false,
         }
     }
@@ -116,7 +116,7 @@ impl Groups {
         self.incomplete = false;
     }
 
-    fn add(&self, group: usize, list: &List, index: usize, bytes: usize) {
+    fn add(&self, group: usize, list: &LeakList, index: usize, bytes: usize) {
         let rows = &self.table.rows;
         let add = |word, more: usize| rows.set(group, word, rows.get(group, word) + more as u64);
         let (objects, leaders) = (rows.low(group, COUNTS), rows.high(group, COUNTS));
@@ -171,8 +171,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             let Some(named) = list.get(index) else {
                 continue;
             };
-            let group =
-                self.quietly(|source| groups.table.find_or_add(named.record.trace(), source));
+            let group = self
+                .without_interrupts(|meta| groups.table.find_or_add(named.record.trace(), meta));
             let bytes = self.size_of(&named);
             match group {
                 Some(group) => groups.add(group, list, index, bytes),

@@ -12,7 +12,7 @@
 //! The verdict's and a chunk's, one at a time; none while somebody looks.
 
 use crate::checker::claim::{Claim, NotDone};
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::objects::page_map::{chunk_of, leaf_of};
 use crate::objects::record::flag;
 use crate::objects::{Access, Locked, Object};
@@ -79,7 +79,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// Bytes of a named object.
     pub(crate) fn size_of(&self, named: &Named) -> usize {
         let short = named.record.short_size();
-        self.quietly(|_| self.registry.size_from(named.start, short))
+        self.without_interrupts(|_| self.registry.size_from(named.start, short))
     }
 
     /// Whether a named object is still there.
@@ -91,7 +91,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Does something with a named object, if it is still there.
     pub(crate) fn change_named(&self, named: &Named, change: &mut dyn FnMut(Object<'_>)) {
-        self.quietly(|_| {
+        self.without_interrupts(|_| {
             self.registry
                 .starting_at::<Locked, _>(named.start, |object| {
                     if object.record.read().birth_us() == named.record.birth_us() {
@@ -152,7 +152,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Shows all objects, under the locks of their chunks. Without the claim as well.
-    pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &Source<'_>)) {
+    pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &MetaAlloc<'_>)) {
         let leaves = self.registry.leaves();
         let mut next = leaves.start;
         while let Some(Some((number, leaf))) =
@@ -160,7 +160,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         {
             next = number + 1;
             for (chunk_number, chunk) in leaf.chunks(number) {
-                self.look(|source| {
+                self.look(|meta| {
                     if !chunk.is_used() {
                         return;
                     }
@@ -168,7 +168,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
                     self.registry
                         .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
                             if !object.record.has(flag::ALIAS) {
-                                look(object, source);
+                                look(object, meta);
                             }
                         });
                     Locked::close(chunk);
@@ -241,7 +241,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
 
     /// The first object at `from` or after that has a flag.
     fn next_with(&self, from: usize, flags: u16) -> Option<Named> {
-        let copied = self.comms.now();
+        let copied = self.task_names.now();
         let (leaves, first) = (self.registry.leaves(), chunk_of(from));
         let mut next = leaf_of(from).max(leaves.start);
         while let Some((number, leaf)) = self.registry.map.next_leaf(next, leaves.end) {
@@ -251,7 +251,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
                     continue;
                 }
                 let mut found: Option<Named> = None;
-                self.quietly(|_| {
+                self.without_interrupts(|_| {
                     Locked::open(chunk);
                     // Those at no multiple of eight come after the others.
                     self.registry

@@ -36,13 +36,13 @@ use crate::marker::{GivenUp, Marker};
 use crate::objects::record::flag;
 use crate::objects::{Access, Object, Registry, alias_owner};
 use crate::platform::Platform;
-use crate::verdict::leak_list::{List, NOBODY, fate};
+use crate::verdict::leak_list::{LeakList, NOBODY, fate};
 
 /// Finds the leaders of the leaks in the list, which is sorted, and who belongs to whom. The caller has the claim, and
 /// nobody else uses the list.
 pub(crate) fn find<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    list: &List,
+    list: &LeakList,
 ) -> Result<(), GivenUp> {
     each_leak(marker, list, &|object, index| {
         object.record.set_checksum(index as u32);
@@ -66,21 +66,21 @@ pub(crate) fn find<P: Platform, A: Access>(
             && let Some(named) = list.get(index)
         {
             let short = named.record.short_size();
-            let size = marker.quietly(|_| registry.size_from(named.start, short));
+            let size = marker.without_interrupts(|_| registry.size_from(named.start, short));
             list.add_owned(leader, size);
         }
     }
     Ok(())
 }
 
-fn leaks(list: &List) -> impl DoubleEndedIterator<Item = usize> {
+fn leaks(list: &LeakList) -> impl DoubleEndedIterator<Item = usize> {
     (0..list.len()).filter(|&index| !list.has(index, fate::NO_LEAK))
 }
 
 /// Does something with the record of each leak that is still there.
 fn each_leak<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    list: &List,
+    list: &LeakList,
     change: &dyn Fn(Object<'_>, usize),
 ) {
     let registry = marker.registry();
@@ -88,7 +88,7 @@ fn each_leak<P: Platform, A: Access>(
         let Some(named) = list.get(index) else {
             continue;
         };
-        marker.quietly(|_| {
+        marker.without_interrupts(|_| {
             registry.starting_at::<A, _>(named.start, |object| {
                 let record = object.record.read();
                 if record.has(flag::LISTED) && record.birth_us() == named.record.birth_us() {
@@ -101,7 +101,7 @@ fn each_leak<P: Platform, A: Access>(
 
 fn sweep<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    list: &List,
+    list: &LeakList,
 ) -> Result<(), GivenUp> {
     let reach = |index: usize| {
         let new = !list.has(index, fate::REACHED);
@@ -137,7 +137,7 @@ fn sweep<P: Platform, A: Access>(
 /// Goes from one object to all that it leads to and that `take` says is new.
 fn from<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    list: &List,
+    list: &LeakList,
     first: usize,
     take: &dyn Fn(usize) -> bool,
 ) -> Result<(), GivenUp> {
@@ -149,7 +149,8 @@ fn from<P: Platform, A: Access>(
         head += 1;
         let listed = |object: Object<'_>| object.record.has(flag::LISTED);
         if !A::STOPPED
-            && marker.quietly(|_| registry.starting_at::<A, _>(start, listed)) != Some(true)
+            && marker.without_interrupts(|_| registry.starting_at::<A, _>(start, listed))
+                != Some(true)
         {
             // It was freed, and there may be another one now.
             continue;
@@ -167,7 +168,7 @@ fn from<P: Platform, A: Access>(
 }
 
 /// The number of the leak that a word points to.
-fn number_of<A: Access>(registry: &Registry, list: &List, word: usize) -> Option<usize> {
+fn number_of<A: Access>(registry: &Registry, list: &LeakList, word: usize) -> Option<usize> {
     let seen = |object: Object<'_>| (object.start, object.record.read());
     let (mut start, mut record) = registry.containing::<A, _>(word, seen)?;
     if record.has(flag::ALIAS) {

@@ -11,7 +11,7 @@
 //! | 6 | of a leader: bytes that it owns |
 //! | 7 | of a leader: objects that it owns; where the next of them goes in the order |
 
-use crate::metadata::Source;
+use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page_vec::Paged;
 use crate::objects::record::{RECORD_WORDS, Record, birth_of};
@@ -58,7 +58,7 @@ pub(crate) struct Named {
 }
 
 /// The list. Used by one at a time.
-pub(crate) struct List {
+pub(crate) struct LeakList {
     rows: Paged<ROW>,
     /// Objects that found no room.
     pub(crate) left_out: usize,
@@ -66,7 +66,7 @@ pub(crate) struct List {
     copied: Round,
 }
 
-impl List {
+impl LeakList {
     pub(crate) const fn new() -> Self {
         Self {
             rows: Paged::new(),
@@ -87,14 +87,14 @@ impl List {
     }
 
     /// Appends an object; where there is no memory it is left out.
-    pub(crate) fn push(&mut self, start: usize, record: Record, source: &Source<'_>) {
+    pub(crate) fn push(&mut self, start: usize, record: Record, meta: &MetaAlloc<'_>) {
         let mut row = [0; ROW];
         row[0] = Hidden::new(start).bits();
         for (offset, halves) in record.0.chunks(2).enumerate() {
             let high = halves.get(1).copied().unwrap_or(NOBODY);
             row[1 + offset] = u64::from(halves[0]) | u64::from(high) << 32;
         }
-        if self.rows.push(row, source).is_none() {
+        if self.rows.push(row, meta).is_none() {
             self.left_out += 1;
         }
     }

@@ -19,7 +19,7 @@ use crate::platform::{Platform, StopError};
 use crate::stacks::task_names::Round;
 use crate::verdict::groups::Groups;
 use crate::verdict::iter::Rank;
-use crate::verdict::leak_list::{List, fate};
+use crate::verdict::leak_list::{LeakList, fate};
 
 /// How a verdict was come by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,7 +176,7 @@ const REVIVED: usize = 32;
 
 /// The last verdict. Changed by who checks.
 pub(crate) struct Verdict {
-    pub(crate) list: List,
+    pub(crate) list: LeakList,
     pub(crate) summary: Option<Summary>,
     /// When it was come by.
     pub(crate) at_us: u64,
@@ -227,7 +227,7 @@ pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
 impl Verdict {
     pub(crate) const fn new() -> Self {
         Self {
-            list: List::new(),
+            list: LeakList::new(),
             summary: None,
             at_us: 0,
             groups: Groups::new(),
@@ -276,7 +276,7 @@ impl Verdict {
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Lists the unmarked objects.
     pub(crate) fn name_white(&mut self, verdict: &spin::mutex::SpinMutex<Verdict>) {
-        let source = self.source();
+        let meta = self.meta();
         let registry = self.registry();
         // In a stopped world nobody asks it to stop, beside others it goes on to the end.
         let _ = self.each_chunk(|_, number, chunk| {
@@ -290,7 +290,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if is_white(object, &record) {
                     object.record.set(flag::LISTED);
                     let record = object.record.read();
-                    verdict.lock().list.push(object.start, record, source);
+                    verdict.lock().list.push(object.start, record, meta);
                 }
             });
         });
@@ -328,7 +328,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 
     pub(crate) fn forget_verdict(&self) {
-        let now = self.comms.now();
+        let now = self.task_names.now();
         self.with_verdict(|verdict, _| verdict.forget(now));
     }
 

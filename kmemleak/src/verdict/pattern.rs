@@ -22,7 +22,7 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{Class, Piece, Source};
+use crate::metadata::{Class, MetaAlloc, Piece};
 
 /// Words of the piece that stands for a pattern; all others are its owner's.
 const LEN: usize = 0;
@@ -54,15 +54,15 @@ pub(crate) struct Glob(Piece);
 
 impl Glob {
     /// Keeps a pattern, for which this piece is to stand. False where there is no memory; then nothing is kept.
-    pub(crate) fn keep(head: Piece, text: &str, source: &Source<'_>) -> bool {
+    pub(crate) fn keep(head: Piece, text: &str, meta: &MetaAlloc<'_>) -> bool {
         let glob = Self(head);
         head.set(LEN, text.len() as u64);
         head.set(STATE, 0);
         head.set(TEXT, Hidden::NONE.bits());
         let mut last = None;
         for bytes in text.as_bytes().chunks(PER_PIECE) {
-            let Some(piece) = source.take(CLASS).map(Piece) else {
-                glob.drop_text(source);
+            let Some(piece) = meta.take(CLASS).map(Piece) else {
+                glob.drop_text(meta);
                 return false;
             };
             piece.set_next(Hidden::NONE);
@@ -86,11 +86,11 @@ impl Glob {
     }
 
     /// Gives the text's memory back; the head is its owner's.
-    pub(crate) fn drop_text(self, source: &Source<'_>) {
+    pub(crate) fn drop_text(self, meta: &MetaAlloc<'_>) {
         let mut next = self.first();
         while let Some(piece) = next {
             next = piece.next();
-            source.give(CLASS, piece.0);
+            meta.give(CLASS, piece.0);
         }
         self.0.set(TEXT, Hidden::NONE.bits());
         self.0.set(LEN, 0);

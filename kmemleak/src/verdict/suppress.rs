@@ -25,12 +25,12 @@ use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page_vec::Paged;
-use crate::metadata::{Class, Piece, Source};
+use crate::metadata::{Class, MetaAlloc, Piece};
 use crate::objects::record::flag;
 use crate::objects::{Access, Object};
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
-use crate::stacks::stack_table::Traces;
+use crate::stacks::stack_table::StackTable;
 use crate::tracker::Detector;
 use crate::verdict::Verdict;
 use crate::verdict::leak_list::fate;
@@ -179,7 +179,7 @@ pub(crate) struct Suppressed {
     taken: usize,
     /// For each call stack that was looked at: the first row of those of the suppressions that match, by its number plus
     /// one.
-    judged: Traces<2>,
+    judged: StackTable<2>,
     /// Matches: where the suppression lies, inverted, and the next row, by its number plus one.
     matches: Paged<2>,
 }
@@ -191,7 +191,7 @@ impl Suppressed {
                 first: Hidden::NONE,
             },
             taken: 0,
-            judged: Traces::new(),
+            judged: StackTable::new(),
             matches: Paged::new(),
         }
     }
@@ -200,7 +200,7 @@ impl Suppressed {
         &mut self,
         pattern: &str,
         max: Option<u64>,
-        source: &Source<'_>,
+        meta: &MetaAlloc<'_>,
     ) -> Result<(), SuppressError> {
         if pattern.is_empty() {
             return Err(SuppressError::Empty);
@@ -209,10 +209,10 @@ impl Suppressed {
             one.set(MAX, max.unwrap_or(NO_MAX));
             return Ok(());
         }
-        let piece = source.take(PIECE).ok_or(SuppressError::NoMemory)?;
+        let piece = meta.take(PIECE).ok_or(SuppressError::NoMemory)?;
         let one = One(Piece(piece));
-        if !Glob::keep(one.0, pattern, source) {
-            source.give(PIECE, piece);
+        if !Glob::keep(one.0, pattern, meta) {
+            meta.give(PIECE, piece);
             return Err(SuppressError::NoMemory);
         }
         one.0.set_next(Hidden::NONE);
@@ -233,7 +233,7 @@ impl Suppressed {
     }
 
     /// False if there is none.
-    fn remove(&mut self, found: Option<One>, source: &Source<'_>) -> bool {
+    fn remove(&mut self, found: Option<One>, meta: &MetaAlloc<'_>) -> bool {
         let Some(found) = found else {
             return false;
         };
@@ -243,8 +243,8 @@ impl Suppressed {
             Some(before) => before.0.set_next(after),
             None => self.all.first = after,
         }
-        found.glob().drop_text(source);
-        source.give(PIECE, found.0.0);
+        found.glob().drop_text(meta);
+        meta.give(PIECE, found.0.0);
         self.forget_judgements();
         true
     }
@@ -277,13 +277,13 @@ impl Suppressed {
 
     /// Notes which suppressions have matched a call stack's names; whether any has. `None` where there is no memory: then
     /// the call stack counts as one that none matches, and what it allocated is told of, which is the lesser evil.
-    fn note_judgement(&mut self, trace: Trace, source: &Source<'_>) -> Option<bool> {
+    fn note_judgement(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Option<bool> {
         let mut first = 0;
         for one in self.all.each().filter(|one| one.glob().has_matched()) {
-            let row = self.matches.push([one.0.hidden().bits(), first], source)?;
+            let row = self.matches.push([one.0.hidden().bits(), first], meta)?;
             first = row as u64 + 1;
         }
-        let row = self.judged.find_or_add(trace, source)?;
+        let row = self.judged.find_or_add(trace, meta)?;
         self.judged.rows.set(row, 1, first);
         Some(first != 0)
     }
@@ -321,7 +321,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let (pattern, max) = parse(pattern)?;
         let claim = self.claim().map_err(|Nested| SuppressError::Nested)?;
         claim.take_suppressions();
-        claim.with_suppressed(|suppressed, source| suppressed.add(pattern, max, source))
+        claim.with_suppressed(|suppressed, meta| suppressed.add(pattern, max, meta))
     }
 
     /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
@@ -330,9 +330,9 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let claim = self.claim()?;
         claim.take_suppressions();
         let bare = parse(pattern).map_or(pattern, |(bare, _)| bare);
-        Ok(claim.with_suppressed(|suppressed, source| {
+        Ok(claim.with_suppressed(|suppressed, meta| {
             let found = suppressed.find(pattern).or(suppressed.find(bare));
-            suppressed.remove(found, source)
+            suppressed.remove(found, meta)
         }))
     }
 
@@ -341,8 +341,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         let claim = self.claim()?;
         claim.take_suppressions();
         claim.with_suppressed(
-            |suppressed, source| {
-                while suppressed.remove(suppressed.all.each().next(), source) {}
+            |suppressed, meta| {
+                while suppressed.remove(suppressed.all.each().next(), meta) {}
             },
         );
         Ok(())
@@ -361,8 +361,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 }
 
 impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
-    fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &Source<'_>) -> R) -> R {
-        self.quietly(|source| work(&mut self.suppressed().lock(), source))
+    fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &MetaAlloc<'_>) -> R) -> R {
+        self.without_interrupts(|meta| work(&mut self.suppressed().lock(), meta))
     }
 
     /// How many suppressions there are.
@@ -396,10 +396,10 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
         if !self.is_on() {
             return;
         }
-        self.with_suppressed(|suppressed, source| {
+        self.with_suppressed(|suppressed, meta| {
             while let Some(text) = self.const_suppressions.get(suppressed.taken) {
                 let added =
-                    parse(text).and_then(|(pattern, max)| suppressed.add(pattern, max, source));
+                    parse(text).and_then(|(pattern, max)| suppressed.add(pattern, max, meta));
                 if added == Err(SuppressError::NoMemory) {
                     // Next time, perhaps.
                     return;
@@ -427,7 +427,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
             }
             self.match_names(trace, &all);
             let any =
-                self.with_suppressed(|suppressed, source| suppressed.note_judgement(trace, source));
+                self.with_suppressed(|suppressed, meta| suppressed.note_judgement(trace, meta));
             room = any.is_some();
             news |= any == Some(true);
         });

@@ -10,7 +10,7 @@ use crate::atomic::{AtomicU32, Lock};
 use crate::models::{Pages, Protocol};
 use crate::platform::Comm;
 use crate::search::Model;
-use crate::stacks::task_names::{Comms, Records};
+use crate::stacks::task_names::{Records, TaskNames};
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -82,7 +82,7 @@ impl Records for Chunks {
 }
 
 struct World {
-    comms: Comms,
+    comms: TaskNames,
     chunks: Chunks,
 }
 
@@ -90,7 +90,7 @@ impl World {
     /// All words of it exist, and the first number is that of "a", which no record and no row has; CPU 1 is task 98's, "q".
     fn new() -> Arc<Self> {
         let world = Self {
-            comms: Comms::new(),
+            comms: TaskNames::new(),
             chunks: Chunks::new(),
         };
         world.comms.empty();

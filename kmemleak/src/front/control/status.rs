@@ -43,7 +43,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             "missed frees {}",
             self.missed_frees.load(Ordering::Relaxed)
         )?;
-        let warnings = self.quietly(|_| self.warnings.lock().count());
+        let warnings = self.without_interrupts(|_| self.warnings.lock().count());
         writeln!(out, "warnings     {warnings}")?;
         match self.try_claim() {
             Some(claim) => claim.findings_status(now_us, out)?,

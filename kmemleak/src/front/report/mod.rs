@@ -350,7 +350,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
     fn contents_of(&self, named: &Named) -> Contents {
         let birth_us = named.record.birth_us();
-        self.quietly(|_| {
+        self.without_interrupts(|_| {
             let contents = self
                 .registry
                 .starting_at::<Locked, _>(named.start, |object| {
@@ -409,17 +409,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
         if named.record.has(flag::INTERRUPT) {
             return Comm::new("hardirq");
         }
-        self.comms.get(named.record.comm(), named.copied)
+        self.task_names.get(named.record.comm(), named.copied)
     }
 
     /// The object that an address lies in, a per-CPU block for each of its copies.
     pub(crate) fn named_at(&self, address: usize) -> Option<Named> {
-        let copied = self.comms.now();
+        let copied = self.task_names.now();
         let named = |object: Object<'_>, _| Named {
             start: object.start,
             record: object.record.read(),
             copied,
         };
-        self.quietly(|_| self.registry.block_containing::<Locked, _>(address, named))
+        self.without_interrupts(|_| self.registry.block_containing::<Locked, _>(address, named))
     }
 }

@@ -349,7 +349,8 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             record.cpu()
         )?;
         writeln!(out, "  birth {} us", self.birth_us(record))?;
-        let (min_count, count) = self.quietly(|_| self.registry.references(named.start, record));
+        let (min_count, count) =
+            self.without_interrupts(|_| self.registry.references(named.start, record));
         write!(out, "  min_count {min_count}")?;
         if min_count > 1 {
             write!(out, ", count {count}")?;
