@@ -30,8 +30,9 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{
-    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, NextStep,
-    ParameterError, Platform, Root, RootCursor, RootKind, StackWalk, StopError, StoppedCpu,
+    AllocOptions, BootstrapPool, Comm, Context, Detector, IrqState, Level, MAX_FRAMES,
+    METADATA_PAGE, NextStep, ParameterError, Platform, Root, RootCursor, RootKind, StackWalk,
+    StopError, StoppedCpu,
 };
 
 use crate::arch::interrupts::{self, InterruptFlag};
@@ -43,13 +44,14 @@ use crate::sync::{Mutex, MutexGuard, in_interrupt};
 use crate::task::{self, Priority, State, TaskId, scheduler};
 use crate::{cmdline, console, scripted, symbols};
 
-/// Bytes of metadata for what is allocated before the buddy allocator stands.
-const BOOTSTRAP: usize = 64 * 1024;
+/// Metadata for what is allocated before the buddy allocator stands.
+static POOL: BootstrapPool<16> = BootstrapPool::new();
 
 /// The detector. In a section of its own, which is no root.
 #[unsafe(link_section = ".detector")]
-pub static KMEMLEAK: Detector<KernelPlatform, BOOTSTRAP> =
-    Detector::new(KernelPlatform).with_suppressions(SUPPRESSIONS);
+pub static KMEMLEAK: Detector<KernelPlatform> = Detector::new(KernelPlatform)
+    .with_pool(&POOL)
+    .with_suppressions(SUPPRESSIONS);
 
 /// Leaks that this kernel has, knows and does not mend: patterns of function names (the last segments of a path, or all of
 /// it), `PATTERN` or `PATTERN:max=N`, each with its reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a

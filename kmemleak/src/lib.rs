@@ -7,7 +7,7 @@
 //! A kernel with one global allocator gets a detector in a few lines:
 //!
 //! ```
-//! use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, RootKind, Tracked};
+//! use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor, RootKind, Tracked};
 //! use std::alloc::System; // a kernel would have a `linked_list_allocator::LockedHeap`, say
 //! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 //!
@@ -27,8 +27,9 @@
 //!     }
 //! }
 //!
-//! static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
-//! static HEAP: Tracked<System, Kernel, 65536> = Tracked::new(System, &KMEMLEAK);
+//! static POOL: BootstrapPool<16> = BootstrapPool::new(); // 16 pages of 4096 bytes
+//! static KMEMLEAK: Detector<Kernel> = Detector::new(Kernel).with_pool(&POOL);
+//! static HEAP: Tracked<System, Kernel> = Tracked::new(System, &KMEMLEAK);
 //!
 //! # use std::alloc::{GlobalAlloc, Layout};
 //! # // SAFETY: the layout is not of size zero.
@@ -94,6 +95,7 @@ pub use crate::front::control::ParameterError;
 pub use crate::front::report::{Format, Which};
 pub use crate::front::scope::{Leaked, Scope};
 pub use crate::front::tracked::Tracked;
+pub use crate::metadata::pool::BootstrapPool;
 pub use crate::platform::*;
 pub use crate::stacks::frame_walk::frame_pointer_walk;
 pub use crate::tracker::{AllocOptions, Detector, Metadata};

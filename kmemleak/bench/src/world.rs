@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use kmemleak::{AllocOptions, Context, Detector, Level};
+use kmemleak::{AllocOptions, BootstrapPool, Context, Detector, Level};
 use kmemleak_emulated::{CallStacks, Machine, set_current};
 
 use crate::platform::{Measured, ROOTS};
 use crate::workload::{Fill, Workload};
 
-/// Bytes of the detector's bootstrap pool: little, so that memory comes from where a kernel's does.
-const BOOTSTRAP: usize = 64 * 1024;
+/// The detector's bootstrap pool: little, so that memory comes from where a kernel's does.
+static POOL: BootstrapPool<16> = BootstrapPool::new();
 
 /// The detector that is measured.
-pub type Measuree = Detector<Measured, BOOTSTRAP>;
+pub type Measuree = Detector<Measured>;
 
 /// What went wrong.
 pub type Wrong = Box<dyn std::error::Error>;
@@ -34,7 +34,9 @@ impl World {
             .cpus(cpus)
             .call_stacks(CallStacks::Walked)
             .build();
-        let detector = Box::leak(Box::new(Detector::new(Measured::of(&machine))));
+        let detector = Box::leak(Box::new(
+            Detector::new(Measured::of(&machine)).with_pool(&POOL),
+        ));
         let workload = Workload::new(objects);
         let (places, len) = workload.place();
         let world = Self {

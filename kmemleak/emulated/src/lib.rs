@@ -10,7 +10,7 @@
 //! use kmemleak_emulated::{Emulated, Machine, Place};
 //!
 //! let machine = Machine::new();
-//! let detector: Detector<_, 4096> = Detector::new(Emulated::of(&machine));
+//! let detector: Detector<_> = Detector::new(Emulated::of(&machine));
 //! let block = machine.slab(64);
 //! detector.alloc(block, 64, AllocOptions::new());
 //! machine.store(Place::Bss(0), block);

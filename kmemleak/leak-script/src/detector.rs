@@ -35,14 +35,14 @@ type Done = Result<(), Unsupported>;
 type Told<T> = Result<T, NoAnswer>;
 
 /// A detector.
-pub(crate) struct Subject<'d, P, const BOOTSTRAP: usize> {
-    detector: &'d Detector<P, BOOTSTRAP>,
+pub(crate) struct Subject<'d, P> {
+    detector: &'d Detector<P>,
     /// Objects that it knew before the script began.
     tracked_before: usize,
 }
 
-impl<'d, P: Platform, const BOOTSTRAP: usize> Subject<'d, P, BOOTSTRAP> {
-    pub(crate) fn new(detector: &'d Detector<P, BOOTSTRAP>) -> Self {
+impl<'d, P: Platform> Subject<'d, P> {
+    pub(crate) fn new(detector: &'d Detector<P>) -> Self {
         // Scripts say themselves how old a suspect has to be.
         detector.set_min_age_us(0);
         Self {

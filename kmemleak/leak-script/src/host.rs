@@ -53,7 +53,7 @@ pub fn run(text: &str, cpus: u32) -> Outcome {
     }
     let machine = Emulation::builder().cpus(cpus).build();
     // No bootstrap pool: all metadata is the machine's to give or to refuse.
-    let detector: Box<Detector<_, 0>> = Box::new(Detector::new(Emulated::of(&machine)));
+    let detector: Box<Detector<_>> = Box::new(Detector::new(Emulated::of(&machine)));
     let mut host = Host { machine, taken: 0 };
     match crate::run(&script, &mut host, &*detector) {
         Ok(()) => Outcome::Passed,

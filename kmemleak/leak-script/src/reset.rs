@@ -13,11 +13,7 @@ use crate::statement::{Place, Scope, Statement, Switch};
 ///
 /// For each statement that leaves something one is done that takes it back. Where the script has come to its end in
 /// order these are too many, which the detector warns of; so the warnings are dropped last.
-pub fn reset<P: Platform, const BOOTSTRAP: usize>(
-    script: &Script<'_>,
-    machine: &dyn Machine,
-    detector: &Detector<P, BOOTSTRAP>,
-) {
+pub fn reset<P: Platform>(script: &Script<'_>, machine: &dyn Machine, detector: &Detector<P>) {
     // This sets the minimum age, too.
     let subject = Subject::new(detector);
     // What a detector can't do it can't have left.

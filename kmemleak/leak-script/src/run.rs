@@ -44,10 +44,10 @@ impl From<String> for Stop {
 }
 
 /// Runs a script on a machine that nothing of an earlier one is left on, with a detector of which the same is true.
-pub fn run<P: Platform, const BOOTSTRAP: usize>(
+pub fn run<P: Platform>(
     script: &Script<'_>,
     machine: &mut dyn Machine,
-    detector: &Detector<P, BOOTSTRAP>,
+    detector: &Detector<P>,
 ) -> Result<(), Failure> {
     let mut run = Run {
         subject: Subject::new(detector),
@@ -72,15 +72,15 @@ pub fn run<P: Platform, const BOOTSTRAP: usize>(
 }
 
 /// A script that runs.
-pub(crate) struct Run<'r, P, const BOOTSTRAP: usize> {
-    pub(crate) subject: Subject<'r, P, BOOTSTRAP>,
+pub(crate) struct Run<'r, P> {
+    pub(crate) subject: Subject<'r, P>,
     pub(crate) machine: &'r mut dyn Machine,
     pub(crate) names: Names,
     /// There is a verdict to speak of.
     pub(crate) checked: bool,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
+impl<P: Platform> Run<'_, P> {
     fn statement(&mut self, statement: &Statement<'_>) -> Result<(), Stop> {
         let start = |name: Name<'_>| self.names.get(name).map(|object| object.start.get());
         match *statement {

@@ -13,7 +13,7 @@ use crate::names::Object;
 use crate::run::{Run, Stop};
 use crate::statement::{Expectation, Expected, Name, Slot};
 
-impl<P: Platform, const BOOTSTRAP: usize> Run<'_, P, BOOTSTRAP> {
+impl<P: Platform> Run<'_, P> {
     pub(crate) fn verify(&mut self, expectation: &Expectation<'_>) -> Result<(), Stop> {
         let of_now = matches!(
             expectation,

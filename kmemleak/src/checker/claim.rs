@@ -117,29 +117,29 @@ impl Findings {
 }
 
 /// The right to check, report or clear, and the only way to the findings.
-pub(crate) struct Claim<'d, P: Platform, const BOOTSTRAP: usize> {
-    detector: &'d Detector<P, BOOTSTRAP>,
+pub(crate) struct Claim<'d, P: Platform> {
+    detector: &'d Detector<P>,
     task: u32,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Deref for Claim<'_, P, BOOTSTRAP> {
-    type Target = Detector<P, BOOTSTRAP>;
+impl<P: Platform> Deref for Claim<'_, P> {
+    type Target = Detector<P>;
 
-    fn deref(&self) -> &Detector<P, BOOTSTRAP> {
+    fn deref(&self) -> &Detector<P> {
         self.detector
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Drop for Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
         // With the Acquire of `Holder::take`.
         self.holder.0.store(NOBODY, Ordering::Release);
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Lets one task at a time check, report or clear; `None` while another does.
-    pub(crate) fn try_claim(&self) -> Option<Claim<'_, P, BOOTSTRAP>> {
+    pub(crate) fn try_claim(&self) -> Option<Claim<'_, P>> {
         let task = self.platform.context().task;
         // Lazily: a claim that is made and thrown away would end the other's.
         self.holder.take(task).then(|| Claim {
@@ -149,7 +149,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Takes the claim; waits while another task has it. Task context, with no lock held.
-    pub(crate) fn claim(&self) -> Result<Claim<'_, P, BOOTSTRAP>, Nested> {
+    pub(crate) fn claim(&self) -> Result<Claim<'_, P>, Nested> {
         loop {
             if let Some(claim) = self.try_claim() {
                 return Ok(claim);
@@ -162,7 +162,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     /// Takes the claim of a detector that is on: as long as the claim is held it stays on.
-    pub(crate) fn claim_on(&self) -> Result<Claim<'_, P, BOOTSTRAP>, NotDone> {
+    pub(crate) fn claim_on(&self) -> Result<Claim<'_, P>, NotDone> {
         let claim = self.claim()?;
         if claim.is_on() {
             Ok(claim)
@@ -184,7 +184,7 @@ impl Drop for Outside<'_> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// From here on code of others is called. To be held while anything is shown, written or named.
     #[must_use = "held while code of others runs"]
     pub(crate) fn outside(&self) -> Outside<'_> {

@@ -110,7 +110,7 @@ impl Patience {
 /// Unmarked objects of a chunk that are looked at together.
 const TOGETHER: usize = 64;
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as told of, as with the
     /// background's: what one pass told of the next ones tell of again for as long as it is unreferenced, young or
     /// changed. Task context, with no lock held.
@@ -120,7 +120,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     fn scan_now(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
         let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);

@@ -245,7 +245,7 @@ struct Target {
     record: Record,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked
     /// objects, scanned or not. Task context, with no lock held; `look` may allocate. What the caller has on its
     /// stack is among the roots: it should not keep the address where it is seen.
@@ -263,7 +263,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Shows each word that points into the object; the object's start.
     pub(crate) fn find_holders(
         &self,

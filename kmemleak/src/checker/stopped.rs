@@ -20,7 +20,7 @@ use crate::verdict::{Filter, How, Making, Settled, Summary};
 /// Checks in a stopped world for one verdict, at most: each looks at call stacks that the one before has brought up.
 const MAX_CHECKS: u32 = 8;
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
     pub fn check(&self) -> Result<Summary, NotDone> {
         let claim = self.claim_on()?;
@@ -28,7 +28,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Checks.
     pub(crate) fn check_now(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();

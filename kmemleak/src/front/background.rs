@@ -38,7 +38,7 @@ pub enum NextStep {
     Stopped,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Scans if it is time to, and writes what is new to `log`: one line, or with `kmemleak.verbose=on`
     /// all of the report. Task context, with no lock held; one task calls it, over and over.
     pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
@@ -67,7 +67,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// A pass, and what makes sure of its suspects. Where that is given up the verdict of the pass alone stays.
     fn scan_and_confirm(&self) -> Result<Summary, GivenUp> {
         self.take_suppressions();

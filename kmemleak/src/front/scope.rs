@@ -25,16 +25,16 @@ use crate::verdict::baseline::Baseline;
 /// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): what is lost then and was not
 /// before leaked inside, whoever allocated it and whenever. Scopes may overlap and nest.
 #[must_use = "a scope that is not finished checks nothing"]
-pub struct Scope<'d, P: Platform, const BOOTSTRAP: usize> {
-    detector: &'d Detector<P, BOOTSTRAP>,
+pub struct Scope<'d, P: Platform> {
+    detector: &'d Detector<P>,
     before: SpinMutex<Baseline>,
     /// Why nothing can be said, if so.
     trouble: Option<NotDone>,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
-    pub fn scope(&self) -> Scope<'_, P, BOOTSTRAP> {
+    pub fn scope(&self) -> Scope<'_, P> {
         self.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut scope = Scope {
             detector: self,
@@ -46,7 +46,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
+impl<'d, P: Platform> Scope<'d, P> {
     /// Remembers what is lost already.
     fn begin(&mut self) -> Result<(), NotDone> {
         let claim = self.detector.claim_on()?;
@@ -65,7 +65,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     /// memory is short, something [could not be recorded](Summary::unrecorded) (which may be what leaked), or what the check
     /// lists that was not there before are suspects: then no objects are said to have [leaked](Leaked::objects). Task
     /// context, with no lock held.
-    pub fn finish(self) -> Result<(), Leaked<'d, P, BOOTSTRAP>> {
+    pub fn finish(self) -> Result<(), Leaked<'d, P>> {
         let detector = self.detector;
         detector.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut leaked = Leaked {
@@ -97,7 +97,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     }
 
     /// Finds what leaked.
-    fn end(&self, leaked: &mut Leaked<'d, P, BOOTSTRAP>) -> Result<(), NotDone> {
+    fn end(&self, leaked: &mut Leaked<'d, P>) -> Result<(), NotDone> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }
@@ -111,12 +111,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     }
 
     /// Writes what the check found that was not lost before.
-    fn tell(
-        &self,
-        claim: &Claim<'_, P, BOOTSTRAP>,
-        summary: &Summary,
-        leaked: &mut Leaked<'d, P, BOOTSTRAP>,
-    ) {
+    fn tell(&self, claim: &Claim<'_, P>, summary: &Summary, leaked: &mut Leaked<'d, P>) {
         let _outside = claim.outside();
         let mut out = Writer { leaked };
         let (mut objects, mut bytes) = (0, 0);
@@ -145,7 +140,7 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Scope<'d, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
+impl<P: Platform> Drop for Scope<'_, P> {
     fn drop(&mut self) {
         let detector = self.detector;
         detector.without_interrupts(|meta| self.before.lock().clear(meta));
@@ -154,17 +149,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Drop for Scope<'_, P, BOOTSTRAP> {
 }
 
 /// What leaked in a scope, or why that can't be told: its `Display` is the report.
-pub struct Leaked<'d, P: Platform, const BOOTSTRAP: usize> {
+pub struct Leaked<'d, P: Platform> {
     objects: usize,
     bytes: usize,
     suspects: usize,
     /// What could not be recorded, and may have leaked.
     unrecorded: u64,
-    detector: &'d Detector<P, BOOTSTRAP>,
+    detector: &'d Detector<P>,
     text: SpinMutex<Text>,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
+impl<P: Platform> Leaked<'_, P> {
     /// Objects that leaked; none if it can't be told.
     pub fn objects(&self) -> usize {
         self.objects
@@ -181,21 +176,21 @@ impl<P: Platform, const BOOTSTRAP: usize> Leaked<'_, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Display for Leaked<'_, P, BOOTSTRAP> {
+impl<P: Platform> Display for Leaked<'_, P> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.text.lock().write_to(f)
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Debug for Leaked<'_, P, BOOTSTRAP> {
+impl<P: Platform> Debug for Leaked<'_, P> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         Display::fmt(self, f)
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> core::error::Error for Leaked<'_, P, BOOTSTRAP> {}
+impl<P: Platform> core::error::Error for Leaked<'_, P> {}
 
-impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
+impl<P: Platform> Drop for Leaked<'_, P> {
     fn drop(&mut self) {
         let detector = self.detector;
         detector.without_interrupts(|meta| self.text.lock().clear(meta));
@@ -203,11 +198,11 @@ impl<P: Platform, const BOOTSTRAP: usize> Drop for Leaked<'_, P, BOOTSTRAP> {
     }
 }
 
-struct Writer<'l, 'd, P: Platform, const BOOTSTRAP: usize> {
-    leaked: &'l Leaked<'d, P, BOOTSTRAP>,
+struct Writer<'l, 'd, P: Platform> {
+    leaked: &'l Leaked<'d, P>,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Write for Writer<'_, '_, P, BOOTSTRAP> {
+impl<P: Platform> Write for Writer<'_, '_, P> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let leaked = self.leaked;
         leaked
@@ -297,7 +292,7 @@ impl Text {
 /// #     fn irq_restore(&self, _: IrqState) {}
 /// #     fn next_root(&self, _: &mut RootCursor) -> Option<Root> { None }
 /// # }
-/// # static KMEMLEAK: Detector<Kernel, 65536> = Detector::new(Kernel);
+/// # static KMEMLEAK: Detector<Kernel> = Detector::new(Kernel);
 /// # fn driver_probe() -> u32 { 5 }
 /// let value = assert_no_leaks!(KMEMLEAK, driver_probe());
 /// assert_eq!(value, 5);

@@ -49,7 +49,7 @@ enum Seen {
     Remained(usize),
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Tests itself, and writes what it has seen.
     pub(crate) fn selftest(&self, out: &mut dyn Write) -> fmt::Result {
         let seen = self.self_test();

@@ -16,16 +16,16 @@ use crate::tracker::Detector;
 /// Its blocks are read without a word of the platform's: that they are memory is what a `GlobalAlloc` promises.
 ///
 /// The crate's documentation begins with an example.
-pub struct Tracked<A, P: Platform + 'static, const BOOTSTRAP: usize> {
+pub struct Tracked<A, P: Platform + 'static> {
     allocator: A,
-    detector: &'static Detector<P, BOOTSTRAP>,
+    detector: &'static Detector<P>,
     /// Where this lies, if the detector knows it: it has no address yet when it is made.
     known_at: AtomicUsize,
 }
 
-impl<A, P: Platform, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
+impl<A, P: Platform> Tracked<A, P> {
     /// Tells `detector` of the blocks of `allocator`.
-    pub const fn new(allocator: A, detector: &'static Detector<P, BOOTSTRAP>) -> Self {
+    pub const fn new(allocator: A, detector: &'static Detector<P>) -> Self {
         Self {
             allocator,
             detector,
@@ -78,16 +78,14 @@ impl<A, P: Platform, const BOOTSTRAP: usize> Tracked<A, P, BOOTSTRAP> {
     }
 }
 
-impl<A, P: Platform, const BOOTSTRAP: usize> Drop for Tracked<A, P, BOOTSTRAP> {
+impl<A, P: Platform> Drop for Tracked<A, P> {
     fn drop(&mut self) {
         self.unsettle(self.known_at.load(Ordering::Relaxed));
     }
 }
 
 // SAFETY: all blocks are the allocator's; the detector neither touches nor unwinds.
-unsafe impl<A: GlobalAlloc, P: Platform, const BOOTSTRAP: usize> GlobalAlloc
-    for Tracked<A, P, BOOTSTRAP>
-{
+unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc(layout) };

@@ -219,8 +219,8 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) queues: &'a WorkQueues,
     pub(crate) hazard: &'a Hazard,
     pub(crate) stopping: &'a AtomicBool,
-    /// The detector's own static memory.
-    pub(crate) own: Range<usize>,
+    /// The detector's own static memory, and its pool.
+    pub(crate) own: [Range<usize>; 2],
     pub(crate) meta: MetaAlloc<'a>,
 }
 

@@ -194,7 +194,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Shows what is in no root.
     fn each_excluded(&self, look: Look<'_>) {
-        look(self.tools.own.clone());
+        self.tools.own.iter().cloned().for_each(&mut *look);
         self.undisturbed(|| self.tools.root_ranges.excluded.each(look));
     }
 

@@ -30,7 +30,7 @@ impl Kept {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Counts what was not kept. Whether it was.
     #[inline(always)]
     pub(crate) fn counted(&self, kept: Kept) -> bool {

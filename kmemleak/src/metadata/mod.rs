@@ -22,9 +22,9 @@ pub(crate) mod kept;
 pub(crate) mod keyed_list;
 pub(crate) mod page_source;
 pub(crate) mod page_vec;
+pub(crate) mod pool;
 pub(crate) mod ranges;
 
-use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +32,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::page_source::PageSource;
+use self::pool::Pool;
 use crate::metadata::hidden::Hidden;
 use crate::platform::{METADATA_PAGE, Platform};
 
@@ -73,25 +74,6 @@ impl Class {
 
     pub(crate) const fn words(self) -> usize {
         CLASS_WORDS[self.0]
-    }
-}
-
-/// The bootstrap pool: memory inside the detector, for what is allocated before any allocator stands.
-#[repr(C, align(4096))]
-pub(crate) struct Bootstrap<const BYTES: usize> {
-    memory: UnsafeCell<[u8; BYTES]>,
-}
-
-impl<const BYTES: usize> Bootstrap<BYTES> {
-    pub(crate) const fn new() -> Self {
-        Self {
-            memory: UnsafeCell::new([0; BYTES]),
-        }
-    }
-
-    /// Where the pool's memory lies, and how many whole pages it has.
-    pub(crate) fn pages(&self) -> (NonNull<u8>, usize) {
-        (NonNull::from(&self.memory).cast(), BYTES / METADATA_PAGE)
     }
 }
 
@@ -169,7 +151,6 @@ impl Lists {
 /// The shared lists, and the page that is being cut.
 struct Shared {
     free: Lists,
-    bootstrap_used: usize,
     pages: Pages,
 }
 
@@ -198,8 +179,7 @@ pub(crate) struct Memory {
 /// Where pages come from, and for which CPU pieces are taken.
 pub(crate) struct MetaAlloc<'a> {
     pub(crate) platform: &'a dyn Platform,
-    /// The bootstrap pool: its start and its pages.
-    pub(crate) bootstrap: (NonNull<u8>, usize),
+    pub(crate) pool: Pool,
     pub(crate) memory: &'a Memory,
     pub(crate) cpu: u32,
 }
@@ -307,7 +287,6 @@ impl Memory {
         Self {
             shared: SpinMutex::new(Shared {
                 free: Lists::new(),
-                bootstrap_used: 0,
                 pages: Pages {
                     first: Hidden::NONE,
                     used: 0,
@@ -384,12 +363,12 @@ impl MetaAlloc<'_> {
         let list = &mut shared.pages;
         if list.first == Hidden::NONE || list.used == PAGE_WORDS {
             let next = list.first;
-            let page = self.raw_page(&mut shared.bootstrap_used)?;
+            let page = self.raw_page()?;
             word_of(page, 0).store(next.bits(), Ordering::Relaxed);
             list.first = Hidden::new(page.expose_provenance().get());
             list.used = 1;
         }
-        let page = self.raw_page(&mut shared.bootstrap_used)?;
+        let page = self.raw_page()?;
         let directory = NonNull::new(ptr::with_exposed_provenance_mut::<u64>(list.first.get()))?;
         let hidden = Hidden::new(page.expose_provenance().get());
         word_of(directory, list.used).store(hidden.bits(), Ordering::Relaxed);
@@ -397,16 +376,11 @@ impl MetaAlloc<'_> {
         Some(page)
     }
 
-    fn raw_page(&self, bootstrap_used: &mut usize) -> Option<NonNull<u64>> {
-        let (start, pages) = self.bootstrap;
-        let page = if *bootstrap_used < pages {
-            let offset = *bootstrap_used * METADATA_PAGE;
-            *bootstrap_used += 1;
-            // SAFETY: inside the pool.
-            unsafe { start.add(offset) }
-        } else {
-            self.platform.metadata_alloc()?
-        };
+    fn raw_page(&self) -> Option<NonNull<u64>> {
+        let page = self
+            .pool
+            .take()
+            .or_else(|| self.platform.metadata_alloc())?;
         // SAFETY: a page of ours.
         unsafe { ptr::write_bytes(page.as_ptr(), 0, METADATA_PAGE) };
         self.memory
@@ -480,8 +454,7 @@ impl MetaAlloc<'_> {
     /// Forgets everything and gives all pages but those of the bootstrap pool to the platform. Nobody else
     /// uses the detector. Task context.
     pub(crate) fn empty(&self) {
-        let (start, pages) = self.bootstrap;
-        let own = start.addr().get()..start.addr().get() + pages * METADATA_PAGE;
+        let own = self.pool.range();
         let give_back = |page: Hidden| {
             if !own.contains(&page.get())
                 && let Some(page) = NonNull::new(ptr::with_exposed_provenance_mut(page.get()))
@@ -495,7 +468,6 @@ impl MetaAlloc<'_> {
             let pages = (shared.pages.first, shared.pages.used);
             *shared = Shared {
                 free: Lists::new(),
-                bootstrap_used: 0,
                 pages: Pages {
                     first: Hidden::NONE,
                     used: 0,

@@ -72,7 +72,7 @@ impl Clock {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// The detector's time.
     #[inline(always)]
     pub(crate) fn now_us(&self) -> u64 {

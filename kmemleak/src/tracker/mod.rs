@@ -19,7 +19,8 @@ use crate::marker::queue::WorkQueues;
 use crate::marker::roots::RootRanges;
 use crate::metadata::kept::Kept;
 use crate::metadata::keyed_list::KeyedList;
-use crate::metadata::{Bootstrap, Memory, MetaAlloc};
+use crate::metadata::pool::{BootstrapPool, Pool};
+use crate::metadata::{Memory, MetaAlloc};
 use crate::objects::hazard::Hazard;
 use crate::objects::page_map::chunk_of;
 use crate::objects::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
@@ -65,9 +66,7 @@ impl Default for AllocOptions {
 
 /// A leak detector, for a static.
 ///
-/// `BOOTSTRAP` is the size in bytes of its bootstrap pool, memory for what is allocated before the
-/// platform can give any. Whole pages of 4096 are used: four for the first block of a region of the address space, then
-/// one for each quarter of a megabyte in which there are blocks, and 30 to 60 bytes a block.
+/// Its first metadata comes from a [pool](Self::with_pool), then from [`Platform::metadata_alloc`].
 ///
 /// # Callbacks
 ///
@@ -81,7 +80,7 @@ impl Default for AllocOptions {
 /// An allocator calls `alloc` when a block is out of all free lists and `free` before it returns to one. What
 /// an allocator does for its own bookkeeping it doesn't tell (Linux calls that NOLEAKTRACE): it is then
 /// unseen, and pointers in it keep nothing alive.
-pub struct Detector<P, const BOOTSTRAP: usize> {
+pub struct Detector<P> {
     pub(crate) platform: P,
     pub(crate) modes: Modes,
     pub(crate) settings: Settings,
@@ -119,7 +118,7 @@ pub struct Detector<P, const BOOTSTRAP: usize> {
     pub(crate) borrowed: AtomicUsize,
     /// Blocks that were found overlapped, so whose free was missed.
     pub(crate) missed_frees: AtomicU64,
-    pub(crate) bootstrap: Bootstrap<BOOTSTRAP>,
+    pub(crate) pool: Pool,
 }
 
 /// How much memory the detector takes for itself, beside the static that it is.
@@ -164,10 +163,7 @@ pub(crate) const FIRST_SCAN_US: u64 = clock::FIRST_US + 60_000_000;
 /// And how long it waits then.
 pub(crate) const SCAN_EVERY_US: u64 = 600_000_000;
 
-// SAFETY: all state is atomic or under locks; the bootstrap pool is handed out a page at a time.
-unsafe impl<P: Platform, const BOOTSTRAP: usize> Sync for Detector<P, BOOTSTRAP> {}
-
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// A detector that knows no blocks. It is on.
     pub const fn new(platform: P) -> Self {
         Self {
@@ -203,8 +199,17 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
             unrecorded_total: AtomicU64::new(0),
             borrowed: AtomicUsize::new(0),
             missed_frees: AtomicU64::new(0),
-            bootstrap: Bootstrap::new(),
+            pool: Pool::NONE,
         }
+    }
+
+    /// The same with memory for what is allocated before the platform can give any.
+    pub const fn with_pool<const PAGES: usize>(
+        mut self,
+        pool: &'static BootstrapPool<PAGES>,
+    ) -> Self {
+        self.pool = pool.erased();
+        self
     }
 
     /// The same with suppressions, as [`suppress`](Self::suppress) takes them. One that can't be taken is
@@ -963,7 +968,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     /// What the marker works with.
     pub(crate) fn tools(&self, cpu: u32) -> Tools<'_, P> {
         let start = core::ptr::from_ref(self).addr();
-        let own: Range<usize> = start..start + size_of_val(self);
+        let own = [start..start + size_of_val(self), self.pool.range()];
         Tools {
             platform: &self.platform,
             strangers: &self.strangers,
@@ -989,7 +994,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Gives all metadata back to the platform. Task context, after [`turn_off`](Detector::turn_off). Or tells why it stays: because a scope is open, or nobody can tell whether all callbacks have returned.
     pub(crate) fn free_metadata(&self) -> Result<(), &'static str> {
         if self.borrowed.load(Ordering::Acquire) > 0 {

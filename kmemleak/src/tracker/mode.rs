@@ -63,12 +63,12 @@ impl Modes {
 }
 
 /// Interrupts are off, and metadata stays until this is dropped.
-pub(crate) struct Entered<'d, P: Platform, const BOOTSTRAP: usize> {
-    detector: &'d Detector<P, BOOTSTRAP>,
+pub(crate) struct Entered<'d, P: Platform> {
+    detector: &'d Detector<P>,
     interrupts: IrqState,
 }
 
-impl<'d, P: Platform, const BOOTSTRAP: usize> Entered<'d, P, BOOTSTRAP> {
+impl<'d, P: Platform> Entered<'d, P> {
     /// Where metadata comes from, for this CPU.
     #[inline(always)]
     pub(crate) fn meta(&self) -> MetaAlloc<'d> {
@@ -82,14 +82,14 @@ impl<'d, P: Platform, const BOOTSTRAP: usize> Entered<'d, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Drop for Entered<'_, P, BOOTSTRAP> {
+impl<P: Platform> Drop for Entered<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
         self.detector.platform.irq_restore(self.interrupts);
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Whether blocks are recorded. `off` is final.
     ///
     /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
@@ -99,7 +99,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 
     #[inline(always)]
-    fn interrupts_off(&self) -> Entered<'_, P, BOOTSTRAP> {
+    fn interrupts_off(&self) -> Entered<'_, P> {
         Entered {
             detector: self,
             interrupts: self.platform.irq_save(),
@@ -108,7 +108,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
 
     /// Begins a callback. `None` once the detector is off.
     #[inline(always)]
-    pub(crate) fn enter(&self) -> Option<Entered<'_, P, BOOTSTRAP>> {
+    pub(crate) fn enter(&self) -> Option<Entered<'_, P>> {
         let entered = self.interrupts_off();
         self.is_on().then_some(entered)
     }
@@ -140,7 +140,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     fn meta(&self, cpu: u32) -> MetaAlloc<'_> {
         MetaAlloc {
             platform: &self.platform,
-            bootstrap: self.bootstrap.pages(),
+            pool: self.pool,
             memory: &self.memory,
             cpu,
         }

@@ -33,7 +33,7 @@ impl Records for Registry {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Where numbers of names are scarce, finds out which are free. Task context, with no lock held.
     pub(crate) fn recycle_names(&self) {
         if !self.task_names.is_short() {

@@ -231,7 +231,7 @@ impl Registry {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Takes `len` bytes at `start` out of a block.
     #[cold]
     pub(crate) fn take_part(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) {

@@ -127,7 +127,7 @@ impl Warnings {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     #[cold]
     pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, meta: &MetaAlloc<'_>) {
         // It may be one of those for which there was no record, if there can be one.

@@ -86,7 +86,7 @@ impl Cursor {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
     /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it what
     /// was remembered before stays, and the detector's state is incomplete. Task context, with no lock held.
@@ -119,7 +119,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Remembers: all of it, or what was remembered before.
     pub(crate) fn mark_now(&self) -> Result<(), NotDone> {
         let mut leaks = Baseline::new();

@@ -161,7 +161,7 @@ impl CallSites {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Counts what is alive. False where there was no memory to count all of it.
     fn count_sites(&self) -> bool {
         let sites = &mut *self.sites().lock();
@@ -231,7 +231,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Shows each call site with what is alive of what it allocated and how that has changed since the last
     /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
     /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.

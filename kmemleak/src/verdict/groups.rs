@@ -140,7 +140,7 @@ impl Groups {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
     /// which they are told of; none where there was no memory to form them. Task context, with no lock held; `look` may
     /// allocate.
@@ -155,7 +155,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Groups the leaks of the verdict, and puts groups and leaks in the order in which they are told of. Task
     /// context.
     pub(crate) fn group(&self) {

@@ -75,7 +75,7 @@ pub struct Tracking {
 /// Objects of the list that are looked at together, interrupts being off.
 pub(crate) const STEP: usize = 64;
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Bytes of a named object.
     pub(crate) fn size_of(&self, named: &Named) -> usize {
         let short = named.record.short_size();
@@ -178,7 +178,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Does something with each object of the verdict that is still there.
     pub(crate) fn each_listed(&self, change: &mut dyn FnMut(Object<'_>)) {
         self.each_named(&mut |named| self.change_named(named, change));

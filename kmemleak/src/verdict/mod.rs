@@ -297,7 +297,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Before objects are named: forgets the verdict before, and notes which of its objects have been told of and
     /// are referenced again.
     pub(crate) fn retire_verdict(&self) {

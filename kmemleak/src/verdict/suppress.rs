@@ -312,7 +312,7 @@ pub(crate) fn is_one(text: &str) -> bool {
     parse(text).is_ok_and(|(pattern, _)| !pattern.is_empty())
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
     /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what
     /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
@@ -360,7 +360,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &MetaAlloc<'_>) -> R) -> R {
         self.without_interrupts(|meta| work(&mut self.suppressed().lock(), meta))
     }

@@ -202,7 +202,7 @@ fn freed_in_part() {
 fn of_one_without_a_record_nothing_stays() {
     // Wherever memory ends: with the whole size or not at all, and what comes later finds the place free.
     for budget in 0..20 {
-        let lab: (_, kmemleak::Detector<_, 0>) = {
+        let lab: (_, kmemleak::Detector<_>) = {
             let machine = kmemleak_emulated::Machine::new();
             let platform = kmemleak_emulated::Emulated::of(&machine);
             (machine, kmemleak::Detector::new(platform))

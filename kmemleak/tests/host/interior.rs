@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kmemleak::{AllocOptions, Detector};
 use kmemleak_emulated::{Machine, Stop};
 
-use crate::lab::{Lab, many};
+use crate::lab::{Lab, many, pool};
 use crate::one_cpu::{FAR, OneCpu};
 
 fn interior(lab: &Lab) -> Vec<usize> {
@@ -202,7 +202,7 @@ fn more_than_the_queues_hold() {
 fn a_huge_block_is_a_step_like_another() {
     const HUGE: usize = 1 << 36;
     let pieces = |start: usize, size: usize| {
-        let detector: Detector<OneCpu, 65536> = Detector::new(OneCpu::new());
+        let detector: Detector<OneCpu> = Detector::new(OneCpu::new()).with_pool(pool::<16>());
         detector.alloc(start, size, AllocOptions::new());
         detector.alloc(start + HUGE, 64, AllocOptions::new());
         detector.platform().hold(start + HUGE + 8);

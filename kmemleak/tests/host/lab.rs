@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use kmemleak::{AllocOptions, Detector};
+use kmemleak::{AllocOptions, BootstrapPool, Detector};
 use kmemleak_emulated::{Builder, Emulated, Machine, Place};
 
-/// The tests' detector: its bootstrap pool is two pages, so that both sources of metadata are used.
-pub type Subject = Detector<Emulated, 65536>;
+/// The tests' detector.
+pub type Subject = Detector<Emulated>;
+
+/// A bootstrap pool for one detector.
+pub fn pool<const PAGES: usize>() -> &'static BootstrapPool<PAGES> {
+    Box::leak(Box::new(BootstrapPool::new()))
+}
 
 /// So many of something; fewer under Miri, which takes its time.
 pub const fn many(count: usize) -> usize {
@@ -25,7 +30,8 @@ impl Lab {
 
     pub fn of(builder: Builder) -> Self {
         let machine = builder.build();
-        let detector = Arc::new(Detector::new(Emulated::of(&machine)));
+        let detector = Detector::new(Emulated::of(&machine)).with_pool(pool::<16>());
+        let detector = Arc::new(detector);
         Self { machine, detector }
     }
 

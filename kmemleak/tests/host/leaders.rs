@@ -13,7 +13,7 @@ use kmemleak::{
 };
 use kmemleak_emulated::{Emulated, Machine, Stop};
 
-use crate::lab::{Lab, many};
+use crate::lab::{Lab, many, pool};
 
 /// Objects of a large graph; fewer where the compiler does not optimise.
 const LARGE: usize = many(if cfg!(debug_assertions) {
@@ -232,7 +232,7 @@ unsafe impl Platform for Counting {
 
 struct Large {
     machine: Arc<Machine>,
-    detector: Box<Detector<Counting, 65536>>,
+    detector: Box<Detector<Counting>>,
     blocks: Vec<usize>,
 }
 
@@ -240,10 +240,11 @@ impl Large {
     /// Blocks of two words.
     fn new(count: usize) -> Self {
         let machine = Machine::builder().cpus(1).build();
-        let detector = Box::new(Detector::new(Counting {
+        let platform = Counting {
             inner: Emulated::of(&machine),
             reads: AtomicUsize::new(0),
-        }));
+        };
+        let detector = Box::new(Detector::new(platform).with_pool(pool::<16>()));
         let blocks = (0..count).map(|_| {
             machine.advance_us(1);
             let start = machine.slab(16);

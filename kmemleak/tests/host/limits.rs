@@ -8,14 +8,14 @@ use std::task::{Wake, Waker};
 
 use kmemleak::{AllocOptions, Detector};
 
-use crate::lab::Lab;
-use crate::tracked::{Kernel, POOL, leaks};
+use crate::lab::{Lab, pool};
+use crate::tracked::{Kernel, leaks};
 
-type Subject = Detector<Kernel, POOL>;
+type Subject = Detector<Kernel>;
 
 /// A detector that knows one block, and where that is. The memory of `held` is a root.
 fn with_block(block: &u64, held: &[usize]) -> (Box<Subject>, usize) {
-    let detector = Box::new(Detector::new(Kernel::new()));
+    let detector = Box::new(Detector::new(Kernel::new()).with_pool(pool::<64>()));
     let start = std::ptr::from_ref(block).expose_provenance();
     detector.alloc(start, size_of::<u64>(), AllocOptions::new());
     let slots = held.as_ptr().expose_provenance();
@@ -133,7 +133,7 @@ fn one_past_the_end_is_no_reference() {
     let raw = Arc::into_raw(Arc::new(Nothing));
     let waker = Waker::from(Arc::new(Nothing));
     for data in [raw.expose_provenance(), waker.data().expose_provenance()] {
-        let detector: Box<Subject> = Box::new(Detector::new(Kernel::new()));
+        let detector: Box<Subject> = Box::new(Detector::new(Kernel::new()).with_pool(pool::<64>()));
         let (slot, block) = ([data], data - BLOCK);
         detector.alloc(block, BLOCK, AllocOptions::new());
         assert!(detector.region_add(slot.as_ptr().expose_provenance(), size_of_val(&slot)));
@@ -144,7 +144,7 @@ fn one_past_the_end_is_no_reference() {
     // SAFETY: it comes from an `Arc`.
     let arc = unsafe { Arc::from_raw(raw) };
     // A word more makes the difference, and an `Arc` itself points to its counters.
-    let detector: Box<Subject> = Box::new(Detector::new(Kernel::new()));
+    let detector: Box<Subject> = Box::new(Detector::new(Kernel::new()).with_pool(pool::<64>()));
     let slot = [arc];
     detector.alloc(raw.addr() - BLOCK, BLOCK, AllocOptions::new());
     assert!(detector.region_add(slot.as_ptr().expose_provenance(), size_of_val(&slot)));

@@ -86,7 +86,7 @@ fn every_budget_is_survived() {
 #[test]
 fn a_detector_without_a_bootstrap_pool_takes_all_from_the_platform() {
     let machine = Machine::new();
-    let detector: Detector<_, 0> = Detector::new(Emulated::of(&machine));
+    let detector: Detector<_> = Detector::new(Emulated::of(&machine));
     detector.alloc(machine.slab(64), 64, AllocOptions::new());
     assert_eq!(detector.tracking().objects, 1);
     assert!(machine.metadata_pages() > 0);

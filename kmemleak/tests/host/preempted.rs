@@ -8,7 +8,7 @@ use kmemleak::{AllocOptions, Detector};
 use crate::sparse::{BLOCKS, Sparse};
 
 /// Without a bootstrap pool: all of its pages come from the platform, and go back.
-type Subject = Detector<Sparse, 0>;
+type Subject = Detector<Sparse>;
 
 type Work<'w> = &'w dyn Fn(&Subject);
 

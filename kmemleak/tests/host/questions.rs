@@ -202,7 +202,7 @@ fn off_and_given_up() {
 #[test]
 fn when_all_memory_is_given_back_none_is_taken() {
     let machine = Machine::new();
-    let detector: Detector<_, 0> = Detector::new(Emulated::of(&machine));
+    let detector: Detector<_> = Detector::new(Emulated::of(&machine));
     let say = |line: &str| {
         let mut answer = String::new();
         detector.command(line, &mut answer).expect("text takes all");

@@ -91,9 +91,8 @@ fn nested_and_overlapping() {
     let second = lab.block(8);
     let overlapping = lab.detector.scope();
     let third = lab.block(8);
-    let count = |result: Result<(), kmemleak::Leaked<'_, _, 65536>>| {
-        result.err().map(|leaked| leaked.objects())
-    };
+    let count =
+        |result: Result<(), kmemleak::Leaked<'_, _>>| result.err().map(|leaked| leaked.objects());
     assert_eq!(count(inner.finish()), Some(2));
     lab.free(second);
     assert_eq!(count(overlapping.finish()), Some(1));

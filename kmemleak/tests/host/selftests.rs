@@ -56,7 +56,7 @@ fn passes_with_the_bootstrap_pool_alone_and_without_it() {
     lab.machine.set_metadata_budget(0);
     assert_eq!(lab.say("selftest"), PASSED);
     let machine = Machine::new();
-    let detector: Detector<_, 0> = Detector::new(Emulated::of(&machine));
+    let detector: Detector<_> = Detector::new(Emulated::of(&machine));
     let mut answer = String::new();
     detector.command("selftest", &mut answer).expect("text");
     assert_eq!(answer, PASSED);
@@ -68,7 +68,7 @@ fn passes_with_any_memory_or_says_that_there_is_too_little() {
     for pages in 0..24 {
         let machine = Machine::new();
         machine.set_metadata_budget(pages);
-        let detector: Detector<_, 0> = Detector::new(Emulated::of(&machine));
+        let detector: Detector<_> = Detector::new(Emulated::of(&machine));
         let mut answer = String::new();
         detector.command("selftest", &mut answer).expect("text");
         let short = answer == "kmemleak: selftest not done: no memory for it\n";

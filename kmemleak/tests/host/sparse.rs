@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
+use crate::lab::pool;
 use kmemleak::{
     AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform,
     Root, RootCursor, RootKind, StopError, StoppedCpu,
@@ -263,13 +264,13 @@ unsafe impl Platform for Sparse {
 
 /// A detector over such memory, and what most tests do with it.
 pub struct SparseLab {
-    pub detector: Box<Detector<Sparse, 65536>>,
+    pub detector: Box<Detector<Sparse>>,
 }
 
 impl SparseLab {
     pub fn new() -> Self {
         Self {
-            detector: Box::new(Detector::new(Sparse::new())),
+            detector: Box::new(Detector::new(Sparse::new()).with_pool(pool::<16>())),
         }
     }
 

@@ -3,7 +3,7 @@
 use kmemleak::{Detector, ParameterError, SuppressError};
 use kmemleak_emulated::{Emulated, Machine};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, pool};
 
 /// A lost block that was allocated by this function.
 fn lost(lab: &Lab, function: &str) -> usize {
@@ -418,12 +418,9 @@ fn by_boot_parameter() {
 fn from_the_kernels_source() {
     let lab = Lab::new();
     let machine = Machine::new();
-    let detector: Detector<_, 65536> = Detector::new(Emulated::of(&machine)).with_suppressions(&[
-        "probe",
-        "",
-        "open:max=1",
-        "probe:max=9",
-    ]);
+    let detector: Detector<_> = Detector::new(Emulated::of(&machine))
+        .with_pool(pool::<16>())
+        .with_suppressions(&["probe", "", "open:max=1", "probe:max=9"]);
     let mut status = String::new();
     detector.command("status", &mut status).expect("text");
     assert!(

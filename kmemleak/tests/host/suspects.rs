@@ -3,7 +3,7 @@
 use kmemleak::{AllocOptions, Detector, Doubt, How};
 use kmemleak_emulated::{Place, Stop};
 
-use crate::lab::{Lab, many};
+use crate::lab::{Lab, many, pool};
 use crate::one_cpu::OneCpu;
 
 /// A list of which the head, that a root holds, could not be recorded.
@@ -211,7 +211,7 @@ fn passes_end_though_the_suspects_still_change() {
 /// Interrupts off are all it takes to stop one CPU.
 #[test]
 fn one_cpu_is_stopped_without_the_platform_s_help() {
-    let detector: Detector<OneCpu, 65536> = Detector::new(OneCpu::new());
+    let detector: Detector<OneCpu> = Detector::new(OneCpu::new()).with_pool(pool::<16>());
     let blocks = [Box::new([0_u64; 8]), Box::new([0; 8])];
     for block in &blocks {
         let start = block.as_ptr().expose_provenance();

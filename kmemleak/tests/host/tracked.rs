@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu};
+use kmemleak::{
+    BootstrapPool, Detector, IrqState, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu,
+};
 use kmemleak::{Slot, SlotPlace, Tracked};
 
 /// A kernel with one section of variables.
@@ -64,8 +66,6 @@ unsafe impl Platform for Kernel {
     }
 }
 
-/// Bytes of metadata: the kernel gives none.
-pub const POOL: usize = 1 << 18;
 const BYTES: usize = 1024;
 
 /// Hands out an array from its start on, and remembers the first and the last block.
@@ -109,7 +109,7 @@ unsafe impl GlobalAlloc for Array {
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
 
-type Heap = Tracked<Array, Kernel, POOL>;
+type Heap = Tracked<Array, Kernel>;
 
 fn alloc(heap: &Heap) -> usize {
     // SAFETY: the layout is not of size zero.
@@ -117,7 +117,7 @@ fn alloc(heap: &Heap) -> usize {
     block.expose_provenance()
 }
 
-pub fn leaks(detector: &Detector<Kernel, POOL>) -> Vec<usize> {
+pub fn leaks(detector: &Detector<Kernel>) -> Vec<usize> {
     let _ = detector.check();
     let mut starts = Vec::new();
     detector
@@ -136,7 +136,8 @@ struct Variables {
 
 #[test]
 fn an_allocators_own_pointers_keep_nothing_alive() {
-    static DETECTOR: Detector<Kernel, POOL> = Detector::new(Kernel::new());
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
     static VARIABLES: Variables = Variables {
         before: AtomicUsize::new(0),
         heap: Tracked::new(Array::new(), &DETECTOR),
@@ -169,7 +170,8 @@ fn an_allocators_own_pointers_keep_nothing_alive() {
 
 #[test]
 fn no_region_brings_them_back() {
-    static DETECTOR: Detector<Kernel, POOL> = Detector::new(Kernel::new());
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
     static HEAP: Heap = Tracked::new(Array::new(), &DETECTOR);
     let block = alloc(&HEAP);
     let start = (&raw const HEAP).expose_provenance();
@@ -179,7 +181,8 @@ fn no_region_brings_them_back() {
 
 #[test]
 fn a_heap_that_moves_leaves_no_hole_in_the_roots() {
-    static DETECTOR: Detector<Kernel, POOL> = Detector::new(Kernel::new());
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
     /// A heap whose blocks lie elsewhere, so that it may move.
     struct Elsewhere(&'static Array);
     // SAFETY: the array's.
@@ -192,8 +195,8 @@ fn a_heap_that_moves_leaves_no_hole_in_the_roots() {
         unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
     }
     static ARRAY: Array = Array::new();
-    let mut places: [Option<Tracked<Elsewhere, Kernel, POOL>>; 2] = [None, None];
-    let block_of = |heap: &Tracked<Elsewhere, Kernel, POOL>| {
+    let mut places: [Option<Tracked<Elsewhere, Kernel>>; 2] = [None, None];
+    let block_of = |heap: &Tracked<Elsewhere, Kernel>| {
         // SAFETY: the layout is not of size zero.
         let block = unsafe { heap.alloc(Layout::new::<[u64; 8]>()) };
         block.expose_provenance()

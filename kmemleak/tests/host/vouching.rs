@@ -4,7 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmemleak::{
-    AllocOptions, Detector, Doubt, IrqState, Platform, Root, RootCursor, RootKind, Tracked,
+    AllocOptions, BootstrapPool, Detector, Doubt, IrqState, Platform, Root, RootCursor, RootKind,
+    Tracked,
 };
 
 static VARIABLES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
@@ -38,7 +39,8 @@ unsafe impl Platform for Plain {
 #[test]
 fn no_call_of_a_safe_function_reads_what_nobody_vouches_for() {
     const NOWHERE: [usize; 4] = [0x1_0000, 0x1234_5678_0000, 0x7fff_ffff_0000, !0 << 44];
-    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Plain> = Detector::new(Plain).with_pool(&POOL);
     DETECTOR.set_min_age_us(0);
     let gray = AllocOptions::new().min_count(0);
     for start in NOWHERE {
@@ -84,8 +86,9 @@ fn no_call_of_a_safe_function_reads_what_nobody_vouches_for() {
 /// What a `GlobalAlloc` has handed out is memory: nobody else need vouch for it.
 #[test]
 fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
-    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
-    static HEAP: Tracked<System, Plain, { 1 << 20 }> = Tracked::new(System, &DETECTOR);
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Plain> = Detector::new(Plain).with_pool(&POOL);
+    static HEAP: Tracked<System, Plain> = Tracked::new(System, &DETECTOR);
     let layout = Layout::new::<[usize; 4]>();
     // SAFETY: the layout is not of size zero.
     let allocate = || unsafe { HEAP.alloc_zeroed(layout) }.cast::<usize>();
@@ -104,7 +107,8 @@ fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
 /// Where hooks tell of blocks and nobody vouches for them, nothing is certain, and the report says what is missing.
 #[test]
 fn where_nothing_is_vouched_for_nothing_is_called_a_leak() {
-    static DETECTOR: Detector<Plain, { 1 << 20 }> = Detector::new(Plain);
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Plain> = Detector::new(Plain).with_pool(&POOL);
     static BLOCKS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
     let start = BLOCKS.as_ptr().expose_provenance();
     let lost = 0x5555_0000_0000;

@@ -57,7 +57,7 @@ pub fn last_leaks(history: &History) -> Vec<(usize, usize)> {
 fn run(history: &History, supply: Supply) -> Result<Seen, String> {
     let machine = Machine::builder().cpus(history.cpus).build();
     machine.set_stop(history.stop);
-    let detector: Box<Detector<_, 4096>> = Box::new(Detector::new(Emulated::of(&machine)));
+    let detector: Box<Detector<_>> = Box::new(Detector::new(Emulated::of(&machine)));
     let mut model = Model::default();
     let arena = machine.arena(ARENA);
     let (mut now, mut leaks, mut told) = (0, Vec::new(), false);
@@ -270,7 +270,7 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
 }
 
 /// Whether the detector says that it could not keep all that it should.
-fn is_incomplete<P: Platform, const BOOTSTRAP: usize>(detector: &Detector<P, BOOTSTRAP>) -> bool {
+fn is_incomplete<P: Platform>(detector: &Detector<P>) -> bool {
     let mut status = String::new();
     detector
         .command("status", &mut status)

@@ -9,7 +9,7 @@ use crate::platform::Platform;
 use crate::tracker::Detector;
 use crate::verdict::How;
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     pub(super) fn status(&self, out: &mut dyn Write) -> fmt::Result {
         let now_us = self.now_us();
         let tracking = self.tracking();
@@ -64,7 +64,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// What is known through the claim alone.
     fn findings_status(&self, now_us: u64, out: &mut dyn Write) -> fmt::Result {
         self.take_suppressions();

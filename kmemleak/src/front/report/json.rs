@@ -114,7 +114,7 @@ fn string_of(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     out.write_char('"')
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     pub(super) fn report_json(
         &self,
         which: Which,
@@ -144,7 +144,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     fn group_json(
         &self,
         group: &Group,

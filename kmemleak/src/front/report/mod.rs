@@ -122,7 +122,7 @@ struct Totals {
     at_us: u64,
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the
     /// sum. Task context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
@@ -139,7 +139,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     /// Writes the last verdict.
     pub(crate) fn write_report(
         &self,
@@ -346,7 +346,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
     fn contents_of(&self, named: &Named) -> Contents {
         let birth_us = named.record.birth_us();

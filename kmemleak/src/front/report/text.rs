@@ -103,7 +103,7 @@ impl Display for Passes {
 /// Bytes of a dump in a line.
 const DUMP_LINE: usize = 16;
 
-impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
+impl<P: Platform> Claim<'_, P> {
     pub(super) fn report_text(
         &self,
         which: Which,
@@ -167,7 +167,7 @@ impl<P: Platform, const BOOTSTRAP: usize> Claim<'_, P, BOOTSTRAP> {
     }
 }
 
-impl<P: Platform, const BOOTSTRAP: usize> Detector<P, BOOTSTRAP> {
+impl<P: Platform> Detector<P> {
     fn group_text(
         &self,
         group: &Group,

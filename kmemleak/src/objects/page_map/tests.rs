@@ -64,7 +64,7 @@ unsafe impl Platform for Bare {
     }
 }
 
-type Subject = Detector<Bare, 4096>;
+type Subject = Detector<Bare>;
 
 const BASE: usize = 0xffff_8880_0000_0000;
 const CHUNK: usize = super::CHUNK;

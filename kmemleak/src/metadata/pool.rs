@@ -1,0 +1,86 @@
+//! The bootstrap pool: metadata for what is allocated before the platform can give any.
+//!
+//! A pool is a static of its own, so that no type that names a detector has to name its pool's size. It counts its pages
+//! itself: two detectors that are given one pool share it, and no page goes to both.
+//!
+//! # Locks
+//!
+//! None: one counter. Any context.
+
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::platform::METADATA_PAGE;
+
+/// Memory that a page of metadata may be made of.
+#[repr(C, align(4096))]
+struct PoolPage(UnsafeCell<[u8; METADATA_PAGE]>);
+
+// SAFETY: a page is one user's, who gets it from `Pool::take`.
+unsafe impl Sync for PoolPage {}
+
+/// `PAGES` pages of 4096 bytes, for a static: the first metadata of a [`Detector`](crate::Detector).
+///
+/// A detector needs four pages for the first block of a region of the address space, then one for each quarter of a
+/// megabyte in which there are blocks, and 30 to 60 bytes a block.
+pub struct BootstrapPool<const PAGES: usize> {
+    used: AtomicUsize,
+    pages: [PoolPage; PAGES],
+}
+
+impl<const PAGES: usize> BootstrapPool<PAGES> {
+    /// A pool of which nothing is in use.
+    pub const fn new() -> Self {
+        Self {
+            used: AtomicUsize::new(0),
+            pages: [const { PoolPage(UnsafeCell::new([0; METADATA_PAGE])) }; PAGES],
+        }
+    }
+
+    /// The pool, whatever its size.
+    pub(crate) const fn erased(&'static self) -> Pool {
+        Pool {
+            used: &self.used,
+            pages: &self.pages,
+        }
+    }
+}
+
+impl<const PAGES: usize> Default for BootstrapPool<PAGES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A pool of any size.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool {
+    /// Pages that are in use, or more where some were asked for in vain. It hands numbers out, and orders nothing: Relaxed.
+    used: &'static AtomicUsize,
+    pages: &'static [PoolPage],
+}
+
+impl Pool {
+    /// Of no pages.
+    pub(crate) const NONE: Self = {
+        static NONE: BootstrapPool<0> = BootstrapPool::new();
+        NONE.erased()
+    };
+
+    /// A page that nobody else has; what lies in it is what its last user left.
+    pub(crate) fn take(self) -> Option<NonNull<u8>> {
+        if self.used.load(Ordering::Relaxed) >= self.pages.len() {
+            return None;
+        }
+        let page = self.pages.get(self.used.fetch_add(1, Ordering::Relaxed))?;
+        Some(NonNull::from(&page.0).cast())
+    }
+
+    /// Where its memory lies.
+    pub(crate) fn range(self) -> Range<usize> {
+        let addresses = self.pages.as_ptr_range();
+        addresses.start.addr()..addresses.end.addr()
+    }
+}
