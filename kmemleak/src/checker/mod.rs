@@ -1,4 +1,6 @@
+//! Checks: who may check, how a pass is made, and what answers questions about the memory that was found.
 //!
+//! Never: text.
 
 pub(crate) mod claim;
 pub(crate) mod concurrent;

@@ -1,4 +1,6 @@
+//! Who allocates: call stacks, each kept once, and the names of tasks.
 //!
+//! Never: an object.
 
 pub(crate) mod depot;
 pub(crate) mod frame_walk;
