@@ -12,22 +12,15 @@
 //!   passes in a row, of which each takes away what it found referenced, leave little that is in use; they
 //!   go on until three have left the same suspects, or to a bound, and the verdict says which.
 //!
-//! # Locks
-//!
-//! A chunk's at a time, for the time it takes to look at its index; never more than a page is read with interrupts
-//! off. Others run after each piece.
+//! The marker keeps the first three ([`crate::marker::suspects`]).
 
-use core::sync::atomic::Ordering;
-
-use crate::checker::claim::{Claim, NotDone};
-use crate::marker::{Figures, GivenUp, Marker, Shared};
-use crate::objects::chunk::info;
-use crate::objects::page_map::ChunkNumber;
+use crate::checker::claim::Claim;
+use crate::marker::suspects::{Among, Flagged};
+use crate::marker::{Figures, GivenUp};
 use crate::objects::record::flag;
-use crate::objects::{Access, Locked};
 use crate::platform::Platform;
-use crate::tracker::Detector;
-use crate::verdict::{Filter, Flagged, How, Making, Settled, Summary, is_white};
+use crate::verdict::summary::{How, Summary};
+use crate::verdict::{Filter, Making, Settled, list_white};
 
 /// A pass of the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +28,6 @@ pub(crate) struct Pass {
     /// How old an object must have been when the pass began.
     pub(crate) min_age_us: u64,
     pub(crate) among: Among,
-}
-
-/// Who may be suspected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Among {
-    /// Whoever is unreferenced.
-    All,
-    /// Who was suspected by the pass before, too.
-    Suspects,
 }
 
 /// What comes after a pass.
@@ -107,47 +91,92 @@ impl Patience {
     }
 }
 
-/// Unmarked objects of a chunk that are looked at together.
-const TOGETHER: usize = 64;
+/// The longest stop of the world by which suspects are confirmed, in microseconds.
+const STOP_MAX_US: u64 = 100_000;
 
-impl<P: Platform> Detector<P> {
-    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as told of, as with the
-    /// background's: what one pass told of the next ones tell of again for as long as it is unreferenced, young or
-    /// changed. Task context, with no lock held.
-    pub fn scan(&self) -> Result<Summary, NotDone> {
-        let claim = self.claim_on()?;
-        claim.scan_now().map_err(|GivenUp| NotDone::Stopped)
-    }
-}
+/// Words that a stopped check reads in a microsecond, at least: what the length of a stop is foretold by.
+const WORDS_A_US: u64 = 30;
+
+/// Microseconds that a suspect takes more: to be listed, sorted, and told from what it owns.
+const SUSPECT_US: u64 = 2;
 
 impl<P: Platform> Claim<'_, P> {
-    fn scan_now(&self) -> Result<Summary, GivenUp> {
+    /// One pass, whose suspects are the verdict, unconfirmed, and count as told of.
+    pub(crate) fn scan(&mut self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
-        let min_age_us = self.settings.min_age_us.load(Ordering::Relaxed);
-        let summary = self.apart(|| self.scan_once(min_age_us))?;
+        let summary = self.on_unscanned_stack(Self::scan_once)?;
         self.note_reported();
         Ok(summary)
     }
 
-    /// One pass, and its suspects as the verdict. For who is [apart](Self::apart).
-    pub(crate) fn scan_once(&self, min_age_us: u64) -> Result<Summary, GivenUp> {
-        let start_us = self.now_us();
-        let among = Among::All;
-        let figures = self.pass(Pass { min_age_us, among }, &mut |_| Next::Judge)?;
-        Ok(self.complete_verdict(Making {
-            how: How::Scanned { passes: 1 },
-            settled: Settled::Yes,
-            start_us,
-            figures,
-            cpus: 1,
-            stopped_us: 0,
-        }))
+    /// A pass, and what makes sure of its suspects. Where that is given up the verdict of the pass alone stays.
+    pub(crate) fn scan_and_confirm(&mut self) -> Result<Summary, GivenUp> {
+        self.take_suppressions();
+        self.on_unscanned_stack(|claim| {
+            let start_us = claim.tracker().now_us();
+            let first = claim.scan_once()?;
+            if first.listed() == 0 {
+                return Ok(first);
+            }
+            let stop_us = first.words / WORDS_A_US + first.listed() as u64 * SUSPECT_US;
+            if stop_us <= STOP_MAX_US
+                && let Ok(summary) = claim.check_stopped(Filter::SUSPECTS)
+            {
+                return Ok(summary);
+            }
+            let mut patience = Patience::after(0);
+            patience.count(first.listed());
+            let pass = Pass {
+                among: Among::Suspects,
+                ..claim.background_pass()
+            };
+            let figures = claim.scan_until_still(pass, &mut patience)?;
+            let how = How::Scanned {
+                passes: patience.passes,
+            };
+            Ok(claim.complete_scan(how, patience.settled(), start_us, figures))
+        })
     }
 
-    /// Passes until the suspects stand still, or there have been enough; the last one makes the verdict. For who is
-    /// [apart](Self::apart).
-    pub(crate) fn scan_until_still(
-        &self,
+    fn background_pass(&self) -> Pass {
+        Pass {
+            min_age_us: self.tracker().settings().min_age.get(),
+            among: Among::All,
+        }
+    }
+
+    /// One pass, and its suspects as the verdict.
+    fn scan_once(&mut self) -> Result<Summary, GivenUp> {
+        let start_us = self.tracker().now_us();
+        let figures = self.pass(self.background_pass(), &mut |_| Next::Judge)?;
+        let how = How::Scanned { passes: 1 };
+        Ok(self.complete_scan(how, Settled::Yes, start_us, figures))
+    }
+
+    pub(super) fn complete_scan(
+        &mut self,
+        how: How,
+        settled: Settled,
+        start_us: u64,
+        figures: Figures,
+    ) -> Summary {
+        let tracker = self.tracker();
+        self.findings.verdict.complete(
+            tracker,
+            Making {
+                how,
+                settled,
+                start_us,
+                figures,
+                cpus: 1,
+                stopped_us: 0,
+            },
+        )
+    }
+
+    /// Passes until the suspects stand still, or there have been enough; the last one makes the verdict.
+    pub(super) fn scan_until_still(
+        &mut self,
         first: Pass,
         patience: &mut Patience,
     ) -> Result<Figures, GivenUp> {
@@ -165,46 +194,31 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// Runs `scan` so that what it has on the stack is no root.
-    pub(crate) fn apart<R>(&self, scan: impl FnOnce() -> Result<R, GivenUp>) -> Result<R, GivenUp> {
-        let (mut scan, mut result) = (Some(scan), Err(GivenUp));
-        self.platform.scan_apart(&mut || {
-            if let Some(scan) = scan.take() {
-                result = scan();
-            }
-        });
-        result
-    }
-
-    /// A pass. `next` is told how many suspects it has, and says whether they are the verdict's; the caller completes it
-    /// then. For who is [apart](Self::apart).
+    /// A pass, on a stack that is not scanned. `next` is told how many suspects it has, and says whether they are the
+    /// verdict's; the caller completes it then.
     ///
     /// While it marks it may be given up, and the verdict before stays. From where that is retired it goes on to its end.
-    pub(crate) fn pass(
-        &self,
+    pub(super) fn pass(
+        &mut self,
         pass: Pass,
         next: &mut dyn FnMut(usize) -> Next,
     ) -> Result<Figures, GivenUp> {
-        self.prepare_desks(1);
-        let start_us = self.now_us();
-        self.scanning.begin();
-        let shared = Shared::new(1, self.stacks(), start_us);
-        let tools = self.tools(0);
-        let mut marker = Marker::<P, Locked>::new(&tools, &shared, 0);
-        let before_us = start_us.saturating_sub(pass.min_age_us);
-        let result = marker.pass(before_us).and_then(|()| {
-            let flagged = self
-                .with_verdict(|verdict, _| core::mem::replace(&mut verdict.flagged, Flagged::Some));
+        let tracker = self.tracker();
+        let work = self.passes().running(|marker, start_us| {
+            let before_us = start_us.saturating_sub(pass.min_age_us);
+            marker.mark_beside(before_us)?;
+            let verdict = &mut self.findings.verdict;
+            let flagged = core::mem::replace(&mut verdict.flagged, Flagged::Some);
             let suspects = marker.suspect(pass.among, flagged)?;
             if suspects == 0 {
-                self.with_verdict(|verdict, _| verdict.flagged = Flagged::None);
+                verdict.flagged = Flagged::None;
             }
             if next(suspects) == Next::Again {
                 return Ok(());
             }
             marker.go_on_to_the_end();
-            self.retire_verdict();
-            marker.name_white(self.verdict());
+            verdict.retire(tracker);
+            list_white(marker, &spin::mutex::SpinMutex::<_>::new(verdict));
             self.judge();
             let filter = Filter {
                 // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not
@@ -212,142 +226,10 @@ impl<P: Platform> Claim<'_, P> {
                 before_us: before_us.saturating_add(1),
                 flags: flag::SUSPECT,
             };
-            self.conclude(&mut marker, filter)
+            let findings = &mut *self.findings;
+            let verdict = &mut findings.verdict;
+            verdict.conclude(tracker, &findings.suppressions, marker, filter)
         });
-        self.scanning.end();
-        result.map(|()| shared.figures())
+        work.map(|((), figures)| figures)
     }
-}
-
-impl<P: Platform> Marker<'_, P, Locked> {
-    /// Marks what is referenced, and what is to be treated so.
-    fn pass(&mut self, before_us: u64) -> Result<(), GivenUp> {
-        self.run()?;
-        self.barrier();
-        self.scan_born()?;
-        self.barrier();
-        self.settle(before_us)?;
-        self.barrier();
-        self.finish()?;
-        self.barrier();
-        self.scan_born()?;
-        self.barrier();
-        Ok(())
-    }
-
-    /// Flags those that are unreferenced, and no others, as suspects; how many there are.
-    fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
-        let registry = self.registry();
-        let mut suspects = 0;
-        self.each_chunk(|_, number, chunk| {
-            let unmarked =
-                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-            let granules = match flagged {
-                Flagged::None => unmarked,
-                Flagged::Some => u64::MAX,
-            };
-            if granules == 0 && !chunk.has(info::ODD) {
-                return;
-            }
-            registry.each_of(number, chunk, granules, &mut |object| {
-                let record = object.record.read();
-                let was = record.has(flag::SUSPECT);
-                if is_white(object, &record) && (was || among == Among::All) {
-                    object.record.set(flag::SUSPECT);
-                    suspects += 1;
-                } else if was {
-                    object.record.clear(flag::SUSPECT);
-                }
-            });
-        })?;
-        self.barrier();
-        Ok(suspects)
-    }
-
-    /// Looks at all unmarked objects: those that are young, or not what they were, are marked.
-    fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.claim_leaf() {
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.is_used() {
-                    continue;
-                }
-                let mut white = White {
-                    starts: [None; TOGETHER],
-                    len: 0,
-                };
-                self.without_interrupts(|marker| {
-                    Locked::open(chunk);
-                    marker.collect(chunk_number, chunk, &mut white);
-                    Locked::close(chunk);
-                });
-                for start in white.starts.into_iter().flatten() {
-                    self.settle_one(start, before_us)?;
-                }
-            }
-            self.pause()?;
-        }
-        Ok(())
-    }
-
-    fn collect(
-        &mut self,
-        number: ChunkNumber,
-        chunk: crate::objects::chunk::Chunk,
-        white: &mut White,
-    ) {
-        let unmarked =
-            chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-        if unmarked == 0 && !chunk.has(info::ODD) {
-            return;
-        }
-        let registry = self.registry();
-        registry.each_of(number, chunk, unmarked, &mut |object| {
-            let record = object.record.read();
-            if record.min_count() == 0 && !record.has(flag::REACHED) {
-                // No leak, since after the marks were cleared: it is to be scanned all the same.
-                self.keep(object);
-            }
-            if !is_white(object, &record) {
-                return;
-            }
-            match white.starts.get_mut(white.len) {
-                Some(place) => {
-                    *place = Some(object.start);
-                    white.len += 1;
-                }
-                // More than can be looked at together: as if they had changed.
-                None => {
-                    self.keep(object);
-                }
-            }
-        });
-    }
-
-    fn settle_one(&mut self, start: usize, before_us: u64) -> Result<(), GivenUp> {
-        let Some(checksum) = self.checksum(start)? else {
-            return Ok(());
-        };
-        let registry = self.registry();
-        self.without_interrupts(|marker| {
-            registry.starting_at::<Locked, _>(start, |object| {
-                let record = object.record.read();
-                let primed = record.has(flag::PRIMED);
-                let held_still = primed && record.checksum() == checksum;
-                object.record.set(flag::PRIMED);
-                object.record.set_checksum(checksum);
-                let young = record.birth_us() > before_us;
-                // What has been told of is told of again as long as it is a leak: else it would be said to be referenced.
-                if (young || !held_still) && !record.has(flag::REPORTED) {
-                    marker.keep(object);
-                }
-            })
-        });
-        Ok(())
-    }
-}
-
-/// Unmarked objects of a chunk.
-struct White {
-    starts: [Option<usize>; TOGETHER],
-    len: usize,
 }

@@ -1,8 +1,132 @@
 //! Checks: who may check, how a pass is made, and what answers questions about the memory that was found.
 //!
+//! The [`Checker`] is a lock. Whoever has it, the [claim](claim), owns the findings: the verdict, the suppressions, the
+//! baseline, the call sites and the words of the last answer. All that makes or uses them is a method of the claim's guard, so
+//! nobody ever waits for a part of them.
+//!
 //! Never: text.
 
 pub(crate) mod claim;
-pub(crate) mod concurrent;
+mod concurrent;
+mod findings;
+mod pass;
 pub(crate) mod references;
-pub(crate) mod stopped;
+mod show;
+mod stopped;
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use self::claim::{Claim, Holder, Nested};
+use crate::marker::queue::WorkQueues;
+use crate::platform::Platform;
+use crate::tracker::{Mode, Tracker};
+use crate::verdict::Verdict;
+use crate::verdict::baseline::Baseline;
+use crate::verdict::call_sites::CallSites;
+use crate::verdict::suppress::Suppressions;
+
+use self::references::References;
+
+/// What checks leave behind.
+struct Findings {
+    verdict: Verdict,
+    suppressions: Suppressions,
+    /// The leaks that there were at the last mark; `None` where there was none.
+    baseline: Option<Baseline>,
+    call_sites: CallSites,
+    references: References,
+}
+
+impl Findings {
+    const fn new() -> Self {
+        Self {
+            verdict: Verdict::new(),
+            suppressions: Suppressions::new(),
+            baseline: None,
+            call_sites: CallSites::new(),
+            references: References::new(),
+        }
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    fn empty(&mut self) {
+        self.verdict.empty();
+        self.suppressions.empty();
+        self.baseline = None;
+        self.call_sites.empty();
+        self.references.empty();
+    }
+}
+
+/// The claim, and what it guards.
+pub(crate) struct Checker {
+    holder: Holder,
+    /// Locked as long as somebody has the claim.
+    findings: SpinMutex<Findings>,
+    queues: WorkQueues,
+    /// Whether the check that goes on is asked to stop. Release and Acquire pair, though nothing is read by it: it is one word.
+    stopping: AtomicBool,
+    /// Suppressions from the kernel's source.
+    suppressions: &'static [&'static str],
+}
+
+impl Checker {
+    /// One that has checked nothing.
+    pub(crate) const fn new() -> Self {
+        Self {
+            holder: Holder::new(),
+            findings: SpinMutex::new(Findings::new()),
+            queues: WorkQueues::new(),
+            stopping: AtomicBool::new(false),
+            suppressions: &[],
+        }
+    }
+
+    /// Takes its first suppressions from a list in the kernel's source.
+    pub(crate) const fn set_suppressions(&mut self, patterns: &'static [&'static str]) {
+        self.suppressions = patterns;
+    }
+
+    /// Records nothing from now on; nothing leads back. A check that goes on is given up.
+    pub(crate) fn turn_off<P: Platform>(&self, tracker: &Tracker<P>) -> Result<(), Nested> {
+        self.stopping.store(true, Ordering::Release);
+        let claim = self.claim(tracker);
+        if claim.is_ok() && tracker.is_on() {
+            tracker.set_mode(Mode::Off);
+        }
+        self.stopping.store(false, Ordering::Release);
+        claim.map(|_| ())
+    }
+}
+
+impl<P: Platform> Claim<'_, P> {
+    /// Gives all metadata back to the platform. Task context, once the detector is off. Or tells why it stays: because a
+    /// scope is open, or nobody can tell whether all callbacks have returned.
+    pub(crate) fn free_metadata(&mut self) -> Result<(), Retained> {
+        let tracker = self.tracker();
+        if tracker.is_borrowed() {
+            return Err(Retained::Borrowed);
+        }
+        // Once the world has stopped, nobody looks at metadata but who has the claim.
+        tracker.set_mode(Mode::Gone);
+        if tracker.platform().stop_world(&|_| {}).is_err() {
+            tracker.set_mode(Mode::Off);
+            return Err(Retained::InUse);
+        }
+        self.findings.empty();
+        self.checker.queues.empty();
+        tracker.empty();
+        Ok(())
+    }
+}
+
+/// Why metadata is not given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retained {
+    /// A scope or its report uses it.
+    Borrowed,
+    /// The world can't be stopped, so a callback may.
+    InUse,
+}

@@ -5,118 +5,97 @@
 //! the suspects stand still ([`Patience`]): an object is suspected that was unreferenced in each of them. Suspects they
 //! remain: of what runs meanwhile nothing is certain.
 
-use core::sync::atomic::Ordering;
+use spin::mutex::SpinMutex;
 
-use crate::checker::claim::{Claim, NotDone};
-use crate::checker::concurrent::{Among, Next, Pass, Patience};
-use crate::marker::queue::MAX_WORKERS;
-use crate::marker::{GivenUp, Marker, Shared, Stacks};
-use crate::objects::Stopped;
-use crate::objects::record::Record;
-use crate::platform::{Platform, StopError, StoppedCpu};
-use crate::tracker::Detector;
-use crate::verdict::{Filter, How, Making, Settled, Summary};
+use crate::checker::Findings;
+use crate::checker::claim::Claim;
+use crate::checker::concurrent::{Next, Pass, Patience};
+use crate::marker::GivenUp;
+use crate::marker::suspects::Among;
+use crate::platform::{Platform, StopError};
+use crate::verdict::summary::{How, Summary};
+use crate::verdict::{Filter, Making, Settled, list_white};
 
 /// Checks in a stopped world for one verdict, at most: each looks at call stacks that the one before has brought up.
 const MAX_CHECKS: u32 = 8;
 
-impl<P: Platform> Detector<P> {
-    /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
-    pub fn check(&self) -> Result<Summary, NotDone> {
-        let claim = self.claim_on()?;
-        claim.check_now().map_err(|GivenUp| NotDone::Stopped)
-    }
-}
-
 impl<P: Platform> Claim<'_, P> {
     /// Checks.
-    pub(crate) fn check_now(&self) -> Result<Summary, GivenUp> {
+    pub(crate) fn check(&mut self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
-        self.apart(|| match self.check_judged(Filter::ALL) {
+        self.on_unscanned_stack(Self::check_here)
+    }
+
+    /// Checks, for who is [on a stack that is not scanned](Self::on_unscanned_stack).
+    pub(crate) fn check_here(&mut self) -> Result<Summary, GivenUp> {
+        match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
             Err(reason) => self.check_running(reason),
-        })
+        }
     }
 
     /// Checks in a stopped world, and again where call stacks turn out to be suppressed that nobody had looked at.
-    pub(crate) fn check_judged(&self, filter: Filter) -> Result<Summary, StopError> {
-        let mut summary = self.check_stopped(filter)?;
+    pub(super) fn check_stopped(&mut self, filter: Filter) -> Result<Summary, StopError> {
+        let mut summary = self.check_once(filter)?;
         for _ in 1..MAX_CHECKS {
             if !self.judge() {
                 break;
             }
             let (took_us, stopped_us) = (summary.took_us, summary.stopped_us);
-            summary = self.check_stopped(filter)?;
+            summary = self.check_once(filter)?;
             summary.took_us += took_us;
             summary.stopped_us += stopped_us;
-            self.with_verdict(|verdict, _| verdict.summary = Some(summary));
+            self.findings.verdict.summary = Some(summary);
         }
         Ok(summary)
     }
 
-    /// Sees to memory for so many CPUs to mark with.
-    pub(crate) fn prepare_desks(&self, workers: usize) {
-        let objects = self.memory.piece_bytes() / size_of::<Record>();
-        self.without_interrupts(|meta| self.queues.prepare(workers, objects, meta));
-    }
-
-    pub(crate) fn stacks(&self) -> Stacks {
-        if self.settings.skip_stacks.load(Ordering::Relaxed) {
-            Stacks::Skip
-        } else {
-            Stacks::Scan
-        }
-    }
-
     /// A pass in a stopped world, after which the unmarked objects that `filter` lets are named.
-    pub(crate) fn check_stopped(&self, filter: Filter) -> Result<Summary, StopError> {
-        let cpus = self.platform.cpus().clamp(1, MAX_WORKERS as u32);
-        self.prepare_desks(cpus as usize);
-        let result = spin::mutex::SpinMutex::<_>::new(None);
-        let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
-        self.platform.stop_world(&|cpu: StoppedCpu| {
-            let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
-            let worker = cpu.index as usize;
-            if worker >= workers {
-                // More CPUs than desks: it watches.
-                return;
-            }
-            let start_us = self.now_us();
-            shared.set_workers(workers);
-            let tools = self.tools(cpu.index);
-            let mut marker = Marker::<P, Stopped>::new(&tools, &shared, worker);
-            // In a stopped world no pass is given up.
-            let _ = marker.run();
-            marker.barrier();
-            if worker == 0 {
-                self.retire_verdict();
-            }
-            marker.barrier();
-            marker.name_white(self.verdict());
-            marker.barrier();
-            if worker == 0 {
-                let alone = Shared::new(1, self.stacks(), 0);
-                let mut marker = Marker::<P, Stopped>::new(&tools, &alone, 0);
+    fn check_once(&mut self, filter: Filter) -> Result<Summary, StopError> {
+        let (passes, tracker) = (self.passes(), self.tracker());
+        let Findings {
+            verdict,
+            suppressions,
+            ..
+        } = &mut *self.findings;
+        let suppressions = &*suppressions;
+        // For the CPUs that work together; nobody else waits for it.
+        let verdict = SpinMutex::<_>::new(verdict);
+        let seen = passes.stopped(
+            &|marker, worker| {
+                // In a stopped world no pass is given up.
+                let _ = marker.run();
+                marker.barrier();
+                if worker == 0 {
+                    verdict.lock().retire(tracker);
+                }
+                marker.barrier();
+                list_white(marker, &verdict);
+                marker.barrier();
+            },
+            |marker| {
                 // As above.
-                let _ = self.conclude(&mut marker, filter);
-                let took_us = self.now_us().saturating_sub(start_us);
-                *result.lock() = Some((start_us, shared.figures(), workers as u32, took_us));
-            }
-        })?;
-        let found = result.into_inner().ok_or(StopError::Unsupported)?;
-        let (start_us, figures, cpus, took_us) = found;
-        Ok(self.complete_verdict(Making {
-            how: How::Stopped,
-            settled: Settled::Yes,
-            start_us,
-            figures,
-            cpus,
-            stopped_us: took_us,
-        }))
+                let _ = verdict
+                    .lock()
+                    .conclude(tracker, suppressions, marker, filter);
+            },
+        )?;
+        Ok(verdict.into_inner().complete(
+            tracker,
+            Making {
+                how: How::Stopped,
+                settled: Settled::Yes,
+                start_us: seen.start_us,
+                figures: seen.figures,
+                cpus: seen.cpus,
+                stopped_us: seen.stopped_us,
+            },
+        ))
     }
 
-    pub(crate) fn check_running(&self, reason: StopError) -> Result<Summary, GivenUp> {
-        let start_us = self.now_us();
+    /// Checks beside whatever runs, since the world can't be stopped.
+    fn check_running(&mut self, reason: StopError) -> Result<Summary, GivenUp> {
+        let start_us = self.tracker().now_us();
         let pass = Pass {
             min_age_us: 0,
             among: Among::All,
@@ -125,16 +104,10 @@ impl<P: Platform> Claim<'_, P> {
         self.pass(pass, &mut |_| Next::Again)?;
         let mut patience = Patience::after(1);
         let figures = self.scan_until_still(pass, &mut patience)?;
-        Ok(self.complete_verdict(Making {
-            how: How::Repeated {
-                reason,
-                passes: patience.passes,
-            },
-            settled: patience.settled(),
-            start_us,
-            figures,
-            cpus: 1,
-            stopped_us: 0,
-        }))
+        let how = How::Repeated {
+            reason,
+            passes: patience.passes,
+        };
+        Ok(self.complete_scan(how, patience.settled(), start_us, figures))
     }
 }

@@ -4,7 +4,10 @@
 
 pub(crate) mod background;
 pub(crate) mod control;
+pub(crate) mod detector;
+mod log;
 pub(crate) mod report;
 pub(crate) mod scope;
-pub(crate) mod selftest;
+mod selftest;
+mod stored_text;
 pub(crate) mod tracked;

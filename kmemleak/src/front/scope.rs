@@ -3,22 +3,21 @@
 //! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
 //! before, whoever allocated it and whenever, leaked inside. Scopes may overlap and nest.
 //!
-//! What is done here is done [apart](Platform::scan_apart): a name that was read in one scope lies in the frames on
+//! What is done here is done on a stack that is not scanned ([`Platform::scan_apart`]): a name that was read in one scope lies in the frames on
 //! which the next one's check stands, and would be a reference.
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
-use core::sync::atomic::Ordering;
 
 use spin::mutex::SpinMutex;
 
+use super::detector::Detector;
+use super::report::{Count, write_leak};
+use super::stored_text::StoredText;
 use crate::checker::claim::{Claim, NotDone};
-use crate::front::report::Count;
-use crate::marker::GivenUp;
-use crate::metadata::{Class, MetaAlloc, Piece, Pieces, WORD};
 use crate::platform::Platform;
-use crate::tracker::Detector;
-use crate::verdict::Summary;
+use crate::tracker::Borrow;
 use crate::verdict::baseline::Baseline;
+use crate::verdict::summary::Summary;
 
 /// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
 ///
@@ -30,34 +29,32 @@ pub struct Scope<'d, P: Platform> {
     before: SpinMutex<Baseline>,
     /// Why nothing can be said, if so.
     trouble: Option<NotDone>,
-}
-
-impl<P: Platform> Detector<P> {
-    /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
-    pub fn scope(&self) -> Scope<'_, P> {
-        self.borrowed.fetch_add(1, Ordering::Relaxed);
-        let mut scope = Scope {
-            detector: self,
-            before: SpinMutex::new(Baseline::new()),
-            trouble: None,
-        };
-        scope.trouble = scope.begin().err();
-        scope
-    }
+    borrow: Borrow<'d, P>,
 }
 
 impl<'d, P: Platform> Scope<'d, P> {
+    /// A check, whose leaks are not the scope's.
+    pub(super) fn begin(detector: &'d Detector<P>) -> Self {
+        let mut scope = Self {
+            detector,
+            before: SpinMutex::new(Baseline::new()),
+            trouble: None,
+            borrow: detector.tracker().borrow(),
+        };
+        scope.trouble = scope.remember().err();
+        scope
+    }
+
     /// Remembers what is lost already.
-    fn begin(&mut self) -> Result<(), NotDone> {
-        let claim = self.detector.claim_on()?;
-        let remembered = claim.apart(|| {
-            claim.check_now()?;
-            Ok(claim.remember_all(self.before.get_mut()))
-        });
+    fn remember(&mut self) -> Result<(), NotDone> {
+        let mut claim = self.detector.claim_on()?;
+        let remembered = claim.on_unscanned_stack(|claim| {
+            claim.check()?;
+            Ok(claim.remember(self.before.get_mut()))
+        })?;
         match remembered {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NotDone::NoMemory),
-            Err(GivenUp) => Err(NotDone::Stopped),
+            true => Ok(()),
+            false => Err(NotDone::NoMemory),
         }
     }
 
@@ -66,15 +63,13 @@ impl<'d, P: Platform> Scope<'d, P> {
     /// lists that was not there before are suspects: then no objects are said to have [leaked](Leaked::objects). Task
     /// context, with no lock held.
     pub fn finish(self) -> Result<(), Leaked<'d, P>> {
-        let detector = self.detector;
-        detector.borrowed.fetch_add(1, Ordering::Relaxed);
         let mut leaked = Leaked {
             objects: 0,
             bytes: 0,
             suspects: 0,
             unrecorded: 0,
-            detector,
-            text: SpinMutex::new(Text::new()),
+            text: SpinMutex::new(StoredText::new()),
+            borrow: self.detector.tracker().borrow(),
         };
         if let Err(trouble) = self.end(&mut leaked) {
             let why: &dyn Display = match trouble {
@@ -101,13 +96,13 @@ impl<'d, P: Platform> Scope<'d, P> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }
-        let claim = self.detector.claim_on()?;
-        let told = claim.apart(|| {
-            let summary = claim.check_now()?;
-            self.tell(&claim, &summary, leaked);
+        let mut claim = self.detector.claim_on()?;
+        claim.on_unscanned_stack(|claim| {
+            let summary = claim.check()?;
+            self.tell(claim, &summary, leaked);
             Ok(())
-        });
-        told.map_err(|GivenUp| NotDone::Stopped)
+        })?;
+        Ok(())
     }
 
     /// Writes what the check found that was not lost before.
@@ -115,11 +110,11 @@ impl<'d, P: Platform> Scope<'d, P> {
         let _outside = claim.outside();
         let mut out = Writer { leaked };
         let (mut objects, mut bytes) = (0, 0);
-        claim.each_new(self.before.lock().cursor(), &mut |named, index| {
+        claim.each_new_since(Some(&self.before.lock()), &mut |named, index| {
             objects += 1;
-            bytes += claim.size_of(named);
+            bytes += named.size(claim.tracker());
             // What does not fit is left out, and said so.
-            let _ = claim.write_leak(named, index, &mut out);
+            let _ = write_leak(claim, named, index, &mut out);
         });
         let _ = match summary.doubt() {
             None => write!(
@@ -142,9 +137,8 @@ impl<'d, P: Platform> Scope<'d, P> {
 
 impl<P: Platform> Drop for Scope<'_, P> {
     fn drop(&mut self) {
-        let detector = self.detector;
-        detector.without_interrupts(|meta| self.before.lock().clear(meta));
-        detector.borrowed.fetch_sub(1, Ordering::Release);
+        let tracker = self.borrow.tracker();
+        tracker.without_interrupts(|meta| self.before.lock().clear(meta));
     }
 }
 
@@ -155,8 +149,8 @@ pub struct Leaked<'d, P: Platform> {
     suspects: usize,
     /// What could not be recorded, and may have leaked.
     unrecorded: u64,
-    detector: &'d Detector<P>,
-    text: SpinMutex<Text>,
+    text: SpinMutex<StoredText>,
+    borrow: Borrow<'d, P>,
 }
 
 impl<P: Platform> Leaked<'_, P> {
@@ -192,9 +186,8 @@ impl<P: Platform> core::error::Error for Leaked<'_, P> {}
 
 impl<P: Platform> Drop for Leaked<'_, P> {
     fn drop(&mut self) {
-        let detector = self.detector;
-        detector.without_interrupts(|meta| self.text.lock().clear(meta));
-        detector.borrowed.fetch_sub(1, Ordering::Release);
+        let tracker = self.borrow.tracker();
+        tracker.without_interrupts(|meta| self.text.lock().clear(meta));
     }
 }
 
@@ -205,73 +198,9 @@ struct Writer<'l, 'd, P: Platform> {
 impl<P: Platform> Write for Writer<'_, '_, P> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let leaked = self.leaked;
-        leaked
-            .detector
-            .without_interrupts(|meta| leaked.text.lock().push(text, meta));
+        let tracker = leaked.borrow.tracker();
+        tracker.without_interrupts(|meta| leaked.text.lock().push(text, meta));
         Ok(())
-    }
-}
-
-/// Text in pieces of metadata: a panic has no allocator to ask. The first word of a piece is its bytes, the second
-/// leads to the next one.
-struct Text {
-    pieces: Pieces,
-    /// Bytes that found no room.
-    lost: usize,
-}
-
-const CLASS: Class = Class::LARGEST;
-const HEAD: usize = 2;
-const BYTES: usize = (CLASS.words() - HEAD) * WORD;
-
-impl Text {
-    const fn new() -> Self {
-        Self {
-            pieces: Pieces::new(CLASS),
-            lost: 0,
-        }
-    }
-
-    fn push(&mut self, text: &str, meta: &MetaAlloc<'_>) {
-        for character in text.chars() {
-            let mut bytes = [0; 4];
-            let bytes = character.encode_utf8(&mut bytes).as_bytes();
-            // No character is parted, so that each piece is text.
-            let room = |piece: Piece| BYTES - piece.get(0) as usize;
-            let last = self.pieces.last();
-            let last = last.filter(|&piece| room(piece) >= bytes.len());
-            let Some(piece) = last.or_else(|| self.pieces.append(meta)) else {
-                self.lost += bytes.len();
-                continue;
-            };
-            for &byte in bytes {
-                let at = piece.get(0) as usize;
-                piece.set(0, at as u64 + 1);
-                let (word, shift) = (HEAD + at / WORD, 8 * (at % WORD));
-                let others = piece.get(word) & !(0xff << shift);
-                piece.set(word, others | u64::from(byte) << shift);
-            }
-        }
-    }
-
-    fn write_to(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for piece in self.pieces.each() {
-            let len = piece.get(0) as usize;
-            let mut bytes = [0; BYTES];
-            for (at, byte) in bytes.iter_mut().enumerate().take(len) {
-                *byte = (piece.get(HEAD + at / WORD) >> (8 * (at % WORD))) as u8;
-            }
-            f.write_str(core::str::from_utf8(&bytes[..len]).unwrap_or("?"))?;
-        }
-        if self.lost > 0 {
-            write!(f, "\nkmemleak: no memory for {} bytes more", self.lost)?;
-        }
-        Ok(())
-    }
-
-    fn clear(&mut self, meta: &MetaAlloc<'_>) {
-        self.pieces.clear(meta);
-        self.lost = 0;
     }
 }
 

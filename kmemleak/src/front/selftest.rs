@@ -18,7 +18,6 @@ use crate::metadata::{Class, WORD, word_of};
 use crate::objects::Locked;
 use crate::platform::Platform;
 use crate::tracker::AllocOptions;
-use crate::verdict::Filter;
 use crate::verdict::iter::Rank;
 
 const PIECE: Class = Class::LARGEST;
@@ -49,161 +48,161 @@ enum Seen {
     Remained(usize),
 }
 
-impl<P: Platform> Claim<'_, P> {
-    /// Tests itself, and writes what it has seen.
-    pub(crate) fn selftest(&self, out: &mut dyn Write) -> fmt::Result {
-        let seen = self.self_test();
-        let _outside = self.outside();
-        match seen {
-            Ok(Seen::Right) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
-                )
-            }
-            Ok(Seen::NoMemory) => {
-                writeln!(out, "kmemleak: selftest not done: no memory for it")
-            }
-            Ok(Seen::Disabled) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest not done: what this task allocates is no leak"
-                )
-            }
-            Ok(Seen::Suppressed) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest not done: a suppression hides what it plants"
-                )
-            }
-            Ok(Seen::Reported(count)) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
-                )
-            }
-            Ok(Seen::WrongLeader) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
-                )
-            }
-            Ok(Seen::Remained(count)) => {
-                writeln!(
-                    out,
-                    "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
-                )
-            }
-            Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
+/// Tests itself, and writes what it has seen.
+pub(super) fn write_selftest<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let seen = self_test(claim);
+    let _outside = claim.outside();
+    match seen {
+        Ok(Seen::Right) => {
+            writeln!(
+                out,
+                "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
+            )
         }
+        Ok(Seen::NoMemory) => {
+            writeln!(out, "kmemleak: selftest not done: no memory for it")
+        }
+        Ok(Seen::Disabled) => {
+            writeln!(
+                out,
+                "kmemleak: selftest not done: what this task allocates is no leak"
+            )
+        }
+        Ok(Seen::Suppressed) => {
+            writeln!(
+                out,
+                "kmemleak: selftest not done: a suppression hides what it plants"
+            )
+        }
+        Ok(Seen::Reported(count)) => {
+            writeln!(
+                out,
+                "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
+            )
+        }
+        Ok(Seen::WrongLeader) => {
+            writeln!(
+                out,
+                "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
+            )
+        }
+        Ok(Seen::Remained(count)) => {
+            writeln!(
+                out,
+                "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
+            )
+        }
+        Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
     }
+}
 
-    fn self_test(&self) -> Result<Seen, GivenUp> {
-        self.take_suppressions();
-        if self.is_disabled() {
-            return Ok(Seen::Disabled);
-        }
-        self.apart(|| {
-            let Some(piece) = self.without_interrupts(|meta| meta.take(PIECE)) else {
-                return Ok(Seen::NoMemory);
-            };
-            let seen = self.test_with(piece);
-            self.without_interrupts(|meta| meta.give(PIECE, piece));
-            seen
-        })
+fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Seen, GivenUp> {
+    claim.take_suppressions();
+    if claim.tracker().is_disabled() {
+        return Ok(Seen::Disabled);
     }
-
-    fn test_with(&self, piece: NonNull<u64>) -> Result<Seen, GivenUp> {
-        for word in 0..PIECE.words() {
-            word_of(piece, word).store(0, Ordering::Relaxed);
-        }
-        let start = piece.expose_provenance().get();
-        let store = |offset: usize, word: usize| {
-            word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
+    claim.on_unscanned_stack(|claim| {
+        let Some(piece) = claim.tracker().without_interrupts(|meta| meta.take(PIECE)) else {
+            return Ok(Seen::NoMemory);
         };
-        for (offset, min_count) in BLOCKS {
-            let options = AllocOptions::new().min_count(min_count);
-            self.alloc(start + offset, BLOCK, options);
-        }
-        store(HOLDER, start + KEPT);
-        store(LOST, start + OWNED);
-        let recorded = |&(offset, _): &(usize, i32)| {
-            self.without_interrupts(|_| {
-                let there = self
-                    .registry
-                    .starting_at::<Locked, _>(start + offset, |_| ());
-                there.is_some()
-            })
-        };
-        let unrecorded = BLOCKS.len() - BLOCKS.iter().filter(|block| recorded(block)).count();
-        let seen = if unrecorded == 0 {
-            self.see(start)
-        } else {
-            Ok(Seen::NoMemory)
-        };
-        // Those that are not recorded are unknown: nothing is warned of then.
-        for (offset, _) in BLOCKS {
-            self.free(start + offset);
-        }
-        // And nothing is left that anybody need be told of.
-        self.uncount_unrecorded(unrecorded as u64);
-        let seen = seen?;
-        if seen == Seen::NoMemory {
-            return Ok(seen);
-        }
-        // Whatever was seen: no verdict is left that names them.
-        self.check_here()?;
-        if seen != Seen::Right {
-            return Ok(seen);
-        }
-        let (remained, _) = self.planted(start);
-        Ok(match remained {
-            0 => Seen::Right,
-            count => Seen::Remained(count),
+        let seen = test_with(claim, piece);
+        claim
+            .tracker()
+            .without_interrupts(|meta| meta.give(PIECE, piece));
+        seen
+    })
+}
+
+fn test_with<P: Platform>(claim: &mut Claim<'_, P>, piece: NonNull<u64>) -> Result<Seen, GivenUp> {
+    let tracker = claim.tracker();
+    for word in 0..PIECE.words() {
+        word_of(piece, word).store(0, Ordering::Relaxed);
+    }
+    let start = piece.expose_provenance().get();
+    let store = |offset: usize, word: usize| {
+        word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
+    };
+    for (offset, min_count) in BLOCKS {
+        let options = AllocOptions::new().min_count(min_count);
+        tracker.alloc(start + offset, BLOCK, options);
+    }
+    store(HOLDER, start + KEPT);
+    store(LOST, start + OWNED);
+    let recorded = |&(offset, _): &(usize, i32)| {
+        tracker.without_interrupts(|_| {
+            let registry = tracker.registry();
+            registry
+                .starting_at::<Locked, _>(start + offset, |_| ())
+                .is_some()
         })
+    };
+    let unrecorded = BLOCKS.len() - BLOCKS.iter().filter(|block| recorded(block)).count();
+    let seen = if unrecorded == 0 {
+        see(claim, start)
+    } else {
+        Ok(Seen::NoMemory)
+    };
+    // Those that are not recorded are unknown: nothing is warned of then.
+    for (offset, _) in BLOCKS {
+        tracker.free(start + offset);
     }
+    // And nothing is left that anybody need be told of.
+    tracker.uncount_unrecorded(unrecorded as u64);
+    let seen = seen?;
+    if seen == Seen::NoMemory {
+        return Ok(seen);
+    }
+    // Whatever was seen: no verdict is left that names them.
+    claim.check_here()?;
+    if seen != Seen::Right {
+        return Ok(seen);
+    }
+    let (remained, _) = planted(claim, start);
+    Ok(match remained {
+        0 => Seen::Right,
+        count => Seen::Remained(count),
+    })
+}
 
-    /// A check, for who is apart.
-    fn check_here(&self) -> Result<(), GivenUp> {
-        match self.check_judged(Filter::ALL) {
-            Ok(_) => Ok(()),
-            Err(reason) => self.check_running(reason).map(|_| ()),
+fn see<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Result<Seen, GivenUp> {
+    claim.check_here()?;
+    let (reported, right) = planted(claim, start);
+    Ok(match (reported, right) {
+        (2, true) => Seen::Right,
+        (2, false) => Seen::WrongLeader,
+        _ if hides_planted(claim, start) => Seen::Suppressed,
+        (count, _) => Seen::Reported(count),
+    })
+}
+
+fn hides_planted<P: Platform>(claim: &Claim<'_, P>, start: usize) -> bool {
+    let mut hides = false;
+    claim
+        .verdict()
+        .list
+        .each_suppressed(&mut |named| hides |= named.start.wrapping_sub(start) <= OWNED);
+    hides
+}
+
+/// How many of the planted blocks are reported, and whether those are the right ones, of the right ranks.
+fn planted<P: Platform>(claim: &Claim<'_, P>, start: usize) -> (usize, bool) {
+    let list = &claim.verdict().list;
+    let (mut count, mut right) = (0, true);
+    list.each(claim.tracker(), &mut |named, index| {
+        let offset = named.start.wrapping_sub(start);
+        if offset > OWNED {
+            return;
         }
-    }
-
-    fn see(&self, start: usize) -> Result<Seen, GivenUp> {
-        self.check_here()?;
-        let (reported, right) = self.planted(start);
-        Ok(match (reported, right) {
-            (2, true) => Seen::Right,
-            (2, false) => Seen::WrongLeader,
-            _ if self.hides_planted(start) => Seen::Suppressed,
-            (count, _) => Seen::Reported(count),
-        })
-    }
-
-    fn hides_planted(&self, start: usize) -> bool {
-        let mut hides = false;
-        self.each_suppressed(&mut |named| hides |= named.start.wrapping_sub(start) <= OWNED);
-        hides
-    }
-
-    /// How many of the planted blocks are reported, and whether those are the right ones, of the right ranks.
-    fn planted(&self, start: usize) -> (usize, bool) {
-        let (mut count, mut right) = (0, true);
-        self.each_named_at(&mut |named, index| {
-            let offset = named.start.wrapping_sub(start);
-            if offset > OWNED {
-                return;
-            }
-            count += 1;
-            right &= match index.map(|index| self.rank_of(index)) {
-                Some(Rank::Direct { owned_objects, .. }) => offset == LOST && owned_objects == 1,
-                Some(Rank::Indirect { leader }) => offset == OWNED && leader == start + LOST,
-                // There was no memory to find out.
-                None => offset == LOST || offset == OWNED,
-            };
-        });
-        (count, right)
-    }
+        count += 1;
+        right &= match index.map(|index| list.rank(index)) {
+            Some(Rank::Direct { owned_objects, .. }) => offset == LOST && owned_objects == 1,
+            Some(Rank::Indirect { leader }) => offset == OWNED && leader == start + LOST,
+            // There was no memory to find out.
+            None => offset == LOST || offset == OWNED,
+        };
+    });
+    (count, right)
 }

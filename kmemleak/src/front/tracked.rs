@@ -3,8 +3,8 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::detector::Detector;
 use crate::platform::Platform;
-use crate::tracker::Detector;
 
 /// An allocator whose blocks a detector is told of: for kernels that have one global allocator, and no slabs or
 /// pages that would be worth telling apart.
@@ -52,7 +52,7 @@ impl<A, P: Platform> Tracked<A, P> {
             }
             let start = block.expose_provenance();
             // SAFETY: the caller has the block from the allocator just now, and frees it here before it goes back there.
-            unsafe { self.detector.alloc_vouched(start, layout.size()) };
+            unsafe { self.detector.tracker().alloc_vouched(start, layout.size()) };
         }
         block
     }

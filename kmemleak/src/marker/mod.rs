@@ -48,6 +48,7 @@
 
 pub(crate) mod prefetch;
 pub(crate) mod queue;
+pub(crate) mod suspects;
 pub(crate) mod words;
 
 mod candidates;
@@ -219,8 +220,8 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) queues: &'a WorkQueues,
     pub(crate) hazard: &'a Hazard,
     pub(crate) stopping: &'a AtomicBool,
-    /// The detector's own static memory, and its pool.
-    pub(crate) own: [Range<usize>; 2],
+    /// The detector's own memory, which is in no root.
+    pub(crate) own: [Range<usize>; 3],
     pub(crate) meta: MetaAlloc<'a>,
 }
 

@@ -4,12 +4,7 @@
 //! region, an excess reference, the beginning of a disabled scope: each may find no room in metadata. What is
 //! forgotten then may be what holds other blocks, or all that says they are no leaks. So it is all one: it is counted, in one
 //! counter, and until somebody acknowledges by `clear`, verdicts say that they are incomplete. Whatever asks for room
-//! says [`Kept`], which nobody can pass over, and only [`Detector::counted`] takes it.
-
-use core::sync::atomic::Ordering;
-
-use crate::platform::Platform;
-use crate::tracker::Detector;
+//! says [`Kept`], which nobody can pass over; the tracker's `counted` takes it.
 
 /// Whether something found room.
 #[must_use = "what found no room is counted"]
@@ -27,33 +22,5 @@ impl Kept {
             Self::Yes => other(),
             Self::NoMemory => Self::NoMemory,
         }
-    }
-}
-
-impl<P: Platform> Detector<P> {
-    /// Counts what was not kept. Whether it was.
-    #[inline(always)]
-    pub(crate) fn counted(&self, kept: Kept) -> bool {
-        if kept == Kept::NoMemory {
-            self.count_unrecorded();
-        }
-        kept == Kept::Yes
-    }
-
-    #[cold]
-    fn count_unrecorded(&self) {
-        self.unrecorded.fetch_add(1, Ordering::Relaxed);
-        self.unrecorded_total.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// So many of the blocks without a record are gone.
-    pub(crate) fn uncount_unrecorded(&self, count: u64) {
-        self.unrecorded.fetch_sub(count, Ordering::Relaxed);
-        self.unrecorded_total.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// Whether something is missing of which nobody has taken notice yet.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        self.unrecorded.load(Ordering::Relaxed) > 0
     }
 }

@@ -144,6 +144,9 @@ const CODE_MASK: u32 = 0xf << CODE_SHIFT;
 
 const _: () = assert!(MAX_COMMS == 1 << COMM_BITS);
 
+/// Bits of a time of birth, in microseconds: 142 years.
+pub(crate) const BIRTH_BITS: u32 = 52;
+
 /// A record, copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
@@ -171,7 +174,7 @@ impl Record {
         self.0[0] = u32::try_from(size).unwrap_or(u32::MAX);
     }
 
-    /// Keeps [`BIRTH_BITS`](crate::tracker::clock::BIRTH_BITS): what the detector's time has.
+    /// Keeps [`BIRTH_BITS`]: what the detector's time has.
     pub(crate) fn set_birth(&mut self, birth_us: u64) {
         self.0[3] = birth_us as u32;
         self.0[4] = self.0[4] & 0xffff_0000 | (birth_us >> 32) as u32 & 0xffff;
@@ -420,7 +423,6 @@ impl RecordRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tracker::clock::BIRTH_BITS;
 
     #[test]
     fn no_two_states_have_one_code() {

@@ -13,12 +13,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::objects::record::Record;
+use crate::objects::record::{BIRTH_BITS, Record};
 use crate::platform::Platform;
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 
-/// Bits of the detector's time.
-pub(crate) const BIRTH_BITS: u32 = 52;
 const LAST_US: u64 = (1 << BIRTH_BITS) - 1;
 
 /// What the time is at the first call.
@@ -72,7 +70,7 @@ impl Clock {
     }
 }
 
-impl<P: Platform> Detector<P> {
+impl<P: Platform> Tracker<P> {
     /// The detector's time.
     #[inline(always)]
     pub(crate) fn now_us(&self) -> u64 {

@@ -10,9 +10,9 @@
 //!
 //! Hence three ways in, and no other, to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
 //!
-//! - [`Detector::enter`], for callbacks: while the detector is on.
-//! - [`Detector::look`], for who reads without the claim: while there is metadata.
-//! - [`Detector::without_interrupts`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
+//! - [`Tracker::enter`], for callbacks: while the detector is on.
+//! - [`Tracker::look`], for who reads without the claim: while there is metadata.
+//! - [`Tracker::without_interrupts`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
 //!
 //! Between two entries nothing is known again. What was found before still lies there if the second one succeeds.
 //!
@@ -24,7 +24,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::metadata::MetaAlloc;
 use crate::platform::{IrqState, Platform};
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 
 /// What a detector does. The order is that of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,15 +56,14 @@ impl Modes {
         self.0.load(Ordering::Relaxed) == Mode::Gone as u8
     }
 
-    /// The caller has the claim.
-    pub(crate) fn set(&self, mode: Mode) {
+    fn set(&self, mode: Mode) {
         self.0.store(mode as u8, Ordering::Relaxed);
     }
 }
 
 /// Interrupts are off, and metadata stays until this is dropped.
 pub(crate) struct Entered<'d, P: Platform> {
-    detector: &'d Detector<P>,
+    tracker: &'d Tracker<P>,
     interrupts: IrqState,
 }
 
@@ -72,36 +71,41 @@ impl<'d, P: Platform> Entered<'d, P> {
     /// Where metadata comes from, for this CPU.
     #[inline(always)]
     pub(crate) fn meta(&self) -> MetaAlloc<'d> {
-        self.meta_for(self.detector.platform.cpu())
+        self.meta_for(self.tracker.platform.cpu())
     }
 
     /// The same where the CPU is known already.
     #[inline(always)]
     pub(crate) fn meta_for(&self, cpu: u32) -> MetaAlloc<'d> {
-        self.detector.meta(cpu)
+        self.tracker.meta(cpu)
     }
 }
 
 impl<P: Platform> Drop for Entered<'_, P> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.detector.platform.irq_restore(self.interrupts);
+        self.tracker.platform.irq_restore(self.interrupts);
     }
 }
 
-impl<P: Platform> Detector<P> {
+impl<P: Platform> Tracker<P> {
     /// Whether blocks are recorded. `off` is final.
     ///
     /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
     #[inline]
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.modes.is_on()
+    }
+
+    /// The caller has the claim.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.modes.set(mode);
     }
 
     #[inline(always)]
     fn interrupts_off(&self) -> Entered<'_, P> {
         Entered {
-            detector: self,
+            tracker: self,
             interrupts: self.platform.irq_save(),
         }
     }

@@ -4,7 +4,7 @@ use crate::objects::page_map::LEAF_BITS;
 use crate::objects::{Access, Locked, Registry};
 use crate::platform::Platform;
 use crate::stacks::task_names::Records;
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 
 /// Chunks with objects that are looked at together, interrupts being off.
 const TOGETHER: usize = 8;
@@ -33,7 +33,7 @@ impl Records for Registry {
     }
 }
 
-impl<P: Platform> Detector<P> {
+impl<P: Platform> Tracker<P> {
     /// Where numbers of names are scarce, finds out which are free. Task context, with no lock held.
     pub(crate) fn recycle_names(&self) {
         if !self.task_names.is_short() {

@@ -31,7 +31,7 @@ use crate::objects::side_table::{Cut, Loose, SideTable};
 use crate::objects::{Locked, Marked, Object, Registry};
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 use crate::tracker::warnings::Kind;
 
 /// A tail that is not recorded yet.
@@ -231,7 +231,7 @@ impl Registry {
     }
 }
 
-impl<P: Platform> Detector<P> {
+impl<P: Platform> Tracker<P> {
     /// Takes `len` bytes at `start` out of a block.
     #[cold]
     pub(crate) fn take_part(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) {

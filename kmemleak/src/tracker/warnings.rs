@@ -3,14 +3,14 @@
 //! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task takes it to
 //! the log. The same thing from the same call stack goes there once; it is counted every time.
 
-use core::fmt::{self, Write};
+use core::fmt;
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
-use crate::stacks::depot::Trace;
-use crate::tracker::Detector;
+use crate::stacks::depot::{Frames, Trace};
+use crate::tracker::Tracker;
 
 /// Warnings that wait for the task.
 const RING: usize = 32;
@@ -67,11 +67,11 @@ pub(crate) struct Warning {
     pub(crate) kind: Kind,
     pub(crate) address: Hidden,
     /// The call stack of the caller.
-    pub(crate) caller: Trace,
+    caller: Trace,
     /// The call stack that allocated the block there last, if it is remembered.
-    pub(crate) allocated: Trace,
+    allocated: Trace,
     /// The call stack that freed it, if such are kept.
-    pub(crate) freed: Trace,
+    freed: Trace,
 }
 
 pub(crate) struct Warnings {
@@ -95,16 +95,11 @@ impl Warnings {
         }
     }
 
-    /// Everything that was ever wrong, told or not.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub(crate) fn note(&mut self) {
+    fn note(&mut self) {
         self.count += 1;
     }
 
-    pub(crate) fn push(&mut self, warning: Warning) {
+    fn push(&mut self, warning: Warning) {
         if self.len == RING {
             self.lost += 1;
             return;
@@ -114,7 +109,7 @@ impl Warnings {
     }
 
     /// The oldest warning, and how many were lost before it.
-    pub(crate) fn pop(&mut self) -> Option<Warning> {
+    fn pop(&mut self) -> Option<Warning> {
         let warning = self.ring[self.first].take()?;
         self.first = (self.first + 1) % RING;
         self.len -= 1;
@@ -122,12 +117,12 @@ impl Warnings {
     }
 
     /// How many warnings found no room since this was last asked.
-    pub(crate) fn take_lost(&mut self) -> u64 {
+    fn take_lost(&mut self) -> u64 {
         core::mem::take(&mut self.lost)
     }
 }
 
-impl<P: Platform> Detector<P> {
+impl<P: Platform> Tracker<P> {
     #[cold]
     pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, meta: &MetaAlloc<'_>) {
         // It may be one of those for which there was no record, if there can be one.
@@ -175,31 +170,24 @@ impl<P: Platform> Detector<P> {
         }
     }
 
-    /// Writes the warnings that have come up since the last time. Task context, with no lock held.
-    pub fn drain_warnings(&self, out: &mut dyn Write) {
-        loop {
-            // What the call stacks are is read in one go: the metadata may go meanwhile.
-            let next = self.look(|_| {
-                let warning = self.warnings.lock().pop()?;
-                let traces = [warning.caller, warning.allocated, warning.freed];
-                Some((warning, traces.map(|trace| self.depot.get(trace))))
-            });
-            let Some(Some((warning, [caller, allocated, freed]))) = next else {
-                break;
-            };
-            // A log that can't be written to is its owner's affair.
-            let _ = writeln!(out, "kmemleak: {}: {:?}", warning.kind, warning.address);
-            let _ = self.write_frames("called from", &caller, out);
-            if !allocated.as_slice().is_empty() {
-                let _ = self.write_frames("allocated last from", &allocated, out);
-            }
-            if !freed.as_slice().is_empty() {
-                let _ = self.write_frames("freed last from", &freed, out);
-            }
-        }
-        let lost = self.without_interrupts(|_| self.warnings.lock().take_lost());
-        if lost > 0 {
-            let _ = writeln!(out, "kmemleak: {lost} more warnings found no room");
-        }
+    /// Takes the oldest warning, with the call stacks that it names: of the caller, of who allocated the block there last, and
+    /// of who freed it.
+    pub(crate) fn next_warning(&self) -> Option<(Warning, [Frames; 3])> {
+        // What the call stacks are is read in one go: the metadata may go meanwhile.
+        self.look(|_| {
+            let warning = self.warnings.lock().pop()?;
+            let traces = [warning.caller, warning.allocated, warning.freed];
+            Some((warning, traces.map(|trace| self.depot.get(trace))))
+        })?
+    }
+
+    /// Takes the number of the warnings that found no room.
+    pub(crate) fn take_lost_warnings(&self) -> u64 {
+        self.without_interrupts(|_| self.warnings.lock().take_lost())
+    }
+
+    /// How many warnings there were, told or not.
+    pub(crate) fn count_warnings(&self) -> u64 {
+        self.without_interrupts(|_| self.warnings.lock().count)
     }
 }

@@ -15,19 +15,13 @@
 //!
 //! # Locks
 //!
-//! One, held while the objects are walked over, and reached through the claim: so nobody waits for it. None at the end.
+//! A chunk's at a time, while the objects are walked over. At the end they are only tried.
 
-use core::sync::atomic::Ordering;
-
-use crate::checker::claim::{Claim, NotDone};
 use crate::metadata::MetaAlloc;
-use crate::objects::chunk::Chunk;
-use crate::objects::object_in;
-use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
 use crate::stacks::stack_table::StackTable;
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 
 /// Words of a site's row.
 const ROW: usize = 6;
@@ -124,7 +118,14 @@ impl Counters {
     }
 }
 
-/// All sites. Used by one at a time.
+/// Whether anything was noted before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    Yes,
+    No,
+}
+
+/// All sites.
 pub(crate) struct CallSites {
     table: StackTable<ROW>,
 }
@@ -161,67 +162,61 @@ impl CallSites {
     }
 }
 
-impl<P: Platform> Claim<'_, P> {
+impl CallSites {
     /// Counts what is alive. False where there was no memory to count all of it.
-    fn count_sites(&self) -> bool {
-        let sites = &mut *self.sites().lock();
-        sites.set_all([BYTES, OBJECTS], |_, _| 0);
+    fn count<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
+        self.set_all([BYTES, OBJECTS], |_, _| 0);
         let mut all = true;
-        self.each_tracked(&mut |object, meta| {
-            let bytes = self.registry.size(object.start, object.record);
-            all &= sites.add(object.record.read().trace(), bytes, meta);
+        tracker.each_tracked(&mut |object, meta| {
+            let bytes = tracker.registry().size(object.start, object.record);
+            all &= self.add(object.record.read().trace(), bytes, meta);
         });
         all
     }
 
     /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then
     /// that stays.
-    pub(crate) fn mark_sites(&self) -> bool {
-        if !self.count_sites() {
-            return false;
+    pub(crate) fn mark<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
+        let all = self.count(tracker);
+        if all {
+            self.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
+                self.table.rows.get(row, word - MARKED_BYTES + BYTES)
+            });
         }
-        let sites = self.sites().lock();
-        sites.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
-            sites.table.rows.get(row, word - MARKED_BYTES + BYTES)
-        });
-        true
+        all
     }
 
     /// Forgets what was noted.
-    pub(crate) fn unmark_sites(&self) {
-        self.sites().lock().table.clear();
+    pub(crate) fn unmark(&mut self) {
+        self.table.clear();
     }
 
-    /// Shows each call site, in the order of live bytes. False where there was no memory to count all.
-    pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> bool {
-        let marked = self.has_mark();
-        let all = self.count_sites();
-        // The claim keeps them; the lock is not held while somebody looks, who may be out of memory and want to know why.
-        let len = {
-            let sites = self.sites().lock();
-            sites.table.order_by(ORDER, |row| {
-                let rows = &sites.table.rows;
-                (rows.get(row, BYTES), rows.get(row, OBJECTS))
-            });
-            sites.table.rows.len()
-        };
-        for place in 0..len {
-            let (trace, row) = {
-                let sites = self.sites().lock();
-                let row = sites.table.rows.get(place, ORDER) as usize;
-                (sites.table.trace(row), sites.table.rows.row(row))
-            };
+    /// Shows each call site, in the order of live bytes, with its growth if anything was noted before. False where there was
+    /// no memory to count all.
+    pub(crate) fn each<P: Platform>(
+        &mut self,
+        tracker: &Tracker<P>,
+        noted: Noted,
+        look: &mut dyn FnMut(Site<'_>),
+    ) -> bool {
+        let all = self.count(tracker);
+        let rows = &self.table.rows;
+        self.table
+            .order_by(ORDER, |row| (rows.get(row, BYTES), rows.get(row, OBJECTS)));
+        for place in 0..rows.len() {
+            let row = rows.get(place, ORDER) as usize;
+            let (trace, row) = (self.table.trace(row), rows.row(row));
             let change = |now: usize, marked: usize| row[now].wrapping_sub(row[marked]) as i64;
             let growth = Growth {
                 bytes: change(BYTES, MARKED_BYTES),
                 objects: change(OBJECTS, MARKED_OBJECTS),
             };
-            let frames = self.depot.get(trace);
+            let frames = tracker.depot().get(trace);
             let site = Site {
                 call_stack: frames.as_slice(),
                 bytes: row[BYTES] as usize,
                 objects: row[OBJECTS] as usize,
-                growth: marked.then_some(growth),
+                growth: (noted == Noted::Yes).then_some(growth),
             };
             if site.objects > 0 || growth.objects != 0 {
                 look(site);
@@ -231,83 +226,40 @@ impl<P: Platform> Claim<'_, P> {
     }
 }
 
-impl<P: Platform> Detector<P> {
-    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
-    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
-    /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.
-    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
-        let claim = self.claim()?;
-        let _outside = claim.outside();
-        match claim.each_site(look) {
-            true => Ok(()),
-            false => Err(NotDone::NoMemory),
+/// Shows the `top` call sites with the most live bytes, the most first. False where something was left out.
+pub(crate) fn each_top<P: Platform>(
+    tracker: &Tracker<P>,
+    top: usize,
+    look: &mut dyn FnMut(TopSite<'_>),
+) -> bool {
+    let mut counters = Counters::new();
+    let each = |look: &mut dyn FnMut(u32, usize)| {
+        tracker.each_without_waiting(&mut |record| {
+            look(record.trace().0, record.short_size() as usize);
+        })
+    };
+    let mut all = each(&mut |trace, bytes| counters.compete(trace, bytes));
+    let left = counters.settle();
+    let counters = &mut counters.0[..left];
+    all &= each(&mut |trace, bytes| {
+        let mut of = counters.iter_mut();
+        if let Some(counter) = of.find(|counter| counter.trace == trace) {
+            counter.bytes += bytes;
+            counter.objects += 1;
         }
-    }
-
-    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
-    /// 65 of all. Takes no memory and waits for nobody: for a kernel that is out of memory or about to end. False
-    /// where something was left out, since others were at it. Any context, with whatever locks held.
-    #[must_use = "false where something is left out"]
-    pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
-        if !self.is_on() {
+    });
+    counters.sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
+    for counter in counters.iter().take(top) {
+        let Some(frames) = tracker.look(|_| tracker.depot().get(Trace(counter.trace))) else {
             return false;
-        }
-        let mut counters = Counters::new();
-        let mut all = self.each_without_waiting(&mut |trace, bytes| counters.compete(trace, bytes));
-        let left = counters.settle();
-        let counters = &mut counters.0[..left];
-        all &= self.each_without_waiting(&mut |trace, bytes| {
-            let mut of = counters.iter_mut();
-            if let Some(counter) = of.find(|counter| counter.trace == trace) {
-                counter.bytes += bytes;
-                counter.objects += 1;
-            }
+        };
+        look(TopSite {
+            call_stack: frames.as_slice(),
+            bytes: counter.bytes,
+            objects: counter.objects,
         });
-        counters
-            .sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
-        for counter in counters.iter().take(top) {
-            let Some(frames) = self.look(|_| self.depot.get(Trace(counter.trace))) else {
-                return false;
-            };
-            look(TopSite {
-                call_stack: frames.as_slice(),
-                bytes: counter.bytes,
-                objects: counter.objects,
-            });
-        }
-        all
     }
-
-    /// Shows the objects' call stacks and bytes, as far as that can be done without waiting. False where it can't.
-    fn each_without_waiting(&self, look: &mut dyn FnMut(u32, usize)) -> bool {
-        let leaves = self.registry.leaves();
-        let (mut next, mut all) = (leaves.start, true);
-        while let Some(Some((number, leaf))) =
-            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
-        {
-            next = number + 1;
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                self.look(|_| {
-                    if !chunk.is_used() {
-                        return;
-                    }
-                    if !chunk.try_lock() {
-                        all = false;
-                        return;
-                    }
-                    let starts = chunk.starts().load(Ordering::Relaxed);
-                    for granule in Chunk::granules(starts) {
-                        let record = object_in(chunk_number, chunk, granule).record.read();
-                        if !record.has(flag::ALIAS) {
-                            look(record.trace().0, record.short_size() as usize);
-                        }
-                    }
-                    chunk.unlock();
-                });
-            }
-        }
-        all
-    }
+    all
 }
 
 #[cfg(test)]

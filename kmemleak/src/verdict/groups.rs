@@ -10,11 +10,10 @@
 
 use core::cmp::Reverse;
 
-use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
 use crate::stacks::stack_table::StackTable;
-use crate::tracker::Detector;
+use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, fate};
 
 /// Words of a group's row.
@@ -76,22 +75,17 @@ impl Groups {
         self.table.rows.len()
     }
 
-    /// The group of the objects that a call stack allocated, by its number.
-    pub(crate) fn of(&self, trace: Trace) -> Option<usize> {
-        self.table.find(trace)
-    }
-
-    /// The call stack of a group.
-    pub(crate) fn trace(&self, group: usize) -> Trace {
-        self.table.trace(group)
+    /// The group of the objects that a call stack allocated.
+    pub(crate) fn of(&self, trace: Trace) -> Option<Group> {
+        self.table.find(trace).map(|group| self.get(group))
     }
 
     /// The group that stands in this place of the order, by its number.
-    pub(crate) fn ordered(&self, place: usize) -> usize {
+    fn ordered(&self, place: usize) -> usize {
         self.table.rows.get(place, ORDER) as usize
     }
 
-    pub(crate) fn get(&self, group: usize) -> Group {
+    fn get(&self, group: usize) -> Group {
         let rows = &self.table.rows;
         Group {
             objects: rows.low(group, COUNTS) as usize,
@@ -102,6 +96,14 @@ impl Groups {
             indirect_bytes: rows.get(group, INDIRECT_BYTES) as usize,
             oldest_us: rows.get(group, OLDEST),
             newest_us: rows.get(group, NEWEST),
+        }
+    }
+
+    /// Shows the groups in the order in which they are told of.
+    pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, Trace)) {
+        for place in 0..self.len() {
+            let group = self.ordered(place);
+            look(&self.get(group), self.table.trace(group));
         }
     }
 
@@ -140,27 +142,10 @@ impl Groups {
     }
 }
 
-impl<P: Platform> Detector<P> {
-    /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
-    /// which they are told of; none where there was no memory to form them. Task context, with no lock held; `look` may
-    /// allocate.
-    pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> Result<(), NotDone> {
-        let claim = self.claim()?;
-        if claim.with_verdict(|verdict, _| verdict.groups.incomplete) {
-            return Err(NotDone::NoMemory);
-        }
-        let _outside = claim.outside();
-        claim.each_group(&mut |group, trace| look(group, self.depot.get(trace).as_slice()));
-        Ok(())
-    }
-}
-
-impl<P: Platform> Claim<'_, P> {
-    /// Groups the leaks of the verdict, and puts groups and leaks in the order in which they are told of. Task
-    /// context.
-    pub(crate) fn group(&self) {
-        let verdict = &mut *self.verdict().lock();
-        let (list, groups) = (&verdict.list, &mut verdict.groups);
+impl Groups {
+    /// Groups the leaks of a list, and puts groups and leaks in the order in which they are told of. Task context.
+    pub(crate) fn form<P: Platform>(&mut self, list: &LeakList, tracker: &Tracker<P>) {
+        let groups = self;
         groups.clear();
         if list.left_out > 0 {
             groups.incomplete = true;
@@ -171,9 +156,9 @@ impl<P: Platform> Claim<'_, P> {
             let Some(named) = list.get(index) else {
                 continue;
             };
-            let group = self
-                .without_interrupts(|meta| groups.table.find_or_add(named.record.trace(), meta));
-            let bytes = self.size_of(&named);
+            let trace = named.record.trace();
+            let group = tracker.without_interrupts(|meta| groups.table.find_or_add(trace, meta));
+            let bytes = named.size(tracker);
             match group {
                 Some(group) => groups.add(group, list, index, bytes),
                 None => groups.incomplete = true,
@@ -203,7 +188,7 @@ impl<P: Platform> Claim<'_, P> {
         }
         let group_of = |index| {
             let trace = list.get(index)?.record.trace();
-            groups.of(trace)
+            groups.table.find(trace)
         };
         for index in leaks().filter(|&index| list.has(index, fate::LEADER)) {
             let Some(group) = group_of(index) else {

@@ -1,11 +1,11 @@
-//! Suppressions: leaks that are known, and not to be told of.
+//! Entries: leaks that are known, and not to be told of.
 //!
 //! A suppression is a pattern of function names ([`Pattern`]). It is held against the name of
 //! each function of the call stack that allocated an object, inlined ones included. An unreferenced object with a
 //! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
 //! `PATTERN:max=N` more than N such objects are told of all the same. There may be as many suppressions as memory takes.
 //!
-//! Patterns come from a list in the kernel's source ([`Detector::with_suppressions`]), from the boot parameter
+//! Patterns come from a list in the kernel's source ([`with_suppressions`](crate::Detector::with_suppressions)), from the boot parameter
 //! `kmemleak.suppress=`, and from the command `suppress`.
 //!
 //! # When names are looked up
@@ -17,11 +17,10 @@
 //!
 //! # Locks
 //!
-//! One, which nobody holds while names are looked up. It is reached through the claim.
+//! None: whoever has the claim hands them down here.
 
 use core::fmt::{self, Write};
 
-use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page_vec::Paged;
@@ -31,9 +30,8 @@ use crate::objects::{Access, Object};
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
 use crate::stacks::stack_table::StackTable;
-use crate::tracker::Detector;
-use crate::verdict::Verdict;
-use crate::verdict::leak_list::fate;
+use crate::tracker::Tracker;
+use crate::verdict::leak_list::{LeakList, fate};
 use crate::verdict::pattern::{self, Glob, Pattern};
 
 /// Why a suppression was not added.
@@ -45,7 +43,7 @@ pub enum SuppressError {
     Ceiling,
     /// There is no memory for it.
     NoMemory,
-    /// It was asked for from inside an answer: see [`NotDone::Nested`].
+    /// It was asked for from inside an answer: see [`NotDone::Nested`](crate::NotDone::Nested).
     Nested,
 }
 
@@ -55,7 +53,7 @@ impl fmt::Display for SuppressError {
             Self::Empty => f.write_str("a pattern has at least one byte"),
             Self::Ceiling => f.write_str("max= takes a number of objects"),
             Self::NoMemory => f.write_str("no memory for one more suppression"),
-            Self::Nested => NotDone::Nested.fmt(f),
+            Self::Nested => f.write_str("asked from inside another answer"),
         }
     }
 }
@@ -119,7 +117,7 @@ impl One {
 
 /// Holds names, a line each, against all patterns at once.
 struct Matcher<'a> {
-    all: &'a Suppressions,
+    all: &'a Entries,
     /// The byte before, in the same name.
     before: u8,
 }
@@ -152,13 +150,13 @@ impl Write for Matcher<'_> {
     }
 }
 
-/// All suppressions.
+/// The suppressions, one by one.
 #[derive(Clone, Copy)]
-struct Suppressions {
+struct Entries {
     first: Hidden,
 }
 
-impl Suppressions {
+impl Entries {
     fn each(self) -> impl Iterator<Item = One> {
         core::iter::successors(Piece::at(self.first).map(One), |one| one.next())
     }
@@ -172,9 +170,9 @@ impl Suppressions {
     }
 }
 
-/// The suppressions, and what was found out with them. Changed by who has the claim.
-pub(crate) struct Suppressed {
-    all: Suppressions,
+/// The suppressions, and what was found out with them.
+pub(crate) struct Suppressions {
+    all: Entries,
     /// Of the list in the kernel's source, those that have been taken.
     taken: usize,
     /// For each call stack that was looked at: the first row of those of the suppressions that match, by its number plus
@@ -184,10 +182,10 @@ pub(crate) struct Suppressed {
     matches: Paged<2>,
 }
 
-impl Suppressed {
+impl Suppressions {
     pub(crate) const fn new() -> Self {
         Self {
-            all: Suppressions {
+            all: Entries {
                 first: Hidden::NONE,
             },
             taken: 0,
@@ -196,15 +194,9 @@ impl Suppressed {
         }
     }
 
-    fn add(
-        &mut self,
-        pattern: &str,
-        max: Option<u64>,
-        meta: &MetaAlloc<'_>,
-    ) -> Result<(), SuppressError> {
-        if pattern.is_empty() {
-            return Err(SuppressError::Empty);
-        }
+    /// Adds one, `PATTERN` or `PATTERN:max=N`. One with the same pattern gets the new ceiling.
+    pub(crate) fn add(&mut self, text: &str, meta: &MetaAlloc<'_>) -> Result<(), SuppressError> {
+        let (pattern, max) = parse(text)?;
         if let Some(one) = self.find(pattern) {
             one.set(MAX, max.unwrap_or(NO_MAX));
             return Ok(());
@@ -232,11 +224,26 @@ impl Suppressed {
         self.all.each().find(|one| one.glob().is(pattern))
     }
 
-    /// False if there is none.
-    fn remove(&mut self, found: Option<One>, meta: &MetaAlloc<'_>) -> bool {
-        let Some(found) = found else {
-            return false;
-        };
+    /// Takes back the one with this pattern, whether or not a ceiling stands behind it; false if there is none.
+    pub(crate) fn remove(&mut self, text: &str, meta: &MetaAlloc<'_>) -> bool {
+        let bare = parse(text).map_or(text, |(bare, _)| bare);
+        match self.find(text).or(self.find(bare)) {
+            Some(found) => {
+                self.unlink(found, meta);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes all back.
+    pub(crate) fn remove_all(&mut self, meta: &MetaAlloc<'_>) {
+        while let Some(one) = self.all.each().next() {
+            self.unlink(one, meta);
+        }
+    }
+
+    fn unlink(&mut self, found: One, meta: &MetaAlloc<'_>) {
         let after = found.0.link();
         let mut each = self.all.each();
         match each.find(|one| one.0.next() == Some(found.0)) {
@@ -246,7 +253,6 @@ impl Suppressed {
         found.glob().drop_text(meta);
         meta.give(PIECE, found.0.0);
         self.forget_judgements();
-        true
     }
 
     fn forget_judgements(&mut self) {
@@ -298,84 +304,50 @@ impl Suppressed {
 
 /// A pattern and its ceiling.
 fn parse(text: &str) -> Result<(&str, Option<u64>), SuppressError> {
-    match text.rsplit_once(":max=") {
-        None => Ok((text, None)),
-        Some((pattern, max)) => match max.parse() {
-            Ok(max) if max < NO_MAX => Ok((pattern, Some(max))),
-            _ => Err(SuppressError::Ceiling),
-        },
+    let (pattern, max) = match text.rsplit_once(":max=") {
+        None => (text, None),
+        Some((pattern, max)) => {
+            let max = max.parse().ok().filter(|&max| max < NO_MAX);
+            (pattern, Some(max.ok_or(SuppressError::Ceiling)?))
+        }
+    };
+    if pattern.is_empty() {
+        return Err(SuppressError::Empty);
     }
+    Ok((pattern, max))
 }
 
 /// Whether this text is a suppression, for which there may be no memory.
 pub(crate) fn is_one(text: &str) -> bool {
-    parse(text).is_ok_and(|(pattern, _)| !pattern.is_empty())
+    parse(text).is_ok()
 }
 
-impl<P: Platform> Detector<P> {
-    /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
-    /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what
-    /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
-    /// new ceiling. Task context, or before there are tasks.
-    pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
-        let (pattern, max) = parse(pattern)?;
-        let claim = self.claim().map_err(|Nested| SuppressError::Nested)?;
-        claim.take_suppressions();
-        claim.with_suppressed(|suppressed, meta| suppressed.add(pattern, max, meta))
-    }
-
-    /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
-    /// pattern. Task context.
-    pub fn unsuppress(&self, pattern: &str) -> Result<bool, NotDone> {
-        let claim = self.claim()?;
-        claim.take_suppressions();
-        let bare = parse(pattern).map_or(pattern, |(bare, _)| bare);
-        Ok(claim.with_suppressed(|suppressed, meta| {
-            let found = suppressed.find(pattern).or(suppressed.find(bare));
-            suppressed.remove(found, meta)
-        }))
-    }
-
-    /// Takes all suppressions back. Task context.
-    pub fn unsuppress_all(&self) -> Result<(), NotDone> {
-        let claim = self.claim()?;
-        claim.take_suppressions();
-        claim.with_suppressed(
-            |suppressed, meta| {
-                while suppressed.remove(suppressed.all.each().next(), meta) {}
-            },
-        );
-        Ok(())
-    }
-
-    /// Shows each suppression, with what it hid from the last verdict. Task context.
-    pub fn for_each_suppression(
-        &self,
-        look: &mut dyn FnMut(Suppression<'_>),
-    ) -> Result<(), NotDone> {
-        let claim = self.claim()?;
-        let _outside = claim.outside();
-        claim.each_suppression(look);
-        Ok(())
-    }
+/// What suppressions hide from a verdict.
+pub(crate) struct Concealed {
+    pub(crate) objects: usize,
+    pub(crate) bytes: usize,
 }
 
-impl<P: Platform> Claim<'_, P> {
-    fn with_suppressed<R>(&self, work: impl FnOnce(&mut Suppressed, &MetaAlloc<'_>) -> R) -> R {
-        self.without_interrupts(|meta| work(&mut self.suppressed().lock(), meta))
-    }
-
-    /// How many suppressions there are.
-    pub(crate) fn count_suppressions(&self) -> usize {
-        self.with_suppressed(|suppressed, _| suppressed.len())
+impl Suppressions {
+    /// Adds those of the list in the kernel's source that have not been. Those for which there is no memory are tried again.
+    pub(crate) fn take<P: Platform>(
+        &mut self,
+        source: &'static [&'static str],
+        tracker: &Tracker<P>,
+    ) {
+        tracker.without_interrupts(|meta| {
+            while let Some(text) = source.get(self.taken) {
+                if self.add(text, meta) == Err(SuppressError::NoMemory) {
+                    return;
+                }
+                self.taken += 1;
+            }
+        });
     }
 
     /// Shows each suppression, with what it hid from the last verdict.
-    pub(crate) fn each_suppression(&self, look: &mut dyn FnMut(Suppression<'_>)) {
-        self.take_suppressions();
-        // The claim keeps them.
-        let all = self.with_suppressed(|suppressed, _| suppressed.all);
-        for one in all.each() {
+    pub(crate) fn each(&self, look: &mut dyn FnMut(Suppression<'_>)) {
+        for one in self.all.each() {
             look(Suppression {
                 pattern: Pattern::new(one.glob()),
                 max: one.max(),
@@ -388,46 +360,28 @@ impl<P: Platform> Claim<'_, P> {
 
     /// There is no verdict that anything is hidden from.
     pub(crate) fn forget_hidden(&self) {
-        self.with_suppressed(|suppressed, _| suppressed.all.forget_hidden());
+        self.all.forget_hidden();
     }
 
-    /// Adds those of the list in the kernel's source that have not been.
-    pub(crate) fn take_suppressions(&self) {
-        if !self.is_on() {
-            return;
-        }
-        self.with_suppressed(|suppressed, meta| {
-            while let Some(text) = self.const_suppressions.get(suppressed.taken) {
-                let added =
-                    parse(text).and_then(|(pattern, max)| suppressed.add(pattern, max, meta));
-                if added == Err(SuppressError::NoMemory) {
-                    // Next time, perhaps.
-                    return;
-                }
-                suppressed.taken += 1;
-            }
-        });
-    }
-
-    /// Judges the call stacks of the unreferenced objects that were not judged yet. Whether a suppression matches any
-    /// of them. Task context.
-    pub(crate) fn judge(&self) -> bool {
-        let all = self.with_suppressed(|suppressed, _| suppressed.all);
-        if all.each().next().is_none() {
+    /// Judges the call stacks of the listed objects that were not judged yet. `functions` writes the names of the functions
+    /// that an address leads into, a line each. Whether a suppression matches any of them. Task context.
+    pub(crate) fn judge<P: Platform>(
+        &mut self,
+        tracker: &Tracker<P>,
+        list: &LeakList,
+        functions: &mut dyn FnMut(usize, &mut dyn Write),
+    ) -> bool {
+        if self.all.each().next().is_none() {
             return false;
         }
         let (mut news, mut room) = (false, true);
-        self.each_named(&mut |named| {
+        list.each(tracker, &mut |named, _| {
             let trace = named.record.trace();
-            if !room {
+            if !room || self.is_judged(trace) {
                 return;
             }
-            if self.with_suppressed(|suppressed, _| suppressed.is_judged(trace)) {
-                return;
-            }
-            self.match_names(trace, &all);
-            let any =
-                self.with_suppressed(|suppressed, meta| suppressed.note_judgement(trace, meta));
+            self.match_names(tracker.depot().get(trace).as_slice(), functions);
+            let any = tracker.without_interrupts(|meta| self.note_judgement(trace, meta));
             room = any.is_some();
             news |= any == Some(true);
         });
@@ -435,99 +389,91 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Holds the functions of a call stack against all patterns.
-    fn match_names(&self, trace: Trace, all: &Suppressions) {
-        let mut matcher = Matcher { all, before: 0 };
+    fn match_names(&self, frames: &[usize], functions: &mut dyn FnMut(usize, &mut dyn Write)) {
+        let mut matcher = Matcher {
+            all: &self.all,
+            before: 0,
+        };
         matcher.each(Glob::begin);
-        let frames = self.depot.get(trace);
-        let _outside = self.outside();
-        for &address in frames.as_slice() {
-            // The matcher takes whatever is written.
-            let _ = self.platform.functions(address, &mut matcher);
+        for &address in frames {
+            functions(address, &mut matcher);
             matcher.end_line();
         }
-        if frames.as_slice().is_empty() {
+        if frames.is_empty() {
             matcher.end_line();
         }
     }
 
-    /// Marks what is suppressed, and what that leads to, and takes it out of the verdict's leaks. For one worker, after a
+    /// Marks what is suppressed, and what that leads to, and takes it out of the list's leaks. For one worker, after a
     /// pass whose unmarked objects are listed.
-    pub(crate) fn mark_suppressed<A: Access>(
+    pub(crate) fn hide<P: Platform, A: Access>(
         &self,
+        tracker: &Tracker<P>,
         marker: &mut Marker<'_, P, A>,
-        verdict: &mut Verdict,
-    ) -> Result<(), GivenUp> {
-        let suppressed = self.suppressed().lock();
-        suppressed.all.forget_hidden();
-        if suppressed.all.each().next().is_none() {
-            return Ok(());
+        list: &LeakList,
+    ) -> Result<Concealed, GivenUp> {
+        let mut all = Concealed {
+            objects: 0,
+            bytes: 0,
+        };
+        self.all.forget_hidden();
+        if self.all.each().next().is_none() {
+            return Ok(all);
         }
-        self.each_unmarked(verdict, &mut |_, object| {
-            let matching = suppressed.matching(object.record.read().trace());
+        let each_unmarked = |look: &mut dyn FnMut(Object<'_>)| {
+            list.each_there(tracker, &mut |_, object| {
+                if !is_marked(object) {
+                    look(object);
+                }
+            });
+        };
+        each_unmarked(&mut |object| {
+            let matching = self.matching(object.record.read().trace());
             matching.for_each(|one| one.set(MATCHED, one.get(MATCHED) + 1));
         });
-        for one in suppressed.all.each() {
+        for one in self.all.each() {
             if one.get(MATCHED) == 0 || one.is_over() {
                 continue;
             }
-            self.each_unmarked(verdict, &mut |_, object| {
-                let mut matching = suppressed.matching(object.record.read().trace());
+            each_unmarked(&mut |object| {
+                let mut matching = self.matching(object.record.read().trace());
                 if matching.any(|other| other == one) {
                     marker.keep(object);
                 }
             });
             marker.finish()?;
-            let (mut objects, mut bytes) = (0, 0);
-            let list = &verdict.list;
-            self.each_listed_in(verdict, &mut |place, object| {
-                if !object.mark.is_set() && !object.record.has(flag::REACHED) {
-                    return;
-                }
-                object
-                    .record
-                    .clear(flag::LISTED | flag::SUSPECT | flag::INTERIOR_ONLY);
-                objects += 1;
-                bytes += self.registry.size(object.start, object.record);
-                if let Some(index) = place {
-                    list.set_fate(index, fate::SUPPRESSED);
-                }
-            });
-            one.set(OBJECTS, objects as u64);
-            one.set(BYTES, bytes as u64);
-            verdict.suppressed_objects += objects;
-            verdict.suppressed_bytes += bytes;
+            let hidden = take_marked(tracker, list);
+            one.set(OBJECTS, hidden.objects as u64);
+            one.set(BYTES, hidden.bytes as u64);
+            all.objects += hidden.objects;
+            all.bytes += hidden.bytes;
         }
-        Ok(())
+        Ok(all)
     }
+}
 
-    /// Shows the listed objects that are still unmarked.
-    fn each_unmarked(&self, verdict: &Verdict, look: &mut dyn FnMut(Option<usize>, Object<'_>)) {
-        self.each_listed_in(verdict, &mut |place, object| {
-            if !object.mark.is_set() && !object.record.has(flag::REACHED) {
-                look(place, object);
-            }
-        });
-    }
+fn is_marked(object: Object<'_>) -> bool {
+    object.mark.is_set() || object.record.has(flag::REACHED)
+}
 
-    /// Shows the listed objects, with their numbers, or where the list found no room without.
-    pub(crate) fn each_listed_in(
-        &self,
-        verdict: &Verdict,
-        look: &mut dyn FnMut(Option<usize>, Object<'_>),
-    ) {
-        if verdict.list.left_out > 0 {
-            return self.each_with(flag::LISTED, &mut |named| {
-                self.change_named(named, &mut |object| look(None, object));
-            });
+/// Takes what is marked out of the list's leaks.
+fn take_marked<P: Platform>(tracker: &Tracker<P>, list: &LeakList) -> Concealed {
+    let mut hidden = Concealed {
+        objects: 0,
+        bytes: 0,
+    };
+    list.each_there(tracker, &mut |place, object| {
+        if !is_marked(object) {
+            return;
         }
-        for index in 0..verdict.list.len() {
-            if verdict.list.has(index, fate::NO_LEAK) {
-                continue;
-            }
-            let Some(named) = verdict.list.get(index) else {
-                continue;
-            };
-            self.change_named(&named, &mut |object| look(Some(index), object));
+        object
+            .record
+            .clear(flag::LISTED | flag::SUSPECT | flag::INTERIOR_ONLY);
+        hidden.objects += 1;
+        hidden.bytes += tracker.registry().size(object.start, object.record);
+        if let Some(index) = place {
+            list.set_fate(index, fate::SUPPRESSED);
         }
-    }
+    });
+    hidden
 }

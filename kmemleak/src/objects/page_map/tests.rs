@@ -6,7 +6,8 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use std::boxed::Box;
 
-use crate::{AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
+use crate::tracker::Tracker;
+use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
 
 type Work = Box<dyn FnOnce()>;
 
@@ -64,7 +65,7 @@ unsafe impl Platform for Bare {
     }
 }
 
-type Subject = Detector<Bare>;
+type Subject = Tracker<Bare>;
 
 const BASE: usize = 0xffff_8880_0000_0000;
 const CHUNK: usize = super::CHUNK;
@@ -79,7 +80,7 @@ fn alloc(detector: &Subject, start: usize, size: usize) {
 
 /// A detector where a small block has lain in each chunk of so many tables.
 fn used(tables: usize) -> Box<Subject> {
-    let detector = Box::new(Detector::new(Bare));
+    let detector = Box::new(Tracker::new(Bare));
     for chunk in 0..tables * super::LEAF {
         let start = BASE + chunk * CHUNK;
         alloc(&detector, start, 64);
@@ -112,7 +113,7 @@ fn a_chunk_that_is_used_over_and_over_stays_in_service() {
     };
     pair();
     let chunk = super::chunk_of(BASE);
-    let super::Look::Entry(entry) = detector.registry.map.look(chunk) else {
+    let super::Look::Entry(entry) = detector.registry().map.look(chunk) else {
         panic!("there is a table");
     };
     let waits =
@@ -141,7 +142,7 @@ fn what_is_in_the_way_of_a_large_block_is_found_in_one_walk() {
 
 #[test]
 fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
-    let detector: &Subject = Box::leak(Box::new(Detector::new(Bare)));
+    let detector: &Subject = Box::leak(Box::new(Tracker::new(Bare)));
     alloc(detector, BASE, 4 * TABLE);
     // Its front ends in the middle of a run, which stays.
     let end = BASE + TABLE + TABLE / 2;

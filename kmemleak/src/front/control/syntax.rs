@@ -1,4 +1,4 @@
-//! The commands: what they are called, what they take, and how a line of text becomes one.
+//! What a command takes, and how a line of text becomes one.
 //!
 //! A command may have several forms, which differ in their argument. What a line says is held against the form that its
 //! argument makes, so that an answer to what is wrong names what is wrong.
@@ -6,12 +6,27 @@
 use core::fmt::{self, Write};
 
 use self::Argument::{Nothing, Optional, Required, Rest, Set};
-use super::{parse_hidden, switch};
+use crate::checker::claim::NotDone;
+use crate::front::detector::Detector;
 use crate::front::report::{Format, Typed, complain};
+use crate::metadata::hidden::Hidden;
+use crate::platform::Platform;
+use crate::verdict::order::Which;
 use crate::verdict::suppress;
 
+/// Does what a line says, and writes the answer. An error where it is not done, and nothing is written.
+pub(super) type Run<P> =
+    fn(&Detector<P>, &Given<'_>, &mut dyn Write) -> Result<fmt::Result, NotDone>;
+
+/// What a line says beside the command's name.
+pub(super) struct Given<'l> {
+    pub(super) value: Option<&'l str>,
+    pub(super) which: Which,
+    pub(super) format: Format,
+}
+
 /// A form of a command.
-struct Command {
+pub(super) struct Command<P: Platform> {
     name: &'static str,
     argument: Argument,
     /// Whether it takes `--all`.
@@ -21,11 +36,12 @@ struct Command {
     what: &'static str,
     /// Whether it does something once the detector is off.
     after_off: bool,
+    run: Run<P>,
 }
 
 /// What follows a command's name, and what that is called.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Argument {
+pub(super) enum Argument {
     Nothing,
     Optional(Value),
     Required(Value),
@@ -37,7 +53,7 @@ enum Argument {
 
 /// What an argument is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Value {
+pub(super) enum Value {
     Number,
     Address,
     Pattern,
@@ -82,27 +98,33 @@ impl Argument {
     }
 }
 
-const fn command(name: &'static str, argument: Argument, what: &'static str) -> Command {
-    Command {
-        name,
-        argument,
-        all: false,
-        json: false,
-        what,
-        after_off: false,
+impl<P: Platform> Command<P> {
+    pub(super) const fn new(
+        name: &'static str,
+        argument: Argument,
+        what: &'static str,
+        run: Run<P>,
+    ) -> Self {
+        Self {
+            name,
+            argument,
+            all: false,
+            json: false,
+            what,
+            after_off: false,
+            run,
+        }
     }
-}
 
-impl Command {
-    const fn all(self) -> Self {
+    pub(super) const fn all(self) -> Self {
         Self { all: true, ..self }
     }
 
-    const fn json(self) -> Self {
+    pub(super) const fn json(self) -> Self {
         Self { json: true, ..self }
     }
 
-    const fn after_off(self) -> Self {
+    pub(super) const fn after_off(self) -> Self {
         Self {
             after_off: true,
             ..self
@@ -151,113 +173,35 @@ impl Write for Form<'_> {
     }
 }
 
-const COMMANDS: [Command; 20] = [
-    command("scan", Nothing, "check for leaks now, and report")
-        .all()
-        .json(),
-    command(
-        "report",
-        Nothing,
-        "the last check's report again; --all: also what leaders own",
-    )
-    .all()
-    .json()
-    .after_off(),
-    command("status", Nothing, "what the detector knows and does").after_off(),
-    command(
-        "clear",
-        Nothing,
-        "take what is reported now for granted; after off: free the metadata",
-    )
-    .after_off(),
-    command(
-        "mark",
-        Nothing,
-        "check now, and remember what is lost and what is alive",
-    ),
-    command(
-        "new",
-        Nothing,
-        "check now, and report what was lost since the mark",
-    )
-    .json(),
-    command(
-        "sites",
-        Optional(Value::Number),
-        "call sites with the most live bytes (10), and their growth since the mark",
-    )
-    .json(),
-    command(
-        "interior",
-        Nothing,
-        "what only pointers into its middle keep alive",
-    )
-    .json(),
-    command(
-        "dump",
-        Required(Value::Address),
-        "what is known of the object at an address",
-    ),
-    command(
-        "holders",
-        Required(Value::Address),
-        "the words that point into an object",
-    )
-    .json(),
-    command(
-        "path",
-        Required(Value::Address),
-        "the shortest way to an object from a root",
-    )
-    .json(),
-    command("suppress", Nothing, "the suppressions, and what they hide").json(),
-    command(
-        "suppress",
-        Rest(Value::Suppression),
-        "hide leaks with a function in their call stack whose path ends so; * is any text",
-    ),
-    command("unsuppress", Rest(Value::Pattern), "hide them no longer"),
-    command("stack", Set(Value::Switch), "whether task stacks are roots"),
-    command(
-        "scan",
-        Set(Value::Switch),
-        "whether to scan in the background",
-    ),
-    command(
-        "scan",
-        Set(Value::Seconds),
-        "scan in the background every so many seconds",
-    ),
-    command(
-        "selftest",
-        Nothing,
-        "plant a leak, find it, remove it; makes a new verdict",
-    ),
-    command("help", Nothing, "this list").after_off(),
-    command(
-        "off",
-        Nothing,
-        "record nothing any more; it can't be switched on again",
-    ),
-];
-
 /// A line that makes a command.
-pub(super) struct Line<'l> {
-    pub(super) name: &'static str,
-    pub(super) value: Option<&'l str>,
-    pub(super) all: bool,
-    pub(super) format: Format,
-    pub(super) after_off: bool,
+pub(super) struct Line<'l, P: Platform> {
+    command: &'l Command<P>,
+    given: Given<'l>,
 }
 
-impl Line<'_> {
+impl<P: Platform> Line<'_, P> {
     /// Whether the argument is such a one as the command takes. What is wrong with it the command says.
-    pub(super) fn is_taken(&self) -> bool {
-        let Some(value) = self.value else {
+    pub(super) fn is_taken(&self, commands: &[Command<P>]) -> bool {
+        let Some(value) = self.given.value else {
             return true;
         };
-        let mut named = COMMANDS.iter().filter(|command| command.name == self.name);
+        let mut named = commands
+            .iter()
+            .filter(|command| command.name == self.command.name);
         named.any(|command| command.argument.takes(value))
+    }
+
+    /// Does it.
+    pub(super) fn run(&self, detector: &Detector<P>, out: &mut dyn Write) -> fmt::Result {
+        let done = if detector.is_on() || self.command.after_off {
+            (self.command.run)(detector, &self.given, out)
+        } else {
+            Err(NotDone::Off)
+        };
+        match done {
+            Ok(written) => written,
+            Err(why) => complain(self.given.format, &why, out),
+        }
     }
 }
 
@@ -280,14 +224,17 @@ pub(super) enum Wrong<'l> {
 }
 
 /// Makes a command of a line.
-pub(super) fn parse(line: &str) -> Result<Line<'_>, Wrong<'_>> {
+pub(super) fn parse<'l, P: Platform>(
+    commands: &'l [Command<P>],
+    line: &'l str,
+) -> Result<Line<'l, P>, Wrong<'l>> {
     let mut words = line.split_whitespace();
     let first = words.next().unwrap_or("help");
     let (word, set) = match first.split_once('=') {
         Some((word, value)) => (word, Some(value)),
         None => (first, None),
     };
-    let named = || COMMANDS.iter().filter(|command| command.name == word);
+    let named = || commands.iter().filter(|command| command.name == word);
     let name = named().next().ok_or(Wrong::Word(first))?.name;
     let (mut value, mut all, mut format) = (set, false, Format::Text);
     let mut extra = None;
@@ -319,27 +266,33 @@ pub(super) fn parse(line: &str) -> Result<Line<'_>, Wrong<'_>> {
     if let Some(word) = extra {
         return Err(Wrong::Extra { name, word, format });
     }
+    let which = if all { Which::All } else { Which::Leaders };
     Ok(Line {
-        name,
-        value,
-        all,
-        format,
-        after_off: command.after_off,
+        command,
+        given: Given {
+            value,
+            which,
+            format,
+        },
     })
 }
 
 impl Wrong<'_> {
-    pub(super) fn write(&self, out: &mut dyn Write) -> fmt::Result {
+    pub(super) fn write<P: Platform>(
+        &self,
+        commands: &[Command<P>],
+        out: &mut dyn Write,
+    ) -> fmt::Result {
         match *self {
             Wrong::Word(word) => {
-                let names = COMMANDS.iter().map(|command| command.name);
+                let names = commands.iter().map(|command| command.name);
                 let nearest = names.min_by_key(|name| distance(word, name));
                 write!(out, "kmemleak: unknown word \"{}\"", Typed(word))?;
                 if let Some(nearest) = nearest.filter(|name| distance(word, name) <= 2) {
                     write!(out, "; did you mean \"{nearest}\"?")?;
                 }
                 writeln!(out)?;
-                list(out)
+                list(commands, out)
             }
             Wrong::Value {
                 name,
@@ -360,7 +313,7 @@ impl Wrong<'_> {
                     }
                     None => writeln!(out, "kmemleak: {name} takes an argument:")?,
                 }
-                let mut named = COMMANDS.iter().filter(|command| command.name == name);
+                let mut named = commands.iter().filter(|command| command.name == name);
                 named.try_for_each(|command| command.write(out))
             }
             Wrong::Extra { name, word, format } => {
@@ -371,8 +324,8 @@ impl Wrong<'_> {
 }
 
 /// Writes what commands there are.
-pub(super) fn list(out: &mut dyn Write) -> fmt::Result {
-    COMMANDS.iter().try_for_each(|command| command.write(out))
+pub(super) fn list<P: Platform>(commands: &[Command<P>], out: &mut dyn Write) -> fmt::Result {
+    commands.iter().try_for_each(|command| command.write(out))
 }
 
 /// How many letters must be changed, added or taken away to make one word of the other (Levenshtein),
@@ -391,4 +344,28 @@ fn distance(one: &str, other: &str) -> usize {
         }
     }
     row[other.len()]
+}
+
+/// A switch.
+pub(super) fn switch(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that
+/// holds the address would be one that points there.
+pub(super) fn parse_hidden(text: &str) -> Option<Hidden> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    let mut inverted = usize::MAX;
+    for digit in digits.chars() {
+        let digit = digit.to_digit(16)? as usize;
+        inverted = inverted << 4 | (0xf - digit);
+    }
+    Some(Hidden::from_bits(inverted as u64))
 }

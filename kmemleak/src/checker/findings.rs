@@ -1,0 +1,177 @@
+//! What whoever has the claim does with the findings, beside checking.
+
+use core::fmt::Write;
+
+use crate::checker::Findings;
+use crate::checker::claim::{Claim, NotDone};
+use crate::metadata::kept::Kept;
+use crate::platform::Platform;
+use crate::verdict::Verdict;
+use crate::verdict::baseline::{self, Baseline, Remember};
+use crate::verdict::call_sites::{Noted, Site};
+use crate::verdict::leak_list::Named;
+use crate::verdict::order::Which;
+use crate::verdict::suppress::{SuppressError, Suppression};
+
+impl<P: Platform> Claim<'_, P> {
+    pub(crate) fn verdict(&self) -> &Verdict {
+        &self.findings.verdict
+    }
+
+    /// Shows the verdict's objects in the order in which they are told of, with their numbers in its list.
+    pub(crate) fn each_in_order(&self, which: Which, look: &mut dyn FnMut(&Named, Option<usize>)) {
+        let findings = &*self.findings;
+        let baseline = findings.baseline.as_ref();
+        (findings.verdict).each_in_order(which, self.tracker(), baseline, look);
+    }
+
+    /// Takes an object that had been told of and is referenced again: its start, and its size.
+    pub(crate) fn take_revived(&mut self) -> Option<(usize, usize)> {
+        self.findings.verdict.revived.take()
+    }
+
+    /// Takes the number of those for which there was no room.
+    pub(crate) fn take_lost_revived(&mut self) -> usize {
+        self.findings.verdict.revived.take_lost()
+    }
+
+    /// All that the verdict lists has been told of.
+    pub(crate) fn note_reported(&mut self) {
+        self.findings.verdict.note_reported(self.tracker());
+    }
+
+    /// Takes the verdict's objects for granted, and what could not be recorded. How many objects there were.
+    pub(crate) fn acknowledge(&mut self) -> usize {
+        let tracker = self.tracker();
+        tracker.forget_unrecorded();
+        let objects = self.findings.verdict.acknowledge(tracker);
+        self.findings.suppressions.forget_hidden();
+        objects
+    }
+
+    /// Remembers the verdict's leaks and what is alive at each call site: all of it, or what was remembered before.
+    pub(crate) fn mark(&mut self) -> Result<(), NotDone> {
+        let tracker = self.tracker();
+        let mut leaks = Baseline::new();
+        let Findings {
+            verdict,
+            call_sites,
+            ..
+        } = &mut *self.findings;
+        if leaks.fill(tracker, &verdict.list, Remember::Named) && call_sites.mark(tracker) {
+            self.replace_baseline(Some(leaks));
+            return Ok(());
+        }
+        tracker.without_interrupts(|meta| leaks.clear(meta));
+        tracker.counted(Kept::NoMemory);
+        Err(NotDone::NoMemory)
+    }
+
+    /// Forgets what was remembered.
+    pub(crate) fn unmark(&mut self) {
+        self.replace_baseline(None);
+        self.findings.call_sites.unmark();
+    }
+
+    fn replace_baseline(&mut self, leaks: Option<Baseline>) {
+        let tracker = self.tracker();
+        if let Some(mut before) = core::mem::replace(&mut self.findings.baseline, leaks) {
+            tracker.without_interrupts(|meta| before.clear(meta));
+        }
+    }
+
+    /// Whether anything is remembered.
+    pub(crate) fn has_baseline(&self) -> bool {
+        self.findings.baseline.is_some()
+    }
+
+    /// Remembers what is lost, for a scope. False where there was no memory for all.
+    pub(crate) fn remember(&self, baseline: &mut Baseline) -> bool {
+        let list = &self.findings.verdict.list;
+        baseline.fill(self.tracker(), list, Remember::NamedAndSuppressed)
+    }
+
+    /// Shows each object of the verdict that is not remembered.
+    pub(crate) fn each_new(&self, look: &mut dyn FnMut(&Named, Option<usize>)) {
+        self.each_new_since(self.findings.baseline.as_ref(), look);
+    }
+
+    /// Shows each object of the verdict that `baseline` does not have.
+    pub(crate) fn each_new_since(
+        &self,
+        baseline: Option<&Baseline>,
+        look: &mut dyn FnMut(&Named, Option<usize>),
+    ) {
+        let list = &self.findings.verdict.list;
+        baseline::each_new(baseline, self.tracker(), list, look);
+    }
+
+    /// Shows each call site, in the order of live bytes. False where there was no memory to count all.
+    pub(crate) fn each_site(&mut self, look: &mut dyn FnMut(Site<'_>)) -> bool {
+        let noted = match self.has_baseline() {
+            true => Noted::Yes,
+            false => Noted::No,
+        };
+        let tracker = self.tracker();
+        self.findings.call_sites.each(tracker, noted, look)
+    }
+
+    /// Takes the suppressions of the kernel's source, as far as that was not done.
+    pub(crate) fn take_suppressions(&mut self) {
+        let tracker = self.tracker();
+        if tracker.is_on() {
+            let source = self.checker.suppressions;
+            self.findings.suppressions.take(source, tracker);
+        }
+    }
+
+    /// Adds a suppression.
+    pub(crate) fn suppress(&mut self, text: &str) -> Result<(), SuppressError> {
+        self.take_suppressions();
+        let tracker = self.tracker();
+        tracker.without_interrupts(|meta| self.findings.suppressions.add(text, meta))
+    }
+
+    /// Takes a suppression back; false if there is none.
+    pub(crate) fn unsuppress(&mut self, text: &str) -> bool {
+        self.take_suppressions();
+        let tracker = self.tracker();
+        tracker.without_interrupts(|meta| self.findings.suppressions.remove(text, meta))
+    }
+
+    /// Takes all suppressions back.
+    pub(crate) fn unsuppress_all(&mut self) {
+        self.take_suppressions();
+        let tracker = self.tracker();
+        tracker.without_interrupts(|meta| self.findings.suppressions.remove_all(meta));
+    }
+
+    /// How many suppressions there are.
+    pub(crate) fn count_suppressions(&mut self) -> usize {
+        self.take_suppressions();
+        self.findings.suppressions.len()
+    }
+
+    /// Shows each suppression, with what it hid from the last verdict.
+    pub(crate) fn each_suppression(&mut self, look: &mut dyn FnMut(Suppression<'_>)) {
+        self.take_suppressions();
+        self.findings.suppressions.each(look);
+    }
+
+    /// Judges the call stacks of the verdict's objects. Whether a suppression matches any that was not judged yet.
+    pub(super) fn judge(&mut self) -> bool {
+        let (tracker, outside) = (self.tracker(), self.outside());
+        let Findings {
+            verdict,
+            suppressions,
+            ..
+        } = &mut *self.findings;
+        let mut functions = |address: usize, out: &mut dyn Write| {
+            // The matcher takes whatever is written.
+            let _ = tracker.platform().functions(address, out);
+        };
+        let news = suppressions.judge(tracker, &verdict.list, &mut functions);
+        drop(outside);
+        news
+    }
+}

@@ -1,0 +1,154 @@
+//! How a pass is made: in a stopped world by all CPUs, or by one task beside whatever runs.
+
+use spin::mutex::SpinMutex;
+
+use crate::checker::Checker;
+use crate::checker::claim::Claim;
+use crate::marker::queue::MAX_WORKERS;
+use crate::marker::{Figures, GivenUp, Marker, Shared, Stacks, Tools};
+use crate::objects::record::Record;
+use crate::objects::{Locked, Stopped};
+use crate::platform::{Platform, StopError, StoppedCpu};
+use crate::tracker::Tracker;
+
+/// What passes need of a claim: all but its findings.
+pub(super) struct Passes<'d, P: Platform> {
+    pub(super) tracker: &'d Tracker<P>,
+    checker: &'d Checker,
+}
+
+impl<P: Platform> Clone for Passes<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P: Platform> Copy for Passes<'_, P> {}
+
+/// What was seen in a stopped world.
+pub(super) struct Seen<R> {
+    pub(super) result: R,
+    pub(super) figures: Figures,
+    pub(super) start_us: u64,
+    pub(super) stopped_us: u64,
+    pub(super) cpus: u32,
+}
+
+impl<'d, P: Platform> Claim<'d, P> {
+    pub(super) fn passes(&self) -> Passes<'d, P> {
+        Passes {
+            tracker: self.tracker(),
+            checker: self.checker,
+        }
+    }
+
+    /// Runs `scan` so that what it has on the stack is no root.
+    pub(crate) fn on_unscanned_stack<R>(
+        &mut self,
+        scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
+    ) -> Result<R, GivenUp> {
+        let (mut scan, mut result) = (Some(scan), Err(GivenUp));
+        let tracker = self.tracker();
+        tracker.platform().scan_apart(&mut || {
+            if let Some(scan) = scan.take() {
+                result = scan(self);
+            }
+        });
+        result
+    }
+}
+
+impl<P: Platform> Passes<'_, P> {
+    /// Stops the world, where all CPUs do `together`, with a marker each, and then the first one does what is to be done
+    /// `alone`.
+    pub(super) fn stopped<R: Send>(
+        self,
+        together: &(dyn Fn(&mut Marker<'_, P, Stopped>, usize) + Sync),
+        alone: impl FnOnce(&mut Marker<'_, P, Stopped>) -> R + Send,
+    ) -> Result<Seen<R>, StopError> {
+        let platform = self.tracker.platform();
+        self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
+        let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
+        let (alone, seen) = (SpinMutex::<_>::new(Some(alone)), SpinMutex::<_>::new(None));
+        platform.stop_world(&|cpu: StoppedCpu| {
+            let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
+            let worker = cpu.index as usize;
+            if worker >= workers {
+                // More CPUs than queues: it watches.
+                return;
+            }
+            let start_us = self.tracker.now_us();
+            shared.set_workers(workers);
+            let tools = self.tools(cpu.index);
+            together(
+                &mut Marker::<P, Stopped>::new(&tools, &shared, worker),
+                worker,
+            );
+            let alone = match worker {
+                0 => alone.lock().take(),
+                _ => None,
+            };
+            if let Some(alone) = alone {
+                let unshared = Shared::new(1, self.stacks(), 0);
+                let result = alone(&mut Marker::<P, Stopped>::new(&tools, &unshared, 0));
+                *seen.lock() = Some(Seen {
+                    result,
+                    figures: shared.figures(),
+                    start_us,
+                    stopped_us: self.tracker.now_us().saturating_sub(start_us),
+                    cpus: workers as u32,
+                });
+            }
+        })?;
+        seen.into_inner().ok_or(StopError::Unsupported)
+    }
+
+    /// Does `work` beside whatever runs, with a marker of its own and the time of the start: what is allocated meanwhile is
+    /// marked.
+    pub(super) fn running<R>(
+        self,
+        work: impl FnOnce(&mut Marker<'_, P, Locked>, u64) -> Result<R, GivenUp>,
+    ) -> Result<(R, Figures), GivenUp> {
+        self.prepare(1);
+        let start_us = self.tracker.now_us();
+        self.tracker.begin_pass();
+        let shared = Shared::new(1, self.stacks(), start_us);
+        let tools = self.tools(0);
+        let result = work(&mut Marker::<P, Locked>::new(&tools, &shared, 0), start_us);
+        self.tracker.end_pass();
+        result.map(|result| (result, shared.figures()))
+    }
+
+    /// Sees to memory for so many CPUs to mark with.
+    fn prepare(self, workers: usize) {
+        let objects = self.tracker.metadata().objects / size_of::<Record>();
+        self.tracker
+            .without_interrupts(|meta| self.checker.queues.prepare(workers, objects, meta));
+    }
+
+    fn stacks(self) -> Stacks {
+        if self.tracker.settings().skip_stacks.is_on() {
+            Stacks::Skip
+        } else {
+            Stacks::Scan
+        }
+    }
+
+    /// What the marker works with.
+    fn tools(&self, cpu: u32) -> Tools<'_, P> {
+        let tracker = self.tracker;
+        let checker = core::ptr::from_ref(self.checker).addr();
+        let [itself, pool] = tracker.own();
+        Tools {
+            platform: tracker.platform(),
+            strangers: tracker.strangers(),
+            registry: tracker.registry(),
+            root_ranges: tracker.root_ranges(),
+            queues: &self.checker.queues,
+            hazard: tracker.hazard(),
+            stopping: &self.checker.stopping,
+            own: [itself, checker..checker + size_of::<Checker>(), pool],
+            meta: tracker.claimed_meta(cpu),
+        }
+    }
+}

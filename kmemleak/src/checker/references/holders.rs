@@ -1,0 +1,84 @@
+//! Who holds an object: all words are read, those of roots and those of objects.
+
+use crate::checker::references::rows::{Origin, References};
+use crate::checker::references::{NoAnswer, Question, target_at};
+use crate::marker::objects::Words;
+use crate::marker::{GivenUp, Marker};
+use crate::metadata::WORD;
+use crate::metadata::hidden::Hidden;
+use crate::objects::Access;
+use crate::objects::record::flag;
+use crate::platform::Platform;
+use crate::platform::address::{Extent, end_of};
+
+pub(super) struct Holders {
+    address: Hidden,
+}
+
+impl Holders {
+    pub(super) const fn of(address: Hidden) -> Self {
+        Self { address }
+    }
+}
+
+impl Question for Holders {
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
+        let Some(target) = target_at(marker, self.address.get()) else {
+            return Ok(Err(NoAnswer::NoObject));
+        };
+        let platform = marker.platform();
+        // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
+        let copies = match target.record.has(flag::PERCPU) {
+            true => platform.cpus(),
+            false => 0,
+        };
+        let points_there = |word: usize| {
+            let lies_in = |copy: usize| word.wrapping_sub(copy) < target.size;
+            lies_in(target.start)
+                || (0..copies).any(|cpu| {
+                    Extent::copy(platform, target.start, cpu, target.size)
+                        .is_some_and(|copy| lies_in(copy.start().get()))
+                })
+        };
+        marker.each_root_word(&mut |marker, root, slot, word| {
+            if points_there(word) {
+                trail.push(slot, Origin::Root(root), target.start, marker.meta());
+            }
+        })?;
+        marker.each_object(&mut |marker, start| {
+            if start == target.start {
+                return Ok(());
+            }
+            let Some(holder) = target_at(marker, start).filter(|holder| holder.start == start)
+            else {
+                // A further copy of a per-CPU block.
+                return Ok(());
+            };
+            let origin = Origin::Object {
+                start,
+                size: holder.size,
+                row: 0,
+            };
+            let mut points = false;
+            marker.each_word(start, Words::All, &mut |_, _, word| {
+                points |= points_there(word)
+            })?;
+            // What lies below a task's stack pointer is nobody's, but has all that was called, this command first of all.
+            let range = start..end_of(start, holder.size);
+            if !points || marker.has_stack(range) {
+                return Ok(());
+            }
+            marker.each_word(start, Words::All, &mut |marker, slot, word| {
+                // Words in roots have been met there.
+                if points_there(word) && !marker.is_in_root(slot..end_of(slot, WORD)) {
+                    trail.push(slot, origin, target.start, marker.meta());
+                }
+            })
+        })?;
+        Ok(Ok(target.start))
+    }
+}

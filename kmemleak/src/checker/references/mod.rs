@@ -1,0 +1,238 @@
+//! Who points where: the words that point into an object, and the way to it from a root.
+//!
+//! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, beside whatever runs.
+//!
+//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for
+//! what is dead of tasks' stacks.
+//!
+//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots
+//! in all directions at once (Moore 1959), and takes the mark from each object that it comes to, so that it comes
+//! there once. The list of what was found serves as the queue: it has for each object the word by which it was found,
+//! and the entry in whose object that word lies. Objects that are no leaks by decree are roots, too. That is linear
+//! in what is alive, takes 48 bytes for each object on the way, and ends when the object is met.
+
+mod holders;
+mod path;
+mod rows;
+
+use core::fmt;
+
+use self::holders::Holders;
+use self::path::Path;
+pub(super) use self::rows::References;
+use crate::checker::claim::{Claim, Nested, NotDone};
+use crate::marker::{GivenUp, Marker};
+use crate::metadata::hidden::Hidden;
+use crate::objects::record::Record;
+use crate::objects::{Access, Object};
+use crate::platform::{Platform, Root};
+
+/// A word that points into an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Its address.
+    pub address: usize,
+    /// What it lies in.
+    pub place: SlotPlace,
+}
+
+impl Slot {
+    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its
+    /// handle.
+    pub(crate) fn offset(&self) -> Option<usize> {
+        let SlotPlace::Object { start, size } = self.place else {
+            return None;
+        };
+        let offset = self.address.checked_sub(start)?;
+        (offset < size).then_some(offset)
+    }
+}
+
+/// What a word lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotPlace {
+    /// A root.
+    Root(Root),
+    /// A tracked object.
+    Object {
+        /// Its address.
+        start: usize,
+        /// Its bytes.
+        size: usize,
+    },
+}
+
+/// Why there is no answer, or none that is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The address lies in no tracked object.
+    NoObject,
+    /// No chain of pointers leads to the object from a root.
+    Unreached,
+    /// The same, but that is as it should be: the object is no leak by decree, and is a root itself.
+    IsRoot,
+    /// The object lies in a root.
+    InRoot,
+    /// There was no memory for an answer, or not for all of it.
+    NoMemory,
+    /// Who asks was asked to stop.
+    Stopped,
+    /// The detector is off.
+    Off,
+    /// It was asked from inside another answer: see [`NotDone::Nested`].
+    Nested,
+}
+
+impl From<Nested> for NoAnswer {
+    fn from(_: Nested) -> Self {
+        Self::Nested
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoObject => "no object there",
+            Self::Unreached => "no root leads there",
+            Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
+            Self::InRoot => "it lies in a root",
+            Self::NoMemory => "no memory for all of the answer",
+            Self::Stopped => return NotDone::Stopped.fmt(f),
+            Self::Off => return NotDone::Off.fmt(f),
+            Self::Nested => return NotDone::Nested.fmt(f),
+        })
+    }
+}
+
+impl core::error::Error for NoAnswer {}
+
+/// An object that is asked about.
+struct Target {
+    start: usize,
+    size: usize,
+    record: Record,
+}
+
+/// What is done before a question is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// What is alive is marked.
+    Mark,
+}
+
+/// A question about an object.
+trait Question: Send {
+    /// Answers with the object's start, and leaves the words in the trail.
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp>;
+}
+
+/// The object that an address lies in.
+fn target_at<P: Platform, A: Access>(
+    marker: &mut Marker<'_, P, A>,
+    address: usize,
+) -> Option<Target> {
+    let registry = marker.registry();
+    let seen = |object: Object<'_>| Target {
+        start: object.start,
+        size: registry.size(object.start, object.record),
+        record: object.record.read(),
+    };
+    marker.without_interrupts(|_| {
+        registry.block_containing::<A, _>(address, |object, _| seen(object))
+    })
+}
+
+impl<P: Platform> Claim<'_, P> {
+    /// Shows each word that points into the object; the object's start.
+    pub(crate) fn find_holders(
+        &mut self,
+        address: Hidden,
+        look: &mut dyn FnMut(Slot),
+    ) -> Result<usize, NoAnswer> {
+        let target = self.examine(Before::Nothing, &mut Holders::of(address))?;
+        let _outside = self.outside();
+        let references = &self.findings.references;
+        (0..references.len()).for_each(|row| look(references.slot(row)));
+        if references.short {
+            Err(NoAnswer::NoMemory)
+        } else {
+            Ok(target)
+        }
+    }
+
+    /// Shows the words of the shortest chain to the object; the object's start.
+    pub(crate) fn find_path(
+        &mut self,
+        address: Hidden,
+        look: &mut dyn FnMut(Slot),
+    ) -> Result<usize, NoAnswer> {
+        let target = self.examine(Before::Mark, &mut Path::to(address))?;
+        let _outside = self.outside();
+        let references = &mut self.findings.references;
+        // It was found from the end to the root, and is told the other way round.
+        let mut row = references.link_path();
+        while let Some(here) = row {
+            look(references.slot(here));
+            row = references.next(here);
+        }
+        Ok(target)
+    }
+
+    /// Asks a question, with the world stopped or, where it can't be, beside whatever runs.
+    fn examine<Q: Question>(
+        &mut self,
+        before: Before,
+        question: &mut Q,
+    ) -> Result<usize, NoAnswer> {
+        let tracker = self.tracker();
+        if !tracker.is_on() {
+            return Err(NoAnswer::Off);
+        }
+        let answer = self.on_unscanned_stack(|claim| {
+            let passes = claim.passes();
+            let references = &mut claim.findings.references;
+            let stopped = passes.stopped(
+                &|marker, _| {
+                    if before == Before::Mark {
+                        // In a stopped world no pass is given up.
+                        let _ = marker.run();
+                        marker.barrier();
+                    }
+                },
+                |marker| ask(marker, question, references),
+            );
+            match stopped {
+                Ok(seen) => seen.result,
+                Err(_) => {
+                    let running = passes.running(|marker, _| {
+                        if before == Before::Mark {
+                            marker.run()?;
+                        }
+                        marker.barrier();
+                        ask(marker, question, references)
+                    });
+                    running.map(|(answer, _)| answer)
+                }
+            }
+        });
+        match answer {
+            Ok(answer) => answer,
+            Err(GivenUp) if tracker.is_on() => Err(NoAnswer::Stopped),
+            Err(GivenUp) => Err(NoAnswer::Off),
+        }
+    }
+}
+
+fn ask<P: Platform, A: Access, Q: Question>(
+    marker: &mut Marker<'_, P, A>,
+    question: &mut Q,
+    references: &mut References,
+) -> Result<Result<usize, NoAnswer>, GivenUp> {
+    references.clear();
+    question.ask(marker, references)
+}

@@ -1,0 +1,131 @@
+//! The shortest way to an object from a root, breadth first.
+
+use core::ops::Range;
+
+use crate::checker::references::rows::{Origin, References};
+use crate::checker::references::{NoAnswer, Question, target_at};
+use crate::marker::objects::Words;
+use crate::marker::{GivenUp, Marker};
+use crate::metadata::hidden::Hidden;
+use crate::objects::record::flag;
+use crate::objects::{Access, Object, alias_owner};
+use crate::platform::Platform;
+use crate::platform::address::end_of;
+
+pub(super) struct Path {
+    address: Hidden,
+    /// The object's start, when it is known.
+    target: Option<Hidden>,
+    found: bool,
+}
+
+impl Path {
+    pub(super) const fn to(address: Hidden) -> Self {
+        Self {
+            address,
+            target: None,
+            found: false,
+        }
+    }
+
+    /// Comes to whatever a word points to.
+    fn come<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+        slot: usize,
+        word: usize,
+        origin: Origin,
+    ) {
+        if self.found {
+            return;
+        }
+        let (registry, target) = (marker.registry(), self.target);
+        let (mut found, mut object_at) = (false, 0);
+        let mut take = |object: Object<'_>| {
+            object_at = object.start;
+            found = target == Some(Hidden::new(object.start));
+            found || take_mark(object)
+        };
+        let seen = registry.containing::<A, _>(word, |object| {
+            let record = object.record.read();
+            match record.has(flag::ALIAS) {
+                true => Err(alias_owner(&record)),
+                false => Ok(take(object)),
+            }
+        });
+        let new = match seen {
+            Some(Ok(new)) => new,
+            Some(Err(owner)) => registry.starting_at::<A, _>(owner, take) == Some(true),
+            None => false,
+        };
+        if new && trail.push(slot, origin, object_at, marker.meta()).is_some() {
+            self.found = found;
+        }
+    }
+}
+
+/// Takes the mark from an object, and tells whether it had one: whether it is alive, and was not come to before.
+fn take_mark(object: Object<'_>) -> bool {
+    if object.record.has(flag::EXCESS) {
+        let reached = object.record.has(flag::REACHED);
+        object.record.clear(flag::REACHED);
+        return reached;
+    }
+    let marked = object.mark.is_set();
+    object.mark.clear();
+    marked
+}
+
+impl Question for Path {
+    fn ask<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
+        let Some(target) = target_at(marker, self.address.get()) else {
+            return Ok(Err(NoAnswer::NoObject));
+        };
+        self.target = Some(Hidden::new(target.start));
+        marker.each_object(&mut |marker, start| {
+            let registry = marker.registry();
+            let decreed = marker.without_interrupts(|_| {
+                registry.starting_at::<A, _>(start, |object| {
+                    let record = object.record.read();
+                    record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
+                })
+            });
+            if decreed == Some(true) && start != target.start {
+                marker.without_interrupts(|marker| {
+                    trail.push(0, Origin::ByDecree, start, marker.meta())
+                });
+            }
+            Ok(())
+        })?;
+        marker.each_root_word(&mut |marker, root, slot, word| {
+            self.come(marker, trail, slot, word, Origin::Root(root));
+        })?;
+        let mut row = 0;
+        while row < trail.len() && !self.found {
+            let start = trail.object(row);
+            let size = target_at(marker, start).map_or(0, |object| object.size);
+            let origin = Origin::Object { start, size, row };
+            marker.each_word(start, Words::Scanned, &mut |marker, slot, word| {
+                self.come(marker, trail, slot, word, origin);
+            })?;
+            row += 1;
+        }
+        let range: Range<usize> = target.start..end_of(target.start, target.size);
+        Ok(if self.found {
+            Ok(target.start)
+        } else if trail.short {
+            Err(NoAnswer::NoMemory)
+        } else if target.record.min_count() == 0 {
+            Err(NoAnswer::IsRoot)
+        } else if marker.is_in_root(range) {
+            Err(NoAnswer::InRoot)
+        } else {
+            Err(NoAnswer::Unreached)
+        })
+    }
+}

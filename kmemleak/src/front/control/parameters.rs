@@ -1,0 +1,78 @@
+//! Boot parameters.
+
+use core::fmt;
+
+use super::syntax::switch;
+use crate::checker::claim::{Nested, NotDone};
+use crate::front::background;
+use crate::front::detector::Detector;
+use crate::platform::Platform;
+use crate::verdict::suppress::SuppressError;
+
+/// A boot parameter that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterError {
+    /// There is no parameter of that name.
+    Unknown,
+    /// It takes other values.
+    Value,
+    /// A suppression that was not added.
+    Suppress(SuppressError),
+    /// It was given from inside an answer: see [`NotDone::Nested`].
+    Nested,
+}
+
+impl fmt::Display for ParameterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => {
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.suppress=PATTERN[:max=N]"
+            }
+            Self::Value => "a value that the parameter does not take",
+            Self::Suppress(error) => return error.fmt(f),
+            Self::Nested => return NotDone::Nested.fmt(f),
+        })
+    }
+}
+
+impl core::error::Error for ParameterError {}
+
+/// Takes a boot parameter.
+pub(in crate::front) fn take<P: Platform>(
+    detector: &Detector<P>,
+    word: &str,
+) -> Result<(), ParameterError> {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    // A switch without a value is switched on.
+    let on = || switch(value.unwrap_or("on")).ok_or(ParameterError::Value);
+    let given = value.ok_or(ParameterError::Value);
+    let settings = detector.tracker().settings();
+    match name {
+        "kmemleak" => match on()? {
+            true => {}
+            false => detector
+                .turn_off()
+                .map_err(|Nested| ParameterError::Nested)?,
+        },
+        "kmemleak.scan" => {
+            let seconds = given?.parse().map_err(|_| ParameterError::Value)?;
+            background::set_seconds(detector.tracker(), seconds);
+        }
+        "kmemleak.verbose" => settings.verbose.set(on()?),
+        "kmemleak.free_stacks" => settings.free_stacks.set(on()?),
+        "kmemleak.suppress" => {
+            // One that can't be taken keeps none of the others away.
+            let mut all = Ok(());
+            for pattern in given?.split(',') {
+                let taken = detector.suppress(pattern);
+                all = all.and(taken.map_err(ParameterError::Suppress));
+            }
+            return all;
+        }
+        _ => return Err(ParameterError::Unknown),
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! A leak as it is told of: a copy of all that is known of it, with the first bytes of its block if that is still there.
+
+use crate::checker::claim::Claim;
+use crate::metadata::WORD;
+use crate::objects::record::{Record, flag};
+use crate::objects::{Locked, Object};
+use crate::platform::address::Extent;
+use crate::platform::{Comm, Platform};
+use crate::stacks::depot::Frames;
+use crate::tracker::Tracker;
+use crate::verdict::iter::Rank;
+use crate::verdict::leak_list::Named;
+
+/// Bytes of a block that are shown.
+const DUMP: usize = 32;
+
+/// A leak or a suspect.
+pub(super) struct LeakView<'a> {
+    pub(super) named: &'a Named,
+    pub(super) size: usize,
+    pub(super) age_us: u64,
+    pub(super) comm: Comm,
+    /// None where the order was too much for memory.
+    pub(super) rank: Option<Rank>,
+    pub(super) contents: Contents,
+    pub(super) frames: Frames,
+}
+
+/// What a block has in it.
+pub(super) enum Contents {
+    Read(Dump),
+    /// It has been freed since.
+    Freed,
+    /// Nobody knows whether it has been freed, so it is not read: the detector is off, and hears of no free.
+    Unknown,
+}
+
+/// The first bytes of a block.
+pub(super) struct Dump {
+    bytes: [u8; DUMP],
+    len: usize,
+}
+
+impl Dump {
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl<'a> LeakView<'a> {
+    /// A named object of the verdict, with its number in the list.
+    pub(super) fn of<P: Platform>(
+        claim: &Claim<'_, P>,
+        named: &'a Named,
+        index: Option<usize>,
+    ) -> Self {
+        let (tracker, verdict) = (claim.tracker(), claim.verdict());
+        Self {
+            named,
+            size: named.size(tracker),
+            age_us: verdict.at_us.saturating_sub(named.record.birth_us()),
+            comm: comm_of(tracker, named),
+            rank: index.map(|index| verdict.list.rank(index)),
+            contents: Contents::of(tracker, named),
+            frames: tracker.depot().get(named.record.trace()),
+        }
+    }
+}
+
+impl Contents {
+    /// The first bytes of a block, if it is still there. It can't be freed meanwhile: its chunk is locked.
+    pub(super) fn of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Self {
+        let birth_us = named.record.birth_us();
+        let contents = |object: Object<'_>| {
+            let record = object.record.read();
+            if record.birth_us() != birth_us {
+                return Self::Freed;
+            }
+            // Who frees a block waits for the chunk's lock only as long as it is told.
+            match tracker.is_on() {
+                true => Self::Read(read(tracker, named.start, &record)),
+                false => Self::Unknown,
+            }
+        };
+        let contents = tracker.without_interrupts(|_| {
+            let registry = tracker.registry();
+            registry.starting_at::<Locked, _>(named.start, contents)
+        });
+        contents.unwrap_or(Self::Freed)
+    }
+}
+
+fn read<P: Platform>(tracker: &Tracker<P>, start: usize, record: &Record) -> Dump {
+    let mut dump = Dump {
+        bytes: [0; DUMP],
+        len: 0,
+    };
+    let platform = tracker.platform();
+    let size = record.short_size() as usize;
+    let copy = if record.has(flag::PERCPU) {
+        let copy = Extent::copy(platform, start, 0, size);
+        copy.map(|copy| copy.start().get())
+    } else if record.has(flag::PHYS) {
+        let memory = Extent::mapped(platform, start, size);
+        memory.map(|memory| memory.start().get())
+    } else {
+        Some(start)
+    };
+    let readable = |copy: &usize| {
+        tracker
+            .strangers()
+            .or_platform(platform, *copy, size.min(DUMP))
+    };
+    let Some(start) = copy.filter(readable) else {
+        return dump;
+    };
+    for (offset, byte) in dump.bytes.iter_mut().enumerate().take(size) {
+        let address = start + offset;
+        let word = address & !(WORD - 1);
+        if word < start || size - (word - start) < WORD {
+            // Half a word at the end, that is not the block's alone.
+            break;
+        }
+        // SAFETY: a whole word of the block; who frees it waits for the chunk's lock.
+        let word = unsafe { platform.read_word(word) };
+        *byte = word.to_ne_bytes()[address % WORD];
+        dump.len = offset + 1;
+    }
+    dump
+}
+
+/// The name of the task that allocated an object.
+pub(super) fn comm_of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Comm {
+    if named.record.has(flag::INTERRUPT) {
+        return Comm::new("hardirq");
+    }
+    tracker.task_names().get(named.record.comm(), named.copied)
+}
+
+/// The object that an address lies in, a per-CPU block for each of its copies.
+pub(super) fn named_at<P: Platform>(tracker: &Tracker<P>, address: usize) -> Option<Named> {
+    let copied = tracker.task_names().now();
+    let named = |object: Object<'_>, _| Named {
+        start: object.start,
+        record: object.record.read(),
+        copied,
+    };
+    tracker.without_interrupts(|_| {
+        let registry = tracker.registry();
+        registry.block_containing::<Locked, _>(address, named)
+    })
+}

@@ -1,0 +1,82 @@
+//! How numbers, times and foreign text are written for people.
+
+use core::fmt::{self, Display, Formatter, Write};
+
+use crate::verdict::summary::Summary;
+
+/// So many of something.
+pub(crate) struct Count<'a>(pub(crate) usize, pub(crate) &'a str);
+
+impl Display for Count<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let ending = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{ending}", self.0, self.1)
+    }
+}
+
+/// The sum of a verdict: the line for machines.
+pub(crate) struct Sum<'a>(pub(crate) &'a Summary);
+
+impl Display for Sum<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let summary = self.0;
+        write!(
+            f,
+            "{} ({} bytes)",
+            Count(summary.objects, "unreferenced object"),
+            summary.bytes
+        )?;
+        if summary.suspects > 0 {
+            write!(f, ", {}", Count(summary.suspects, "suspect"))?;
+        }
+        if summary.unrecorded > 0 {
+            write!(f, ", {} unrecorded", summary.unrecorded)?;
+        }
+        Ok(())
+    }
+}
+
+/// Text from elsewhere, such as names: control characters, which would end a line or steer a terminal, are escaped.
+pub(crate) struct Plain<'a>(pub(crate) &'a mut dyn Write);
+
+impl Write for Plain<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_default())
+            } else {
+                self.0.write_char(character)
+            }
+        })
+    }
+}
+
+/// Text that there is already, escaped as [`Plain`] escapes it.
+pub(crate) struct Typed<'a>(pub(crate) &'a str);
+
+impl Display for Typed<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Plain(f).write_str(self.0)
+    }
+}
+
+/// Microseconds, in seconds.
+pub(super) struct Age(pub(super) u64);
+
+impl Display for Age {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}s", self.0 / 1_000_000, self.0 / 1000 % 1000)
+    }
+}
+
+/// So many passes.
+pub(super) struct Passes(pub(super) u32);
+
+impl Display for Passes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 pass"),
+            passes => write!(f, "{passes} passes"),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a pass finds unreferenced, and beside whatever runs, which of these are suspects.
+//!
+//! Nobody is stopped there, so what is in use may be found unmarked. What is young, was unreferenced for the first time, or
+//! is not what it was is kept, with what it leads to; what remains and was suspected before is a suspect.
+//!
+//! # Locks
+//!
+//! A chunk's at a time, for the time it takes to look at its index; never more than a page is read with interrupts
+//! off. Others run after each piece.
+
+use core::sync::atomic::Ordering;
+
+use crate::marker::{GivenUp, Marker};
+use crate::objects::chunk::{Chunk, info};
+use crate::objects::page_map::ChunkNumber;
+use crate::objects::record::{Record, flag};
+use crate::objects::{Access, Locked, Object};
+use crate::platform::Platform;
+
+/// Who may be suspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Whoever is unreferenced.
+    All,
+    /// Who was suspected by the pass before, too.
+    Suspects,
+}
+
+/// Whether records have [`flag::SUSPECT`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flagged {
+    None,
+    /// Some may.
+    Some,
+}
+
+/// Whether an object is unreferenced at the end of a pass, and no leak by decree.
+pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
+    !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED) && record.min_count() > 0
+}
+
+/// Unmarked objects of a chunk that are looked at together.
+const TOGETHER: usize = 64;
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Shows the unmarked objects.
+    pub(crate) fn each_white(&mut self, look: &mut dyn FnMut(Object<'_>)) -> Result<(), GivenUp> {
+        let registry = self.registry();
+        self.each_chunk(|_, number, chunk| {
+            let unmarked =
+                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
+            if unmarked == 0 && !chunk.has(info::ODD) {
+                return;
+            }
+            registry.each_of(number, chunk, unmarked, &mut |object| {
+                if is_white(object, &object.record.read()) {
+                    look(object);
+                }
+            });
+        })
+    }
+}
+
+impl<P: Platform> Marker<'_, P, Locked> {
+    /// Marks what is referenced, and what is to be treated so.
+    pub(crate) fn mark_beside(&mut self, before_us: u64) -> Result<(), GivenUp> {
+        self.run()?;
+        self.barrier();
+        self.scan_born()?;
+        self.barrier();
+        self.settle(before_us)?;
+        self.barrier();
+        self.finish()?;
+        self.barrier();
+        self.scan_born()?;
+        self.barrier();
+        Ok(())
+    }
+
+    /// Flags those that are unreferenced, and no others, as suspects; how many there are.
+    pub(crate) fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
+        let registry = self.registry();
+        let mut suspects = 0;
+        self.each_chunk(|_, number, chunk| {
+            let unmarked =
+                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
+            let granules = match flagged {
+                Flagged::None => unmarked,
+                Flagged::Some => u64::MAX,
+            };
+            if granules == 0 && !chunk.has(info::ODD) {
+                return;
+            }
+            registry.each_of(number, chunk, granules, &mut |object| {
+                let record = object.record.read();
+                let was = record.has(flag::SUSPECT);
+                if is_white(object, &record) && (was || among == Among::All) {
+                    object.record.set(flag::SUSPECT);
+                    suspects += 1;
+                } else if was {
+                    object.record.clear(flag::SUSPECT);
+                }
+            });
+        })?;
+        self.barrier();
+        Ok(suspects)
+    }
+
+    /// Looks at all unmarked objects: those that are young, or not what they were, are marked.
+    fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
+        while let Some((number, leaf)) = self.claim_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.is_used() {
+                    continue;
+                }
+                let mut white = White {
+                    starts: [None; TOGETHER],
+                    len: 0,
+                };
+                self.without_interrupts(|marker| {
+                    Locked::open(chunk);
+                    marker.collect(chunk_number, chunk, &mut white);
+                    Locked::close(chunk);
+                });
+                for start in white.starts.into_iter().flatten() {
+                    self.settle_one(start, before_us)?;
+                }
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, number: ChunkNumber, chunk: Chunk, white: &mut White) {
+        let unmarked =
+            chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
+        if unmarked == 0 && !chunk.has(info::ODD) {
+            return;
+        }
+        let registry = self.registry();
+        registry.each_of(number, chunk, unmarked, &mut |object| {
+            let record = object.record.read();
+            if record.min_count() == 0 && !record.has(flag::REACHED) {
+                // No leak, since after the marks were cleared: it is to be scanned all the same.
+                self.keep(object);
+            }
+            if !is_white(object, &record) {
+                return;
+            }
+            match white.starts.get_mut(white.len) {
+                Some(place) => {
+                    *place = Some(object.start);
+                    white.len += 1;
+                }
+                // More than can be looked at together: as if they had changed.
+                None => {
+                    self.keep(object);
+                }
+            }
+        });
+    }
+
+    fn settle_one(&mut self, start: usize, before_us: u64) -> Result<(), GivenUp> {
+        let Some(checksum) = self.checksum(start)? else {
+            return Ok(());
+        };
+        let registry = self.registry();
+        self.without_interrupts(|marker| {
+            registry.starting_at::<Locked, _>(start, |object| {
+                let record = object.record.read();
+                let primed = record.has(flag::PRIMED);
+                let held_still = primed && record.checksum() == checksum;
+                object.record.set(flag::PRIMED);
+                object.record.set_checksum(checksum);
+                let young = record.birth_us() > before_us;
+                // What has been told of is told of again as long as it is a leak: else it would be said to be referenced.
+                if (young || !held_still) && !record.has(flag::REPORTED) {
+                    marker.keep(object);
+                }
+            })
+        });
+        Ok(())
+    }
+}
+
+/// Unmarked objects of a chunk.
+struct White {
+    starts: [Option<usize>; TOGETHER],
+    len: usize,
+}

@@ -1,0 +1,56 @@
+//! Who calls: the call stack that leads to a callback.
+
+use crate::metadata::MetaAlloc;
+use crate::platform::{MAX_FRAMES, Platform};
+use crate::stacks::depot::{Frames, Trace};
+use crate::stacks::frame_walk::frame_pointer_walk;
+use crate::tracker::Tracker;
+
+impl<P: Platform> Tracker<P> {
+    /// The name of the call stack that leads here. To be called from one place of each callback.
+    #[inline(always)]
+    pub(super) fn trace(&self, meta: &MetaAlloc<'_>) -> Trace {
+        match self.platform.stack_walk() {
+            // SAFETY: the platform's promise: its own stack, all of which can be read.
+            Some(walk) => unsafe { self.depot.record(&walk, meta.cpu, meta) },
+            None => self.given_trace(meta),
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn given_trace(&self, meta: &MetaAlloc<'_>) -> Trace {
+        let mut frames = [0; MAX_FRAMES];
+        let count = self.platform.call_stack(&mut frames).min(MAX_FRAMES);
+        self.depot.store(&frames[..count], meta)
+    }
+
+    /// The call stack of a callback that is told of, from wherever it is asked for: without the detector's and the
+    /// hooks' own frames.
+    pub(crate) fn frames(&self) -> Frames {
+        /// Frames of the detector itself, at most, before those that are kept.
+        const OWN: usize = 8;
+        let mut frames = Frames::NONE;
+        let Some(walk) = self.platform.stack_walk() else {
+            frames.len = self.platform.call_stack(&mut frames.addresses);
+            return frames;
+        };
+        let mut all = [0; MAX_FRAMES + OWN];
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        let count = unsafe { frame_pointer_walk(walk.frame_pointer, walk.stack, &mut all) };
+        let skip = all[..count]
+            .iter()
+            .rposition(|address| walk.skip.contains(address))
+            .map_or(0, |last| last + 1);
+        frames.len = (count - skip).min(MAX_FRAMES);
+        frames.addresses[..frames.len].copy_from_slice(&all[skip..skip + frames.len]);
+        frames
+    }
+
+    /// Keeps the call stack that frees a block, for the day when it is freed again.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn note_free(&self, start: usize, meta: &MetaAlloc<'_>) {
+        let trace = self.depot.store(self.frames().as_slice(), meta);
+        self.registry.note_free(start, trace);
+    }
+}

@@ -1,0 +1,179 @@
+//! The callbacks that say something of a block: that it was handed out or given back, or how it is to be treated.
+//!
+//! Each looks at the mode first ([`Tracker::callback`]), and never sleeps, prints, allocates or panics. What is wrong
+//! with a call becomes a warning.
+//!
+//! # Locks
+//!
+//! One chunk's, under it that of the side table. Any context but a non-maskable interrupt.
+
+use crate::metadata::MetaAlloc;
+use crate::metadata::kept::Kept;
+use crate::objects::record::{MAX_INLINE, flag};
+use crate::objects::side_table::Area;
+use crate::objects::{Locked, Object};
+use crate::platform::Platform;
+use crate::stacks::depot::Trace;
+use crate::tracker::warnings::Kind;
+use crate::tracker::{AllocOptions, NO_TRACES, Tracker};
+
+impl<P: Platform> Tracker<P> {
+    /// A block was handed out; nobody vouches for it but the platform.
+    #[inline(always)]
+    pub(crate) fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
+        if !self.is_on() {
+            return;
+        }
+        self.strangers.note();
+        match options.min_count {
+            -1..=MAX_INLINE => self.record(start, size, options.min_count),
+            many => self.record_many(start, size, many),
+        }
+    }
+
+    /// As [`alloc`](Self::alloc), of a block that needs no platform to vouch for it.
+    ///
+    /// # Safety
+    ///
+    /// The block is memory that can be read until it has been [freed](Self::free).
+    #[inline(always)]
+    pub(crate) unsafe fn alloc_vouched(&self, start: usize, size: usize) {
+        if self.is_on() {
+            self.record(start, size, 1);
+        }
+    }
+
+    /// The block at `start` is given back.
+    #[inline(always)]
+    pub(crate) fn free(&self, start: usize) {
+        if self.is_on() {
+            self.forget(start);
+        }
+    }
+
+    /// An allocator has refused to free `address`.
+    #[cold]
+    pub(crate) fn refused_free(&self, address: usize) {
+        self.callback(|meta| {
+            let trace = |object: Object<'_>, _| object.record.read().trace();
+            let traces = match self.registry.block_containing::<Locked, _>(address, trace) {
+                Some(allocated) => (allocated, Trace::NONE),
+                None => self.registry.last_traces(address),
+            };
+            self.warn(Kind::RefusedFree, address, traces, meta);
+        });
+    }
+
+    /// A part of a block is given back.
+    pub(crate) fn free_part(&self, start: usize, len: usize) {
+        self.callback(|meta| self.take_part(start, len, meta));
+    }
+
+    /// A block was handed out that the object at `area` describes.
+    pub(crate) fn vmalloc(&self, start: usize, size: usize, area: usize) {
+        if !self.is_on() {
+            return;
+        }
+        self.strangers.note();
+        self.record(start, size, 2);
+        let mut kept = Kept::Yes;
+        self.change(area, |object, meta| {
+            kept = self
+                .registry
+                .side_table
+                .add_excess(object.start, start, meta);
+            if kept == Kept::Yes {
+                object.set(flag::NOTES | flag::EXCESS);
+            }
+        });
+        if !self.counted(kept) {
+            // One of its references can't be told any more.
+            self.callback(|_| {
+                let change = |block: Object<'_>| block.set_min_count(1);
+                self.registry.starting_at::<Locked, _>(start, change)
+            });
+        }
+    }
+
+    /// A block of physical memory was handed out.
+    pub(crate) fn alloc_phys(&self, start: usize, size: usize) {
+        if self.is_on() {
+            self.strangers.note();
+            self.record_phys(start, size);
+        }
+    }
+
+    /// The block becomes gray.
+    pub(crate) fn not_leak(&self, start: usize) {
+        self.change(start, |object, _| object.set_min_count(0));
+    }
+
+    /// The block becomes black.
+    pub(crate) fn ignore(&self, start: usize) {
+        self.change(start, |object, _| object.set_min_count(-1));
+    }
+
+    /// The block is not scanned.
+    pub(crate) fn no_scan(&self, start: usize) {
+        self.change(start, |object, _| object.set(flag::NO_SCAN));
+    }
+
+    /// Only the areas that were named are scanned of the block.
+    pub(crate) fn scan_area(&self, start: usize, len: usize) {
+        enum Told {
+            Done(Kept),
+            TooLarge,
+        }
+        self.callback(|meta| {
+            let add = |object: Object<'_>, offset: usize| {
+                if len > self.registry.size(object.start, object.record) - offset {
+                    return Told::TooLarge;
+                }
+                let side_table = &self.registry.side_table;
+                let kept = side_table.add_area(object.start, Area { offset, len }, meta);
+                match kept {
+                    Kept::Yes => object.set(flag::NOTES),
+                    Kept::NoMemory => side_table.drop_areas(object.start, meta),
+                }
+                Told::Done(kept)
+            };
+            match self.registry.block_containing::<Locked, _>(start, add) {
+                Some(Told::Done(kept)) => _ = self.counted(kept),
+                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, meta),
+                None => self.warn_unknown(Kind::UnknownObject, start, meta),
+            }
+        });
+    }
+
+    /// The next scan takes the block for referenced.
+    pub(crate) fn transient_leak(&self, start: usize) {
+        self.change(start, |object, _| {
+            object.record.clear(flag::PRIMED | flag::REPORTED);
+        });
+    }
+
+    /// The block's call stack is the present one.
+    pub(crate) fn update_trace(&self, start: usize) {
+        self.callback(|meta| {
+            let trace = self.trace(meta);
+            let set = |object: Object<'_>, _| object.record.set_trace(trace);
+            let there = self.registry.block_containing::<Locked, _>(start, set);
+            if there.is_none() {
+                self.warn_unknown(Kind::UnknownObject, start, meta);
+            }
+        });
+    }
+
+    /// Changes the block that starts at `start`, or of which a copy does.
+    #[inline]
+    fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &MetaAlloc<'_>)) {
+        self.callback(|meta| {
+            let changed = self
+                .registry
+                .block_starting_at::<Locked, _>(start, |object| change(object, meta));
+            if changed.is_none() {
+                self.warn_unknown(Kind::UnknownObject, start, meta);
+            }
+        });
+    }
+}

@@ -1,0 +1,112 @@
+//! What lies where a new block is recorded was freed without a word: it is taken out, and counted.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::metadata::MetaAlloc;
+use crate::objects::page_map::chunk_of;
+use crate::objects::record::{Record, flag};
+use crate::objects::{Locked, Refused, alias_owner};
+use crate::platform::Platform;
+use crate::platform::address::{Address, Extent};
+use crate::stacks::depot::Trace;
+use crate::tracker::Tracker;
+use crate::tracker::warnings::Kind;
+
+/// What became of what was in the way of a new block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evicted {
+    /// Something was taken out.
+    Some,
+    /// Nothing was.
+    None,
+    /// It is the new one itself: a copy that a per-CPU block has on several CPUs.
+    Itself,
+}
+
+impl<P: Platform> Tracker<P> {
+    /// Takes out what is in the way of a new block, from the one that `address` lies in on. One walk over the block's memory
+    /// finds them all; if it began anew after each, many small ones under a large one would take as many walks.
+    #[cold]
+    pub(super) fn evict_from(
+        &self,
+        new: Extent,
+        record: &Record,
+        address: usize,
+        meta: &MetaAlloc<'_>,
+    ) -> Evicted {
+        let first = self.evict(new, record, address, meta);
+        if first != Evicted::Some {
+            return first;
+        }
+        let mut next = address;
+        loop {
+            let from = new.start().chunk().max(chunk_of(next).saturating_sub(1));
+            match self.registry.look_beyond(from, new.last().get()) {
+                Err(Refused::Overlaps(address)) => next = address,
+                _ => return Evicted::Some,
+            }
+            if self.evict(new, record, next, meta) != Evicted::Some {
+                // The next insertion tells why.
+                return Evicted::Some;
+            }
+        }
+    }
+
+    /// The block that `address` lies in was freed without a word.
+    #[cold]
+    fn evict(&self, new: Extent, record: &Record, address: usize, meta: &MetaAlloc<'_>) -> Evicted {
+        let old = self
+            .registry
+            .containing::<Locked, _>(address, |object| (object.start, object.owner()));
+        let Some((start, owner)) = old else {
+            return match self.registry.make_way(address, meta) {
+                true => Evicted::Some,
+                false => Evicted::None,
+            };
+        };
+        let block = owner.unwrap_or(start);
+        let own = record.has(flag::ALIAS) && alias_owner(record) == block;
+        if own && start == new.start().get() {
+            return Evicted::Itself;
+        }
+        // A block does not make room for its own copies. And what has the handle of an alias whose block is gone may be
+        // another's.
+        let goes = !own
+            && match owner {
+                Some(owner) => self
+                    .registry
+                    .percpu_at::<Locked, _>(owner, |_| ())
+                    .is_some(),
+                None => true,
+            };
+        let block_gone = goes && self.evict_block(new, block, meta);
+        // The platform may know nothing of a block any more that was freed without a word.
+        let alias_gone = owner.is_some_and(|owner| {
+            Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, meta))
+        });
+        if block_gone || alias_gone {
+            Evicted::Some
+        } else {
+            Evicted::None
+        }
+    }
+
+    /// The block at `start` was freed without a word. False if it is there no more.
+    #[cold]
+    fn evict_block(&self, new: Extent, start: usize, meta: &MetaAlloc<'_>) -> bool {
+        let Some(address) = Address::new(start) else {
+            return false;
+        };
+        let Some(removed) = self.registry.remove(address, meta) else {
+            return false;
+        };
+        self.hazard.wait(start);
+        if removed.record.has(flag::PERCPU) {
+            self.remove_copies(address, meta);
+        }
+        self.missed_frees.fetch_add(1, Relaxed);
+        let traces = (removed.record.trace(), Trace::NONE);
+        self.warn(Kind::Overlap, new.start().get(), traces, meta);
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! From a callback to a record: the way of each allocation, and of each free.
+//!
+//! The short way is inlined into one function for each callback. Everything that is rare (no memory, something in the way,
+//! what needs a note beside its record) is cold and goes on from there.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::metadata::MetaAlloc;
+use crate::metadata::kept::Kept;
+use crate::objects::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
+use crate::objects::{Locked, Marked, Object, Refused};
+use crate::platform::address::{Address, Extent};
+use crate::platform::{Context, Level, Platform};
+use crate::stacks::depot::Trace;
+use crate::tracker::evict::Evicted;
+use crate::tracker::warnings::Kind;
+use crate::tracker::{NO_TRACES, Tracker};
+
+impl<P: Platform> Tracker<P> {
+    #[inline(never)]
+    pub(super) fn record(&self, start: usize, size: usize, min_count: i32) {
+        let place = |size| Extent::block(&self.platform, start, size);
+        self.record_at(start, size, min_count, 0, place);
+    }
+
+    #[inline(never)]
+    pub(super) fn record_phys(&self, start: usize, size: usize) {
+        let place = |size| Extent::physical(start, size);
+        self.record_at(start, size, 0, flag::PHYS, place);
+    }
+
+    /// Records a block, of one byte at least, if it has a place.
+    #[inline(always)]
+    fn record_at(
+        &self,
+        start: usize,
+        size: usize,
+        min_count: i32,
+        flags: u16,
+        place: impl FnOnce(usize) -> Option<Extent>,
+    ) {
+        let Some(entered) = self.enter() else { return };
+        let context = self.platform.context();
+        let meta = entered.meta_for(context.cpu);
+        let trace = self.trace(&meta);
+        let size = size.max(1);
+        let Some(extent) = place(size) else {
+            return self.warn_no_block(start, &meta);
+        };
+        let record = self.new_record(size, min_count, flags, trace, &context, &meta);
+        self.counted(self.add(extent, &record, &meta));
+    }
+
+    /// The same for a block that needs more references than a record has room for, or more than there can be.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn record_many(&self, start: usize, size: usize, min_count: i32) {
+        let Some(entered) = self.enter() else { return };
+        let context = self.platform.context();
+        let meta = entered.meta_for(context.cpu);
+        let trace = self.trace(&meta);
+        let min_count = match min_count {
+            -1..=MAX_MIN_COUNT => min_count,
+            _ => {
+                self.warn(Kind::BadMinCount, start, NO_TRACES, &meta);
+                1
+            }
+        };
+        let size = size.max(1);
+        let Some(extent) = Extent::block(&self.platform, start, size) else {
+            return self.warn_no_block(start, &meta);
+        };
+        let record = self.new_record(size, min_count, 0, trace, &context, &meta);
+        let kept = self.add(extent, &record, &meta);
+        self.counted(kept.and(|| match record.min_count() {
+            MANY => self.note_references(start, min_count, &meta),
+            _ => Kept::Yes,
+        }));
+    }
+
+    /// Notes how many references a block needs that has been recorded. Where there is no memory, it needs as many as a
+    /// record has room for: with fewer it would be no leak either.
+    #[cold]
+    fn note_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
+        let noted = self.registry.starting_at::<Locked, _>(start, |object| {
+            let side_table = &self.registry.side_table;
+            let kept = side_table.add_references(object.start, needed, meta);
+            match kept {
+                Kept::Yes => object.set(flag::NOTES),
+                Kept::NoMemory => object.set_min_count(MAX_INLINE),
+            }
+            kept
+        });
+        // None where it was refused.
+        noted.unwrap_or(Kept::Yes)
+    }
+
+    #[inline(always)]
+    pub(super) fn new_record(
+        &self,
+        size: usize,
+        min_count: i32,
+        mut flags: u16,
+        trace: Trace,
+        context: &Context,
+        meta: &MetaAlloc<'_>,
+    ) -> Record {
+        let mut min_count = min_count;
+        if context.level == Level::Interrupt {
+            flags |= flag::INTERRUPT;
+        } else if self.disabled.has(context.task as usize) {
+            min_count = min_count.min(0);
+        }
+        let mut record = Record::new(size, trace, self.now_us(), min_count, flags);
+        let comm = match self.task_names.remembered(context.task, context.cpu) {
+            Some(number) => number,
+            None => self.name_of_another(context, meta),
+        };
+        record.set_who(context.task, comm, context.cpu);
+        record
+    }
+
+    /// The number of a task's name that its CPU does not remember.
+    #[cold]
+    #[inline(never)]
+    fn name_of_another(&self, context: &Context, meta: &MetaAlloc<'_>) -> u32 {
+        let comm = || self.platform.comm();
+        self.task_names
+            .number(context.task, context.cpu, comm, meta, &self.registry)
+    }
+
+    /// Records a block, in the place of whatever is said to be there.
+    #[inline(always)]
+    pub(crate) fn add(&self, extent: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Kept {
+        if self.exhausted.load(Relaxed) {
+            // Also where an index has room for one record more.
+            return Kept::NoMemory;
+        }
+        let marked = self.marked();
+        let stride = self.platform.slab_stride(extent.start().get());
+        let inserted = self.registry.insert(extent, record, marked, stride, meta);
+        if inserted.is_ok() && record.short_size() != u32::MAX {
+            return Kept::Yes;
+        }
+        self.add_slow(extent, record, marked, meta, inserted)
+    }
+
+    /// Whether what is recorded now is marked.
+    #[inline(always)]
+    pub(crate) fn marked(&self) -> Marked {
+        if self.scanning.goes_on() {
+            Marked::Yes
+        } else {
+            Marked::No
+        }
+    }
+
+    /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
+    #[cold]
+    #[inline(never)]
+    fn add_slow(
+        &self,
+        extent: Extent,
+        record: &Record,
+        marked: Marked,
+        meta: &MetaAlloc<'_>,
+        mut inserted: Result<(), Refused>,
+    ) -> Kept {
+        /// How often what is in the way may be gone when it is looked at: another CPU takes it out just now.
+        const VAIN: usize = 16;
+        let stride = self.platform.slab_stride(extent.start().get());
+        let mut vain = 0;
+        // Each round takes an object out, or is one of a few that don't: so there is an end.
+        while let Err(Refused::Overlaps(address)) = inserted {
+            match self.evict_from(extent, record, address, meta) {
+                Evicted::Some => {}
+                Evicted::None if vain < VAIN => vain += 1,
+                Evicted::None => break,
+                Evicted::Itself => return Kept::Yes,
+            }
+            inserted = self.registry.insert(extent, record, marked, stride, meta);
+        }
+        match inserted {
+            Err(_) => Kept::NoMemory,
+            Ok(()) if record.short_size() == u32::MAX => self.note_size(extent, meta),
+            Ok(()) => Kept::Yes,
+        }
+    }
+
+    #[cold]
+    fn note_size(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Kept {
+        let start = extent.start();
+        let noted = self
+            .registry
+            .side_table
+            .add_size(start.get(), extent.size(), meta);
+        if noted == Kept::Yes {
+            let mark = |object: Object<'_>| object.set(flag::NOTES);
+            self.registry.starting_at::<Locked, _>(start.get(), mark);
+        } else {
+            self.registry.remove(start, meta);
+            // Of the record alone the size can't be told.
+            self.registry
+                .map
+                .unreach(start.chunk(), extent.last().chunk());
+        }
+        noted
+    }
+
+    #[inline(never)]
+    pub(super) fn forget(&self, start: usize) {
+        let Some(entered) = self.enter() else { return };
+        let meta = entered.meta();
+        let taken = Address::new(start).and_then(|address| {
+            let flags = self.registry.take(address, &meta, |_, _| {})?;
+            Some((address, flags))
+        });
+        match taken {
+            Some((address, flags)) => {
+                self.hazard.wait(start);
+                if flags & flag::PERCPU != 0 {
+                    self.remove_copies(address, &meta);
+                }
+                if self.settings.free_stacks.is_on() {
+                    self.note_free(start, &meta);
+                }
+            }
+            None => self.warn_unknown(Kind::UnknownFree, start, &meta),
+        }
+    }
+}

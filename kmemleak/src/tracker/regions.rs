@@ -1,0 +1,47 @@
+//! Memory that is a root because a caller says so, and memory that is none whoever names it.
+
+use crate::metadata::MetaAlloc;
+use crate::metadata::kept::Kept;
+use crate::platform::Platform;
+use crate::platform::address::Extent;
+use crate::tracker::warnings::Kind;
+use crate::tracker::{NO_TRACES, Tracker};
+
+impl<P: Platform> Tracker<P> {
+    /// A region is a root; false where that could not be noted.
+    pub(crate) fn region_add(&self, start: usize, len: usize) -> bool {
+        let add = |meta: &MetaAlloc<'_>| {
+            if Extent::memory(start, len.max(1)).is_none() {
+                self.warn(Kind::NoRegion, start, NO_TRACES, meta);
+                return false;
+            }
+            self.strangers.note();
+            self.counted(self.root_ranges.regions.add(start, len, meta))
+        };
+        self.callback(add) == Some(true)
+    }
+
+    /// Takes back the last `region_add` that names this start.
+    pub(crate) fn region_remove(&self, start: usize) {
+        self.callback(|meta| {
+            // It may be what there was no memory for, if it can be one.
+            let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
+            if !self.root_ranges.regions.remove(start, meta) && !is_missing {
+                self.warn(Kind::UnknownRegion, start, NO_TRACES, meta);
+            }
+        });
+    }
+
+    /// A range is in no root; false where that could not be noted.
+    pub(crate) fn exclude(&self, start: usize, len: usize) -> bool {
+        let excluded = &self.root_ranges.excluded;
+        let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, meta) == Kept::Yes;
+        self.callback(add) == Some(true)
+    }
+
+    /// Takes back the last `exclude` that names this start.
+    pub(crate) fn include(&self, start: usize) -> bool {
+        let excluded = &self.root_ranges.excluded;
+        self.callback(|meta| excluded.remove(start, meta)) == Some(true)
+    }
+}

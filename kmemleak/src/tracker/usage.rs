@@ -1,0 +1,96 @@
+//! What the detector takes of memory, and what becomes of it when there is none.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::metadata::kept::Kept;
+use crate::platform::Platform;
+use crate::tracker::Tracker;
+
+/// How much memory the detector takes for itself, beside the static that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Bytes of all its pages.
+    pub bytes: usize,
+    /// Of these, the records of objects, with the bitmaps that lead to them and what is noted beside.
+    pub objects: usize,
+    /// And the call stacks. The rest are the tables of the page map, queues, verdicts, and what is in store.
+    pub call_stacks: usize,
+}
+
+impl<P: Platform> Tracker<P> {
+    /// Metadata counts as used up.
+    pub(crate) fn exhaust_metadata(&self, exhausted: bool) {
+        self.exhausted.store(exhausted, Relaxed);
+        if exhausted {
+            self.memory.refuse(0..u64::MAX);
+        } else {
+            self.memory.refuse_nothing();
+        }
+    }
+
+    /// Refuses the requests for metadata with these numbers.
+    pub(crate) fn refuse_metadata(&self, numbers: Range<u64>) {
+        self.memory.refuse(numbers);
+    }
+
+    /// Requests since then.
+    pub(crate) fn metadata_requests(&self) -> u64 {
+        self.memory.requests()
+    }
+
+    /// How much memory the detector takes.
+    pub(crate) fn metadata(&self) -> Metadata {
+        Metadata {
+            bytes: self.memory.bytes(),
+            objects: self.memory.piece_bytes(),
+            call_stacks: self.depot.bytes(),
+        }
+    }
+
+    /// Counts what was not kept. Whether it was.
+    #[inline(always)]
+    pub(crate) fn counted(&self, kept: Kept) -> bool {
+        if kept == Kept::NoMemory {
+            self.count_unrecorded();
+        }
+        kept == Kept::Yes
+    }
+
+    #[cold]
+    fn count_unrecorded(&self) {
+        self.unrecorded.fetch_add(1, Relaxed);
+        self.unrecorded_total.fetch_add(1, Relaxed);
+    }
+
+    /// What found no room in metadata, since somebody last took notice.
+    pub(crate) fn unrecorded(&self) -> u64 {
+        self.unrecorded.load(Relaxed)
+    }
+
+    /// What found no room, ever.
+    pub(crate) fn unrecorded_total(&self) -> u64 {
+        self.unrecorded_total.load(Relaxed)
+    }
+
+    /// Somebody takes notice of what found no room.
+    pub(crate) fn forget_unrecorded(&self) {
+        self.unrecorded.store(0, Relaxed);
+    }
+
+    /// Blocks that were found overlapped, so whose free was missed.
+    pub(crate) fn missed_frees(&self) -> u64 {
+        self.missed_frees.load(Relaxed)
+    }
+
+    /// So many of the blocks without a record are gone.
+    pub(crate) fn uncount_unrecorded(&self, count: u64) {
+        self.unrecorded.fetch_sub(count, Relaxed);
+        self.unrecorded_total.fetch_sub(count, Relaxed);
+    }
+
+    /// Whether something is missing of which nobody has taken notice yet.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.unrecorded() > 0
+    }
+}

@@ -1,0 +1,91 @@
+//! Walks over all that is tracked, without the claim.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::metadata::MetaAlloc;
+use crate::objects::chunk::Chunk;
+use crate::objects::record::{Record, flag};
+use crate::objects::{Access, Locked, Object, object_in};
+use crate::platform::Platform;
+use crate::tracker::Tracker;
+
+/// What is tracked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    /// Objects; a per-CPU block counts once.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl<P: Platform> Tracker<P> {
+    /// What is tracked now.
+    pub(crate) fn tracking(&self) -> Tracking {
+        let mut tracking = Tracking {
+            objects: 0,
+            bytes: 0,
+        };
+        self.each_tracked(&mut |object, _| {
+            tracking.objects += 1;
+            tracking.bytes += self.registry.size(object.start, object.record);
+        });
+        tracking
+    }
+
+    /// Shows all objects, under the locks of their chunks.
+    pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &MetaAlloc<'_>)) {
+        let leaves = self.registry.leaves();
+        let mut next = leaves.start;
+        while let Some(Some((number, leaf))) =
+            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
+        {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                self.look(|meta| {
+                    if !chunk.is_used() {
+                        return;
+                    }
+                    Locked::open(chunk);
+                    self.registry
+                        .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
+                            if !object.record.has(flag::ALIAS) {
+                                look(object, meta);
+                            }
+                        });
+                    Locked::close(chunk);
+                });
+            }
+        }
+    }
+
+    /// Shows the records of objects, as far as that can be done without waiting; those that start at no multiple of eight are
+    /// passed over. False where chunks were passed over, since others are at them. Any context, with whatever locks held.
+    pub(crate) fn each_without_waiting(&self, look: &mut dyn FnMut(&Record)) -> bool {
+        let leaves = self.registry.leaves();
+        let (mut next, mut all) = (leaves.start, true);
+        while let Some(Some((number, leaf))) =
+            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
+        {
+            next = number + 1;
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                self.look(|_| {
+                    if !chunk.is_used() {
+                        return;
+                    }
+                    if !chunk.try_lock() {
+                        all = false;
+                        return;
+                    }
+                    for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
+                        let record = object_in(chunk_number, chunk, granule).record.read();
+                        if !record.has(flag::ALIAS) {
+                            look(&record);
+                        }
+                    }
+                    chunk.unlock();
+                });
+            }
+        }
+        all
+    }
+}

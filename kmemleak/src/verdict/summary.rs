@@ -1,0 +1,130 @@
+//! A verdict in figures.
+
+use core::fmt;
+
+use crate::platform::StopError;
+
+/// How a verdict was come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// In one pass, with the world stopped: exact.
+    Stopped,
+    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed of late. Where its
+    /// suspects were confirmed in a stopped world, that counts.
+    Scanned {
+        /// How many passes it took.
+        passes: u32,
+    },
+    /// In repeated passes, since the world could not be stopped.
+    Repeated {
+        /// Why not.
+        reason: StopError,
+        /// How many passes it took.
+        passes: u32,
+    },
+}
+
+/// Why what a verdict lists are suspects, and no leaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// So much could not be recorded for want of memory: blocks, or what was said of them. What these keep alive is among
+    /// the suspects.
+    Unrecorded(u64),
+    /// They were found beside what runs, and no stop of the world has confirmed it: what is in use may be among them.
+    Unconfirmed,
+    /// Nobody vouches that blocks can be read, and so many were passed over: the platform's
+    /// [`readable`](crate::Platform::readable) is false of all. What only they point to is among the suspects.
+    Unread(u64),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unrecorded(1) => f.write_str("1 record is missing for want of memory"),
+            Self::Unrecorded(missing) => {
+                write!(f, "{missing} records are missing for want of memory")
+            }
+            Self::Unconfirmed => f.write_str("the world was not stopped to make sure"),
+            Self::Unread(blocks) => write!(
+                f,
+                "the platform vouches for no block to be readable, and {blocks} were passed over (Platform::readable)"
+            ),
+        }
+    }
+}
+
+/// A verdict in figures.
+///
+/// It lists objects that nothing was found to point to. These are *leaks* if that is certain: the world was stopped, and
+/// all was recorded. Else they are *suspects*, all of them. What is said of those that are listed holds for the ones as for
+/// the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Leaks: objects that nothing points to.
+    pub objects: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Suspects: objects that nothing was found to point to, of which it is not certain. None where there are leaks.
+    pub suspects: usize,
+    /// Their bytes.
+    pub suspect_bytes: usize,
+    /// Those listed that have not been told of.
+    pub unreported_objects: usize,
+    /// Bytes of these.
+    pub unreported_bytes: usize,
+    /// The leaders among those listed: the rest was lost with these. `None` where there was no memory to find out.
+    pub direct_objects: Option<usize>,
+    /// Bytes of the leaders; those of all where there are none.
+    pub direct_bytes: usize,
+    /// Call stacks that allocated those listed. `None` where there was no memory to count.
+    pub groups: Option<usize>,
+    /// Objects that suppressions hide.
+    pub suppressed_objects: usize,
+    /// Bytes of these.
+    pub suppressed_bytes: usize,
+    /// How it was come by.
+    pub how: How,
+    /// Whether the suspects stood still at last. If not, the last pass there may be still took some away, and another
+    /// one might take more.
+    pub settled: bool,
+    /// What could not be recorded for want of memory, since the last `clear`: blocks, and what was said of them.
+    pub unrecorded: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// For how long the world was stopped, in microseconds; zero if it was not.
+    pub stopped_us: u64,
+    /// Objects that were tracked.
+    pub tracked: u64,
+    /// Words that were read.
+    pub words: u64,
+    /// Blocks that were not read, where nobody vouches for any that it can be; see [`Doubt::Unread`].
+    pub unread: u64,
+    /// Words among those read that might be addresses in objects.
+    pub candidates: u64,
+    /// Candidates that are. The others are misses.
+    pub hits: u64,
+    /// CPUs that marked together.
+    pub cpus: u32,
+}
+
+impl Summary {
+    /// Objects that the verdict lists: leaks, or suspects.
+    pub fn listed(&self) -> usize {
+        self.objects + self.suspects
+    }
+
+    /// Their bytes.
+    pub fn listed_bytes(&self) -> usize {
+        self.bytes + self.suspect_bytes
+    }
+
+    /// Why those that are listed are suspects; `None` if they are leaks.
+    pub fn doubt(&self) -> Option<Doubt> {
+        match self.how {
+            _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
+            _ if self.unread > 0 => Some(Doubt::Unread(self.unread)),
+            How::Stopped => None,
+            How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
+        }
+    }
+}
