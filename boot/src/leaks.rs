@@ -5,7 +5,7 @@
 //!
 //! - `kmemleak: N unreferenced objects (B bytes)`,
 //! - where that is not certain, `kmemleak: N unreferenced objects (B bytes), S suspects, U unrecorded`, or one of the last two,
-//! - as JSON `{"schema":1,"kind":"summary",…,"objects":N,…,"suspects":S,…,"unrecorded":U,…}`,
+//! - as JSON `{"schema":2,"kind":"summary",…,"objects":N,…,"suspects":S,…,"unrecorded":U,…}`,
 //! - of a check that is there to be compared with, `kmemleak: remembered …, and …`, with one of the first two sums.
 
 /// Follows the output and remembers the last verdict.
@@ -56,7 +56,7 @@ impl LeakWatch {
 }
 
 /// How a verdict begins that is JSON.
-const SUMMARY: &str = r#"{"schema":1,"kind":"summary","#;
+const SUMMARY: &str = r#"{"schema":2,"kind":"summary","#;
 
 /// The verdict, if the line is one. It may have been written over an erased prompt; but what somebody types after a prompt
 /// is none.
@@ -170,8 +170,8 @@ mod tests {
     /// As `kmemleak/src/report/json.rs` writes it.
     fn summary(how: &str, reason: &str, objects: &str) -> String {
         format!(
-            "{{\"schema\":1,\"kind\":\"summary\",\"how\":{how},\"passes\":1,\"reason\":{reason},\
-             \"objects\":{objects},\"bytes\":96,\"direct_objects\":1,\"new_objects\":7,\
+            "{{\"schema\":2,\"kind\":\"summary\",\"how\":{how},\"passes\":1,\"reason\":{reason},\
+             \"objects\":{objects},\"bytes\":96,\"leaders\":1,\"new_objects\":7,\
              \"suppressed_objects\":8,\"unrecorded\":0}}"
         )
     }
@@ -195,9 +195,9 @@ mod tests {
             summary("null", "null", "0"),
             summary("\"stopped\"", "null", "many"),
             summary("\"stopped\"", "null", "3").replace("summary", "group"),
-            summary("\"stopped\"", "null", "3").replace("\"schema\":1", "\"schema\":2"),
+            summary("\"stopped\"", "null", "3").replace("\"schema\":2", "\"schema\":3"),
             summary("\"stopped\"", "null", "3").replace('}', ""),
-            "{\"schema\":1,\"kind\":\"error\",\"error\":\"asked to stop\"}".into(),
+            "{\"schema\":2,\"kind\":\"error\",\"error\":\"asked to stop\"}".into(),
         ] {
             assert_eq!(last(&format!("{line}\n")), None, "{line}");
         }

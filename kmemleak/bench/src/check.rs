@@ -28,7 +28,7 @@ pub fn run(objects: u32, fill: Fill, cpus: u32, repeat: u32) -> Result<(), Wrong
             .into());
         }
         // Each five that are lost are one alone and a chain of four.
-        let direct = found.direct_objects.ok_or("no memory to find leaders")?;
+        let direct = found.leaders.ok_or("no memory to find leaders")?;
         if direct != (0..leaked).filter(|lost| lost % 5 <= 1).count() {
             return Err(format!("{direct} leaders of {leaked} leaked objects").into());
         }

@@ -28,11 +28,11 @@ impl<P: Platform> Run<'_, P> {
         match *expectation {
             Expectation::Leaks(ref names) => self.same_set("leaks", names, self.leaks_of(|_| true)),
             Expectation::Direct(ref names) => {
-                let direct = self.leaks_of(|rank| matches!(rank, Some(Rank::Direct { .. })));
+                let direct = self.leaks_of(|rank| matches!(rank, Some(Rank::Leader { .. })));
                 self.same_set("direct", names, direct)
             }
             Expectation::Indirect(ref names) => {
-                let indirect = self.leaks_of(|rank| matches!(rank, Some(Rank::Indirect { .. })));
+                let indirect = self.leaks_of(|rank| matches!(rank, Some(Rank::Owned { .. })));
                 self.same_set("indirect", names, indirect)
             }
             Expectation::Record(name, own, indirect) => {
@@ -41,7 +41,7 @@ impl<P: Platform> Run<'_, P> {
                 let told = match leaks.find(|leak| leak.start == start) {
                     None => "no leak".into(),
                     Some(Leak {
-                        rank: Some(Rank::Direct { owned_bytes, .. }),
+                        rank: Some(Rank::Leader { owned_bytes, .. }),
                         size,
                         ..
                     }) => format!("{size} {owned_bytes}"),

@@ -198,8 +198,8 @@ fn planted<P: Platform>(claim: &Claim<'_, P>, start: usize) -> (usize, bool) {
         }
         count += 1;
         right &= match index.map(|index| list.rank(index)) {
-            Some(Rank::Direct { owned_objects, .. }) => offset == LOST && owned_objects == 1,
-            Some(Rank::Indirect { leader }) => offset == OWNED && leader == start + LOST,
+            Some(Rank::Leader { owned_objects, .. }) => offset == LOST && owned_objects == 1,
+            Some(Rank::Owned { leader }) => offset == OWNED && leader == start + LOST,
             // There was no memory to find out.
             None => offset == LOST || offset == OWNED,
         };

@@ -1,6 +1,6 @@
 //! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are told of.
 //!
-//! A group's *direct* bytes are those of its leaders, its *indirect* bytes are what its leaders own, whoever
+//! A group's leader bytes are those of its leaders, its owned bytes are what these own, whoever
 //! allocated that: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
 //! call stack. Groups are told of by the sum of the two, largest first; those whose objects all belong to leaders of
 //! other groups come last, by their own bytes.
@@ -22,8 +22,8 @@ const ROW: usize = 10;
 const COUNTS: usize = 1;
 /// Bytes of all its objects.
 const BYTES: usize = 2;
-const DIRECT_BYTES: usize = 3;
-const INDIRECT_BYTES: usize = 4;
+const LEADER_BYTES: usize = 3;
+const OWNED_BYTES: usize = 4;
 /// What its leaders own, in objects.
 const OWNED: usize = 5;
 /// Births, in microseconds: of its leaders, or where there are none, of all its objects.
@@ -42,13 +42,13 @@ pub struct Group {
     /// Bytes of these.
     pub bytes: usize,
     /// The leaders among them.
-    pub direct_objects: usize,
+    pub leaders: usize,
     /// Bytes of the leaders.
-    pub direct_bytes: usize,
+    pub leader_bytes: usize,
     /// Objects that these leaders own.
-    pub indirect_objects: usize,
+    pub owned_objects: usize,
     /// Bytes of what they own.
-    pub indirect_bytes: usize,
+    pub owned_bytes: usize,
     /// When the first of its leaders was allocated (of all its objects, where none is a leader), in microseconds of the
     /// platform's clock.
     pub oldest_us: u64,
@@ -90,10 +90,10 @@ impl Groups {
         Group {
             objects: rows.low(group, COUNTS) as usize,
             bytes: rows.get(group, BYTES) as usize,
-            direct_objects: rows.high(group, COUNTS) as usize,
-            direct_bytes: rows.get(group, DIRECT_BYTES) as usize,
-            indirect_objects: rows.get(group, OWNED) as usize,
-            indirect_bytes: rows.get(group, INDIRECT_BYTES) as usize,
+            leaders: rows.high(group, COUNTS) as usize,
+            leader_bytes: rows.get(group, LEADER_BYTES) as usize,
+            owned_objects: rows.get(group, OWNED) as usize,
+            owned_bytes: rows.get(group, OWNED_BYTES) as usize,
             oldest_us: rows.get(group, OLDEST),
             newest_us: rows.get(group, NEWEST),
         }
@@ -135,8 +135,8 @@ impl Groups {
         add(BYTES, bytes);
         if leader {
             rows.set_high(group, COUNTS, leaders + 1);
-            add(DIRECT_BYTES, bytes);
-            add(INDIRECT_BYTES, list.owned_bytes(index));
+            add(LEADER_BYTES, bytes);
+            add(OWNED_BYTES, list.owned_bytes(index));
             add(OWNED, list.owned(index));
         }
     }
@@ -173,7 +173,7 @@ impl Groups {
         }
         let rows = &groups.table.rows;
         groups.table.order_by(ORDER, |group| {
-            let at_stake = rows.get(group, DIRECT_BYTES) + rows.get(group, INDIRECT_BYTES);
+            let at_stake = rows.get(group, LEADER_BYTES) + rows.get(group, OWNED_BYTES);
             (
                 at_stake,
                 rows.get(group, BYTES),

@@ -33,14 +33,14 @@ pub struct Unreferenced {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
     /// A leader: nothing that is not itself reached from it points to it.
-    Direct {
+    Leader {
         /// Objects that it owns: that were lost with it.
         owned_objects: usize,
         /// Bytes of these.
         owned_bytes: usize,
     },
     /// It was lost with a leader.
-    Indirect {
+    Owned {
         /// Where that starts.
         leader: usize,
     },
@@ -149,12 +149,12 @@ impl LeakList {
     pub(crate) fn rank(&self, index: usize) -> Rank {
         let leader = self.leader(index) as usize;
         if leader == index {
-            Rank::Direct {
+            Rank::Leader {
                 owned_objects: self.owned(index),
                 owned_bytes: self.owned_bytes(index),
             }
         } else {
-            Rank::Indirect {
+            Rank::Owned {
                 leader: self.start(leader),
             }
         }

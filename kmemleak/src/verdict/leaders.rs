@@ -3,7 +3,7 @@
 //! When the root of a tree is lost, so are its leaves. One line for the root is what a person wants. A *leader* is an
 //! unreferenced object to which nothing that is not itself reached from there points: one for each strongly connected
 //! component of the unreferenced objects that no other component points into, the object of it that was allocated
-//! first. All other unreferenced objects are *indirect*: each belongs to the leader allocated first of those that
+//! first. All other unreferenced objects are *owned*: each belongs to the leader allocated first of those that
 //! reach it.
 //!
 //! Pointers are those that the marker follows: in words that are scanned, to any byte of an object, no matter how many

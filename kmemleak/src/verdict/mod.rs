@@ -254,8 +254,8 @@ impl Verdict {
             suspect_bytes: 0,
             unreported_objects: 0,
             unreported_bytes: 0,
-            direct_objects: (!flat).then_some(0),
-            direct_bytes: 0,
+            leaders: (!flat).then_some(0),
+            leader_bytes: 0,
             groups: (!self.groups.incomplete).then(|| self.groups.len()),
             suppressed_objects: self.suppressed_objects,
             suppressed_bytes: self.suppressed_bytes,
@@ -284,11 +284,11 @@ impl Verdict {
                 summary.unreported_objects += 1;
                 summary.unreported_bytes += size;
             }
-            if let Some(Rank::Indirect { .. }) = index.map(|index| self.list.rank(index)) {
+            if let Some(Rank::Owned { .. }) = index.map(|index| self.list.rank(index)) {
                 return;
             }
-            summary.direct_bytes += size;
-            summary.direct_objects = summary.direct_objects.map(|direct| direct + 1);
+            summary.leader_bytes += size;
+            summary.leaders = summary.leaders.map(|leaders| leaders + 1);
         });
         self.summary = Some(summary);
         self.at_us = at_us;

@@ -73,9 +73,9 @@ pub struct Summary {
     /// Bytes of these.
     pub unreported_bytes: usize,
     /// The leaders among those listed: the rest was lost with these. `None` where there was no memory to find out.
-    pub direct_objects: Option<usize>,
+    pub leaders: Option<usize>,
     /// Bytes of the leaders; those of all where there are none.
-    pub direct_bytes: usize,
+    pub leader_bytes: usize,
     /// Call stacks that allocated those listed. `None` where there was no memory to count.
     pub groups: Option<usize>,
     /// Objects that suppressions hide.

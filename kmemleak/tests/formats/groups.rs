@@ -59,10 +59,10 @@ fn by_what_is_at_stake_and_those_that_others_own_last() {
     assert_eq!(names, ["owner", "pair", "small", "leaf", "tiny_leaf"]);
     let figures = |place: usize| {
         [
-            "direct_objects",
-            "direct_bytes",
-            "indirect_objects",
-            "indirect_bytes",
+            "leaders",
+            "leader_bytes",
+            "owned_objects",
+            "owned_bytes",
             "objects",
             "bytes",
         ]
@@ -113,27 +113,21 @@ fn sums_are_the_totals() {
     assert_eq!(groups.len(), summary.groups.expect("memory"));
     assert_eq!(sum("objects"), summary.objects as u64);
     assert_eq!(sum("bytes"), summary.bytes as u64);
-    assert_eq!(
-        sum("direct_objects"),
-        summary.direct_objects.expect("memory") as u64
-    );
-    assert_eq!(sum("direct_bytes"), summary.direct_bytes as u64);
-    assert_eq!(
-        sum("direct_objects") + sum("indirect_objects"),
-        sum("objects")
-    );
-    assert_eq!(sum("direct_bytes") + sum("indirect_bytes"), sum("bytes"));
+    assert_eq!(sum("leaders"), summary.leaders.expect("memory") as u64);
+    assert_eq!(sum("leader_bytes"), summary.leader_bytes as u64);
+    assert_eq!(sum("leaders") + sum("owned_objects"), sum("objects"));
+    assert_eq!(sum("leader_bytes") + sum("owned_bytes"), sum("bytes"));
     let mut all = told(&lab.say("report --all"));
     assert_eq!(all.len(), blocks.len());
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), blocks.len(), "each once");
-    assert_eq!(told(&lab.report()).len(), sum("direct_objects") as usize);
+    assert_eq!(told(&lab.report()).len(), sum("leaders") as usize);
     // Each leader comes with what it owns behind it.
     let objects = json(&lab, "report --all --json", "object");
     let mut leader = Value::Null;
     for object in &objects {
-        if object["direct"] == true {
+        if object["rank"] == "leader" {
             leader = object["address"].clone();
         } else {
             assert_eq!(object["leader"], leader);
@@ -274,7 +268,7 @@ fn without_memory_for_groups_all_leaders_are_told_of() {
         let mut starts = told(&report);
         starts.sort_unstable();
         assert_eq!(starts, blocks);
-        let ungrouped = summary.direct_objects.is_some() && summary.groups.is_none();
+        let ungrouped = summary.leaders.is_some() && summary.groups.is_none();
         assert_eq!(
             report.contains("kmemleak: no memory to group the objects by call stack\n"),
             ungrouped

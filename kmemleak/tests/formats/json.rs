@@ -106,7 +106,7 @@ fn each_field_that_is_written_is_in_the_reference_and_the_other_way_round() {
     let mut seen = BTreeSet::new();
     for line in everything() {
         let kind = line["kind"].as_str().expect("a kind").to_owned();
-        assert_eq!(line["schema"], 1);
+        assert_eq!(line["schema"], 2);
         let object = line.as_object().expect("an object");
         let fields = object
             .keys()
@@ -137,19 +137,19 @@ fn a_leak_and_what_it_owns() {
         .map(|byte| format!("{byte:02x}"))
         .concat();
     let object = json!({
-        "schema": 1, "kind": "object", "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
-        "cpu": 1, "interrupt": false, "age_us": 42, "direct": true, "leader": null, "indirect_objects": 1,
-        "indirect_bytes": 20, "suspect": false, "reported": false, "freed": false,
+        "schema": 2, "kind": "object", "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
+        "cpu": 1, "interrupt": false, "age_us": 42, "rank": "leader", "leader": null, "owned_objects": 1,
+        "owned_bytes": 20, "suspect": false, "reported": false, "freed": false,
         "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
         "crc": crc, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[1], object);
-    assert_eq!(answer[2]["direct"], false);
+    assert_eq!(answer[2]["rank"], "owned");
     assert_eq!(answer[2]["leader"], hex(leader));
     assert_eq!(answer[2]["dump"], "00".repeat(16), "whole words alone");
     let group = json!({
-        "schema": 1, "kind": "group", "objects": 2, "bytes": 84, "direct_objects": 1, "direct_bytes": 64,
-        "indirect_objects": 1, "indirect_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
+        "schema": 2, "kind": "group", "objects": 2, "bytes": 84, "leaders": 1, "leader_bytes": 64,
+        "owned_objects": 1, "owned_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
         "crc": crc, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[0], group);
@@ -158,8 +158,8 @@ fn a_leak_and_what_it_owns() {
     let again = say(&lab, "scan --json");
     assert_eq!(again[1]["address"], hex(owned));
     assert_eq!(
-        (&again[1]["reported"], &again[1]["direct"]),
-        (&json!(true), &json!(true))
+        (&again[1]["reported"], &again[1]["rank"]),
+        (&json!(true), &json!("leader"))
     );
     assert_eq!(again[2]["unreported_objects"], 0);
     lab.free(owned);
@@ -179,8 +179,8 @@ fn the_summary_has_the_figures_of_the_summary() {
     let summary = lab.detector.check().expect("on");
     let report = say(&lab, "report --json");
     let expected = json!({
-        "schema": 1, "kind": "summary", "how": "stopped", "passes": 1, "reason": null, "settled": true,
-        "objects": 3, "bytes": 300, "suspects": 0, "suspect_bytes": 0, "direct_objects": 3, "direct_bytes": 300, "groups": 1,
+        "schema": 2, "kind": "summary", "how": "stopped", "passes": 1, "reason": null, "settled": true,
+        "objects": 3, "bytes": 300, "suspects": 0, "suspect_bytes": 0, "leaders": 3, "leader_bytes": 300, "groups": 1,
         "unreported_objects": 3, "unreported_bytes": 300, "new_objects": null, "new_bytes": null,
         "suppressed_objects": 0, "suppressed_bytes": 0, "tracked": 3, "words": summary.words,
         "candidates": summary.candidates, "hits": summary.hits, "misses": summary.candidates - summary.hits,
@@ -242,7 +242,7 @@ fn text_from_elsewhere_is_escaped() {
     let error = say(&lab, "holders \"\\ --json");
     assert_eq!(
         error,
-        [json!({ "schema": 1, "kind": "error", "error": "\"\"\\\" is no address" })]
+        [json!({ "schema": 2, "kind": "error", "error": "\"\"\\\" is no address" })]
     );
     // In text no name makes a line of its own.
     assert!(
@@ -309,22 +309,22 @@ fn who_holds_an_object_and_the_way_to_it() {
     let crc = say(&lab, "sites --json")[0]["crc"].clone();
     let slot = |kind: &str| {
         json!({
-            "schema": 1, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
+            "schema": 2, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
             "object_size": 64, "offset": 24, "crc": crc, "backtrace": ["probe"]
         })
     };
-    let end = |kind: &str, count: usize| json!({ "schema": 1, "kind": kind, "count": count, "target": hex(target), "error": null });
+    let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "error": null });
     let answer = say(&lab, &format!("holders {:#x} --json", target + 4));
     assert_eq!(answer, [slot("holder"), end("holders", 1)]);
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let first = json!({
-        "schema": 1, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
+        "schema": 2, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
         "object_size": null, "offset": null, "crc": null, "backtrace": null
     });
     let answer = say(&lab, &format!("path {target:#x} --json"));
     assert_eq!(answer, [first, slot("step"), end("path", 2)]);
     let answer = say(&lab, "path 0x10 --json");
-    let none = json!({ "schema": 1, "kind": "path", "count": 0, "target": null, "error": "no object there" });
+    let none = json!({ "schema": 2, "kind": "path", "count": 0, "target": null, "error": "no object there" });
     assert_eq!(answer, [none]);
 }
 
@@ -352,7 +352,7 @@ fn ends_come_with_nothing_before_them() {
             "no check so far, or none since the last clear",
         ),
     ] {
-        let error = json!({ "schema": 1, "kind": "error", "error": why });
+        let error = json!({ "schema": 2, "kind": "error", "error": why });
         assert_eq!(say(&lab, command), [error], "{command}");
     }
 }
@@ -386,11 +386,11 @@ fn without_memory_what_is_not_known_is_null() {
     lab.detector.exhaust_metadata(true);
     let answer = say(&lab, "scan --json");
     assert_eq!(answer.len(), lost.len() + 1);
-    for field in ["direct", "leader", "indirect_objects", "indirect_bytes"] {
+    for field in ["rank", "leader", "owned_objects", "owned_bytes"] {
         assert_eq!(answer[0][field], Value::Null, "{field}");
     }
     let summary = answer.last().expect("one");
-    for field in ["direct_objects", "groups"] {
+    for field in ["leaders", "groups"] {
         assert_eq!(summary[field], Value::Null, "{field}");
     }
 }

@@ -370,11 +370,11 @@ fn wrong_arguments_get_the_command_s_own_lines() {
             ("sites 3 more", "kmemleak: sites takes no \"more\"\n"),
             (
                 "holders --json",
-                "{\"schema\":1,\"kind\":\"error\",\"error\":\"holders takes an argument\"}\n",
+                "{\"schema\":2,\"kind\":\"error\",\"error\":\"holders takes an argument\"}\n",
             ),
             (
                 "report more --json",
-                "{\"schema\":1,\"kind\":\"error\",\"error\":\"report takes no \\\"more\\\"\"}\n",
+                "{\"schema\":2,\"kind\":\"error\",\"error\":\"report takes no \\\"more\\\"\"}\n",
             ),
             ("scan --fast", "kmemleak: scan takes no \"--fast\"\n"),
             ("status --json", STATUS_JSON),
@@ -397,13 +397,13 @@ fn wrong_arguments_get_the_command_s_own_lines() {
     );
     assert_eq!(
         lab.say("suppress x --json"),
-        "{\"schema\":1,\"kind\":\"error\",\"error\":\"suppress takes no \\\"--json\\\"\"}\n"
+        "{\"schema\":2,\"kind\":\"error\",\"error\":\"suppress takes no \\\"--json\\\"\"}\n"
     );
     assert_eq!(lab.say("suppress"), "kmemleak: 0 suppressions\n");
 }
 
 const STATUS_JSON: &str =
-    "{\"schema\":1,\"kind\":\"error\",\"error\":\"status takes no \\\"--json\\\"\"}\n";
+    "{\"schema\":2,\"kind\":\"error\",\"error\":\"status takes no \\\"--json\\\"\"}\n";
 
 fn unknown(word: &str, nearest: &str) -> String {
     let list = Lab::new().say("help");

@@ -405,12 +405,12 @@ impl Graph {
                     .filter(|&(&one, of)| *of == number && one != number);
                 let owned: Vec<usize> = owned.map(|(&one, _)| one).collect();
                 let rank = if leader == number {
-                    Rank::Direct {
+                    Rank::Leader {
                         owned_objects: owned.len(),
                         owned_bytes: owned.iter().map(|&one| self.nodes[one].size).sum(),
                     }
                 } else {
-                    Rank::Indirect {
+                    Rank::Owned {
                         leader: self.nodes[leader].start,
                     }
                 };
@@ -422,9 +422,9 @@ impl Graph {
         assert_eq!(summary.listed(), leaks.len());
         let bytes = |set: &Set| -> usize { set.iter().map(|&one| self.nodes[one].size).sum() };
         assert_eq!(summary.listed_bytes(), bytes(&leaks));
-        let direct: Set = leaders.values().copied().collect();
-        assert_eq!(summary.direct_objects, Some(direct.len()));
-        assert_eq!(summary.direct_bytes, bytes(&direct));
+        let leading: Set = leaders.values().copied().collect();
+        assert_eq!(summary.leaders, Some(leading.len()));
+        assert_eq!(summary.leader_bytes, bytes(&leading));
         assert_eq!(summary.groups, Some(groups.len()));
         let all_hidden: Set = hidden.iter().flat_map(|(_, set)| set).copied().collect();
         assert_eq!(summary.suppressed_objects, all_hidden.len());

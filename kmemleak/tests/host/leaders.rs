@@ -34,7 +34,7 @@ fn ranks(lab: &Lab) -> BTreeMap<usize, Rank> {
 }
 
 fn owns(owned_objects: usize, owned_bytes: usize) -> Rank {
-    Rank::Direct {
+    Rank::Leader {
         owned_objects,
         owned_bytes,
     }
@@ -64,10 +64,10 @@ fn expect(count: usize, edges: &[(usize, usize)], expected: &[Rank]) {
         let ranks = ranks(&lab);
         for (number, rank) in expected.iter().enumerate() {
             let expected = match *rank {
-                Rank::Indirect { leader } => Rank::Indirect {
+                Rank::Owned { leader } => Rank::Owned {
                     leader: blocks[leader],
                 },
-                direct => direct,
+                leader => leader,
             };
             assert_eq!(ranks[&blocks[number]], expected, "{number}, way {way}");
         }
@@ -75,7 +75,7 @@ fn expect(count: usize, edges: &[(usize, usize)], expected: &[Rank]) {
 }
 
 fn of(leader: usize) -> Rank {
-    Rank::Indirect { leader }
+    Rank::Owned { leader }
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn words_that_are_not_scanned_own_nothing() {
     assert_eq!(ranks[&blocks[0]], owns(0, 0));
     assert_eq!(ranks[&blocks[1]], owns(1, 64));
     assert_eq!(ranks[&blocks[2]], owns(0, 0));
-    assert_eq!(ranks[&blocks[3]], Rank::Indirect { leader: blocks[1] });
+    assert_eq!(ranks[&blocks[3]], Rank::Owned { leader: blocks[1] });
 }
 
 #[test]
@@ -266,7 +266,7 @@ impl Large {
         reads.store(0, Relaxed);
         let summary = self.detector.check().expect("on");
         assert_eq!(summary.objects, self.blocks.len());
-        assert_eq!(summary.direct_objects, Some(1));
+        assert_eq!(summary.leaders, Some(1));
         let roots = 6 * 64;
         (reads.load(Relaxed) - roots) as f64 / (2 * self.blocks.len()) as f64
     }
@@ -323,7 +323,7 @@ fn one_that_owns_very_many() {
     }
     assert_eq!(lab.leaks().len(), count + 1);
     let summary = lab.detector.check().expect("on");
-    assert_eq!(summary.direct_objects, Some(1));
+    assert_eq!(summary.leaders, Some(1));
     assert_eq!(ranks(&lab)[&table], owns(count, 8 * count));
     let report = lab.report();
     assert_eq!(report.matches("unreferenced object 0x").count(), 1);
@@ -352,8 +352,8 @@ fn without_memory_for_the_list_there_are_none() {
     }
     lab.detector.exhaust_metadata(true);
     let summary = lab.detector.check().expect("on");
-    assert_eq!((summary.direct_objects, summary.groups), (None, None));
-    assert_eq!(summary.direct_bytes, summary.bytes);
+    assert_eq!((summary.leaders, summary.groups), (None, None));
+    assert_eq!(summary.leader_bytes, summary.bytes);
     let mut seen = 0;
     lab.detector
         .for_each_unreferenced(&mut |object| {
@@ -363,7 +363,7 @@ fn without_memory_for_the_list_there_are_none() {
         .expect("asked from outside");
     assert_eq!(seen, blocks.len());
     lab.detector.exhaust_metadata(false);
-    assert_eq!(lab.detector.check().expect("on").direct_objects, Some(1));
+    assert_eq!(lab.detector.check().expect("on").leaders, Some(1));
 }
 
 #[test]
@@ -397,8 +397,8 @@ fn a_check_by_many_cpus_of_a_large_graph_agrees_with_one_cpus() {
         let verdict: BTreeMap<usize, _> = ranks(&lab)
             .into_iter()
             .map(|(start, rank)| match rank {
-                Rank::Indirect { leader } => (numbers[&start], Err(numbers[&leader])),
-                Rank::Direct { owned_objects, .. } => (numbers[&start], Ok(owned_objects)),
+                Rank::Owned { leader } => (numbers[&start], Err(numbers[&leader])),
+                Rank::Leader { owned_objects, .. } => (numbers[&start], Ok(owned_objects)),
             })
             .collect();
         let mut interior = Vec::new();

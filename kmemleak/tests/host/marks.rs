@@ -187,7 +187,7 @@ fn without_memory_for_the_list_the_new_ones_are_told_of_alone() {
     let late: Vec<usize> = (0..2000).map(|_| lab.block(8)).collect();
     lab.detector.exhaust_metadata(true);
     let summary = lab.detector.check().expect("on");
-    assert_eq!((summary.objects, summary.direct_objects), (2001, None));
+    assert_eq!((summary.objects, summary.leaders), (2001, None));
     let mut found = new(&lab);
     found.sort_unstable();
     let mut wanted = late;

@@ -551,7 +551,7 @@ fn what_is_judged_stays_so_without_memory_for_the_list() {
     lab.machine.write(hidden, first);
     lab.detector.exhaust_metadata(true);
     let summary = lab.detector.check().expect("on");
-    assert_eq!(summary.direct_objects, None);
+    assert_eq!(summary.leaders, None);
     assert_eq!((summary.objects, summary.suppressed_objects), (1000, 1002));
     assert_eq!(summary.suppressed_bytes, 64 * 1002);
     assert_eq!(figures(&lab)[0], ("probe".into(), 1001, 1002, 64 * 1002));

@@ -216,19 +216,19 @@ fn scan_json() -> Result<(), Failure> {
     let forgotten = forgotten.ok_or("the box is missing")?;
     expect_from(forgotten, "kernel::shell::leak::forgotten_free")?;
     let expected = serde_json::json!({
-        "direct": true, "leader": null, "indirect_objects": 0, "indirect_bytes": 0, "comm": "leak",
+        "rank": "leader", "leader": null, "owned_objects": 0, "owned_bytes": 0, "comm": "leak",
         "interrupt": false, "reported": false, "freed": false, "dump": "6b".repeat(32),
     });
     expect_fields(forgotten, &expected)?;
     let leader = objects.iter().find(|object| object["size"] == 32);
     let leader = leader.ok_or("the cycle is missing")?;
     expect_from(leader, "kernel::shell::leak::arc_cycle")?;
-    let expected = serde_json::json!({"direct": true, "indirect_objects": 1, "indirect_bytes": 32});
+    let expected = serde_json::json!({"rank": "leader", "owned_objects": 1, "owned_bytes": 32});
     expect_fields(leader, &expected)?;
     let summary = values.last().ok_or("no summary")?;
     let expected = serde_json::json!({
         "kind": "summary", "how": "stopped", "passes": 1, "reason": null, "objects": 3, "bytes": 128,
-        "direct_objects": 2, "direct_bytes": 96, "groups": 3, "suppressed_objects": 0, "cpus": 2, "unrecorded": 0,
+        "leaders": 2, "leader_bytes": 96, "groups": 3, "suppressed_objects": 0, "cpus": 2, "unrecorded": 0,
     });
     expect_fields(summary, &expected)?;
     let sum: u64 = groups
@@ -241,7 +241,7 @@ fn scan_json() -> Result<(), Failure> {
     // What it owns as well.
     let values = json(&mut session, "report --all --json")?;
     let objects = of_kind(&values, "object");
-    let owned = objects.iter().find(|object| object["direct"] == false);
+    let owned = objects.iter().find(|object| object["rank"] == "owned");
     let owned = owned.ok_or("what is owned is missing")?;
     expect_fields(
         owned,

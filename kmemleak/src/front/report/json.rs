@@ -19,7 +19,7 @@ use crate::verdict::summary::{How, Summary};
 use crate::verdict::suppress::Suppression;
 
 /// The version of the schema: it changes when a field goes or means something else, not when one is added.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Begins a line.
 fn begin(kind: &str, out: &mut dyn Write) -> fmt::Result {
@@ -161,13 +161,13 @@ fn group_json<P: Platform>(
     begin("group", out)?;
     write!(
         out,
-        ",\"objects\":{},\"bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"oldest_age_us\":{},\"newest_age_us\":{}",
+        ",\"objects\":{},\"bytes\":{},\"leaders\":{},\"leader_bytes\":{},\"owned_objects\":{},\"owned_bytes\":{},\"oldest_age_us\":{},\"newest_age_us\":{}",
         group.objects,
         group.bytes,
-        group.direct_objects,
-        group.direct_bytes,
-        group.indirect_objects,
-        group.indirect_bytes,
+        group.leaders,
+        group.leader_bytes,
+        group.owned_objects,
+        group.owned_bytes,
         at_us.saturating_sub(group.oldest_us),
         at_us.saturating_sub(group.newest_us)
     )?;
@@ -184,12 +184,12 @@ fn leak_json<P: Platform>(
     begin("object", out)?;
     named_json(tracker, leak.named, leak.size, out)?;
     write!(out, ",\"age_us\":{}", leak.age_us)?;
-    let (direct, leader, owned) = match leak.rank {
-        Some(Rank::Direct {
+    let (rank, leader, owned) = match leak.rank {
+        Some(Rank::Leader {
             owned_objects,
             owned_bytes,
-        }) => (Some(true), None, Some((owned_objects, owned_bytes))),
-        Some(Rank::Indirect { leader }) => (Some(false), Some(leader), Some((0, 0))),
+        }) => (Some("\"leader\""), None, Some((owned_objects, owned_bytes))),
+        Some(Rank::Owned { leader }) => (Some("\"owned\""), Some(leader), Some((0, 0))),
         None => (None, None, None),
     };
     let freed = match leak.contents {
@@ -199,8 +199,8 @@ fn leak_json<P: Platform>(
     };
     write!(
         out,
-        ",\"direct\":{},\"leader\":{},\"indirect_objects\":{},\"indirect_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
-        OrNull(direct),
+        ",\"rank\":{},\"leader\":{},\"owned_objects\":{},\"owned_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
+        OrNull(rank),
         OrNull(leader.map(Address)),
         OrNull(owned.map(|owned| owned.0)),
         OrNull(owned.map(|owned| owned.1)),
@@ -375,14 +375,14 @@ fn summary_json(
     }
     write!(
         out,
-        ",\"settled\":{},\"objects\":{},\"bytes\":{},\"suspects\":{},\"suspect_bytes\":{},\"direct_objects\":{},\"direct_bytes\":{},\"groups\":{},\"unreported_objects\":{},\"unreported_bytes\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
+        ",\"settled\":{},\"objects\":{},\"bytes\":{},\"suspects\":{},\"suspect_bytes\":{},\"leaders\":{},\"leader_bytes\":{},\"groups\":{},\"unreported_objects\":{},\"unreported_bytes\":{},\"new_objects\":{},\"new_bytes\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}",
         summary.settled,
         summary.objects,
         summary.bytes,
         summary.suspects,
         summary.suspect_bytes,
-        OrNull(summary.direct_objects),
-        summary.direct_bytes,
+        OrNull(summary.leaders),
+        summary.leader_bytes,
         OrNull(summary.groups),
         summary.unreported_objects,
         summary.unreported_bytes,

@@ -38,7 +38,7 @@ pub(super) fn report<P: Platform>(
 ) -> fmt::Result {
     let (tracker, verdict) = (claim.tracker(), claim.verdict());
     let standing = Standing::of(summary.doubt());
-    if summary.direct_objects.is_none() {
+    if summary.leaders.is_none() {
         writeln!(
             out,
             "kmemleak: no memory to tell leaders from what they own, or to put objects in order: all are listed"
@@ -60,9 +60,9 @@ pub(super) fn report<P: Platform>(
             return;
         }
         let trace = named.record.trace();
-        let leader = matches!(leak.rank, Some(Rank::Direct { .. }));
+        let leader = matches!(leak.rank, Some(Rank::Leader { .. }));
         let group = (grouped && leader).then(|| verdict.groups.of(trace));
-        let group = group.flatten().filter(|group| group.direct_objects > 1);
+        let group = group.flatten().filter(|group| group.leaders > 1);
         if let Some(group) = &group
             && last != Some(trace)
         {
@@ -103,20 +103,20 @@ fn group_text<P: Platform>(
         out,
         "group of {} ({} bytes)",
         Count(
-            group.direct_objects,
+            group.leaders,
             match standing {
                 Standing::Leaks => "unreferenced object",
                 Standing::Suspects => "suspected object",
             }
         ),
-        group.direct_bytes
+        group.leader_bytes
     )?;
-    if group.indirect_objects > 0 {
+    if group.owned_objects > 0 {
         write!(
             out,
             " that own {} ({} bytes)",
-            Count(group.indirect_objects, "object"),
-            group.indirect_bytes
+            Count(group.owned_objects, "object"),
+            group.owned_bytes
         )?;
     }
     writeln!(
@@ -155,7 +155,7 @@ pub(super) fn leak_text<P: Platform>(
         Age(leak.age_us)
     )?;
     match leak.rank {
-        Some(Rank::Direct {
+        Some(Rank::Leader {
             owned_objects,
             owned_bytes,
         }) if owned_objects > 0 => writeln!(
@@ -163,7 +163,7 @@ pub(super) fn leak_text<P: Platform>(
             "  owns {} ({owned_bytes} bytes)",
             Count(owned_objects, "object")
         )?,
-        Some(Rank::Indirect { leader }) => writeln!(out, "  owned by {leader:#018x}")?,
+        Some(Rank::Owned { leader }) => writeln!(out, "  owned by {leader:#018x}")?,
         _ => {}
     }
     match &leak.contents {
@@ -187,16 +187,16 @@ fn summary_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
             summary.suppressed_bytes
         )?;
     }
-    if let (Some(direct), Some(groups)) = (summary.direct_objects, summary.groups)
+    if let (Some(leaders), Some(groups)) = (summary.leaders, summary.groups)
         && summary.listed() > 1
     {
         writeln!(
             out,
             "kmemleak: {} ({} bytes) and {} owned ({} bytes), from {}",
-            Count(direct, "leader"),
-            summary.direct_bytes,
-            summary.listed() - direct,
-            summary.listed_bytes() - summary.direct_bytes,
+            Count(leaders, "leader"),
+            summary.leader_bytes,
+            summary.listed() - leaders,
+            summary.listed_bytes() - summary.leader_bytes,
             Count(groups, "call stack")
         )?;
     }
