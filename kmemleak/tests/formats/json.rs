@@ -242,7 +242,9 @@ fn text_from_elsewhere_is_escaped() {
     let error = say(&lab, "holders \"\\ --json");
     assert_eq!(
         error,
-        [json!({ "schema": 2, "kind": "error", "error": "\"\"\\\" is no address" })]
+        [
+            json!({ "schema": 2, "kind": "error", "error": "holders: invalid value `\"\\`: expected an address in hexadecimal" })
+        ]
     );
     // In text no name makes a line of its own.
     assert!(

@@ -29,7 +29,7 @@ fn settings() {
             ),
             (
                 "scan=18446744073709551616",
-                "kmemleak: \"18446744073709551616\" is neither on, off nor a number of seconds\n",
+                "kmemleak: scan: invalid value `18446744073709551616`: expected on, off or a number of seconds\n",
             ),
         ],
     );
@@ -139,11 +139,17 @@ kmemleak: 2 steps to object {below:#018x}
         &[
             ("holders 10", "kmemleak: no object there\n"),
             ("path 0x10", "kmemleak: no object there\n"),
-            ("holders 0x", "kmemleak: \"0x\" is no address\n"),
-            ("holders x10", "kmemleak: \"x10\" is no address\n"),
+            (
+                "holders 0x",
+                "kmemleak: holders: invalid value `0x`: expected an address in hexadecimal\n",
+            ),
+            (
+                "holders x10",
+                "kmemleak: holders: invalid value `x10`: expected an address in hexadecimal\n",
+            ),
             (
                 "path 11112222333344445",
-                "kmemleak: \"11112222333344445\" is no address\n",
+                "kmemleak: path: invalid value `11112222333344445`: expected an address in hexadecimal\n",
             ),
             ("path ffffffffffffffff", "kmemleak: no object there\n"),
         ],
@@ -169,9 +175,9 @@ fn suppress() {
             ),
             (
                 "suppress x:max=y",
-                "kmemleak: max= takes a number of objects\n",
+                "kmemleak: suppress: invalid value `x:max=y`: expected PATTERN or PATTERN:max=N\n",
             ),
-            ("suppress=", "kmemleak: a pattern has at least one byte\n"),
+            ("suppress=", "kmemleak: suppress: invalid value ``: expected PATTERN or PATTERN:max=N\n"),
         ],
     );
     lab.leaks();
@@ -343,51 +349,66 @@ fn wrong_arguments_get_the_command_s_own_lines() {
         &[
             (
                 "dump",
-                "kmemleak: dump takes an argument:\n  dump ADDR                 what is known of the object at an address\n",
+                "kmemleak: dump: missing argument: expected an address in hexadecimal\n",
             ),
             (
                 "stack maybe",
-                "kmemleak: stack takes no \"maybe\":\n  stack=on|off              whether task stacks are roots\n",
+                "kmemleak: stack: invalid value `maybe`: expected on or off\n",
             ),
             (
                 "stack",
-                "kmemleak: stack takes an argument:\n  stack=on|off              whether task stacks are roots\n",
+                "kmemleak: stack: missing argument: expected on or off\n",
             ),
-            (
-                "off now",
-                "kmemleak: off takes no \"now\":\n  off                       record nothing any more; it can't be switched on again\n",
-            ),
-            (
-                "help me",
-                "kmemleak: help takes no \"me\":\n  help                      this list\n",
-            ),
+            ("off now", "kmemleak: off: unexpected argument `now`\n"),
+            ("help me", "kmemleak: help: unexpected argument `me`\n"),
             (
                 "scan soon",
-                "kmemleak: \"soon\" is neither on, off nor a number of seconds\n",
+                "kmemleak: scan: invalid value `soon`: expected on, off or a number of seconds\n",
             ),
-            ("dump 10 20", "kmemleak: dump takes no \"20\"\n"),
-            ("dump 10 20 --all", "kmemleak: dump takes no \"20\"\n"),
-            ("sites 3 more", "kmemleak: sites takes no \"more\"\n"),
+            ("dump 10 20", "kmemleak: dump: unexpected argument `20`\n"),
+            (
+                "dump 10 20 --all",
+                "kmemleak: dump: unexpected argument `20`\n",
+            ),
+            (
+                "sites 3 more",
+                "kmemleak: sites: unexpected argument `more`\n",
+            ),
             (
                 "holders --json",
-                "{\"schema\":2,\"kind\":\"error\",\"error\":\"holders takes an argument\"}\n",
+                "{\"schema\":2,\"kind\":\"error\",\"error\":\"holders: missing argument: expected an address in hexadecimal\"}\n",
             ),
             (
                 "report more --json",
-                "{\"schema\":2,\"kind\":\"error\",\"error\":\"report takes no \\\"more\\\"\"}\n",
+                "{\"schema\":2,\"kind\":\"error\",\"error\":\"report: unexpected argument `more`\"}\n",
             ),
-            ("scan --fast", "kmemleak: scan takes no \"--fast\"\n"),
+            (
+                "scan --fast",
+                "kmemleak: scan: unexpected argument `--fast`\n",
+            ),
             ("status --json", STATUS_JSON),
-            ("dump 10 --all", "kmemleak: dump takes no \"--all\"\n"),
-            ("sites --all", "kmemleak: sites takes no \"--all\"\n"),
-            ("new --all", "kmemleak: new takes no \"--all\"\n"),
-            ("scan=5 --all", "kmemleak: scan takes no \"--all\"\n"),
+            (
+                "dump 10 --all",
+                "kmemleak: dump: unexpected argument `--all`\n",
+            ),
+            (
+                "sites --all",
+                "kmemleak: sites: unexpected argument `--all`\n",
+            ),
+            ("new --all", "kmemleak: new: unexpected argument `--all`\n"),
+            (
+                "scan=5 --all",
+                "kmemleak: scan: unexpected argument `--all`\n",
+            ),
             ("nwe", &unknown("nwe", "new")),
             ("statsu", &unknown("statsu", "status")),
             ("holder", &unknown("holder", "holders")),
             (
                 "scan--json",
-                &format!("kmemleak: unknown word \"scan--json\"\n{}", lab.say("help")),
+                &format!(
+                    "kmemleak: unknown command `scan--json`\n{}",
+                    lab.say("help")
+                ),
             ),
         ],
     );
@@ -397,17 +418,17 @@ fn wrong_arguments_get_the_command_s_own_lines() {
     );
     assert_eq!(
         lab.say("suppress x --json"),
-        "{\"schema\":2,\"kind\":\"error\",\"error\":\"suppress takes no \\\"--json\\\"\"}\n"
+        "{\"schema\":2,\"kind\":\"error\",\"error\":\"suppress: unexpected argument `--json`\"}\n"
     );
     assert_eq!(lab.say("suppress"), "kmemleak: 0 suppressions\n");
 }
 
 const STATUS_JSON: &str =
-    "{\"schema\":2,\"kind\":\"error\",\"error\":\"status takes no \\\"--json\\\"\"}\n";
+    "{\"schema\":2,\"kind\":\"error\",\"error\":\"status: unexpected argument `--json`\"}\n";
 
 fn unknown(word: &str, nearest: &str) -> String {
     let list = Lab::new().say("help");
-    format!("kmemleak: unknown word \"{word}\"; did you mean \"{nearest}\"?\n{list}")
+    format!("kmemleak: unknown command `{word}`; did you mean `{nearest}`?\n{list}")
 }
 
 #[test]

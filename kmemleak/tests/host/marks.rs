@@ -300,8 +300,14 @@ fn the_top_of_the_sites() {
         answer.starts_with("128 bytes in 2 objects, grown by +8 bytes (+1):\n"),
         "{answer}"
     );
-    assert_eq!(lab.say("sites x"), "kmemleak: \"x\" is no number\n");
-    assert_eq!(lab.say("sites -1"), "kmemleak: \"-1\" is no number\n");
+    assert_eq!(
+        lab.say("sites x"),
+        "kmemleak: sites: invalid value `x`: expected a number\n"
+    );
+    assert_eq!(
+        lab.say("sites -1"),
+        "kmemleak: sites: invalid value `-1`: expected a number\n"
+    );
 }
 
 #[test]

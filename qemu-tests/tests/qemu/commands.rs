@@ -604,7 +604,7 @@ fn path_of_the_unreachable() -> Result<(), Failure> {
         expect(
             &mut session,
             &format!("{word} here"),
-            &["kmemleak: \"here\" is no address"],
+            &["invalid value `here`: expected an address"],
         )?;
     }
     Ok(())
@@ -763,7 +763,7 @@ fn background() -> Result<(), Failure> {
         &["kmemleak: background scan every 1234 s"],
     )?;
     expect(&mut session, "scan=0", &["kmemleak: no background scan"])?;
-    let neither = "kmemleak: \"often\" is neither on, off nor a number of seconds";
+    let neither = "kmemleak: scan: invalid value `often`: expected on, off or a number of seconds";
     expect(&mut session, "scan=often", &[neither])
 }
 
@@ -855,14 +855,14 @@ fn help() -> Result<(), Failure> {
 fn unknown_words() -> Result<(), Failure> {
     let mut session = shell()?;
     for (word, told) in [
-        ("frobnicate", "kmemleak: unknown word \"frobnicate\""),
+        ("frobnicate", "kmemleak: unknown command `frobnicate`"),
         (
             "scam",
-            "kmemleak: unknown word \"scam\"; did you mean \"scan\"?",
+            "kmemleak: unknown command `scam`; did you mean `scan`?",
         ),
         (
             "hodlers 10",
-            "kmemleak: unknown word \"hodlers\"; did you mean \"holders\"?",
+            "kmemleak: unknown command `hodlers`; did you mean `holders`?",
         ),
     ] {
         expect(&mut session, word, &lines(&[&[told], &HELP]))?;
@@ -888,12 +888,12 @@ fn wrong_arguments() -> Result<(), Failure> {
             "stack=maybe",
             &["kmemleak: stack takes no \"maybe\":", HELP[14]],
         ),
-        ("dump here", &["kmemleak: \"here\" is no address"]),
+        ("dump here", &["invalid value `here`: expected an address"]),
         ("dump 10", &["kmemleak: no object at 0x0000000000000010"]),
         ("sites many", &["kmemleak: \"many\" is no number"]),
         (
             "suppress x:max=y",
-            &["kmemleak: max= takes a number of objects"],
+            &["kmemleak: suppress: invalid value `x:max=y`: expected PATTERN or PATTERN:max=N"],
         ),
     ] {
         expect(&mut session, word, told)?;

@@ -1,356 +1,288 @@
 //! The commands: what each is called, what it takes, what it does.
 //!
-//! One more is a line in the table and a function.
-
-use core::fmt::{self, Write};
+//! One more is a line in the table and a function, whose arguments say what the command takes.
 
 use super::Commands;
-use super::status::status;
-use super::syntax::Argument::{Nothing, Optional, Required, Rest, Set};
-use super::syntax::{Command, Given, Value, list, parse_hidden, switch};
+use super::status::write_status;
+use super::syntax::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
+use super::syntax::{Call, Command, Done};
 use crate::checker::Retained;
-use crate::checker::claim::NotDone;
 use crate::front::background;
-use crate::front::detector::Detector;
-use crate::front::report::{self, Count, Question, Sum, Typed, complain};
+use crate::front::report::{self, Count, Question, Sum, Typed};
 use crate::front::selftest::write_selftest;
+use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::order::Which;
 
 /// Call sites that are shown unless it is said how many.
 const TOP_SITES: usize = 10;
 
-type Done = Result<fmt::Result, NotDone>;
-type Out<'o> = &'o mut dyn Write;
-
 impl<P: Platform> Commands<P> {
     pub(super) const TABLE: [Command<P>; 20] = [
-        Command::new("scan", Nothing, "check for leaks now, and report", scan)
+        Command::new("scan", Alone(scan), "check for leaks now, and report")
             .all()
             .json(),
         Command::new(
             "report",
-            Nothing,
+            Alone(report),
             "the last check's report again; --all: also what leaders own",
-            report,
         )
         .all()
         .json()
         .after_off(),
-        Command::new(
-            "status",
-            Nothing,
-            "what the detector knows and does",
-            status,
-        )
-        .after_off(),
+        Command::new("status", Alone(status), "what the detector knows and does").after_off(),
         Command::new(
             "clear",
-            Nothing,
+            Alone(clear),
             "take what is reported now for granted; after off: free the metadata",
-            clear,
         )
         .after_off(),
         Command::new(
             "mark",
-            Nothing,
+            Alone(mark),
             "check now, and remember what is lost and what is alive",
-            mark,
         ),
         Command::new(
             "new",
-            Nothing,
+            Alone(new),
             "check now, and report what was lost since the mark",
-            new,
         )
         .json(),
         Command::new(
             "sites",
-            Optional(Value::Number),
+            Number(sites),
             "call sites with the most live bytes (10), and their growth since the mark",
-            sites,
         )
         .json(),
         Command::new(
             "interior",
-            Nothing,
+            Alone(interior),
             "what only pointers into its middle keep alive",
-            interior,
         )
         .json(),
         Command::new(
             "dump",
-            Required(Value::Address),
+            Address(dump),
             "what is known of the object at an address",
-            dump,
         ),
         Command::new(
             "holders",
-            Required(Value::Address),
+            Address(holders),
             "the words that point into an object",
-            holders,
         )
         .json(),
         Command::new(
             "path",
-            Required(Value::Address),
+            Address(path),
             "the shortest way to an object from a root",
-            path,
         )
         .json(),
         Command::new(
             "suppress",
-            Nothing,
+            Alone(suppressions),
             "the suppressions, and what they hide",
-            suppressions,
         )
         .json(),
         Command::new(
             "suppress",
-            Rest(Value::Suppression),
+            Suppression(suppress),
             "hide leaks with a function in their call stack whose path ends so; * is any text",
-            suppress,
         ),
-        Command::new(
-            "unsuppress",
-            Rest(Value::Pattern),
-            "hide them no longer",
-            unsuppress,
-        ),
-        Command::new(
-            "stack",
-            Set(Value::Switch),
-            "whether task stacks are roots",
-            stack,
-        ),
+        Command::new("unsuppress", Pattern(unsuppress), "hide them no longer"),
+        Command::new("stack", Switch(stack), "whether task stacks are roots"),
         Command::new(
             "scan",
-            Set(Value::Switch),
+            Switch(background_switch),
             "whether to scan in the background",
-            background,
         ),
         Command::new(
             "scan",
-            Set(Value::Seconds),
+            Seconds(background_seconds),
             "scan in the background every so many seconds",
-            background,
         ),
         Command::new(
             "selftest",
-            Nothing,
+            Alone(selftest),
             "plant a leak, find it, remove it; makes a new verdict",
-            selftest,
         ),
-        Command::new("help", Nothing, "this list", help).after_off(),
+        Command::new("help", Alone(help), "this list").after_off(),
         Command::new(
             "off",
-            Nothing,
+            Alone(off),
             "record nothing any more; it can't be switched on again",
-            off,
         ),
     ];
 }
 
-fn help<P: Platform>(_: &Detector<P>, _: &Given<'_>, out: Out<'_>) -> Done {
-    Ok(list(&Commands::<P>::TABLE, out))
+fn help<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut commands = Commands::<P>::TABLE.into_iter();
+    Ok(commands.try_for_each(|command| write!(call.out, "{command}")))
 }
 
-fn scan<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let mut claim = detector.claim_on()?;
+fn status<P: Platform>(call: Call<'_, P>) -> Done {
+    Ok(write_status(call.detector, call.out))
+}
+
+fn scan<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.detector.claim_on()?;
     claim.check()?;
-    let written = report::write_report(&claim, given.format, given.which, out);
+    let written = report::write_report(&claim, call.format, call.which, call.out);
     if written.is_ok() {
         claim.note_reported();
     }
     Ok(written)
 }
 
-fn new<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let mut claim = detector.claim_on()?;
+fn new<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.detector.claim_on()?;
     claim.check()?;
-    Ok(report::write_report(&claim, given.format, Which::New, out))
+    Ok(report::write_report(
+        &claim,
+        call.format,
+        Which::New,
+        call.out,
+    ))
 }
 
-fn report<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let claim = detector.claim()?;
-    Ok(report::write_report(&claim, given.format, given.which, out))
+fn report<P: Platform>(call: Call<'_, P>) -> Done {
+    let claim = call.detector.claim()?;
+    Ok(report::write_report(
+        &claim,
+        call.format,
+        call.which,
+        call.out,
+    ))
 }
 
-fn clear<P: Platform>(detector: &Detector<P>, _: &Given<'_>, out: Out<'_>) -> Done {
-    let mut claim = detector.claim()?;
-    if !detector.is_on() {
-        let freed = claim.free_metadata();
+fn clear<P: Platform>(call: Call<'_, P>) -> Done {
+    let (mut claim, out) = (call.detector.claim()?, call.out);
+    if call.detector.is_on() {
+        let objects = claim.acknowledge();
         let _outside = claim.outside();
-        return Ok(match freed {
-            Ok(()) => writeln!(out, "kmemleak: metadata freed"),
-            Err(Retained::Borrowed) => writeln!(
-                out,
-                "kmemleak: metadata kept: a scope or its report is in use"
-            ),
-            Err(Retained::InUse) => writeln!(
-                out,
-                "kmemleak: metadata kept: the world can't be stopped to see that nobody uses it"
-            ),
-        });
+        let are = match objects {
+            1 => "is no leak",
+            _ => "are no leaks",
+        };
+        let reported = Count(objects, "reported object");
+        return Ok(writeln!(out, "kmemleak: {reported} {are} from now on"));
     }
-    let objects = claim.acknowledge();
+    let freed = claim.free_metadata();
     let _outside = claim.outside();
-    let are = match objects {
-        1 => "is no leak",
-        _ => "are no leaks",
+    let what = match freed {
+        Ok(()) => "freed",
+        Err(Retained::Borrowed) => "kept: a scope or its report is in use",
+        Err(Retained::InUse) => "kept: the world can't be stopped to see that nobody uses it",
     };
-    let reported = Count(objects, "reported object");
-    Ok(writeln!(out, "kmemleak: {reported} {are} from now on"))
+    Ok(writeln!(out, "kmemleak: metadata {what}"))
 }
 
-fn mark<P: Platform>(detector: &Detector<P>, _: &Given<'_>, out: Out<'_>) -> Done {
-    let mut claim = detector.claim_on()?;
+fn mark<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.detector.claim_on()?;
     let summary = claim.check()?;
     let marked = claim.mark();
-    let _outside = claim.outside();
+    let (_outside, sum) = (claim.outside(), Sum(&summary));
     Ok(match marked {
         Ok(()) => writeln!(
-            out,
-            "kmemleak: remembered {}, and what is alive at each call site",
-            Sum(&summary)
+            call.out,
+            "kmemleak: remembered {sum}, and what is alive at each call site"
         ),
         // The check was one all the same.
         Err(_) => writeln!(
-            out,
-            "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {}",
-            Sum(&summary)
+            call.out,
+            "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {sum}"
         ),
     })
 }
 
-fn sites<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let top = given.value.map_or(Ok(TOP_SITES), str::parse);
-    Ok(match (top, given.value) {
-        (Ok(top), _) => report::write_sites(&mut detector.claim()?, given.format, top, out),
-        (Err(_), text) => {
-            let text = text.unwrap_or_default();
-            complain(given.format, &format_args!("\"{text}\" is no number"), out)
-        }
-    })
+fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
+    let (mut claim, top) = (call.detector.claim()?, top.unwrap_or(TOP_SITES));
+    Ok(report::write_sites(&mut claim, call.format, top, call.out))
 }
 
-fn interior<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    Ok(report::write_interior(
-        &detector.claim()?,
-        given.format,
-        out,
-    ))
+fn interior<P: Platform>(call: Call<'_, P>) -> Done {
+    let claim = call.detector.claim()?;
+    Ok(report::write_interior(&claim, call.format, call.out))
 }
 
-fn no_address(given: &Given<'_>, out: Out<'_>) -> fmt::Result {
-    let text = given.value.unwrap_or_default();
-    complain(given.format, &format_args!("\"{text}\" is no address"), out)
-}
-
-fn dump<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let Some(address) = given.value.and_then(parse_hidden) else {
-        return Ok(no_address(given, out));
-    };
-    let claim = detector.claim()?;
+fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
+    let claim = call.detector.claim()?;
     let _outside = claim.outside();
-    Ok(report::dump(claim.tracker(), address.get(), out))
+    Ok(report::dump(claim.tracker(), address.get(), call.out))
 }
 
-fn holders<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    references(Question::Holders, detector, given, out)
+fn holders<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
+    references(Question::Holders, call, address)
 }
 
-fn path<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    references(Question::Path, detector, given, out)
+fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
+    references(Question::Path, call, address)
 }
 
-fn references<P: Platform>(
-    question: Question,
-    detector: &Detector<P>,
-    given: &Given<'_>,
-    out: Out<'_>,
-) -> Done {
-    let Some(address) = given.value.and_then(parse_hidden) else {
-        return Ok(no_address(given, out));
-    };
-    let mut claim = detector.claim()?;
-    let format = given.format;
+fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {
+    let (mut claim, format) = (call.detector.claim()?, call.format);
     Ok(report::write_references(
-        &mut claim, format, question, address, out,
+        &mut claim, format, question, address, call.out,
     ))
 }
 
-fn suppressions<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
+fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.detector.claim()?;
     Ok(report::write_suppressions(
-        &mut detector.claim()?,
-        given.format,
-        out,
+        &mut claim,
+        call.format,
+        call.out,
     ))
 }
 
-fn suppress<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let pattern = given.value.unwrap_or_default();
-    Ok(match detector.suppress(pattern) {
+fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
+    Ok(match call.detector.suppress(pattern) {
         Ok(()) => writeln!(
-            out,
+            call.out,
             "kmemleak: from the next check on, \"{}\" hides what matches",
             Typed(pattern)
         ),
-        Err(error) => writeln!(out, "kmemleak: {error}"),
+        Err(error) => writeln!(call.out, "kmemleak: {error}"),
     })
 }
 
-fn unsuppress<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let pattern = given.value.unwrap_or_default();
-    Ok(match detector.unsuppress(pattern)? {
-        true => writeln!(
-            out,
-            "kmemleak: \"{}\" hides nothing any more",
-            Typed(pattern)
-        ),
-        false => writeln!(out, "kmemleak: no suppression \"{}\"", Typed(pattern)),
+fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
+    let (there, pattern) = (call.detector.unsuppress(pattern)?, Typed(pattern));
+    Ok(match there {
+        true => writeln!(call.out, "kmemleak: \"{pattern}\" hides nothing any more"),
+        false => writeln!(call.out, "kmemleak: no suppression \"{pattern}\""),
     })
 }
 
-fn stack<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let Some(on) = given.value.and_then(switch) else {
-        return Ok(super::refuse::<P>("stack", given, out));
-    };
-    detector.tracker().settings().skip_stacks.set(!on);
+fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
+    call.detector.tracker().settings().skip_stacks.set(!on);
     let no = if on { "" } else { "no " };
-    Ok(writeln!(out, "kmemleak: task stacks are {no}roots"))
+    Ok(writeln!(call.out, "kmemleak: task stacks are {no}roots"))
 }
 
-fn background<P: Platform>(detector: &Detector<P>, given: &Given<'_>, out: Out<'_>) -> Done {
-    let (tracker, value) = (detector.tracker(), given.value.unwrap_or_default());
-    let settings = tracker.settings();
-    match (switch(value), value.parse::<u64>()) {
-        (Some(true), _) => background::set_seconds(tracker, settings.scan_every.get() / 1_000_000),
-        (Some(false), _) | (_, Ok(0)) => background::set_seconds(tracker, 0),
-        (_, Ok(seconds)) => background::set_seconds(tracker, seconds),
-        _ => {
-            return Ok(writeln!(
-                out,
-                "kmemleak: \"{}\" is neither on, off nor a number of seconds",
-                Typed(value)
-            ));
-        }
-    }
-    Ok(match settings.background_off.is_on() {
-        true => writeln!(out, "kmemleak: no background scan"),
-        false => writeln!(
-            out,
-            "kmemleak: background scan every {} s",
-            settings.scan_every.get() / 1_000_000
-        ),
+fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
+    let every_us = call.detector.tracker().settings().scan_every.get();
+    let seconds = if on { every_us / 1_000_000 } else { 0 };
+    background_seconds(call, seconds)
+}
+
+fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
+    let tracker = call.detector.tracker();
+    background::set_seconds(tracker, seconds);
+    let every_s = tracker.settings().scan_every.get() / 1_000_000;
+    Ok(match seconds {
+        0 => writeln!(call.out, "kmemleak: no background scan"),
+        _ => writeln!(call.out, "kmemleak: background scan every {every_s} s"),
     })
 }
 
-fn selftest<P: Platform>(detector: &Detector<P>, _: &Given<'_>, out: Out<'_>) -> Done {
-    Ok(write_selftest(&mut detector.claim_on()?, out))
+fn selftest<P: Platform>(call: Call<'_, P>) -> Done {
+    Ok(write_selftest(&mut call.detector.claim_on()?, call.out))
 }
 
-fn off<P: Platform>(detector: &Detector<P>, _: &Given<'_>, out: Out<'_>) -> Done {
-    detector.turn_off()?;
-    Ok(writeln!(out, "kmemleak: off; \"clear\" frees the metadata"))
+fn off<P: Platform>(call: Call<'_, P>) -> Done {
+    call.detector.turn_off()?;
+    Ok(writeln!(
+        call.out,
+        "kmemleak: off; \"clear\" frees the metadata"
+    ))
 }

@@ -8,7 +8,7 @@ mod syntax;
 use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
-use self::syntax::{Given, Wrong, parse};
+use self::syntax::parse;
 use crate::front::detector::Detector;
 use crate::platform::Platform;
 
@@ -17,8 +17,7 @@ struct Commands<P>(PhantomData<P>);
 
 /// Whether a line of text is a command with the arguments that it takes, or nothing.
 pub(super) fn understands<P: Platform>(line: &str) -> bool {
-    let commands = &Commands::<P>::TABLE;
-    parse(commands, line).is_ok_and(|line| line.is_taken(commands))
+    parse(&Commands::<P>::TABLE, line).is_ok()
 }
 
 /// Does what a line of text says and writes the answer.
@@ -32,14 +31,4 @@ pub(super) fn command<P: Platform>(
         Ok(line) => line.run(detector, out),
         Err(wrong) => wrong.write(commands, out),
     }
-}
-
-/// Says that a command takes no such value, and what it takes.
-fn refuse<P: Platform>(name: &'static str, given: &Given<'_>, out: &mut dyn Write) -> fmt::Result {
-    let wrong = Wrong::Value {
-        name,
-        value: given.value,
-        format: given.format,
-    };
-    wrong.write(&Commands::<P>::TABLE, out)
 }

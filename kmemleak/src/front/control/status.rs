@@ -2,22 +2,16 @@
 
 use core::fmt::{self, Write};
 
-use super::syntax::Given;
-use crate::checker::claim::{Claim, NotDone};
+use crate::checker::claim::Claim;
 use crate::front::detector::Detector;
 use crate::front::report::Count;
 use crate::platform::Platform;
 use crate::verdict::summary::How;
 
-pub(super) fn status<P: Platform>(
+pub(super) fn write_status<P: Platform>(
     detector: &Detector<P>,
-    _: &Given<'_>,
     out: &mut dyn Write,
-) -> Result<fmt::Result, NotDone> {
-    Ok(write(detector, out))
-}
-
-fn write<P: Platform>(detector: &Detector<P>, out: &mut dyn Write) -> fmt::Result {
+) -> fmt::Result {
     let tracker = detector.tracker();
     let settings = tracker.settings();
     let now_us = tracker.now_us();

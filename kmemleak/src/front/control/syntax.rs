@@ -1,11 +1,12 @@
-//! What a command takes, and how a line of text becomes one.
+//! How a line of text becomes a command.
 //!
-//! A command may have several forms, which differ in their argument. What a line says is held against the form that its
-//! argument makes, so that an answer to what is wrong names what is wrong.
+//! What a command takes is said by the function that does it ([`Action`]): it gets a value of the right kind, or is not
+//! called. A command may have several forms, which differ in their argument; what is wrong with a line is told of all forms
+//! that the line may mean.
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Formatter, Write};
 
-use self::Argument::{Nothing, Optional, Required, Rest, Set};
+use self::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
 use crate::checker::claim::NotDone;
 use crate::front::detector::Detector;
 use crate::front::report::{Format, Typed, complain};
@@ -14,213 +15,202 @@ use crate::platform::Platform;
 use crate::verdict::order::Which;
 use crate::verdict::suppress;
 
-/// Does what a line says, and writes the answer. An error where it is not done, and nothing is written.
-pub(super) type Run<P> =
-    fn(&Detector<P>, &Given<'_>, &mut dyn Write) -> Result<fmt::Result, NotDone>;
+/// Whether it was done; if so, whether the answer could be written.
+pub(super) type Done = Result<fmt::Result, NotDone>;
 
-/// What a line says beside the command's name.
-pub(super) struct Given<'l> {
-    pub(super) value: Option<&'l str>,
+/// What a command works with: the detector, its flags, and where the answer goes.
+pub(super) struct Call<'c, P: Platform> {
+    pub(super) detector: &'c Detector<P>,
     pub(super) which: Which,
     pub(super) format: Format,
+    pub(super) out: &'c mut dyn Write,
+}
+
+/// What a command does, and so what it takes.
+pub(super) enum Action<P: Platform> {
+    Alone(fn(Call<'_, P>) -> Done),
+    /// A number, or none.
+    Number(fn(Call<'_, P>, Option<usize>) -> Done),
+    Address(fn(Call<'_, P>, Hidden) -> Done),
+    /// The rest of the line, blanks and all, unless there are flags in it: names of functions have blanks.
+    Pattern(fn(Call<'_, P>, &str) -> Done),
+    /// A pattern, perhaps with a ceiling, likewise.
+    Suppression(fn(Call<'_, P>, &str) -> Done),
+    /// `on` or `off`, with an equals sign before, as the next.
+    Switch(fn(Call<'_, P>, bool) -> Done),
+    Seconds(fn(Call<'_, P>, u64) -> Done),
+}
+
+impl<P: Platform> Action<P> {
+    /// How the argument is written in a list of commands.
+    const fn form(&self) -> &'static str {
+        match self {
+            Alone(_) => "",
+            Number(_) => " [N]",
+            Address(_) => " ADDR",
+            Pattern(_) => " PATTERN",
+            Suppression(_) => " PATTERN[:max=N]",
+            Switch(_) => "=on|off",
+            Seconds(_) => "=SECS",
+        }
+    }
+
+    /// What it expects, one of these.
+    const fn expects(&self) -> &'static [&'static str] {
+        match self {
+            Alone(_) => &[],
+            Number(_) => &["a number"],
+            Address(_) => &["an address in hexadecimal"],
+            Pattern(_) => &["a pattern"],
+            Suppression(_) => &["PATTERN", "PATTERN:max=N"],
+            Switch(_) => &["on", "off"],
+            Seconds(_) => &["a number of seconds"],
+        }
+    }
+
+    const fn takes_rest(&self) -> bool {
+        matches!(self, Pattern(_) | Suppression(_))
+    }
+
+    /// Whether a line with this value, or without one, may mean this form.
+    fn suits(&self, value: Option<&str>) -> bool {
+        match self {
+            Alone(_) => value.is_none(),
+            Number(_) => true,
+            _ => value.is_some(),
+        }
+    }
+
+    /// Whether it takes the value that it suits.
+    fn takes(&self, value: Option<&str>) -> bool {
+        let Some(value) = value else {
+            return true;
+        };
+        match self {
+            Alone(_) => false,
+            Number(_) => value.parse::<usize>().is_ok(),
+            Address(_) => parse_hidden(value).is_some(),
+            Pattern(_) => true,
+            Suppression(_) => suppress::is_one(value),
+            Switch(_) => switch(value).is_some(),
+            Seconds(_) => value.parse::<u64>().is_ok(),
+        }
+    }
+
+    /// Does it. `None` where it does not take the value.
+    fn run(&self, call: Call<'_, P>, value: Option<&str>) -> Option<Done> {
+        Some(match self {
+            Alone(run) => run(call),
+            Number(run) => run(call, value.map(str::parse).transpose().ok()?),
+            Address(run) => run(call, parse_hidden(value?)?),
+            Pattern(run) | Suppression(run) => run(call, value?),
+            Switch(run) => run(call, switch(value?)?),
+            Seconds(run) => run(call, value?.parse().ok()?),
+        })
+    }
 }
 
 /// A form of a command.
 pub(super) struct Command<P: Platform> {
     name: &'static str,
-    argument: Argument,
+    action: Action<P>,
+    what: &'static str,
     /// Whether it takes `--all`.
     all: bool,
     /// Whether it takes `--json`.
     json: bool,
-    what: &'static str,
     /// Whether it does something once the detector is off.
     after_off: bool,
-    run: Run<P>,
-}
-
-/// What follows a command's name, and what that is called.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Argument {
-    Nothing,
-    Optional(Value),
-    Required(Value),
-    /// The rest of the line, blanks and all, unless there are flags in it: names of functions have blanks.
-    Rest(Value),
-    /// With an equals sign between.
-    Set(Value),
-}
-
-/// What an argument is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value {
-    Number,
-    Address,
-    Pattern,
-    /// A pattern, perhaps with a ceiling.
-    Suppression,
-    Switch,
-    Seconds,
-}
-
-impl Value {
-    /// What it is called.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Number => "N",
-            Self::Address => "ADDR",
-            Self::Pattern => "PATTERN",
-            Self::Suppression => "PATTERN[:max=N]",
-            Self::Switch => "on|off",
-            Self::Seconds => "SECS",
-        }
-    }
-
-    /// Whether this text is one.
-    fn takes(self, text: &str) -> bool {
-        match self {
-            Self::Number => text.parse::<usize>().is_ok(),
-            Self::Address => parse_hidden(text).is_some(),
-            Self::Pattern => true,
-            Self::Suppression => suppress::is_one(text),
-            Self::Switch => switch(text).is_some(),
-            Self::Seconds => text.parse::<u64>().is_ok(),
-        }
-    }
-}
-
-impl Argument {
-    fn takes(self, text: &str) -> bool {
-        match self {
-            Nothing => false,
-            Optional(value) | Required(value) | Rest(value) | Set(value) => value.takes(text),
-        }
-    }
 }
 
 impl<P: Platform> Command<P> {
-    pub(super) const fn new(
-        name: &'static str,
-        argument: Argument,
-        what: &'static str,
-        run: Run<P>,
-    ) -> Self {
+    pub(super) const fn new(name: &'static str, action: Action<P>, what: &'static str) -> Self {
         Self {
             name,
-            argument,
+            action,
+            what,
             all: false,
             json: false,
-            what,
             after_off: false,
-            run,
         }
     }
 
-    pub(super) const fn all(self) -> Self {
-        Self { all: true, ..self }
+    pub(super) const fn all(mut self) -> Self {
+        self.all = true;
+        self
     }
 
-    pub(super) const fn json(self) -> Self {
-        Self { json: true, ..self }
+    pub(super) const fn json(mut self) -> Self {
+        self.json = true;
+        self
     }
 
-    pub(super) const fn after_off(self) -> Self {
-        Self {
-            after_off: true,
-            ..self
-        }
+    pub(super) const fn after_off(mut self) -> Self {
+        self.after_off = true;
+        self
     }
+}
 
-    fn suits(&self, value: Option<&str>) -> bool {
-        match self.argument {
-            Nothing => value.is_none(),
-            Optional(_) => true,
-            Required(_) | Rest(_) | Set(_) => value.is_some(),
-        }
-    }
-
-    fn write(&self, out: &mut dyn Write) -> fmt::Result {
+impl<P: Platform> Display for Command<P> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const WIDTH: usize = 25;
-        let mut form = Form { out, len: 0 };
-        write!(form, "  {}", self.name)?;
-        match self.argument {
-            Nothing => {}
-            Optional(value) => write!(form, " [{}]", value.name())?,
-            Required(value) | Rest(value) => write!(form, " {}", value.name())?,
-            Set(value) => write!(form, "={}", value.name())?,
-        }
-        if self.all {
-            write!(form, " [--all]")?;
-        }
-        if self.json {
-            write!(form, " [--json]")?;
-        }
-        let rest = (WIDTH + 3).saturating_sub(form.len).max(1);
-        writeln!(out, "{:rest$}{}", "", self.what)
-    }
-}
-
-/// Counts what is written.
-struct Form<'a> {
-    out: &'a mut dyn Write,
-    len: usize,
-}
-
-impl Write for Form<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.len += text.len();
-        self.out.write_str(text)
+        let form = [
+            self.name,
+            self.action.form(),
+            if self.all { " [--all]" } else { "" },
+            if self.json { " [--json]" } else { "" },
+        ];
+        let len: usize = form.iter().map(|part| part.len()).sum();
+        f.write_str("  ")?;
+        form.iter().try_for_each(|part| f.write_str(part))?;
+        let rest = (WIDTH + 1).saturating_sub(len).max(1);
+        writeln!(f, "{:rest$}{}", "", self.what)
     }
 }
 
 /// A line that makes a command.
 pub(super) struct Line<'l, P: Platform> {
     command: &'l Command<P>,
-    given: Given<'l>,
+    value: Option<&'l str>,
+    which: Which,
+    format: Format,
 }
 
 impl<P: Platform> Line<'_, P> {
-    /// Whether the argument is such a one as the command takes. What is wrong with it the command says.
-    pub(super) fn is_taken(&self, commands: &[Command<P>]) -> bool {
-        let Some(value) = self.given.value else {
-            return true;
-        };
-        let mut named = commands
-            .iter()
-            .filter(|command| command.name == self.command.name);
-        named.any(|command| command.argument.takes(value))
-    }
-
-    /// Does it.
     pub(super) fn run(&self, detector: &Detector<P>, out: &mut dyn Write) -> fmt::Result {
+        let call = Call {
+            detector,
+            which: self.which,
+            format: self.format,
+            out: &mut *out,
+        };
         let done = if detector.is_on() || self.command.after_off {
-            (self.command.run)(detector, &self.given, out)
+            self.command.action.run(call, self.value)
         } else {
-            Err(NotDone::Off)
+            Some(Err(NotDone::Off))
         };
         match done {
-            Ok(written) => written,
-            Err(why) => complain(self.given.format, &why, out),
+            Some(Ok(written)) => written,
+            Some(Err(why)) => complain(self.format, &why, out),
+            // A line is made only where the value is taken.
+            None => Ok(()),
         }
     }
 }
 
 /// A line that doesn't.
-pub(super) enum Wrong<'l> {
-    /// There is no such command.
-    Word(&'l str),
-    /// The command has no form with this argument, or without one.
-    Value {
-        name: &'static str,
-        value: Option<&'l str>,
-        format: Format,
-    },
-    /// It takes no such thing.
-    Extra {
-        name: &'static str,
-        word: &'l str,
-        format: Format,
-    },
+pub(super) struct Wrong<'l> {
+    /// The name of the command, or the word that is none.
+    name: &'l str,
+    what: WhatIsWrong<'l>,
+    format: Format,
+}
+
+enum WhatIsWrong<'l> {
+    NoCommand,
+    Missing,
+    Invalid(&'l str),
+    Unexpected(&'l str),
 }
 
 /// Makes a command of a line.
@@ -230,18 +220,23 @@ pub(super) fn parse<'l, P: Platform>(
 ) -> Result<Line<'l, P>, Wrong<'l>> {
     let mut words = line.split_whitespace();
     let first = words.next().unwrap_or("help");
-    let (word, set) = match first.split_once('=') {
-        Some((word, value)) => (word, Some(value)),
+    let (name, set) = match first.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
         None => (first, None),
     };
-    let named = || commands.iter().filter(|command| command.name == word);
-    let name = named().next().ok_or(Wrong::Word(first))?.name;
-    let (mut value, mut all, mut format) = (set, false, Format::Text);
-    let mut extra = None;
-    let takes_rest = named().any(|command| matches!(command.argument, Rest(_)));
+    let named = || commands.iter().filter(|command| command.name == name);
+    if named().next().is_none() {
+        return Err(Wrong {
+            name: first,
+            what: WhatIsWrong::NoCommand,
+            format: Format::Text,
+        });
+    }
+    let (mut value, mut all, mut format, mut extra) = (set, false, Format::Text, None);
     let rest = line.trim().strip_prefix(name).unwrap_or_default();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
-    if takes_rest && !rest.is_empty() && !words.clone().any(|word| word.starts_with("--")) {
+    let has_flags = words.clone().any(|word| word.starts_with("--"));
+    if named().any(|command| command.action.takes_rest()) && !rest.is_empty() && !has_flags {
         value = Some(rest);
         words = "".split_whitespace();
     }
@@ -253,27 +248,32 @@ pub(super) fn parse<'l, P: Platform>(
             _ => extra = extra.or(Some(word)),
         }
     }
-    let Some(command) = named().find(|command| command.suits(value)) else {
-        return Err(Wrong::Value {
-            name,
-            value,
-            format,
-        });
+    let wrong = |what| Wrong { name, what, format };
+    let suiting = || named().filter(|command| command.action.suits(value));
+    let Some(command) =
+        (suiting().find(|command| command.action.takes(value))).or(suiting().next())
+    else {
+        return Err(wrong(match value {
+            Some(value) => WhatIsWrong::Unexpected(value),
+            None => WhatIsWrong::Missing,
+        }));
     };
     let extra = extra
         .or((all && !command.all).then_some("--all"))
         .or((format == Format::Json && !command.json).then_some("--json"));
     if let Some(word) = extra {
-        return Err(Wrong::Extra { name, word, format });
+        return Err(wrong(WhatIsWrong::Unexpected(word)));
     }
-    let which = if all { Which::All } else { Which::Leaders };
+    if let Some(value) = value
+        && !command.action.takes(Some(value))
+    {
+        return Err(wrong(WhatIsWrong::Invalid(value)));
+    }
     Ok(Line {
         command,
-        given: Given {
-            value,
-            which,
-            format,
-        },
+        value,
+        which: if all { Which::All } else { Which::Leaders },
+        format,
     })
 }
 
@@ -283,49 +283,61 @@ impl Wrong<'_> {
         commands: &[Command<P>],
         out: &mut dyn Write,
     ) -> fmt::Result {
-        match *self {
-            Wrong::Word(word) => {
+        let (name, format) = (self.name, self.format);
+        let expected = Expected { commands, name };
+        match self.what {
+            WhatIsWrong::NoCommand => {
                 let names = commands.iter().map(|command| command.name);
-                let nearest = names.min_by_key(|name| distance(word, name));
-                write!(out, "kmemleak: unknown word \"{}\"", Typed(word))?;
-                if let Some(nearest) = nearest.filter(|name| distance(word, name) <= 2) {
-                    write!(out, "; did you mean \"{nearest}\"?")?;
+                let nearest = names.min_by_key(|near| distance(name, near));
+                write!(out, "kmemleak: unknown command `{}`", Typed(name))?;
+                if let Some(nearest) = nearest.filter(|near| distance(name, near) <= 2) {
+                    write!(out, "; did you mean `{nearest}`?")?;
                 }
                 writeln!(out)?;
-                list(commands, out)
+                commands
+                    .iter()
+                    .try_for_each(|command| write!(out, "{command}"))
             }
-            Wrong::Value {
-                name,
-                value,
-                format: Format::Json,
-            } => match value {
-                Some(value) => complain(
-                    Format::Json,
-                    &format_args!("{name} takes no \"{value}\""),
-                    out,
-                ),
-                None => complain(Format::Json, &format_args!("{name} takes an argument"), out),
-            },
-            Wrong::Value { name, value, .. } => {
-                match value {
-                    Some(value) => {
-                        writeln!(out, "kmemleak: {name} takes no \"{}\":", Typed(value))?;
-                    }
-                    None => writeln!(out, "kmemleak: {name} takes an argument:")?,
-                }
-                let mut named = commands.iter().filter(|command| command.name == name);
-                named.try_for_each(|command| command.write(out))
-            }
-            Wrong::Extra { name, word, format } => {
-                complain(format, &format_args!("{name} takes no \"{word}\""), out)
-            }
+            WhatIsWrong::Missing => complain(
+                format,
+                &format_args!("{name}: missing argument: expected {expected}"),
+                out,
+            ),
+            WhatIsWrong::Invalid(value) => complain(
+                format,
+                &format_args!("{name}: invalid value `{value}`: expected {expected}"),
+                out,
+            ),
+            WhatIsWrong::Unexpected(word) => complain(
+                format,
+                &format_args!("{name}: unexpected argument `{word}`"),
+                out,
+            ),
         }
     }
 }
 
-/// Writes what commands there are.
-pub(super) fn list<P: Platform>(commands: &[Command<P>], out: &mut dyn Write) -> fmt::Result {
-    commands.iter().try_for_each(|command| command.write(out))
+/// What the forms of a command take.
+struct Expected<'c, P: Platform> {
+    commands: &'c [Command<P>],
+    name: &'c str,
+}
+
+impl<P: Platform> Display for Expected<'_, P> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let named = (self.commands.iter()).filter(|command| command.name == self.name);
+        let all = named.flat_map(|command| command.action.expects());
+        let count = all.clone().count();
+        for (place, one) in all.enumerate() {
+            let before = match place {
+                0 => "",
+                _ if place + 1 == count => " or ",
+                _ => ", ",
+            };
+            write!(f, "{before}{one}")?;
+        }
+        Ok(())
+    }
 }
 
 /// How many letters must be changed, added or taken away to make one word of the other (Levenshtein),
