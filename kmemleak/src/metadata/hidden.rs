@@ -24,12 +24,24 @@ impl Hidden {
         !self.0
     }
 
-    /// The metadata that lies there.
-    pub(crate) fn metadata(self) -> Option<NonNull<u64>> {
+    /// Where something lies: what [`pointer`](Self::pointer) gives again.
+    #[inline(always)]
+    pub(crate) fn of<T>(place: NonNull<T>) -> Self {
+        Self::new(place.expose_provenance().get())
+    }
+
+    /// The place that was hidden, if any.
+    #[inline(always)]
+    pub(crate) fn pointer<T>(self) -> Option<NonNull<T>> {
         if self == Self::NONE {
             return None;
         }
         NonNull::new(ptr::with_exposed_provenance_mut(self.get()))
+    }
+
+    /// The metadata that lies there.
+    pub(crate) fn metadata(self) -> Option<NonNull<u64>> {
+        self.pointer()
     }
 
     /// As it is kept in a word of metadata.

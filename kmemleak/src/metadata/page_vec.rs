@@ -1,20 +1,164 @@
-//! Rows of words in pages of metadata: an array that grows, for what verdicts and their likes keep.
+//! An array that grows page by page and keeps its pages: for what verdicts and their likes keep.
 //!
-//! Nothing in it moves, so it never needs twice its size, and it keeps its pages for the next use. What finds no room is
-//! refused; its owner counts that. Rows are numbered with 32 bits.
+//! A row is any struct without a destructor. It never moves but by the array's owner, so growing needs no second copy of what is
+//! there. The pages stay for the next use until all metadata is given back. Rows are numbered with 32 bits.
 //!
-//! Words are stored as they are: who stores addresses inverts them.
+//! Rows are stored as they are: an address in one is a [`Hidden`].
+//!
+//! # Invariants
+//!
+//! - The pages that `directories` names, and those that they name, are this array's alone.
+//! - Each row below `len` has been written.
+//!
+//! # Locks
+//!
+//! None: an array has one owner, and is shared and borrowed as any other value.
 
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metadata::hidden::Hidden;
+use crate::metadata::kept::NoMemory;
+use crate::metadata::page_source::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
+use crate::platform::METADATA_PAGE;
 
 /// Pages that name pages.
 const DIRECTORIES: usize = 128;
 
-/// An array of rows of `WORDS` words. Used by one at a time.
+/// A page that names pages: zeroed, it names none.
+type Directory = [Hidden; PAGE_WORDS];
+
+/// An array of rows.
+pub(crate) struct PageVec<R> {
+    /// Each is a [`Directory`].
+    directories: [Hidden; DIRECTORIES],
+    len: usize,
+    rows: PhantomData<R>,
+}
+
+impl<R> PageVec<R> {
+    /// Rows of a page.
+    const PER_PAGE: usize = {
+        assert!(size_of::<R>() > 0 && size_of::<R>() <= METADATA_PAGE);
+        assert!(align_of::<R>() <= METADATA_PAGE);
+        assert!(!core::mem::needs_drop::<R>(), "rows are forgotten");
+        METADATA_PAGE / size_of::<R>()
+    };
+    /// Rows at most: 4 million of 64 bytes.
+    const MAX: usize = DIRECTORIES * PAGE_WORDS * Self::PER_PAGE;
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            directories: [Hidden::NONE; DIRECTORIES],
+            len: 0,
+            rows: PhantomData,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends a row and gives its number.
+    pub(crate) fn push(&mut self, row: R, meta: &impl PageSource) -> Result<usize, NoMemory> {
+        let index = self.len;
+        let place = self.room(index, meta)?;
+        // SAFETY: `room` gives the place of a row in a page of this array, which is borrowed exclusively.
+        unsafe { place.write(row) };
+        self.len = index + 1;
+        Ok(index)
+    }
+
+    /// Appends blank rows until there are `len`.
+    pub(crate) fn extend(&mut self, len: usize, meta: &impl PageSource) -> Result<(), NoMemory>
+    where
+        R: Default,
+    {
+        while self.len < len {
+            self.push(R::default(), meta)?;
+        }
+        Ok(())
+    }
+
+    /// The row with this number, if there is one.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&R> {
+        let place = self.place(index)?;
+        // SAFETY: a row below `len` has been written; it is borrowed as long as the array is.
+        Some(unsafe { place.as_ref() })
+    }
+
+    /// The row with this number, to be changed.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut R> {
+        let mut place = self.place(index)?;
+        // SAFETY: a row below `len` has been written; it is borrowed exclusively as long as the array is.
+        Some(unsafe { place.as_mut() })
+    }
+
+    /// Puts each of two rows in the place of the other.
+    pub(crate) fn swap(&mut self, one: usize, other: usize) {
+        if let (Some(one), Some(other)) = (self.place(one), self.place(other)) {
+            // SAFETY: both rows have been written, and are borrowed exclusively. They may be one.
+            unsafe { one.swap(other) };
+        }
+    }
+
+    /// Drops all rows; the pages stay.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Where a row lies that is there.
+    #[inline]
+    fn place(&self, index: usize) -> Option<NonNull<R>> {
+        if index >= self.len {
+            return None;
+        }
+        let page = index / Self::PER_PAGE;
+        let directory = self.directories[page / PAGE_WORDS].pointer::<Directory>()?;
+        // SAFETY: the directory is a page of this array's alone.
+        let page = unsafe { directory.as_ref() }[page % PAGE_WORDS].pointer()?;
+        Some(Self::row_in(page, index))
+    }
+
+    /// Where a row is to lie, in a page that is taken if it is missing.
+    fn room(&mut self, index: usize, meta: &impl PageSource) -> Result<NonNull<R>, NoMemory> {
+        if index >= Self::MAX {
+            return Err(NoMemory);
+        }
+        let page = index / Self::PER_PAGE;
+        let mut directory = taken::<Directory>(&mut self.directories[page / PAGE_WORDS], meta)?;
+        // SAFETY: the directory is a page of this array, which is borrowed exclusively.
+        let directory = unsafe { directory.as_mut() };
+        let page = taken(&mut directory[page % PAGE_WORDS], meta)?;
+        Ok(Self::row_in(page, index))
+    }
+
+    fn row_in(page: NonNull<R>, index: usize) -> NonNull<R> {
+        // SAFETY: a page has room for `PER_PAGE` rows.
+        unsafe { page.add(index % Self::PER_PAGE) }
+    }
+}
+
+/// The page that a word names, taken if it names none.
+fn taken<T>(word: &mut Hidden, meta: &impl PageSource) -> Result<NonNull<T>, NoMemory> {
+    if let Some(page) = word.pointer() {
+        return Ok(page);
+    }
+    let page = meta.page().ok_or(NoMemory)?;
+    *word = Hidden::of(page);
+    Ok(page.cast())
+}
+
+/// An array of rows of `WORDS` words, which [`PageVec`] replaces. Used by one at a time.
 pub(crate) struct Paged<const WORDS: usize> {
     /// All words of the array, and these, are Relaxed: it belongs to one at a time, who has the claim or its owner's lock.
     directories: [AtomicU64; DIRECTORIES],
@@ -56,18 +200,6 @@ impl<const WORDS: usize> Paged<WORDS> {
         Some(index)
     }
 
-    /// Sees to memory for `len` rows; those that are new are zero. False where there is none: then there are fewer.
-    pub(crate) fn extend(&mut self, len: usize, meta: &MetaAlloc<'_>) -> bool {
-        while self.len < len {
-            let last = (self.len / Self::PER_PAGE + 1) * Self::PER_PAGE - 1;
-            if self.room(last.min(Self::MAX - 1), meta).is_none() {
-                return false;
-            }
-            self.len = (last + 1).min(len);
-        }
-        true
-    }
-
     /// The page of a row, made if it is missing.
     fn room(&self, index: usize, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
         let page = index / Self::PER_PAGE;
@@ -90,12 +222,6 @@ impl<const WORDS: usize> Paged<WORDS> {
     /// A whole row.
     pub(crate) fn row(&self, index: usize) -> [u64; WORDS] {
         core::array::from_fn(|word| self.get(index, word))
-    }
-
-    pub(crate) fn set_row(&self, index: usize, row: [u64; WORDS]) {
-        for (word, value) in row.into_iter().enumerate() {
-            self.set(index, word, value);
-        }
     }
 
     /// The lower half of a word.
@@ -143,7 +269,67 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
         return Some(page);
     }
     let page = meta.page()?;
-    let hidden = Hidden::new(page.expose_provenance().get());
-    word.store(hidden.bits(), Ordering::Relaxed);
+    word.store(Hidden::of(page).bits(), Ordering::Relaxed);
     Some(page)
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::cell::Cell;
+    use std::alloc::{Layout, alloc_zeroed};
+
+    /// So many pages of the host's heap, which are never given back.
+    struct Pages(Cell<usize>);
+
+    // SAFETY: zeroed pages of the heap.
+    unsafe impl PageSource for Pages {
+        fn page(&self) -> Option<NonNull<u8>> {
+            self.0.set(self.0.get().checked_sub(1)?);
+            let layout = Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).ok()?;
+            // SAFETY: the size isn't zero.
+            NonNull::new(unsafe { alloc_zeroed(layout) })
+        }
+    }
+
+    #[test]
+    fn rows_are_what_they_were_written() {
+        let pages = Pages(Cell::new(1000));
+        let mut rows = PageVec::<[u32; 7]>::new();
+        for number in 0..1000 {
+            assert_eq!(rows.push([number; 7], &pages), Ok(number as usize));
+        }
+        *rows.get_mut(146).expect("it is there") = [1; 7];
+        for number in 0..1000 {
+            let expected = if number == 146 { 1 } else { number };
+            assert_eq!(rows.get(number as usize), Some(&[expected; 7]));
+        }
+        assert_eq!((rows.get(1000), rows.get(usize::MAX)), (None, None));
+        rows.swap(0, 999);
+        rows.swap(5, 5);
+        assert_eq!(
+            (rows.get(0), rows.get(999)),
+            (Some(&[999; 7]), Some(&[0; 7]))
+        );
+        rows.empty();
+        assert_eq!(rows.get(0), None);
+    }
+
+    #[test]
+    fn without_memory_there_are_fewer_rows() {
+        // One page names pages, two hold rows.
+        let pages = Pages(Cell::new(3));
+        let mut rows = PageVec::<u64>::new();
+        assert_eq!(rows.extend(1025, &pages), Err(NoMemory));
+        assert_eq!(
+            (rows.len(), rows.get(1023), rows.get(1024)),
+            (1024, Some(&0), None)
+        );
+        assert_eq!(rows.push(1, &pages), Err(NoMemory));
+        rows.clear();
+        assert_eq!(rows.push(2, &pages), Ok(0));
+        assert_eq!((rows.get(0), rows.get(1)), (Some(&2), None));
+    }
 }

@@ -1,7 +1,7 @@
 //! Tables with a row for each call stack: a hash table in pages of metadata.
 
 use crate::metadata::MetaAlloc;
-use crate::metadata::page_vec::Paged;
+use crate::metadata::page_vec::{PageVec, Paged};
 use crate::stacks::depot::Trace;
 
 /// Chains of rows: a power of two.
@@ -12,14 +12,14 @@ pub(crate) struct StackTable<const WORDS: usize> {
     /// The first word: the call stack; in the upper half the next row of the chain, by its number plus one.
     pub(crate) rows: Paged<WORDS>,
     /// The first row of each chain, by its number plus one.
-    buckets: Paged<1>,
+    buckets: PageVec<u32>,
 }
 
 impl<const WORDS: usize> StackTable<WORDS> {
     pub(crate) const fn new() -> Self {
         Self {
             rows: Paged::new(),
-            buckets: Paged::new(),
+            buckets: PageVec::new(),
         }
     }
 
@@ -30,12 +30,13 @@ impl<const WORDS: usize> StackTable<WORDS> {
 
     /// The row of a call stack.
     pub(crate) fn find(&self, trace: Trace) -> Option<usize> {
-        let mut next = self.buckets.get(bucket_of(trace), 0) as usize;
+        let mut next = *self.buckets.get(bucket_of(trace))?;
         while let Some(row) = next.checked_sub(1) {
+            let row = row as usize;
             if self.trace(row) == trace {
                 return Some(row);
             }
-            next = self.rows.high(row, 0) as usize;
+            next = self.rows.high(row, 0);
         }
         None
     }
@@ -45,14 +46,12 @@ impl<const WORDS: usize> StackTable<WORDS> {
         if let Some(row) = self.find(trace) {
             return Some(row);
         }
-        if self.buckets.len() < BUCKETS && !self.buckets.extend(BUCKETS, meta) {
-            return None;
-        }
-        let bucket = bucket_of(trace);
+        self.buckets.extend(BUCKETS, meta).ok()?;
+        let first = self.buckets.get_mut(bucket_of(trace))?;
         let mut words = [0; WORDS];
-        words[0] = u64::from(trace.0) | self.buckets.get(bucket, 0) << 32;
+        words[0] = u64::from(trace.0) | u64::from(*first) << 32;
         let row = self.rows.push(words, meta)?;
-        self.buckets.set(bucket, 0, row as u64 + 1);
+        *first = row as u32 + 1;
         Some(row)
     }
 
@@ -79,7 +78,9 @@ impl<const WORDS: usize> StackTable<WORDS> {
     /// Drops all rows; the memory stays. Takes as long as there are rows.
     pub(crate) fn clear(&mut self) {
         for row in 0..self.rows.len() {
-            self.buckets.set(bucket_of(self.trace(row)), 0, 0);
+            if let Some(first) = self.buckets.get_mut(bucket_of(self.trace(row))) {
+                *first = 0;
+            }
         }
         self.rows.clear();
     }

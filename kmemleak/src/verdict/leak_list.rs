@@ -2,26 +2,14 @@
 //!
 //! The list lies in pages of metadata, which it keeps for the next verdict, and is sorted by the order of allocation. What
 //! finds no room is counted, and is found again by its flag in the registry (`flag::LISTED`).
-//!
-//! | word | what |
-//! | --- | --- |
-//! | 0 | start, inverted |
-//! | 1 to 4 | the record; in the upper half of the last one the object's leader, by its number |
-//! | 5 | lower half: a queue of numbers while leaders are looked for, then the order in which objects are told of; upper half: what became of the object ([`fate`]) |
-//! | 6 | of a leader: bytes that it owns |
-//! | 7 | of a leader: objects that it owns; where the next of them goes in the order |
+
+use core::cell::Cell;
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
-use crate::metadata::page_vec::Paged;
-use crate::objects::record::{RECORD_WORDS, Record, birth_of};
+use crate::metadata::page_vec::PageVec;
+use crate::objects::record::Record;
 use crate::stacks::task_names::Round;
-
-const ROW: usize = 8;
-const LAST_OF_RECORD: usize = RECORD_WORDS.div_ceil(2);
-const QUEUE: usize = 5;
-const OWNED_BYTES: usize = 6;
-const OWNED: usize = 7;
 
 /// The number of no object.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -57,9 +45,29 @@ pub(crate) struct Named {
     pub(crate) copied: Round,
 }
 
-/// The list. Used by one at a time.
+/// What is kept of an object.
+struct Row {
+    start: Hidden,
+    record: Record,
+    /// The number of its leader.
+    leader: Cell<u32>,
+    /// While leaders are looked for, an entry of a queue; then of the order in which objects are told of.
+    queued: Cell<u32>,
+    /// What became of it: see [`fate`].
+    fate: Cell<u32>,
+    /// Of a leader: the bytes that it owns.
+    owned_bytes: Cell<usize>,
+    /// Of a leader: the objects that it owns.
+    owned: Cell<u32>,
+    /// Of a leader: where the next of those goes in the order.
+    next_place: Cell<u32>,
+}
+
+const _: () = assert!(size_of::<Row>() == 64);
+
+/// The list.
 pub(crate) struct LeakList {
-    rows: Paged<ROW>,
+    rows: PageVec<Row>,
     /// Objects that found no room.
     pub(crate) left_out: usize,
     /// When the copies in it were made.
@@ -69,7 +77,7 @@ pub(crate) struct LeakList {
 impl LeakList {
     pub(crate) const fn new() -> Self {
         Self {
-            rows: Paged::new(),
+            rows: PageVec::new(),
             left_out: 0,
             copied: Round::FIRST,
         }
@@ -88,33 +96,37 @@ impl LeakList {
 
     /// Appends an object; where there is no memory it is left out.
     pub(crate) fn push(&mut self, start: usize, record: Record, meta: &MetaAlloc<'_>) {
-        let mut row = [0; ROW];
-        row[0] = Hidden::new(start).bits();
-        for (offset, halves) in record.0.chunks(2).enumerate() {
-            let high = halves.get(1).copied().unwrap_or(NOBODY);
-            row[1 + offset] = u64::from(halves[0]) | u64::from(high) << 32;
-        }
-        if self.rows.push(row, meta).is_none() {
+        let row = Row {
+            start: Hidden::new(start),
+            record,
+            leader: Cell::new(NOBODY),
+            queued: Cell::new(0),
+            fate: Cell::new(0),
+            owned_bytes: Cell::new(0),
+            owned: Cell::new(0),
+            next_place: Cell::new(0),
+        };
+        if self.rows.push(row, meta).is_err() {
             self.left_out += 1;
         }
     }
 
     /// The object with this number.
     pub(crate) fn get(&self, index: usize) -> Option<Named> {
-        if index >= self.rows.len() {
-            return None;
-        }
-        let row = self.rows.row(index);
-        let half = |number: usize| (row[1 + number / 2] >> (32 * (number % 2))) as u32;
-        Some(Named {
-            start: Hidden::from_bits(row[0]).get(),
-            record: Record(core::array::from_fn(half)),
+        self.rows.get(index).map(|row| Named {
+            start: row.start.get(),
+            record: row.record,
             copied: self.copied,
         })
     }
 
     pub(crate) fn start(&self, index: usize) -> usize {
-        Hidden::from_bits(self.rows.get(index, 0)).get()
+        self.of(index, |row| row.start.get())
+    }
+
+    /// Something of an object; blank where there is none with this number.
+    fn of<T: Default>(&self, index: usize, part: impl FnOnce(&Row) -> T) -> T {
+        self.rows.get(index).map_or_else(T::default, part)
     }
 
     /// Puts the objects in the order of their allocation, ties by address.
@@ -156,18 +168,13 @@ impl LeakList {
                 if place == index || place >= len {
                     break;
                 }
-                let (one, other) = (self.rows.row(index), self.rows.row(place));
-                self.rows.set_row(index, other);
-                self.rows.set_row(place, one);
+                self.rows.swap(index, place);
             }
         }
     }
 
     fn order(&self, index: usize) -> (u64, usize) {
-        // The birth lies in the fourth, the fifth and the last word of the record.
-        let rows = &self.rows;
-        let birth = birth_of(rows.high(index, 2), rows.low(index, 3), rows.low(index, 4));
-        (birth, self.start(index))
+        self.of(index, |row| (row.record.birth_us(), row.start.get()))
     }
 
     /// Merges two chains that are in order, linked by what stands in the queue; one may be none.
@@ -201,61 +208,59 @@ impl LeakList {
     }
 
     pub(crate) fn leader(&self, index: usize) -> u32 {
-        self.rows.high(index, LAST_OF_RECORD)
+        self.of(index, |row| row.leader.get())
     }
 
     pub(crate) fn set_leader(&self, index: usize, leader: u32) {
-        self.rows.set_high(index, LAST_OF_RECORD, leader);
+        self.of(index, |row| row.leader.set(leader));
     }
 
     pub(crate) fn has(&self, index: usize, fate: u32) -> bool {
-        self.rows.high(index, QUEUE) & fate != 0
+        self.of(index, |row| row.fate.get() & fate != 0)
     }
 
     pub(crate) fn set_fate(&self, index: usize, fate: u32) {
-        self.rows
-            .set_high(index, QUEUE, self.rows.high(index, QUEUE) | fate);
+        self.of(index, |row| row.fate.update(|before| before | fate));
     }
 
     pub(crate) fn clear_fate(&self, index: usize, fate: u32) {
-        self.rows
-            .set_high(index, QUEUE, self.rows.high(index, QUEUE) & !fate);
+        self.of(index, |row| row.fate.update(|before| before & !fate));
     }
 
     /// The number that stands in this place of the queue, or of the order.
     pub(crate) fn queued(&self, place: usize) -> usize {
-        self.rows.low(place, QUEUE) as usize
+        self.of(place, |row| row.queued.get() as usize)
     }
 
     pub(crate) fn set_queued(&self, place: usize, index: usize) {
-        self.rows.set_low(place, QUEUE, index as u32);
+        self.of(place, |row| row.queued.set(index as u32));
     }
 
     pub(crate) fn owned_bytes(&self, leader: usize) -> usize {
-        self.rows.get(leader, OWNED_BYTES) as usize
+        self.of(leader, |row| row.owned_bytes.get())
     }
 
     pub(crate) fn owned(&self, leader: usize) -> usize {
-        self.rows.low(leader, OWNED) as usize
+        self.of(leader, |row| row.owned.get() as usize)
     }
 
     /// A leader owns one object more, of so many bytes.
     pub(crate) fn add_owned(&self, leader: usize, bytes: usize) {
-        let sum = self.rows.get(leader, OWNED_BYTES) + bytes as u64;
-        self.rows.set(leader, OWNED_BYTES, sum);
-        self.rows
-            .set_low(leader, OWNED, self.rows.low(leader, OWNED) + 1);
+        self.of(leader, |row| {
+            row.owned_bytes.update(|sum| sum + bytes);
+            row.owned.update(|count| count + 1);
+        });
     }
 
     /// Takes the next place in the order of a leader's block.
     pub(crate) fn next_place(&self, leader: usize) -> usize {
-        let place = self.rows.high(leader, OWNED);
-        self.rows.set_high(leader, OWNED, place + 1);
-        place as usize
+        self.of(leader, |row| {
+            row.next_place.replace(row.next_place.get() + 1) as usize
+        })
     }
 
     pub(crate) fn set_next_place(&self, leader: usize, place: usize) {
-        self.rows.set_high(leader, OWNED, place as u32);
+        self.of(leader, |row| row.next_place.set(place as u32));
     }
 
     /// Forgets everything; the memory is given back by its owner.
