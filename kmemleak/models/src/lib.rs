@@ -47,8 +47,8 @@ macro_rules! borrowed {
 }
 
 borrowed! {
-    metadata at "../../src/metadata": page_source;
-    stacks at "../../src/stacks": depot frame_walk task_names;
+    metadata at "../../src/metadata": hidden page;
+    stacks at "../../src/stacks": crc depot frame_walk task_names;
     objects at "../../src/objects": hazard word_lock;
     tracker at "../../src/tracker": running_pass;
 }

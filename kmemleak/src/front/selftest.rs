@@ -9,18 +9,17 @@
 //! meanwhile is no reference.
 
 use core::fmt::{self, Write};
-use core::ptr::NonNull;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checker::claim::{Claim, NotDone};
 use crate::marker::GivenUp;
-use crate::metadata::{Class, WORD, word_of};
+use crate::metadata::WORD;
+use crate::metadata::list::MetaBox;
 use crate::objects::Locked;
 use crate::platform::Platform;
 use crate::tracker::AllocOptions;
 use crate::verdict::iter::Rank;
 
-const PIECE: Class = Class::LARGEST;
 /// Bytes of a block, and where the blocks are.
 const BLOCK: usize = 64;
 const HOLDER: usize = 0;
@@ -28,7 +27,9 @@ const KEPT: usize = 2 * BLOCK;
 const LOST: usize = 4 * BLOCK;
 const OWNED: usize = 6 * BLOCK;
 const BLOCKS: [(usize, i32); 4] = [(HOLDER, 0), (KEPT, 1), (LOST, 1), (OWNED, 1)];
-const _: () = assert!(OWNED + BLOCK <= PIECE.words() * WORD);
+
+/// The memory of the blocks.
+type Planted = [AtomicUsize; (OWNED + BLOCK) / WORD];
 
 /// What a self-test has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,25 +106,26 @@ fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Seen, GivenUp> {
         return Ok(Seen::Disabled);
     }
     claim.on_unscanned_stack(|claim| {
-        let Some(piece) = claim.tracker().without_interrupts(|meta| meta.take(PIECE)) else {
+        let blank: Planted = [const { AtomicUsize::new(0) }; _];
+        let piece = claim
+            .tracker()
+            .without_interrupts(|meta| MetaBox::new(blank, meta));
+        let Ok(piece) = piece else {
             return Ok(Seen::NoMemory);
         };
-        let seen = test_with(claim, piece);
+        let seen = test_with(claim, &piece);
         claim
             .tracker()
-            .without_interrupts(|meta| meta.give(PIECE, piece));
+            .without_interrupts(|meta| piece.give_back(meta));
         seen
     })
 }
 
-fn test_with<P: Platform>(claim: &mut Claim<'_, P>, piece: NonNull<u64>) -> Result<Seen, GivenUp> {
+fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<Seen, GivenUp> {
     let tracker = claim.tracker();
-    for word in 0..PIECE.words() {
-        word_of(piece, word).store(0, Ordering::Relaxed);
-    }
-    let start = piece.expose_provenance().get();
+    let start = memory.as_ptr().expose_provenance();
     let store = |offset: usize, word: usize| {
-        word_of(piece, offset / WORD).store(word as u64, Ordering::Relaxed);
+        memory[offset / WORD].store(word, Ordering::Relaxed);
     };
     for (offset, min_count) in BLOCKS {
         let options = AllocOptions::new().min_count(min_count);

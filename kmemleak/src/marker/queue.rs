@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use crate::metadata::hidden::Hidden;
+use crate::metadata::page::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
 use crate::objects::record::RecordRef;
 
@@ -132,7 +133,9 @@ impl WorkQueues {
             };
             while desk.pages.load(Ordering::Relaxed) < pages {
                 let number = desk.pages.load(Ordering::Relaxed);
-                if made(word_of(ring, number), meta).is_none() {
+                // SAFETY: a page of words, and a ring has so many pages at most.
+                let page = unsafe { word_of(ring, number) };
+                if made(page, meta).is_none() {
                     return;
                 }
                 desk.pages.store(number + 1, Ordering::Release);
@@ -206,7 +209,7 @@ fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
 /// The page that a word names, made if it names none.
 fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     page(word).or_else(|| {
-        let memory = meta.page()?;
+        let memory = meta.page().ok()?.start().cast();
         let hidden = Hidden::new(memory.expose_provenance().get());
         word.store(hidden.bits(), Ordering::Release);
         Some(memory)
@@ -215,17 +218,21 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
 
 /// A page of a desk's ring.
 fn segment(desk: &Desk, number: usize) -> Option<NonNull<u64>> {
-    page(word_of(page(&desk.ring)?, number))
+    let ring = page(&desk.ring)?;
+    // SAFETY: a page of words, and a ring has so many pages at most.
+    page(unsafe { word_of(ring, number) })
 }
 
 #[inline(always)]
 fn get(page: NonNull<u64>, index: usize) -> Entry {
-    Entry(word_of(page, index).load(Ordering::Relaxed))
+    // SAFETY: the index is one of a segment or a shelf.
+    Entry(unsafe { word_of(page, index) }.load(Ordering::Relaxed))
 }
 
 #[inline(always)]
 fn put(page: NonNull<u64>, index: usize, entry: Entry) {
-    word_of(page, index).store(entry.0, Ordering::Relaxed);
+    // SAFETY: the index is one of a segment or a shelf.
+    unsafe { word_of(page, index) }.store(entry.0, Ordering::Relaxed);
 }
 
 /// Where entries are taken from a queue, or put into it.

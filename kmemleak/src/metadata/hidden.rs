@@ -39,6 +39,18 @@ impl Hidden {
         NonNull::new(ptr::with_exposed_provenance_mut(self.get()))
     }
 
+    /// The place that was hidden, for who knows that one was: without a test.
+    ///
+    /// # Safety
+    ///
+    /// [`of`](Self::of) has made it.
+    #[inline(always)]
+    pub(crate) unsafe fn place<T>(self) -> NonNull<T> {
+        let place = ptr::with_exposed_provenance_mut(self.get());
+        // SAFETY: what `of` has hidden is not null.
+        unsafe { NonNull::new_unchecked(place) }
+    }
+
     /// The metadata that lies there.
     pub(crate) fn metadata(self) -> Option<NonNull<u64>> {
         self.pointer()

@@ -6,10 +6,6 @@
 //! counter, and until somebody acknowledges by `clear`, verdicts say that they are incomplete. Whatever asks for room
 //! says [`Kept`], which nobody can pass over; the tracker's `counted` takes it.
 
-/// There is no memory for what was to be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoMemory;
-
 /// Whether something found room.
 #[must_use = "what found no room is counted"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

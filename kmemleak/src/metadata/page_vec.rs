@@ -19,8 +19,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::kept::NoMemory;
-use crate::metadata::page_source::PageSource;
+use crate::metadata::page::{NoMemory, PageSource};
 use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 use crate::platform::METADATA_PAGE;
 
@@ -153,9 +152,9 @@ fn taken<T>(word: &mut Hidden, meta: &impl PageSource) -> Result<NonNull<T>, NoM
     if let Some(page) = word.pointer() {
         return Ok(page);
     }
-    let page = meta.page().ok_or(NoMemory)?;
+    let page = meta.page()?.start().cast();
     *word = Hidden::of(page);
-    Ok(page.cast())
+    Ok(page)
 }
 
 /// An array of rows of `WORDS` words, which [`PageVec`] replaces. Used by one at a time.
@@ -204,7 +203,8 @@ impl<const WORDS: usize> Paged<WORDS> {
     fn room(&self, index: usize, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
         let page = index / Self::PER_PAGE;
         let directory = made(&self.directories[page / PAGE_WORDS], meta)?;
-        made(word_of(directory, page % PAGE_WORDS), meta)
+        // SAFETY: a directory is a page of words.
+        made(unsafe { word_of(directory, page % PAGE_WORDS) }, meta)
     }
 
     /// A word of a row; zero of one that is not there.
@@ -250,8 +250,10 @@ impl<const WORDS: usize> Paged<WORDS> {
         }
         let page = index / Self::PER_PAGE;
         let directory = named(&self.directories[page / PAGE_WORDS])?;
-        let page = named(word_of(directory, page % PAGE_WORDS))?;
-        Some(word_of(page, index % Self::PER_PAGE * WORDS + word))
+        // SAFETY: a directory is a page of words.
+        let page = named(unsafe { word_of(directory, page % PAGE_WORDS) })?;
+        // SAFETY: a page has so many words.
+        Some(unsafe { word_of(page, index % Self::PER_PAGE * WORDS + word) })
     }
 
     /// Forgets everything; the memory is given back by its owner.
@@ -268,7 +270,7 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     if let Some(page) = named(word) {
         return Some(page);
     }
-    let page = meta.page()?;
+    let page = meta.page().ok()?.start().cast();
     word.store(Hidden::of(page).bits(), Ordering::Relaxed);
     Some(page)
 }
@@ -278,19 +280,21 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::metadata::page::NewPage;
     use core::cell::Cell;
     use std::alloc::{Layout, alloc_zeroed};
 
     /// So many pages of the host's heap, which are never given back.
     struct Pages(Cell<usize>);
 
-    // SAFETY: zeroed pages of the heap.
-    unsafe impl PageSource for Pages {
-        fn page(&self) -> Option<NonNull<u8>> {
-            self.0.set(self.0.get().checked_sub(1)?);
-            let layout = Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).ok()?;
+    impl PageSource for Pages {
+        fn page(&self) -> Result<NewPage, NoMemory> {
+            self.0.set(self.0.get().checked_sub(1).ok_or(NoMemory)?);
+            let layout = Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).unwrap();
             // SAFETY: the size isn't zero.
-            NonNull::new(unsafe { alloc_zeroed(layout) })
+            let page = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+            // SAFETY: a zeroed page that is never given back.
+            Ok(unsafe { NewPage::new(page) })
         }
     }
 

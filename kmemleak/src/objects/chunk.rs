@@ -49,6 +49,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::metadata::hidden::Hidden;
+use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};
 use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
 use crate::objects::word_lock;
@@ -137,17 +138,20 @@ impl Chunk {
 
     #[inline(always)]
     fn link<'a>(self) -> &'a AtomicU64 {
-        word_of(self.0, LINK)
+        // SAFETY: a word of the entry, which is metadata.
+        unsafe { word_of(self.0, LINK) }
     }
 
     #[inline(always)]
     pub(crate) fn starts<'a>(self) -> &'a AtomicU64 {
-        word_of(self.0, STARTS)
+        // SAFETY: a word of the entry, which is metadata.
+        unsafe { word_of(self.0, STARTS) }
     }
 
     #[inline(always)]
     pub(crate) fn marks<'a>(self) -> &'a AtomicU64 {
-        word_of(self.0, MARKS)
+        // SAFETY: a word of the entry, which is metadata.
+        unsafe { word_of(self.0, MARKS) }
     }
 
     #[inline(always)]
@@ -372,9 +376,10 @@ impl Chunk {
     /// Takes records at another pace, and copies those that are in use. False where there is no memory. The chunk is
     /// locked.
     pub(crate) fn repace(self, pace: u32, meta: &MetaAlloc<'_>) -> bool {
-        let Some(piece) = meta.take(class(pace)) else {
+        let Ok(piece) = meta.take(class(pace)) else {
             return false;
         };
+        let piece = piece.into_raw();
         clear_records(piece, pace);
         let starts = self.starts().load(Ordering::Relaxed);
         for granule in Self::granules(starts) {
@@ -412,7 +417,8 @@ impl Chunk {
     fn drop_records(self, meta: &MetaAlloc<'_>) {
         if let Some(records) = self.records() {
             self.set_records(None);
-            meta.give(class(self.pace()), records.cast());
+            // SAFETY: they came from such a piece, and are no chunk's any more.
+            meta.give(unsafe { Piece::from_raw(records.cast(), class(self.pace())) });
         }
     }
 }
@@ -425,7 +431,8 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn give_back(self, meta: &MetaAlloc<'_>) {
-        meta.give(class(self.pace), self.piece);
+        // SAFETY: they came from such a piece, and are no chunk's any more.
+        meta.give(unsafe { Piece::from_raw(self.piece, class(self.pace)) });
     }
 }
 

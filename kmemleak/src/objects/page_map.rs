@@ -29,6 +29,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metadata::hidden::Hidden;
+use crate::metadata::page::{NoMemory, PageSource};
 use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
 use crate::platform::address::{ADDRESS_BITS, Address};
@@ -471,9 +472,10 @@ impl PageMap {
         if last < begin {
             return word.compare_exchange(now, 0, order, fail).is_ok();
         }
-        let Some(table) = meta.page() else {
+        let Ok(page) = meta.page() else {
             return false;
         };
+        let table = page.start().cast();
         let end = begin + (1 << shift);
         let step = if shift == LAST {
             1
@@ -571,7 +573,8 @@ impl WalkCache {
 
 #[inline(always)]
 fn word_in<'a>(table: NonNull<u64>, chunk: ChunkNumber, shift: u32) -> &'a AtomicU64 {
-    word_of(table, chunk >> shift & (TABLE - 1))
+    // SAFETY: a table is a page of metadata, and has so many words.
+    unsafe { word_of(table, chunk >> shift & (TABLE - 1)) }
 }
 
 #[inline(always)]
@@ -584,7 +587,8 @@ fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
 
 #[cold]
 fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>, Blocked> {
-    let table = meta.page().ok_or(Blocked::NoMemory)?;
+    let page = meta.page().map_err(|NoMemory| Blocked::NoMemory)?;
+    let table = page.start().cast();
     let bits = Hidden::new(table.expose_provenance().get()).bits();
     match word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(table),

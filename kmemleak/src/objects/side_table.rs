@@ -134,7 +134,8 @@ impl Note {
         Odd {
             start: self.start(),
             record: RecordRef::new(record.cast()),
-            mark: word_of(self.0.0, FIRST),
+            // SAFETY: the fourth word of a note.
+            mark: unsafe { word_of(self.0.0, FIRST) },
         }
     }
 }
@@ -180,10 +181,10 @@ impl SideTable {
     }
 
     fn add(&self, start: usize, kind: u64, meta: &MetaAlloc<'_>, fill: impl FnOnce(Note)) -> Kept {
-        let Some(piece) = meta.take(Class::NOTE) else {
+        let Some(piece) = Piece::take(Class::NOTE, meta) else {
             return Kept::NoMemory;
         };
-        let note = Note(Piece(piece));
+        let note = Note(piece);
         note.set(KIND, kind);
         note.set(START, Hidden::new(start).bits());
         fill(note);
@@ -253,7 +254,7 @@ impl SideTable {
     }
 
     fn make(&self, kind: u64, meta: &MetaAlloc<'_>) -> Option<Note> {
-        let note = Note(Piece(meta.take(Class::NOTE)?));
+        let note = Note(Piece::take(Class::NOTE, meta)?);
         note.set(KIND, kind);
         self.count.fetch_add(1, Ordering::Relaxed);
         Some(note)
@@ -262,7 +263,7 @@ impl SideTable {
     pub(crate) fn give_back(&self, mut loose: Loose, meta: &MetaAlloc<'_>) {
         while let Some(note) = loose.pop() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            meta.give(Class::NOTE, note.0.0);
+            note.0.give(Class::NOTE, meta);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Never: an object.
 
+pub(crate) mod crc;
 pub(crate) mod depot;
 pub(crate) mod frame_walk;
 pub(crate) mod stack_table;

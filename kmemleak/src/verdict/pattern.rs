@@ -61,7 +61,7 @@ impl Glob {
         head.set(TEXT, Hidden::NONE.bits());
         let mut last = None;
         for bytes in text.as_bytes().chunks(PER_PIECE) {
-            let Some(piece) = meta.take(CLASS).map(Piece) else {
+            let Some(piece) = Piece::take(CLASS, meta) else {
                 glob.drop_text(meta);
                 return false;
             };
@@ -90,7 +90,7 @@ impl Glob {
         let mut next = self.first();
         while let Some(piece) = next {
             next = piece.next();
-            meta.give(CLASS, piece.0);
+            piece.give(CLASS, meta);
         }
         self.0.set(TEXT, Hidden::NONE.bits());
         self.0.set(LEN, 0);

@@ -201,10 +201,10 @@ impl Suppressions {
             one.set(MAX, max.unwrap_or(NO_MAX));
             return Ok(());
         }
-        let piece = meta.take(PIECE).ok_or(SuppressError::NoMemory)?;
-        let one = One(Piece(piece));
+        let piece = Piece::take(PIECE, meta).ok_or(SuppressError::NoMemory)?;
+        let one = One(piece);
         if !Glob::keep(one.0, pattern, meta) {
-            meta.give(PIECE, piece);
+            piece.give(PIECE, meta);
             return Err(SuppressError::NoMemory);
         }
         one.0.set_next(Hidden::NONE);
@@ -251,7 +251,7 @@ impl Suppressions {
             None => self.all.first = after,
         }
         found.glob().drop_text(meta);
-        meta.give(PIECE, found.0.0);
+        found.0.give(PIECE, meta);
         self.forget_judgements();
     }
 

@@ -177,7 +177,10 @@ fn suppress() {
                 "suppress x:max=y",
                 "kmemleak: suppress: invalid value `x:max=y`: expected PATTERN or PATTERN:max=N\n",
             ),
-            ("suppress=", "kmemleak: suppress: invalid value ``: expected PATTERN or PATTERN:max=N\n"),
+            (
+                "suppress=",
+                "kmemleak: suppress: invalid value ``: expected PATTERN or PATTERN:max=N\n",
+            ),
         ],
     );
     lab.leaks();

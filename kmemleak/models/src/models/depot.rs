@@ -15,7 +15,12 @@ use crate::stacks::depot::{Depot, Trace};
 
 /// The depot.
 pub const PROTOCOL: Protocol = Protocol {
-    sources: &[include_str!("../../../src/stacks/depot.rs")],
+    sources: &[
+        include_str!("../../../src/metadata/page.rs"),
+        include_str!("../../../src/stacks/depot/mod.rs"),
+        include_str!("../../../src/stacks/depot/entry.rs"),
+        include_str!("../../../src/stacks/depot/insert.rs"),
+    ],
     models: &[
         Model {
             name: "one stack, two CPUs",
@@ -75,7 +80,7 @@ fn stacks() -> &'static Stacks {
 fn depot() -> Arc<Depot> {
     let depot = Depot::new();
     // SAFETY: nobody else has it yet.
-    unsafe { depot.empty(&mut |_| {}) };
+    unsafe { depot.empty() };
     depot.set_text_base(TEXT_BASE);
     Arc::new(depot)
 }

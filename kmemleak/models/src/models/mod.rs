@@ -1,9 +1,7 @@
 //! The models, by what they are of.
 
-use std::ptr::NonNull;
-
 use crate::atomic;
-use crate::metadata::page_source::PageSource;
+use crate::metadata::page::{NewPage, NoMemory, PageSource};
 use crate::search::Model;
 
 pub mod depot;
@@ -13,10 +11,10 @@ pub mod names;
 /// Where a model's pages come from.
 struct Pages;
 
-// SAFETY: what has no memory behind it is used as words by the models' atomics only.
-unsafe impl PageSource for Pages {
-    fn page(&self) -> Option<NonNull<u8>> {
-        Some(atomic::new_page())
+impl PageSource for Pages {
+    fn page(&self) -> Result<NewPage, NoMemory> {
+        // SAFETY: what has no memory behind it is used as words by the models' atomics only.
+        Ok(unsafe { NewPage::new(atomic::new_page()) })
     }
 }
 

@@ -16,7 +16,15 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The names of tasks.
 pub const PROTOCOL: Protocol = Protocol {
-    sources: &[include_str!("../../../src/stacks/task_names.rs")],
+    sources: &[
+        include_str!("../../../src/metadata/page.rs"),
+        include_str!("../../../src/stacks/task_names/mod.rs"),
+        include_str!("../../../src/stacks/task_names/names.rs"),
+        include_str!("../../../src/stacks/task_names/index.rs"),
+        include_str!("../../../src/stacks/task_names/rows.rs"),
+        include_str!("../../../src/stacks/task_names/states.rs"),
+        include_str!("../../../src/stacks/task_names/round.rs"),
+    ],
     models: &[
         Model {
             name: "a known name is looked up in a round",

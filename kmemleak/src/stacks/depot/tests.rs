@@ -2,13 +2,20 @@
 
 extern crate std;
 
+use super::entry::Shape;
+use super::insert::add_page;
 use super::*;
-use crate::stacks::frame_walk::frame_pointer_walk;
+use crate::metadata::page::{NewPage, NoMemory, Page};
+use crate::platform::MAX_FRAMES;
 use crate::stacks::frame_walk::tests::FakeStack;
+use crate::stacks::frame_walk::{FRAME, frame_pointer_walk};
 use core::ops::Range;
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicUsize;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::boxed::Box;
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::vec::Vec;
 
 const BASE: usize = 0x5555_1234_0000;
@@ -16,8 +23,11 @@ const BASE: usize = 0x5555_1234_0000;
 /// Pages of the host's heap: so many of them.
 struct Pages {
     left: AtomicUsize,
-    out: AtomicUsize,
+    out: Mutex<Vec<NonNull<u8>>>,
 }
+
+// SAFETY: it only counts pages, and frees them when all are done.
+unsafe impl Sync for Pages {}
 
 const LAYOUT: Layout = match Layout::from_size_align(METADATA_PAGE, METADATA_PAGE) {
     Ok(layout) => layout,
@@ -28,33 +38,36 @@ impl Pages {
     const fn new(left: usize) -> Self {
         Self {
             left: AtomicUsize::new(left),
-            out: AtomicUsize::new(0),
+            out: Mutex::new(Vec::new()),
         }
     }
 
-    fn give_back(&self, page: NonNull<u8>) {
-        self.out.fetch_sub(1, Relaxed);
-        // SAFETY: from `page`.
-        unsafe { dealloc(page.as_ptr(), LAYOUT) };
+    fn out(&self) -> usize {
+        self.out.lock().unwrap().len()
     }
 
     fn empty(&self, depot: &Depot) {
+        assert_eq!(depot.bytes(), self.out() * METADATA_PAGE);
         // SAFETY: the tests' threads are gone.
-        unsafe { depot.empty(&mut |page| self.give_back(page)) };
-        assert_eq!(self.out.load(Relaxed), 0, "all pages come back");
+        unsafe { depot.empty() };
         assert_eq!((depot.len(), depot.bytes()), (0, 0));
+        for page in self.out.lock().unwrap().drain(..) {
+            // SAFETY: from `page`, and the depot is empty.
+            unsafe { dealloc(page.as_ptr(), LAYOUT) };
+        }
     }
 }
 
-// SAFETY: zeroed pages of the heap.
-unsafe impl PageSource for Pages {
-    fn page(&self) -> Option<NonNull<u8>> {
+impl PageSource for Pages {
+    fn page(&self) -> Result<NewPage, NoMemory> {
         self.left
             .try_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-            .ok()?;
-        self.out.fetch_add(1, Relaxed);
+            .map_err(|_| NoMemory)?;
         // SAFETY: the size isn't zero.
-        NonNull::new(unsafe { alloc_zeroed(LAYOUT) })
+        let page = NonNull::new(unsafe { alloc_zeroed(LAYOUT) }).unwrap();
+        self.out.lock().unwrap().push(page);
+        // SAFETY: a zeroed page of the heap, which is freed when nobody uses it.
+        Ok(unsafe { NewPage::new(page) })
     }
 }
 
@@ -166,7 +179,7 @@ fn the_text_base_is_chosen_once() {
     depot.set_text_base(0);
     assert_eq!(depot.get(trace).as_slice(), &[here]);
     let entry = depot.entry(trace.0).unwrap();
-    assert_eq!(entry.state().load(Relaxed) & STATE_WIDE, 0);
+    assert_eq!(entry.contents().unwrap().shape, Shape::Narrow(1));
     pages.empty(&depot);
     depot.set_text_base(usize::MAX);
     let trace = depot.store(&[here], &pages);
@@ -229,14 +242,6 @@ fn without_memory_there_is_no_name() {
 }
 
 #[test]
-fn crc_is_that_of_ieee_802_3() {
-    assert_eq!(crc32(b"123456789".iter().copied()), 0xcbf4_3926);
-    let mut frames = Frames::NONE;
-    (frames.addresses[0], frames.len) = (usize::from_le_bytes(*b"12345678"), 1);
-    assert_eq!(frames.crc(), 0x9ae0_daaf);
-}
-
-#[test]
 fn threads_that_store_the_same_stacks_agree() {
     for round in 1..=20 {
         let mut random = Random(0x1234_5678_9abc * round);
@@ -279,7 +284,6 @@ fn threads_that_store_the_same_stacks_agree() {
         for (stack, &trace) in stacks.iter().zip(&traces[0]) {
             assert_eq!(depot.get(trace).as_slice(), stack);
         }
-        assert_eq!(depot.bytes(), pages.out.load(Relaxed) * METADATA_PAGE);
         pages.empty(&depot);
     }
 }
@@ -383,7 +387,7 @@ fn a_hit_takes_no_full_walk() {
         let addresses: Vec<usize> = (0..len).map(|frame| BASE + 3 + frame * 7).collect();
         stack.chain(&frames, &addresses);
         let trace = record(&depot, &stack, stack.at(4), 0..0, &pages);
-        let entry = Depot::named(depot.slot(3, addresses[0], stack.at(4))).unwrap();
+        let entry = depot.slot(3, addresses[0], stack.at(4)).get().unwrap();
         assert_eq!(entry.number().load(Relaxed), trace.0);
         let highest = stack.range().end - FRAME;
         // SAFETY: the fake stack lives and holds still.
@@ -406,7 +410,7 @@ fn a_return_address_of_zero_is_foretold_as_an_end() {
     let mut stack = FakeStack::new(64);
     stack.chain(&[2, 8, 20], &[BASE + 1, BASE + 2, 0]);
     record(&depot, &stack, stack.at(2), 0..0, &pages);
-    let entry = Depot::named(depot.slot(3, BASE + 1, stack.at(2))).unwrap();
+    let entry = depot.slot(3, BASE + 1, stack.at(2)).get().unwrap();
     let highest = stack.range().end - FRAME;
     // SAFETY: the fake stack lives and holds still.
     assert!(unsafe { entry.is_stack(depot.base(), stack.at(2), highest) });
@@ -417,20 +421,20 @@ fn a_return_address_of_zero_is_foretold_as_an_end() {
 }
 
 #[test]
-fn a_page_too_many_is_used_later_or_given_back() {
+fn a_page_too_many_is_used_later() {
     let (depot, pages) = (depot(), Pages::new(5));
     depot.ensure_page(0, &pages).unwrap();
-    let page = depot.take(&pages).unwrap();
-    depot.add_page(0, page);
-    assert_eq!(inverted(depot.directory(1).unwrap().load(Relaxed)), page);
+    let table = depot.tables[0].get().unwrap();
+    add_page(table, 0, depot.take(&pages).unwrap());
+    let last = pages.out.lock().unwrap().last().copied();
+    assert_eq!(table.link(1).get().map(Page::start), last);
     let last = FAN_OUT - 1;
     for _ in 0..2 {
-        let page = depot.take(&pages).unwrap();
-        depot.add_page(last, page);
+        add_page(table, last, depot.take(&pages).unwrap());
     }
-    assert_ne!(depot.unplaced.load(Relaxed), 0);
-    assert!(depot.ensure_page(1, &pages).is_some(), "none is asked for");
-    assert!(depot.ensure_page(2, &pages).is_none());
+    assert!(!table.link(last).is_empty());
+    assert_eq!(depot.ensure_page(1, &pages), Ok(()), "none is asked for");
+    assert_eq!(depot.ensure_page(2, &pages), Err(NoMemory));
     pages.empty(&depot);
 }
 
@@ -443,6 +447,6 @@ fn frames_too_large_for_a_link_are_walked() {
     let trace = record(&depot, &stack, stack.at(2), 0..0, &pages);
     assert_eq!(record(&depot, &stack, stack.at(2), 0..0, &pages), trace);
     assert_eq!(depot.get(trace).as_slice(), addresses);
-    assert!(Depot::named(depot.slot(3, addresses[0], stack.at(2))).is_none());
+    assert!(depot.slot(3, addresses[0], stack.at(2)).get().is_none());
     pages.empty(&depot);
 }

@@ -1,0 +1,141 @@
+//! Values in pieces of metadata, and lists of them.
+//!
+//! A [`MetaBox`] is a value that has a piece for itself; a [`List`] links such boxes, with no other memory. Both are to be given
+//! back by hand, for they don't know the CPU that does so: one that is dropped keeps its memory until all metadata is given back.
+//!
+//! # Invariants
+//!
+//! A box or a list owns its nodes: no node is in two of them.
+
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use crate::metadata::hidden::Hidden;
+use crate::metadata::page::NoMemory;
+use crate::metadata::piece::Piece;
+use crate::metadata::{Class, MetaAlloc, WORD};
+
+/// A value with the place of the next one: that is its first word.
+#[repr(C)]
+struct Node<T> {
+    next: Hidden,
+    value: T,
+}
+
+impl<T> Node<T> {
+    const CLASS: Class = {
+        assert!(align_of::<Self>() <= WORD);
+        match Class::smallest_for(size_of::<Self>()) {
+            Some(class) => class,
+            None => panic!("no piece is so large"),
+        }
+    };
+}
+
+/// A value in a piece of metadata.
+#[must_use = "a box is put into a list or given back"]
+pub(crate) struct MetaBox<T>(NonNull<Node<T>>);
+
+impl<T> MetaBox<T> {
+    pub(crate) fn new(value: T, meta: &MetaAlloc<'_>) -> Result<Self, NoMemory> {
+        let node = meta.take(Node::<T>::CLASS)?.into_raw().cast();
+        let next = Hidden::NONE;
+        // SAFETY: the words of a piece that is large enough, and nobody else's.
+        unsafe { node.write(Node { next, value }) };
+        Ok(Self(node))
+    }
+
+    /// Gives the memory back.
+    pub(crate) fn give_back(self, meta: &MetaAlloc<'_>) -> T {
+        // SAFETY: the box owns its node, which is written.
+        let node = unsafe { self.0.read() };
+        // SAFETY: it came from such a piece, and the box is gone.
+        meta.give(unsafe { Piece::from_raw(self.0.cast(), Node::<T>::CLASS) });
+        node.value
+    }
+}
+
+impl<T> Deref for MetaBox<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the box owns its node, which is written.
+        &unsafe { self.0.as_ref() }.value
+    }
+}
+
+impl<T> DerefMut for MetaBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the box owns its node, which is written, and is borrowed exclusively.
+        &mut unsafe { self.0.as_mut() }.value
+    }
+}
+
+/// A list of values.
+pub(crate) struct List<T> {
+    first: Hidden,
+    values: PhantomData<T>,
+}
+
+impl<T> List<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: Hidden::NONE,
+            values: PhantomData,
+        }
+    }
+
+    /// Puts a value at the beginning.
+    pub(crate) fn push(&mut self, value: MetaBox<T>) {
+        // SAFETY: the first word of a node that the box owned.
+        unsafe { value.0.cast().write(self.first) };
+        self.first = Hidden::of(value.0);
+    }
+
+    /// All values, from the beginning.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        // SAFETY: a node of the list, which is borrowed.
+        let at = |place: Hidden| Some(unsafe { place.pointer::<Node<T>>()?.as_ref() });
+        core::iter::successors(at(self.first), move |node| at(node.next)).map(|node| &node.value)
+    }
+
+    /// The first value like this, to be changed.
+    pub(crate) fn find_mut(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<&mut T> {
+        let mut node = self.link_to(is_wanted)?.1;
+        // SAFETY: a node of the list, which is borrowed exclusively.
+        Some(&mut unsafe { node.as_mut() }.value)
+    }
+
+    /// Takes the first value like this out of the list.
+    pub(crate) fn take_first(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<MetaBox<T>> {
+        let (link, node) = self.link_to(is_wanted)?;
+        // SAFETY: the first word of a node of the list.
+        let next = unsafe { node.cast::<Hidden>().read() };
+        // SAFETY: the link that led to the node: the list's own, or the first word of another node.
+        unsafe { link.write(next) };
+        Some(MetaBox(node))
+    }
+
+    /// The first value like this, with the link that leads to it. No node is borrowed exclusively: others may look at values.
+    fn link_to(
+        &mut self,
+        mut is_wanted: impl FnMut(&T) -> bool,
+    ) -> Option<(NonNull<Hidden>, NonNull<Node<T>>)> {
+        let mut link = NonNull::from_mut(&mut self.first);
+        loop {
+            // SAFETY: the list's own link, or the first word of a node of it.
+            let node = unsafe { link.read() }.pointer::<Node<T>>()?;
+            // SAFETY: a node of the list, which is borrowed.
+            if is_wanted(&unsafe { node.as_ref() }.value) {
+                return Some((link, node));
+            }
+            link = node.cast();
+        }
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&mut self) {
+        self.first = Hidden::NONE;
+    }
+}

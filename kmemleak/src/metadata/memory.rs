@@ -1,0 +1,276 @@
+//! All metadata memory, and who takes pages and pieces of it.
+//!
+//! # Locks
+//!
+//! One for each stash, one over what is shared, taken in that order, with interrupts off. The platform is asked for pages
+//! under both.
+
+use core::mem;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+use crate::metadata::class::{CLASSES, Class};
+use crate::metadata::hidden::Hidden;
+use crate::metadata::page::{NewPage, NoMemory, PAGE_WORDS, PageSource};
+use crate::metadata::page_log::PageLog;
+use crate::metadata::piece::{FreePieces, Piece};
+use crate::metadata::pool::Pool;
+use crate::platform::{METADATA_PAGE, Platform};
+
+/// CPUs that have stashes of their own; beyond that they are shared.
+const STASHES: usize = 16;
+
+/// Pieces of one class that a stash takes at once, and twice as many as it keeps.
+const BATCH: usize = 4;
+
+/// One CPU's free pieces.
+#[repr(align(64))]
+struct Stash(SpinMutex<Own>);
+
+/// What a CPU has for itself. Its pieces come from pages of its own, so that what one CPU's memory needs lies in no
+/// cache line of another's.
+struct Own {
+    free: FreePieces,
+    /// The rest of the page that is being cut: its start, and its words.
+    rest: Hidden,
+    rest_words: usize,
+}
+
+impl Own {
+    const fn new() -> Self {
+        Self {
+            free: FreePieces::new(),
+            rest: Hidden::NONE,
+            rest_words: 0,
+        }
+    }
+
+    /// The first words of the rest, if there are so many.
+    fn cut_rest(&mut self, class: Class) -> Option<Piece> {
+        let rest_words = self.rest_words.checked_sub(class.words())?;
+        let start = self.rest.pointer()?;
+        self.rest = Hidden::new(self.rest.get() + class.bytes());
+        self.rest_words = rest_words;
+        // SAFETY: words of this CPU's page, which are the rest's no more.
+        Some(unsafe { Piece::from_raw(start, class) })
+    }
+
+    /// Cuts from another page. What is left of the one before becomes smaller pieces: nothing is wasted.
+    fn cut_from(&mut self, page: NewPage) {
+        while let Some(smaller) = Class::largest_within(self.rest_words)
+            && let Some(piece) = self.cut_rest(smaller)
+        {
+            self.free.push(piece);
+        }
+        self.rest = Hidden::of(page.start());
+        self.rest_words = PAGE_WORDS;
+    }
+}
+
+/// What CPUs share.
+struct Common {
+    free: FreePieces,
+    pages: PageLog,
+}
+
+impl Common {
+    const fn new() -> Self {
+        Self {
+            free: FreePieces::new(),
+            pages: PageLog::new(),
+        }
+    }
+}
+
+/// All metadata memory.
+pub(crate) struct Memory {
+    common: SpinMutex<Common>,
+    stashes: [Stash; STASHES],
+    /// Of whole pages. Only told, as the next.
+    bytes: AtomicUsize,
+    /// Bytes of pieces that are in use, by class.
+    pieces: [AtomicUsize; CLASSES],
+    refusals: Refusals,
+}
+
+/// Requests that are refused, for tests of what happens then. Changed while nobody asks: Relaxed.
+struct Refusals {
+    is_on: AtomicBool,
+    /// The numbers of requests that are refused: the first, and the first that is not any more.
+    first: AtomicU64,
+    end: AtomicU64,
+    /// How many requests there were.
+    requests: AtomicU64,
+}
+
+impl Refusals {
+    #[inline]
+    fn check(&self) -> Result<(), NoMemory> {
+        match self.is_on.load(Ordering::Relaxed) && self.refuse_this() {
+            true => Err(NoMemory),
+            false => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn refuse_this(&self) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        (self.first.load(Ordering::Relaxed)..self.end.load(Ordering::Relaxed)).contains(&number)
+    }
+}
+
+impl Memory {
+    pub(crate) const fn new() -> Self {
+        Self {
+            common: SpinMutex::new(Common::new()),
+            stashes: [const { Stash(SpinMutex::new(Own::new())) }; STASHES],
+            bytes: AtomicUsize::new(0),
+            pieces: [const { AtomicUsize::new(0) }; CLASSES],
+            refusals: Refusals {
+                is_on: AtomicBool::new(false),
+                first: AtomicU64::new(0),
+                end: AtomicU64::new(0),
+                requests: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// Bytes of metadata pages.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of pieces that are in use.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        let bytes = |pieces: &AtomicUsize| pieces.load(Ordering::Relaxed);
+        self.pieces.iter().map(bytes).sum()
+    }
+
+    /// Refuses the requests with these numbers from now on, as if memory were used up.
+    pub(crate) fn refuse(&self, numbers: Range<u64>) {
+        self.refusals.requests.store(0, Ordering::Relaxed);
+        self.refusals.first.store(numbers.start, Ordering::Relaxed);
+        self.refusals.end.store(numbers.end, Ordering::Relaxed);
+        self.refusals.is_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses nothing.
+    pub(crate) fn refuse_nothing(&self) {
+        self.refusals.is_on.store(false, Ordering::Relaxed);
+    }
+
+    /// Requests since [`Memory::refuse`].
+    pub(crate) fn requests(&self) -> u64 {
+        self.refusals.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Where pages come from, and for which CPU pieces are taken.
+pub(crate) struct MetaAlloc<'a> {
+    pub(crate) platform: &'a dyn Platform,
+    pub(crate) pool: Pool,
+    pub(crate) memory: &'a Memory,
+    pub(crate) cpu: u32,
+}
+
+impl PageSource for MetaAlloc<'_> {
+    fn page(&self) -> Result<NewPage, NoMemory> {
+        self.memory.refusals.check()?;
+        self.page_under(&mut self.memory.common.lock())
+    }
+}
+
+impl MetaAlloc<'_> {
+    fn page_under(&self, common: &mut Common) -> Result<NewPage, NoMemory> {
+        let page = common.pages.noted(|| self.raw_page()).ok_or(NoMemory)?;
+        // SAFETY: zeroed by `raw_page`, and noted once.
+        Ok(unsafe { NewPage::new(page) })
+    }
+
+    /// A page of the pool or the platform, zeroed.
+    fn raw_page(&self) -> Option<NonNull<u8>> {
+        let page = self
+            .pool
+            .take()
+            .or_else(|| self.platform.metadata_alloc())?;
+        // SAFETY: a page of ours.
+        unsafe { ptr::write_bytes(page.as_ptr(), 0, METADATA_PAGE) };
+        self.memory
+            .bytes
+            .fetch_add(METADATA_PAGE, Ordering::Relaxed);
+        Some(page)
+    }
+
+    /// A piece of a class.
+    pub(crate) fn take(&self, class: Class) -> Result<Piece, NoMemory> {
+        self.memory.refusals.check()?;
+        let mut stash = self.stash();
+        if stash.free.len(class) == 0 {
+            let mut common = self.memory.common.lock();
+            while stash.free.len(class) < BATCH
+                && let Some(piece) = common.free.pop(class)
+            {
+                stash.free.push(piece);
+            }
+        }
+        let piece = match stash.free.pop(class) {
+            Some(piece) => piece,
+            None => self.cut(&mut stash, class)?,
+        };
+        self.memory.pieces[class.number()].fetch_add(class.bytes(), Ordering::Relaxed);
+        Ok(piece)
+    }
+
+    /// Takes a piece back.
+    pub(crate) fn give(&self, piece: Piece) {
+        let class = piece.class();
+        self.memory.pieces[class.number()].fetch_sub(class.bytes(), Ordering::Relaxed);
+        let mut stash = self.stash();
+        stash.free.push(piece);
+        if stash.free.len(class) > 2 * BATCH {
+            let mut common = self.memory.common.lock();
+            let batch = core::iter::from_fn(|| stash.free.pop(class)).take(BATCH);
+            batch.for_each(|piece| common.free.push(piece));
+        }
+    }
+
+    fn stash(&self) -> SpinMutexGuard<'_, Own> {
+        self.memory.stashes[self.cpu as usize % STASHES].0.lock()
+    }
+
+    /// Cuts a piece from this CPU's page, or from another one.
+    fn cut(&self, own: &mut Own, class: Class) -> Result<Piece, NoMemory> {
+        if let Some(piece) = own.cut_rest(class) {
+            return Ok(piece);
+        }
+        let page = self.page_under(&mut self.memory.common.lock())?;
+        own.cut_from(page);
+        own.cut_rest(class).ok_or(NoMemory)
+    }
+
+    /// Forgets everything and gives all pages but those of the bootstrap pool to the platform. Task context.
+    ///
+    /// # Safety
+    ///
+    /// Nobody uses a page or a piece any more.
+    pub(crate) unsafe fn empty(&self) {
+        let common = mem::replace(&mut *self.memory.common.lock(), Common::new());
+        for stash in &self.memory.stashes {
+            *stash.0.lock() = Own::new();
+        }
+        self.memory.bytes.store(0, Ordering::Relaxed);
+        for bytes in &self.memory.pieces {
+            bytes.store(0, Ordering::Relaxed);
+        }
+        let own = self.pool.range();
+        common.pages.hand_over(|page| {
+            if !own.contains(&page.addr().get()) {
+                // SAFETY: it came from the platform, and nobody uses it any more.
+                unsafe { self.platform.metadata_free(page) };
+            }
+        });
+    }
+}

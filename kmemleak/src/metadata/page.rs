@@ -1,0 +1,185 @@
+//! Pages of metadata, and words that name them.
+//!
+//! A page comes [new](NewPage): zeroed, and its taker's alone. What becomes of it is chosen once. Whoever wants it for himself
+//! takes its [place](NewPage::start); what several CPUs use at once is a [`Page`] of some use, all of whose words are atomics.
+//! Pages never go back one by one, so a `Page` is a plain value, and can be copied and kept.
+//!
+//! [`PageSource`] is all that the depot and the task names know of metadata.
+//!
+//! # Invariants
+//!
+//! - A `NewPage` is zeroed, and has no other user. A page that is dropped is nobody's until all metadata is given back.
+//! - A word of a page of [`Words`] is any number; one of [`Links`] is a [`PageLink`]; other uses say themselves.
+//! - The number in a `PageLink` is 0, or the inverted address of a page of its use.
+//! - All metadata is given back only when no `Page` is used any more: [`MetaAlloc::empty`](crate::metadata::MetaAlloc::empty)
+//!   demands it.
+//!
+//! # Locks
+//!
+//! None.
+
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::atomic::AtomicU64;
+use crate::metadata::hidden::Hidden;
+use crate::platform::METADATA_PAGE;
+
+/// Bytes of a word.
+pub(crate) const WORD: usize = size_of::<u64>();
+
+/// Words of a page.
+pub(crate) const PAGE_WORDS: usize = METADATA_PAGE / WORD;
+
+/// There is no memory for what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoMemory;
+
+/// A page that was just taken: zeroed, and nobody else's.
+#[derive(Debug)]
+pub(crate) struct NewPage(NonNull<u8>);
+
+impl NewPage {
+    /// The page that begins there.
+    ///
+    /// # Safety
+    ///
+    /// These are [`METADATA_PAGE`] bytes, aligned to that, zeroed and writable. Nobody else uses them until all metadata is
+    /// given back.
+    pub(crate) const unsafe fn new(start: NonNull<u8>) -> Self {
+        Self(start)
+    }
+
+    /// Where it lies, for who wants all of it for himself.
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.0
+    }
+}
+
+/// A giver of pages.
+pub(crate) trait PageSource {
+    /// A page, if there is one now. Any context.
+    fn page(&self) -> Result<NewPage, NoMemory>;
+}
+
+/// The use of pages whose words are numbers.
+#[derive(Clone, Copy)]
+pub(crate) enum Words {}
+
+/// The use of pages whose words name pages of the use `U`.
+#[derive(Clone, Copy)]
+pub(crate) struct Links<U>(PhantomData<U>);
+
+/// A page that several may use at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Page<U> {
+    start: NonNull<u8>,
+    used_as: PhantomData<U>,
+}
+
+impl<U> Page<U> {
+    /// A page that is used so from now on.
+    pub(crate) fn new(page: NewPage) -> Self {
+        Self {
+            start: page.start(),
+            used_as: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Page<Words> {
+    /// A word. Numbers beyond the last begin at the first again.
+    #[inline(always)]
+    pub(crate) fn word<'a>(self, index: usize) -> &'a AtomicU64 {
+        // SAFETY: the index is one of a page of atomic words, which is there until nobody uses it.
+        unsafe { word_of(self.start.cast(), index % PAGE_WORDS) }
+    }
+}
+
+impl<U> Page<Links<U>> {
+    /// A word, as for pages of [`Words`].
+    #[inline(always)]
+    pub(crate) fn link<'a>(self, index: usize) -> &'a PageLink<U> {
+        // SAFETY: as in a page of words.
+        let word = unsafe { word_of(self.start.cast(), index % PAGE_WORDS) };
+        // SAFETY: a link is this word and nothing else.
+        unsafe { &*ptr::from_ref(word).cast() }
+    }
+}
+
+/// A word of metadata, as an atomic.
+///
+/// # Safety
+///
+/// The word lies in metadata. It is used as an atomic of this size alone, until nobody uses it.
+#[inline(always)]
+pub(crate) unsafe fn word_of<'a>(start: NonNull<u64>, index: usize) -> &'a AtomicU64 {
+    // SAFETY: the caller's promise.
+    unsafe { AtomicU64::from_ptr(start.as_ptr().wrapping_add(index)) }
+}
+
+/// A word that names a page of the use `U`, or none. It publishes the page, with its zeros: [`fill`](Self::fill) exchanges it
+/// with Release, [`get`](Self::get) loads it with Acquire. Where it is only asked whether there is one, Relaxed will do.
+#[repr(transparent)]
+pub(crate) struct PageLink<U> {
+    hidden: AtomicU64,
+    names: PhantomData<fn() -> Page<U>>,
+}
+
+impl<U> PageLink<U> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            hidden: AtomicU64::new(Hidden::NONE.bits()),
+            names: PhantomData,
+        }
+    }
+
+    /// The page.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> Option<Page<U>> {
+        match Hidden::from_bits(self.hidden.load(Acquire)) {
+            Hidden::NONE => None,
+            page => Some(Page {
+                // SAFETY: `fill` has stored it.
+                start: unsafe { page.place() },
+                used_as: PhantomData,
+            }),
+        }
+    }
+
+    /// Whether it names none.
+    pub(crate) fn is_empty(&self) -> bool {
+        Hidden::from_bits(self.hidden.load(Relaxed)) == Hidden::NONE
+    }
+
+    /// Names a page, or gives it back if it names one already.
+    pub(crate) fn fill(&self, page: NewPage) -> Result<Page<U>, NewPage> {
+        let (none, hidden) = (Hidden::NONE.bits(), Hidden::of(page.0).bits());
+        match self.hidden.compare_exchange(none, hidden, Release, Relaxed) {
+            Ok(_) => Ok(Page::new(page)),
+            Err(_) => Err(page),
+        }
+    }
+
+    /// The page, taken if there was none.
+    pub(crate) fn get_or_take(&self, source: &impl PageSource) -> Result<Page<U>, NoMemory> {
+        match self.get() {
+            Some(page) => Ok(page),
+            // Where another was faster, its page it is.
+            None => self
+                .fill(source.page()?)
+                .or_else(|_| self.get().ok_or(NoMemory)),
+        }
+    }
+
+    /// Names none any more.
+    pub(crate) fn clear(&self) {
+        self.hidden.store(Hidden::NONE.bits(), Relaxed);
+    }
+}

@@ -1,0 +1,72 @@
+//! A call stack on its way into the depot.
+
+use crate::platform::MAX_FRAMES;
+use crate::stacks::frame_walk::FrameChain;
+
+/// The frames of a call stack, with how far above each the caller's frame lies.
+pub(super) struct Walked {
+    addresses: [usize; MAX_FRAMES],
+    links: [u16; MAX_FRAMES],
+    len: usize,
+    /// The sum of the links, in bytes; `None` if one of them is too long to be kept, or none is known.
+    span: Option<u32>,
+}
+
+impl Walked {
+    /// Walks on from where `chain` stands.
+    pub(super) fn new(mut chain: FrameChain) -> Self {
+        let mut walked = Self {
+            addresses: [0; MAX_FRAMES],
+            links: [0; MAX_FRAMES],
+            len: 0,
+            span: Some(0),
+        };
+        let mut before = chain.frame();
+        while walked.len < MAX_FRAMES
+            && let Some(address) = chain.return_address()
+        {
+            if let Some(inner) = walked.len.checked_sub(1) {
+                walked.add_link(inner, chain.frame() - before);
+            }
+            before = chain.frame();
+            walked.addresses[walked.len] = address;
+            walked.len += 1;
+            chain.up();
+        }
+        walked
+    }
+
+    fn add_link(&mut self, frame: usize, bytes: usize) {
+        self.span = self.span.and_then(|span| {
+            self.links[frame] = u16::try_from(bytes).ok()?;
+            Some(span + u32::from(self.links[frame]))
+        });
+    }
+
+    /// The innermost frames of a call stack whose frames are not known.
+    pub(super) fn without_links(addresses: &[usize]) -> Self {
+        let mut walked = Self {
+            addresses: [0; MAX_FRAMES],
+            links: [0; MAX_FRAMES],
+            len: addresses.len().min(MAX_FRAMES),
+            span: None,
+        };
+        for (to, from) in walked.addresses.iter_mut().zip(addresses) {
+            *to = *from;
+        }
+        walked
+    }
+
+    pub(super) fn addresses(&self) -> &[usize] {
+        &self.addresses[..self.len]
+    }
+
+    pub(super) fn span(&self) -> Option<u32> {
+        self.span
+    }
+
+    /// Each address with its link.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (usize, u16)> {
+        self.addresses().iter().copied().zip(self.links)
+    }
+}

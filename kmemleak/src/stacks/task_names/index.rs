@@ -1,0 +1,90 @@
+//! Numbers by the hashes of their names.
+//!
+//! Entries are hints: the number may have another name by now, or none. All changes are made by who adds names or frees numbers,
+//! one at a time.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::atomic::AtomicU32;
+use crate::sizes::{COMM_WAYS as WAYS, MAX_COMMS};
+use crate::stacks::task_names::Adding;
+use crate::stacks::task_names::names::Name;
+
+/// Sets of the index, which has room for twice as many names as there are: a set overflows only by ill luck, and
+/// its next name is then not kept.
+const SETS: usize = 2 * MAX_COMMS / WAYS;
+
+/// Bits of a number, in an entry. The others are of the name's hash.
+const NUMBER_BITS: u32 = MAX_COMMS.ilog2();
+
+/// The bits of a hash that an entry has.
+fn tag(name: &Name) -> u32 {
+    (name.hash >> (32 + NUMBER_BITS)) as u32
+}
+
+const fn number_of(entry: u32) -> u32 {
+    entry & (MAX_COMMS as u32 - 1)
+}
+
+/// In sets: hash and number of a name; 0 is none. Relaxed: hints.
+pub(super) struct Index([[AtomicU32; WAYS]; SETS]);
+
+impl Index {
+    pub(super) const fn new() -> Self {
+        Self([const { [const { AtomicU32::new(0) }; WAYS] }; SETS])
+    }
+
+    fn set(&self, name: &Name) -> &[AtomicU32] {
+        &self.0[name.hash as usize % SETS]
+    }
+
+    /// The numbers that may have this name.
+    pub(super) fn numbers(&self, name: &Name) -> impl Iterator<Item = u32> {
+        let tag = tag(name);
+        self.set(name).iter().filter_map(move |way| {
+            let entry = way.load(Relaxed);
+            (entry >> NUMBER_BITS == tag && entry != 0).then_some(number_of(entry))
+        })
+    }
+
+    /// Room for one name more.
+    pub(super) fn room(&self, name: &Name, _: &Adding) -> Option<Room<'_>> {
+        let way = self.set(name).iter().find(|way| way.load(Relaxed) == 0)?;
+        Some(Room {
+            way,
+            tag: tag(name),
+        })
+    }
+
+    /// Drops the entries of other numbers than these.
+    pub(super) fn retain(&self, keep: impl Fn(u32) -> bool, _: &Adding) {
+        for way in self.0.as_flattened() {
+            let entry = way.load(Relaxed);
+            if entry != 0 && !keep(number_of(entry)) {
+                way.store(0, Relaxed);
+            }
+        }
+    }
+
+    pub(super) fn empty(&self) {
+        let ways = self.0.as_flattened();
+        ways.iter().for_each(|way| way.store(0, Relaxed));
+    }
+}
+
+/// The place for an entry.
+pub(super) struct Room<'a> {
+    way: &'a AtomicU32,
+    tag: u32,
+}
+
+impl Room<'_> {
+    pub(super) fn enter(self, number: u32) {
+        self.way.store(self.tag << NUMBER_BITS | number, Relaxed);
+    }
+}
+
+const _: () = {
+    assert!(MAX_COMMS.is_power_of_two());
+    assert!(2 * MAX_COMMS >= WAYS);
+};

@@ -1,0 +1,213 @@
+//! Names of tasks, each kept once: a record has a number of eleven bits.
+//!
+//! Asking for a name and looking it up at each allocation would cost more than the rest of the callback. So each CPU
+//! remembers which task ran on it last, and the number of its name; a task that is renamed keeps its old name here until another
+//! one has allocated on its CPU. A name that is not remembered is found by its hash, in one set of an index: the same
+//! few steps however many names there are. A task whose name can't be kept is remembered as one without a name: number 0.
+//!
+//! # Recycling
+//!
+//! Kernels make tasks as long as they run, and there are numbers for two thousand names. A number is free again when no
+//! record has it. Counting records would cost each allocation and each free; so it is found out by a *round* when numbers grow
+//! scarce: all marks are cleared, a walk over all records marks what they have, and what is not marked then is freed. Who
+//! looks for room takes a round one step further: a few records, in constant time, so that it needs no task of its own.
+//! Where there are many records, who checks takes the steps one after the other ([`TaskNames::step`]).
+//!
+//! Meanwhile others allocate. A number may be about to enter a record behind the walk only if it stands in a *row*, as
+//! what a CPU remembers, or as what it [holds](TaskNames::hold) while a record is in no chunk. Who writes a number to its row marks
+//! it thereafter; and a round begins by marking what is in the rows.
+//!
+//! A copy of a record outlives it, and may outlive its name. So each copy goes with the [`Round`] in which it was made, and
+//! a name that was given its number in a later one is none of its own.
+//!
+//! # Invariants
+//!
+//! - A number that a record has, or a row, is live, or is 0.
+//! - The name of a live number does not change.
+//! - An index entry is a hint: the number may have another name, or none.
+//!
+//! # Locks
+//!
+//! `adding`, while a name is added or numbers are freed, and round it `round`, while a step of one is taken; nobody waits
+//! for the latter. Steps take the locks of chunks. A name that is known takes no lock, nor does one for which there is no
+//! room.
+
+mod index;
+mod names;
+mod round;
+mod rows;
+mod states;
+
+use core::sync::atomic::Ordering::Relaxed;
+
+pub(crate) use self::round::{Records, Round};
+
+use self::index::Index;
+use self::names::{Name, Names};
+use self::round::Progress;
+use self::rows::{CpuRow, Rows};
+use self::states::States;
+use crate::atomic::{AtomicU32, Lock};
+use crate::metadata::page::PageSource;
+use crate::platform::Comm;
+use crate::sizes::MAX_COMMS;
+
+/// Names beyond which rounds are begun.
+const MANY: usize = MAX_COMMS / 4 * 3;
+
+/// The number of no name.
+const NONE: u32 = 0;
+
+/// What is under the lock of who adds a name or frees numbers: nothing but that he is the only one.
+struct Adding(());
+
+/// All names.
+pub(crate) struct TaskNames {
+    rows: Rows,
+    names: Names,
+    index: Index,
+    states: States,
+    /// Live numbers. A guess for who has no lock: Relaxed.
+    live: AtomicU32,
+    /// The number of rounds that have ended. Relaxed: who copies a record loads it before; a number of the record that
+    /// is freed thereafter is so by a later round, by the locks of the record's chunk.
+    ended: AtomicU32,
+    adding: Lock<Adding>,
+    round: Lock<Progress>,
+}
+
+impl TaskNames {
+    pub(crate) const fn new() -> Self {
+        Self {
+            rows: Rows::new(),
+            names: Names::new(),
+            index: Index::new(),
+            states: States::new(),
+            live: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            adding: Lock::new(Adding(())),
+            round: Lock::new(Progress::NONE),
+        }
+    }
+
+    /// The number of the name of the task that runs, if it is the one that this CPU remembers. It is safe from rounds
+    /// until this CPU asks for another. Interrupts are off.
+    #[inline(always)]
+    pub(crate) fn remembered(&self, task: u32, cpu: u32) -> Option<u32> {
+        self.rows.near(cpu).number_of(task, cpu)
+    }
+
+    /// The number of the name of the task that runs, where another task ran last, or where the row lies in a page; 0 if the
+    /// name can't be kept. Interrupts are off, and no lock is held.
+    pub(crate) fn number(
+        &self,
+        task: u32,
+        cpu: u32,
+        comm: impl FnOnce() -> Comm,
+        meta: &impl PageSource,
+        records: &impl Records,
+    ) -> u32 {
+        let Ok(row) = self.rows.get(cpu, meta) else {
+            return NONE;
+        };
+        if let Some(number) = row.number_of(task, cpu) {
+            return number;
+        }
+        row.set_task(task, cpu);
+        let name = Name::of(comm());
+        if let Some(number) = self.find(&name, row) {
+            return number;
+        }
+        if self.is_short() {
+            self.step(records);
+        }
+        let added = match self.is_full() {
+            true => None,
+            false => self.add(&name, row, meta),
+        };
+        added.unwrap_or_else(|| {
+            row.enter(NONE);
+            NONE
+        })
+    }
+
+    /// The number of a name that is known. It has entered the row, and is protected.
+    fn find(&self, name: &Name, row: CpuRow<'_>) -> Option<u32> {
+        self.index.numbers(name).find(|&number| {
+            row.enter(number);
+            self.states.protect(number) && self.names.has(number, name)
+        })
+    }
+
+    /// Adds a name. `None` where there is no memory, no number, or no room in its set.
+    fn add(&self, name: &Name, row: CpuRow<'_>, meta: &impl PageSource) -> Option<u32> {
+        let adding = self.adding.lock();
+        let known = self.find(name, row);
+        if known.is_some() {
+            return known;
+        }
+        let room = self.index.room(name, &adding)?;
+        let number = self.states.free_one(&adding)?;
+        self.names.write(number, name, self.now(), meta).ok()?;
+        row.enter(number);
+        self.states.publish(number, &adding);
+        room.enter(number);
+        self.live.fetch_add(1, Relaxed);
+        Some(number)
+    }
+
+    /// Keeps the number of a record that is taken out of its chunk, until [`let_go`](Self::let_go): the number that the
+    /// record may have when it enters another. Interrupts are off from before it is taken out.
+    pub(crate) fn hold(&self, number: u32, cpu: u32, meta: &impl PageSource) -> u32 {
+        let Ok(row) = self.rows.get(cpu, meta) else {
+            return NONE;
+        };
+        row.hold(number);
+        match self.states.protect(number) {
+            true => number,
+            false => NONE,
+        }
+    }
+
+    /// The record is in a chunk again, or gone.
+    pub(crate) fn let_go(&self, cpu: u32, meta: &impl PageSource) {
+        if let Ok(row) = self.rows.get(cpu, meta) {
+            row.hold(NONE);
+        }
+    }
+
+    /// Whether numbers are scarce.
+    pub(crate) fn is_short(&self) -> bool {
+        self.live.load(Relaxed) as usize > MANY
+    }
+
+    fn is_full(&self) -> bool {
+        self.live.load(Relaxed) as usize >= MAX_COMMS - 1
+    }
+
+    /// What goes with a copy of a record. To be taken before it is made. Any context.
+    pub(crate) fn now(&self) -> Round {
+        Round(self.ended.load(Relaxed))
+    }
+
+    /// The name with this number, as it was when a copy of a record that has it was made. Any context.
+    pub(crate) fn get(&self, number: u32, copied: Round) -> Comm {
+        let name = match number {
+            NONE => None,
+            number => self.names.read(number, copied),
+        };
+        name.unwrap_or(Comm::new("?"))
+    }
+
+    /// Forgets everything; the memory is given back by its owner. Nobody else uses it meanwhile.
+    pub(crate) fn empty(&self) {
+        self.rows.empty();
+        self.names.empty();
+        self.index.empty();
+        self.states.empty();
+        self.live.store(0, Relaxed);
+        self.count_round();
+        *self.round.lock() = Progress::NONE;
+        drop(self.adding.lock());
+    }
+}

@@ -1,0 +1,120 @@
+//! Names by their numbers, as they lie in pages.
+//!
+//! Who reads a name may do so while its number is given to another. So the first word of a name says in which [`Round`] it got its
+//! number, and is written first and read last.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::atomic::{AtomicU64, fence};
+use crate::metadata::page::{NoMemory, PAGE_WORDS, PageLink, PageSource, WORD, Words};
+use crate::platform::{COMM_LEN, Comm};
+use crate::sizes::MAX_COMMS;
+use crate::stacks::task_names::round::Round;
+
+/// Words of a name: its length, with the round in which it got its number, and its bytes.
+const NAME_WORDS: usize = 1 + COMM_LEN / WORD;
+/// Names of a page.
+const PER_PAGE: usize = PAGE_WORDS / NAME_WORDS;
+/// Pages of names.
+const PAGES: usize = MAX_COMMS.div_ceil(PER_PAGE);
+
+/// What the hash multiplies by: odd, with bits all over.
+const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// A name, as it is kept, and what it is found by.
+pub(super) struct Name {
+    words: [u64; NAME_WORDS],
+    pub(super) hash: u64,
+}
+
+impl Name {
+    pub(super) fn of(comm: Comm) -> Self {
+        let name = comm.as_str().as_bytes();
+        let mut bytes = [0; COMM_LEN];
+        bytes[..name.len()].copy_from_slice(name);
+        let mut words = [0; NAME_WORDS];
+        words[0] = name.len() as u64;
+        for (word, part) in words[1..].iter_mut().zip(bytes.chunks(WORD)) {
+            *word = u64::from_le_bytes(part.try_into().unwrap_or_default());
+        }
+        let hash = words.iter().fold(0_u64, |hash, word| {
+            let mixed = (hash ^ word).wrapping_mul(SPREAD);
+            mixed ^ mixed >> 32
+        });
+        Self { words, hash }
+    }
+}
+
+/// All names. Their words are Relaxed: what publishes a name is the state of its number.
+pub(super) struct Names([PageLink<Words>; PAGES]);
+
+impl Names {
+    pub(super) const fn new() -> Self {
+        Self([const { PageLink::new() }; PAGES])
+    }
+
+    /// The word of a number's name; `None` where there never was one.
+    fn word(&self, number: u32, index: usize) -> Option<&AtomicU64> {
+        let number = number as usize % MAX_COMMS;
+        let page = self.0[number / PER_PAGE].get()?;
+        Some(page.word(number % PER_PAGE * NAME_WORDS + index))
+    }
+
+    fn words(&self, number: u32) -> Option<[u64; NAME_WORDS]> {
+        let mut words = [0; NAME_WORDS];
+        for (index, word) in words.iter_mut().enumerate() {
+            *word = self.word(number, index)?.load(Relaxed);
+        }
+        Some(words)
+    }
+
+    /// Whether a number has this name, whichever round it got it in.
+    pub(super) fn has(&self, number: u32, name: &Name) -> bool {
+        self.words(number).is_some_and(|mut words| {
+            words[0] &= u64::from(u32::MAX);
+            words == name.words
+        })
+    }
+
+    /// Writes the name of a number that is free.
+    pub(super) fn write(
+        &self,
+        number: u32,
+        name: &Name,
+        now: Round,
+        meta: &impl PageSource,
+    ) -> Result<(), NoMemory> {
+        self.0[number as usize / PER_PAGE].get_or_take(meta)?;
+        let store = |index: usize, word: u64| {
+            let place = self.word(number, index).ok_or(NoMemory)?;
+            place.store(word, Relaxed);
+            Ok(())
+        };
+        store(0, name.words[0] | u64::from(now.0) << 32)?;
+        // Release: who reads a byte of the new name in `read` sees that it is another one.
+        fence(Release);
+        (1..NAME_WORDS).try_for_each(|index| store(index, name.words[index]))
+    }
+
+    /// The name of a number, unless it was given after that round.
+    pub(super) fn read(&self, number: u32, copied: Round) -> Option<Comm> {
+        let words = self.words(number)?;
+        // Acquire: if one of these is of a newer name, the first word is seen to be so, too.
+        fence(Acquire);
+        let first = self.word(number, 0)?.load(Relaxed);
+        if Round((first >> 32) as u32).is_after(copied) {
+            return None;
+        }
+        let mut bytes = [0; COMM_LEN];
+        for (part, word) in bytes.chunks_mut(WORD).zip(&words[1..]) {
+            part.copy_from_slice(&word.to_le_bytes());
+        }
+        let len = (first as u32 as usize).min(COMM_LEN);
+        core::str::from_utf8(&bytes[..len]).ok().map(Comm::new)
+    }
+
+    /// Forgets all; the memory is given back by its owner.
+    pub(super) fn empty(&self) {
+        self.0.iter().for_each(PageLink::clear);
+    }
+}

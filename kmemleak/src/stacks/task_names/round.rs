@@ -1,0 +1,98 @@
+//! Rounds: how numbers are found that no record has any more.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::stacks::task_names::TaskNames;
+
+/// Steps that are passed over after a round that freed nothing.
+const REST: u32 = 64;
+
+/// When a copy of a record was made: a number that was given later is another name's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round(pub(super) u32);
+
+impl Round {
+    /// Before any has ended.
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// Rounds are few: the number wraps after more than a kernel makes.
+    pub(super) fn is_after(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) > 0
+    }
+}
+
+/// Where records are, for who looks for numbers that none of them has.
+pub(crate) trait Records {
+    /// Shows the numbers in some of the records from `from` on, in constant time. Where the next call is to go on, and `None`
+    /// when all have been seen. Starts at 0. Interrupts are off.
+    fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize>;
+}
+
+/// How far a round has come.
+pub(super) struct Progress {
+    /// Where the walk goes on; `None` if no round has begun.
+    from: Option<usize>,
+    /// Steps to be passed over.
+    rest: u32,
+}
+
+impl Progress {
+    pub(super) const NONE: Self = Self {
+        from: None,
+        rest: 0,
+    };
+}
+
+impl TaskNames {
+    /// Takes a round a step further, or begins one; true while it is not at its end. Interrupts are off, and no lock is held.
+    pub(crate) fn step(&self, records: &impl Records) -> bool {
+        let Some(mut progress) = self.round.try_lock() else {
+            // Another takes it.
+            return false;
+        };
+        let from = match progress.from {
+            Some(from) => from,
+            None if progress.rest > 0 => {
+                progress.rest -= 1;
+                return false;
+            }
+            None => {
+                self.begin_round();
+                0
+            }
+        };
+        progress.from = records.numbers(from, &mut |number| self.states.mark(number));
+        if progress.from.is_none() {
+            progress.rest = match self.end_round() {
+                0 => REST,
+                _ => 0,
+            };
+        }
+        progress.from.is_some()
+    }
+
+    fn begin_round(&self) {
+        self.states.clear_marks();
+        for number in self.rows.numbers() {
+            self.states.mark(number);
+        }
+    }
+
+    /// Frees the numbers that are not marked. How many.
+    fn end_round(&self) -> u32 {
+        let adding = self.adding.lock();
+        self.count_round();
+        let freed = self.states.free_unmarked(&adding);
+        if freed > 0 {
+            self.live.fetch_sub(freed, Relaxed);
+            self.index
+                .retain(|number| self.states.is_live(number), &adding);
+        }
+        freed
+    }
+
+    pub(super) fn count_round(&self) {
+        let ended = self.ended.load(Relaxed);
+        self.ended.store(ended.wrapping_add(1), Relaxed);
+    }
+}

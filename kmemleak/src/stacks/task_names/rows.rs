@@ -1,0 +1,154 @@
+//! What each CPU has in its hands: the task that ran last on it, and numbers that no round may free.
+//!
+//! # Orderings
+//!
+//! Words of rows are Relaxed: which numbers must be seen in rows when a round begins, and what of older ones, is ordered by the
+//! marks of [`States`](crate::stacks::task_names::states::States), and by the locks of chunks. (A number that is not seen any
+//! more has given way to another. Its last record entered its chunk before; the walk looks there later, or it would have
+//! locked the chunk first, and then the row's new number was not written yet.)
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::atomic::AtomicU64;
+use crate::metadata::page::{NoMemory, Page, PageLink, PageSource, WORD, Words};
+use crate::platform::METADATA_PAGE;
+use crate::sizes::{COMM_ROW_PAGES as ROW_PAGES, COMM_ROWS as ROWS};
+
+/// Bytes of a row: what one CPU writes shares no cache line with what another does.
+const ROW_BYTES: usize = 64;
+/// Rows of a page.
+const ROWS_PER_PAGE: usize = METADATA_PAGE / ROW_BYTES;
+
+/// A row that lies in the detector itself. Written by its CPU alone, in callbacks; read by who begins a round.
+#[repr(C, align(64))]
+struct OwnRow {
+    last: AtomicU64,
+    number: AtomicU64,
+    held: AtomicU64,
+}
+
+/// A CPU's row, wherever it lies.
+#[derive(Clone, Copy)]
+pub(super) struct CpuRow<'a> {
+    /// The task that ran last, and the CPU: see [`key`]; 0 is none.
+    last: &'a AtomicU64,
+    /// The number of its name.
+    number: &'a AtomicU64,
+    /// The number of a record that is in no chunk.
+    held: &'a AtomicU64,
+}
+
+/// A task on a CPU. (Of two CPUs that may come by the same row, one looks at another's.)
+#[inline(always)]
+fn key(task: u32, cpu: u32) -> u64 {
+    (u64::from(cpu) << 32 | u64::from(task)).wrapping_add(1)
+}
+
+impl<'a> CpuRow<'a> {
+    #[inline(always)]
+    fn of(row: &'a OwnRow) -> Self {
+        Self {
+            last: &row.last,
+            number: &row.number,
+            held: &row.held,
+        }
+    }
+
+    fn in_page(page: Page<Words>, index: usize) -> Self {
+        let first = index * ROW_BYTES / WORD;
+        Self {
+            last: page.word(first),
+            number: page.word(first + 1),
+            held: page.word(first + 2),
+        }
+    }
+
+    /// The number of a task's name, if the task ran last.
+    #[inline(always)]
+    pub(super) fn number_of(self, task: u32, cpu: u32) -> Option<u32> {
+        let (last, number) = (self.last.load(Relaxed), self.number.load(Relaxed));
+        (last == key(task, cpu)).then_some(number as u32)
+    }
+
+    /// A task runs; its number is entered next.
+    pub(super) fn set_task(self, task: u32, cpu: u32) {
+        self.last.store(key(task, cpu), Relaxed);
+    }
+
+    pub(super) fn enter(self, number: u32) {
+        self.number.store(u64::from(number), Relaxed);
+    }
+
+    pub(super) fn hold(self, number: u32) {
+        self.held.store(u64::from(number), Relaxed);
+    }
+
+    /// All numbers in it.
+    pub(super) fn numbers(self) -> impl Iterator<Item = u32> {
+        [self.number, self.held]
+            .map(|word| word.load(Relaxed) as u32)
+            .into_iter()
+    }
+
+    fn clear(self) {
+        for word in [self.last, self.number, self.held] {
+            word.store(0, Relaxed);
+        }
+    }
+}
+
+/// All rows.
+pub(super) struct Rows {
+    /// Those of the first CPUs.
+    own: [OwnRow; ROWS],
+    /// Pages of rows for the CPUs beyond.
+    pages: [PageLink<Words>; ROW_PAGES],
+}
+
+impl Rows {
+    pub(super) const fn new() -> Self {
+        Self {
+            own: [const {
+                OwnRow {
+                    last: AtomicU64::new(0),
+                    number: AtomicU64::new(0),
+                    held: AtomicU64::new(0),
+                }
+            }; ROWS],
+            pages: [const { PageLink::new() }; ROW_PAGES],
+        }
+    }
+
+    /// The row of one of the first CPUs; for the others, the one of another CPU.
+    #[inline(always)]
+    pub(super) fn near(&self, cpu: u32) -> CpuRow<'_> {
+        CpuRow::of(&self.own[cpu as usize % ROWS])
+    }
+
+    /// The row of a CPU. An error if there is no memory for it, or the CPU is beyond those that have one.
+    pub(super) fn get(&self, cpu: u32, meta: &impl PageSource) -> Result<CpuRow<'_>, NoMemory> {
+        let cpu = cpu as usize;
+        if let Some(row) = self.own.get(cpu) {
+            return Ok(CpuRow::of(row));
+        }
+        let beyond = cpu - ROWS;
+        let page = self.pages.get(beyond / ROWS_PER_PAGE).ok_or(NoMemory)?;
+        let page = page.get_or_take(meta)?;
+        Ok(CpuRow::in_page(page, beyond % ROWS_PER_PAGE))
+    }
+
+    /// The numbers in all rows.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        let pages = self.pages.iter().filter_map(PageLink::get);
+        let beyond = pages
+            .flat_map(|page| (0..ROWS_PER_PAGE).map(move |index| CpuRow::in_page(page, index)));
+        let rows = self.own.iter().map(CpuRow::of).chain(beyond);
+        rows.flat_map(CpuRow::numbers)
+    }
+
+    /// Forgets all; the memory is given back by its owner.
+    pub(super) fn empty(&self) {
+        self.own.iter().map(CpuRow::of).for_each(CpuRow::clear);
+        self.pages.iter().for_each(PageLink::clear);
+    }
+}
