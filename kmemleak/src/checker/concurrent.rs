@@ -228,7 +228,7 @@ impl<P: Platform> Claim<'_, P> {
             };
             let findings = &mut *self.findings;
             let verdict = &mut findings.verdict;
-            verdict.conclude(tracker, &findings.suppressions, marker, filter)
+            verdict.conclude(tracker, &mut findings.suppressions, marker, filter)
         });
         work.map(|((), figures)| figures)
     }

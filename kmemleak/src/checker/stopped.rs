@@ -58,7 +58,6 @@ impl<P: Platform> Claim<'_, P> {
             suppressions,
             ..
         } = &mut *self.findings;
-        let suppressions = &*suppressions;
         // For the CPUs that work together; nobody else waits for it.
         let verdict = SpinMutex::<_>::new(verdict);
         let seen = passes.stopped(

@@ -15,9 +15,6 @@ impl Class {
     /// Notes of rare things: 64 bytes.
     pub(crate) const NOTE: Self = Self(2);
 
-    /// A part of the text of a pattern: 224 bytes.
-    pub(crate) const PATTERN_TEXT: Self = Self(4);
-
     /// The largest: 1792 bytes.
     pub(crate) const LARGEST: Self = Self(CLASSES - 1);
 

@@ -86,11 +86,40 @@ impl<T> List<T> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == Hidden::NONE
+    }
+
     /// Puts a value at the beginning.
     pub(crate) fn push(&mut self, value: MetaBox<T>) {
         // SAFETY: the first word of a node that the box owned.
         unsafe { value.0.cast().write(self.first) };
         self.first = Hidden::of(value.0);
+    }
+
+    /// Puts a value at the end. Takes as long as the list is.
+    pub(crate) fn push_last(&mut self, value: MetaBox<T>) {
+        let mut link = NonNull::from_mut(&mut self.first);
+        // SAFETY: the list's own link, or the first word of a node of it.
+        while let Some(node) = unsafe { link.read() }.pointer::<Node<T>>() {
+            link = node.cast();
+        }
+        // SAFETY: as above.
+        unsafe { link.write(Hidden::of(value.0)) };
+        // SAFETY: the first word of a node that the box owned.
+        unsafe { value.0.cast().write(Hidden::NONE) };
+    }
+
+    /// Takes the first value out of the list.
+    pub(crate) fn pop(&mut self) -> Option<MetaBox<T>> {
+        self.take_first(|_| true)
+    }
+
+    /// Gives the memory of all values back.
+    pub(crate) fn clear(&mut self, meta: &MetaAlloc<'_>) {
+        while let Some(value) = self.pop() {
+            value.give_back(meta);
+        }
     }
 
     /// All values, from the beginning.

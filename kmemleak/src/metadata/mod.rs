@@ -23,6 +23,7 @@ pub(crate) mod page;
 mod page_log;
 pub(crate) mod page_vec;
 pub(crate) mod piece;
+pub(crate) mod piece_vec;
 pub(crate) mod pool;
 pub(crate) mod ranges;
 
@@ -82,58 +83,5 @@ impl Piece {
 
     pub(crate) fn set_next(self, next: Hidden) {
         self.set(LINK, next.bits());
-    }
-}
-
-/// A chain of pieces of one class, appended to one by one. It is to be cleared before it is dropped, or its memory stays in
-/// use until all is given back.
-pub(crate) struct Pieces {
-    class: Class,
-    first: Hidden,
-    last: Hidden,
-}
-
-impl Pieces {
-    pub(crate) const fn new(class: Class) -> Self {
-        Self {
-            class,
-            first: Hidden::NONE,
-            last: Hidden::NONE,
-        }
-    }
-
-    pub(crate) fn first(&self) -> Option<Piece> {
-        Piece::at(self.first)
-    }
-
-    pub(crate) fn last(&self) -> Option<Piece> {
-        Piece::at(self.last)
-    }
-
-    /// One piece more, its first word zero. `None` where there is no memory.
-    pub(crate) fn append(&mut self, meta: &MetaAlloc<'_>) -> Option<Piece> {
-        let piece = Piece::take(self.class, meta)?;
-        piece.set(0, 0);
-        piece.set_next(Hidden::NONE);
-        match self.last() {
-            Some(last) => last.set_next(piece.hidden()),
-            None => self.first = piece.hidden(),
-        }
-        self.last = piece.hidden();
-        Some(piece)
-    }
-
-    pub(crate) fn each(&self) -> impl Iterator<Item = Piece> {
-        core::iter::successors(self.first(), |piece| piece.next())
-    }
-
-    /// Gives its memory back.
-    pub(crate) fn clear(&mut self, meta: &MetaAlloc<'_>) {
-        let mut next = self.first();
-        while let Some(piece) = next {
-            next = piece.next();
-            piece.give(self.class, meta);
-        }
-        *self = Self::new(self.class);
     }
 }

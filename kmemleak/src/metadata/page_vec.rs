@@ -16,11 +16,10 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::metadata::PAGE_WORDS;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{NoMemory, PageSource};
-use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 use crate::platform::METADATA_PAGE;
 
 /// Pages that name pages.
@@ -155,124 +154,6 @@ fn taken<T>(word: &mut Hidden, meta: &impl PageSource) -> Result<NonNull<T>, NoM
     let page = meta.page()?.start().cast();
     *word = Hidden::of(page);
     Ok(page)
-}
-
-/// An array of rows of `WORDS` words, which [`PageVec`] replaces. Used by one at a time.
-pub(crate) struct Paged<const WORDS: usize> {
-    /// All words of the array, and these, are Relaxed: it belongs to one at a time, who has the claim or its owner's lock.
-    directories: [AtomicU64; DIRECTORIES],
-    len: usize,
-}
-
-impl<const WORDS: usize> Paged<WORDS> {
-    const PER_PAGE: usize = PAGE_WORDS / WORDS;
-    /// Rows at most: 4 million of eight words.
-    const MAX: usize = DIRECTORIES * PAGE_WORDS * Self::PER_PAGE;
-
-    pub(crate) const fn new() -> Self {
-        Self {
-            directories: [const { AtomicU64::new(0) }; DIRECTORIES],
-            len: 0,
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Drops all rows; the pages stay.
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// Appends a row and gives its number. `None` where there is no memory.
-    pub(crate) fn push(&mut self, row: [u64; WORDS], meta: &MetaAlloc<'_>) -> Option<usize> {
-        let index = self.len;
-        if index >= Self::MAX {
-            return None;
-        }
-        self.room(index, meta)?;
-        self.len += 1;
-        for (word, value) in row.into_iter().enumerate() {
-            self.set(index, word, value);
-        }
-        Some(index)
-    }
-
-    /// The page of a row, made if it is missing.
-    fn room(&self, index: usize, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
-        let page = index / Self::PER_PAGE;
-        let directory = made(&self.directories[page / PAGE_WORDS], meta)?;
-        // SAFETY: a directory is a page of words.
-        made(unsafe { word_of(directory, page % PAGE_WORDS) }, meta)
-    }
-
-    /// A word of a row; zero of one that is not there.
-    pub(crate) fn get(&self, index: usize, word: usize) -> u64 {
-        self.word(index, word)
-            .map_or(0, |place| place.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn set(&self, index: usize, word: usize, value: u64) {
-        if let Some(place) = self.word(index, word) {
-            place.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// A whole row.
-    pub(crate) fn row(&self, index: usize) -> [u64; WORDS] {
-        core::array::from_fn(|word| self.get(index, word))
-    }
-
-    /// The lower half of a word.
-    pub(crate) fn low(&self, index: usize, word: usize) -> u32 {
-        self.get(index, word) as u32
-    }
-
-    pub(crate) fn set_low(&self, index: usize, word: usize, value: u32) {
-        let other = self.get(index, word) & !u64::from(u32::MAX);
-        self.set(index, word, other | u64::from(value));
-    }
-
-    /// The upper half of a word.
-    pub(crate) fn high(&self, index: usize, word: usize) -> u32 {
-        (self.get(index, word) >> 32) as u32
-    }
-
-    pub(crate) fn set_high(&self, index: usize, word: usize, value: u32) {
-        let other = self.get(index, word) & u64::from(u32::MAX);
-        self.set(index, word, other | u64::from(value) << 32);
-    }
-
-    fn word<'a>(&self, index: usize, word: usize) -> Option<&'a AtomicU64> {
-        if index >= self.len || word >= WORDS {
-            return None;
-        }
-        let page = index / Self::PER_PAGE;
-        let directory = named(&self.directories[page / PAGE_WORDS])?;
-        // SAFETY: a directory is a page of words.
-        let page = named(unsafe { word_of(directory, page % PAGE_WORDS) })?;
-        // SAFETY: a page has so many words.
-        Some(unsafe { word_of(page, index % Self::PER_PAGE * WORDS + word) })
-    }
-
-    /// Forgets everything; the memory is given back by its owner.
-    pub(crate) fn empty(&mut self) {
-        *self = Self::new();
-    }
-}
-
-fn named(word: &AtomicU64) -> Option<NonNull<u64>> {
-    Hidden::from_bits(word.load(Ordering::Relaxed)).metadata()
-}
-
-fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
-    if let Some(page) = named(word) {
-        return Some(page);
-    }
-    let page = meta.page().ok()?.start().cast();
-    word.store(Hidden::of(page).bits(), Ordering::Relaxed);
-    Some(page)
 }
 
 #[cfg(test)]

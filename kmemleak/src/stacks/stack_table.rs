@@ -1,84 +1,141 @@
 //! Tables with a row for each call stack: a hash table in pages of metadata.
 
+use core::cell::Cell;
+use core::cmp::Reverse;
+
 use crate::metadata::MetaAlloc;
-use crate::metadata::page_vec::{PageVec, Paged};
+use crate::metadata::page::NoMemory;
+use crate::metadata::page_vec::PageVec;
 use crate::stacks::depot::Trace;
 
 /// Chains of rows: a power of two.
 const BUCKETS: usize = 2048;
 
-/// A table with rows of `WORDS` words, of which the first is the table's own. Used by one at a time.
-pub(crate) struct StackTable<const WORDS: usize> {
-    /// The first word: the call stack; in the upper half the next row of the chain, by its number plus one.
-    pub(crate) rows: Paged<WORDS>,
+/// What is kept of a call stack.
+struct StackRow<R> {
+    stack: Trace,
+    /// The next row of the chain, by its number plus one.
+    next: u32,
+    /// The number of the row that stands in this place of the order.
+    ordered: Cell<u32>,
+    row: R,
+}
+
+/// A table of rows, which are numbered in the order in which they were added.
+pub(crate) struct StackTable<R> {
+    rows: PageVec<StackRow<R>>,
     /// The first row of each chain, by its number plus one.
     buckets: PageVec<u32>,
 }
 
-impl<const WORDS: usize> StackTable<WORDS> {
+impl<R> StackTable<R> {
     pub(crate) const fn new() -> Self {
         Self {
-            rows: Paged::new(),
+            rows: PageVec::new(),
             buckets: PageVec::new(),
         }
     }
 
-    /// The call stack of a row.
-    pub(crate) fn trace(&self, row: usize) -> Trace {
-        Trace(self.rows.low(row, 0))
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    /// The row of a call stack.
-    pub(crate) fn find(&self, trace: Trace) -> Option<usize> {
-        let mut next = *self.buckets.get(bucket_of(trace))?;
-        while let Some(row) = next.checked_sub(1) {
-            let row = row as usize;
-            if self.trace(row) == trace {
-                return Some(row);
+    /// The row of a call stack, by its number.
+    pub(crate) fn find(&self, stack: Trace) -> Option<usize> {
+        let mut next = *self.buckets.get(bucket_of(stack))?;
+        loop {
+            let number = next.checked_sub(1)? as usize;
+            let row = self.rows.get(number)?;
+            if row.stack == stack {
+                return Some(number);
             }
-            next = self.rows.high(row, 0);
+            next = row.next;
         }
-        None
     }
 
-    /// The row of a call stack, new and all zero if there was none. `None` where there is no memory.
-    pub(crate) fn find_or_add(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Option<usize> {
-        if let Some(row) = self.find(trace) {
-            return Some(row);
+    /// The row of a call stack, by its number; a blank one if there was none.
+    pub(crate) fn find_or_add(
+        &mut self,
+        stack: Trace,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<usize, NoMemory>
+    where
+        R: Default,
+    {
+        if let Some(number) = self.find(stack) {
+            return Ok(number);
         }
-        self.buckets.extend(BUCKETS, meta).ok()?;
-        let first = self.buckets.get_mut(bucket_of(trace))?;
-        let mut words = [0; WORDS];
-        words[0] = u64::from(trace.0) | u64::from(*first) << 32;
-        let row = self.rows.push(words, meta)?;
-        *first = row as u32 + 1;
-        Some(row)
-    }
-
-    /// Puts the numbers of the rows into a word of theirs, in the order of a weight: the largest first, of equal ones the
-    /// row that was added first.
-    pub(crate) fn order_by<K: Ord>(&self, word: usize, weight: impl Fn(usize) -> K) {
-        let rows = &self.rows;
-        let weight = |place| {
-            let row = rows.get(place, word) as usize;
-            (weight(row), core::cmp::Reverse(row))
+        self.buckets.extend(BUCKETS, meta)?;
+        let first = self.buckets.get_mut(bucket_of(stack)).ok_or(NoMemory)?;
+        let row = StackRow {
+            stack,
+            next: *first,
+            ordered: Cell::new(0),
+            row: R::default(),
         };
-        (0..rows.len()).for_each(|place| rows.set(place, word, place as u64));
+        let number = self.rows.push(row, meta)?;
+        *first = number as u32 + 1;
+        Ok(number)
+    }
+
+    pub(crate) fn get(&self, number: usize) -> Option<&R> {
+        self.rows.get(number).map(|row| &row.row)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut R> {
+        self.rows.get_mut(number).map(|row| &mut row.row)
+    }
+
+    /// Does something with each row.
+    pub(crate) fn each_mut(&mut self, mut work: impl FnMut(&mut R)) {
+        for number in 0..self.len() {
+            self.get_mut(number).into_iter().for_each(&mut work);
+        }
+    }
+
+    /// Puts the rows in the order of a weight: the largest first, of equal ones the row that was added first.
+    pub(crate) fn order_by<K: Ord>(&mut self, weight: impl Fn(&R) -> K) {
+        for number in 0..self.len() {
+            self.set_ordered(number, number as u32);
+        }
+        let weight = |place| {
+            let number = self.ordered(place)?;
+            Some((weight(self.get(number)?), Reverse(number)))
+        };
         heapsort(
-            rows.len(),
+            self.len(),
             &|one, other| weight(one) < weight(other),
             &mut |one, other| {
-                let (a, b) = (rows.get(one, word), rows.get(other, word));
-                rows.set(one, word, b);
-                rows.set(other, word, a);
+                if let (Some(one), Some(other)) = (self.rows.get(one), self.rows.get(other)) {
+                    one.ordered.swap(&other.ordered);
+                }
             },
         );
     }
 
+    /// The number of the row that stands in this place of the order.
+    fn ordered(&self, place: usize) -> Option<usize> {
+        Some(self.rows.get(place)?.ordered.get() as usize)
+    }
+
+    fn set_ordered(&self, place: usize, number: u32) {
+        if let Some(row) = self.rows.get(place) {
+            row.ordered.set(number);
+        }
+    }
+
+    /// All rows with their call stacks, as [`order_by`](Self::order_by) has put them.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Trace, &R)> {
+        let rows = (0..self.len()).filter_map(|place| self.rows.get(self.ordered(place)?));
+        rows.map(|row| (row.stack, &row.row))
+    }
+
     /// Drops all rows; the memory stays. Takes as long as there are rows.
     pub(crate) fn clear(&mut self) {
-        for row in 0..self.rows.len() {
-            if let Some(first) = self.buckets.get_mut(bucket_of(self.trace(row))) {
+        for number in 0..self.len() {
+            if let Some(row) = self.rows.get(number)
+                && let Some(first) = self.buckets.get_mut(bucket_of(row.stack))
+            {
                 *first = 0;
             }
         }
@@ -92,9 +149,9 @@ impl<const WORDS: usize> StackTable<WORDS> {
     }
 }
 
-fn bucket_of(trace: Trace) -> usize {
+fn bucket_of(stack: Trace) -> usize {
     // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
-    (trace.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
+    (stack.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// Sorts what lies in `len` places, by a comparison of two and an exchange of two. (Heapsort, Williams 1964: no

@@ -1,54 +1,43 @@
 //! Leaks that are remembered, so that those which come later can be told from them.
 //!
-//! A chain of pieces of metadata holds the start (inverted) and the birth of each, in the order of allocation, as the
-//! verdict has them: so the two are compared in one walk.
+//! They are kept in the order of allocation, as the verdict has them: so the two are compared in one walk.
 
+use core::iter::Peekable;
+
+use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{Class, MetaAlloc, Piece, Pieces};
+use crate::metadata::piece_vec::PieceVec;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, Named, fate};
 
-const CLASS: Class = Class::LARGEST;
-/// Words before the first entry.
-const HEAD: usize = 2;
-/// Entries of a piece.
-const ENTRIES: usize = (CLASS.words() - HEAD) / 2;
-
-/// The leaks of one moment. The first word of a piece says how many it has. To be cleared as [`Pieces`] are.
-pub(crate) struct Baseline(Pieces);
-
-/// A place in it.
+/// What tells a leak from others.
 #[derive(Clone, Copy)]
-struct Cursor {
-    piece: Option<Piece>,
-    index: usize,
+struct KnownLeak {
+    start: Hidden,
+    birth_us: u64,
 }
+
+impl KnownLeak {
+    fn of(named: &Named) -> Self {
+        Self {
+            start: Hidden::new(named.start),
+            birth_us: named.record.birth_us(),
+        }
+    }
+
+    /// Of two leaks, the one that was allocated first has the lower one.
+    fn order(&self) -> (u64, usize) {
+        (self.birth_us, self.start.get())
+    }
+}
+
+/// The leaks of one moment. To be cleared as its [`PieceVec`] is.
+pub(crate) struct Baseline(PieceVec<KnownLeak>);
 
 impl Baseline {
     pub(crate) const fn new() -> Self {
-        Self(Pieces::new(CLASS))
-    }
-
-    /// Appends an object. False where there is no memory.
-    fn push(&mut self, named: &Named, meta: &MetaAlloc<'_>) -> bool {
-        let last = self.0.last();
-        let last = last.filter(|piece| piece.get(0) as usize != ENTRIES);
-        let Some(piece) = last.or_else(|| self.0.append(meta)) else {
-            return false;
-        };
-        let index = piece.get(0) as usize;
-        piece.set(HEAD + 2 * index, Hidden::new(named.start).bits());
-        piece.set(HEAD + 2 * index + 1, named.record.birth_us());
-        piece.set(0, index as u64 + 1);
-        true
-    }
-
-    fn cursor(&self) -> Cursor {
-        Cursor {
-            piece: self.0.first(),
-            index: 0,
-        }
+        Self(PieceVec::new())
     }
 
     /// Gives its memory back.
@@ -57,24 +46,11 @@ impl Baseline {
     }
 }
 
-impl Cursor {
-    /// Whether an object is remembered. To be asked in the order of allocation.
-    fn has(&mut self, named: &Named) -> bool {
-        let wanted = (named.record.birth_us(), named.start);
-        while let Some(piece) = self.piece {
-            while self.index < piece.get(0) as usize {
-                let start = Hidden::from_bits(piece.get(HEAD + 2 * self.index)).get();
-                let here = (piece.get(HEAD + 2 * self.index + 1), start);
-                if here >= wanted {
-                    return here == wanted;
-                }
-                self.index += 1;
-            }
-            self.piece = piece.next();
-            self.index = 0;
-        }
-        false
-    }
+/// Whether an object is among the leaks that follow. To be asked in the order of allocation.
+fn has<'a>(known: &mut Peekable<impl Iterator<Item = &'a KnownLeak>>, named: &Named) -> bool {
+    let wanted = KnownLeak::of(named).order();
+    while known.next_if(|leak| leak.order() < wanted).is_some() {}
+    known.peek().is_some_and(|leak| leak.order() == wanted)
 }
 
 /// Which objects of a list are remembered.
@@ -101,8 +77,9 @@ impl Baseline {
         let mut wanted = (0..list.len()).filter(|&index| !list.has(index, without));
         list.left_out == 0
             && wanted.all(|index| {
-                let named = list.get(index);
-                named.is_none_or(|named| tracker.without_interrupts(|meta| self.push(&named, meta)))
+                let leak = list.get(index).map(|named| KnownLeak::of(&named));
+                let mut push = |leak| tracker.without_interrupts(|meta| self.0.push(leak, meta));
+                leak.is_none_or(|leak| push(leak).is_ok())
             })
     }
 }
@@ -114,13 +91,14 @@ pub(crate) fn each_new<P: Platform>(
     list: &LeakList,
     look: &mut dyn FnMut(&Named, Option<usize>),
 ) {
-    let mut cursor = baseline.map(Baseline::cursor);
+    let from_the_first = || baseline.map(|baseline| baseline.0.iter().peekable());
+    let mut known = from_the_first();
     list.each(tracker, &mut |named, index| {
         if index.is_none() {
             // Those that are not in order, for want of memory, are looked for from the first on.
-            cursor = baseline.map(Baseline::cursor);
+            known = from_the_first();
         }
-        if !cursor.as_mut().is_some_and(|cursor| cursor.has(named)) {
+        if !known.as_mut().is_some_and(|known| has(known, named)) {
             look(named, index);
         }
     });

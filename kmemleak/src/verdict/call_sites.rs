@@ -18,19 +18,11 @@
 //! A chunk's at a time, while the objects are walked over. At the end they are only tried.
 
 use crate::metadata::MetaAlloc;
+use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
 use crate::stacks::depot::Trace;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
-
-/// Words of a site's row.
-const ROW: usize = 6;
-const BYTES: usize = 1;
-const OBJECTS: usize = 2;
-const MARKED_BYTES: usize = 3;
-const MARKED_OBJECTS: usize = 4;
-/// The site that stands in this place of the order.
-const ORDER: usize = 5;
 
 /// A call site, and what is alive of what it allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,9 +117,33 @@ pub(crate) enum Noted {
     No,
 }
 
+/// What is alive of what a site allocated.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Alive {
+    bytes: usize,
+    objects: usize,
+}
+
+/// A site, now and at the last mark.
+#[derive(Default)]
+struct SiteRow {
+    now: Alive,
+    marked: Alive,
+}
+
+impl SiteRow {
+    fn growth(&self) -> Growth {
+        let change = |now: usize, marked: usize| now.wrapping_sub(marked) as i64;
+        Growth {
+            bytes: change(self.now.bytes, self.marked.bytes),
+            objects: change(self.now.objects, self.marked.objects),
+        }
+    }
+}
+
 /// All sites.
 pub(crate) struct CallSites {
-    table: StackTable<ROW>,
+    table: StackTable<SiteRow>,
 }
 
 impl CallSites {
@@ -142,34 +158,25 @@ impl CallSites {
         self.table.empty();
     }
 
-    fn set_all(&self, words: [usize; 2], value: impl Fn(usize, usize) -> u64) {
-        for row in 0..self.table.rows.len() {
-            for word in words {
-                self.table.rows.set(row, word, value(row, word));
-            }
-        }
-    }
-
     /// One block more.
-    fn add(&mut self, trace: Trace, bytes: usize, meta: &MetaAlloc<'_>) -> bool {
-        let Some(row) = self.table.find_or_add(trace, meta) else {
-            return false;
-        };
-        let rows = &self.table.rows;
-        rows.set(row, BYTES, rows.get(row, BYTES) + bytes as u64);
-        rows.set(row, OBJECTS, rows.get(row, OBJECTS) + 1);
-        true
+    fn add(&mut self, trace: Trace, bytes: usize, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
+        let number = self.table.find_or_add(trace, meta)?;
+        let row = self.table.get_mut(number).ok_or(NoMemory)?;
+        row.now.bytes += bytes;
+        row.now.objects += 1;
+        Ok(())
     }
 }
 
 impl CallSites {
     /// Counts what is alive. False where there was no memory to count all of it.
     fn count<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
-        self.set_all([BYTES, OBJECTS], |_, _| 0);
+        self.table.each_mut(|row| row.now = Alive::default());
         let mut all = true;
         tracker.each_tracked(&mut |object, meta| {
             let bytes = tracker.registry().size(object.start, object.record);
-            all &= self.add(object.record.read().trace(), bytes, meta);
+            let added = self.add(object.record.read().trace(), bytes, meta);
+            all &= added.is_ok();
         });
         all
     }
@@ -179,9 +186,7 @@ impl CallSites {
     pub(crate) fn mark<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
         let all = self.count(tracker);
         if all {
-            self.set_all([MARKED_BYTES, MARKED_OBJECTS], |row, word| {
-                self.table.rows.get(row, word - MARKED_BYTES + BYTES)
-            });
+            self.table.each_mut(|row| row.marked = row.now);
         }
         all
     }
@@ -200,22 +205,14 @@ impl CallSites {
         look: &mut dyn FnMut(Site<'_>),
     ) -> bool {
         let all = self.count(tracker);
-        let rows = &self.table.rows;
-        self.table
-            .order_by(ORDER, |row| (rows.get(row, BYTES), rows.get(row, OBJECTS)));
-        for place in 0..rows.len() {
-            let row = rows.get(place, ORDER) as usize;
-            let (trace, row) = (self.table.trace(row), rows.row(row));
-            let change = |now: usize, marked: usize| row[now].wrapping_sub(row[marked]) as i64;
-            let growth = Growth {
-                bytes: change(BYTES, MARKED_BYTES),
-                objects: change(OBJECTS, MARKED_OBJECTS),
-            };
+        self.table.order_by(|row| row.now);
+        for (trace, row) in self.table.in_order() {
+            let growth = row.growth();
             let frames = tracker.depot().get(trace);
             let site = Site {
                 call_stack: frames.as_slice(),
-                bytes: row[BYTES] as usize,
-                objects: row[OBJECTS] as usize,
+                bytes: row.now.bytes,
+                objects: row.now.objects,
                 growth: (noted == Noted::Yes).then_some(growth),
             };
             if site.objects > 0 || growth.objects != 0 {

@@ -8,6 +8,7 @@
 //! Objects are told of group by group, in each by leader, in the order of allocation, each leader with what it owns
 //! behind it. That order takes one walk to count and one to place, and lies in the verdict's list.
 
+use core::cell::Cell;
 use core::cmp::Reverse;
 
 use crate::platform::Platform;
@@ -16,26 +17,8 @@ use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, fate};
 
-/// Words of a group's row.
-const ROW: usize = 10;
-/// Lower half: objects; upper half: leaders.
-const COUNTS: usize = 1;
-/// Bytes of all its objects.
-const BYTES: usize = 2;
-const LEADER_BYTES: usize = 3;
-const OWNED_BYTES: usize = 4;
-/// What its leaders own, in objects.
-const OWNED: usize = 5;
-/// Births, in microseconds: of its leaders, or where there are none, of all its objects.
-const OLDEST: usize = 6;
-const NEWEST: usize = 7;
-/// The group that stands in this place of the order.
-const ORDER: usize = 8;
-/// Where its next leader goes, while places are given out.
-const NEXT_PLACE: usize = 9;
-
 /// Leaks that were allocated by one call stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     /// Its objects among the leaks.
     pub objects: usize,
@@ -56,9 +39,16 @@ pub struct Group {
     pub newest_us: u64,
 }
 
+/// A group, and where its next leader goes while places are given out.
+#[derive(Default)]
+struct GroupRow {
+    group: Group,
+    next_place: Cell<usize>,
+}
+
 /// The groups of a verdict. Used by one at a time.
 pub(crate) struct Groups {
-    table: StackTable<ROW>,
+    table: StackTable<GroupRow>,
     /// There was no memory for all of them.
     pub(crate) incomplete: bool,
 }
@@ -72,38 +62,19 @@ impl Groups {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.rows.len()
+        self.table.len()
     }
 
     /// The group of the objects that a call stack allocated.
     pub(crate) fn of(&self, trace: Trace) -> Option<Group> {
-        self.table.find(trace).map(|group| self.get(group))
-    }
-
-    /// The group that stands in this place of the order, by its number.
-    fn ordered(&self, place: usize) -> usize {
-        self.table.rows.get(place, ORDER) as usize
-    }
-
-    fn get(&self, group: usize) -> Group {
-        let rows = &self.table.rows;
-        Group {
-            objects: rows.low(group, COUNTS) as usize,
-            bytes: rows.get(group, BYTES) as usize,
-            leaders: rows.high(group, COUNTS) as usize,
-            leader_bytes: rows.get(group, LEADER_BYTES) as usize,
-            owned_objects: rows.get(group, OWNED) as usize,
-            owned_bytes: rows.get(group, OWNED_BYTES) as usize,
-            oldest_us: rows.get(group, OLDEST),
-            newest_us: rows.get(group, NEWEST),
-        }
+        let row = self.table.get(self.table.find(trace)?)?;
+        Some(row.group)
     }
 
     /// Shows the groups in the order in which they are told of.
     pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, Trace)) {
-        for place in 0..self.len() {
-            let group = self.ordered(place);
-            look(&self.get(group), self.table.trace(group));
+        for (trace, row) in self.table.in_order() {
+            look(&row.group, trace);
         }
     }
 
@@ -117,27 +88,28 @@ impl Groups {
         self.table.empty();
         self.incomplete = false;
     }
+}
 
-    fn add(&self, group: usize, list: &LeakList, index: usize, bytes: usize) {
-        let rows = &self.table.rows;
-        let add = |word, more: usize| rows.set(group, word, rows.get(group, word) + more as u64);
-        let (objects, leaders) = (rows.low(group, COUNTS), rows.high(group, COUNTS));
+impl GroupRow {
+    /// One object more. To be called in the order of allocation.
+    fn add(&mut self, list: &LeakList, index: usize, bytes: usize) {
+        let group = &mut self.group;
         let leader = list.has(index, fate::LEADER);
         let birth_us = list.get(index).map_or(0, |named| named.record.birth_us());
-        // In the order of allocation. Where there is a leader, the others' births don't count.
-        if leader || leaders == 0 {
-            if objects == 0 || leader && leaders == 0 {
-                rows.set(group, OLDEST, birth_us);
+        // Where there is a leader, the others' births don't count.
+        if leader || group.leaders == 0 {
+            if group.objects == 0 || leader && group.leaders == 0 {
+                group.oldest_us = birth_us;
             }
-            rows.set(group, NEWEST, birth_us);
+            group.newest_us = birth_us;
         }
-        rows.set_low(group, COUNTS, objects + 1);
-        add(BYTES, bytes);
+        group.objects += 1;
+        group.bytes += bytes;
         if leader {
-            rows.set_high(group, COUNTS, leaders + 1);
-            add(LEADER_BYTES, bytes);
-            add(OWNED_BYTES, list.owned_bytes(index));
-            add(OWNED, list.owned(index));
+            group.leaders += 1;
+            group.leader_bytes += bytes;
+            group.owned_bytes += list.owned_bytes(index);
+            group.owned_objects += list.owned(index);
         }
     }
 }
@@ -158,9 +130,9 @@ impl Groups {
             };
             let trace = named.record.trace();
             let group = tracker.without_interrupts(|meta| groups.table.find_or_add(trace, meta));
-            let bytes = named.size(tracker);
-            match group {
-                Some(group) => groups.add(group, list, index, bytes),
+            let row = group.ok().and_then(|group| groups.table.get_mut(group));
+            match row {
+                Some(row) => row.add(list, index, named.size(tracker)),
                 None => groups.incomplete = true,
             }
         }
@@ -171,33 +143,28 @@ impl Groups {
             }
             return;
         }
-        let rows = &groups.table.rows;
-        groups.table.order_by(ORDER, |group| {
-            let at_stake = rows.get(group, LEADER_BYTES) + rows.get(group, OWNED_BYTES);
-            (
-                at_stake,
-                rows.get(group, BYTES),
-                Reverse(rows.get(group, OLDEST)),
-            )
+        groups.table.order_by(|row| {
+            let group = &row.group;
+            let at_stake = group.leader_bytes + group.owned_bytes;
+            (at_stake, group.bytes, Reverse(group.oldest_us))
         });
         let mut next = 0;
-        for place in 0..groups.len() {
-            let group = groups.ordered(place);
-            rows.set(group, NEXT_PLACE, next);
-            next += u64::from(rows.high(group, COUNTS)) + rows.get(group, OWNED);
+        for (_, row) in groups.table.in_order() {
+            row.next_place.set(next);
+            next += row.group.leaders + row.group.owned_objects;
         }
         let group_of = |index| {
             let trace = list.get(index)?.record.trace();
-            groups.table.find(trace)
+            groups.table.get(groups.table.find(trace)?)
         };
         for index in leaks().filter(|&index| list.has(index, fate::LEADER)) {
             let Some(group) = group_of(index) else {
                 continue;
             };
-            let place = rows.get(group, NEXT_PLACE);
-            rows.set(group, NEXT_PLACE, place + 1 + list.owned(index) as u64);
-            list.set_queued(place as usize, index);
-            list.set_next_place(index, place as usize + 1);
+            let place = group.next_place.get();
+            group.next_place.set(place + 1 + list.owned(index));
+            list.set_queued(place, index);
+            list.set_next_place(index, place + 1);
         }
         for index in leaks().filter(|&index| !list.has(index, fate::LEADER)) {
             let place = list.next_place(list.leader(index) as usize);

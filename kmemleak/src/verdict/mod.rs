@@ -215,7 +215,7 @@ impl Verdict {
     pub(crate) fn conclude<P: Platform, A: Access>(
         &mut self,
         tracker: &Tracker<P>,
-        suppressions: &Suppressions,
+        suppressions: &mut Suppressions,
         marker: &mut Marker<'_, P, A>,
         filter: Filter,
     ) -> Result<(), GivenUp> {

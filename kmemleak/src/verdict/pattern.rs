@@ -16,243 +16,190 @@
 //!
 //! # Locks
 //!
-//! None. Who changes a pattern or holds it against a name has the claim.
+//! None. A pattern has one user at a time.
 
+use core::cell::Cell;
 use core::fmt::{self, Write};
-use core::marker::PhantomData;
 
-use crate::metadata::hidden::Hidden;
-use crate::metadata::{Class, MetaAlloc, Piece};
+use crate::metadata::MetaAlloc;
+use crate::metadata::list::{List, MetaBox};
+use crate::metadata::page::NoMemory;
 
-/// Words of the piece that stands for a pattern; all others are its owner's.
-const LEN: usize = 0;
-const STATE: usize = 6;
-const TEXT: usize = 7;
-/// The class of that piece.
-pub(crate) const HEAD: Class = Class::NOTE;
-const _: () = assert!(TEXT < HEAD.words());
+/// Bytes of a part of the text.
+const PER_PART: usize = 160;
+const SET_WORDS: usize = PER_PART.div_ceil(64);
 
-/// Bits of the state: which of the two sets is in use; for each, whether the end of the pattern is in it, and whether another
-/// place is; and whether a name has been matched.
-const SECOND: u64 = 1;
-const ENDS: [u64; 2] = [2, 4];
-const PLACES: [u64; 2] = [8, 16];
-const HIT: u64 = 32;
+/// A part of a pattern's text, with the bits of its places in each of the two sets.
+struct TextPart {
+    bytes: [u8; PER_PART],
+    places: [[Cell<u64>; SET_WORDS]; 2],
+}
 
-/// Words of a piece of the text: bytes of it, and their bits in each of the two sets.
-const CLASS: Class = Class::PATTERN_TEXT;
-const BYTES: usize = 2;
-const BYTE_WORDS: usize = 20;
-const PER_PIECE: usize = 8 * BYTE_WORDS;
-const SET_WORDS: usize = PER_PIECE.div_ceil(64);
-const SETS: [usize; 2] = [BYTES + BYTE_WORDS, BYTES + BYTE_WORDS + SET_WORDS];
-const _: () = assert!(SETS[1] + SET_WORDS <= CLASS.words());
+impl TextPart {
+    fn new(text: &[u8]) -> Self {
+        let mut bytes = [0; PER_PART];
+        bytes[..text.len()].copy_from_slice(text);
+        let places = [const { [const { Cell::new(0) }; SET_WORDS] }; 2];
+        Self { bytes, places }
+    }
+}
 
-/// A pattern, by the piece that stands for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Glob(Piece);
+/// A pattern, and how far it has been matched. To be given back before it is dropped, as its [`List`] is.
+pub(crate) struct Glob {
+    text: List<TextPart>,
+    len: usize,
+    /// Which of the two sets is in use.
+    current: Cell<usize>,
+    /// Of each set: whether the end of the pattern is in it.
+    ends: [Cell<bool>; 2],
+    /// Of each set: whether another place is in it.
+    any: [Cell<bool>; 2],
+    /// Whether a name has been matched.
+    hit: Cell<bool>,
+}
 
 impl Glob {
-    /// Keeps a pattern, for which this piece is to stand. False where there is no memory; then nothing is kept.
-    pub(crate) fn keep(head: Piece, text: &str, meta: &MetaAlloc<'_>) -> bool {
-        let glob = Self(head);
-        head.set(LEN, text.len() as u64);
-        head.set(STATE, 0);
-        head.set(TEXT, Hidden::NONE.bits());
-        let mut last = None;
-        for bytes in text.as_bytes().chunks(PER_PIECE) {
-            let Some(piece) = Piece::take(CLASS, meta) else {
-                glob.drop_text(meta);
-                return false;
-            };
-            piece.set_next(Hidden::NONE);
-            for (word, bytes) in bytes.chunks(8).enumerate() {
-                let mut padded = [0; 8];
-                padded[..bytes.len()].copy_from_slice(bytes);
-                piece.set(BYTES + word, u64::from_le_bytes(padded));
-            }
-            match last {
-                None => head.set(TEXT, piece.hidden().bits()),
-                Some(last) => Piece::set_next(last, piece.hidden()),
-            }
-            last = Some(piece);
+    /// The empty pattern.
+    pub(super) const fn new() -> Self {
+        Self {
+            text: List::new(),
+            len: 0,
+            current: Cell::new(0),
+            ends: [const { Cell::new(false) }; 2],
+            any: [const { Cell::new(false) }; 2],
+            hit: Cell::new(false),
         }
-        true
     }
 
-    /// The pattern for which a piece stands.
-    pub(crate) fn of(head: Piece) -> Self {
-        Self(head)
-    }
-
-    /// Gives the text's memory back; the head is its owner's.
-    pub(crate) fn drop_text(self, meta: &MetaAlloc<'_>) {
-        let mut next = self.first();
-        while let Some(piece) = next {
-            next = piece.next();
-            piece.give(CLASS, meta);
+    /// Makes it the pattern of this text. Where there is no memory it is empty again.
+    pub(super) fn set_text(&mut self, text: &str, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
+        self.give_back(meta);
+        for bytes in text.as_bytes().chunks(PER_PART) {
+            match MetaBox::new(TextPart::new(bytes), meta) {
+                Ok(part) => self.text.push_last(part),
+                Err(NoMemory) => {
+                    self.give_back(meta);
+                    return Err(NoMemory);
+                }
+            }
         }
-        self.0.set(TEXT, Hidden::NONE.bits());
-        self.0.set(LEN, 0);
+        self.len = text.len();
+        Ok(())
     }
 
-    fn first(self) -> Option<Piece> {
-        Piece::at(Hidden::from_bits(self.0.get(TEXT)))
+    /// Gives the text's memory back.
+    pub(super) fn give_back(&mut self, meta: &MetaAlloc<'_>) {
+        self.text.clear(meta);
+        self.len = 0;
     }
 
-    fn pieces(self) -> impl Iterator<Item = Piece> {
-        core::iter::successors(self.first(), |piece| piece.next())
-    }
-
-    fn len(self) -> usize {
-        self.0.get(LEN) as usize
-    }
-
-    fn bytes(self) -> impl Iterator<Item = u8> {
-        let bytes = |piece: Piece| (0..PER_PIECE).map(move |at| byte_of(piece, at));
-        self.pieces().flat_map(bytes).take(self.len())
+    fn bytes(&self) -> impl Iterator<Item = u8> {
+        let bytes = self.text.iter().flat_map(|part| part.bytes.iter());
+        bytes.copied().take(self.len)
     }
 
     /// Whether it is this text.
-    pub(crate) fn is(self, text: &str) -> bool {
-        self.len() == text.len() && self.bytes().eq(text.bytes())
-    }
-
-    fn has(self, bits: u64) -> bool {
-        self.0.get(STATE) & bits != 0
-    }
-
-    fn set(self, bits: u64) {
-        self.0.set(STATE, self.0.get(STATE) | bits);
-    }
-
-    fn clear(self, bits: u64) {
-        self.0.set(STATE, self.0.get(STATE) & !bits);
-    }
-
-    /// Which set is in use.
-    fn current(self) -> usize {
-        usize::from(self.has(SECOND))
+    pub(super) fn is(&self, text: &str) -> bool {
+        self.len == text.len() && self.bytes().eq(text.bytes())
     }
 
     /// Nothing has come yet, of any name.
-    pub(crate) fn begin(self) {
-        self.clear(HIT);
+    pub(super) fn begin(&self) {
+        self.hit.set(false);
         self.begin_name();
     }
 
     /// A name begins.
-    fn begin_name(self) {
-        self.empty(self.current());
+    fn begin_name(&self) {
+        self.empty(self.current.get());
         self.begin_segment();
     }
 
     /// What comes now may be all that there is to match, too.
-    pub(crate) fn begin_segment(self) {
-        self.come_to(self.current(), 0);
+    pub(super) fn begin_segment(&self) {
+        self.come_to(self.current.get(), 0);
     }
 
     /// The name goes on with this byte.
-    pub(crate) fn step(self, byte: u8) {
-        let (now, next) = (self.current(), 1 - self.current());
+    pub(super) fn step(&self, byte: u8) {
+        let (now, next) = (self.current.get(), 1 - self.current.get());
         // Most patterns are through with most names after the first letter.
-        if !self.has(PLACES[now]) {
-            return self.clear(ENDS[now]);
+        if !self.any[now].get() {
+            return self.ends[now].set(false);
         }
         self.empty(next);
-        for (index, piece) in self.pieces().enumerate() {
-            for word in 0..SET_WORDS {
-                let mut bits = piece.get(SETS[now] + word);
+        for (index, part) in self.text.iter().enumerate() {
+            for (word, places) in part.places[now].iter().enumerate() {
+                let mut bits = places.get();
                 while bits != 0 {
                     let at = word * 64 + bits.trailing_zeros() as usize;
                     bits &= bits - 1;
-                    let place = index * PER_PIECE + at;
-                    match byte_of(piece, at) {
-                        b'*' => self.come_to(next, place),
-                        wanted if wanted == byte => self.come_to(next, place + 1),
+                    let place = index * PER_PART + at;
+                    match part.bytes.get(at) {
+                        Some(b'*') => self.come_to(next, place),
+                        Some(&wanted) if wanted == byte => self.come_to(next, place + 1),
                         _ => {}
                     }
                 }
             }
         }
-        self.0.set(STATE, self.0.get(STATE) ^ SECOND);
+        self.current.set(next);
     }
 
     /// The name has ended, and another one begins.
-    pub(crate) fn end_name(self) {
-        if self.has(ENDS[self.current()]) {
-            self.set(HIT);
+    pub(super) fn end_name(&self) {
+        if self.ends[self.current.get()].get() {
+            self.hit.set(true);
         }
         self.begin_name();
     }
 
     /// Whether a name has been matched since it began.
-    pub(crate) fn has_matched(self) -> bool {
-        self.has(HIT)
+    pub(super) fn has_matched(&self) -> bool {
+        self.hit.get()
     }
 
-    fn empty(self, set: usize) {
-        self.clear(ENDS[set] | PLACES[set]);
-        for piece in self.pieces() {
-            (0..SET_WORDS).for_each(|word| piece.set(SETS[set] + word, 0));
-        }
+    fn empty(&self, set: usize) {
+        self.ends[set].set(false);
+        self.any[set].set(false);
+        let words = self.text.iter().flat_map(|part| &part.places[set]);
+        words.for_each(|word| word.set(0));
     }
 
     /// Puts a place into a set, with those behind it that are come to by nothing.
-    fn come_to(self, set: usize, mut place: usize) {
-        let Some(mut piece) = self.pieces().nth(place / PER_PIECE) else {
-            return self.set(ENDS[set]);
-        };
-        while place < self.len() {
-            let at = place % PER_PIECE;
-            let (word, bit) = (SETS[set] + at / 64, 1 << (at % 64));
-            let before = piece.get(word);
-            if before & bit != 0 {
-                return;
-            }
-            piece.set(word, before | bit);
-            self.set(PLACES[set]);
-            if byte_of(piece, at) != b'*' {
-                return;
-            }
-            place += 1;
-            if place.is_multiple_of(PER_PIECE) {
-                match piece.next() {
-                    Some(next) => piece = next,
-                    None => break,
+    fn come_to(&self, set: usize, mut place: usize) {
+        let mut parts = self.text.iter().skip(place / PER_PART);
+        while place < self.len
+            && let Some(part) = parts.next()
+        {
+            let end = (place + 1).next_multiple_of(PER_PART).min(self.len);
+            while place < end {
+                let at = place % PER_PART;
+                let (word, bit) = (&part.places[set][at / 64], 1 << (at % 64));
+                if word.get() & bit != 0 {
+                    return;
                 }
+                word.update(|places| places | bit);
+                self.any[set].set(true);
+                if part.bytes[at] != b'*' {
+                    return;
+                }
+                place += 1;
             }
         }
-        self.set(ENDS[set]);
+        self.ends[set].set(true);
     }
-}
-
-fn byte_of(piece: Piece, at: usize) -> u8 {
-    (piece.get(BYTES + at / 8) >> (8 * (at % 8))) as u8
 }
 
 /// The pattern of a suppression, as it was given. Shows itself as its text, and can be compared with text.
 #[derive(Clone, Copy)]
-pub struct Pattern<'a> {
-    glob: Glob,
-    shown: PhantomData<&'a ()>,
-}
-
-impl Pattern<'_> {
-    /// While the caller has the claim.
-    pub(crate) fn new(glob: Glob) -> Self {
-        Self {
-            glob,
-            shown: PhantomData,
-        }
-    }
-}
+pub struct Pattern<'a>(pub(super) &'a Glob);
 
 impl fmt::Display for Pattern<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It was text; a character may lie in two pieces.
+        // It was text; a character may lie in two parts.
         let (mut bytes, mut len) = ([0; 4], 0);
-        for byte in self.glob.bytes() {
+        for byte in self.0.bytes() {
             bytes[len] = byte;
             len += 1;
             if let Ok(character) = core::str::from_utf8(&bytes[..len]) {
@@ -275,7 +222,7 @@ impl fmt::Debug for Pattern<'_> {
 
 impl PartialEq for Pattern<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.glob.bytes().eq(other.glob.bytes())
+        self.0.bytes().eq(other.0.bytes())
     }
 }
 
@@ -283,12 +230,12 @@ impl Eq for Pattern<'_> {}
 
 impl PartialEq<str> for Pattern<'_> {
     fn eq(&self, other: &str) -> bool {
-        self.glob.is(other)
+        self.0.is(other)
     }
 }
 
 impl PartialEq<&str> for Pattern<'_> {
     fn eq(&self, other: &&str) -> bool {
-        self.glob.is(other)
+        self.0.is(other)
     }
 }

@@ -19,12 +19,14 @@
 //!
 //! None: whoever has the claim hands them down here.
 
+use core::cell::Cell;
 use core::fmt::{self, Write};
 
 use crate::marker::{GivenUp, Marker};
-use crate::metadata::hidden::Hidden;
-use crate::metadata::page_vec::Paged;
-use crate::metadata::{Class, MetaAlloc, Piece};
+use crate::metadata::MetaAlloc;
+use crate::metadata::list::{List, MetaBox};
+use crate::metadata::page::NoMemory;
+use crate::metadata::page_vec::PageVec;
 use crate::objects::record::flag;
 use crate::objects::{Access, Object};
 use crate::platform::Platform;
@@ -32,7 +34,7 @@ use crate::stacks::depot::Trace;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, fate};
-use crate::verdict::pattern::{self, Glob, Pattern};
+use crate::verdict::pattern::{Glob, Pattern};
 
 /// Why a suppression was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,12 @@ impl fmt::Display for SuppressError {
 
 impl core::error::Error for SuppressError {}
 
+impl From<NoMemory> for SuppressError {
+    fn from(NoMemory: NoMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
 /// A suppression, and what it hid from the last verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression<'a> {
@@ -75,56 +83,61 @@ pub struct Suppression<'a> {
     pub bytes: u64,
 }
 
-/// Words of a suppression's piece: the next piece, the ceiling, what it has matched and hidden. The others are the pattern's.
-const MAX: usize = 2;
-const MATCHED: usize = 3;
-const OBJECTS: usize = 4;
-const BYTES: usize = 5;
-const PIECE: Class = pattern::HEAD;
-
 /// No ceiling.
 const NO_MAX: u64 = u64::MAX;
 
-/// One suppression, in metadata.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct One(Piece);
+/// A suppression, as it is kept.
+struct Known {
+    glob: Glob,
+    max: u64,
+    matched: Cell<u64>,
+    objects: Cell<u64>,
+    bytes: Cell<u64>,
+}
 
-impl One {
-    fn get(self, word: usize) -> u64 {
-        self.0.get(word)
+impl Known {
+    const fn new(max: u64) -> Self {
+        Self {
+            glob: Glob::new(),
+            max,
+            matched: Cell::new(0),
+            objects: Cell::new(0),
+            bytes: Cell::new(0),
+        }
     }
 
-    fn set(self, word: usize, value: u64) {
-        self.0.set(word, value);
+    fn is_over(&self) -> bool {
+        self.matched.get() > self.max
     }
 
-    fn next(self) -> Option<Self> {
-        self.0.next().map(Self)
+    fn shown(&self) -> Suppression<'_> {
+        Suppression {
+            pattern: Pattern(&self.glob),
+            max: Some(self.max).filter(|&max| max != NO_MAX),
+            matched: self.matched.get(),
+            objects: self.objects.get(),
+            bytes: self.bytes.get(),
+        }
     }
 
-    fn glob(self) -> Glob {
-        Glob::of(self.0)
-    }
-
-    fn max(self) -> Option<u64> {
-        Some(self.get(MAX)).filter(|&max| max != NO_MAX)
-    }
-
-    fn is_over(self) -> bool {
-        self.max().is_some_and(|max| self.get(MATCHED) > max)
+    /// There is no verdict that anything is hidden from.
+    fn forget_hidden(&self) {
+        for count in [&self.matched, &self.objects, &self.bytes] {
+            count.set(0);
+        }
     }
 }
 
 /// Holds names, a line each, against all patterns at once.
 struct Matcher<'a> {
-    all: &'a Entries,
+    all: &'a List<Known>,
     /// The byte before, in the same name.
     before: u8,
 }
 
 impl Matcher<'_> {
-    fn each(&self, look: impl FnMut(Glob)) {
-        self.all.each().map(One::glob).for_each(look);
+    fn each(&self, look: impl FnMut(&Glob)) {
+        self.all.iter().map(|one| &one.glob).for_each(look);
     }
 
     fn end_line(&mut self) {
@@ -150,108 +163,70 @@ impl Write for Matcher<'_> {
     }
 }
 
-/// The suppressions, one by one.
-#[derive(Clone, Copy)]
-struct Entries {
-    first: Hidden,
-}
-
-impl Entries {
-    fn each(self) -> impl Iterator<Item = One> {
-        core::iter::successors(Piece::at(self.first).map(One), |one| one.next())
-    }
-
-    fn forget_hidden(self) {
-        for one in self.each() {
-            for word in [MATCHED, OBJECTS, BYTES] {
-                one.set(word, 0);
-            }
-        }
-    }
+/// A suppression that matches a call stack.
+struct Match {
+    /// Its number in the list.
+    suppression: usize,
+    /// The row of the next one that matches.
+    next: Option<u32>,
 }
 
 /// The suppressions, and what was found out with them.
 pub(crate) struct Suppressions {
-    all: Entries,
+    all: List<Known>,
     /// Of the list in the kernel's source, those that have been taken.
     taken: usize,
-    /// For each call stack that was looked at: the first row of those of the suppressions that match, by its number plus
-    /// one.
-    judged: StackTable<2>,
-    /// Matches: where the suppression lies, inverted, and the next row, by its number plus one.
-    matches: Paged<2>,
+    /// For each call stack that was looked at: the first row of those of the suppressions that match.
+    judged: StackTable<Option<u32>>,
+    matches: PageVec<Match>,
 }
 
 impl Suppressions {
     pub(crate) const fn new() -> Self {
         Self {
-            all: Entries {
-                first: Hidden::NONE,
-            },
+            all: List::new(),
             taken: 0,
             judged: StackTable::new(),
-            matches: Paged::new(),
+            matches: PageVec::new(),
         }
     }
 
     /// Adds one, `PATTERN` or `PATTERN:max=N`. One with the same pattern gets the new ceiling.
     pub(crate) fn add(&mut self, text: &str, meta: &MetaAlloc<'_>) -> Result<(), SuppressError> {
         let (pattern, max) = parse(text)?;
-        if let Some(one) = self.find(pattern) {
-            one.set(MAX, max.unwrap_or(NO_MAX));
+        let max = max.unwrap_or(NO_MAX);
+        if let Some(one) = self.all.find_mut(|one| one.glob.is(pattern)) {
+            one.max = max;
             return Ok(());
         }
-        let piece = Piece::take(PIECE, meta).ok_or(SuppressError::NoMemory)?;
-        let one = One(piece);
-        if !Glob::keep(one.0, pattern, meta) {
-            piece.give(PIECE, meta);
-            return Err(SuppressError::NoMemory);
+        let mut one = MetaBox::new(Known::new(max), meta)?;
+        if let Err(error) = one.glob.set_text(pattern, meta) {
+            one.give_back(meta);
+            return Err(error.into());
         }
-        one.0.set_next(Hidden::NONE);
-        for word in [MATCHED, OBJECTS, BYTES] {
-            one.set(word, 0);
-        }
-        one.set(MAX, max.unwrap_or(NO_MAX));
-        match self.all.each().last() {
-            Some(last) => last.0.set_next(one.0.hidden()),
-            None => self.all.first = one.0.hidden(),
-        }
+        self.all.push_last(one);
         self.forget_judgements();
         Ok(())
-    }
-
-    fn find(&self, pattern: &str) -> Option<One> {
-        self.all.each().find(|one| one.glob().is(pattern))
     }
 
     /// Takes back the one with this pattern, whether or not a ceiling stands behind it; false if there is none.
     pub(crate) fn remove(&mut self, text: &str, meta: &MetaAlloc<'_>) -> bool {
         let bare = parse(text).map_or(text, |(bare, _)| bare);
-        match self.find(text).or(self.find(bare)) {
-            Some(found) => {
-                self.unlink(found, meta);
-                true
-            }
-            None => false,
-        }
+        let mut take = |text: &str| self.all.take_first(|one| one.glob.is(text));
+        let found = take(text).or_else(|| take(bare));
+        found.map(|one| self.drop_one(one, meta)).is_some()
     }
 
     /// Takes all back.
     pub(crate) fn remove_all(&mut self, meta: &MetaAlloc<'_>) {
-        while let Some(one) = self.all.each().next() {
-            self.unlink(one, meta);
+        while let Some(one) = self.all.pop() {
+            self.drop_one(one, meta);
         }
     }
 
-    fn unlink(&mut self, found: One, meta: &MetaAlloc<'_>) {
-        let after = found.0.link();
-        let mut each = self.all.each();
-        match each.find(|one| one.0.next() == Some(found.0)) {
-            Some(before) => before.0.set_next(after),
-            None => self.all.first = after,
-        }
-        found.glob().drop_text(meta);
-        found.0.give(PIECE, meta);
+    fn drop_one(&mut self, mut one: MetaBox<Known>, meta: &MetaAlloc<'_>) {
+        one.glob.give_back(meta);
+        one.give_back(meta);
         self.forget_judgements();
     }
 
@@ -261,44 +236,46 @@ impl Suppressions {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.all.each().count()
+        self.all.iter().count()
     }
 
     fn is_judged(&self, trace: Trace) -> bool {
         self.judged.find(trace).is_some()
     }
 
-    /// The suppressions that match a call stack, as far as it has been judged.
-    fn matching(&self, trace: Trace) -> impl Iterator<Item = One> {
-        let row = self.judged.find(trace);
-        let first = row.map_or(0, |row| self.judged.rows.get(row, 1));
-        let rows = core::iter::successors(first.checked_sub(1), |row| {
-            self.matches.get(*row as usize, 1).checked_sub(1)
-        });
-        rows.filter_map(|row| {
-            let hidden = Hidden::from_bits(self.matches.get(row as usize, 0));
-            Piece::at(hidden).map(One)
-        })
+    /// The numbers of the suppressions that match a call stack, as far as it has been judged.
+    fn matching(&self, trace: Trace) -> impl Iterator<Item = usize> {
+        let row = |number: u32| self.matches.get(number as usize);
+        let judged = self.judged.find(trace);
+        let first = judged.and_then(|number| *self.judged.get(number)?);
+        let rows = core::iter::successors(first.and_then(row), move |one| one.next.and_then(row));
+        rows.map(|one| one.suppression)
     }
 
-    /// Notes which suppressions have matched a call stack's names; whether any has. `None` where there is no memory: then
-    /// the call stack counts as one that none matches, and what it allocated is told of, which is the lesser evil.
-    fn note_judgement(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Option<bool> {
-        let mut first = 0;
-        for one in self.all.each().filter(|one| one.glob().has_matched()) {
-            let row = self.matches.push([one.0.hidden().bits(), first], meta)?;
-            first = row as u64 + 1;
+    /// Notes which suppressions have matched a call stack's names; whether any has. Where there is no memory, the call stack
+    /// counts as one that none matches, and what it allocated is told of, which is the lesser evil.
+    fn note_judgement(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Result<bool, NoMemory> {
+        let mut first = None;
+        for (suppression, one) in self.all.iter().enumerate() {
+            if one.glob.has_matched() {
+                let next = first;
+                let row = self.matches.push(Match { suppression, next }, meta)?;
+                first = Some(row as u32);
+            }
         }
-        let row = self.judged.find_or_add(trace, meta)?;
-        self.judged.rows.set(row, 1, first);
-        Some(first != 0)
+        let number = self.judged.find_or_add(trace, meta)?;
+        if let Some(judged) = self.judged.get_mut(number) {
+            *judged = first;
+        }
+        Ok(first.is_some())
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&mut self) {
         self.judged.empty();
         self.matches.empty();
-        (self.all.first, self.taken) = (Hidden::NONE, 0);
+        self.all.empty();
+        self.taken = 0;
     }
 }
 
@@ -347,20 +324,12 @@ impl Suppressions {
 
     /// Shows each suppression, with what it hid from the last verdict.
     pub(crate) fn each(&self, look: &mut dyn FnMut(Suppression<'_>)) {
-        for one in self.all.each() {
-            look(Suppression {
-                pattern: Pattern::new(one.glob()),
-                max: one.max(),
-                matched: one.get(MATCHED),
-                objects: one.get(OBJECTS),
-                bytes: one.get(BYTES),
-            });
-        }
+        self.all.iter().map(Known::shown).for_each(look);
     }
 
     /// There is no verdict that anything is hidden from.
     pub(crate) fn forget_hidden(&self) {
-        self.all.forget_hidden();
+        self.all.iter().for_each(Known::forget_hidden);
     }
 
     /// Judges the call stacks of the listed objects that were not judged yet. `functions` writes the names of the functions
@@ -371,7 +340,7 @@ impl Suppressions {
         list: &LeakList,
         functions: &mut dyn FnMut(usize, &mut dyn Write),
     ) -> bool {
-        if self.all.each().next().is_none() {
+        if self.all.is_empty() {
             return false;
         }
         let (mut news, mut room) = (false, true);
@@ -382,8 +351,8 @@ impl Suppressions {
             }
             self.match_names(tracker.depot().get(trace).as_slice(), functions);
             let any = tracker.without_interrupts(|meta| self.note_judgement(trace, meta));
-            room = any.is_some();
-            news |= any == Some(true);
+            room = any.is_ok();
+            news |= any == Ok(true);
         });
         news
     }
@@ -407,7 +376,7 @@ impl Suppressions {
     /// Marks what is suppressed, and what that leads to, and takes it out of the list's leaks. For one worker, after a
     /// pass whose unmarked objects are listed.
     pub(crate) fn hide<P: Platform, A: Access>(
-        &self,
+        &mut self,
         tracker: &Tracker<P>,
         marker: &mut Marker<'_, P, A>,
         list: &LeakList,
@@ -416,8 +385,8 @@ impl Suppressions {
             objects: 0,
             bytes: 0,
         };
-        self.all.forget_hidden();
-        if self.all.each().next().is_none() {
+        self.forget_hidden();
+        if self.all.is_empty() {
             return Ok(all);
         }
         let each_unmarked = |look: &mut dyn FnMut(Object<'_>)| {
@@ -428,23 +397,26 @@ impl Suppressions {
             });
         };
         each_unmarked(&mut |object| {
-            let matching = self.matching(object.record.read().trace());
-            matching.for_each(|one| one.set(MATCHED, one.get(MATCHED) + 1));
+            for number in self.matching(object.record.read().trace()) {
+                if let Some(one) = self.all.iter().nth(number) {
+                    one.matched.update(|matched| matched + 1);
+                }
+            }
         });
-        for one in self.all.each() {
-            if one.get(MATCHED) == 0 || one.is_over() {
+        for (number, one) in self.all.iter().enumerate() {
+            if one.matched.get() == 0 || one.is_over() {
                 continue;
             }
             each_unmarked(&mut |object| {
                 let mut matching = self.matching(object.record.read().trace());
-                if matching.any(|other| other == one) {
+                if matching.any(|other| other == number) {
                     marker.keep(object);
                 }
             });
             marker.finish()?;
             let hidden = take_marked(tracker, list);
-            one.set(OBJECTS, hidden.objects as u64);
-            one.set(BYTES, hidden.bytes as u64);
+            one.objects.set(hidden.objects as u64);
+            one.bytes.set(hidden.bytes as u64);
             all.objects += hidden.objects;
             all.bytes += hidden.bytes;
         }

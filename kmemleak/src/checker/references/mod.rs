@@ -157,7 +157,8 @@ impl<P: Platform> Claim<'_, P> {
         let target = self.examine(Before::Nothing, &mut Holders::of(address))?;
         let _outside = self.outside();
         let references = &self.findings.references;
-        (0..references.len()).for_each(|row| look(references.slot(row)));
+        let slots = (0..references.len()).filter_map(|row| references.slot(row));
+        slots.for_each(look);
         if references.short {
             Err(NoAnswer::NoMemory)
         } else {
@@ -177,7 +178,7 @@ impl<P: Platform> Claim<'_, P> {
         // It was found from the end to the root, and is told the other way round.
         let mut row = references.link_path();
         while let Some(here) = row {
-            look(references.slot(here));
+            references.slot(here).into_iter().for_each(&mut *look);
             row = references.next(here);
         }
         Ok(target)

@@ -106,8 +106,9 @@ impl Question for Path {
             self.come(marker, trail, slot, word, Origin::Root(root));
         })?;
         let mut row = 0;
-        while row < trail.len() && !self.found {
-            let start = trail.object(row);
+        while !self.found
+            && let Some(start) = trail.object(row)
+        {
             let size = target_at(marker, start).map_or(0, |object| object.size);
             let origin = Origin::Object { start, size, row };
             marker.each_word(start, Words::Scanned, &mut |marker, slot, word| {
