@@ -20,7 +20,7 @@ use core::sync::atomic::Ordering;
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
 use crate::marker::words::whole_words;
 use crate::metadata::WORD;
-use crate::metadata::ranges::{Hull, Look, Ranges, first_outside};
+use crate::metadata::ranges::{Hull, RangeVisitor, Ranges, first_outside};
 use crate::objects::record::flag;
 use crate::objects::{Access, Object};
 use crate::platform::address::end_of;
@@ -193,7 +193,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Shows what is in no root.
-    fn each_excluded(&self, look: Look<'_>) {
+    fn each_excluded(&self, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
         self.undisturbed(|| self.tools.root_ranges.excluded.each(look));
     }

@@ -78,7 +78,7 @@ impl KeyedList {
     /// Whether a key is there.
     #[inline(always)]
     pub(crate) fn has(&self, key: usize) -> bool {
-        !self.is_empty() && self.with_all(|all| all.each().any(|(one, _)| one == key))
+        self.with_all(|all| all.each().any(|(one, _)| one == key))
     }
 
     #[inline(always)]
@@ -86,9 +86,13 @@ impl KeyedList {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Does something with all keys and their values, in no order, under the lock.
+    /// Does something with all keys and their values, in no order: under the lock, if there are any.
+    #[inline(always)]
     pub(crate) fn with_all<R>(&self, work: impl FnOnce(All<'_>) -> R) -> R {
-        work(All(&self.list.lock()))
+        match self.is_empty() {
+            true => work(All(&List::new())),
+            false => work(All(&self.list.lock())),
+        }
     }
 
     /// Forgets everything; the memory is given back by its owner.

@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A `NewPage` is zeroed, and has no other user. A page that is dropped is nobody's until all metadata is given back.
-//! - A word of a page of [`Words`] is any number; one of [`Links`] is a [`PageLink`]; other uses say themselves.
+//! - A word of a page of [`Numbers`] is any number; one of [`Links`] is a [`PageLink`]; other uses say themselves.
 //! - The number in a `PageLink` is 0, or the inverted address of a page of its use.
 //! - All metadata is given back only when no `Page` is used any more: [`MetaAlloc::empty`](crate::metadata::MetaAlloc::empty)
 //!   demands it.
@@ -29,7 +29,7 @@ use crate::platform::METADATA_PAGE;
 /// Bytes of a word.
 pub(crate) const WORD: usize = size_of::<u64>();
 
-/// Words of a page.
+/// Numbers of a page.
 pub(crate) const PAGE_WORDS: usize = METADATA_PAGE / WORD;
 
 /// There is no memory for what was asked for.
@@ -65,7 +65,7 @@ pub(crate) trait PageSource {
 
 /// The use of pages whose words are numbers.
 #[derive(Clone, Copy)]
-pub(crate) enum Words {}
+pub(crate) enum Numbers {}
 
 /// The use of pages whose words name pages of the use `U`.
 #[derive(Clone, Copy)]
@@ -93,7 +93,7 @@ impl<U> Page<U> {
     }
 }
 
-impl Page<Words> {
+impl Page<Numbers> {
     /// A word. Numbers beyond the last begin at the first again.
     #[inline(always)]
     pub(crate) fn word<'a>(self, index: usize) -> &'a AtomicU64 {
@@ -103,7 +103,7 @@ impl Page<Words> {
 }
 
 impl<U> Page<Links<U>> {
-    /// A word, as for pages of [`Words`].
+    /// A word, as for pages of [`Numbers`].
     #[inline(always)]
     pub(crate) fn link<'a>(self, index: usize) -> &'a PageLink<U> {
         // SAFETY: as in a page of words.

@@ -5,12 +5,12 @@ use core::ptr::NonNull;
 use crate::metadata::PAGE_WORDS;
 use crate::metadata::hidden::Hidden;
 
-/// A page that names pages; its first word names the directory before.
-type Directory = [Hidden; PAGE_WORDS];
+/// The addresses of pages, in a page of the log's own. The first is that of the page of addresses before.
+type Addresses = [Hidden; PAGE_WORDS];
 
-/// The pages, in directories, which are pages themselves.
+/// The pages, by their addresses, which lie in pages of the log's own.
 pub(super) struct PageLog {
-    /// The directory that is being filled.
+    /// The page of addresses that is being filled.
     last: Hidden,
     /// Its words that are in use.
     used: usize,
@@ -27,32 +27,32 @@ impl PageLog {
     /// A page, which is noted.
     pub(super) fn noted(&mut self, page: impl Fn() -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
         if self.used == PAGE_WORDS {
-            let directory = page()?;
+            let addresses = page()?;
             // SAFETY: the first word of a page that nobody else has.
-            unsafe { directory.cast().write(self.last) };
-            (self.last, self.used) = (Hidden::of(directory), 1);
+            unsafe { addresses.cast().write(self.last) };
+            (self.last, self.used) = (Hidden::of(addresses), 1);
         }
         let page = page()?;
-        let mut directory = self.last.pointer::<Directory>()?;
+        let mut addresses = self.last.pointer::<Addresses>()?;
         // SAFETY: a zeroed page of the log's own, borrowed exclusively with it.
-        let directory = unsafe { directory.as_mut() };
-        directory[self.used] = Hidden::of(page);
+        let addresses = unsafe { addresses.as_mut() };
+        addresses[self.used] = Hidden::of(page);
         self.used += 1;
         Some(page)
     }
 
-    /// Hands all pages over, the directories as well.
+    /// Hands all pages over, those of the log's own as well.
     pub(super) fn hand_over(self, give_back: impl Fn(NonNull<u8>)) {
         let (mut last, mut used) = (self.last, self.used);
-        while let Some(directory) = last.pointer::<Directory>() {
+        while let Some(addresses) = last.pointer::<Addresses>() {
             // SAFETY: a page of the log's own, which is copied before it is given back.
-            let before = unsafe { directory.as_ref() }[0];
+            let before = unsafe { addresses.as_ref() }[0];
             for index in 1..used {
                 // SAFETY: as above.
-                let page = unsafe { directory.as_ref() }[index];
+                let page = unsafe { addresses.as_ref() }[index];
                 page.pointer().into_iter().for_each(&give_back);
             }
-            give_back(directory.cast());
+            give_back(addresses.cast());
             (last, used) = (before, PAGE_WORDS);
         }
     }

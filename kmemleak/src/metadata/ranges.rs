@@ -44,27 +44,20 @@ impl Ranges {
     }
 
     /// Shows each range, in no order.
-    pub(crate) fn each(&self, look: Look<'_>) {
-        if !self.list.is_empty() {
-            self.list
-                .with_all(|all| all.each().map(range_of).for_each(look));
-        }
+    pub(crate) fn each(&self, look: RangeVisitor<'_>) {
+        self.list
+            .with_all(|all| all.each().map(range_of).for_each(look));
     }
 
     /// Whether a range has a byte in common with one of these.
     pub(crate) fn meet(&self, range: &Range<usize>) -> bool {
-        let mut meet = false;
-        self.each(&mut |one| {
-            meet |= one.start.max(range.start) < one.end.min(range.end);
-        });
-        meet
+        let meets = |one: Range<usize>| one.start.max(range.start) < one.end.min(range.end);
+        self.list
+            .with_all(|all| all.each().map(range_of).any(meets))
     }
 
     /// The first range of the union, as long as it is, of what lies at `from` or after.
     pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
-        if self.list.is_empty() {
-            return None;
-        }
         self.list.with_all(|all| {
             let after = || all.each().map(range_of).filter(|one| one.end > from);
             let start = after()
@@ -86,10 +79,13 @@ impl Ranges {
 }
 
 /// Takes one range after another.
-pub(crate) type Look<'l> = &'l mut dyn FnMut(Range<usize>);
+pub(crate) type RangeVisitor<'l> = &'l mut dyn FnMut(Range<usize>);
 
 /// The first part of `range` that lies in none of some others, which are shown over and over; empty if there is none.
-pub(crate) fn first_outside(range: Range<usize>, others: &mut dyn FnMut(Look<'_>)) -> Range<usize> {
+pub(crate) fn first_outside(
+    range: Range<usize>,
+    others: &mut dyn FnMut(RangeVisitor<'_>),
+) -> Range<usize> {
     let mut start = range.start;
     while start < range.end {
         let (mut from, mut end) = (start, range.end);

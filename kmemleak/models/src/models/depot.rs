@@ -18,7 +18,7 @@ pub const PROTOCOL: Protocol = Protocol {
     sources: &[
         include_str!("../../../src/metadata/page.rs"),
         include_str!("../../../src/stacks/depot/mod.rs"),
-        include_str!("../../../src/stacks/depot/entry.rs"),
+        include_str!("../../../src/stacks/depot/slot.rs"),
         include_str!("../../../src/stacks/depot/insert.rs"),
     ],
     models: &[

@@ -15,7 +15,7 @@ struct FoundWord {
     /// The start and the size of what it lies in.
     start: Hidden,
     len: usize,
-    holder: Holder,
+    found_in: FoundIn,
     /// The object that it points to.
     object: Hidden,
     /// The next row of the path.
@@ -23,7 +23,7 @@ struct FoundWord {
 }
 
 /// What a word lies in.
-enum Holder {
+enum FoundIn {
     Root(RootKind),
     /// An object, which this row has found.
     Object(u32),
@@ -74,9 +74,9 @@ impl References {
         let (start, len) = (word.start.get(), word.len);
         Some(Slot {
             address: word.slot.get(),
-            place: match word.holder {
-                Holder::Root(kind) => SlotPlace::Root(Root { kind, start, len }),
-                Holder::Object(_) | Holder::ByDecree => SlotPlace::Object { start, size: len },
+            place: match word.found_in {
+                FoundIn::Root(kind) => SlotPlace::Root(Root { kind, start, len }),
+                FoundIn::Object(_) | FoundIn::ByDecree => SlotPlace::Object { start, size: len },
             },
         })
     }
@@ -88,16 +88,16 @@ impl References {
         object: usize,
         meta: &MetaAlloc<'_>,
     ) -> Option<usize> {
-        let (start, len, holder) = match origin {
-            Origin::Root(root) => (root.start, root.len, Holder::Root(root.kind)),
-            Origin::Object { start, size, row } => (start, size, Holder::Object(row as u32)),
-            Origin::ByDecree => (0, 0, Holder::ByDecree),
+        let (start, len, found_in) = match origin {
+            Origin::Root(root) => (root.start, root.len, FoundIn::Root(root.kind)),
+            Origin::Object { start, size, row } => (start, size, FoundIn::Object(row as u32)),
+            Origin::ByDecree => (0, 0, FoundIn::ByDecree),
         };
         let word = FoundWord {
             slot: Hidden::new(slot),
             start: Hidden::new(start),
             len,
-            holder,
+            found_in,
             object: Hidden::new(object),
             next: Cell::new(None),
         };
@@ -108,11 +108,11 @@ impl References {
 
     /// The row by which the object was found that a row's word lies in; none if that is in a root.
     fn before(&self, row: usize) -> Option<usize> {
-        let Holder::Object(before) = self.rows.get(row)?.holder else {
+        let FoundIn::Object(before) = self.rows.get(row)?.found_in else {
             return None;
         };
-        let holder = &self.rows.get(before as usize)?.holder;
-        (!matches!(holder, Holder::ByDecree)).then_some(before as usize)
+        let found_in = &self.rows.get(before as usize)?.found_in;
+        (!matches!(found_in, FoundIn::ByDecree)).then_some(before as usize)
     }
 
     pub(super) fn len(&self) -> usize {

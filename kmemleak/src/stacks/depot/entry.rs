@@ -1,8 +1,7 @@
 //! Entries of the depot: call stacks as they lie in its pages.
 //!
-//! An entry is a head, and behind it the frames. A narrow one holds them in pairs, so that one pointer leads to all that a frame
-//! needs: two distances from the text base, 32 bits each, and two links, 16 bits each. A wide one holds whole addresses,
-//! inverted.
+//! An entry is a head, and behind it the frames. A narrow one holds them in [pairs](crate::stacks::depot::pairs). A wide one holds
+//! whole addresses, hidden.
 //!
 //! | word of the head | what |
 //! | --- | --- |
@@ -15,20 +14,21 @@
 //! # Invariants
 //!
 //! - The head of a [`StackEntry`] lies in a page of the depot. Where its frames lie is only known by its state: whoever reads them
-//!   has looked whether they lie in the page ([`StackEntry::contents`]), or has the entry from where it was published.
+//!   has looked whether they lie in the page ([`StackEntry::frames`]), or has the entry from where it was published.
 //! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry orders them, a bucket or a
-//!   [slot](Slot). Those that are written before the entry is seen, and never again, are read as plain words where speed counts.
+//!   [slot](crate::stacks::depot::slot). Those that are written before the entry is seen, and never again, are read as plain words where speed counts.
 //!   (Of the state, the marks change later; they are bits that mean nothing to others.)
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 
-use crate::atomic::{AtomicU16, AtomicU32, AtomicU64, settled_u16, settled_u32};
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::Page;
 use crate::platform::{MAX_FRAMES, METADATA_PAGE};
+use crate::stacks::depot::pairs::{PAIR, Pairs};
 use crate::stacks::depot::walked::Walked;
-use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, holds, read};
+use crate::stacks::frame_walk::WORD;
 
 /// The use of pages in which entries lie.
 #[derive(Clone, Copy)]
@@ -43,14 +43,11 @@ pub(super) const PAGE_UNITS: u32 = (METADATA_PAGE / UNIT) as u32;
 /// Bytes of the head; the frames of a narrow entry follow.
 const HEAD: usize = 20;
 
-/// Bytes of a pair of frames in a narrow entry.
-const PAIR: usize = 12;
-
 /// Where the whole addresses begin in a wide entry: aligned.
 const WIDE_HEAD: usize = 24;
 
 /// State: the number of frames.
-const STATE_LEN: u32 = 0x1f;
+pub(super) const STATE_LEN: u32 = 0x1f;
 
 /// State: the entry is wide.
 const STATE_WIDE: u32 = 1 << 5;
@@ -126,6 +123,26 @@ impl StackEntry {
         Some(Self(unsafe { page.start().add(unit as usize * UNIT) }))
     }
 
+    /// The entry that lies there.
+    ///
+    /// # Safety
+    ///
+    /// [`place`](Self::place) has told so of an entry.
+    #[inline(always)]
+    pub(super) unsafe fn from_place(place: NonNull<u8>) -> Self {
+        Self(place)
+    }
+
+    pub(super) fn place(self) -> NonNull<u8> {
+        self.0
+    }
+
+    /// The frames of a narrow entry.
+    #[inline(always)]
+    pub(super) fn pairs(self) -> Pairs {
+        Pairs::new(self.0.as_ptr().wrapping_add(HEAD))
+    }
+
     /// Writes a call stack, which nobody sees yet. `None`, and nothing is written, where it reaches beyond the page.
     pub(super) fn write(
         self,
@@ -135,8 +152,8 @@ impl StackEntry {
         hash: u32,
         number: u32,
     ) -> Option<()> {
-        let contents = self.contents_of(shape)?;
-        contents.write(walked, base);
+        let frames = self.frames_of(shape)?;
+        frames.write(walked, base);
         let links = match (shape, walked.span()) {
             (Shape::Narrow(_), Some(_)) => STATE_LINKS,
             _ => 0,
@@ -165,7 +182,7 @@ impl StackEntry {
     }
 
     #[inline(always)]
-    fn state<'a>(self) -> &'a AtomicU32 {
+    pub(super) fn state<'a>(self) -> &'a AtomicU32 {
         self.head::<2>()
     }
 
@@ -175,7 +192,7 @@ impl StackEntry {
     }
 
     #[inline(always)]
-    fn span<'a>(self) -> &'a AtomicU32 {
+    pub(super) fn span<'a>(self) -> &'a AtomicU32 {
         self.head::<4>()
     }
 
@@ -191,128 +208,32 @@ impl StackEntry {
     }
 
     /// The frames. `None` where the state is none of an entry here: in a place that never was one, it may be any number.
-    pub(super) fn contents(self) -> Option<Contents> {
-        self.contents_of(Shape::from_state(self.state().load(Relaxed)))
+    pub(super) fn frames(self) -> Option<EntryFrames> {
+        self.frames_of(Shape::from_state(self.state().load(Relaxed)))
     }
 
-    fn contents_of(self, shape: Shape) -> Option<Contents> {
+    fn frames_of(self, shape: Shape) -> Option<EntryFrames> {
         let room = METADATA_PAGE - self.0.addr().get() % METADATA_PAGE;
         let fits = (1..=MAX_FRAMES).contains(&shape.len()) && shape.bytes() <= room;
-        fits.then_some(Contents { entry: self, shape })
-    }
-
-    /// Whether the call stack at hand is this entry's: the chain that begins at `frame`, in a stack whose last frame
-    /// may lie at `highest`.
-    ///
-    /// # Safety
-    ///
-    /// The entry has links and was taken from where it was published. `frame` is aligned and not above `highest`, and
-    /// all words from it through the frame at `highest` can be read; frames among them hold still.
-    #[inline(always)]
-    pub(super) unsafe fn is_stack(self, base: usize, mut frame: usize, highest: usize) -> bool {
-        let state = self.state().load(Relaxed);
-        if highest - frame < self.span().load(Relaxed) as usize {
-            return false;
-        }
-        // The pairs not yet compared; all places in them are constants below.
-        let mut rest = Pairs::of(self);
-        macro_rules! compare {
-            (address $index:literal) => {
-                // SAFETY: the caller's promise; the entry has so many frames.
-                let foretold = base.wrapping_add(unsafe { rest.distance_seen($index) });
-                // SAFETY: the frame is none above `highest`, for the span leads no further.
-                if !unsafe { holds(frame + WORD, foretold) } {
-                    return false;
-                }
-            };
-            ($($index:literal)*) => {$(
-                compare!(address $index);
-                // SAFETY: as for the distance.
-                let foretold = frame + unsafe { rest.link_seen($index) };
-                // SAFETY: as above.
-                if !unsafe { holds(frame, foretold) } {
-                    return false;
-                }
-                frame = foretold;
-            )*};
-        }
-        if state & MAX_FRAMES as u32 != 0 {
-            compare!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
-            compare!(address 15);
-            return true;
-        }
-        let links = (state & STATE_LEN).wrapping_sub(1);
-        if links & 8 != 0 {
-            compare!(0 1 2 3 4 5 6 7);
-            rest = rest.after(4);
-        }
-        if links & 4 != 0 {
-            compare!(0 1 2 3);
-            rest = rest.after(2);
-        }
-        if links & 2 != 0 {
-            compare!(0 1);
-            rest = rest.after(1);
-        }
-        if links & 1 != 0 {
-            compare!(0);
-            compare!(address 1);
-        } else {
-            compare!(address 0);
-        }
-        // This was the last one: the walk has to end here, too.
-        // SAFETY: as above.
-        let caller = unsafe { read(frame) };
-        if !caller.is_multiple_of(WORD) || caller < frame + FRAME || caller > highest {
-            return true;
-        }
-        // SAFETY: aligned, between this frame and `highest`.
-        unsafe { holds(caller + WORD, 0) }
-    }
-
-    /// The frame where the walk from `chain` on first leaves what this entry foretells, or where either ends.
-    ///
-    /// # Safety
-    ///
-    /// As for [`is_stack`](Self::is_stack).
-    pub(super) unsafe fn differs_at(self, base: usize, mut chain: FrameChain) -> usize {
-        let pairs = Pairs::of(self);
-        let len = (self.state().load(Relaxed) & STATE_LEN) as usize;
-        let mut at = chain.frame();
-        let mut foretold = at;
-        for frame in 0..len {
-            let Some(address) = chain.return_address() else {
-                break;
-            };
-            at = chain.frame();
-            // SAFETY: the entry has so many frames.
-            let distance = unsafe { pairs.distance_seen(frame) };
-            if at != foretold || address != base.wrapping_add(distance) {
-                break;
-            }
-            // SAFETY: as above.
-            foretold = foretold.wrapping_add(unsafe { pairs.link_seen(frame) });
-            chain.up();
-        }
-        at
+        fits.then_some(EntryFrames { entry: self, shape })
     }
 }
 
 /// The frames of an entry, all of which lie in its page.
 #[derive(Clone, Copy)]
-pub(super) struct Contents {
+pub(super) struct EntryFrames {
     entry: StackEntry,
     pub(super) shape: Shape,
 }
 
-impl Contents {
+impl EntryFrames {
     pub(super) fn len(self) -> usize {
         self.shape.len()
     }
 
     /// The addresses, innermost first.
     pub(super) fn addresses(self, base: usize) -> impl Iterator<Item = usize> {
-        let pairs = Pairs::of(self.entry);
+        let pairs = self.entry.pairs();
         (0..self.len()).map(move |frame| match self.shape {
             Shape::Narrow(_) => {
                 // SAFETY: the entry has this frame.
@@ -329,7 +250,7 @@ impl Contents {
 
     /// Writes as many frames as there are.
     fn write(self, walked: &Walked, base: usize) {
-        let pairs = Pairs::of(self.entry);
+        let pairs = self.entry.pairs();
         for (frame, (address, link)) in walked.frames().take(self.len()).enumerate() {
             if let Shape::Wide(_) = self.shape {
                 let hidden = Hidden::new(address).bits();
@@ -357,108 +278,7 @@ impl Contents {
     }
 }
 
-/// The pairs of frames of a narrow entry.
-///
-/// A frame is one of theirs if the entry has it: that is what all methods ask for.
-#[derive(Clone, Copy)]
-struct Pairs(*mut u8);
-
-impl Pairs {
-    #[inline(always)]
-    fn of(entry: StackEntry) -> Self {
-        Self(entry.0.as_ptr().wrapping_add(HEAD))
-    }
-
-    /// Without the first ones.
-    #[inline(always)]
-    fn after(self, pairs: usize) -> Self {
-        Self(self.0.wrapping_add(pairs * PAIR))
-    }
-
-    /// A frame's distance from the text base.
-    ///
-    /// # Safety
-    ///
-    /// A narrow entry that lies in its page has this frame.
-    #[inline(always)]
-    unsafe fn distance<'a>(self, frame: usize) -> &'a AtomicU32 {
-        let place = self.0.wrapping_add(frame / 2 * PAIR + frame % 2 * 4);
-        // SAFETY: an aligned word of the entry, used as an atomic of this size alone.
-        unsafe { AtomicU32::from_ptr(place.cast()) }
-    }
-
-    /// How many bytes the caller's frame lies above this one.
-    ///
-    /// # Safety
-    ///
-    /// As for [`distance`](Self::distance).
-    #[inline(always)]
-    unsafe fn link<'a>(self, frame: usize) -> &'a AtomicU16 {
-        let place = self.0.wrapping_add(frame / 2 * PAIR + 8 + frame % 2 * 2);
-        // SAFETY: as for a distance.
-        unsafe { AtomicU16::from_ptr(place.cast()) }
-    }
-
-    /// [`distance`](Self::distance), read as a plain word.
-    ///
-    /// # Safety
-    ///
-    /// As for [`distance`](Self::distance). The entry was taken from where it was published.
-    #[inline(always)]
-    unsafe fn distance_seen(self, frame: usize) -> usize {
-        // SAFETY: the caller's promise.
-        let distance = unsafe { self.distance(frame) };
-        // SAFETY: whoever took the entry from where it was published sees all that was written to its place before,
-        // be it by another that gave the place back; and it is not written any more.
-        unsafe { settled_u32(distance) as usize }
-    }
-
-    /// [`link`](Self::link), read as a plain word.
-    ///
-    /// # Safety
-    ///
-    /// As for [`distance_seen`](Self::distance_seen).
-    #[inline(always)]
-    unsafe fn link_seen(self, frame: usize) -> usize {
-        // SAFETY: the caller's promise.
-        let link = unsafe { self.link(frame) };
-        // SAFETY: as for a distance.
-        unsafe { usize::from(settled_u16(link)) }
-    }
-}
-
-/// A word that names an entry with links, or none. It publishes the entry: [`name`](Self::name) stores it with Release,
-/// [`get`](Self::get) loads it with Acquire.
-pub(super) struct Slot(AtomicU64);
-
-impl Slot {
-    pub(super) const fn new() -> Self {
-        Self(AtomicU64::new(Hidden::NONE.bits()))
-    }
-
-    #[inline(always)]
-    pub(super) fn get(&self) -> Option<StackEntry> {
-        match Hidden::from_bits(self.0.load(Acquire)) {
-            Hidden::NONE => None,
-            // SAFETY: `name` has stored it.
-            entry => Some(StackEntry(unsafe { entry.place() })),
-        }
-    }
-
-    /// Names an entry from now on; one without links is not named.
-    pub(super) fn name(&self, entry: StackEntry) {
-        if entry.has_links() {
-            self.0.store(Hidden::of(entry.0).bits(), Release);
-        }
-    }
-
-    pub(super) fn clear(&self) {
-        self.0.store(Hidden::NONE.bits(), Relaxed);
-    }
-}
-
 const _: () = {
-    assert!(MAX_FRAMES == 16, "the comparison is written out for 16");
     assert!(MAX_FRAMES as u32 <= STATE_LEN);
     assert!(Shape::Wide(MAX_FRAMES).units() < PAGE_UNITS);
     assert!(MAX_FRAMES * (u16::MAX as usize) <= u32::MAX as usize);

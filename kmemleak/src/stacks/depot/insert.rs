@@ -69,9 +69,9 @@ impl Depot {
         while number != end {
             let entry = self.entry(number)?;
             if entry.hash().load(Relaxed) == hash
-                && let Some(contents) = entry.contents()
-                && contents.len() == addresses.len()
-                && contents.addresses(base).eq(addresses.iter().copied())
+                && let Some(frames) = entry.frames()
+                && frames.len() == addresses.len()
+                && frames.addresses(base).eq(addresses.iter().copied())
             {
                 return Some((Trace(number), entry));
             }

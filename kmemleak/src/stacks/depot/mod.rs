@@ -45,16 +45,20 @@
 //! another, so that all of it (except emptying) may run in any context: an interrupt in the midst of an insertion on the same
 //! CPU as well. `kmemleak/models` runs this source in all orders that its atomics allow.
 
+mod compare;
 mod entry;
 mod frames;
 mod insert;
+mod pairs;
+mod slot;
 mod walked;
 
 use core::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use self::frames::Frames;
 
-use self::entry::{Entries, PAGE_UNITS, Slot, StackEntry};
+use self::entry::{Entries, PAGE_UNITS, StackEntry};
+use self::slot::StackSlot;
 use self::walked::Walked;
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::metadata::hidden::Hidden;
@@ -85,7 +89,7 @@ impl Trace {
 
 /// The slots of a CPU: entries of late.
 #[repr(align(64))]
-struct CpuSlots([Slot; SLOTS]);
+struct CpuSlots([StackSlot; SLOTS]);
 
 /// All call stacks.
 pub(crate) struct Depot {
@@ -113,7 +117,7 @@ pub(crate) struct Depot {
 impl Depot {
     pub(crate) const fn new() -> Self {
         Self {
-            slots: [const { CpuSlots([const { Slot::new() }; SLOTS]) }; ROWS],
+            slots: [const { CpuSlots([const { StackSlot::new() }; SLOTS]) }; ROWS],
             buckets: [const { AtomicU32::new(0) }; BUCKETS],
             tables: [const { PageLink::new() }; TABLES],
             base: AtomicU64::new(Hidden::NONE.bits()),
@@ -209,9 +213,9 @@ impl Depot {
 
     /// The call stack of this name; [`Frames::NONE`] for what is no name. Any context.
     pub(crate) fn get(&self, trace: Trace) -> Frames {
-        let contents = self.entry(trace.0).and_then(StackEntry::contents);
-        contents.map_or(Frames::NONE, |contents| {
-            Frames::of(contents.addresses(self.base()))
+        let frames = self.entry(trace.0).and_then(StackEntry::frames);
+        frames.map_or(Frames::NONE, |frames| {
+            Frames::of(frames.addresses(self.base()))
         })
     }
 
@@ -238,7 +242,7 @@ impl Depot {
 
     /// The slot for stacks that have this return address in the frame at `frame`.
     #[inline(always)]
-    fn slot(&self, cpu: u32, address: usize, frame: usize) -> &Slot {
+    fn slot(&self, cpu: u32, address: usize, frame: usize) -> &StackSlot {
         // Frames are aligned to two words mostly: shifted, their low bits are beside those of the code.
         let key = (address as u64).wrapping_add((frame as u64) << 3);
         let slot = key.wrapping_mul(SPREAD) >> (64 - SLOTS.ilog2());
@@ -252,11 +256,10 @@ impl Depot {
         StackEntry::at(table.link(page % FAN_OUT).get()?, number % PAGE_UNITS)
     }
 
-    /// The entry with this number. None for 0, or where no entry can be; for a number that never was a trace it may
-    /// be an entry of nonsense, but one that lies in a page.
+    /// The entry with this number. None for 0, or where no entry says that the number is its own.
     fn entry(&self, number: u32) -> Option<StackEntry> {
         let entry = self.place(number).filter(|_| number != 0)?;
-        entry.contents().map(|_| entry)
+        (entry.number().load(Relaxed) == number).then_some(entry)
     }
 
     /// Forgets all call stacks; their memory is given back by its owner.
@@ -266,7 +269,7 @@ impl Depot {
     /// Nobody else uses the depot meanwhile, and whoever has used it is done before, as seen from here.
     pub(crate) unsafe fn empty(&self) {
         let slots = self.slots.iter().flat_map(|slots| &slots.0);
-        slots.for_each(Slot::clear);
+        slots.for_each(StackSlot::clear);
         self.buckets
             .iter()
             .for_each(|first| first.store(0, Relaxed));

@@ -179,7 +179,7 @@ fn the_text_base_is_chosen_once() {
     depot.set_text_base(0);
     assert_eq!(depot.get(trace).as_slice(), &[here]);
     let entry = depot.entry(trace.0).unwrap();
-    assert_eq!(entry.contents().unwrap().shape, Shape::Narrow(1));
+    assert_eq!(entry.frames().unwrap().shape, Shape::Narrow(1));
     pages.empty(&depot);
     depot.set_text_base(usize::MAX);
     let trace = depot.store(&[here], &pages);

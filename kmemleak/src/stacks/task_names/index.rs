@@ -48,9 +48,9 @@ impl Index {
     }
 
     /// Room for one name more.
-    pub(super) fn room(&self, name: &Name, _: &Adding) -> Option<Room<'_>> {
+    pub(super) fn room(&self, name: &Name, _: &Adding) -> Option<IndexRoom<'_>> {
         let way = self.set(name).iter().find(|way| way.load(Relaxed) == 0)?;
-        Some(Room {
+        Some(IndexRoom {
             way,
             tag: tag(name),
         })
@@ -73,12 +73,12 @@ impl Index {
 }
 
 /// The place for an entry.
-pub(super) struct Room<'a> {
+pub(super) struct IndexRoom<'a> {
     way: &'a AtomicU32,
     tag: u32,
 }
 
-impl Room<'_> {
+impl IndexRoom<'_> {
     pub(super) fn enter(self, number: u32) {
         self.way.store(self.tag << NUMBER_BITS | number, Relaxed);
     }

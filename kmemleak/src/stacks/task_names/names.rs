@@ -6,12 +6,12 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::atomic::{AtomicU64, fence};
-use crate::metadata::page::{NoMemory, PAGE_WORDS, PageLink, PageSource, WORD, Words};
+use crate::metadata::page::{NoMemory, Numbers, PAGE_WORDS, PageLink, PageSource, WORD};
 use crate::platform::{COMM_LEN, Comm};
 use crate::sizes::MAX_COMMS;
 use crate::stacks::task_names::round::Round;
 
-/// Words of a name: its length, with the round in which it got its number, and its bytes.
+/// Numbers of a name: its length, with the round in which it got its number, and its bytes.
 const NAME_WORDS: usize = 1 + COMM_LEN / WORD;
 /// Names of a page.
 const PER_PAGE: usize = PAGE_WORDS / NAME_WORDS;
@@ -46,7 +46,7 @@ impl Name {
 }
 
 /// All names. Their words are Relaxed: what publishes a name is the state of its number.
-pub(super) struct Names([PageLink<Words>; PAGES]);
+pub(super) struct Names([PageLink<Numbers>; PAGES]);
 
 impl Names {
     pub(super) const fn new() -> Self {

@@ -2,7 +2,7 @@
 //!
 //! # Orderings
 //!
-//! Words of rows are Relaxed: which numbers must be seen in rows when a round begins, and what of older ones, is ordered by the
+//! Numbers of rows are Relaxed: which numbers must be seen in rows when a round begins, and what of older ones, is ordered by the
 //! marks of [`States`](crate::stacks::task_names::states::States), and by the locks of chunks. (A number that is not seen any
 //! more has given way to another. Its last record entered its chunk before; the walk looks there later, or it would have
 //! locked the chunk first, and then the row's new number was not written yet.)
@@ -10,7 +10,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::atomic::AtomicU64;
-use crate::metadata::page::{NoMemory, Page, PageLink, PageSource, WORD, Words};
+use crate::metadata::page::{NoMemory, Numbers, Page, PageLink, PageSource, WORD};
 use crate::platform::METADATA_PAGE;
 use crate::sizes::{COMM_ROW_PAGES as ROW_PAGES, COMM_ROWS as ROWS};
 
@@ -54,7 +54,7 @@ impl<'a> CpuRow<'a> {
         }
     }
 
-    fn in_page(page: Page<Words>, index: usize) -> Self {
+    fn in_page(page: Page<Numbers>, index: usize) -> Self {
         let first = index * ROW_BYTES / WORD;
         Self {
             last: page.word(first),
@@ -102,7 +102,7 @@ pub(super) struct Rows {
     /// Those of the first CPUs.
     own: [OwnRow; ROWS],
     /// Pages of rows for the CPUs beyond.
-    pages: [PageLink<Words>; ROW_PAGES],
+    pages: [PageLink<Numbers>; ROW_PAGES],
 }
 
 impl Rows {
