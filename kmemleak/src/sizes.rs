@@ -13,13 +13,13 @@ pub(crate) const DEPOT_SLOTS: usize = 128;
 pub(crate) const DEPOT_PAGES: usize = 1 << 15;
 
 /// CPUs whose rows, of the names of tasks, are in the detector itself.
-pub(crate) const COMM_ROWS: usize = 64;
+pub(crate) const NAME_ROWS: usize = 64;
 
 /// Pages of rows for CPUs beyond: as many CPUs as records can name.
-pub(crate) const COMM_ROW_PAGES: usize = 63;
+pub(crate) const NAME_ROW_PAGES: usize = 63;
 
 /// Names that share a set of the index.
-pub(crate) const COMM_WAYS: usize = 64;
+pub(crate) const NAME_WAYS: usize = 64;
 
 /// Task names that can be told apart: as many as a record can number.
-pub(crate) const MAX_COMMS: usize = 1 << 11;
+pub(crate) const MAX_TASK_NAMES: usize = 1 << 11;

@@ -38,7 +38,7 @@ use crate::objects::page_map::{
 use crate::objects::record::{MANY, Record, RecordRef, flag};
 use crate::objects::side_table::{Area, Odd, SideTable};
 use crate::platform::address::{Address, Extent};
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 
 /// How chunks are opened and closed.
 pub(crate) trait Access {
@@ -744,20 +744,20 @@ impl Registry {
     }
 
     /// The call stacks that allocated what was at `start` last, and that freed it, as far as they are remembered.
-    pub(crate) fn last_traces(&self, start: usize) -> (Trace, Trace) {
+    pub(crate) fn last_traces(&self, start: usize) -> (StackId, StackId) {
         let traces = self.with_dead_record(start, |place| {
             let record = place.read();
             let freed = match record.has(flag::FREED) {
-                true => Trace(record.checksum()),
-                false => Trace::NONE,
+                true => StackId(record.checksum()),
+                false => StackId::NONE,
             };
             (record.trace(), freed)
         });
-        traces.unwrap_or((Trace::NONE, Trace::NONE))
+        traces.unwrap_or((StackId::NONE, StackId::NONE))
     }
 
     /// Keeps the call stack that freed what was at `start`, as long as nothing else needs its record.
-    pub(crate) fn note_free(&self, start: usize, trace: Trace) {
+    pub(crate) fn note_free(&self, start: usize, trace: StackId) {
         self.with_dead_record(start, |place| {
             place.set_checksum(trace.0);
             place.set(flag::FREED);
@@ -920,7 +920,7 @@ fn odd_object<'a>(chunk: Chunk, odd: Odd<'a>) -> Object<'a> {
 
 /// The record of a further copy of a per-CPU block: where the birth would be is the address of the first.
 pub(crate) fn alias_record(owner: usize, size: usize) -> Record {
-    let mut record = Record::new(size, Trace::NONE, 0, 1, flag::ALIAS);
+    let mut record = Record::new(size, StackId::NONE, 0, 1, flag::ALIAS);
     // Inverted, as all addresses in metadata.
     record.set_birth(!owner as u64);
     record

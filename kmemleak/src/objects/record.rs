@@ -23,8 +23,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sizes::MAX_COMMS;
-use crate::stacks::depot::Trace;
+use crate::sizes::MAX_TASK_NAMES;
+use crate::stacks::depot::StackId;
 
 /// Words of a record.
 pub(crate) const RECORD_WORDS: usize = 7;
@@ -131,10 +131,10 @@ pub(crate) const MANY: i32 = MAX_INLINE + 1;
 /// The most that an object may need.
 pub(crate) const MAX_MIN_COUNT: i32 = 255;
 
-const COMM_BITS: u32 = 11;
+const NAME_BITS: u32 = 11;
 /// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its
 /// start.
-const STARTED: u32 = 1 << COMM_BITS;
+const STARTED: u32 = 1 << NAME_BITS;
 const CPU_SHIFT: u32 = 12;
 const BIRTH_SHIFT: u32 = 24;
 const CODE_SHIFT: u32 = 28;
@@ -142,7 +142,7 @@ const CODE_SHIFT: u32 = 28;
 const BIRTH_MASK: u32 = 0xf << BIRTH_SHIFT;
 const CODE_MASK: u32 = 0xf << CODE_SHIFT;
 
-const _: () = assert!(MAX_COMMS == 1 << COMM_BITS);
+const _: () = assert!(MAX_TASK_NAMES == 1 << NAME_BITS);
 
 /// Bits of a time of birth, in microseconds: 142 years.
 pub(crate) const BIRTH_BITS: u32 = 52;
@@ -155,7 +155,7 @@ impl Record {
     #[inline(always)]
     pub(crate) fn new(
         size: usize,
-        trace: Trace,
+        trace: StackId,
         birth_us: u64,
         min_count: i32,
         flags: u16,
@@ -182,14 +182,14 @@ impl Record {
         self.0[6] = self.0[6] & !BIRTH_MASK | high & BIRTH_MASK;
     }
 
-    pub(crate) fn set_who(&mut self, task: u32, comm: u32, cpu: u32) {
+    pub(crate) fn set_who(&mut self, task: u32, name: u32, cpu: u32) {
         self.0[5] = task;
-        self.0[6] |= comm & ((1 << COMM_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
+        self.0[6] |= name & ((1 << NAME_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
     }
 
-    pub(crate) fn set_comm(&mut self, comm: u32) {
-        let mask = (1 << COMM_BITS) - 1;
-        self.0[6] = self.0[6] & !mask | comm & mask;
+    pub(crate) fn set_task_name(&mut self, name: u32) {
+        let mask = (1 << NAME_BITS) - 1;
+        self.0[6] = self.0[6] & !mask | name & mask;
     }
 
     pub(crate) fn set_min_count(&mut self, min_count: i32) {
@@ -205,8 +205,8 @@ impl Record {
         self.0[0]
     }
 
-    pub(crate) fn trace(&self) -> Trace {
-        Trace(self.0[1])
+    pub(crate) fn trace(&self) -> StackId {
+        StackId(self.0[1])
     }
 
     pub(crate) fn checksum(&self) -> u32 {
@@ -229,8 +229,8 @@ impl Record {
         self.0[5]
     }
 
-    pub(crate) fn comm(&self) -> u32 {
-        self.0[6] & ((1 << COMM_BITS) - 1)
+    pub(crate) fn task_name(&self) -> u32 {
+        self.0[6] & ((1 << NAME_BITS) - 1)
     }
 
     pub(crate) fn cpu(&self) -> u32 {
@@ -338,7 +338,7 @@ impl RecordRef {
         self.word(0).load(Ordering::Relaxed) == !start as u32
     }
 
-    pub(crate) fn set_trace(self, trace: Trace) {
+    pub(crate) fn set_trace(self, trace: StackId) {
         self.word(1).store(trace.0, Ordering::Relaxed);
     }
 
@@ -451,16 +451,16 @@ mod tests {
         for ones in [false, true] {
             let all = |bits: u32| if ones { u64::MAX >> (64 - bits) } else { 0 };
             let birth_us = all(BIRTH_BITS);
-            let (task, comm, cpu) = (all(32) as u32, all(COMM_BITS) as u32, all(12) as u32);
+            let (task, name, cpu) = (all(32) as u32, all(NAME_BITS) as u32, all(12) as u32);
             for min_count in -1..=MANY {
                 let flags = all(16) as u16;
-                let mut record = Record::new(77, Trace(5), birth_us, min_count, flags);
-                record.set_who(task, comm, cpu);
+                let mut record = Record::new(77, StackId(5), birth_us, min_count, flags);
+                record.set_who(task, name, cpu);
                 let parts = (record.birth_us(), record.min_count(), record.flags());
                 assert_eq!(parts, (birth_us, min_count, flags));
                 assert_eq!(
-                    (record.task(), record.comm(), record.cpu()),
-                    (task, comm, cpu)
+                    (record.task(), record.task_name(), record.cpu()),
+                    (task, name, cpu)
                 );
                 record.set_birth(!birth_us);
                 let left = (1 << BIRTH_BITS) - 1 - birth_us;

@@ -6,14 +6,14 @@ use core::cmp::Reverse;
 use crate::metadata::MetaAlloc;
 use crate::metadata::page::NoMemory;
 use crate::metadata::page_vec::PageVec;
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 
 /// Chains of rows: a power of two.
 const BUCKETS: usize = 2048;
 
 /// What is kept of a call stack.
 struct StackRow<R> {
-    stack: Trace,
+    stack: StackId,
     /// The next row of the chain, by its number plus one.
     next: u32,
     /// The number of the row that stands in this place of the order.
@@ -41,7 +41,7 @@ impl<R> StackTable<R> {
     }
 
     /// The row of a call stack, by its number.
-    pub(crate) fn find(&self, stack: Trace) -> Option<usize> {
+    pub(crate) fn find(&self, stack: StackId) -> Option<usize> {
         let mut next = *self.buckets.get(bucket_of(stack))?;
         loop {
             let number = next.checked_sub(1)? as usize;
@@ -56,7 +56,7 @@ impl<R> StackTable<R> {
     /// The row of a call stack, by its number; a blank one if there was none.
     pub(crate) fn find_or_add(
         &mut self,
-        stack: Trace,
+        stack: StackId,
         meta: &MetaAlloc<'_>,
     ) -> Result<usize, NoMemory>
     where
@@ -125,7 +125,7 @@ impl<R> StackTable<R> {
     }
 
     /// All rows with their call stacks, as [`order_by`](Self::order_by) has put them.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (Trace, &R)> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (StackId, &R)> {
         let rows = (0..self.len()).filter_map(|place| self.rows.get(self.ordered(place)?));
         rows.map(|row| (row.stack, &row.row))
     }
@@ -149,7 +149,7 @@ impl<R> StackTable<R> {
     }
 }
 
-fn bucket_of(stack: Trace) -> usize {
+fn bucket_of(stack: StackId) -> usize {
     // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
     (stack.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
 }

@@ -2,14 +2,14 @@
 
 use crate::metadata::MetaAlloc;
 use crate::platform::{MAX_FRAMES, Platform};
-use crate::stacks::depot::{Frames, Trace};
+use crate::stacks::depot::{Frames, StackId};
 use crate::stacks::frame_walk::frame_pointer_walk;
 use crate::tracker::Tracker;
 
 impl<P: Platform> Tracker<P> {
     /// The name of the call stack that leads here. To be called from one place of each callback.
     #[inline(always)]
-    pub(super) fn trace(&self, meta: &MetaAlloc<'_>) -> Trace {
+    pub(super) fn trace(&self, meta: &MetaAlloc<'_>) -> StackId {
         match self.platform.stack_walk() {
             // SAFETY: the platform's promise: its own stack, all of which can be read.
             Some(walk) => unsafe { self.depot.record(&walk, meta.cpu, meta) },
@@ -18,7 +18,7 @@ impl<P: Platform> Tracker<P> {
     }
 
     #[inline(never)]
-    pub(super) fn given_trace(&self, meta: &MetaAlloc<'_>) -> Trace {
+    pub(super) fn given_trace(&self, meta: &MetaAlloc<'_>) -> StackId {
         let mut frames = [0; MAX_FRAMES];
         let count = self.platform.call_stack(&mut frames).min(MAX_FRAMES);
         self.depot.store(&frames[..count], meta)
@@ -29,10 +29,10 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn frames(&self) -> Frames {
         /// Frames of the detector itself, at most, before those that are kept.
         const OWN: usize = 8;
-        let mut frames = Frames::NONE;
         let Some(walk) = self.platform.stack_walk() else {
-            frames.len = self.platform.call_stack(&mut frames.addresses);
-            return frames;
+            let mut all = [0; MAX_FRAMES];
+            let count = self.platform.call_stack(&mut all);
+            return Frames::of(all.into_iter().take(count));
         };
         let mut all = [0; MAX_FRAMES + OWN];
         // SAFETY: the platform's promise: its own stack, all of which can be read.
@@ -41,9 +41,7 @@ impl<P: Platform> Tracker<P> {
             .iter()
             .rposition(|address| walk.skip.contains(address))
             .map_or(0, |last| last + 1);
-        frames.len = (count - skip).min(MAX_FRAMES);
-        frames.addresses[..frames.len].copy_from_slice(&all[skip..skip + frames.len]);
-        frames
+        Frames::of(all[skip..count].iter().copied())
     }
 
     /// Keeps the call stack that frees a block, for the day when it is freed again.

@@ -13,7 +13,7 @@ use crate::objects::record::{MAX_INLINE, flag};
 use crate::objects::side_table::Area;
 use crate::objects::{Locked, Object};
 use crate::platform::Platform;
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{AllocOptions, NO_TRACES, Tracker};
 
@@ -57,7 +57,7 @@ impl<P: Platform> Tracker<P> {
         self.callback(|meta| {
             let trace = |object: Object<'_>, _| object.record.read().trace();
             let traces = match self.registry.block_containing::<Locked, _>(address, trace) {
-                Some(allocated) => (allocated, Trace::NONE),
+                Some(allocated) => (allocated, StackId::NONE),
                 None => self.registry.last_traces(address),
             };
             self.warn(Kind::RefusedFree, address, traces, meta);

@@ -8,7 +8,7 @@ use crate::objects::record::{Record, flag};
 use crate::objects::{Locked, Refused, alias_owner};
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::warnings::Kind;
 
@@ -105,7 +105,7 @@ impl<P: Platform> Tracker<P> {
             self.remove_copies(address, meta);
         }
         self.missed_frees.fetch_add(1, Relaxed);
-        let traces = (removed.record.trace(), Trace::NONE);
+        let traces = (removed.record.trace(), StackId::NONE);
         self.warn(Kind::Overlap, new.start().get(), traces, meta);
         true
     }

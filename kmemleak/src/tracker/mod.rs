@@ -46,7 +46,7 @@ use crate::objects::hazard::Hazard;
 use crate::objects::vouching::Strangers;
 use crate::platform::Platform;
 use crate::settings::Settings;
-use crate::stacks::depot::{Depot, Trace};
+use crate::stacks::depot::{Depot, StackId};
 use crate::stacks::task_names::TaskNames;
 
 /// What an allocator says of a block beside its place.
@@ -77,7 +77,7 @@ impl Default for AllocOptions {
 }
 
 /// Of what was at an address nothing is remembered: neither who allocated it nor who freed it.
-const NO_TRACES: (Trace, Trace) = (Trace::NONE, Trace::NONE);
+const NO_TRACES: (StackId, StackId) = (StackId::NONE, StackId::NONE);
 
 /// What is tracked, and by whom.
 pub(crate) struct Tracker<P> {

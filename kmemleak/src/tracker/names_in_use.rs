@@ -3,13 +3,13 @@
 use crate::objects::page_map::LEAF_BITS;
 use crate::objects::{Access, Locked, Registry};
 use crate::platform::Platform;
-use crate::stacks::task_names::Records;
+use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 
 /// Chunks with objects that are looked at together, interrupts being off.
 const TOGETHER: usize = 8;
 
-impl Records for Registry {
+impl NamesInUse for Registry {
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize> {
         let leaves = self.leaves();
         let first = leaves.start.max(from >> LEAF_BITS);
@@ -25,7 +25,7 @@ impl Records for Registry {
             left -= 1;
             Locked::open(chunk);
             self.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
-                look(object.record.read().comm());
+                look(object.record.read().task_name());
             });
             Locked::close(chunk);
         }

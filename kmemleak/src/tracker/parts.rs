@@ -239,11 +239,11 @@ impl<P: Platform> Tracker<P> {
         let look = |object: Object<'_>| {
             let size = self.registry.size(object.start, object.record);
             let record = object.record.read();
-            let seen = (object.start, size, record.comm());
+            let seen = (object.start, size, record.task_name());
             (!record.has(flag::ALIAS | flag::PERCPU)).then_some(seen)
         };
         let found = self.registry.containing::<Locked, _>(start, look);
-        let Some(Some((whole, size, comm))) = found else {
+        let Some(Some((whole, size, name))) = found else {
             return self.warn_unknown(Kind::UnknownObject, start, meta);
         };
         if len == 0 {
@@ -258,16 +258,17 @@ impl<P: Platform> Tracker<P> {
         let cut = Cut { size, front, tail };
         let behind = extent.without(extent.start(), tail)[1];
         // The tail's record is in no chunk for a moment.
-        let comm = self.task_names.hold(comm, meta.cpu, meta);
+        let held = self.task_names.hold(name, meta.cpu, meta);
+        let name = held.number();
         let done = match behind {
-            _ if front > 0 => self.shorten(whole, cut, behind, comm, meta),
-            Some(behind) => self.behead(whole, cut, behind, comm, meta),
+            _ if front > 0 => self.shorten(whole, cut, behind, name, meta),
+            Some(behind) => self.behead(whole, cut, behind, name, meta),
             None => self
                 .registry
                 .remove(extent.start(), meta)
                 .map(|_| self.hazard.wait(whole)),
         };
-        self.task_names.let_go(meta.cpu, meta);
+        drop(held);
         if done.is_none() {
             self.warn_unknown(Kind::UnknownObject, start, meta);
         }
@@ -279,7 +280,7 @@ impl<P: Platform> Tracker<P> {
         whole: usize,
         cut: Cut,
         behind: Option<Extent>,
-        comm: u32,
+        name: u32,
         meta: &MetaAlloc<'_>,
     ) -> Option<()> {
         let marked = self.marked();
@@ -288,7 +289,7 @@ impl<P: Platform> Tracker<P> {
         self.counted(front);
         if let (Some(tail), Some(behind)) = (tail, behind) {
             let start = behind.start().get();
-            let record = self.prepare(start, tail, comm);
+            let record = self.prepare(start, tail, name);
             let kept = match behind.can_be_object() {
                 true => self.add(behind, &record, meta),
                 false => Kept::NoMemory,
@@ -306,13 +307,13 @@ impl<P: Platform> Tracker<P> {
         whole: usize,
         cut: Cut,
         behind: Extent,
-        comm: u32,
+        name: u32,
         meta: &MetaAlloc<'_>,
     ) -> Option<()> {
         let (tail, room) = self.registry.behead(whole, cut, meta)?;
         self.hazard.wait(whole);
         let start = behind.start().get();
-        let record = self.prepare(start, tail, comm);
+        let record = self.prepare(start, tail, name);
         let (registry, marked) = (&self.registry, self.marked());
         let kept = match room {
             Room::Note(note) if !start.is_multiple_of(GRANULE) && behind.can_be_object() => {
@@ -338,10 +339,10 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// Attaches the notes of a tail, before anybody finds it. Its record, with the number of its task's name.
-    fn prepare(&self, start: usize, tail: Tail, comm: u32) -> Record {
+    fn prepare(&self, start: usize, tail: Tail, name: u32) -> Record {
         self.counted(tail.kept);
         let mut record = tail.record;
-        record.set_comm(comm);
+        record.set_task_name(name);
         if tail.side_table.is_empty() {
             return record;
         }

@@ -11,7 +11,7 @@ use crate::objects::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
 use crate::objects::{Locked, Marked, Object, Refused};
 use crate::platform::address::{Address, Extent};
 use crate::platform::{Context, Level, Platform};
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::tracker::evict::Evicted;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_TRACES, Tracker};
@@ -101,7 +101,7 @@ impl<P: Platform> Tracker<P> {
         size: usize,
         min_count: i32,
         mut flags: u16,
-        trace: Trace,
+        trace: StackId,
         context: &Context,
         meta: &MetaAlloc<'_>,
     ) -> Record {

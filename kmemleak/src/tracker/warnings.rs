@@ -9,7 +9,7 @@ use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
-use crate::stacks::depot::{Frames, Trace};
+use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
 
 /// Warnings that wait for the task.
@@ -67,11 +67,11 @@ pub(crate) struct Warning {
     pub(crate) kind: Kind,
     pub(crate) address: Hidden,
     /// The call stack of the caller.
-    caller: Trace,
+    caller: StackId,
     /// The call stack that allocated the block there last, if it is remembered.
-    allocated: Trace,
+    allocated: StackId,
     /// The call stack that freed it, if such are kept.
-    freed: Trace,
+    freed: StackId,
 }
 
 pub(crate) struct Warnings {
@@ -142,7 +142,7 @@ impl<P: Platform> Tracker<P> {
             Some(_) => Kind::BadSize,
             None => Kind::NoBlock,
         };
-        self.warn(kind, start, (Trace::NONE, Trace::NONE), meta);
+        self.warn(kind, start, (StackId::NONE, StackId::NONE), meta);
     }
 
     #[cold]
@@ -151,7 +151,7 @@ impl<P: Platform> Tracker<P> {
         &self,
         kind: Kind,
         address: usize,
-        last: (Trace, Trace),
+        last: (StackId, StackId),
         meta: &MetaAlloc<'_>,
     ) {
         let frames = self.frames();

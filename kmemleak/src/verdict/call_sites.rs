@@ -20,7 +20,7 @@
 use crate::metadata::MetaAlloc;
 use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
 
@@ -159,7 +159,7 @@ impl CallSites {
     }
 
     /// One block more.
-    fn add(&mut self, trace: Trace, bytes: usize, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
+    fn add(&mut self, trace: StackId, bytes: usize, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
         let number = self.table.find_or_add(trace, meta)?;
         let row = self.table.get_mut(number).ok_or(NoMemory)?;
         row.now.bytes += bytes;
@@ -247,7 +247,7 @@ pub(crate) fn each_top<P: Platform>(
     });
     counters.sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
     for counter in counters.iter().take(top) {
-        let Some(frames) = tracker.look(|_| tracker.depot().get(Trace(counter.trace))) else {
+        let Some(frames) = tracker.look(|_| tracker.depot().get(StackId(counter.trace))) else {
             return false;
         };
         look(TopSite {

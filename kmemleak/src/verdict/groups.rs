@@ -12,7 +12,7 @@ use core::cell::Cell;
 use core::cmp::Reverse;
 
 use crate::platform::Platform;
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, fate};
@@ -66,13 +66,13 @@ impl Groups {
     }
 
     /// The group of the objects that a call stack allocated.
-    pub(crate) fn of(&self, trace: Trace) -> Option<Group> {
+    pub(crate) fn of(&self, trace: StackId) -> Option<Group> {
         let row = self.table.get(self.table.find(trace)?)?;
         Some(row.group)
     }
 
     /// Shows the groups in the order in which they are told of.
-    pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, Trace)) {
+    pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, StackId)) {
         for (trace, row) in self.table.in_order() {
             look(&row.group, trace);
         }

@@ -30,7 +30,7 @@ use crate::metadata::page_vec::PageVec;
 use crate::objects::record::flag;
 use crate::objects::{Access, Object};
 use crate::platform::Platform;
-use crate::stacks::depot::Trace;
+use crate::stacks::depot::StackId;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, fate};
@@ -239,12 +239,12 @@ impl Suppressions {
         self.all.iter().count()
     }
 
-    fn is_judged(&self, trace: Trace) -> bool {
+    fn is_judged(&self, trace: StackId) -> bool {
         self.judged.find(trace).is_some()
     }
 
     /// The numbers of the suppressions that match a call stack, as far as it has been judged.
-    fn matching(&self, trace: Trace) -> impl Iterator<Item = usize> {
+    fn matching(&self, trace: StackId) -> impl Iterator<Item = usize> {
         let row = |number: u32| self.matches.get(number as usize);
         let judged = self.judged.find(trace);
         let first = judged.and_then(|number| *self.judged.get(number)?);
@@ -254,7 +254,7 @@ impl Suppressions {
 
     /// Notes which suppressions have matched a call stack's names; whether any has. Where there is no memory, the call stack
     /// counts as one that none matches, and what it allocated is told of, which is the lesser evil.
-    fn note_judgement(&mut self, trace: Trace, meta: &MetaAlloc<'_>) -> Result<bool, NoMemory> {
+    fn note_judgement(&mut self, trace: StackId, meta: &MetaAlloc<'_>) -> Result<bool, NoMemory> {
         let mut first = None;
         for (suppression, one) in self.all.iter().enumerate() {
             if one.glob.has_matched() {

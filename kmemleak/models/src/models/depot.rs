@@ -11,7 +11,7 @@ use loom::thread;
 use crate::models::{Pages, Protocol};
 use crate::platform::StackWalk;
 use crate::search::Model;
-use crate::stacks::depot::{Depot, Trace};
+use crate::stacks::depot::{Depot, StackId};
 
 /// The depot.
 pub const PROTOCOL: Protocol = Protocol {
@@ -86,7 +86,7 @@ fn depot() -> Arc<Depot> {
 }
 
 /// Records a stack, and looks whether the name is right.
-fn record(depot: &Depot, stack: usize) -> Trace {
+fn record(depot: &Depot, stack: usize) -> StackId {
     let words = &stacks().words[stack];
     let start = words.as_ptr().expose_provenance();
     let walk = StackWalk {
@@ -96,7 +96,7 @@ fn record(depot: &Depot, stack: usize) -> Trace {
     };
     // SAFETY: the stack lives and holds still.
     let trace = unsafe { depot.record(&walk, 0, &Pages) };
-    assert_ne!(trace, Trace::NONE);
+    assert_ne!(trace, StackId::NONE);
     assert_eq!(
         depot.get(trace).as_slice(),
         addresses(stack),

@@ -10,7 +10,7 @@ use crate::atomic::{AtomicU32, Lock};
 use crate::models::{Pages, Protocol};
 use crate::platform::Comm;
 use crate::search::Model;
-use crate::stacks::task_names::{Records, TaskNames};
+use crate::stacks::task_names::{NamesInUse, TaskNames};
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -82,7 +82,7 @@ impl Chunks {
     }
 }
 
-impl Records for Chunks {
+impl NamesInUse for Chunks {
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize> {
         look(self.get(from));
         (from + 1 < self.0.len()).then_some(from + 1)
@@ -90,7 +90,7 @@ impl Records for Chunks {
 }
 
 struct World {
-    comms: TaskNames,
+    names: TaskNames,
     chunks: Chunks,
 }
 
@@ -98,40 +98,40 @@ impl World {
     /// All words of it exist, and the first number is that of "a", which no record and no row has; CPU 1 is task 98's, "q".
     fn new() -> Arc<Self> {
         let world = Self {
-            comms: TaskNames::new(),
+            names: TaskNames::new(),
             chunks: Chunks::new(),
         };
-        world.comms.empty();
+        world.names.empty();
         world.number(1, 99, "a");
         world.number(1, 98, "q");
         Arc::new(world)
     }
 
-    fn number(&self, cpu: u32, task: u32, comm: &str) -> u32 {
-        self.comms.remembered(task, cpu).unwrap_or_else(|| {
-            let comm = || Comm::new(comm);
-            self.comms.number(task, cpu, comm, &Pages, &self.chunks)
+    fn number(&self, cpu: u32, task: u32, name: &str) -> u32 {
+        self.names.remembered(task, cpu).unwrap_or_else(|| {
+            let name = || Comm::new(name);
+            self.names.number(task, cpu, name, &Pages, &self.chunks)
         })
     }
 
     /// An allocation: a record in a chunk.
-    fn record(&self, cpu: u32, task: u32, comm: &str, chunk: usize) {
-        let number = self.number(cpu, task, comm);
+    fn record(&self, cpu: u32, task: u32, name: &str, chunk: usize) {
+        let number = self.number(cpu, task, name);
         assert_ne!(number, 0, "there is room");
         self.chunks.set(chunk, number);
     }
 
     fn round(&self) {
-        while self.comms.step(&self.chunks) {}
+        while self.names.step(&self.chunks) {}
     }
 
     /// The record in a chunk has this name, also when all other numbers have been given.
-    fn assert_named(&self, chunk: usize, comm: &str) {
+    fn assert_named(&self, chunk: usize, name: &str) {
         for (task, other) in ["x", "y", "z"].into_iter().enumerate() {
             self.number(1, 1000 + task as u32, other);
         }
-        let name = self.comms.get(self.chunks.get(chunk), self.comms.now());
-        assert_eq!(name, Comm::new(comm), "a record's number is another's");
+        let told = self.names.get(self.chunks.get(chunk), self.names.now());
+        assert_eq!(told, Comm::new(name), "a record's number is another's");
     }
 }
 
@@ -178,10 +178,9 @@ fn taken_out() {
     world.record(0, 1, "a", 1);
     world.number(0, 2, "b");
     let one = |world: &World| {
-        let number = world.comms.hold(world.chunks.get(1), 0, &Pages);
+        let held = world.names.hold(world.chunks.get(1), 0, &Pages);
         world.chunks.set(1, 0);
-        world.chunks.set(0, number);
-        world.comms.let_go(0, &Pages);
+        world.chunks.set(0, held.number());
     };
     beside(&world, one, World::round);
     world.assert_named(0, "a");
@@ -192,10 +191,10 @@ fn copied() {
     world.record(0, 1, "a", 0);
     world.number(0, 97, "q");
     let one = |world: &World| {
-        let now = world.comms.now();
+        let now = world.names.now();
         let number = world.chunks.get(0);
         if number != 0 {
-            let name = world.comms.get(number, now);
+            let name = world.names.get(number, now);
             assert!(
                 name == Comm::new("a") || name == Comm::new("?"),
                 "a copy has another's name"
@@ -219,7 +218,7 @@ fn beyond() {
     );
     for (cpu, task) in [(2, 1), (3, 2)] {
         let asked = || unreachable!("the row is lost");
-        let number = world.comms.number(task, cpu, asked, &Pages, &world.chunks);
+        let number = world.names.number(task, cpu, asked, &Pages, &world.chunks);
         assert_eq!(number, world.chunks.get(task as usize - 1));
     }
     world.round();

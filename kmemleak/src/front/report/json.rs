@@ -9,7 +9,7 @@ use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
-use crate::stacks::depot::{Frames, Trace};
+use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
 use crate::verdict::call_sites::Site;
 use crate::verdict::groups::Group;
@@ -155,7 +155,7 @@ pub(super) fn report<P: Platform>(
 fn group_json<P: Platform>(
     tracker: &Tracker<P>,
     group: &Group,
-    trace: Trace,
+    trace: StackId,
     at_us: u64,
     out: &mut dyn Write,
 ) -> fmt::Result {

@@ -134,7 +134,9 @@ pub(super) fn comm_of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Comm 
     if named.record.has(flag::INTERRUPT) {
         return Comm::new("hardirq");
     }
-    tracker.task_names().get(named.record.comm(), named.copied)
+    tracker
+        .task_names()
+        .get(named.record.task_name(), named.copied)
 }
 
 /// The object that an address lies in, a per-CPU block for each of its copies.

@@ -6,8 +6,8 @@ use crate::stacks::crc::crc_of;
 /// The return addresses, innermost first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frames {
-    pub(crate) addresses: [usize; MAX_FRAMES],
-    pub(crate) len: usize,
+    addresses: [usize; MAX_FRAMES],
+    len: usize,
 }
 
 impl Frames {

@@ -6,7 +6,7 @@ use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{Links, NewPage, NoMemory, Page, PageSource};
 use crate::stacks::depot::entry::{Entries, PAGE_UNITS, Shape, StackEntry};
 use crate::stacks::depot::walked::Walked;
-use crate::stacks::depot::{BUCKETS, Depot, FAN_OUT, Frames, SPREAD, Trace};
+use crate::stacks::depot::{BUCKETS, Depot, FAN_OUT, Frames, SPREAD, StackId};
 
 /// An entry that nobody sees yet.
 struct Unseen {
@@ -22,7 +22,7 @@ impl Depot {
         &self,
         walked: &Walked,
         meta: &impl PageSource,
-    ) -> Option<(Trace, StackEntry)> {
+    ) -> Option<(StackId, StackEntry)> {
         let addresses = walked.addresses();
         if addresses.is_empty() {
             return None;
@@ -43,7 +43,7 @@ impl Depot {
             match bucket.compare_exchange(first, number, Release, Acquire) {
                 Ok(_) => {
                     self.stacks.fetch_add(1, Relaxed);
-                    return Some((Trace(number), entry));
+                    return Some((StackId(number), entry));
                 }
                 Err(now) => {
                     let found = self.find(now, first, hash, addresses, base);
@@ -65,7 +65,7 @@ impl Depot {
         hash: u32,
         addresses: &[usize],
         base: usize,
-    ) -> Option<(Trace, StackEntry)> {
+    ) -> Option<(StackId, StackEntry)> {
         while number != end {
             let entry = self.entry(number)?;
             if entry.hash().load(Relaxed) == hash
@@ -73,7 +73,7 @@ impl Depot {
                 && frames.len() == addresses.len()
                 && frames.addresses(base).eq(addresses.iter().copied())
             {
-                return Some((Trace(number), entry));
+                return Some((StackId(number), entry));
             }
             number = entry.next().load(Relaxed);
         }
@@ -159,7 +159,7 @@ impl Depot {
     /// The text base, which is chosen now if it has not been.
     fn chosen_base(&self) -> usize {
         if Hidden::from_bits(self.base.load(Relaxed)) == Hidden::NONE {
-            let here = Self::get as fn(&Self, Trace) -> Frames as usize;
+            let here = Self::get as fn(&Self, StackId) -> Frames as usize;
             self.set_text_base(here.saturating_sub(1 << 31));
         }
         self.base()

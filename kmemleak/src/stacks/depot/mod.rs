@@ -1,7 +1,7 @@
 //! Call stacks, each stored once.
 //!
 //! Every block that is tracked knows the call stack that allocated it. Kernels have thousands of different ones,
-//! not millions, so each is kept once and named by a [`Trace`] of 32 bits. Allocations ask for a name all the time,
+//! not millions, so each is kept once and named by a [`StackId`] of 32 bits. Allocations ask for a name all the time,
 //! and nearly always for one that was asked for before: that case is the one to be fast.
 //!
 //! # Entries
@@ -80,9 +80,9 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The name of a call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Trace(pub(crate) u32);
+pub(crate) struct StackId(pub(crate) u32);
 
-impl Trace {
+impl StackId {
     /// No call stack: none was to be had, or there was no memory to keep it.
     pub(crate) const NONE: Self = Self(0);
 }
@@ -138,7 +138,7 @@ impl Depot {
     }
 
     /// The name of the call stack that leads here, which is kept if it is new: at most [`MAX_FRAMES`](crate::MAX_FRAMES) frames.
-    /// [`Trace::NONE`] where there are none, or no memory. Any context.
+    /// [`StackId::NONE`] where there are none, or no memory. Any context.
     ///
     /// # Safety
     ///
@@ -149,16 +149,16 @@ impl Depot {
         walk: &StackWalk,
         cpu: u32,
         meta: &impl PageSource,
-    ) -> Trace {
+    ) -> StackId {
         // SAFETY: the caller's promise.
         let Some((chain, address)) = (unsafe { FrameChain::first_kept(walk) }) else {
-            return Trace::NONE;
+            return StackId::NONE;
         };
         if let Some(entry) = self.slot(cpu, address, chain.frame()).get()
             // SAFETY: slots name entries with links; the chain stands at a frame of the stack; the caller's promise.
             && unsafe { entry.is_stack(self.base(), chain.frame(), chain.highest()) }
         {
-            return Trace(entry.number().load(Relaxed));
+            return StackId(entry.number().load(Relaxed));
         }
         // SAFETY: the caller's promise.
         unsafe { self.record_differing(walk, cpu, meta) }
@@ -171,10 +171,15 @@ impl Depot {
     /// As for [`record`](Self::record).
     #[cold]
     #[inline(never)]
-    unsafe fn record_differing(&self, walk: &StackWalk, cpu: u32, meta: &impl PageSource) -> Trace {
+    unsafe fn record_differing(
+        &self,
+        walk: &StackWalk,
+        cpu: u32,
+        meta: &impl PageSource,
+    ) -> StackId {
         // SAFETY: the caller's promise.
         let Some((chain, address)) = (unsafe { FrameChain::first_kept(walk) }) else {
-            return Trace::NONE;
+            return StackId::NONE;
         };
         let first = self.slot(cpu, address, chain.frame());
         let mut second = first;
@@ -191,12 +196,12 @@ impl Depot {
                 // SAFETY: as in `record`.
                 && unsafe { entry.is_stack(base, chain.frame(), chain.highest()) }
             {
-                return Trace(entry.number().load(Relaxed));
+                return StackId(entry.number().load(Relaxed));
             }
         }
         let walked = Walked::new(chain);
         let Some((trace, entry)) = self.find_or_insert(&walked, meta) else {
-            return Trace::NONE;
+            return StackId::NONE;
         };
         first.name(entry);
         second.name(entry);
@@ -205,14 +210,14 @@ impl Depot {
 
     /// The name of this call stack, innermost frame first, which is kept if it is new; frames beyond [`MAX_FRAMES`](crate::MAX_FRAMES)
     /// are left out. For platforms that walk their stacks themselves. Any context.
-    pub(crate) fn store(&self, addresses: &[usize], meta: &impl PageSource) -> Trace {
+    pub(crate) fn store(&self, addresses: &[usize], meta: &impl PageSource) -> StackId {
         let walked = Walked::without_links(addresses);
         self.find_or_insert(&walked, meta)
-            .map_or(Trace::NONE, |(trace, _)| trace)
+            .map_or(StackId::NONE, |(trace, _)| trace)
     }
 
     /// The call stack of this name; [`Frames::NONE`] for what is no name. Any context.
-    pub(crate) fn get(&self, trace: Trace) -> Frames {
+    pub(crate) fn get(&self, trace: StackId) -> Frames {
         let frames = self.entry(trace.0).and_then(StackEntry::frames);
         frames.map_or(Frames::NONE, |frames| {
             Frames::of(frames.addresses(self.base()))
@@ -221,7 +226,7 @@ impl Depot {
 
     /// Sets one of the 16 marks of a call stack and tells whether it was new. They are for the depot's user. A mark
     /// of no call stack is always new. Any context.
-    pub(crate) fn mark(&self, trace: Trace, mark: u32) -> bool {
+    pub(crate) fn mark(&self, trace: StackId, mark: u32) -> bool {
         self.entry(trace.0).is_none_or(|entry| entry.mark(mark))
     }
 

@@ -89,7 +89,13 @@ impl Random {
     }
 }
 
-fn record(depot: &Depot, stack: &FakeStack, at: usize, skip: Range<usize>, pages: &Pages) -> Trace {
+fn record(
+    depot: &Depot,
+    stack: &FakeStack,
+    at: usize,
+    skip: Range<usize>,
+    pages: &Pages,
+) -> StackId {
     let walk = StackWalk {
         frame_pointer: at,
         stack: stack.range(),
@@ -119,7 +125,7 @@ fn the_same_stack_has_the_same_name() {
     let mut traces = Vec::new();
     for len in 1..=MAX_FRAMES {
         let trace = depot.store(&stack[..len], &pages);
-        assert_ne!(trace, Trace::NONE);
+        assert_ne!(trace, StackId::NONE);
         assert!(!traces.contains(&trace), "another length is another stack");
         assert_eq!(depot.store(&stack[..len], &pages), trace);
         assert_eq!(depot.get(trace).as_slice(), &stack[..len]);
@@ -130,15 +136,15 @@ fn the_same_stack_has_the_same_name() {
         traces[15],
         "what is too long is cut"
     );
-    assert_eq!(depot.store(&[], &pages), Trace::NONE);
-    assert_eq!(depot.get(Trace::NONE), Frames::NONE);
+    assert_eq!(depot.store(&[], &pages), StackId::NONE);
+    assert_eq!(depot.get(StackId::NONE), Frames::NONE);
     assert_eq!(depot.len(), 16);
     assert_eq!(depot.bytes(), 2 * METADATA_PAGE, "a table and a page");
     pages.empty(&depot);
     assert_eq!(depot.get(traces[3]), Frames::NONE);
     assert_ne!(
         depot.store(&stack, &pages),
-        Trace::NONE,
+        StackId::NONE,
         "it can be filled again"
     );
     pages.empty(&depot);
@@ -201,8 +207,8 @@ fn marks_are_new_once() {
         assert!(!depot.mark(one, mark));
     }
     assert!(depot.mark(other, 15));
-    assert!(depot.mark(Trace::NONE, 1));
-    assert!(depot.mark(Trace::NONE, 1));
+    assert!(depot.mark(StackId::NONE, 1));
+    assert!(depot.mark(StackId::NONE, 1));
     assert_eq!(depot.store(&[BASE + 1, BASE + 2], &pages), one);
     assert_eq!(depot.get(one).as_slice(), &[BASE + 1, BASE + 2]);
     pages.empty(&depot);
@@ -215,7 +221,7 @@ fn what_is_no_trace_does_no_harm() {
         depot.store(&[usize::MAX - number; 7], &pages);
     }
     for number in (0..3000).chain([u32::MAX, 1 << 24, 1 << 23]) {
-        let _ = depot.get(Trace(number)).crc();
+        let _ = depot.get(StackId(number)).crc();
     }
     pages.empty(&depot);
 }
@@ -224,10 +230,13 @@ fn what_is_no_trace_does_no_harm() {
 fn without_memory_there_is_no_name() {
     for limit in 0..4 {
         let (depot, pages) = (depot(), Pages::new(limit));
-        let traces: Vec<Trace> = (1..200)
+        let traces: Vec<StackId> = (1..200)
             .map(|number| depot.store(&[BASE + number; 9], &pages))
             .collect();
-        let kept = traces.iter().filter(|&&trace| trace != Trace::NONE).count();
+        let kept = traces
+            .iter()
+            .filter(|&&trace| trace != StackId::NONE)
+            .count();
         assert_eq!(kept, depot.len() as usize);
         assert!(kept < 199);
         assert_eq!(kept > 0, limit >= 2);
@@ -236,7 +245,7 @@ fn without_memory_there_is_no_name() {
         }
         // What was refused is kept once there is memory again.
         pages.left.store(100, Relaxed);
-        assert_ne!(depot.store(&[BASE + 199; 9], &pages), Trace::NONE);
+        assert_ne!(depot.store(&[BASE + 199; 9], &pages), StackId::NONE);
         pages.empty(&depot);
     }
 }
@@ -260,7 +269,7 @@ fn threads_that_store_the_same_stacks_agree() {
             stacks.push(stack);
         }
         let barrier = std::sync::Barrier::new(4);
-        let traces: Vec<Vec<Trace>> = std::thread::scope(|scope| {
+        let traces: Vec<Vec<StackId>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
@@ -323,7 +332,7 @@ fn threads_that_record_at_once_agree() {
 fn the_fast_path_finds_what_the_walk_finds() {
     let (depot, pages) = (depot(), Pages::new(10_000));
     let mut random = Random(0x0dd_ba11);
-    let mut named: HashMap<Vec<usize>, Trace> = HashMap::new();
+    let mut named: HashMap<Vec<usize>, StackId> = HashMap::new();
     let mut stack = FakeStack::new(256);
     for _ in 0..1500 {
         let mut frames = Vec::new();

@@ -6,16 +6,16 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::atomic::AtomicU32;
-use crate::sizes::{COMM_WAYS as WAYS, MAX_COMMS};
+use crate::sizes::{MAX_TASK_NAMES, NAME_WAYS as WAYS};
 use crate::stacks::task_names::Adding;
 use crate::stacks::task_names::names::Name;
 
 /// Sets of the index, which has room for twice as many names as there are: a set overflows only by ill luck, and
 /// its next name is then not kept.
-const SETS: usize = 2 * MAX_COMMS / WAYS;
+const SETS: usize = 2 * MAX_TASK_NAMES / WAYS;
 
 /// Bits of a number, in an entry. The others are of the name's hash.
-const NUMBER_BITS: u32 = MAX_COMMS.ilog2();
+const NUMBER_BITS: u32 = MAX_TASK_NAMES.ilog2();
 
 /// The bits of a hash that an entry has.
 fn tag(name: &Name) -> u32 {
@@ -23,7 +23,7 @@ fn tag(name: &Name) -> u32 {
 }
 
 const fn number_of(entry: u32) -> u32 {
-    entry & (MAX_COMMS as u32 - 1)
+    entry & (MAX_TASK_NAMES as u32 - 1)
 }
 
 /// In sets: hash and number of a name; 0 is none. Relaxed: hints.
@@ -85,6 +85,6 @@ impl IndexRoom<'_> {
 }
 
 const _: () = {
-    assert!(MAX_COMMS.is_power_of_two());
-    assert!(2 * MAX_COMMS >= WAYS);
+    assert!(MAX_TASK_NAMES.is_power_of_two());
+    assert!(2 * MAX_TASK_NAMES >= WAYS);
 };

@@ -40,7 +40,7 @@ mod states;
 
 use core::sync::atomic::Ordering::Relaxed;
 
-pub(crate) use self::round::{Records, Round};
+pub(crate) use self::round::{NamesInUse, Round};
 
 use self::index::Index;
 use self::names::{Name, Names};
@@ -50,10 +50,10 @@ use self::states::States;
 use crate::atomic::{AtomicU32, Lock};
 use crate::metadata::page::PageSource;
 use crate::platform::Comm;
-use crate::sizes::MAX_COMMS;
+use crate::sizes::MAX_TASK_NAMES;
 
 /// Names beyond which rounds are begun.
-const MANY: usize = MAX_COMMS / 4 * 3;
+const MANY: usize = MAX_TASK_NAMES / 4 * 3;
 
 /// The number of no name.
 const NONE: u32 = 0;
@@ -74,6 +74,28 @@ pub(crate) struct TaskNames {
     ended: AtomicU32,
     adding: Lock<Adding>,
     round: Lock<Progress>,
+}
+
+/// The number of a name that no round frees as long as this lives.
+#[must_use = "the number is safe as long as it is held"]
+pub(crate) struct HeldName<'a> {
+    row: Option<CpuRow<'a>>,
+    number: u32,
+}
+
+impl HeldName<'_> {
+    /// The number that the record may have; 0 if it could not be held.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for HeldName<'_> {
+    fn drop(&mut self) {
+        if let Some(row) = self.row {
+            row.hold(NONE);
+        }
+    }
 }
 
 impl TaskNames {
@@ -105,7 +127,7 @@ impl TaskNames {
         cpu: u32,
         comm: impl FnOnce() -> Comm,
         meta: &impl PageSource,
-        records: &impl Records,
+        in_use: &impl NamesInUse,
     ) -> u32 {
         let Ok(row) = self.rows.get(cpu, meta) else {
             return NONE;
@@ -119,7 +141,7 @@ impl TaskNames {
             return number;
         }
         if self.is_short() {
-            self.step(records);
+            self.step(in_use);
         }
         let added = match self.is_full() {
             true => None,
@@ -156,24 +178,16 @@ impl TaskNames {
         Some(number)
     }
 
-    /// Keeps the number of a record that is taken out of its chunk, until [`let_go`](Self::let_go): the number that the
-    /// record may have when it enters another. Interrupts are off from before it is taken out.
-    pub(crate) fn hold(&self, number: u32, cpu: u32, meta: &impl PageSource) -> u32 {
-        let Ok(row) = self.rows.get(cpu, meta) else {
-            return NONE;
-        };
-        row.hold(number);
-        match self.states.protect(number) {
-            true => number,
-            false => NONE,
-        }
-    }
-
-    /// The record is in a chunk again, or gone.
-    pub(crate) fn let_go(&self, cpu: u32, meta: &impl PageSource) {
-        if let Ok(row) = self.rows.get(cpu, meta) {
-            row.hold(NONE);
-        }
+    /// Keeps the number of a record that is taken out of its chunk, until the record is in another chunk, or gone. Interrupts
+    /// are off from before the record is taken out. One number a CPU at a time.
+    pub(crate) fn hold(&self, number: u32, cpu: u32, meta: &impl PageSource) -> HeldName<'_> {
+        let row = self.rows.get(cpu, meta).ok();
+        let is_safe = row.is_some_and(|row| {
+            row.hold(number);
+            self.states.protect(number)
+        });
+        let number = if is_safe { number } else { NONE };
+        HeldName { row, number }
     }
 
     /// Whether numbers are scarce.
@@ -182,7 +196,7 @@ impl TaskNames {
     }
 
     fn is_full(&self) -> bool {
-        self.live.load(Relaxed) as usize >= MAX_COMMS - 1
+        self.live.load(Relaxed) as usize >= MAX_TASK_NAMES - 1
     }
 
     /// What goes with a copy of a record. To be taken before it is made. Any context.

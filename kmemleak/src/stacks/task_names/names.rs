@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use crate::atomic::{AtomicU64, fence};
 use crate::metadata::page::{NoMemory, Numbers, PAGE_WORDS, PageLink, PageSource, WORD};
 use crate::platform::{COMM_LEN, Comm};
-use crate::sizes::MAX_COMMS;
+use crate::sizes::MAX_TASK_NAMES;
 use crate::stacks::task_names::round::Round;
 
 /// Numbers of a name: its length, with the round in which it got its number, and its bytes.
@@ -16,7 +16,7 @@ const NAME_WORDS: usize = 1 + COMM_LEN / WORD;
 /// Names of a page.
 const PER_PAGE: usize = PAGE_WORDS / NAME_WORDS;
 /// Pages of names.
-const PAGES: usize = MAX_COMMS.div_ceil(PER_PAGE);
+const PAGES: usize = MAX_TASK_NAMES.div_ceil(PER_PAGE);
 
 /// What the hash multiplies by: odd, with bits all over.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
@@ -55,7 +55,7 @@ impl Names {
 
     /// The word of a number's name; `None` where there never was one.
     fn word(&self, number: u32, index: usize) -> Option<&AtomicU64> {
-        let number = number as usize % MAX_COMMS;
+        let number = number as usize % MAX_TASK_NAMES;
         let page = self.0[number / PER_PAGE].get()?;
         Some(page.word(number % PER_PAGE * NAME_WORDS + index))
     }

@@ -22,7 +22,7 @@ impl Round {
 }
 
 /// Where records are, for who looks for numbers that none of them has.
-pub(crate) trait Records {
+pub(crate) trait NamesInUse {
     /// Shows the numbers in some of the records from `from` on, in constant time. Where the next call is to go on, and `None`
     /// when all have been seen. Starts at 0. Interrupts are off.
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize>;
@@ -45,7 +45,7 @@ impl Progress {
 
 impl TaskNames {
     /// Takes a round a step further, or begins one; true while it is not at its end. Interrupts are off, and no lock is held.
-    pub(crate) fn step(&self, records: &impl Records) -> bool {
+    pub(crate) fn step(&self, in_use: &impl NamesInUse) -> bool {
         let Some(mut progress) = self.round.try_lock() else {
             // Another takes it.
             return false;
@@ -61,7 +61,7 @@ impl TaskNames {
                 0
             }
         };
-        progress.from = records.numbers(from, &mut |number| self.states.mark(number));
+        progress.from = in_use.numbers(from, &mut |number| self.states.mark(number));
         if progress.from.is_none() {
             progress.rest = match self.end_round() {
                 0 => REST,

@@ -12,7 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use crate::atomic::AtomicU64;
 use crate::metadata::page::{NoMemory, Numbers, Page, PageLink, PageSource, WORD};
 use crate::platform::METADATA_PAGE;
-use crate::sizes::{COMM_ROW_PAGES as ROW_PAGES, COMM_ROWS as ROWS};
+use crate::sizes::{NAME_ROW_PAGES as ROW_PAGES, NAME_ROWS as ROWS};
 
 /// Bytes of a row: what one CPU writes shares no cache line with what another does.
 const ROW_BYTES: usize = 64;

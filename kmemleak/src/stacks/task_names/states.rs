@@ -3,12 +3,12 @@
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::atomic::AtomicU32;
-use crate::sizes::MAX_COMMS;
+use crate::sizes::MAX_TASK_NAMES;
 use crate::stacks::task_names::Adding;
 
 /// Numbers whose states share a word.
 const PER_WORD: usize = u32::BITS as usize / 2;
-const WORDS: usize = MAX_COMMS.div_ceil(PER_WORD);
+const WORDS: usize = MAX_TASK_NAMES.div_ceil(PER_WORD);
 
 /// The number has a name.
 const LIVE: u32 = 1;
@@ -30,7 +30,7 @@ impl States {
 
     /// The word that has the state of a number, and where in it.
     fn of(&self, number: u32) -> (&AtomicU32, u32) {
-        let number = number as usize % MAX_COMMS;
+        let number = number as usize % MAX_TASK_NAMES;
         let word = &self.0[number / PER_WORD];
         (word, (number % PER_WORD * 2) as u32)
     }
@@ -65,7 +65,7 @@ impl States {
 
     /// A free number.
     pub(super) fn free_one(&self, _: &Adding) -> Option<u32> {
-        (1..MAX_COMMS as u32).find(|&number| !self.is_live(number))
+        (1..MAX_TASK_NAMES as u32).find(|&number| !self.is_live(number))
     }
 
     /// No number is marked any more.
