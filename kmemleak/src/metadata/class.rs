@@ -12,7 +12,7 @@ const WORDS: [usize; CLASSES] = [4, 7, 8, 14, 28, 56, 112, 224];
 pub(crate) struct Class(usize);
 
 impl Class {
-    /// Notes of rare things: 64 bytes.
+    /// Notes of the side table: 64 bytes.
     pub(crate) const NOTE: Self = Self(2);
 
     /// The largest: 1792 bytes.

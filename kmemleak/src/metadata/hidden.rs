@@ -1,8 +1,10 @@
-//! Addresses that a scan doesn't see.
+//! Addresses that a scan does not see.
 //!
-//! The detector's metadata is full of addresses. Should a scan ever run over it (a platform that names one
-//! root too many is enough), every block would seem to be referenced. So addresses are kept inverted: the
-//! inverse of a kernel's address is none.
+//! The detector's metadata is full of addresses. If a scan ever ran over it (a platform that names one root too many is
+//! enough), every block would seem to be referenced. So addresses are stored inverted: the inverse of a kernel's address
+//! is no address.
+//!
+//! Nothing else in the crate makes a pointer of a stored number.
 
 use core::fmt;
 use core::ptr::{self, NonNull};
@@ -13,7 +15,7 @@ use core::ptr::{self, NonNull};
 pub(crate) struct Hidden(usize);
 
 impl Hidden {
-    /// No address: what zeroed memory holds shows as all ones.
+    /// No address: what zeroed memory holds.
     pub(crate) const NONE: Self = Self(0);
 
     pub(crate) const fn new(address: usize) -> Self {
@@ -24,13 +26,13 @@ impl Hidden {
         !self.0
     }
 
-    /// Where something lies: what [`pointer`](Self::pointer) gives again.
+    /// Hides the place of something, which [`pointer`](Self::pointer) gives again.
     #[inline(always)]
     pub(crate) fn of<T>(place: NonNull<T>) -> Self {
         Self::new(place.expose_provenance().get())
     }
 
-    /// The place that was hidden, if any.
+    /// The place that was hidden; `None` for [`NONE`](Self::NONE).
     #[inline(always)]
     pub(crate) fn pointer<T>(self) -> Option<NonNull<T>> {
         if self == Self::NONE {
@@ -39,7 +41,7 @@ impl Hidden {
         NonNull::new(ptr::with_exposed_provenance_mut(self.get()))
     }
 
-    /// The place that was hidden, for who knows that one was: without a test.
+    /// The place that was hidden, where it is known that one was.
     ///
     /// # Safety
     ///
@@ -56,12 +58,12 @@ impl Hidden {
         self.pointer()
     }
 
-    /// As it is kept in a word of metadata.
+    /// The number as it is stored.
     pub(crate) const fn bits(self) -> u64 {
         self.0 as u64
     }
 
-    /// From a word of metadata.
+    /// A number that was stored.
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits as usize)
     }

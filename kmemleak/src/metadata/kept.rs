@@ -1,10 +1,10 @@
-//! What becomes of what is to be remembered where there may be no memory for it.
+//! Whether there was memory for what callbacks tell.
 //!
-//! A block, what remains of one, a copy of a per-CPU block, a size or a number of references that needs a note, a scan area, a root
-//! region, an excess reference, the beginning of a disabled scope: each may find no room in metadata. What is
-//! forgotten then may be what holds other blocks, or all that says they are no leaks. So it is all one: it is counted, in one
-//! counter, and until somebody acknowledges by `clear`, verdicts say that they are incomplete. Whatever asks for room
-//! says [`Kept`], which nobody can pass over; the tracker's `counted` takes it.
+//! A block, what remains of one, a copy of a per-CPU block, a size or a number of references that needs a note, a scan area, a
+//! root region, an excess reference, the beginning of a disabled scope: there may be no room in metadata for any of them. The
+//! thing that is lost may be what holds other blocks, or what says that they are no leaks. So all of them are counted alike, in
+//! one counter, and verdicts say that they are incomplete until somebody acknowledges that by `clear`. Each function that
+//! stores such a thing returns [`Kept`], which must be used; the tracker's `counted` takes it.
 
 /// Whether something found room.
 #[must_use = "what found no room is counted"]
@@ -15,7 +15,7 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    /// Both were kept; the second is not tried where the first was not.
+    /// Whether both were kept. The second is not tried where the first was not kept.
     #[inline(always)]
     pub(crate) fn and(self, other: impl FnOnce() -> Self) -> Self {
         match self {

@@ -1,4 +1,4 @@
-//! A short list of keys, each with a value and a count, in metadata: for what there are few of.
+//! A short list of keys in metadata, each with a value and a count. It is searched from one end to the other.
 //!
 //! # Locks
 //!
@@ -22,12 +22,12 @@ struct Keyed {
     count: usize,
 }
 
-/// The list. A key that is added again has to be removed as often; the value that was added last goes first.
+/// The list. A key that was added several times is removed as often; the value that was added last goes first.
 pub(crate) struct KeyedList {
     /// The one that was added last comes first.
     list: SpinMutex<List<Keyed>>,
-    /// Relaxed: changed under the lock. Without it, zero spares the lock: of what is being added at this moment, whoever asks
-    /// has come before; what the task itself has added it sees.
+    /// How many keys there are; if none, the lock is not taken. Relaxed: changed under the lock. A task sees what it has added
+    /// itself; if another CPU adds a key at this moment, the question came before.
     len: AtomicUsize,
 }
 

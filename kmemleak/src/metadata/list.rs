@@ -1,7 +1,8 @@
 //! Values in pieces of metadata, and lists of them.
 //!
-//! A [`MetaBox`] is a value that has a piece for itself; a [`List`] links such boxes, with no other memory. Both are to be given
-//! back by hand, for they don't know the CPU that does so: one that is dropped keeps its memory until all metadata is given back.
+//! A [`MetaBox`] is a value that has a piece for itself; a [`List`] links such boxes, without further memory. Neither has a
+//! destructor, since giving memory back takes a [`MetaAlloc`]: if one is dropped, its memory stays in use until all metadata is
+//! given back.
 //!
 //! # Invariants
 //!
@@ -16,7 +17,7 @@ use crate::metadata::page::NoMemory;
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, WORD};
 
-/// A value with the place of the next one: that is its first word.
+/// A value, with the place of the next node in the first word.
 #[repr(C)]
 struct Node<T> {
     next: Hidden,
@@ -129,14 +130,14 @@ impl<T> List<T> {
         core::iter::successors(at(self.first), move |node| at(node.next)).map(|node| &node.value)
     }
 
-    /// The first value like this, to be changed.
+    /// The first value that is wanted, to be changed.
     pub(crate) fn find_mut(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<&mut T> {
         let mut node = self.link_to(is_wanted)?.1;
         // SAFETY: a node of the list, which is borrowed exclusively.
         Some(&mut unsafe { node.as_mut() }.value)
     }
 
-    /// Takes the first value like this out of the list.
+    /// Takes the first value that is wanted out of the list.
     pub(crate) fn take_first(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<MetaBox<T>> {
         let (link, node) = self.link_to(is_wanted)?;
         // SAFETY: the first word of a node of the list.
@@ -146,7 +147,7 @@ impl<T> List<T> {
         Some(MetaBox(node))
     }
 
-    /// The first value like this, with the link that leads to it. No node is borrowed exclusively: others may look at values.
+    /// The first value that is wanted, with the link that leads to it. Nodes are borrowed as shared here, never exclusively.
     fn link_to(
         &mut self,
         mut is_wanted: impl FnMut(&T) -> bool,

@@ -1,4 +1,4 @@
-//! All metadata memory, and who takes pages and pieces of it.
+//! All metadata memory, and how pages and pieces of it are taken.
 //!
 //! # Locks
 //!
@@ -30,8 +30,7 @@ const BATCH: usize = 4;
 #[repr(align(64))]
 struct Stash(SpinMutex<Own>);
 
-/// What a CPU has for itself. Its pieces come from pages of its own, so that what one CPU's memory needs lies in no
-/// cache line of another's.
+/// What a CPU has for itself. Its pieces come from pages of its own, so that two CPUs do not share cache lines.
 struct Own {
     free: FreePieces,
     /// The rest of the page that is being cut: its start, and its words.
@@ -48,7 +47,7 @@ impl Own {
         }
     }
 
-    /// The first words of the rest, if there are so many.
+    /// A piece of the first words of the rest; `None` if there are too few.
     fn cut_rest(&mut self, class: Class) -> Option<Piece> {
         let rest_words = self.rest_words.checked_sub(class.words())?;
         let start = self.rest.pointer()?;
@@ -58,7 +57,7 @@ impl Own {
         Some(unsafe { Piece::from_raw(start, class) })
     }
 
-    /// Cuts from another page. What is left of the one before becomes smaller pieces: nothing is wasted.
+    /// Goes on to another page. What is left of the page before becomes smaller pieces.
     fn cut_from(&mut self, page: NewPage) {
         while let Some(smaller) = Class::largest_within(self.rest_words)
             && let Some(piece) = self.cut_rest(smaller)
@@ -89,14 +88,14 @@ impl Common {
 pub(crate) struct Memory {
     common: SpinMutex<Common>,
     stashes: [Stash; STASHES],
-    /// Of whole pages. Only told, as the next.
+    /// Bytes of pages. Only told, as the next.
     bytes: AtomicUsize,
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
     refusals: Refusals,
 }
 
-/// Requests that are refused, for tests of what happens then. Changed while nobody asks: Relaxed.
+/// Requests that are refused, for tests of what happens then. Relaxed: changed while nobody takes memory.
 struct Refusals {
     is_on: AtomicBool,
     /// The numbers of requests that are refused: the first, and the first that is not any more.
@@ -168,7 +167,7 @@ impl Memory {
     }
 }
 
-/// Where pages come from, and for which CPU pieces are taken.
+/// Takes pages and pieces, for one CPU.
 pub(crate) struct MetaAlloc<'a> {
     pub(crate) platform: &'a dyn Platform,
     pub(crate) pool: Pool,
@@ -241,7 +240,7 @@ impl MetaAlloc<'_> {
         self.memory.stashes[self.cpu as usize % STASHES].0.lock()
     }
 
-    /// Cuts a piece from this CPU's page, or from another one.
+    /// Cuts a piece from this CPU's page, or from a new one.
     fn cut(&self, own: &mut Own, class: Class) -> Result<Piece, NoMemory> {
         if let Some(piece) = own.cut_rest(class) {
             return Ok(piece);

@@ -1,18 +1,17 @@
 //! Pages of metadata, and words that name them.
 //!
-//! A page comes [new](NewPage): zeroed, and its taker's alone. What becomes of it is chosen once. Whoever wants it for himself
-//! takes its [place](NewPage::start); what several CPUs use at once is a [`Page`] of some use, all of whose words are atomics.
-//! Pages never go back one by one, so a `Page` is a plain value, and can be copied and kept.
+//! A page is taken as a [`NewPage`]: zeroed, with one owner. The owner decides once what the page is for. An owner that uses it
+//! alone asks for its [start](NewPage::start). A page that several CPUs use at once becomes a [`Page`], all of whose words are
+//! atomics. Pages are not given back one by one, so a `Page` is a plain value that can be copied and kept.
 //!
-//! [`PageSource`] is all that the depot and the task names know of metadata.
+//! The depot and the task names know [`PageSource`] and nothing else of metadata.
 //!
 //! # Invariants
 //!
-//! - A `NewPage` is zeroed, and has no other user. A page that is dropped is nobody's until all metadata is given back.
-//! - A word of a page of [`Numbers`] is any number; one of [`Links`] is a [`PageLink`]; other uses say themselves.
-//! - The number in a `PageLink` is 0, or the inverted address of a page of its use.
-//! - All metadata is given back only when no `Page` is used any more: [`MetaAlloc::empty`](crate::metadata::MetaAlloc::empty)
-//!   demands it.
+//! - A `NewPage` is zeroed, and has no other user. One that is dropped is not used until all metadata is given back.
+//! - A word of a page of [`Numbers`] is any number. A word of a page of [`Links`] is a [`PageLink`].
+//! - A `PageLink` holds 0, or the inverted address of a page of its use.
+//! - No `Page` is used after all metadata was given back: [`MetaAlloc::empty`](crate::metadata::MetaAlloc::empty) demands it.
 //!
 //! # Locks
 //!
@@ -36,7 +35,7 @@ pub(crate) const PAGE_WORDS: usize = METADATA_PAGE / WORD;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoMemory;
 
-/// A page that was just taken: zeroed, and nobody else's.
+/// A page that was just taken: zeroed, with one owner.
 #[derive(Debug)]
 pub(crate) struct NewPage(NonNull<u8>);
 
@@ -51,15 +50,15 @@ impl NewPage {
         Self(start)
     }
 
-    /// Where it lies, for who wants all of it for himself.
+    /// Where the page lies, for an owner that uses it alone.
     pub(crate) fn start(self) -> NonNull<u8> {
         self.0
     }
 }
 
-/// A giver of pages.
+/// Gives pages.
 pub(crate) trait PageSource {
-    /// A page, if there is one now. Any context.
+    /// A page. Any context.
     fn page(&self) -> Result<NewPage, NoMemory>;
 }
 
@@ -79,7 +78,7 @@ pub(crate) struct Page<U> {
 }
 
 impl<U> Page<U> {
-    /// A page that is used so from now on.
+    /// Chooses what a page is used for.
     pub(crate) fn new(page: NewPage) -> Self {
         Self {
             start: page.start(),
@@ -94,7 +93,7 @@ impl<U> Page<U> {
 }
 
 impl Page<Numbers> {
-    /// A word. Numbers beyond the last begin at the first again.
+    /// The word with this number, modulo the words of a page.
     #[inline(always)]
     pub(crate) fn word<'a>(self, index: usize) -> &'a AtomicU64 {
         // SAFETY: the index is one of a page of atomic words, which is there until nobody uses it.
@@ -103,7 +102,7 @@ impl Page<Numbers> {
 }
 
 impl<U> Page<Links<U>> {
-    /// A word, as for pages of [`Numbers`].
+    /// The link with this number, modulo the words of a page.
     #[inline(always)]
     pub(crate) fn link<'a>(self, index: usize) -> &'a PageLink<U> {
         // SAFETY: as in a page of words.
@@ -124,8 +123,8 @@ pub(crate) unsafe fn word_of<'a>(start: NonNull<u64>, index: usize) -> &'a Atomi
     unsafe { AtomicU64::from_ptr(start.as_ptr().wrapping_add(index)) }
 }
 
-/// A word that names a page of the use `U`, or none. It publishes the page, with its zeros: [`fill`](Self::fill) exchanges it
-/// with Release, [`get`](Self::get) loads it with Acquire. Where it is only asked whether there is one, Relaxed will do.
+/// A word that names a page of the use `U`, or no page. It publishes the page with its zeros: [`fill`](Self::fill) exchanges the
+/// word with Release, [`get`](Self::get) loads it with Acquire. [`is_empty`](Self::is_empty) reads nothing through it: Relaxed.
 #[repr(transparent)]
 pub(crate) struct PageLink<U> {
     hidden: AtomicU64,
@@ -153,12 +152,12 @@ impl<U> PageLink<U> {
         }
     }
 
-    /// Whether it names none.
+    /// Whether it names no page.
     pub(crate) fn is_empty(&self) -> bool {
         Hidden::from_bits(self.hidden.load(Relaxed)) == Hidden::NONE
     }
 
-    /// Names a page, or gives it back if it names one already.
+    /// Names a page; if another page is named already, the new one comes back.
     pub(crate) fn fill(&self, page: NewPage) -> Result<Page<U>, NewPage> {
         let (none, hidden) = (Hidden::NONE.bits(), Hidden::of(page.0).bits());
         match self.hidden.compare_exchange(none, hidden, Release, Relaxed) {
@@ -167,18 +166,18 @@ impl<U> PageLink<U> {
         }
     }
 
-    /// The page, taken if there was none.
+    /// The page. If none is named, one is taken.
     pub(crate) fn get_or_take(&self, source: &impl PageSource) -> Result<Page<U>, NoMemory> {
         match self.get() {
             Some(page) => Ok(page),
-            // Where another was faster, its page it is.
+            // If another CPU was faster, its page is used.
             None => self
                 .fill(source.page()?)
                 .or_else(|_| self.get().ok_or(NoMemory)),
         }
     }
 
-    /// Names none any more.
+    /// Names no page any more.
     pub(crate) fn clear(&self) {
         self.hidden.store(Hidden::NONE.bits(), Relaxed);
     }

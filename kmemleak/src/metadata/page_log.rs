@@ -1,4 +1,4 @@
-//! All pages that were taken, for the day when they are given back.
+//! All pages that were taken: they are given back together.
 
 use core::ptr::NonNull;
 
@@ -24,7 +24,7 @@ impl PageLog {
         }
     }
 
-    /// A page, which is noted.
+    /// Takes a page, and notes it.
     pub(super) fn noted(&mut self, page: impl Fn() -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
         if self.used == PAGE_WORDS {
             let addresses = page()?;

@@ -1,9 +1,7 @@
-//! An array that grows page by page and keeps its pages: for what verdicts and their likes keep.
+//! An array that grows page by page and keeps its pages: for verdicts and other answers.
 //!
-//! A row is any struct without a destructor. It never moves but by the array's owner, so growing needs no second copy of what is
-//! there. The pages stay for the next use until all metadata is given back. Rows are numbered with 32 bits.
-//!
-//! Rows are stored as they are: an address in one is a [`Hidden`].
+//! A row is any struct without a destructor. Growing moves no row, so the array never needs twice its size. The pages stay for
+//! the next use until all metadata is given back. Rows are stored as they are: an address in a row is a [`Hidden`].
 //!
 //! # Invariants
 //!
@@ -114,7 +112,7 @@ impl<R> PageVec<R> {
         *self = Self::new();
     }
 
-    /// Where a row lies that is there.
+    /// Where a row lies, if there is one with this number.
     #[inline]
     fn place(&self, index: usize) -> Option<NonNull<R>> {
         if index >= self.len {
@@ -127,7 +125,7 @@ impl<R> PageVec<R> {
         Some(Self::row_in(page, index))
     }
 
-    /// Where a row is to lie, in a page that is taken if it is missing.
+    /// Where a row is to lie. Its page is taken if it is missing.
     fn room(&mut self, index: usize, meta: &impl PageSource) -> Result<NonNull<R>, NoMemory> {
         if index >= Self::MAX {
             return Err(NoMemory);
@@ -146,7 +144,7 @@ impl<R> PageVec<R> {
     }
 }
 
-/// The page that a word names, taken if it names none.
+/// The page that a word names. If it names none, one is taken.
 fn taken<T>(word: &mut Hidden, meta: &impl PageSource) -> Result<NonNull<T>, NoMemory> {
     if let Some(page) = word.pointer() {
         return Ok(page);

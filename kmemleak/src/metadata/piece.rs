@@ -1,11 +1,12 @@
-//! Pieces of metadata that have one owner, and the lists of those that have none.
+//! Pieces of metadata: those that have an owner, and the lists of those that are free.
 
 use core::ptr::NonNull;
 
 use crate::metadata::class::{CLASSES, Class};
 use crate::metadata::hidden::Hidden;
 
-/// A piece, whose words hold what its last owner left in them. One that is dropped stays in use until all metadata is given back.
+/// A piece with one owner. Its words hold what the last owner left in them. A piece that is dropped stays in use until all
+/// metadata is given back.
 #[must_use = "a piece is given back"]
 pub(crate) struct Piece {
     start: NonNull<u64>,
@@ -17,12 +18,12 @@ impl Piece {
     ///
     /// # Safety
     ///
-    /// These are the words of a piece of this class, aligned to a word. Nobody else has them.
+    /// The words of a piece of this class lie there, aligned to a word, and nobody else has them.
     pub(crate) const unsafe fn from_raw(start: NonNull<u64>, class: Class) -> Self {
         Self { start, class }
     }
 
-    /// Where its words begin. Who has them makes it a piece again by [`from_raw`](Self::from_raw), to give it back.
+    /// Where its words begin. To give it back, [`from_raw`](Self::from_raw) makes a piece of them again.
     pub(crate) fn into_raw(self) -> NonNull<u64> {
         self.start
     }

@@ -1,10 +1,10 @@
-//! An array that is appended to and given back as a whole, in pieces of metadata.
+//! An array in pieces of metadata, which is appended to, and whose memory is given back as a whole.
 //!
-//! To be cleared before it is dropped, or its memory stays in use until all metadata is given back.
+//! It is to be cleared before it is dropped: otherwise its memory stays in use until all metadata is given back.
 //!
 //! # Invariants
 //!
-//! The parts from `first` on, linked, are this array's alone. Of each, the first `len` rows have been written.
+//! The parts from `first` on, each linked to the next, are this array's alone. The first `len` rows of each are written.
 
 use core::iter::successors;
 use core::marker::PhantomData;
@@ -17,7 +17,7 @@ use crate::metadata::{Class, MetaAlloc, WORD};
 
 const CLASS: Class = Class::LARGEST;
 
-/// What a part begins with. Behind it lie the rows.
+/// The beginning of a part. The rows lie behind it.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Head {
@@ -77,7 +77,7 @@ impl<R: Copy> PieceVec<R> {
         }
     }
 
-    /// Appends rows, all of them or none. They lie in one part, so there may not be too many.
+    /// Appends rows, all of them or none, to one part: so there may not be more than a part has room for.
     pub(crate) fn push_all(&mut self, rows: &[R], meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
         let part = self.part_with_room(rows.len(), meta)?;
         let head = part.head();

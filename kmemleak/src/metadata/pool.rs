@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::platform::METADATA_PAGE;
 
-/// Memory that a page of metadata may be made of.
+/// The memory of a page.
 #[repr(C, align(4096))]
 struct PoolPage(UnsafeCell<[u8; METADATA_PAGE]>);
 
@@ -31,7 +31,7 @@ pub struct BootstrapPool<const PAGES: usize> {
 }
 
 impl<const PAGES: usize> BootstrapPool<PAGES> {
-    /// A pool of which nothing is in use.
+    /// A pool whose pages are all free.
     pub const fn new() -> Self {
         Self {
             used: AtomicUsize::new(0),
@@ -57,7 +57,7 @@ impl<const PAGES: usize> Default for BootstrapPool<PAGES> {
 /// A pool of any size.
 #[derive(Clone, Copy)]
 pub(crate) struct Pool {
-    /// Pages that are in use, or more where some were asked for in vain. It hands numbers out, and orders nothing: Relaxed.
+    /// Pages that are in use; more than there are, where some were asked for in vain. Relaxed: it only hands out numbers.
     used: &'static AtomicUsize,
     pages: &'static [PoolPage],
 }
@@ -69,7 +69,7 @@ impl Pool {
         NONE.erased()
     };
 
-    /// A page that nobody else has; what lies in it is what its last user left.
+    /// A page that nobody else has. It holds what its last user left in it.
     pub(crate) fn take(self) -> Option<NonNull<u8>> {
         if self.used.load(Ordering::Relaxed) >= self.pages.len() {
             return None;

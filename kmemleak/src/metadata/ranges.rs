@@ -1,8 +1,8 @@
-//! Ranges of memory that are named from outside: the regions that are roots, and what no root has.
+//! Ranges of memory that the kernel names: regions that are roots, and memory that is excluded from roots.
 //!
-//! A range is added as often as somebody names it, and removed as often: its start names it, and the one that was added last
-//! goes first. What counts is the union, which [`Ranges::next_from`] shows in the order of addresses: a byte in
-//! several of them is in it once, and ranges that touch are one.
+//! A range that was added several times is removed as often. Its start names it; of several with one start, the one that was
+//! added last goes first. What counts is the union, which [`Ranges::next_from`] shows in the order of addresses: a byte in
+//! several ranges is in it once, and ranges that touch are one.
 //!
 //! # Locks
 //!
@@ -16,7 +16,7 @@ use crate::metadata::kept::Kept;
 use crate::metadata::keyed_list::KeyedList;
 use crate::platform::address::end_of;
 
-/// A set of ranges; for what there are few of.
+/// A set of a few ranges.
 pub(crate) struct Ranges {
     /// Their lengths, by their starts.
     list: KeyedList,
@@ -33,7 +33,7 @@ impl Ranges {
         }
     }
 
-    /// Adds a range, or counts it once more if it is the last that was added of its start.
+    /// Adds a range, or counts it once more if it is the last one that was added with its start.
     pub(crate) fn add(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) -> Kept {
         self.list.add(start, len, meta)
     }
@@ -49,14 +49,14 @@ impl Ranges {
             .with_all(|all| all.each().map(range_of).for_each(look));
     }
 
-    /// Whether a range has a byte in common with one of these.
+    /// Whether a range shares a byte with one of the set.
     pub(crate) fn meet(&self, range: &Range<usize>) -> bool {
         let meets = |one: Range<usize>| one.start.max(range.start) < one.end.min(range.end);
         self.list
             .with_all(|all| all.each().map(range_of).any(meets))
     }
 
-    /// The first range of the union, as long as it is, of what lies at `from` or after.
+    /// The first range of that part of the union that lies at `from` or above.
     pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
         self.list.with_all(|all| {
             let after = || all.each().map(range_of).filter(|one| one.end > from);
@@ -78,10 +78,11 @@ impl Ranges {
     }
 }
 
-/// Takes one range after another.
+/// Is shown one range after another.
 pub(crate) type RangeVisitor<'l> = &'l mut dyn FnMut(Range<usize>);
 
-/// The first part of `range` that lies in none of some others, which are shown over and over; empty if there is none.
+/// The first part of `range` that lies in none of the ranges that `others` shows; empty if there is no such part. `others`
+/// is called over and over.
 pub(crate) fn first_outside(
     range: Range<usize>,
     others: &mut dyn FnMut(RangeVisitor<'_>),
@@ -104,8 +105,9 @@ pub(crate) fn first_outside(
     range.end..range.end
 }
 
-/// Something between a lowest and a highest address.
-/// Relaxed: it widens in one phase of a pass and is asked in later ones, with a barrier between.
+/// The memory between a lowest and a highest address.
+///
+/// Relaxed: it widens in one phase of a pass and is read in later ones, with a barrier between.
 pub(crate) struct Hull {
     start: AtomicUsize,
     end: AtomicUsize,

@@ -1,19 +1,19 @@
-//! Walking call stacks by frame pointers.
+//! Walks call stacks by frame pointers.
 //!
 //! Code that is compiled with `-C force-frame-pointers=yes` keeps its stack as a chain of frames. A frame is two
 //! words: the address of the caller's frame, and above it the return address. (x86_64 and AArch64.) Stacks grow
 //! down, so that the chain goes up.
 //!
-//! # What the walk believes
+//! # Broken stacks
 //!
-//! Nothing. A walk starts in the middle of whatever allocates, perhaps on a stack that is broken already. What is
-//! known is where the stack lies; so a frame counts only if it lies whole in the stack, is aligned, and lies above
-//! the whole of the one before. The first that doesn't ends the walk, and so does a return address of zero, with
-//! which kernels end their stacks. As frames only go up, a walk ends even where the chain is a loop.
+//! A walk trusts nothing that it reads: the stack may be broken already. It knows where the stack lies. So a frame counts
+//! only if all of it lies in the stack, it is aligned, and it lies wholly above the frame before. The first frame
+//! that is not so ends the walk, and so does a return address of zero, with which kernels end their stacks. As frames only go
+//! up, a walk ends even if the chain is a loop.
 //!
 //! # Locks
 //!
-//! None. Every word is read once and volatile: the stack is in use, at best by its own CPU alone. Any context.
+//! None. Every word is read once and volatile, since the stack is in use. Any context.
 
 use core::ops::Range;
 
@@ -25,7 +25,7 @@ pub(crate) const WORD: usize = size_of::<usize>();
 /// Bytes of a frame: the caller's frame pointer and the return address.
 pub(crate) const FRAME: usize = 2 * WORD;
 
-/// A walk in progress: it stands at a frame, or at what would be the next one.
+/// A walk in progress: it stands at a frame, or where the next one would be.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameChain {
     at: usize,
@@ -36,7 +36,7 @@ pub(crate) struct FrameChain {
 }
 
 impl FrameChain {
-    /// A walk that stands at `frame_pointer`; `None` where a stack has no room for a frame. Any context.
+    /// A walk that stands at `frame_pointer`; `None` if the stack has no room for a frame. Any context.
     ///
     /// # Safety
     ///
@@ -50,7 +50,7 @@ impl FrameChain {
         })
     }
 
-    /// A walk that stands at the innermost frame that is kept, if there is one: with the frame's return
+    /// A walk that stands at the innermost frame that is not to be skipped, if there is one, and that frame's return
     /// address. Any context.
     ///
     /// # Safety
@@ -108,13 +108,12 @@ impl FrameChain {
     }
 }
 
-/// Fills `frames` with the return addresses of the calls that led here, innermost first, and returns how
-/// many there are.
+/// Fills `frames` with the return addresses of the calls that led here, innermost first, and returns their number.
 ///
 /// `frame_pointer` points at the caller's frame pointer, with the return address in the word above it (x86_64
-/// and AArch64 code that is compiled with `-C force-frame-pointers=yes`). The walk believes nothing: each
-/// frame must lie in `stack` whole, be aligned, and lie above the one before, or it ends there. Where a platform
-/// ends its stacks with a return address of zero, it ends there, too. Any context.
+/// and AArch64 code that is compiled with `-C force-frame-pointers=yes`). The walk ends at the first frame that does
+/// not lie in `stack` wholly, is not aligned, or does not lie above the one before; and at a return address of zero. Any
+/// context.
 ///
 /// # Safety
 ///
@@ -151,8 +150,8 @@ pub(crate) unsafe fn read(address: usize) -> usize {
 
 /// Whether a word of a stack has this value.
 ///
-/// A plain load, unlike [`read`]'s: it can be part of the comparison's instruction, and how often or when it is done
-/// makes no difference, since nothing comes of the word but a yes or no.
+/// Unlike [`read`] this is a plain load, which can be part of the comparison's instruction. How often or when it is done
+/// makes no difference, since only the comparison's result is used.
 ///
 /// # Safety
 ///

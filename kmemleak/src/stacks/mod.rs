@@ -1,4 +1,4 @@
-//! Who allocates: call stacks, each kept once, and the names of tasks.
+//! Who allocates: call stacks and names of tasks, each stored once.
 //!
 //! Never: an object.
 

@@ -95,14 +95,14 @@ fn record(depot: &Depot, stack: usize) -> StackId {
         skip: 0..0,
     };
     // SAFETY: the stack lives and holds still.
-    let trace = unsafe { depot.record(&walk, 0, &Pages) };
-    assert_ne!(trace, StackId::NONE);
+    let id = unsafe { depot.record(&walk, 0, &Pages) };
+    assert_ne!(id, StackId::NONE);
     assert_eq!(
-        depot.get(trace).as_slice(),
+        depot.get(id).as_slice(),
         addresses(stack),
         "a name leads to another stack"
     );
-    trace
+    id
 }
 
 /// Runs what each CPU records, and looks at all that they got.

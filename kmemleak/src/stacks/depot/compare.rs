@@ -1,4 +1,4 @@
-//! Comparing the stack at hand with what an entry foretells.
+//! Compares a stack with what an entry predicts.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -7,8 +7,8 @@ use crate::stacks::depot::entry::{STATE_LEN, StackEntry};
 use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, holds, read};
 
 impl StackEntry {
-    /// Whether the call stack at hand is this entry's: the chain that begins at `frame`, in a stack whose last frame
-    /// may lie at `highest`.
+    /// Whether this entry's call stack is the one whose frames begin at `frame`, in a stack whose last frame may lie at
+    /// `highest`.
     ///
     /// # Safety
     ///
@@ -25,21 +25,21 @@ impl StackEntry {
         macro_rules! compare {
             (address $index:literal) => {
                 // SAFETY: the caller's promise; the entry has so many frames.
-                let foretold = base.wrapping_add(unsafe { rest.distance_seen($index) });
+                let predicted = base.wrapping_add(unsafe { rest.distance_seen($index) });
                 // SAFETY: the frame is none above `highest`, for the span leads no further.
-                if !unsafe { holds(frame + WORD, foretold) } {
+                if !unsafe { holds(frame + WORD, predicted) } {
                     return false;
                 }
             };
             ($($index:literal)*) => {$(
                 compare!(address $index);
                 // SAFETY: as for the distance.
-                let foretold = frame + unsafe { rest.link_seen($index) };
+                let predicted = frame + unsafe { rest.link_seen($index) };
                 // SAFETY: as above.
-                if !unsafe { holds(frame, foretold) } {
+                if !unsafe { holds(frame, predicted) } {
                     return false;
                 }
-                frame = foretold;
+                frame = predicted;
             )*};
         }
         if state & MAX_FRAMES as u32 != 0 {
@@ -76,7 +76,7 @@ impl StackEntry {
         unsafe { holds(caller + WORD, 0) }
     }
 
-    /// The frame where the walk from `chain` on first leaves what this entry foretells, or where either ends.
+    /// The frame where the walk from `chain` on first differs from what this entry predicts, or where either ends.
     ///
     /// # Safety
     ///
@@ -85,7 +85,7 @@ impl StackEntry {
         let pairs = self.pairs();
         let len = (self.state().load(Relaxed) & STATE_LEN) as usize;
         let mut at = chain.frame();
-        let mut foretold = at;
+        let mut predicted = at;
         for frame in 0..len {
             let Some(address) = chain.return_address() else {
                 break;
@@ -93,11 +93,11 @@ impl StackEntry {
             at = chain.frame();
             // SAFETY: the entry has so many frames.
             let distance = unsafe { pairs.distance_seen(frame) };
-            if at != foretold || address != base.wrapping_add(distance) {
+            if at != predicted || address != base.wrapping_add(distance) {
                 break;
             }
             // SAFETY: as above.
-            foretold = foretold.wrapping_add(unsafe { pairs.link_seen(frame) });
+            predicted = predicted.wrapping_add(unsafe { pairs.link_seen(frame) });
             chain.up();
         }
         at

@@ -13,11 +13,11 @@
 //!
 //! # Invariants
 //!
-//! - The head of a [`StackEntry`] lies in a page of the depot. Where its frames lie is only known by its state: whoever reads them
-//!   has looked whether they lie in the page ([`StackEntry::frames`]), or has the entry from where it was published.
+//! - The head of a [`StackEntry`] lies in a page of the depot. How far its frames reach is known by its state alone: before they
+//!   are read, [`StackEntry::frames`] looks whether they lie in the page, or the entry came from a slot, which published it.
 //! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry orders them, a bucket or a
-//!   [slot](crate::stacks::depot::slot). Those that are written before the entry is seen, and never again, are read as plain words where speed counts.
-//!   (Of the state, the marks change later; they are bits that mean nothing to others.)
+//!   [slot](crate::stacks::depot::slot). Words that do not change after that are read as plain words where speed counts.
+//!   (The marks in the state do change; they mean nothing to the depot.)
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
@@ -127,7 +127,7 @@ impl StackEntry {
     ///
     /// # Safety
     ///
-    /// [`place`](Self::place) has told so of an entry.
+    /// [`place`](Self::place) has said so of an entry.
     #[inline(always)]
     pub(super) unsafe fn from_place(place: NonNull<u8>) -> Self {
         Self(place)
@@ -143,7 +143,7 @@ impl StackEntry {
         Pairs::new(self.0.as_ptr().wrapping_add(HEAD))
     }
 
-    /// Writes a call stack, which nobody sees yet. `None`, and nothing is written, where it reaches beyond the page.
+    /// Writes a call stack into an entry that nobody sees yet. `None`, and nothing is written, if it reaches beyond the page.
     pub(super) fn write(
         self,
         shape: Shape,
@@ -196,18 +196,18 @@ impl StackEntry {
         self.head::<4>()
     }
 
-    /// Whether slots may name it.
+    /// Whether slots may name this entry.
     pub(super) fn has_links(self) -> bool {
         self.state().load(Relaxed) & STATE_LINKS != 0
     }
 
-    /// Sets one of the 16 marks, and tells whether it was new.
+    /// Sets one of the 16 marks, and tells whether it was not set before.
     pub(super) fn mark(self, mark: u32) -> bool {
         let bit = 1 << (STATE_MARKS + mark % 16);
         self.state().fetch_or(bit, Relaxed) & bit == 0
     }
 
-    /// The frames. `None` where the state is none of an entry here: in a place that never was one, it may be any number.
+    /// The frames; `None` if they would not lie in the page: where no entry was ever published, the state may be any number.
     pub(super) fn frames(self) -> Option<EntryFrames> {
         self.frames_of(Shape::from_state(self.state().load(Relaxed)))
     }

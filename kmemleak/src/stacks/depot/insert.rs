@@ -16,7 +16,7 @@ struct Unseen {
 }
 
 impl Depot {
-    /// The entry of a call stack, which is made if there is none. `None` where the stack is empty, or there is no memory.
+    /// The entry of a call stack. A missing one is made. `None` if the stack is empty, or there is no memory.
     #[inline(never)]
     pub(super) fn find_or_insert(
         &self,
@@ -57,7 +57,7 @@ impl Depot {
         }
     }
 
-    /// The entry of these addresses, if it is in the chain from the entry `number` on and before `end`.
+    /// The entry with these addresses, if the chain has it between the entry `number` and, exclusively, the entry `end`.
     fn find(
         &self,
         mut number: u32,
@@ -102,7 +102,7 @@ impl Depot {
         })
     }
 
-    /// Takes room for an entry: units in one page, which is got if need be.
+    /// Takes room for an entry: units of one page. A missing page is taken.
     fn reserve(&self, units: u32, meta: &impl PageSource) -> Result<u32, NoMemory> {
         let mut used = self.used.load(Relaxed);
         loop {
@@ -121,7 +121,7 @@ impl Depot {
         }
     }
 
-    /// Gives back the room of an entry that nobody saw, if no other was taken since. (If not, it is lost.)
+    /// Gives back the room of an entry that nobody saw. If other room was taken since, it is lost.
     fn unreserve(&self, unseen: Unseen) {
         let end = unseen.number + unseen.units;
         let _ = self
@@ -129,7 +129,7 @@ impl Depot {
             .compare_exchange(end, unseen.number, Release, Relaxed);
     }
 
-    /// Sees to it that there is a page with this number.
+    /// Takes a page for this number, if there is none.
     pub(super) fn ensure_page(&self, page: usize, meta: &impl PageSource) -> Result<(), NoMemory> {
         let table = self.tables.get(page / FAN_OUT).ok_or(NoMemory)?;
         let table = match table.get() {
@@ -156,7 +156,7 @@ impl Depot {
         Ok(page)
     }
 
-    /// The text base, which is chosen now if it has not been.
+    /// The text base. If none is chosen, it is chosen now.
     fn chosen_base(&self) -> usize {
         if Hidden::from_bits(self.base.load(Relaxed)) == Hidden::NONE {
             let here = Self::get as fn(&Self, StackId) -> Frames as usize;
@@ -166,8 +166,8 @@ impl Depot {
     }
 }
 
-/// Puts a page into a table: at this number, or at a later one if another CPU was first. Its turn will come. One that finds no
-/// place waits for the day when all pages are given back.
+/// Puts a page into a table: at this number, or at a later one if another CPU was first, to be used when that number is reached.
+/// If the table is full, the page stays unused until all metadata is given back.
 pub(super) fn add_page(table: Page<Links<Entries>>, page: usize, mut new: NewPage) {
     for index in page % FAN_OUT..FAN_OUT {
         match table.link(index).fill(new) {

@@ -1,49 +1,47 @@
 //! Call stacks, each stored once.
 //!
-//! Every block that is tracked knows the call stack that allocated it. Kernels have thousands of different ones,
-//! not millions, so each is kept once and named by a [`StackId`] of 32 bits. Allocations ask for a name all the time,
-//! and nearly always for one that was asked for before: that case is the one to be fast.
+//! Each record names the call stack that allocated its block. Kernels have thousands of different call stacks, not millions. So
+//! each is stored once and named by a [`StackId`] of 32 bits. Each allocation asks for the id of its call stack, which nearly
+//! always is stored already: so this case is made fast.
 //!
 //! # Entries
 //!
 //! A stack's entry holds its return addresses as 32-bit distances from a *text base*, which is chosen once: kernel
-//! code lies within 4 GiB. A stack with an address elsewhere gets a *wide* entry: whole addresses, inverted. Beside
+//! code lies within 4 GiB. A stack with an address elsewhere gets a *wide* entry, with whole addresses, inverted. Beside
 //! the distances stand the *links*: how far above each frame the caller's frame lay when the stack was first seen.
-//! Functions have frames of fixed sizes, so the same calls leave the same links, on whichever task's stack. (Not
-//! quite always: a function with overaligned locals has a frame that varies. So links are a guess that is checked,
-//! never a part of what a stack is.)
+//! Functions have frames of fixed sizes, so the same calls leave the same links, on any task's stack. (Not always: the size
+//! of a frame with overaligned locals varies. So links are a guess that is checked, and no part of the call stack.)
 //!
-//! Entries lie in pages, which a directory numbers; a trace is the place of its entry, counted in units of 8 bytes.
+//! Entries lie in pages, which a directory numbers; an id is the place of its entry, counted in units of 8 bytes.
 //! They are found by a hash of their addresses, in chained buckets.
 //!
 //! # The fast path
 //!
-//! Each CPU has a row of slots that name entries of late, found by the innermost return address and its frame's
-//! address. The slot's entry foretells where each frame lies and what is in it, so nothing is walked, buffered or
-//! hashed: for each frame it is one comparison of the return address, one of the caller's frame pointer. All frames
-//! foretold lie in the stack, aligned and upwards, if the first does and the sum of the links doesn't lead out of it.
-//! So reading them is safe even if the guess is wrong, and if every word is as foretold, the full walk would have
-//! found the very same addresses. Nothing is left to the hash: a hit is equality.
+//! Each CPU has slots that name entries it has used recently. The innermost return address and its frame's address choose the
+//! slot. The slot's entry predicts where each frame lies and what is in it, so nothing is walked, buffered or
+//! hashed: for each frame the return address is compared, and the caller's frame pointer. All predicted frames
+//! lie in the stack, aligned and upwards, if the first one does and the sum of the links doesn't lead out of the stack.
+//! So reading them is safe even if the prediction is wrong. If every word is as predicted, the full walk would have
+//! found the same addresses. A hit is equality; nothing depends on the hash.
 //!
-//! Two stacks may share their slot and much of their length: a function that calls another twice, say. Where the
-//! first slot's entry differs from the stack at hand, the frame of the first difference names a second slot. Only then
-//! comes the full walk, the hash and the table.
+//! Two stacks may share their slot and most of their frames: for example, a function calls another twice. Where the
+//! first slot's entry differs from the stack, the frame of the first difference chooses a second slot. The full walk, the hash
+//! and the table are used only if that slot's entry differs, too.
 //!
 //! # Invariants
 //!
 //! - An entry is written before a bucket or a slot names it, and neither moves nor changes (but for its marks) until
 //!   the depot is emptied.
-//! - Two entries never hold the same addresses: an entry enters its bucket by compare-and-swap of the bucket's head,
-//!   and whoever loses looks through what came in before it tries again.
-//! - Slots name narrow entries with links only. They are hints: losing one costs time.
-//! - Addresses of memory are kept inverted, as all that the detector keeps: a scan that strays here finds none.
-//!   Distances from the text base are no addresses.
+//! - No two entries hold the same addresses: an entry enters its bucket by compare-and-swap of the bucket's head,
+//!   and a CPU that loses looks through what entered meanwhile before it tries again.
+//! - Slots name narrow entries with links only. They are hints: a lost one costs time.
+//! - Addresses are stored inverted, as everywhere in metadata. Distances from the text base are no addresses.
 //!
 //! # Locks
 //!
-//! None. Every word that two may use at once is an atomic, whose declaration says with what it pairs; no one waits for
-//! another, so that all of it (except emptying) may run in any context: an interrupt in the midst of an insertion on the same
-//! CPU as well. `kmemleak/models` runs this source in all orders that its atomics allow.
+//! None. Every word that two CPUs may use at once is an atomic, whose declaration says with what it pairs. No CPU waits for
+//! another, so all of it (except emptying) may run in any context, also in an interrupt during an insertion on the same
+//! CPU. `kmemleak/models` runs this source in all orders that its atomics allow.
 
 mod compare;
 mod entry;
@@ -78,16 +76,16 @@ const TABLES: usize = DEPOT_PAGES / FAN_OUT;
 /// What a hash multiplies by: odd, with bits all over (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The name of a call stack.
+/// The number of a call stack in the depot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StackId(pub(crate) u32);
 
 impl StackId {
-    /// No call stack: none was to be had, or there was no memory to keep it.
+    /// No call stack: there was none, or no memory to store it.
     pub(crate) const NONE: Self = Self(0);
 }
 
-/// The slots of a CPU: entries of late.
+/// The slots of a CPU.
 #[repr(align(64))]
 struct CpuSlots([StackSlot; SLOTS]);
 
@@ -95,18 +93,18 @@ struct CpuSlots([StackSlot; SLOTS]);
 pub(crate) struct Depot {
     /// Slots by CPU.
     slots: [CpuSlots; ROWS],
-    /// First entries of the buckets; 0 is none. A bucket publishes the entry, with all that follow in the chain:
-    /// `find_or_insert` exchanges it with Release, and loads it with Acquire before it follows the chain, also where the
+    /// First entries of the buckets; 0 is none. A bucket publishes its first entry with all that follow in the chain:
+    /// `find_or_insert` exchanges it with Release, and loads it with Acquire before it follows the chain, also if the
     /// exchange fails.
     buckets: [AtomicU32; BUCKETS],
     /// Tables that name the pages in which entries lie.
     tables: [PageLink<Links<Entries>>; TABLES],
-    /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. Who has an entry from
-    /// where it was published loads it after the one who made the entry, so does not find 0 any more.
+    /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
+    /// first entry was published, so whoever has an entry finds it.
     base: AtomicU64,
-    /// The first unit that is not taken. Unit 0 is no entry's, for trace 0 is none. It hands room from one CPU to another:
-    /// `unreserve` gives back with Release what it has written to, and `reserve` takes room with Acquire before it is written
-    /// to again. What the exchange is to find is a guess: its load may be Relaxed.
+    /// The first unit that is not taken. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
+    /// another: `unreserve` gives room back with Release after it was written to, and `reserve` takes it with Acquire before it
+    /// is written to again. The value that an exchange expects is a guess, which is loaded Relaxed.
     used: AtomicU32,
     /// Different call stacks. Only told.
     stacks: AtomicU32,
@@ -137,8 +135,8 @@ impl Depot {
         self.pages.load(Relaxed) as usize * METADATA_PAGE
     }
 
-    /// The name of the call stack that leads here, which is kept if it is new: at most [`MAX_FRAMES`](crate::MAX_FRAMES) frames.
-    /// [`StackId::NONE`] where there are none, or no memory. Any context.
+    /// The id of the call stack that leads here, at most [`MAX_FRAMES`](crate::MAX_FRAMES) frames of it. A new one is stored.
+    /// [`StackId::NONE`] if there are no frames, or no memory. Any context.
     ///
     /// # Safety
     ///
@@ -164,7 +162,7 @@ impl Depot {
         unsafe { self.record_differing(walk, cpu, meta) }
     }
 
-    /// Goes on where the first slot doesn't name the stack's entry.
+    /// Does what [`record`](Self::record) does, if the first slot does not name the stack's entry.
     ///
     /// # Safety
     ///
@@ -200,38 +198,38 @@ impl Depot {
             }
         }
         let walked = Walked::new(chain);
-        let Some((trace, entry)) = self.find_or_insert(&walked, meta) else {
+        let Some((id, entry)) = self.find_or_insert(&walked, meta) else {
             return StackId::NONE;
         };
         first.name(entry);
         second.name(entry);
-        trace
+        id
     }
 
-    /// The name of this call stack, innermost frame first, which is kept if it is new; frames beyond [`MAX_FRAMES`](crate::MAX_FRAMES)
-    /// are left out. For platforms that walk their stacks themselves. Any context.
+    /// The id of this call stack, innermost frame first; frames beyond [`MAX_FRAMES`](crate::MAX_FRAMES) are left out. A new one
+    /// is stored. For platforms that walk their stacks themselves. Any context.
     pub(crate) fn store(&self, addresses: &[usize], meta: &impl PageSource) -> StackId {
         let walked = Walked::without_links(addresses);
         self.find_or_insert(&walked, meta)
-            .map_or(StackId::NONE, |(trace, _)| trace)
+            .map_or(StackId::NONE, |(id, _)| id)
     }
 
-    /// The call stack of this name; [`Frames::NONE`] for what is no name. Any context.
-    pub(crate) fn get(&self, trace: StackId) -> Frames {
-        let frames = self.entry(trace.0).and_then(StackEntry::frames);
+    /// The call stack with this id; [`Frames::NONE`] if there is none. Any context.
+    pub(crate) fn get(&self, id: StackId) -> Frames {
+        let frames = self.entry(id.0).and_then(StackEntry::frames);
         frames.map_or(Frames::NONE, |frames| {
             Frames::of(frames.addresses(self.base()))
         })
     }
 
-    /// Sets one of the 16 marks of a call stack and tells whether it was new. They are for the depot's user. A mark
-    /// of no call stack is always new. Any context.
-    pub(crate) fn mark(&self, trace: StackId, mark: u32) -> bool {
-        self.entry(trace.0).is_none_or(|entry| entry.mark(mark))
+    /// Sets one of the 16 marks of a call stack, and tells whether it was not set before; for no call stack it never was. What
+    /// marks mean is the caller's affair. Any context.
+    pub(crate) fn mark(&self, id: StackId, mark: u32) -> bool {
+        self.entry(id.0).is_none_or(|entry| entry.mark(mark))
     }
 
-    /// Chooses the text base, if none is chosen yet: call stacks with all addresses less than 4 GiB above it are
-    /// kept small and found fast. Without this, it is 2 GiB below this crate's own code. Any context.
+    /// Chooses the text base, if none is chosen yet. Call stacks with all addresses less than 4 GiB above it are stored small
+    /// and found fast. Otherwise it is 2 GiB below this crate's own code. Any context.
     pub(crate) fn set_text_base(&self, base: usize) {
         // The one base that can't be hidden is as good one byte below.
         let hidden = Hidden::new(base.min(usize::MAX - 1)).bits();
@@ -261,7 +259,7 @@ impl Depot {
         StackEntry::at(table.link(page % FAN_OUT).get()?, number % PAGE_UNITS)
     }
 
-    /// The entry with this number. None for 0, or where no entry says that the number is its own.
+    /// The entry with this number; `None` where no entry says that the number is its own.
     fn entry(&self, number: u32) -> Option<StackEntry> {
         let entry = self.place(number).filter(|_| number != 0)?;
         (entry.number().load(Relaxed) == number).then_some(entry)

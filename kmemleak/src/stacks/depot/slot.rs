@@ -1,4 +1,4 @@
-//! Slots: the words by which entries of late are found without a walk.
+//! Slots: words that name recently used entries, which are found without a walk.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -6,7 +6,7 @@ use crate::atomic::AtomicU64;
 use crate::metadata::hidden::Hidden;
 use crate::stacks::depot::entry::StackEntry;
 
-/// A word that names an entry with links, or none. It publishes the entry: [`name`](Self::name) stores it with Release,
+/// A word that names an entry with links, or no entry. It publishes the entry: [`name`](Self::name) stores it with Release,
 /// [`get`](Self::get) loads it with Acquire.
 pub(super) struct StackSlot(AtomicU64);
 

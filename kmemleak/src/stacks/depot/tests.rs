@@ -122,18 +122,18 @@ fn expected(stack: &FakeStack, at: usize, skip: &Range<usize>) -> Vec<usize> {
 fn the_same_stack_has_the_same_name() {
     let (depot, pages) = (depot(), Pages::new(100));
     let stack: Vec<usize> = (0..20).map(|frame| BASE + frame * 0x123).collect();
-    let mut traces = Vec::new();
+    let mut ids = Vec::new();
     for len in 1..=MAX_FRAMES {
-        let trace = depot.store(&stack[..len], &pages);
-        assert_ne!(trace, StackId::NONE);
-        assert!(!traces.contains(&trace), "another length is another stack");
-        assert_eq!(depot.store(&stack[..len], &pages), trace);
-        assert_eq!(depot.get(trace).as_slice(), &stack[..len]);
-        traces.push(trace);
+        let id = depot.store(&stack[..len], &pages);
+        assert_ne!(id, StackId::NONE);
+        assert!(!ids.contains(&id), "another length is another stack");
+        assert_eq!(depot.store(&stack[..len], &pages), id);
+        assert_eq!(depot.get(id).as_slice(), &stack[..len]);
+        ids.push(id);
     }
     assert_eq!(
         depot.store(&stack, &pages),
-        traces[15],
+        ids[15],
         "what is too long is cut"
     );
     assert_eq!(depot.store(&[], &pages), StackId::NONE);
@@ -141,7 +141,7 @@ fn the_same_stack_has_the_same_name() {
     assert_eq!(depot.len(), 16);
     assert_eq!(depot.bytes(), 2 * METADATA_PAGE, "a table and a page");
     pages.empty(&depot);
-    assert_eq!(depot.get(traces[3]), Frames::NONE);
+    assert_eq!(depot.get(ids[3]), Frames::NONE);
     assert_ne!(
         depot.store(&stack, &pages),
         StackId::NONE,
@@ -165,9 +165,9 @@ fn addresses_far_from_the_text_base_are_kept_whole() {
         for len in 1..=MAX_FRAMES {
             let mut stack = [BASE + 5; MAX_FRAMES];
             stack[len - 1] = address;
-            let trace = depot.store(&stack[..len], &pages);
-            assert_eq!(depot.get(trace).as_slice(), &stack[..len]);
-            assert_eq!(depot.store(&stack[..len], &pages), trace);
+            let id = depot.store(&stack[..len], &pages);
+            assert_eq!(depot.get(id).as_slice(), &stack[..len]);
+            assert_eq!(depot.store(&stack[..len], &pages), id);
         }
     }
     assert_eq!(depot.len(), 6 * 16);
@@ -181,15 +181,15 @@ fn addresses_far_from_the_text_base_are_kept_whole() {
 fn the_text_base_is_chosen_once() {
     let (depot, pages) = (Box::new(Depot::new()), Pages::new(100));
     let here = depot_function();
-    let trace = depot.store(&[here], &pages);
+    let id = depot.store(&[here], &pages);
     depot.set_text_base(0);
-    assert_eq!(depot.get(trace).as_slice(), &[here]);
-    let entry = depot.entry(trace.0).unwrap();
+    assert_eq!(depot.get(id).as_slice(), &[here]);
+    let entry = depot.entry(id.0).unwrap();
     assert_eq!(entry.frames().unwrap().shape, Shape::Narrow(1));
     pages.empty(&depot);
     depot.set_text_base(usize::MAX);
-    let trace = depot.store(&[here], &pages);
-    assert_eq!(depot.get(trace).as_slice(), &[here]);
+    let id = depot.store(&[here], &pages);
+    assert_eq!(depot.get(id).as_slice(), &[here]);
     pages.empty(&depot);
 }
 
@@ -215,7 +215,7 @@ fn marks_are_new_once() {
 }
 
 #[test]
-fn what_is_no_trace_does_no_harm() {
+fn what_is_no_id_does_no_harm() {
     let (depot, pages) = (depot(), Pages::new(100));
     for number in 0..100 {
         depot.store(&[usize::MAX - number; 7], &pages);
@@ -230,18 +230,15 @@ fn what_is_no_trace_does_no_harm() {
 fn without_memory_there_is_no_name() {
     for limit in 0..4 {
         let (depot, pages) = (depot(), Pages::new(limit));
-        let traces: Vec<StackId> = (1..200)
+        let ids: Vec<StackId> = (1..200)
             .map(|number| depot.store(&[BASE + number; 9], &pages))
             .collect();
-        let kept = traces
-            .iter()
-            .filter(|&&trace| trace != StackId::NONE)
-            .count();
+        let kept = ids.iter().filter(|&&id| id != StackId::NONE).count();
         assert_eq!(kept, depot.len() as usize);
         assert!(kept < 199);
         assert_eq!(kept > 0, limit >= 2);
-        for (number, &trace) in (1..).zip(&traces[..kept]) {
-            assert_eq!(depot.store(&[BASE + number; 9], &pages), trace);
+        for (number, &id) in (1..).zip(&ids[..kept]) {
+            assert_eq!(depot.store(&[BASE + number; 9], &pages), id);
         }
         // What was refused is kept once there is memory again.
         pages.left.store(100, Relaxed);
@@ -269,7 +266,7 @@ fn threads_that_store_the_same_stacks_agree() {
             stacks.push(stack);
         }
         let barrier = std::sync::Barrier::new(4);
-        let traces: Vec<Vec<StackId>> = std::thread::scope(|scope| {
+        let ids: Vec<Vec<StackId>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
@@ -287,11 +284,11 @@ fn threads_that_store_the_same_stacks_agree() {
                 .collect()
         });
         assert_eq!(depot.len(), 1000);
-        for thread in &traces {
-            assert_eq!(*thread, traces[0]);
+        for thread in &ids {
+            assert_eq!(*thread, ids[0]);
         }
-        for (stack, &trace) in stacks.iter().zip(&traces[0]) {
-            assert_eq!(depot.get(trace).as_slice(), stack);
+        for (stack, &id) in stacks.iter().zip(&ids[0]) {
+            assert_eq!(depot.get(id).as_slice(), stack);
         }
         pages.empty(&depot);
     }
@@ -314,8 +311,8 @@ fn threads_that_record_at_once_agree() {
                     let addresses: Vec<usize> =
                         (0..len).map(|frame| BASE + 1 + frame * kind).collect();
                     stack.chain(&frames, &addresses);
-                    let trace = record(depot, &stack, stack.at(2), 0..0, pages);
-                    assert_eq!(depot.get(trace).as_slice(), addresses);
+                    let id = record(depot, &stack, stack.at(2), 0..0, pages);
+                    assert_eq!(depot.get(id).as_slice(), addresses);
                 }
             });
         }
@@ -362,10 +359,10 @@ fn the_fast_path_finds_what_the_walk_finds() {
             };
             let expected = expected(&stack, start, &skip);
             for _ in 0..2 {
-                let trace = record(&depot, &stack, start, skip.clone(), &pages);
-                assert_eq!(depot.get(trace).as_slice(), expected);
+                let id = record(&depot, &stack, start, skip.clone(), &pages);
+                assert_eq!(depot.get(id).as_slice(), expected);
                 if !expected.is_empty() {
-                    assert_eq!(*named.entry(expected.clone()).or_insert(trace), trace);
+                    assert_eq!(*named.entry(expected.clone()).or_insert(id), id);
                 }
             }
             let frame = frames[random.below(frames.len())];
@@ -395,9 +392,9 @@ fn a_hit_takes_no_full_walk() {
         let frames: Vec<usize> = (0..len).map(|frame| 4 + frame * 20).collect();
         let addresses: Vec<usize> = (0..len).map(|frame| BASE + 3 + frame * 7).collect();
         stack.chain(&frames, &addresses);
-        let trace = record(&depot, &stack, stack.at(4), 0..0, &pages);
+        let id = record(&depot, &stack, stack.at(4), 0..0, &pages);
         let entry = depot.slot(3, addresses[0], stack.at(4)).get().unwrap();
-        assert_eq!(entry.number().load(Relaxed), trace.0);
+        assert_eq!(entry.number().load(Relaxed), id.0);
         let highest = stack.range().end - FRAME;
         // SAFETY: the fake stack lives and holds still.
         assert!(unsafe { entry.is_stack(depot.base(), stack.at(4), highest) });
@@ -453,9 +450,9 @@ fn frames_too_large_for_a_link_are_walked() {
     let mut stack = FakeStack::new(20_000);
     let addresses = [BASE + 1, BASE + 2, BASE + 3];
     stack.chain(&[2, 8 + 2, 8 + 2 + 8192], &addresses);
-    let trace = record(&depot, &stack, stack.at(2), 0..0, &pages);
-    assert_eq!(record(&depot, &stack, stack.at(2), 0..0, &pages), trace);
-    assert_eq!(depot.get(trace).as_slice(), addresses);
+    let id = record(&depot, &stack, stack.at(2), 0..0, &pages);
+    assert_eq!(record(&depot, &stack, stack.at(2), 0..0, &pages), id);
+    assert_eq!(depot.get(id).as_slice(), addresses);
     assert!(depot.slot(3, addresses[0], stack.at(2)).get().is_none());
     pages.empty(&depot);
 }

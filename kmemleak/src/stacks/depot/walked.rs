@@ -1,4 +1,4 @@
-//! A call stack on its way into the depot.
+//! A call stack that is to be stored.
 
 use crate::platform::MAX_FRAMES;
 use crate::stacks::frame_walk::FrameChain;
@@ -43,7 +43,7 @@ impl Walked {
         });
     }
 
-    /// The innermost frames of a call stack whose frames are not known.
+    /// A call stack of which only the addresses are known: its innermost frames.
     pub(super) fn without_links(addresses: &[usize]) -> Self {
         let mut walked = Self {
             addresses: [0; MAX_FRAMES],

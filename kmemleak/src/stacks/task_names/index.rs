@@ -1,7 +1,7 @@
 //! Numbers by the hashes of their names.
 //!
-//! Entries are hints: the number may have another name by now, or none. All changes are made by who adds names or frees numbers,
-//! one at a time.
+//! Entries are hints: the number may have another name by now, or none. They are changed by whoever may add names or free
+//! numbers ([`Adding`]), one at a time.
 
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -1,36 +1,36 @@
-//! Names of tasks, each kept once: a record has a number of eleven bits.
+//! Names of tasks, each stored once: a record holds a number of eleven bits.
 //!
-//! Asking for a name and looking it up at each allocation would cost more than the rest of the callback. So each CPU
-//! remembers which task ran on it last, and the number of its name; a task that is renamed keeps its old name here until another
-//! one has allocated on its CPU. A name that is not remembered is found by its hash, in one set of an index: the same
-//! few steps however many names there are. A task whose name can't be kept is remembered as one without a name: number 0.
+//! To ask the platform for a name and look it up at each allocation would cost more than the rest of the callback. So each CPU
+//! remembers which task ran on it last, and the number of that task's name. A task that is renamed keeps its old name here until
+//! another task has allocated on its CPU. Other names are found by their hash, in one set of an index: a few steps, however
+//! many names there are. A task whose name cannot be stored has number 0: no name.
 //!
 //! # Recycling
 //!
-//! Kernels make tasks as long as they run, and there are numbers for two thousand names. A number is free again when no
-//! record has it. Counting records would cost each allocation and each free; so it is found out by a *round* when numbers grow
-//! scarce: all marks are cleared, a walk over all records marks what they have, and what is not marked then is freed. Who
-//! looks for room takes a round one step further: a few records, in constant time, so that it needs no task of its own.
-//! Where there are many records, who checks takes the steps one after the other ([`TaskNames::step`]).
+//! A kernel makes tasks as long as it runs, and there are numbers for two thousand names. A number is free again when no record
+//! has it. Counting records would make each allocation and each free slower. So free numbers are found by a *round* when
+//! numbers grow scarce: it clears all marks, walks over all records and marks the numbers that they have, and in the end frees
+//! the numbers without a mark. A look-up that finds numbers scarce takes the round one step further: a few records, in constant
+//! time, so that no task is needed for it. A check takes all steps of a round ([`TaskNames::step`]).
 //!
-//! Meanwhile others allocate. A number may be about to enter a record behind the walk only if it stands in a *row*, as
-//! what a CPU remembers, or as what it [holds](TaskNames::hold) while a record is in no chunk. Who writes a number to its row marks
-//! it thereafter; and a round begins by marking what is in the rows.
+//! Other CPUs allocate meanwhile. A number can enter a record behind the walk only if it stands in a *row*: it is what a CPU
+//! remembers, or what a CPU [holds](TaskNames::hold) while a record is in no chunk. A CPU that writes a number to its row marks
+//! the number afterwards, and a round begins by marking the numbers in all rows.
 //!
-//! A copy of a record outlives it, and may outlive its name. So each copy goes with the [`Round`] in which it was made, and
-//! a name that was given its number in a later one is none of its own.
+//! A copy of a record may outlive the name of its number. So the [`Round`] in which a copy was made is kept with the copy: a name
+//! that got the number in a later round is another task's.
 //!
 //! # Invariants
 //!
-//! - A number that a record has, or a row, is live, or is 0.
+//! - A number that a record or a row has is live, or is 0.
 //! - The name of a live number does not change.
-//! - An index entry is a hint: the number may have another name, or none.
+//! - An index entry is a hint: its number may have another name, or none.
 //!
 //! # Locks
 //!
-//! `adding`, while a name is added or numbers are freed, and round it `round`, while a step of one is taken; nobody waits
-//! for the latter. Steps take the locks of chunks. A name that is known takes no lock, nor does one for which there is no
-//! room.
+//! Two. `adding` is held while a name is added or numbers are freed. `round` is held while a step of a round is taken, outside
+//! `adding`; it is only tried, so nobody waits for it. Steps take the locks of chunks. To look up a name that is known, no
+//! lock is taken, nor where there is no room for a new name.
 
 mod index;
 mod names;
@@ -58,7 +58,7 @@ const MANY: usize = MAX_TASK_NAMES / 4 * 3;
 /// The number of no name.
 const NONE: u32 = 0;
 
-/// What is under the lock of who adds a name or frees numbers: nothing but that he is the only one.
+/// The right to add a name or to free numbers: whoever has the lock has a reference to it.
 struct Adding(());
 
 /// All names.
@@ -67,10 +67,10 @@ pub(crate) struct TaskNames {
     names: Names,
     index: Index,
     states: States,
-    /// Live numbers. A guess for who has no lock: Relaxed.
+    /// Live numbers. Relaxed: without the lock it is a guess.
     live: AtomicU32,
-    /// The number of rounds that have ended. Relaxed: who copies a record loads it before; a number of the record that
-    /// is freed thereafter is so by a later round, by the locks of the record's chunk.
+    /// The number of rounds that have ended. Relaxed: it is loaded before a record is copied; if the record's number is freed
+    /// afterwards, a later round frees it, which the lock of the record's chunk orders.
     ended: AtomicU32,
     adding: Lock<Adding>,
     round: Lock<Progress>,
@@ -119,8 +119,8 @@ impl TaskNames {
         self.rows.near(cpu).number_of(task, cpu)
     }
 
-    /// The number of the name of the task that runs, where another task ran last, or where the row lies in a page; 0 if the
-    /// name can't be kept. Interrupts are off, and no lock is held.
+    /// The number of the name of the task that runs, whichever task ran last and wherever the CPU's row lies; 0 if the name
+    /// can't be stored. Interrupts are off, and no lock is held.
     pub(crate) fn number(
         &self,
         task: u32,
@@ -199,12 +199,12 @@ impl TaskNames {
         self.live.load(Relaxed) as usize >= MAX_TASK_NAMES - 1
     }
 
-    /// What goes with a copy of a record. To be taken before it is made. Any context.
+    /// The round to keep with a copy of a record. To be asked for before the copy is made. Any context.
     pub(crate) fn now(&self) -> Round {
         Round(self.ended.load(Relaxed))
     }
 
-    /// The name with this number, as it was when a copy of a record that has it was made. Any context.
+    /// The name that a number had when a copy of its record was made. Any context.
     pub(crate) fn get(&self, number: u32, copied: Round) -> Comm {
         let name = match number {
             NONE => None,
@@ -213,7 +213,7 @@ impl TaskNames {
         name.unwrap_or(Comm::new("?"))
     }
 
-    /// Forgets everything; the memory is given back by its owner. Nobody else uses it meanwhile.
+    /// Forgets everything; the memory is given back by its owner. Nobody else uses the names meanwhile.
     pub(crate) fn empty(&self) {
         self.rows.empty();
         self.names.empty();

@@ -1,7 +1,7 @@
 //! Names by their numbers, as they lie in pages.
 //!
-//! Who reads a name may do so while its number is given to another. So the first word of a name says in which [`Round`] it got its
-//! number, and is written first and read last.
+//! A name may be read while another name gets its number. So the first word of a name says in which [`Round`] the name got its
+//! number; it is written before the others, and read once more behind them.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -91,7 +91,7 @@ impl Names {
             Ok(())
         };
         store(0, name.words[0] | u64::from(now.0) << 32)?;
-        // Release: who reads a byte of the new name in `read` sees that it is another one.
+        // Release: a reader that sees a byte of the new name sees its round, too.
         fence(Release);
         (1..NAME_WORDS).try_for_each(|index| store(index, name.words[index]))
     }
@@ -99,7 +99,7 @@ impl Names {
     /// The name of a number, unless it was given after that round.
     pub(super) fn read(&self, number: u32, copied: Round) -> Option<Comm> {
         let words = self.words(number)?;
-        // Acquire: if one of these is of a newer name, the first word is seen to be so, too.
+        // Acquire: if one of these words is of a newer name, the first word that is read now is so, too.
         fence(Acquire);
         let first = self.word(number, 0)?.load(Relaxed);
         if Round((first >> 32) as u32).is_after(copied) {

@@ -1,4 +1,4 @@
-//! Rounds: how numbers are found that no record has any more.
+//! Rounds, which find the numbers that no record has any more.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -7,24 +7,24 @@ use crate::stacks::task_names::TaskNames;
 /// Steps that are passed over after a round that freed nothing.
 const REST: u32 = 64;
 
-/// When a copy of a record was made: a number that was given later is another name's.
+/// When a copy of a record was made: a name that got its number in a later round is another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round(pub(super) u32);
 
 impl Round {
-    /// Before any has ended.
+    /// The first round.
     pub(crate) const FIRST: Self = Self(0);
 
-    /// Rounds are few: the number wraps after more than a kernel makes.
+    /// Whether a round came later. Their number may wrap: no copy is so old.
     pub(super) fn is_after(self, other: Self) -> bool {
         (self.0.wrapping_sub(other.0) as i32) > 0
     }
 }
 
-/// Where records are, for who looks for numbers that none of them has.
+/// The numbers that records have.
 pub(crate) trait NamesInUse {
-    /// Shows the numbers in some of the records from `from` on, in constant time. Where the next call is to go on, and `None`
-    /// when all have been seen. Starts at 0. Interrupts are off.
+    /// Shows the numbers of some records, in constant time: at first with `from` 0, then from where the last call says; `None`
+    /// when all have been shown. Interrupts are off.
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize>;
 }
 
@@ -44,10 +44,11 @@ impl Progress {
 }
 
 impl TaskNames {
-    /// Takes a round a step further, or begins one; true while it is not at its end. Interrupts are off, and no lock is held.
+    /// Takes a round a step further, or begins one; true until the round is at its end. Interrupts are off, and no lock is
+    /// held.
     pub(crate) fn step(&self, in_use: &impl NamesInUse) -> bool {
         let Some(mut progress) = self.round.try_lock() else {
-            // Another takes it.
+            // Another CPU takes it.
             return false;
         };
         let from = match progress.from {
@@ -78,7 +79,7 @@ impl TaskNames {
         }
     }
 
-    /// Frees the numbers that are not marked. How many.
+    /// Frees the numbers that are not marked, and tells how many.
     fn end_round(&self) -> u32 {
         let adding = self.adding.lock();
         self.count_round();

@@ -1,4 +1,4 @@
-//! What each CPU has in its hands: the task that ran last on it, and numbers that no round may free.
+//! Rows: for each CPU, the task that ran last on it, and the numbers that no round may free.
 //!
 //! # Orderings
 //!
@@ -14,12 +14,12 @@ use crate::metadata::page::{NoMemory, Numbers, Page, PageLink, PageSource, WORD}
 use crate::platform::METADATA_PAGE;
 use crate::sizes::{NAME_ROW_PAGES as ROW_PAGES, NAME_ROWS as ROWS};
 
-/// Bytes of a row: what one CPU writes shares no cache line with what another does.
+/// Bytes of a row: a cache line, so that no CPU writes to another's.
 const ROW_BYTES: usize = 64;
 /// Rows of a page.
 const ROWS_PER_PAGE: usize = METADATA_PAGE / ROW_BYTES;
 
-/// A row that lies in the detector itself. Written by its CPU alone, in callbacks; read by who begins a round.
+/// A row that lies in the detector itself. Its CPU alone writes to it, in callbacks; rounds read it.
 #[repr(C, align(64))]
 struct OwnRow {
     last: AtomicU64,
@@ -38,7 +38,7 @@ pub(super) struct CpuRow<'a> {
     held: &'a AtomicU64,
 }
 
-/// A task on a CPU. (Of two CPUs that may come by the same row, one looks at another's.)
+/// A task on a CPU, in a word. (The CPU is in it since a CPU may look at the row of another: see [`Rows::near`].)
 #[inline(always)]
 fn key(task: u32, cpu: u32) -> u64 {
     (u64::from(cpu) << 32 | u64::from(task)).wrapping_add(1)
@@ -70,7 +70,7 @@ impl<'a> CpuRow<'a> {
         (last == key(task, cpu)).then_some(number as u32)
     }
 
-    /// A task runs; its number is entered next.
+    /// Notes which task runs; the number of its name is entered next.
     pub(super) fn set_task(self, task: u32, cpu: u32) {
         self.last.store(key(task, cpu), Relaxed);
     }
@@ -125,7 +125,7 @@ impl Rows {
         CpuRow::of(&self.own[cpu as usize % ROWS])
     }
 
-    /// The row of a CPU. An error if there is no memory for it, or the CPU is beyond those that have one.
+    /// The row of a CPU. An error if there is no memory for it, or the CPU's number is too large for a row.
     pub(super) fn get(&self, cpu: u32, meta: &impl PageSource) -> Result<CpuRow<'_>, NoMemory> {
         let cpu = cpu as usize;
         if let Some(row) = self.own.get(cpu) {

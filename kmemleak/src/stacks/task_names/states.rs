@@ -40,8 +40,8 @@ impl States {
         state.load(Relaxed) >> shift & LIVE != 0
     }
 
-    /// Sees to it that no round frees the number before this CPU has another in its row, where it stands already.
-    /// False if it was free.
+    /// Keeps rounds from freeing a number that stands in this CPU's row, as long as it stands there. False if the number was
+    /// free already.
     pub(super) fn protect(&self, number: u32) -> bool {
         let (state, shift) = self.of(number);
         // Acquire, for what was written before it was live. Release, for the row.
@@ -49,7 +49,7 @@ impl States {
         before >> shift & LIVE != 0
     }
 
-    /// Notes that a record has it.
+    /// Notes that a record or a row has the number.
     pub(super) fn mark(&self, number: u32) {
         let (state, shift) = self.of(number);
         if state.load(Relaxed) >> shift & MARKED == 0 {
@@ -68,7 +68,7 @@ impl States {
         (1..MAX_TASK_NAMES as u32).find(|&number| !self.is_live(number))
     }
 
-    /// No number is marked any more.
+    /// Clears all marks.
     pub(super) fn clear_marks(&self) {
         for state in &self.0 {
             // Acquire: of a row whose number was marked before, what is there now is seen, or what came after it.
@@ -76,7 +76,7 @@ impl States {
         }
     }
 
-    /// Frees the numbers that are not marked. How many.
+    /// Frees the numbers that are not marked, and tells how many.
     pub(super) fn free_unmarked(&self, _: &Adding) -> u32 {
         self.0.iter().map(free_unmarked_of).sum()
     }
@@ -86,7 +86,7 @@ impl States {
     }
 }
 
-/// Frees the unmarked numbers of a word of states. How many.
+/// Frees the unmarked numbers of a word of states, and tells how many.
 fn free_unmarked_of(state: &AtomicU32) -> u32 {
     let mut now = state.load(Relaxed);
     loop {
