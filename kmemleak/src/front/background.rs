@@ -2,8 +2,8 @@
 
 use core::fmt::Write;
 
+use super::handle::Handle;
 use super::log::write_news;
-use crate::checker::Checker;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
@@ -23,11 +23,8 @@ pub enum NextStep {
 }
 
 /// Scans if it is time to, and writes what is new to `log`.
-pub(super) fn step<P: Platform>(
-    checker: &Checker,
-    tracker: &Tracker<P>,
-    log: &mut dyn Write,
-) -> NextStep {
+pub(super) fn step<P: Platform>(handle: Handle<'_, P>, log: &mut dyn Write) -> NextStep {
+    let tracker = handle.tracker;
     let settings = tracker.settings();
     if !tracker.is_on() || settings.background_off.is_on() {
         return NextStep::Stopped;
@@ -38,7 +35,7 @@ pub(super) fn step<P: Platform>(
             us: next_us - now_us,
         };
     }
-    let Some(mut claim) = checker.try_claim(tracker) else {
+    let Some(mut claim) = handle.try_claim() else {
         return NextStep::Wait { us: BUSY_US };
     };
     let found = claim.scan_and_confirm();

@@ -7,11 +7,12 @@ use core::ops::Range;
 
 use super::background::{self, NextStep};
 use super::control::parameters::ParameterError;
+use super::handle::Handle;
 use super::report::{self, Format};
 use super::scope::Scope;
 use super::{control, log};
 use crate::checker::Checker;
-use crate::checker::claim::{Claim, Nested, NotDone};
+use crate::checker::claim::{Nested, NotDone};
 use crate::checker::references::{NoAnswer, Slot};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::pool::BootstrapPool;
@@ -250,14 +251,14 @@ impl<P: Platform> Detector<P> {
 
     /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
     pub fn check(&self) -> Result<Summary, NotDone> {
-        Ok(self.claim_on()?.check()?)
+        Ok(self.handle().claim_on()?.check()?)
     }
 
     /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as told of, as with the
     /// background's: what one pass told of the next ones tell of again for as long as it is unreferenced, young or
     /// changed. Task context, with no lock held.
     pub fn scan(&self) -> Result<Summary, NotDone> {
-        Ok(self.claim_on()?.scan()?)
+        Ok(self.handle().claim_on()?.scan()?)
     }
 
     /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the
@@ -269,7 +270,7 @@ impl<P: Platform> Detector<P> {
     /// Writes the last verdict: such of its leaks, in that format, then a line with the sum. Task context, with no lock
     /// held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
-        match self.claim() {
+        match self.handle().claim() {
             Ok(claim) => report::write_report(&claim, format, which, out),
             Err(Nested) => report::complain(format, &NotDone::Nested, out),
         }
@@ -278,28 +279,28 @@ impl<P: Platform> Detector<P> {
     /// Shows each object of the last verdict to `look`, leaks or suspects, in the order of allocation; those that have been
     /// freed since are left out. Task context, with no lock held; `look` may allocate.
     pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
-        self.claim()?.show_unreferenced(look)
+        self.handle().claim()?.show_unreferenced(look)
     }
 
     /// Shows each object that suppressions hide from the last verdict, in the order of allocation; those that have
     /// been freed since are left out, and those that there was no memory to list. Task context, with no lock held;
     /// `look` may allocate.
     pub fn for_each_suppressed(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
-        self.claim()?.show_suppressed(look)
+        self.handle().claim()?.show_suppressed(look)
     }
 
     /// Shows each object that the last pass found alive through interior pointers only: no chain of pointers leads
     /// there from a root that uses start pointers alone. By address. Task context, with no lock held; `look` may
     /// allocate.
     pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) -> Result<(), NotDone> {
-        self.claim()?.show_interior(look)
+        self.handle().claim()?.show_interior(look)
     }
 
     /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
     /// which they are told of; none where there was no memory to form them. Task context, with no lock held; `look` may
     /// allocate.
     pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> Result<(), NotDone> {
-        self.claim()?.show_groups(look)
+        self.handle().claim()?.show_groups(look)
     }
 
     /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
@@ -308,12 +309,12 @@ impl<P: Platform> Detector<P> {
     ///
     /// It checks nothing itself: without a [`check`](Self::check) before, all that is lost already is new afterwards.
     pub fn mark(&self) -> Result<(), NotDone> {
-        self.claim()?.mark()
+        self.handle().claim()?.mark()
     }
 
     /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
     pub fn unmark(&self) -> Result<(), NotDone> {
-        self.claim()?.unmark();
+        self.handle().claim()?.unmark();
         Ok(())
     }
 
@@ -321,14 +322,14 @@ impl<P: Platform> Detector<P> {
     /// the order of allocation; those that have been freed since are left out. Task context, with no lock held;
     /// `look` may allocate.
     pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
-        self.claim()?.show_new(look)
+        self.handle().claim()?.show_new(look)
     }
 
     /// Shows each call site with what is alive of what it allocated and how that has changed since the last
     /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
     /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.
     pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
-        self.claim()?.show_sites(look)
+        self.handle().claim()?.show_sites(look)
     }
 
     /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
@@ -349,7 +350,10 @@ impl<P: Platform> Detector<P> {
     /// stack is among the roots: it should not keep the address where it is seen.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
-        self.claim()?.find_holders(hidden, look).map(|_| ())
+        self.handle()
+            .claim()?
+            .find_holders(hidden, look)
+            .map(|_| ())
     }
 
     /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root,
@@ -357,7 +361,7 @@ impl<P: Platform> Detector<P> {
     /// Context as of [`holders`](Self::holders).
     pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
-        self.claim()?.find_path(hidden, look).map(|_| ())
+        self.handle().claim()?.find_path(hidden, look).map(|_| ())
     }
 
     /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
@@ -365,19 +369,18 @@ impl<P: Platform> Detector<P> {
     /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
     /// new ceiling. Task context, or before there are tasks.
     pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
-        let claim = self.claim().map_err(|Nested| SuppressError::Nested);
-        claim?.suppress(pattern)
+        self.handle().suppress(pattern)
     }
 
     /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
     /// pattern. Task context.
     pub fn unsuppress(&self, pattern: &str) -> Result<bool, NotDone> {
-        Ok(self.claim()?.unsuppress(pattern))
+        Ok(self.handle().claim()?.unsuppress(pattern))
     }
 
     /// Takes all suppressions back. Task context.
     pub fn unsuppress_all(&self) -> Result<(), NotDone> {
-        self.claim()?.unsuppress_all();
+        self.handle().claim()?.unsuppress_all();
         Ok(())
     }
 
@@ -386,18 +389,18 @@ impl<P: Platform> Detector<P> {
         &self,
         look: &mut dyn FnMut(Suppression<'_>),
     ) -> Result<(), NotDone> {
-        self.claim()?.show_suppressions(look)
+        self.handle().claim()?.show_suppressions(look)
     }
 
     /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
     pub fn scope(&self) -> Scope<'_, P> {
-        Scope::begin(self)
+        Scope::begin(self.handle())
     }
 
     /// Scans if it is time to, and writes what is new to `log`: one line, or with `kmemleak.verbose=on`
     /// all of the report. Task context, with no lock held; one task calls it, over and over.
     pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
-        background::step(&self.checker, &self.tracker, log)
+        background::step(self.handle(), log)
     }
 
     /// Writes the warnings that have come up since the last time. Task context, with no lock held.
@@ -410,7 +413,7 @@ impl<P: Platform> Detector<P> {
     /// block first: a call stack more for each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
     /// between several). Task context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
-        control::parameters::take(self, word)
+        control::parameters::take(self.handle(), word)
     }
 
     /// Whether a line of text is a [`command`](Self::command) with the arguments that it takes, or nothing. Any context.
@@ -421,7 +424,7 @@ impl<P: Platform> Detector<P> {
     /// Does what a line of text says and writes the answer; without a word, or with one that is none, what
     /// there is. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
-        control::command(self, line, out)
+        control::command(self.handle(), line, out)
     }
 
     /// Sets how old an object must be for the background scan to report it. Any context.
@@ -456,28 +459,15 @@ impl<P: Platform> Detector<P> {
         self.tracker.platform()
     }
 
-    /// What is tracked.
+    /// The tracker, for the allocator that is wrapped.
     pub(super) fn tracker(&self) -> &Tracker<P> {
         &self.tracker
     }
 
-    /// Takes the claim; waits while another task has it.
-    pub(super) fn claim(&self) -> Result<Claim<'_, P>, Nested> {
-        self.checker.claim(&self.tracker)
-    }
-
-    /// Takes the claim, if nobody has it.
-    pub(super) fn try_claim(&self) -> Option<Claim<'_, P>> {
-        self.checker.try_claim(&self.tracker)
-    }
-
-    /// Takes the claim of a detector that is on.
-    pub(super) fn claim_on(&self) -> Result<Claim<'_, P>, NotDone> {
-        self.checker.claim_on(&self.tracker)
-    }
-
-    /// Records nothing from now on.
-    pub(super) fn turn_off(&self) -> Result<(), Nested> {
-        self.checker.turn_off(&self.tracker)
+    fn handle(&self) -> Handle<'_, P> {
+        Handle {
+            tracker: &self.tracker,
+            checker: &self.checker,
+        }
     }
 }

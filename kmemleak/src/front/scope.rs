@@ -10,7 +10,7 @@ use core::fmt::{self, Debug, Display, Formatter, Write};
 
 use spin::mutex::SpinMutex;
 
-use super::detector::Detector;
+use super::handle::Handle;
 use super::report::{Count, write_leak};
 use super::stored_text::StoredText;
 use crate::checker::claim::{Claim, NotDone};
@@ -25,7 +25,7 @@ use crate::verdict::summary::Summary;
 /// before leaked inside, whoever allocated it and whenever. Scopes may overlap and nest.
 #[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform> {
-    detector: &'d Detector<P>,
+    handle: Handle<'d, P>,
     before: SpinMutex<Baseline>,
     /// Why nothing can be said, if so.
     trouble: Option<NotDone>,
@@ -34,12 +34,12 @@ pub struct Scope<'d, P: Platform> {
 
 impl<'d, P: Platform> Scope<'d, P> {
     /// A check, whose leaks are not the scope's.
-    pub(super) fn begin(detector: &'d Detector<P>) -> Self {
+    pub(super) fn begin(handle: Handle<'d, P>) -> Self {
         let mut scope = Self {
-            detector,
+            handle,
             before: SpinMutex::new(Baseline::new()),
             trouble: None,
-            borrow: detector.tracker().borrow(),
+            borrow: handle.tracker.borrow(),
         };
         scope.trouble = scope.remember().err();
         scope
@@ -47,7 +47,7 @@ impl<'d, P: Platform> Scope<'d, P> {
 
     /// Remembers what is lost already.
     fn remember(&mut self) -> Result<(), NotDone> {
-        let mut claim = self.detector.claim_on()?;
+        let mut claim = self.handle.claim_on()?;
         let remembered = claim.on_unscanned_stack(|claim| {
             claim.check()?;
             Ok(claim.remember(self.before.get_mut()))
@@ -69,7 +69,7 @@ impl<'d, P: Platform> Scope<'d, P> {
             suspects: 0,
             unrecorded: 0,
             text: SpinMutex::new(StoredText::new()),
-            borrow: self.detector.tracker().borrow(),
+            borrow: self.handle.tracker.borrow(),
         };
         if let Err(trouble) = self.end(&mut leaked) {
             let why: &dyn Display = match trouble {
@@ -96,7 +96,7 @@ impl<'d, P: Platform> Scope<'d, P> {
         if let Some(trouble) = self.trouble {
             return Err(trouble);
         }
-        let mut claim = self.detector.claim_on()?;
+        let mut claim = self.handle.claim_on()?;
         claim.on_unscanned_stack(|claim| {
             let summary = claim.check()?;
             self.tell(claim, &summary, leaked);

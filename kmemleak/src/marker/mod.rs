@@ -62,13 +62,14 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::candidates::{Candidate, Marked, blank};
-use self::roots::{RootRanges, RootWalk};
+use self::roots::RootWalk;
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::hazard::Hazard;
 use crate::objects::page_map::{ChunkNumber, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
+use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
 use crate::objects::{Access, Registry};
 use crate::platform::Platform;
@@ -328,7 +329,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Marks all that the roots reach.
     pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
         if self.worker == 0 {
-            self.tools.root_ranges.begin();
+            self.tools.root_ranges.straddling.clear();
         }
         self.whiten()?;
         self.barrier();

@@ -8,7 +8,7 @@
 //! - From both is cut out what is excluded: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
 //! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. Of one
 //!   that lies in parts in part, be it a copy of a per-CPU block, those words are left out when it is scanned, if ever.
-//!   Such are few and rarely far apart: they are known by a [`Hull`] round all of them, and have a flag that keeps them from
+//!   Such are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that keeps them from
 //!   being scanned in the fast way.
 //!
 //! Beside whatever runs, stacks and registers come and go. So nothing is left out elsewhere for lying in one of these:
@@ -20,41 +20,11 @@ use core::sync::atomic::Ordering;
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
 use crate::marker::words::whole_words;
 use crate::metadata::WORD;
-use crate::metadata::ranges::{Hull, RangeVisitor, Ranges, first_outside};
+use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::record::flag;
 use crate::objects::{Access, Object};
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
-
-/// What is a root beside what the platform names, and what is none whoever names it.
-pub(crate) struct RootRanges {
-    /// Registered regions.
-    pub(crate) regions: Ranges,
-    pub(crate) excluded: Ranges,
-    /// Objects that lie in roots in part, as far as the pass has found them.
-    straddling: Hull,
-}
-
-impl RootRanges {
-    pub(crate) const fn new() -> Self {
-        Self {
-            regions: Ranges::new(),
-            excluded: Ranges::new(),
-            straddling: Hull::new(),
-        }
-    }
-
-    /// A pass begins.
-    pub(super) fn begin(&self) {
-        self.straddling.clear();
-    }
-
-    /// Forgets everything; the memory is given back by its owner.
-    pub(crate) fn empty(&self) {
-        self.regions.empty();
-        self.excluded.empty();
-    }
-}
 
 /// Who says that something is a root.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -23,6 +23,7 @@ pub(crate) mod chunk;
 pub(crate) mod hazard;
 pub(crate) mod page_map;
 pub(crate) mod record;
+pub(crate) mod root_ranges;
 pub(crate) mod side_table;
 pub(crate) mod vouching;
 pub(crate) mod word_lock;

@@ -120,11 +120,11 @@ fn help<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn status<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_status(call.detector, call.out))
+    Ok(write_status(call.handle, call.out))
 }
 
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.detector.claim_on()?;
+    let mut claim = call.handle.claim_on()?;
     claim.check()?;
     let written = report::write_report(&claim, call.format, call.which, call.out);
     if written.is_ok() {
@@ -134,7 +134,7 @@ fn scan<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn new<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.detector.claim_on()?;
+    let mut claim = call.handle.claim_on()?;
     claim.check()?;
     Ok(report::write_report(
         &claim,
@@ -145,7 +145,7 @@ fn new<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn report<P: Platform>(call: Call<'_, P>) -> Done {
-    let claim = call.detector.claim()?;
+    let claim = call.handle.claim()?;
     Ok(report::write_report(
         &claim,
         call.format,
@@ -155,8 +155,8 @@ fn report<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn clear<P: Platform>(call: Call<'_, P>) -> Done {
-    let (mut claim, out) = (call.detector.claim()?, call.out);
-    if call.detector.is_on() {
+    let (mut claim, out) = (call.handle.claim()?, call.out);
+    if call.handle.tracker.is_on() {
         let objects = claim.acknowledge();
         let _outside = claim.outside();
         let are = match objects {
@@ -177,7 +177,7 @@ fn clear<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn mark<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.detector.claim_on()?;
+    let mut claim = call.handle.claim_on()?;
     let summary = claim.check()?;
     let marked = claim.mark();
     let (_outside, sum) = (claim.outside(), Sum(&summary));
@@ -195,17 +195,17 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
-    let (mut claim, top) = (call.detector.claim()?, top.unwrap_or(TOP_SITES));
+    let (mut claim, top) = (call.handle.claim()?, top.unwrap_or(TOP_SITES));
     Ok(report::write_sites(&mut claim, call.format, top, call.out))
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {
-    let claim = call.detector.claim()?;
+    let claim = call.handle.claim()?;
     Ok(report::write_interior(&claim, call.format, call.out))
 }
 
 fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
-    let claim = call.detector.claim()?;
+    let claim = call.handle.claim()?;
     let _outside = claim.outside();
     Ok(report::dump(claim.tracker(), address.get(), call.out))
 }
@@ -219,14 +219,14 @@ fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
 }
 
 fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {
-    let (mut claim, format) = (call.detector.claim()?, call.format);
+    let (mut claim, format) = (call.handle.claim()?, call.format);
     Ok(report::write_references(
         &mut claim, format, question, address, call.out,
     ))
 }
 
 fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.detector.claim()?;
+    let mut claim = call.handle.claim()?;
     Ok(report::write_suppressions(
         &mut claim,
         call.format,
@@ -235,7 +235,7 @@ fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    Ok(match call.detector.suppress(pattern) {
+    Ok(match call.handle.suppress(pattern) {
         Ok(()) => writeln!(
             call.out,
             "kmemleak: from the next check on, \"{}\" hides what matches",
@@ -246,7 +246,7 @@ fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
 }
 
 fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    let (there, pattern) = (call.detector.unsuppress(pattern)?, Typed(pattern));
+    let (there, pattern) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
     Ok(match there {
         true => writeln!(call.out, "kmemleak: \"{pattern}\" hides nothing any more"),
         false => writeln!(call.out, "kmemleak: no suppression \"{pattern}\""),
@@ -254,19 +254,19 @@ fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
-    call.detector.tracker().settings().skip_stacks.set(!on);
+    call.handle.tracker.settings().skip_stacks.set(!on);
     let no = if on { "" } else { "no " };
     Ok(writeln!(call.out, "kmemleak: task stacks are {no}roots"))
 }
 
 fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
-    let every_us = call.detector.tracker().settings().scan_every.get();
+    let every_us = call.handle.tracker.settings().scan_every.get();
     let seconds = if on { every_us / 1_000_000 } else { 0 };
     background_seconds(call, seconds)
 }
 
 fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
-    let tracker = call.detector.tracker();
+    let tracker = call.handle.tracker;
     background::set_seconds(tracker, seconds);
     let every_s = tracker.settings().scan_every.get() / 1_000_000;
     Ok(match seconds {
@@ -276,11 +276,11 @@ fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
 }
 
 fn selftest<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_selftest(&mut call.detector.claim_on()?, call.out))
+    Ok(write_selftest(&mut call.handle.claim_on()?, call.out))
 }
 
 fn off<P: Platform>(call: Call<'_, P>) -> Done {
-    call.detector.turn_off()?;
+    call.handle.turn_off()?;
     Ok(writeln!(
         call.out,
         "kmemleak: off; \"clear\" frees the metadata"

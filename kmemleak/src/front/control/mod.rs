@@ -9,10 +9,10 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use self::syntax::parse;
-use crate::front::detector::Detector;
+use crate::front::handle::Handle;
 use crate::platform::Platform;
 
-/// The table of commands of a detector.
+/// The table of commands of a handle.
 struct Commands<P>(PhantomData<P>);
 
 /// Whether a line of text is a command with the arguments that it takes, or nothing.
@@ -22,13 +22,13 @@ pub(super) fn understands<P: Platform>(line: &str) -> bool {
 
 /// Does what a line of text says and writes the answer.
 pub(super) fn command<P: Platform>(
-    detector: &Detector<P>,
+    handle: Handle<'_, P>,
     line: &str,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let commands = &Commands::<P>::TABLE;
     match parse(commands, line) {
-        Ok(line) => line.run(detector, out),
+        Ok(line) => line.run(handle, out),
         Err(wrong) => wrong.write(commands, out),
     }
 }

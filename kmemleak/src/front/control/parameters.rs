@@ -5,7 +5,7 @@ use core::fmt;
 use super::syntax::switch;
 use crate::checker::claim::{Nested, NotDone};
 use crate::front::background;
-use crate::front::detector::Detector;
+use crate::front::handle::Handle;
 use crate::platform::Platform;
 use crate::verdict::suppress::SuppressError;
 
@@ -39,7 +39,7 @@ impl core::error::Error for ParameterError {}
 
 /// Takes a boot parameter.
 pub(in crate::front) fn take<P: Platform>(
-    detector: &Detector<P>,
+    handle: Handle<'_, P>,
     word: &str,
 ) -> Result<(), ParameterError> {
     let (name, value) = match word.split_once('=') {
@@ -49,17 +49,15 @@ pub(in crate::front) fn take<P: Platform>(
     // A switch without a value is switched on.
     let on = || switch(value.unwrap_or("on")).ok_or(ParameterError::Value);
     let given = value.ok_or(ParameterError::Value);
-    let settings = detector.tracker().settings();
+    let settings = handle.tracker.settings();
     match name {
         "kmemleak" => match on()? {
             true => {}
-            false => detector
-                .turn_off()
-                .map_err(|Nested| ParameterError::Nested)?,
+            false => handle.turn_off().map_err(|Nested| ParameterError::Nested)?,
         },
         "kmemleak.scan" => {
             let seconds = given?.parse().map_err(|_| ParameterError::Value)?;
-            background::set_seconds(detector.tracker(), seconds);
+            background::set_seconds(handle.tracker, seconds);
         }
         "kmemleak.verbose" => settings.verbose.set(on()?),
         "kmemleak.free_stacks" => settings.free_stacks.set(on()?),
@@ -67,7 +65,7 @@ pub(in crate::front) fn take<P: Platform>(
             // One that can't be taken keeps none of the others away.
             let mut all = Ok(());
             for pattern in given?.split(',') {
-                let taken = detector.suppress(pattern);
+                let taken = handle.suppress(pattern);
                 all = all.and(taken.map_err(ParameterError::Suppress));
             }
             return all;

@@ -3,16 +3,13 @@
 use core::fmt::{self, Write};
 
 use crate::checker::claim::Claim;
-use crate::front::detector::Detector;
+use crate::front::handle::Handle;
 use crate::front::report::Count;
 use crate::platform::Platform;
 use crate::verdict::summary::How;
 
-pub(super) fn write_status<P: Platform>(
-    detector: &Detector<P>,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    let tracker = detector.tracker();
+pub(super) fn write_status<P: Platform>(handle: Handle<'_, P>, out: &mut dyn Write) -> fmt::Result {
+    let tracker = handle.tracker;
     let settings = tracker.settings();
     let now_us = tracker.now_us();
     let tracking = tracker.tracking();
@@ -48,7 +45,7 @@ pub(super) fn write_status<P: Platform>(
     writeln!(out, "missed frees {}", tracker.missed_frees())?;
     let warnings = tracker.count_warnings();
     writeln!(out, "warnings     {warnings}")?;
-    match detector.try_claim() {
+    match handle.try_claim() {
         Some(mut claim) => findings_status(&mut claim, now_us, out)?,
         None => writeln!(
             out,

@@ -8,7 +8,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
 use crate::checker::claim::NotDone;
-use crate::front::detector::Detector;
+use crate::front::handle::Handle;
 use crate::front::report::{Format, Typed, complain};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
@@ -20,7 +20,7 @@ pub(super) type Done = Result<fmt::Result, NotDone>;
 
 /// What a command works with: the detector, its flags, and where the answer goes.
 pub(super) struct Call<'c, P: Platform> {
-    pub(super) detector: &'c Detector<P>,
+    pub(super) handle: Handle<'c, P>,
     pub(super) which: Which,
     pub(super) format: Format,
     pub(super) out: &'c mut dyn Write,
@@ -177,14 +177,14 @@ pub(super) struct Line<'l, P: Platform> {
 }
 
 impl<P: Platform> Line<'_, P> {
-    pub(super) fn run(&self, detector: &Detector<P>, out: &mut dyn Write) -> fmt::Result {
+    pub(super) fn run(&self, handle: Handle<'_, P>, out: &mut dyn Write) -> fmt::Result {
         let call = Call {
-            detector,
+            handle,
             which: self.which,
             format: self.format,
             out: &mut *out,
         };
-        let done = if detector.is_on() || self.command.after_off {
+        let done = if handle.tracker.is_on() || self.command.after_off {
             self.command.action.run(call, self.value)
         } else {
             Some(Err(NotDone::Off))

@@ -1,0 +1,28 @@
+//! Ranges of memory that are roots, or are none, because a caller says so.
+
+use crate::metadata::ranges::{Hull, Ranges};
+
+/// What is a root beside what the platform names, and what is none whoever names it.
+pub(crate) struct RootRanges {
+    /// Registered regions.
+    pub(crate) regions: Ranges,
+    pub(crate) excluded: Ranges,
+    /// Objects that lie in roots in part, as far as the pass has found them.
+    pub(crate) straddling: Hull,
+}
+
+impl RootRanges {
+    pub(crate) const fn new() -> Self {
+        Self {
+            regions: Ranges::new(),
+            excluded: Ranges::new(),
+            straddling: Hull::new(),
+        }
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        self.regions.empty();
+        self.excluded.empty();
+    }
+}
