@@ -1,4 +1,4 @@
-//! The console: lines out, bytes in.
+//! The console: lines out. Bytes come in at the [shell](crate::shell::input).
 //!
 //! Text is put together on the stack of whoever prints and sent a line at a time: a formatter that
 //! prints, panics or takes long does so without the serial line's lock, and lines of several CPUs don't
@@ -9,16 +9,13 @@
 
 use core::fmt::{self, Write};
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 
-use crate::arch::serial;
-use crate::sync::{SpinLock, WaitQueue};
+use crate::dev::serial;
+use crate::sync::SpinLock;
 
 /// Bytes sent at once. Longer lines are sent in parts.
 const LINE: usize = 240;
-
-/// Tasks that wait for input.
-static READERS: WaitQueue = WaitQueue::new();
 
 /// A writer to the console that sends a line at a time, and the rest when it is dropped.
 #[derive(Debug)]
@@ -97,20 +94,6 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
-}
-
-/// The serial line's interrupt handler.
-pub fn receive_interrupt() {
-    serial::receive();
-    READERS.wake_all();
-}
-
-/// Waits for input and takes it. Task context.
-pub fn read() -> ArrayVec<u8, 256> {
-    READERS.wait_for(|| {
-        let bytes = serial::take();
-        (!bytes.is_empty()).then_some(bytes)
-    })
 }
 
 /// The line that somebody is typing, with its prompt.

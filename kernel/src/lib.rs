@@ -6,10 +6,12 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`arch`] | the machine; all assembly |
+//! | [`arch`] | the CPU |
+//! | [`dev`] | the devices |
 //! | [`sync`] | locks |
 //! | [`mm`] | memory |
-//! | [`task`] | tasks |
+//! | [`task`] | tasks, and the locks that wait asleep |
+//! | [`stop`], [`smp`], [`trap`] | stopping all CPUs, starting them, interrupting them |
 //! | [`leak`] | the kernel as the leak detector sees it |
 //! | [`scripted`] | a task that plays with the detector, for tests |
 //! | [`console`], [`cmdline`], [`symbols`], [`panic`] | lines out, words in, names of addresses, the end |
@@ -21,24 +23,32 @@ extern crate alloc;
 pub mod arch;
 pub mod cmdline;
 pub mod console;
+pub mod dev;
 pub mod leak;
 pub mod mm;
 pub mod panic;
 pub mod scripted;
 pub mod shell;
+pub mod smp;
+pub mod stop;
 pub mod symbols;
 pub mod sync;
 pub mod task;
+pub mod trap;
 
 use core::slice;
 
 use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig};
 
-use crate::arch::acpi::{Machine, MachineError};
 use crate::arch::exit::{ExitCode, exit};
-use crate::arch::{apic, backtrace, gdt, idt, memory, percpu, serial, smp, time};
+use crate::arch::{backtrace, gdt, memory, percpu};
+use crate::dev::acpi::{Machine, MachineError};
+use crate::dev::{apic, serial, time};
+use crate::mm::vmalloc::map_device;
+use crate::sync::preempt;
 use crate::task::{Priority, reaper, scheduler};
+use crate::trap::idt;
 
 /// Bytes of the stack on which the boot CPU starts, and which its idle task keeps.
 const BOOT_STACK_LEN: usize = 128 * 1024;
@@ -59,6 +69,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     serial::init();
     // SAFETY: this is the boot CPU; nobody else has these stacks.
     unsafe { gdt::init(0, gdt::boot_stacks()) };
+    preempt::init(stop::join, scheduler::preempt);
     idt::init();
     // SAFETY: the boot loader left the ramdisk there, mapped, for good.
     cmdline::init(unsafe {
@@ -67,21 +78,22 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     let image = boot_info.kernel_addr;
     // SAFETY: the boot loader left the kernel's file there, in memory that it keeps.
     symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });
-    leak::init();
+    leak::parameters::init();
     mm::init(&boot_info.memory_regions);
     let machine = Machine::read(boot_info.rsdp_addr.into_option());
     let machine = machine.unwrap_or_else(|error| refuse(&error));
     mm::percpu::init(machine.apic_ids.len() as u32);
-    let hpet = time::Hpet::new(&machine).unwrap_or_else(|error| refuse(&error));
+    let hpet =
+        time::Hpet::new(map_device(machine.hpet, 4096)).unwrap_or_else(|error| refuse(&error));
     time::init(&hpet);
-    apic::init(&machine, &hpet);
+    apic::init(&machine, &hpet, map_device);
     let top = backtrace::stack_pointer().next_multiple_of(4096);
     scheduler::init(top - BOOT_STACK_LEN..top);
     let first = task::spawn("init", Priority::Normal, move || {
         reaper::init().expect("memory for the first tasks");
         smp::start_all(&machine);
         serial::enable_receive_interrupt();
-        leak::start_background();
+        leak::background::start();
         main();
     });
     drop(first.expect("memory for the first tasks"));

@@ -6,59 +6,25 @@
 //!
 //! Whatever fails in telling (a message may fault while it is formatted) comes here again, on the same CPU, is told with its own call stack,
 //! which goes on through the first one's, and what had not been told yet is. After some such failures the machine ends at once. So does a wait for
-//! what a stopped CPU holds: whoever waits calls [`relax`].
+//! what a stopped CPU holds ([`ending`]).
 //!
 //! Who is out of memory comes here, too, since it panics.
 
 use core::fmt::{self, Write};
-use core::hint;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::arch::backtrace;
+use crate::arch::ending::{self, Ender, Whereabouts, whereabouts};
 use crate::arch::exit::{ExitCode, exit};
-use crate::arch::gdt;
 use crate::arch::percpu::cpu_id;
-use crate::arch::{halt, interrupts, serial};
+use crate::arch::{backtrace, gdt, interrupts};
 use crate::console::Console;
+use crate::dev::{halt, serial};
 use crate::leak::KMEMLEAK;
 use crate::mm::{confined, heap};
 use crate::symbols::{self, Detail};
 use crate::task::scheduler;
 use crate::{print, println};
-
-/// The CPU that ends the machine, plus one; zero while all is well.
-static ENDING: AtomicU32 = AtomicU32::new(0);
-
-/// Whether the machine is being ended: whoever runs may not wait for anybody.
-#[inline]
-pub fn is_ending() -> bool {
-    ENDING.load(Ordering::Acquire) != 0
-}
-
-/// Whether this CPU ends the machine.
-#[inline]
-pub fn ends_here() -> bool {
-    ENDING.load(Ordering::Acquire) == cpu_id() + 1
-}
-
-/// What whoever spins does meanwhile. Where the machine ends, what is waited for does not come any more. Any context.
-#[inline(always)]
-pub fn relax() {
-    hint::spin_loop();
-    if is_ending() {
-        must_not_wait();
-    }
-}
-
-/// Who waits while the machine ends waits for ever: another CPU is halted at once, and the one that tells goes on with what it can tell.
-#[cold]
-pub fn must_not_wait() {
-    if ends_here() {
-        panic!("a wait at the end of the machine, for what a stopped CPU holds");
-    }
-    halt::halt_here(0);
-}
 
 /// Frames shown.
 const FRAMES: usize = 32;
@@ -86,12 +52,11 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 /// if zero) and the frame pointer on. Any context.
 pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
     interrupts::disable();
-    let me = cpu_id() + 1;
-    match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+    match ending::begin() {
         // SAFETY: the others never go on, and neither does who was interrupted here.
-        Ok(_) => unsafe { halt::halt_others() },
-        Err(first) if first == me => {}
-        Err(_) => halt::halt_here(rip),
+        Ender::First => unsafe { halt::halt_others() },
+        Ender::Again => {}
+        Ender::Another => ending::halt_here(rip),
     }
     confined::forget();
     // SAFETY: the other CPUs halt, and this one does nothing else any more.
@@ -184,10 +149,13 @@ fn detail() -> Detail {
 
 /// Tells where the other CPUs were.
 fn tell_others() {
-    for (cpu, at) in halt::others() {
-        match at {
-            Some(rip) => println!("cpu {cpu} was at {}", symbols::at(rip).with(detail())),
-            None => println!("cpu {cpu} could not be stopped"),
+    for cpu in halt::others() {
+        match whereabouts(cpu) {
+            Whereabouts::At(rip) => {
+                println!("cpu {cpu} was at {}", symbols::at(rip).with(detail()));
+            }
+            Whereabouts::Running => println!("cpu {cpu} could not be stopped"),
+            Whereabouts::Waiting => {}
         }
     }
 }

@@ -26,24 +26,9 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::sync::{Mutex, in_interrupt};
-use crate::task::{Task, TaskId, scheduler};
-
-const ENABLED: bool = cfg!(feature = "scripted");
-
-/// Where labels' addresses begin: as near to the kernel's code as that is to itself, and nobody's.
-const LABELS_START: usize = 0xffff_ffff_f000_0000;
-
-const NO_TASK: TaskId = TaskId::MAX;
-
-static PLAYER: AtomicU32 = AtomicU32::new(NO_TASK);
-/// The address of the player's call site; zero while it has given none.
-static SITE: AtomicUsize = AtomicUsize::new(0);
-/// The detector's clock; zero while it is the machine's.
-static CLOCK_US: AtomicU64 = AtomicU64::new(0);
-static METADATA_REFUSED: AtomicBool = AtomicBool::new(false);
+use crate::leak::player::LABELS_START;
+use crate::task::Mutex;
 
 static LABELS: Mutex<Labels> = Mutex::new(Labels {
     first: 0,
@@ -56,51 +41,14 @@ struct Labels {
     texts: Vec<String>,
 }
 
-/// Whether this task is the player. Any context.
-pub fn is_player(task: TaskId) -> bool {
-    ENABLED && PLAYER.load(Ordering::Relaxed) == task
-}
-
-/// Whether the player runs this, so that allocators' hooks say nothing. Any context.
-#[inline]
-pub fn is_untold() -> bool {
-    ENABLED && !in_interrupt() && scheduler::with_current(Task::id).is_some_and(is_player)
-}
-
-/// The one return address of the player's call stack, if it runs this and has given a label. Any context.
-#[inline]
-pub fn call_site() -> Option<usize> {
-    if !is_untold() {
-        return None;
-    }
-    let site = SITE.load(Ordering::Relaxed);
-    (site != 0).then_some(site)
-}
-
 /// Runs `look` on the label that this return address stands for, if there is one. Task context.
 pub fn with_label<R>(address: usize, look: impl FnOnce(&str) -> R) -> Option<R> {
-    if !ENABLED || address < LABELS_START {
+    if address < LABELS_START {
         return None;
     }
     let labels = LABELS.lock();
     let index = (address - LABELS_START).checked_sub(labels.first)?;
     labels.texts.get(index).map(|label| look(label))
-}
-
-/// What the detector's clock shows, if it is not the machine's. Any context.
-#[inline]
-pub fn clock_us() -> Option<u64> {
-    if !ENABLED {
-        return None;
-    }
-    let clock_us = CLOCK_US.load(Ordering::Relaxed);
-    (clock_us != 0).then_some(clock_us)
-}
-
-/// Whether the detector is to get no memory. Any context.
-#[inline]
-pub fn metadata_is_refused() -> bool {
-    ENABLED && METADATA_REFUSED.load(Ordering::Relaxed)
 }
 
 #[cfg(feature = "scripted")]
@@ -113,8 +61,9 @@ mod player {
     use core::ops::Range;
     use core::sync::atomic::Ordering;
 
-    use super::{CLOCK_US, LABELS, LABELS_START, METADATA_REFUSED, NO_TASK, PLAYER, SITE};
-    use crate::arch::time;
+    use super::LABELS;
+    use crate::dev::time;
+    use crate::leak::player::{CLOCK_US, LABELS_START, METADATA_REFUSED, NO_TASK, PLAYER, SITE};
     use crate::task::{self, JoinHandle, Priority, SpawnError, Task, scheduler};
 
     /// Runs `work` with this task as the player. Task context.

@@ -23,10 +23,22 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
-use crate::sync::{IrqGuard, PreemptGuard};
-
 /// The most CPUs that are started; more are left asleep and told so.
 pub const MAX_CPUS: usize = 64;
+
+/// A guard that keeps the code that holds it on its CPU.
+///
+/// # Safety
+///
+/// No other task runs on this CPU, and the code is not moved to another one, as long as the guard lives.
+pub unsafe trait StaysHere {}
+
+/// A guard that also keeps interrupts off its CPU.
+///
+/// # Safety
+///
+/// As for [`StaysHere`], and no interrupt handler runs on this CPU.
+pub unsafe trait InterruptsOff {}
 
 /// One variable of which each CPU has its own copy. Declared by [`percpu!`](crate::percpu).
 #[repr(transparent)]
@@ -56,13 +68,13 @@ impl<T> PerCpu<T> {
     }
 
     /// This CPU's copy, which no interrupt handler and no other task touches while `_guard` lives.
-    pub fn local<'a>(&'static self, _guard: &'a IrqGuard) -> &'a T {
+    pub fn local<'a>(&'static self, _guard: &'a impl InterruptsOff) -> &'a T {
         // SAFETY: the area of a running CPU is mapped and initialised; the guard keeps us on it.
         unsafe { &*self.pointer(this_offset()) }
     }
 
     /// This CPU's copy, for a type whose methods bear being interrupted.
-    pub fn local_shared<'a>(&'static self, _guard: &'a PreemptGuard) -> &'a T
+    pub fn local_shared<'a>(&'static self, _guard: &'a impl StaysHere) -> &'a T
     where
         T: Sync,
     {
@@ -91,6 +103,41 @@ percpu! {
     static THIS_OFFSET: AtomicUsize = AtomicUsize::new(0);
     /// Number of this CPU.
     static CPU_ID: AtomicU32 = AtomicU32::new(0);
+    /// Number of the task that this CPU runs.
+    static TASK_ID: AtomicU32 = AtomicU32::new(NO_TASK);
+}
+
+const NO_TASK: u32 = u32::MAX;
+
+/// CPUs that run; their numbers are the ones below.
+static RUNNING: AtomicU32 = AtomicU32::new(1);
+
+/// Number of CPUs that run.
+pub fn running() -> u32 {
+    RUNNING.load(Ordering::Acquire)
+}
+
+/// One CPU more runs: this one, whose start is done.
+pub fn has_come_up(cpu: u32) {
+    RUNNING.store(cpu + 1, Ordering::Release);
+}
+
+/// Number of the task that this CPU runs, or has interrupted; none before there are tasks. One instruction, so that it is this
+/// task's whatever happens around it. Any context.
+#[inline]
+pub fn task_id() -> Option<u32> {
+    let id: u32;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0:e}, gs:[{1}]", out(reg) id, sym TASK_ID,
+            options(nostack, readonly, preserves_flags));
+    }
+    (id != NO_TASK).then_some(id)
+}
+
+/// `cpu` runs this task from now on. For the scheduler.
+pub fn set_task_id(cpu: u32, task: u32) {
+    TASK_ID.on(cpu).store(task, Ordering::Relaxed);
 }
 
 /// Distances of all CPUs' areas from the template; zero where a CPU has none (yet).

@@ -18,10 +18,10 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use bootloader_api::info::MemoryRegions;
 
 use super::frame::{self, Frame, NO_FRAME, Use};
-use super::misuse::Misuse;
-use super::release::{Allocator, Audience, Retired, release};
+use super::misuse::{Audience, Misuse};
+use super::release::{Allocator, Retired, release};
 use super::{PAGE, Wipe, wipe};
-use crate::leak;
+use crate::leak::hooks;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// The largest order: blocks of 8 MiB.
@@ -226,7 +226,7 @@ impl Allocator for Blocks {
 
     #[inline(always)]
     fn tell(&self, retired: &Retired<u32>) {
-        leak::free(retired);
+        hooks::free(retired);
     }
 
     fn put(&self, first: u32) {
@@ -264,7 +264,7 @@ impl Allocator for Parts {
 
     #[inline(always)]
     fn tell(&self, retired: &Retired<Frames>) {
-        leak::free_part(retired, retired.block().count as usize * PAGE);
+        hooks::free_part(retired, retired.block().count as usize * PAGE);
     }
 
     fn put(&self, frames: Frames) -> u32 {
@@ -298,7 +298,7 @@ pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u
     let number = BUDDY.lock().take(order, tracking.usage())?;
     let address = frame::address_of(number);
     if tracking == Tracking::Tracked {
-        leak::alloc(address, len);
+        hooks::alloc(address, len);
     }
     NonNull::new(ptr::with_exposed_provenance_mut(address))
 }

@@ -29,11 +29,11 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 use arrayvec::ArrayVec;
 
+use super::PAGE;
 use super::buddy::{self, Tracking};
-use super::{PAGE, heap};
-use crate::arch::context;
-use crate::sync::{SpinLock, SpinLockGuard, preempt};
-use crate::{leak, panic};
+use super::heap::stage::{self, Confinement};
+use crate::arch::{context, ending};
+use crate::sync::{SpinLock, SpinLockGuard, preempt, running_task};
 
 /// Why confined code has not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,22 +178,22 @@ unsafe fn run<W: FnOnce() -> R, R: Copy>(arena: &SpinLock<Arena>, work: W) -> Re
 }
 
 fn enter(arena: &SpinLock<Arena>) -> Result<(), Ended> {
-    let me = if panic::is_ending() {
+    let me = if ending::is_ending() {
         THE_END
     } else {
-        leak::task().ok_or(Ended::Busy)?
+        running_task().ok_or(Ended::Busy)?
     };
     OWNER
         .compare_exchange(NOBODY, me, Ordering::Relaxed, Ordering::Relaxed)
         .map_err(|_| Ended::Busy)?;
     ARENA.store(ptr::from_ref(arena).cast_mut(), Ordering::Relaxed);
     DEPTH.store(preempt::depth(), Ordering::Relaxed);
-    heap::set_confined(heap::Confinement::Begins);
+    stage::set_confined(Confinement::Begins);
     Ok(())
 }
 
 fn leave() {
-    heap::set_confined(heap::Confinement::Ends);
+    stage::set_confined(Confinement::Ends);
     OWNER.store(NOBODY, Ordering::Relaxed);
 }
 
@@ -201,8 +201,8 @@ fn leave() {
 pub fn is_inside() -> bool {
     match OWNER.load(Ordering::Relaxed) {
         NOBODY => false,
-        THE_END => panic::ends_here(),
-        task => !panic::is_ending() && leak::task() == Some(task),
+        THE_END => ending::ends_here(),
+        task => !ending::is_ending() && running_task() == Some(task),
     }
 }
 
@@ -340,8 +340,8 @@ impl Arena {
             return None;
         }
         self.wanted = self.pages + pages;
-        let start = if panic::is_ending() {
-            heap::from_reserve(layout_of(len)?).or_else(|| buddy::try_alloc(order))?
+        let start = if ending::is_ending() {
+            stage::from_reserve(layout_of(len)?).or_else(|| buddy::try_alloc(order))?
         } else if buddy::free_pages() < self.wanted + pages {
             return None;
         } else {
@@ -390,7 +390,7 @@ impl Arena {
         self.free = [0; SIZES];
         self.pages = 0;
         self.chunks.drain(..).for_each(Chunk::give_back);
-        if panic::is_ending() {
+        if ending::is_ending() {
             usize::MAX
         } else {
             self.wanted
@@ -400,12 +400,12 @@ impl Arena {
 
 impl Chunk {
     fn give_back(self) {
-        if !panic::is_ending() {
+        if !ending::is_ending() {
             buddy::free(self.start, buddy::order_of(self.len), Tracking::Untracked);
         } else if let Some(layout) = layout_of(self.len) {
             // What is the buddy allocator's stays: somebody may have its lock for good.
             // SAFETY: a chunk of this length, which nobody uses any more.
-            unsafe { heap::give_to_reserve(self.start, layout) };
+            unsafe { stage::give_to_reserve(self.start, layout) };
         }
     }
 }

@@ -7,8 +7,8 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::release::Audience;
-use crate::{leak, println};
+use crate::leak::hooks;
+use crate::println;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
@@ -33,6 +33,15 @@ impl fmt::Display for Misuse {
     }
 }
 
+/// Who hears of an allocator's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The leak detector. They are given back with no lock held.
+    Detector,
+    /// Nobody. They may be given back under locks of other allocators, or of the detector.
+    Nobody,
+}
+
 /// Tells of it. Any context, with no lock of an allocator held where the detector is the audience.
 #[cold]
 #[inline(never)]
@@ -40,7 +49,7 @@ impl fmt::Display for Misuse {
 pub(super) fn tell(allocator: &str, misuse: Misuse, address: usize, audience: Audience) {
     COUNT.fetch_add(1, Ordering::Relaxed);
     if audience == Audience::Detector {
-        leak::refused_free(address);
+        hooks::refused_free(address);
     }
     println!("{allocator}: {misuse}: {address:#018x}");
 }

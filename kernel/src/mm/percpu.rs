@@ -17,10 +17,10 @@ use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use super::PAGE;
 use super::buddy::{self, Tracking};
 use super::granules::Granules;
-use super::misuse::Misuse;
-use super::release::{Allocator, Audience, Retired, release};
+use super::misuse::{Audience, Misuse};
+use super::release::{Allocator, Retired, release};
 use crate::arch::percpu::MAX_CPUS;
-use crate::leak;
+use crate::leak::hooks;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// Bytes of one CPU's part of a chunk, and so of the largest block.
@@ -94,7 +94,7 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
         unsafe { copy.write_bytes(0, granules * GRANULE) };
     }
     let handle = chunk.units[0] + start * GRANULE;
-    leak::alloc_percpu(handle, len);
+    hooks::alloc_percpu(handle, len);
     Some(handle)
 }
 
@@ -131,7 +131,7 @@ impl Allocator for Blocks {
 
     #[inline(always)]
     fn tell(&self, retired: &Retired<Self::Block>) {
-        leak::free_percpu(retired);
+        hooks::free_percpu(retired);
     }
 
     fn put(&self, (chunk, granule): Self::Block) {

@@ -12,7 +12,8 @@
 //! A free that is refused changes nothing, neither with the allocator nor with the detector. It is
 //! [told](super::misuse).
 
-use super::misuse::{self, Misuse};
+use super::misuse::{self, Audience, Misuse};
+use crate::leak::hooks::TakenBack;
 
 /// An allocator, as blocks come back to it.
 pub(super) trait Allocator {
@@ -38,15 +39,6 @@ pub(super) trait Allocator {
     fn put(&self, block: Self::Block) -> Self::Done;
 }
 
-/// Who hears of an allocator's blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    /// The leak detector. They are given back with no lock held.
-    Detector,
-    /// Nobody. They may be given back under locks of other allocators, or of the detector.
-    Nobody,
-}
-
 /// A block that its allocator has taken from its user: what lets the detector forget it.
 #[derive(Debug)]
 pub struct Retired<B> {
@@ -54,12 +46,14 @@ pub struct Retired<B> {
     block: B,
 }
 
-impl<B> Retired<B> {
-    /// Where it begins.
-    pub fn address(&self) -> usize {
+impl<B> TakenBack for Retired<B> {
+    #[inline(always)]
+    fn address(&self) -> usize {
         self.address
     }
+}
 
+impl<B> Retired<B> {
     /// The block, as its allocator has it.
     pub(super) fn block(&self) -> &B {
         &self.block

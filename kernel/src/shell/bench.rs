@@ -28,7 +28,8 @@ use core::fmt::{self, Display, Formatter, Write};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::arch::{backtrace, time};
+use crate::arch::backtrace;
+use crate::dev::time;
 use crate::leak::KMEMLEAK;
 use crate::mm::slab::{SlabCache, Trace};
 use crate::mm::{PAGE, buddy};

@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 
 use x86_64::instructions::port::Port;
 
-use crate::arch::{apic, interrupts, smp, time};
+use crate::arch::{interrupts, percpu};
+use crate::dev::{apic, time};
 use crate::mm;
 use crate::task::scheduler;
 
@@ -66,7 +67,7 @@ pub fn slabs(_: &str, out: &mut dyn Write) -> fmt::Result {
 }
 
 pub fn cpus(_: &str, out: &mut dyn Write) -> fmt::Result {
-    for cpu in 0..smp::running() {
+    for cpu in 0..percpu::running() {
         writeln!(out, "cpu {cpu}: apic id {}", apic::apic_id(cpu))?;
     }
     writeln!(

@@ -12,6 +12,7 @@
 mod bench;
 mod commands;
 pub mod editor;
+pub mod input;
 mod leak;
 
 use core::fmt::{self, Write};
@@ -131,7 +132,7 @@ pub fn run() {
     loop {
         // The frames in which it waits are not to hold what commands have worked with.
         task::clear_dead_stack();
-        for byte in console::read() {
+        for byte in input::read() {
             feed(&mut editor, byte, &mut out);
         }
         out.flush();

@@ -18,9 +18,9 @@ use addr2line::Context;
 use addr2line::gimli::{self, EndianSlice, LittleEndian};
 
 use super::Image;
+use crate::arch::ending;
 use crate::mm::confined::{Confined, Ended};
-use crate::panic;
-use crate::sync::{Mutex, MutexGuard};
+use crate::task::{Mutex, MutexGuard};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
@@ -92,7 +92,7 @@ fn note(lacked: Option<Missing>) {
         Missing::InUse => 3,
     };
     let before = MISSING.swap(number, Ordering::Relaxed);
-    if before != number && !panic::is_ending() {
+    if before != number && !ending::is_ending() {
         IS_NEWS.store(true, Ordering::Relaxed);
     }
 }
@@ -166,7 +166,7 @@ pub(super) fn with_functions<R>(
 }
 
 fn lock() -> Option<MutexGuard<'static, Confined<Lines>>> {
-    if panic::is_ending() {
+    if ending::is_ending() {
         DEBUG.try_lock()
     } else {
         Some(DEBUG.lock())

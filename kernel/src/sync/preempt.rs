@@ -17,12 +17,26 @@ use core::arch::asm;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use spin::Once;
+
 use crate::arch::interrupts::{self, InterruptFlag};
+use crate::arch::percpu::{InterruptsOff, StaysHere, task_id};
 use crate::percpu;
 
 percpu! {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     static PENDING: AtomicU32 = AtomicU32::new(0);
+}
+
+/// What joins a stop of the world, and what gives this CPU to another task. Both lie above the locks, and are told to these at the
+/// start.
+static JOIN_STOP: Once<fn()> = Once::new();
+static PREEMPT: Once<fn()> = Once::new();
+
+/// Says what is done at a count of zero, interrupts being off, when the world is to be stopped, or another task is to have the CPU.
+pub fn init(join_stop: fn(), preempt: fn()) {
+    JOIN_STOP.call_once(|| join_stop);
+    PREEMPT.call_once(|| preempt);
 }
 
 /// One interrupt handler in the count.
@@ -87,6 +101,15 @@ pub fn in_interrupt() -> bool {
     count() >= HANDLER
 }
 
+/// The number of the task that runs this; none in a handler, and before there are tasks. Any context.
+#[inline]
+pub fn running_task() -> Option<u32> {
+    if in_interrupt() {
+        return None;
+    }
+    task_id()
+}
+
 /// Notes work for the moment the count becomes zero. Called in an interrupt handler of this CPU, or
 /// with interrupts off.
 pub fn set_pending(work: Pending, guard: &IrqGuard) {
@@ -109,6 +132,9 @@ impl PreemptGuard {
         Self(PhantomData)
     }
 }
+
+// SAFETY: preemption is disabled as long as it lives.
+unsafe impl StaysHere for PreemptGuard {}
 
 impl Drop for PreemptGuard {
     #[inline]
@@ -155,6 +181,9 @@ impl IrqGuard {
         }
     }
 }
+
+// SAFETY: interrupts are disabled as long as it lives.
+unsafe impl InterruptsOff for IrqGuard {}
 
 impl Drop for IrqGuard {
     #[inline]
@@ -213,11 +242,12 @@ fn do_pending() {
             add(1u32.wrapping_neg());
             work
         };
-        if work.contains(Pending::STOP) {
-            crate::arch::stop::join();
-        }
-        if work.contains(Pending::RESCHEDULE) {
-            crate::task::scheduler::preempt();
+        for (kind, run) in [(Pending::STOP, &JOIN_STOP), (Pending::RESCHEDULE, &PREEMPT)] {
+            if work.contains(kind)
+                && let Some(run) = run.get()
+            {
+                run();
+            }
         }
         if work.0 == 0 {
             break;

@@ -11,7 +11,7 @@ use spin::RelaxStrategy;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use super::preempt::{IrqGuard, PreemptGuard};
-use crate::panic;
+use crate::arch::ending;
 
 /// What whoever waits for a lock does meanwhile.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Wait;
 impl RelaxStrategy for Wait {
     #[inline(always)]
     fn relax() {
-        panic::relax();
+        ending::relax();
     }
 }
 

@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | [`scheduler`] | who runs where; blocking, waking, sleeping, ending |
 //! | [`reaper`] | gives back what a task leaves when it has ended |
+//! | [`Mutex`], [`WaitQueue`] | waiting asleep |
 //!
 //! A [`Task`] is shared: the scheduler's lists hold it, whoever waits for it holds it. Its stack belongs to
 //! it until the reaper takes it. The leak detector knows a live stack as a tracked block that is not
 //! scanned as such; its live part is a root.
 
+mod mutex;
 pub mod reaper;
 pub mod scheduler;
+mod wait_queue;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -23,11 +26,13 @@ use intrusive_collections::{LinkedListAtomicLink, intrusive_adapter};
 use kmemleak::Comm;
 
 use crate::arch::{backtrace, context};
-use crate::leak;
+use crate::leak::hooks;
 use crate::mm::vmalloc;
-use crate::sync::{LocalIrqDisabled, SpinLock, WaitQueue};
+use crate::sync::{LocalIrqDisabled, SpinLock};
 
+pub use self::mutex::{Mutex, MutexGuard};
 pub use self::scheduler::{current, park, sleep_us, unpark, yield_now};
+pub use self::wait_queue::WaitQueue;
 
 /// Bytes of a task's stack.
 pub const STACK_LEN: usize = 64 * 1024;
@@ -237,7 +242,7 @@ fn allocate_stack() -> Result<Range<usize>, SpawnError> {
         .addr()
         .get();
     // Its live part is a root; what lies below the stack pointer keeps nothing alive.
-    leak::no_scan(start);
+    hooks::no_scan(start);
     Ok(start..start + STACK_LEN)
 }
 

@@ -28,14 +28,13 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use intrusive_collections::LinkedList;
 
 use super::{AllAdapter, Priority, RunAdapter, State, Task, TimerAdapter};
-use crate::arch::idt::vector;
-use crate::arch::interrupts;
-use crate::arch::percpu::{MAX_CPUS, cpu_id};
-use crate::arch::{apic, context, time};
+use crate::arch::percpu::{MAX_CPUS, cpu_id, set_task_id};
+use crate::arch::{context, ending, interrupts, vector};
+use crate::dev::{apic, time};
+use crate::percpu;
 use crate::sync::{
     IrqGuard, LocalIrqDisabled, Pending, PreemptGuard, SpinLock, SpinLockGuard, preempt,
 };
-use crate::{panic, percpu};
 
 /// Of this many picks one favours tasks of low priority, so that they get on whatever happens.
 const LOW_TURN: usize = 16;
@@ -182,8 +181,8 @@ fn kick_idle_cpu() {
 /// The frame of this function stays on the stack of a task that waits, for as long as it waits, and is a
 /// root: it must not hold the next task's address. So that is another function's affair.
 fn leave(mut scheduler: Guard, how: Leave) {
-    if panic::is_ending() {
-        panic::must_not_wait();
+    if ending::is_ending() {
+        ending::must_not_wait();
     }
     let Some((save, next_pointer)) = hand_over(&mut scheduler, how) else {
         return;
@@ -243,6 +242,7 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
     CURRENT
         .local(scheduler.disabled())
         .store(Arc::as_ptr(&next).cast_mut(), Ordering::Release);
+    set_task_id(cpu as u32, next.id);
     scheduler.running[cpu] = Some(next);
     Some((save, next_pointer))
 }
@@ -267,6 +267,7 @@ pub fn init(stack: Range<usize>) {
     CURRENT
         .local(scheduler.disabled())
         .store(Arc::as_ptr(&task).cast_mut(), Ordering::Release);
+    set_task_id(0, task.id);
     scheduler.running[0] = Some(task.clone());
     scheduler.idle[0] = Some(task.clone());
     scheduler.all.push_back(task);
@@ -283,6 +284,7 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
     task.cpu.store(cpu, Ordering::Release);
     let pointer = Arc::as_ptr(&task).cast_mut();
     CURRENT.on(cpu).store(pointer, Ordering::Release);
+    set_task_id(cpu, task.id);
     let mut scheduler = SCHEDULER.lock();
     scheduler.running[cpu as usize] = Some(task.clone());
     scheduler.idle[cpu as usize] = Some(task.clone());

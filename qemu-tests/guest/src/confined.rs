@@ -13,8 +13,8 @@ use kernel::mm;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::confined::{Confined, Ended};
 use kernel::symbols::{self, Missing};
-use kernel::sync::{Mutex, PreemptGuard};
-use kernel::task::{self, Priority};
+use kernel::sync::PreemptGuard;
+use kernel::task::{self, Mutex, Priority};
 
 use crate::guest_test;
 use crate::leak_support::apart;

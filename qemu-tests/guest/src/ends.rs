@@ -7,11 +7,14 @@ use core::fmt::{self, Display, Formatter};
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use kernel::arch::{backtrace, smp, stop, time};
+use kernel::arch::backtrace;
+use kernel::arch::percpu::running;
+use kernel::dev::time;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::vmalloc;
-use kernel::sync::{IrqGuard, LocalIrqDisabled, Mutex, SpinLock};
-use kernel::task::{self, Priority};
+use kernel::stop;
+use kernel::sync::{IrqGuard, LocalIrqDisabled, SpinLock};
+use kernel::task::{self, Mutex, Priority};
 
 use crate::guest_test;
 
@@ -245,7 +248,7 @@ guest_test! {
 
 guest_test! {
     /// A fault of a CPU that was stopped does, too: the initiator waits for it.
-    fn a_fault_in_a_stopped_world_is_told() smp [4] fails "was at kernel::arch::stop::" {
+    fn a_fault_in_a_stopped_world_is_told() smp [4] fails "was at kernel::stop::" {
         let _ = stop::stop_world(&|cpu| if !cpu.initiator {
             read_null();
         });
@@ -288,10 +291,10 @@ guest_test! {
     /// All CPUs panic at once: one of them tells.
     fn panics_at_once_are_told_once() smp [4] fails "call sites with the most live bytes" {
         static READY: AtomicU32 = AtomicU32::new(0);
-        for _ in 0..smp::running() {
+        for _ in 0..running() {
             drop(task::spawn("at-once", Priority::Normal, || {
                 READY.fetch_add(1, Ordering::AcqRel);
-                while READY.load(Ordering::Acquire) < smp::running() {
+                while READY.load(Ordering::Acquire) < running() {
                     core::hint::spin_loop();
                 }
                 panic!("at once");

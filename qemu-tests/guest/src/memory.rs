@@ -7,8 +7,10 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use kernel::arch::memory;
 use kernel::arch::percpu::cpu_id;
-use kernel::arch::{memory, smp, tlb};
+use kernel::arch::percpu::running;
+use kernel::dev::tlb;
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::slab::{SlabCache, Trace};
@@ -579,7 +581,7 @@ guest_test! {
         const SPAN: usize = 2 << 20;
         static END: AtomicU32 = AtomicU32::new(0);
         let known = vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory").addr().get();
-        let watchers: Vec<_> = (1..smp::running())
+        let watchers: Vec<_> = (1..running())
             .map(|_| {
                 task::spawn("watcher", Priority::Normal, move || {
                     while END.load(Ordering::Acquire) == 0 {
@@ -707,7 +709,7 @@ guest_test! {
         const MOVES: u32 = 60;
         static END: AtomicU32 = AtomicU32::new(0);
         // More tasks than CPUs: each tick of the clock moves somebody.
-        let busy: Vec<_> = (0..smp::running() + 1)
+        let busy: Vec<_> = (0..running() + 1)
             .map(|_| task::spawn("busy", Priority::Normal, || while END.load(Ordering::Relaxed) == 0 {}))
             .collect();
         // No other task flushes, which would answer for this one. Until this one has been moved often: how many flushes

@@ -8,12 +8,14 @@ use core::hint::black_box;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use kernel::arch::{backtrace, context, memory, percpu, smp, stop};
-use kernel::leak::KernelPlatform;
+use kernel::arch::percpu::running;
+use kernel::arch::{backtrace, context, memory, percpu};
+use kernel::leak::hooks::KernelPlatform;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::frame::{self, Frame};
 use kernel::mm::vmalloc;
 use kernel::percpu;
+use kernel::stop;
 use kernel::sync::IrqGuard;
 use kernel::task::{self, JoinHandle, Priority, State, TaskId};
 use kmemleak::{Platform, Root, RootCursor, RootKind};
@@ -74,7 +76,7 @@ percpu! {
 guest_test! {
     /// A word of a CPU's static area is the CPU, and the variable of the template.
     fn words_of_percpu_variables() smp [1, 2] {
-        for cpu in 0..smp::running() {
+        for cpu in 0..running() {
             let address = (&raw const PER_CPU.on(cpu)[1]).addr();
             assert_eq!(name(address), format!("cpu {cpu} guest::names::PER_CPU+0x8"));
             let end = percpu::area(cpu).expect("it runs") + percpu::area_len();
@@ -168,7 +170,7 @@ guest_test! {
         let spin = || while GO.load(Ordering::Acquire) != 2 {};
         let spinner = task::spawn("spinner", Priority::Normal, spin).expect("memory for a task");
         // Two CPUs: until it has one.
-        while smp::running() > 1 && spinner.task().state() != State::Running {
+        while running() > 1 && spinner.task().state() != State::Running {
             task::yield_now();
         }
         let tasks = [task::current().id(), spinner.task().id()];

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use kernel::arch::smp;
+use kernel::arch::percpu::running;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{frame, percpu as dynamic_percpu, vmalloc};
 use kernel::percpu;
@@ -66,7 +66,7 @@ percpu! {
 guest_test! {
     /// Each CPU's copy of a static per-CPU variable.
     fn static_percpu() smp [1, 2, 4] {
-        for cpu in 0..smp::running() {
+        for cpu in 0..running() {
             let block = plant(move |address| PER_CPU.on(cpu).store(address, Ordering::Release));
             alive_until(block, || PER_CPU.on(cpu).store(0, Ordering::Release));
         }
@@ -76,9 +76,9 @@ guest_test! {
 guest_test! {
     /// Each CPU's copy of a dynamic per-CPU block that is itself pointed to: by its handle, or by any copy.
     fn dynamic_percpu_blocks() smp [1, 2, 4] {
-        for holder in 0..smp::running() {
+        for holder in 0..running() {
             let handle = secret_of(|| dynamic_percpu::alloc_percpu(16, 8).expect("memory"));
-            for cpu in 0..smp::running() {
+            for cpu in 0..running() {
                 apart(move || IN_BSS.store(dynamic_percpu::percpu_copy(handle.show(), holder), Ordering::Release));
                 let word = move || {
                     let copy = dynamic_percpu::percpu_copy(handle.show(), cpu);

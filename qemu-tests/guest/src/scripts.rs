@@ -32,8 +32,8 @@ use core::fmt::{self, Display, Formatter, Write};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::arch::exit::{ExitCode, exit};
-use kernel::arch::smp;
-use kernel::leak::{self, KMEMLEAK};
+use kernel::arch::percpu::running;
+use kernel::leak::{self, KMEMLEAK, player};
 use kernel::mm::{PAGE, buddy, percpu, vmalloc};
 use kernel::sync::{LocalIrqDisabled, SpinLock};
 use kernel::task::{self, State, TaskId, scheduler};
@@ -132,7 +132,7 @@ fn run_one(text: &str, machine: &mut KernelMachine) -> Outcome {
         Ok(script) => script,
         Err(failure) => return Outcome::Failed(failure),
     };
-    if script.only == Some(Only::Host) || script.cpus > smp::running() {
+    if script.only == Some(Only::Host) || script.cpus > running() {
         return Outcome::Skipped;
     }
     machine.begin();
@@ -205,12 +205,12 @@ guest_test! {
             scripted::begin();
             scripted::call_from("a site");
             scripted::refuse_metadata(true);
-            assert!(scripted::clock_us().is_some());
-            assert!(scripted::call_site().is_some());
-            assert!(scripted::metadata_is_refused());
+            assert!(player::clock_us().is_some());
+            assert!(player::call_site().is_some());
+            assert!(player::metadata_is_refused());
         });
-        assert_eq!(scripted::clock_us(), None);
-        assert_eq!(scripted::call_site(), None);
-        assert!(!scripted::metadata_is_refused());
+        assert_eq!(player::clock_us(), None);
+        assert_eq!(player::call_site(), None);
+        assert!(!player::metadata_is_refused());
     }
 }

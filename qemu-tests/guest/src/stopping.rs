@@ -4,8 +4,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use kernel::arch::{smp, stop};
+use kernel::arch::percpu::running;
 use kernel::leak::KMEMLEAK;
+use kernel::stop;
 use kernel::sync::{IrqGuard, SpinLock};
 use kernel::task::{self, JoinHandle, Priority, scheduler};
 use kmemleak::{How, StopError};
@@ -22,7 +23,7 @@ guest_test! {
     fn every_cpu_takes_part() smp [1, 2, 4] {
         static TICKS: AtomicU64 = AtomicU64::new(0);
         static END: AtomicU32 = AtomicU32::new(0);
-        let busy: Vec<_> = (0..smp::running())
+        let busy: Vec<_> = (0..running())
             .map(|_| spawn(|| while END.load(Ordering::Relaxed) == 0 {
                 TICKS.fetch_add(1, Ordering::Relaxed);
             }))
@@ -31,7 +32,7 @@ guest_test! {
             let (seen, initiators) = (AtomicU64::new(0), AtomicU32::new(0));
             let moved = AtomicU32::new(0);
             stop::stop_world(&|cpu| {
-                assert_eq!(cpu.of, smp::running());
+                assert_eq!(cpu.of, running());
                 let before = seen.fetch_or(1 << cpu.index, Ordering::Relaxed);
                 assert_eq!(before & 1 << cpu.index, 0, "cpu {} came twice", cpu.index);
                 initiators.fetch_add(u32::from(cpu.initiator), Ordering::Relaxed);
@@ -40,7 +41,7 @@ guest_test! {
                 moved.fetch_or(u32::from(ticks != TICKS.load(Ordering::Relaxed)), Ordering::Relaxed);
             })
             .expect("all CPUs come");
-            assert_eq!(seen.into_inner(), (1 << smp::running()) - 1);
+            assert_eq!(seen.into_inner(), (1 << running()) - 1);
             assert_eq!(initiators.into_inner(), 1);
             assert_eq!(moved.into_inner(), 0, "somebody ran in the stopped world");
         }
@@ -53,7 +54,7 @@ guest_test! {
     /// The stack pointer that is noted of a CPU is the one of the task that it runs, also of an initiator that was on another CPU a moment ago.
     fn stack_pointers_are_of_who_runs() smp [1, 2, 4] {
         static END: AtomicU32 = AtomicU32::new(0);
-        let busy: Vec<_> = (0..2 * smp::running())
+        let busy: Vec<_> = (0..2 * running())
             .map(|_| spawn(|| while END.load(Ordering::Relaxed) == 0 {
                 task::yield_now();
             }))
@@ -96,7 +97,7 @@ guest_test! {
     fn nobody_is_stopped_under_a_spinlock() smp [2, 4] {
         static LOCK: SpinLock<u64> = SpinLock::new(0);
         static END: AtomicU32 = AtomicU32::new(0);
-        let busy: Vec<_> = (0..smp::running())
+        let busy: Vec<_> = (0..running())
             .map(|_| spawn(|| while END.load(Ordering::Relaxed) == 0 {
                 let mut held = LOCK.lock();
                 *held += 1;

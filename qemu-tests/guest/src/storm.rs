@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use kernel::arch::smp;
+use kernel::arch::percpu::running;
 use kernel::leak::KMEMLEAK;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{self, percpu, vmalloc};
@@ -179,7 +179,7 @@ fn storm(beside: Beside) {
     assert_eq!(check(), [], "before");
     drop(planted());
     let before = KMEMLEAK.tracking();
-    let workers = smp::running() as usize * 3;
+    let workers = running() as usize * 3;
     let handles: Vec<_> = (0..workers)
         .map(|worker| {
             let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(worker as u64 + 1);

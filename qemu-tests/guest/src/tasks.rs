@@ -4,10 +4,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use kernel::arch::interrupts;
 use kernel::arch::percpu::cpu_id;
-use kernel::arch::{interrupts, smp, time};
-use kernel::sync::{IrqGuard, Mutex, PreemptGuard, SpinLock, WaitQueue, is_disabled};
-use kernel::task::{self, JoinHandle, Priority, State, scheduler};
+use kernel::arch::percpu::running;
+use kernel::dev::time;
+use kernel::sync::{IrqGuard, PreemptGuard, SpinLock, is_disabled};
+use kernel::task::{self, JoinHandle, Mutex, Priority, State, WaitQueue, scheduler};
 
 use crate::guest_test;
 
@@ -23,11 +25,11 @@ fn in_many(tasks: usize, work: impl Fn() + Clone + Send + 'static) {
 guest_test! {
     /// The kernel starts as many CPUs as the machine has, and all of them run tasks.
     fn all_cpus_run_tasks() smp [1, 2, 4, 8] leaks nothing {
-        let expected = kernel::cmdline::value("test").map(|_| smp::running());
+        let expected = kernel::cmdline::value("test").map(|_| running());
         assert_eq!(Some(kernel::mm::percpu::cpus()), expected, "a CPU did not start");
         let seen = Arc::new(AtomicU64::new(0));
-        let all = (1 << smp::running()) - 1;
-        in_many(smp::running() as usize * 2, move || {
+        let all = (1 << running()) - 1;
+        in_many(running() as usize * 2, move || {
             while seen.load(Ordering::Relaxed) != all {
                 seen.fetch_or(1 << cpu_id(), Ordering::Relaxed);
             }
@@ -215,7 +217,7 @@ guest_test! {
 guest_test! {
     /// Tasks come and go, and leave nothing.
     fn tasks_leave_nothing() smp [1, 2, 4] leaks nothing {
-        use kernel::arch::stop;
+        use kernel::stop;
         use kernel::mm;
         // Who has been waited for is still in the reaper's hands for a moment: no longer than until the world stops.
         let reaped = || while stop::stop_world(&|_| ()).is_err() {};

@@ -220,7 +220,10 @@ fn dump_tells_of_an_object() -> Result<(), Failure> {
     let nothing = session.command("kmemleak dump 0x10", LIMIT)?;
     expect_in(&nothing, "no object at 0x0000000000000010")?;
     let no_number = session.command("kmemleak dump here", LIMIT)?;
-    expect_in(&no_number, "\"here\" is no address")
+    expect_in(
+        &no_number,
+        "dump: invalid value `here`: expected an address",
+    )
 }
 
 fn stacks_can_be_left_out() -> Result<(), Failure> {
@@ -321,7 +324,7 @@ fn background_scan_is_set_and_stopped() -> Result<(), Failure> {
     let answer = session.command("kmemleak scan=often", LIMIT)?;
     expect_in(
         &answer,
-        "\"often\" is neither on, off nor a number of seconds",
+        "scan: invalid value `often`: expected on, off or a number of seconds",
     )
 }
 

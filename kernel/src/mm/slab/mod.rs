@@ -24,18 +24,23 @@
 //! One for each cache, over its slabs; one over the pool of magazines. The buddy allocator's may be taken
 //! under either.
 
+mod magazine;
+mod slabs;
+
 use core::cell::Cell;
 use core::fmt;
-use core::ops::Deref;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
+use self::magazine::{MAGAZINE_LEN, Magazine, new_magazine};
+pub use self::slabs::cache_of;
+use self::slabs::{MAX_OBJECTS, Slab, SlabRef, Slabs, WORDS, locate};
 use super::buddy::{self, Tracking};
-use super::misuse::Misuse;
-use super::release::{Allocator, Audience, Retired, release};
+use super::misuse::{Audience, Misuse};
+use super::release::{Allocator, Retired, release};
 use super::{PAGE, Wipe, frame, wipe};
 use crate::arch::percpu::{MAX_CPUS, cpu_id};
-use crate::leak;
+use crate::leak::hooks;
 use crate::sync::{IrqGuard, LocalIrqDisabled, SpinLock};
 
 /// Whether the leak detector is told of a cache's objects.
@@ -47,62 +52,11 @@ pub enum Trace {
     NoLeakTrace,
 }
 
-/// Objects that a slab holds at most: the bits of its bitmaps.
-const MAX_OBJECTS: usize = 512;
-const WORDS: usize = MAX_OBJECTS / 64;
-
 /// Objects that a slab should hold at least, the header's share left out.
 const MIN_OBJECTS: usize = 8;
 
 /// Free slabs that a cache keeps for the next rush.
 const SPARE_SLABS: usize = 2;
-
-/// Objects in a full magazine: what makes a magazine 256 bytes.
-const MAGAZINE_LEN: usize = 29;
-
-/// The header of a slab.
-#[repr(C)]
-struct Slab {
-    cache: &'static SlabCache,
-    next: Cell<Option<SlabRef>>,
-    previous: Cell<Option<SlabRef>>,
-    free_count: Cell<usize>,
-    free: [Cell<u64>; WORDS],
-    live: [AtomicU64; WORDS],
-}
-
-/// A slab in use. Its cells are touched under its cache's lock only.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct SlabRef(NonNull<Slab>);
-
-// SAFETY: a slab's cells are touched under the lock of its cache, whoever does it.
-unsafe impl Send for SlabRef {}
-
-impl Deref for SlabRef {
-    type Target = Slab;
-    fn deref(&self) -> &Slab {
-        // SAFETY: made for a block with a header written into it, which stays while the slab is in use.
-        unsafe { self.0.as_ref() }
-    }
-}
-
-/// One CPU's free objects of one cache.
-#[repr(C)]
-struct Magazine {
-    len: usize,
-    /// Objects handed to users, and taken back, by this CPU. Atomic for who counts them from elsewhere.
-    allocs: AtomicU64,
-    frees: AtomicU64,
-    objects: [usize; MAGAZINE_LEN],
-}
-
-struct Slabs {
-    /// Slabs that have a free object.
-    partial: Option<SlabRef>,
-    /// Slabs of which all objects are free.
-    empty: usize,
-    count: usize,
-}
 
 /// Objects of one size.
 pub struct SlabCache {
@@ -209,7 +163,7 @@ impl SlabCache {
     pub fn alloc(&'static self, size: usize) -> Option<NonNull<u8>> {
         let object = self.take()?;
         if self.trace == Trace::Trace {
-            leak::alloc(object.addr().get(), size);
+            hooks::alloc(object.addr().get(), size);
         }
         Some(object)
     }
@@ -461,7 +415,7 @@ impl Allocator for &'static SlabCache {
 
     #[inline(always)]
     fn tell(&self, retired: &Retired<usize>) {
-        leak::free(retired);
+        hooks::free(retired);
     }
 
     #[inline]
@@ -481,109 +435,6 @@ impl fmt::Debug for SlabCache {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
-}
-
-impl Slab {
-    fn address(&self) -> usize {
-        ptr::from_ref(self).addr()
-    }
-
-    fn take_free(&self) -> Option<usize> {
-        let (word, bits) = self
-            .free
-            .iter()
-            .enumerate()
-            .find(|(_, bits)| bits.get() != 0)?;
-        let bit = bits.get().trailing_zeros() as usize;
-        bits.set(bits.get() & !(1 << bit));
-        self.free_count.set(self.free_count.get() - 1);
-        Some(word * 64 + bit)
-    }
-
-    fn give_free(&self, index: usize) {
-        let bits = &self.free[index / 64];
-        bits.set(bits.get() | 1 << (index % 64));
-        self.free_count.set(self.free_count.get() + 1);
-    }
-}
-
-impl Slabs {
-    fn link(&mut self, slab: SlabRef) {
-        slab.previous.set(None);
-        slab.next.set(self.partial);
-        if let Some(first) = self.partial {
-            first.previous.set(Some(slab));
-        }
-        self.partial = Some(slab);
-    }
-
-    fn unlink(&mut self, slab: SlabRef) {
-        let (next, previous) = (slab.next.take(), slab.previous.take());
-        match previous {
-            Some(previous) => previous.next.set(next),
-            None => self.partial = next,
-        }
-        if let Some(next) = next {
-            next.previous.set(previous);
-        }
-    }
-}
-
-/// The slab in which an object begins at `address`, and the object's place in it.
-fn locate(address: usize) -> Result<(SlabRef, usize), Misuse> {
-    let owner = frame::frame_of(address).map_or(0, frame::Frame::owner);
-    let slab =
-        NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner)).ok_or(Misuse::NotABlock)?;
-    let slab = SlabRef(slab);
-    let cache = slab.cache;
-    let offset = address
-        .checked_sub(owner + cache.first_object())
-        .ok_or(Misuse::NotABlock)?;
-    let index = offset / cache.object_size;
-    if !offset.is_multiple_of(cache.object_size) || index >= cache.objects_per_slab() {
-        return Err(Misuse::NotABlock);
-    }
-    Ok((slab, index))
-}
-
-/// The cache whose slab holds `address`, if any.
-pub fn cache_of(address: usize) -> Option<&'static SlabCache> {
-    let owner = frame::frame_of(address)?.owner();
-    let slab = NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner))?;
-    Some(SlabRef(slab).cache)
-}
-
-/// What the next magazine is cut from: a page that is never given back. No address of its end is kept: somebody else's
-/// block may begin there.
-struct Pool {
-    page: usize,
-    used: usize,
-}
-
-static POOL: SpinLock<Pool, LocalIrqDisabled> = SpinLock::new(Pool {
-    page: 0,
-    used: PAGE,
-});
-
-fn new_magazine() -> Option<NonNull<Magazine>> {
-    let mut pool = POOL.lock();
-    if pool.used + size_of::<Magazine>() > PAGE {
-        let page = buddy::alloc(0, Tracking::Untracked)?;
-        pool.page = page.addr().get();
-        pool.used = 0;
-    }
-    let place = pool.page + pool.used;
-    let magazine = NonNull::new(ptr::with_exposed_provenance_mut::<Magazine>(place))?;
-    pool.used += size_of::<Magazine>();
-    let empty = Magazine {
-        len: 0,
-        allocs: AtomicU64::new(0),
-        frees: AtomicU64::new(0),
-        objects: [0; MAGAZINE_LEN],
-    };
-    // SAFETY: cut from a page of ours, aligned, and nobody's yet.
-    unsafe { magazine.write(empty) };
-    Some(magazine)
 }
 
 /// Looks whether the structures of all caches agree with themselves.

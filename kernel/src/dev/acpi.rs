@@ -8,8 +8,8 @@ use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
 use arrayvec::ArrayVec;
 
-use super::percpu::MAX_CPUS;
-use super::{apic, memory};
+use crate::arch::memory;
+use crate::arch::percpu::MAX_CPUS;
 
 /// The legacy interrupt of the first serial port.
 const SERIAL_IRQ: u8 = 4;
@@ -95,7 +95,7 @@ impl AcpiHandler for Window {
 impl Machine {
     /// Reads the tables, starting at the root pointer's physical address.
     pub fn read(root_pointer: Option<u64>) -> Result<Self, MachineError> {
-        if !apic::is_there() {
+        if !has_local_apic() {
             return Err(MachineError::NoLocalApic);
         }
         let root_pointer = root_pointer.ok_or(MachineError::NoRootPointer)?;
@@ -145,4 +145,10 @@ fn hpet(tables: &AcpiTables<Window>) -> Result<u64, MachineError> {
         Err(AcpiError::TableMissing(_)) => Err(MachineError::NoHpet),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether the CPU has a local APIC.
+fn has_local_apic() -> bool {
+    const APIC: u32 = 1 << 9;
+    core::arch::x86_64::__cpuid(1).edx & APIC != 0
 }

@@ -12,8 +12,8 @@ use core::fmt;
 
 use intrusive_collections::LinkedList;
 
-use super::{LocalIrqDisabled, SpinLock};
-use crate::task::{self, Task, WaitAdapter};
+use super::{Task, WaitAdapter, scheduler};
+use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// Tasks that wait for something. A task waits in one queue at a time.
 pub struct WaitQueue {
@@ -34,13 +34,13 @@ impl WaitQueue {
         if let Some(value) = condition() {
             return value;
         }
-        let task = task::current();
+        let task = scheduler::current();
         loop {
             // First noted as a waiter, then a last look: a wake-up in between leaves a token.
             self.waiters.lock().push_back(task.clone());
             let value = condition();
             if value.is_none() {
-                task::park();
+                scheduler::park();
             }
             let was_chosen = !self.remove(&task);
             if let Some(value) = value {
@@ -56,7 +56,7 @@ impl WaitQueue {
     pub fn wake_one(&self) {
         let waiter = self.waiters.lock().pop_front();
         if let Some(task) = waiter {
-            task::unpark(&task);
+            scheduler::unpark(&task);
         }
     }
 
@@ -64,7 +64,7 @@ impl WaitQueue {
     pub fn wake_all(&self) {
         let mut waiters = self.waiters.lock();
         while let Some(task) = waiters.pop_front() {
-            task::unpark(&task);
+            scheduler::unpark(&task);
         }
     }
 

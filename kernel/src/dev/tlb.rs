@@ -10,11 +10,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::instructions::tlb;
 
-use super::idt::vector;
-use super::interrupts::{self, InterruptFlag};
-use super::{apic, smp};
+use super::apic;
+use crate::arch::interrupts::{self, InterruptFlag};
+use crate::arch::percpu::running;
+use crate::arch::{ending, vector};
+use crate::percpu;
 use crate::sync::{IrqGuard, PreemptGuard, is_disabled};
-use crate::{panic, percpu};
 
 /// The number of the last call.
 static ASKED: AtomicU64 = AtomicU64::new(0);
@@ -30,7 +31,7 @@ percpu! {
 /// who waits for the lock. While the boot CPU runs alone, any context.
 pub fn flush_all_cpus() {
     let number = ASKED.fetch_add(1, Ordering::AcqRel) + 1;
-    let cpus = smp::running();
+    let cpus = running();
     if cpus > 1 {
         debug_assert!(!is_disabled(), "a flush under a spinlock may wait for ever");
         debug_assert!(
@@ -47,7 +48,7 @@ pub fn flush_all_cpus() {
     }
     for cpu in 0..cpus {
         while ANSWERED.on(cpu).load(Ordering::Acquire) < number {
-            panic::relax();
+            ending::relax();
         }
     }
 }

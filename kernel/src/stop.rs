@@ -26,11 +26,12 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use kmemleak::{StopError, StoppedCpu};
 
-use super::idt::vector;
-use super::percpu::cpu_id;
-use super::{apic, context, smp, time};
-use crate::sync::{IrqGuard, Mutex, MutexGuard, Pending, PreemptGuard, preempt};
-use crate::{panic, percpu};
+use crate::arch::percpu::{cpu_id, running};
+use crate::arch::{context, ending, vector};
+use crate::dev::{apic, time};
+use crate::percpu;
+use crate::sync::{IrqGuard, Pending, PreemptGuard, preempt};
+use crate::task::{Mutex, MutexGuard};
 
 /// How long a CPU may take to join, in microseconds.
 const PATIENCE_US: u64 = 1_000_000;
@@ -78,7 +79,7 @@ pub fn stop_world(work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
 }
 
 /// Keeps the world from being stopped for as long as the guard lives. Task context.
-pub(super) fn keep_going() -> MutexGuard<'static, ()> {
+pub fn keep_going() -> MutexGuard<'static, ()> {
     STOPPING.lock()
 }
 
@@ -96,7 +97,7 @@ pub fn is_stopped() -> bool {
 /// Stops the world. The caller stays on its CPU.
 fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     let here = cpu_id();
-    let cpus = smp::running();
+    let cpus = running();
     let generation = OVER.load(Ordering::Acquire) + 1;
     ASKED.store(generation, Ordering::Release);
     if cpus > 1 {
@@ -131,7 +132,7 @@ fn wait_for(noted: &AtomicU64, generation: u64, deadline_us: u64) -> bool {
         if time::now_us() > deadline_us {
             return false;
         }
-        panic::relax();
+        ending::relax();
     }
     true
 }
@@ -180,6 +181,6 @@ fn wait_and_work() {
             });
             DONE.on(here).store(generation, Ordering::Release);
         }
-        panic::relax();
+        ending::relax();
     }
 }

@@ -6,12 +6,10 @@
 //! held up between two readings reads again.
 
 use core::arch::x86_64::_rdtsc;
-use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::mm::vmalloc::map_device;
-
-use super::acpi::{Machine, MachineError};
+use super::acpi::MachineError;
+use crate::arch::memory::Registers;
 
 /// How long the counters are compared.
 const CALIBRATION_US: u64 = 5_000;
@@ -64,14 +62,13 @@ pub fn spin_us(us: u64) {
 
 /// A stretch of time, measured by the HPET.
 pub struct Hpet {
-    registers: *mut u8,
+    registers: Registers,
     fs_per_count: u64,
 }
 
 impl Hpet {
-    /// Starts the counter of the HPET that the firmware tells of, if that is one.
-    pub fn new(machine: &Machine) -> Result<Self, MachineError> {
-        let registers = map_device(machine.hpet, 4096);
+    /// Starts the counter of the HPET whose registers these are, if it is one.
+    pub fn new(registers: Registers) -> Result<Self, MachineError> {
         let mut hpet = Self {
             registers,
             fs_per_count: 0,
@@ -85,13 +82,11 @@ impl Hpet {
     }
 
     fn read(&self, register: usize) -> u64 {
-        // SAFETY: a register of the mapped page, aligned.
-        unsafe { ptr::read_volatile(self.registers.wrapping_add(register).cast()) }
+        self.registers.read(register)
     }
 
     fn write(&self, register: usize, value: u64) {
-        // SAFETY: a register of the mapped page, aligned.
-        unsafe { ptr::write_volatile(self.registers.wrapping_add(register).cast(), value) }
+        self.registers.write(register, value);
     }
 
     /// Spins for about `us` microseconds, and returns how many femtoseconds it really were, and by how much `other` has

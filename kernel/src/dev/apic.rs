@@ -17,10 +17,10 @@ use x86_64::instructions::port::Port;
 use x86_64::registers::model_specific::Msr;
 
 use super::acpi::Machine;
-use super::idt::vector;
-use super::percpu::MAX_CPUS;
 use super::time::Hpet;
-use crate::mm::vmalloc::map_device;
+use crate::arch::memory::Registers;
+use crate::arch::percpu::MAX_CPUS;
+use crate::arch::vector;
 use crate::percpu;
 use crate::sync::IrqGuard;
 
@@ -67,10 +67,10 @@ fn mask_legacy_controllers() {
     }
 }
 
-/// Sets up what all CPUs share, the boot CPU's local APIC, and the timer's rate.
-pub fn init(machine: &Machine, hpet: &Hpet) {
+/// Sets up what all CPUs share, the boot CPU's local APIC, and the timer's rate. `map` maps the registers of a device.
+pub fn init(machine: &Machine, hpet: &Hpet, map: impl Fn(u64, usize) -> Registers) {
     mask_legacy_controllers();
-    REGISTERS.call_once(|| map_device(machine.local_apic, 4096).addr());
+    REGISTERS.call_once(|| map(machine.local_apic, 4096).address());
     init_cpu(0);
     let (fs, counts) = with_local(|local| {
         // SAFETY: this CPU's own timer, whose interrupt is masked and which nobody uses yet.
@@ -85,7 +85,7 @@ pub fn init(machine: &Machine, hpet: &Hpet) {
     let per_tick = u128::from(counts) * u128::from(FS_PER_SECOND)
         / (u128::from(fs) * u128::from(TICKS_PER_SECOND));
     TIMER_PERIOD.store(per_tick as u32, Ordering::Release);
-    route_serial(machine);
+    route_serial(machine, map(machine.io_apic, 4096));
 }
 
 /// Sets up this CPU's local APIC, its timer still. Interrupts are off.
@@ -133,12 +133,6 @@ fn take_nmis(registers: usize) {
     }
 }
 
-/// Whether the CPU has a local APIC.
-pub fn is_there() -> bool {
-    const APIC: u32 = 1 << 9;
-    core::arch::x86_64::__cpuid(1).edx & APIC != 0
-}
-
 /// Whether the `x2apic` crate uses the CPU's registers: wherever the CPU has them.
 fn is_x2apic() -> bool {
     const X2APIC: u32 = 1 << 21;
@@ -166,9 +160,9 @@ pub fn start_timer() {
     });
 }
 
-fn route_serial(machine: &Machine) {
+fn route_serial(machine: &Machine, registers: Registers) {
     // SAFETY: the I/O APIC's registers, mapped uncached, used nowhere else.
-    let mut io_apic = unsafe { IoApic::new(map_device(machine.io_apic, 4096).addr() as u64) };
+    let mut io_apic = unsafe { IoApic::new(registers.address() as u64) };
     let mut entry = RedirectionTableEntry::default();
     entry.set_mode(IrqMode::Fixed);
     entry.set_flags(IrqFlags::empty());

@@ -7,16 +7,18 @@
 
 use core::arch::global_asm;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use x86_64::registers::control::Cr3;
 
-use super::acpi::Machine;
-use super::percpu::{self, MAX_CPUS};
-use super::{apic, gdt, idt, memory, stop, time};
+use crate::arch::percpu::{self, MAX_CPUS, running};
+use crate::arch::{gdt, memory};
+use crate::dev::acpi::Machine;
+use crate::dev::{apic, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{frame, vmalloc};
+use crate::stop;
 use crate::task::scheduler;
+use crate::trap::idt;
 
 /// How long a CPU is given after INIT (Intel SDM volume 3, 9.4.4.1), and between start-up interrupts.
 const AFTER_INIT_US: u64 = 10_000;
@@ -24,14 +26,6 @@ const AFTER_STARTUP_US: u64 = 200;
 
 /// How long a CPU may take to come up.
 const PATIENCE_US: u64 = 1_000_000;
-
-/// CPUs that run; their numbers are the ones below.
-static RUNNING: AtomicU32 = AtomicU32::new(1);
-
-/// Number of CPUs that run.
-pub fn running() -> u32 {
-    RUNNING.load(Ordering::Acquire)
-}
 
 // The trampoline: position-independent within its page, since it runs at whatever page it is copied to.
 // CS holds the page, so that offsets from the trampoline's start are addresses in real mode.
@@ -235,7 +229,7 @@ extern "C" fn start(cpu: u64) -> ! {
     unsafe { gdt::init(cpu, stacks) };
     idt::init();
     apic::init_cpu(cpu);
-    RUNNING.store(cpu + 1, Ordering::Release);
+    percpu::has_come_up(cpu);
     apic::start_timer();
     scheduler::idle()
 }

@@ -1,12 +1,12 @@
-//! Exceptions: all of them end the machine, after telling what is known. A non-maskable interrupt is one, and also the way in which the CPU that
-//! ends the machine halts the others.
+//! Exceptions: all of them end the machine, after telling what is known. A non-maskable interrupt is one, and also the way
+//! in which the CPU that ends the machine halts the others.
 
 use core::fmt;
 
 use x86_64::registers::control::{Cr2, Cr3};
 
-use super::halt;
-use super::idt::TrapFrame;
+use super::frame::TrapFrame;
+use crate::arch::ending;
 use crate::{mm, panic};
 
 /// Names of the exceptions by vector (Intel SDM volume 3, table 6-1).
@@ -41,12 +41,12 @@ const PAGE_FAULT: u64 = 14;
 
 /// Tells of the exception and ends the machine with failure.
 pub fn handle(frame: &TrapFrame) {
-    if frame.vector == NON_MASKABLE && panic::is_ending() {
-        if panic::ends_here() {
+    if frame.vector == NON_MASKABLE && ending::is_ending() {
+        if ending::ends_here() {
             // Whoever wants a report is being given one.
             return;
         }
-        halt::halt_here(frame.rip as usize);
+        ending::halt_here(frame.rip as usize);
     }
     panic::fatal(
         format_args!("{}", Description(frame)),

@@ -14,57 +14,14 @@ use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::structures::idt::InterruptDescriptorTable;
 
-use super::gdt::ExceptionStack;
-use super::{apic, exceptions, stop, tlb};
+use super::exceptions;
+use super::frame::TrapFrame;
+use crate::arch::gdt::ExceptionStack;
+use crate::arch::vector;
+use crate::dev::{apic, tlb};
+use crate::shell::input;
 use crate::sync::preempt::HandlerScope;
-use crate::{console, task};
-
-/// Interrupt vectors above the CPU's exceptions.
-pub mod vector {
-    /// The local APIC's timer.
-    pub const TIMER: u8 = 0x20;
-    /// The serial line.
-    pub const SERIAL: u8 = 0x24;
-    /// Another CPU made a task ready.
-    pub const RESCHEDULE: u8 = 0xf0;
-    /// Another CPU asks to stop the world.
-    pub const STOP: u8 = 0xf1;
-    /// Another CPU changed the page tables.
-    pub const TLB: u8 = 0xf2;
-    /// The local APIC found an error.
-    pub const APIC_ERROR: u8 = 0xfe;
-    /// An interrupt went away before it was taken; not acknowledged.
-    pub const SPURIOUS: u8 = 0xff;
-}
-
-/// The registers of the interrupted code, as the stubs leave them on the stack.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-#[expect(missing_docs, reason = "registers")]
-pub struct TrapFrame {
-    pub r15: u64,
-    pub r14: u64,
-    pub r13: u64,
-    pub r12: u64,
-    pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rbp: u64,
-    pub rdi: u64,
-    pub rsi: u64,
-    pub rdx: u64,
-    pub rcx: u64,
-    pub rbx: u64,
-    pub rax: u64,
-    pub vector: u64,
-    pub error_code: u64,
-    pub rip: u64,
-    pub cs: u64,
-    pub rflags: u64,
-    pub rsp: u64,
-    pub ss: u64,
-}
+use crate::{stop, task};
 
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
@@ -103,7 +60,7 @@ extern "C" fn handle(frame: &mut TrapFrame) {
     let scope = HandlerScope::new();
     match vector {
         vector::TIMER => task::scheduler::tick(),
-        vector::SERIAL => console::receive_interrupt(),
+        vector::SERIAL => input::receive_interrupt(),
         vector::RESCHEDULE => task::scheduler::reschedule_interrupt(),
         vector::STOP => stop::interrupt(),
         vector::TLB => tlb::interrupt(),

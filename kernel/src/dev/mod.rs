@@ -1,0 +1,17 @@
+//! The devices of a PC: what a CPU talks to by ports and mapped registers.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`acpi`] | the CPUs, the interrupt controllers and the HPET that the firmware tells of |
+//! | [`apic`] | the local APIC: timer, interrupts between CPUs; the I/O APIC |
+//! | [`halt`] | halting the other CPUs when the machine ends |
+//! | [`serial`] | the serial line |
+//! | [`time`] | the clock |
+//! | [`tlb`] | forgetting stale translations on all CPUs |
+
+pub mod acpi;
+pub mod apic;
+pub mod halt;
+pub mod serial;
+pub mod time;
+pub mod tlb;

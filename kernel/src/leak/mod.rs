@@ -1,0 +1,20 @@
+//! The leak detector in this kernel. No other folder uses the `kmemleak` crate but for a type or two of it.
+//!
+//! | module | what | used by |
+//! | --- | --- | --- |
+//! | [`hooks`] | the detector, and how allocators tell it of blocks | allocators, tasks |
+//! | [`player`] | the task that plays with it, for tests | the hooks |
+//! | [`platform`], [`roots`], `names` | the kernel as the detector sees it | the detector alone |
+//! | [`background`], [`parameters`] | the task that scans, the words of the command line | the start |
+
+pub mod background;
+pub mod hooks;
+mod names;
+pub mod parameters;
+pub mod platform;
+pub mod player;
+pub mod roots;
+
+pub use self::background::hold_warnings;
+pub use self::hooks::KMEMLEAK;
+pub use self::platform::metadata_bytes;

@@ -1,0 +1,188 @@
+//! The kernel as the detector sees it: where the roots are and what words in them are called, who runs, how the world is
+//! stopped, where metadata comes from.
+//!
+//! # Locks
+//!
+//! The detector takes its locks in the hooks; under them it asks for metadata, so the buddy allocator's lock nests inside the
+//! detector's.
+
+use core::fmt::{self, Write};
+use core::ops::{ControlFlow, RangeInclusive};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use kmemleak::{
+    Comm, Context, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Root, RootCursor,
+    StackWalk, StopError, StoppedCpu,
+};
+
+use super::hooks::KernelPlatform;
+use super::{names, player, roots};
+use crate::arch::interrupts::{self, InterruptFlag};
+use crate::arch::{backtrace, memory, percpu};
+use crate::dev::time;
+use crate::mm::buddy::{self, Tracking};
+use crate::mm::{self, vmalloc};
+use crate::sync::in_interrupt;
+use crate::task::{self, scheduler};
+use crate::{scripted, stop, symbols};
+
+/// Pages of metadata that the detector holds now.
+static METADATA_PAGES: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of metadata that the detector holds now, its bootstrap pool not counted.
+pub fn metadata_bytes() -> u64 {
+    METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
+}
+
+// SAFETY: the sections, areas and descriptors are mapped for good, and the live part of a stack for as
+// long as its task lives, which in a stopped world it does; what can be read is looked up, and stays mapped until its free
+// has been told; metadata comes from the buddy allocator a page at a time; interrupts off keep handlers and the
+// scheduler away; a CPU joins a stopped world where it is in no hook, with its number as the index.
+unsafe impl Platform for KernelPlatform {
+    fn now_us(&self) -> u64 {
+        player::clock_us().unwrap_or_else(time::now_us)
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(match interrupts::disable() {
+            InterruptFlag::Enabled => 1,
+            InterruptFlag::Disabled => 0,
+        })
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        if state.0 != 0 {
+            interrupts::enable();
+        }
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        roots::next_root(cursor)
+    }
+
+    #[inline]
+    fn context(&self) -> Context {
+        let task = percpu::task_id().unwrap_or_default();
+        let level = if in_interrupt() {
+            Level::Interrupt
+        } else {
+            Level::Task
+        };
+        Context {
+            task,
+            cpu: percpu::cpu_id(),
+            level,
+        }
+    }
+
+    fn comm(&self) -> Comm {
+        scheduler::with_current(task::Task::comm).unwrap_or(Comm::new("boot"))
+    }
+
+    #[inline]
+    fn cpu(&self) -> u32 {
+        percpu::cpu_id()
+    }
+
+    #[inline(always)]
+    fn stack_walk(&self) -> Option<StackWalk> {
+        if player::call_site().is_some() {
+            return None;
+        }
+        let frame_pointer = backtrace::frame_pointer();
+        let hooks = memory::hooks();
+        Some(StackWalk {
+            frame_pointer,
+            // Before there are tasks, the page that the frame is in.
+            stack: scheduler::with_current(task::Task::stack).unwrap_or_else(boot_stack),
+            skip: hooks.start..hooks.end,
+        })
+    }
+
+    /// Of a task that plays with the detector only: all others are walked.
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        let Some(site) = player::call_site() else {
+            return 0;
+        };
+        frames[0] = site;
+        1
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        if player::metadata_is_refused() {
+            return None;
+        }
+        let page = buddy::alloc(0, Tracking::Untracked)?;
+        METADATA_PAGES.fetch_add(1, Ordering::Relaxed);
+        Some(page)
+    }
+
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        METADATA_PAGES.fetch_sub(1, Ordering::Relaxed);
+        buddy::free(page, 0, Tracking::Untracked);
+    }
+
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        stop::stop_world(&|cpu| {
+            work(cpu);
+            if !cpu.initiator {
+                // A scan beside whatever runs reads the dead part of a running task's stack, too.
+                task::clear_dead_stack();
+            }
+        })
+    }
+
+    fn scan_apart(&self, scan: &mut dyn FnMut()) {
+        roots::on_unscanned_stack(scan);
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        task::yield_now();
+        ControlFlow::Continue(())
+    }
+
+    /// The kernel's half: the lower one is for user space.
+    #[inline(always)]
+    fn block_addresses(&self) -> RangeInclusive<usize> {
+        const UPPER_HALF: usize = !0 << 47;
+        UPPER_HALF..=usize::MAX
+    }
+
+    fn cpus(&self) -> u32 {
+        mm::percpu::cpus()
+    }
+
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        mm::percpu::percpu_copy(handle, cpu)
+    }
+
+    fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        scripted::with_label(address, |label| out.write_str(label))
+            .unwrap_or_else(|| write!(out, "{}", symbols::of_return(address)))
+    }
+
+    fn functions(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        scripted::with_label(address, |label| out.write_str(label))
+            .unwrap_or_else(|| write!(out, "{}", symbols::functions_of_return(address)))
+    }
+
+    fn name_root(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
+        names::name_root(root, address, out)
+    }
+
+    fn readable(&self, start: usize, len: usize) -> bool {
+        vmalloc::readable(start, len)
+    }
+
+    /// Stacks are vmalloc blocks, which are unmapped when they are freed.
+    fn stays_readable(&self, start: usize, len: usize) -> bool {
+        vmalloc::is_permanent(start, len)
+    }
+}
+
+/// Before there are tasks: the page that the stack pointer is in.
+fn boot_stack() -> core::ops::Range<usize> {
+    let page = backtrace::stack_pointer() & !0xfff;
+    page..page + 0x1000
+}

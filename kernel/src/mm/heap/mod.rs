@@ -1,0 +1,160 @@
+//! Rust's global allocator.
+//!
+//! Before the slabs stand, blocks come from the *boot heap*, a `linked_list_allocator` over an arena in
+//! static memory. Then: up to 8192 bytes from the slab cache of the smallest fitting size, beyond that whole pages
+//! from the buddy allocator. A block goes back to where its address says it came from.
+//!
+//! When the machine is about to end, the allocators may be locked by somebody who will never go on. Then
+//! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
+//! at boot; what was allocated before is not given back any more.
+//!
+//! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are nobody's.
+//!
+//! [Confined](confined) code has memory of its own, and is left when that is used up.
+//!
+//! # Locks
+//!
+//! One for each of the two list allocators, with interrupts off; nothing is called under them.
+
+mod boot;
+pub(super) mod stage;
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+
+use self::boot::{BootBlocks, from_boot_heap};
+pub use self::boot::{arena, boot_heap_used};
+pub use self::stage::use_emergency_reserve;
+use self::stage::{Stage, from_reserve, give_to_reserve};
+use super::buddy::{self, Tracking};
+use super::confined;
+use super::release::release;
+use super::slab::{SlabCache, Trace};
+
+/// Slab caches for objects of any kind, by size.
+macro_rules! classes {
+    ($($size:literal),+) => {
+        [$(SlabCache::new(concat!("size-", $size), $size, Trace::Trace)),+]
+    };
+}
+static CLASSES: [SlabCache; 15] = classes!(
+    8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192
+);
+
+/// The global allocator.
+struct KernelHeap;
+
+#[global_allocator]
+static HEAP: KernelHeap = KernelHeap;
+
+/// The cache whose objects are the smallest that fit.
+fn class(layout: Layout) -> Option<&'static SlabCache> {
+    CLASSES
+        .iter()
+        .find(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
+}
+
+// SAFETY: blocks of the slabs, the buddy allocator and the boot heap are as long and as aligned as asked
+// for, and one user's at a time.
+unsafe impl GlobalAlloc for KernelHeap {
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = match Stage::now() {
+            Stage::Ordinary => ordinary(layout),
+            stage => unusual(stage, layout),
+        };
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    // This and the next are what the trait has by itself; but its own would be a frame in every call stack.
+
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: the block is as long as was asked for, and nobody's yet.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise: the size is none that overflows when it is rounded up to the alignment.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: the caller's promise: the size is not zero.
+        let new_block = unsafe { self.alloc(new_layout) };
+        if !new_block.is_null() {
+            let len = layout.size().min(new_size);
+            // SAFETY: both blocks have so many bytes, and the new one is nobody else's.
+            unsafe { ptr::copy_nonoverlapping(block, new_block, len) };
+            // SAFETY: the caller gives the block with its layout.
+            unsafe { self.dealloc(block, layout) };
+        }
+        new_block
+    }
+
+    #[unsafe(link_section = ".text.hooks")]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(block) = NonNull::new(block) else {
+            return;
+        };
+        let address = block.addr().get();
+        match Stage::now() {
+            Stage::Confined | Stage::Ending if confined::is_inside() => {
+                return confined::free(block, layout);
+            }
+            // SAFETY: the caller gives it with its layout.
+            Stage::Ending => return unsafe { give_to_reserve(block, layout) },
+            _ => {}
+        }
+        if arena().contains(&address) {
+            let _refused_or_done = release(&BootBlocks { layout }, address);
+        } else {
+            match class(layout) {
+                Some(class) => class.free(block),
+                None => buddy::free(block, page_order(layout), Tracking::Tracked),
+            }
+        }
+    }
+}
+
+/// From the slabs and the buddy allocator.
+#[inline(always)]
+fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
+    match class(layout) {
+        Some(class) => class.alloc(layout.size()),
+        None => buddy::alloc_for(layout.size(), page_order(layout), Tracking::Tracked),
+    }
+}
+
+/// From wherever it is at this stage. Confined code for which there is nothing is left.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
+#[cold]
+fn unusual(stage: Stage, layout: Layout) -> Option<NonNull<u8>> {
+    let is_inside = confined::is_inside();
+    let block = match (stage, is_inside) {
+        (_, true) => confined::alloc(layout),
+        (Stage::Boot, _) => from_boot_heap(layout),
+        (Stage::Ending, _) => from_reserve(layout),
+        (Stage::Ordinary | Stage::Confined, _) => ordinary(layout),
+    };
+    if block.is_none() && is_inside {
+        confined::out_of_memory();
+    }
+    block
+}
+
+fn page_order(layout: Layout) -> u32 {
+    buddy::order_of(layout.size().max(layout.align()))
+}
+
+/// The slabs stand: blocks come from there, and the emergency reserve is set aside.
+pub(super) fn init() {
+    stage::init();
+}

@@ -1,0 +1,240 @@
+//! Blocks that are contiguous in virtual memory only, between guard pages.
+//!
+//! A block's frames come one by one from the untracked entry of the buddy allocator and are chained
+//! through their descriptors. Before and after each block one page stays unmapped: who runs past the end of a
+//! stack or a buffer faults at once.
+//!
+//! # Giving back
+//!
+//! A freed block is unmapped at once, but CPUs may remember the mapping. So its addresses and its frames are
+//! kept until all CPUs have forgotten it, which costs an interrupt on each; that is done for a batch of blocks
+//! together.
+//!
+//! # What the leak detector sees
+//!
+//! The blocks. The bookkeeping is in a cache it is not told of, so one pointer to a block keeps it alive.
+//!
+//! # Locks
+//!
+//! One, over the areas, with interrupts off. Slab caches' and the buddy allocator's are taken under it.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+mod areas;
+mod lookup;
+
+pub use self::areas::Kind;
+use self::areas::{AREAS, Area, Keep, State, give_frames, take_frames};
+pub use self::lookup::{GuardPage, Neighbour, guard_page, is_permanent, readable};
+use super::frame::{self, NO_FRAME};
+use super::misuse::{Audience, Misuse};
+use super::paging::{self, Access};
+use super::release::{Allocator, Retired, release};
+use super::{PAGE, Wipe, wipe};
+use crate::arch::memory::Registers;
+use crate::dev::tlb;
+use crate::leak::hooks;
+
+/// Pages of freed blocks that are kept before all CPUs are made to forget them.
+const LAZY_PAGES: usize = 256;
+
+static PAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// Pages of all blocks in use.
+pub fn pages() -> usize {
+    PAGES.load(Ordering::Relaxed)
+}
+
+/// Takes a block of `len` bytes, rounded up to pages, zeroed. Task context.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)] // Inlined, it would not be among the hooks.
+pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
+    vmalloc_aligned(len, PAGE, kind)
+}
+
+/// The same, of which the address is a multiple of `align`, a power of two and a page at least. Task context.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
+pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u8>> {
+    let start = map_block(len, align, kind)?;
+    let block = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(start))?;
+    // SAFETY: mapped just now, and nobody else's.
+    unsafe { block.write_bytes(0, len.next_multiple_of(PAGE)) };
+    hooks::alloc(start, len);
+    Some(block)
+}
+
+fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
+    let pages = len.div_ceil(PAGE);
+    if pages == 0 {
+        return None;
+    }
+    let first_frame = take_frames(pages)?;
+    let mut areas = AREAS.lock();
+    let Some(start) = areas.insert(pages, align, kind, first_frame) else {
+        drop(areas);
+        give_frames(first_frame);
+        return None;
+    };
+    let mut number = first_frame;
+    for page in 0..pages {
+        let physical = u64::from(number) * PAGE as u64;
+        if paging::map(start + page * PAGE, physical, Access::Data).is_err() {
+            // What is mapped so far was never used, so no CPU remembers it.
+            (0..page).for_each(|page| paging::unmap(start + page * PAGE));
+            areas.change(start, |_| Keep::No);
+            drop(areas);
+            give_frames(first_frame);
+            return None;
+        }
+        number = frame::frames()[number as usize].next();
+    }
+    PAGES.fetch_add(pages, Ordering::Relaxed);
+    Some(start)
+}
+
+/// Gives a block back. An address where none begins is told, and nothing else happens.
+/// Task context, with interrupts on and no spinlock held: all CPUs may have to be interrupted.
+#[unsafe(link_section = ".text.hooks")]
+pub fn vfree(block: *mut u8) {
+    let lazy_pages = release(&Blocks, block.addr());
+    if lazy_pages.is_some_and(|pages| pages > LAZY_PAGES) {
+        purge();
+    }
+}
+
+/// Blocks, as they come back.
+struct Blocks;
+
+/// A block that was taken from its user.
+struct Mapped {
+    start: usize,
+    pages: usize,
+}
+
+impl Allocator for Blocks {
+    type Block = Mapped;
+    /// Pages of all freed blocks that CPUs may remember.
+    type Done = usize;
+
+    fn name(&self) -> &'static str {
+        "vmalloc"
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::Detector
+    }
+
+    fn retire(&self, start: usize) -> Result<Mapped, Misuse> {
+        let mut areas = AREAS.lock();
+        let (pages, state, kind) = {
+            let area = areas.tree.find(&start);
+            let area = area.get().ok_or(Misuse::NotABlock)?;
+            (area.pages, area.state, area.kind)
+        };
+        match (state, kind) {
+            (State::Lazy(_) | State::Retired, _) => return Err(Misuse::DoubleFree),
+            (_, Kind::Device) => return Err(Misuse::NotABlock),
+            (State::InUse, _) => {}
+        }
+        areas.change(start, |area| {
+            area.state = State::Retired;
+            Keep::Yes
+        });
+        Ok(Mapped { start, pages })
+    }
+
+    #[inline(always)]
+    fn tell(&self, retired: &Retired<Mapped>) {
+        hooks::free(retired);
+    }
+
+    fn put(&self, Mapped { start, pages }: Mapped) -> usize {
+        if wipe() == Wipe::OnFree {
+            let block: *mut u8 = ptr::with_exposed_provenance_mut(start);
+            // SAFETY: mapped until the next lines, and its user has given it up.
+            unsafe { block.write_bytes(0, pages * PAGE) };
+        }
+        let mut areas = AREAS.lock();
+        (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
+        areas.freed += 1;
+        let state = State::Lazy(areas.freed);
+        areas.change(start, |area| {
+            area.state = state;
+            Keep::Yes
+        });
+        areas.lazy_pages += pages;
+        PAGES.fetch_sub(pages, Ordering::Relaxed);
+        areas.lazy_pages
+    }
+}
+
+/// Makes all CPUs forget the freed blocks, and gives their addresses and frames back. Task context, with
+/// interrupts on and no spinlock held.
+pub fn purge() {
+    // What is freed from here on may be remembered yet: it waits for the next time.
+    let mut batch = arrayvec::ArrayVec::<(usize, State), 64>::new();
+    loop {
+        {
+            let areas = AREAS.lock();
+            let lazy = |area: &&Area| matches!(area.state, State::Lazy(_));
+            let lazy = areas.tree.iter().filter(lazy);
+            batch.extend(lazy.map(|area| (area.start, area.state)).take(64));
+        }
+        if batch.is_empty() {
+            return;
+        }
+        tlb::flush_all_cpus();
+        for (start, state) in batch.drain(..) {
+            let mut areas = AREAS.lock();
+            let mut ours = false;
+            let (mut pages, mut first_frame) = (0, NO_FRAME);
+            areas.change(start, |area| {
+                // Somebody else may have purged it, and the address be in use again, or have been: then what was
+                // remembered of it since is not forgotten yet.
+                ours = area.state == state;
+                (pages, first_frame) = (area.pages, area.first_frame);
+                if ours { Keep::No } else { Keep::Yes }
+            });
+            if ours {
+                areas.lazy_pages -= pages;
+                drop(areas);
+                give_frames(first_frame);
+            }
+        }
+    }
+}
+
+/// Maps `len` bytes of a device's registers at physical address `physical`, page-aligned; for good.
+///
+/// # Panics
+///
+/// Where there is no memory for it: the kernel asks for its devices at boot.
+pub fn map_device(physical: u64, len: usize) -> Registers {
+    let pages = len.div_ceil(PAGE);
+    let mut areas = AREAS.lock();
+    let start = areas
+        .insert(pages, PAGE, Kind::Device, NO_FRAME)
+        .expect("no memory to map a device");
+    for page in 0..pages {
+        let physical = physical + (page * PAGE) as u64;
+        paging::map(start + page * PAGE, physical, Access::Device)
+            .expect("no memory to map a device");
+    }
+    // SAFETY: mapped just now, whole pages, and never taken away.
+    unsafe { Registers::new(start, len) }
+}
+
+/// Maps the page at a physical address at the same virtual one, to run code there. Before other CPUs run.
+pub fn identity_map(physical: u64) {
+    if !paging::is_mapped(physical as usize) {
+        paging::map(physical as usize, physical, Access::Code).expect("no memory for a page table");
+    }
+}
+
+/// Takes that mapping away again.
+pub fn unmap_identity(physical: u64) {
+    paging::unmap(physical as usize);
+    tlb::flush_all_cpus();
+}
