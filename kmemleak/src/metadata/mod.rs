@@ -85,3 +85,6 @@ impl Piece {
         self.set(LINK, next.bits());
     }
 }
+
+#[cfg(test)]
+mod tests;
