@@ -82,7 +82,7 @@ impl KeyedList {
     }
 
     #[inline(always)]
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.len.load(Ordering::Relaxed) == 0
     }
 

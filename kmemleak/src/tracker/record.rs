@@ -112,11 +112,11 @@ impl<P: Platform> Tracker<P> {
             min_count = min_count.min(0);
         }
         let mut record = Record::new(size, trace, self.now_us(), min_count, flags);
-        let comm = match self.task_names.remembered(context.task, context.cpu) {
+        let name = match self.task_names.remembered(context.task, context.cpu) {
             Some(number) => number,
             None => self.name_of_another(context, meta),
         };
-        record.set_who(context.task, comm, context.cpu);
+        record.set_who(context.task, name, context.cpu);
         record
     }
 

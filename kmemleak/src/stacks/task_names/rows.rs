@@ -19,15 +19,11 @@ const ROW_BYTES: usize = 64;
 /// Rows of a page.
 const ROWS_PER_PAGE: usize = METADATA_PAGE / ROW_BYTES;
 
-/// A row that lies in the detector itself. Its CPU alone writes to it, in callbacks; rounds read it.
-#[repr(C, align(64))]
-struct OwnRow {
-    last: AtomicU64,
-    number: AtomicU64,
-    held: AtomicU64,
-}
+/// A row that lies in the detector itself: the words of a [`CpuRow`].
+#[repr(align(64))]
+struct OwnRow([AtomicU64; 3]);
 
-/// A CPU's row, wherever it lies.
+/// A CPU's row, wherever it lies. Its CPU alone writes to it, in callbacks; rounds read it.
 #[derive(Clone, Copy)]
 pub(super) struct CpuRow<'a> {
     /// The task that ran last, and the CPU: see [`key`]; 0 is none.
@@ -46,12 +42,8 @@ fn key(task: u32, cpu: u32) -> u64 {
 
 impl<'a> CpuRow<'a> {
     #[inline(always)]
-    fn of(row: &'a OwnRow) -> Self {
-        Self {
-            last: &row.last,
-            number: &row.number,
-            held: &row.held,
-        }
+    fn of(OwnRow([last, number, held]): &'a OwnRow) -> Self {
+        Self { last, number, held }
     }
 
     fn in_page(page: Page<Numbers>, index: usize) -> Self {
@@ -108,13 +100,7 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) const fn new() -> Self {
         Self {
-            own: [const {
-                OwnRow {
-                    last: AtomicU64::new(0),
-                    number: AtomicU64::new(0),
-                    held: AtomicU64::new(0),
-                }
-            }; ROWS],
+            own: [const { OwnRow([const { AtomicU64::new(0) }; 3]) }; ROWS],
             pages: [const { PageLink::new() }; ROW_PAGES],
         }
     }
