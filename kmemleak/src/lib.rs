@@ -55,10 +55,25 @@
 //!
 //! # What a platform can add
 //!
-//! Metadata beyond the bootstrap pool ([`Platform::metadata_alloc`]), call stacks ([`Platform::stack_walk`]), a way
-//! to stop several CPUs ([`Platform::stop_world`]; without it a check on several CPUs takes several passes and finds suspects,
-//! not leaks), an answer to which blocks can be read ([`Platform::readable`]), names of functions, per-CPU blocks, physical
-//! memory. Each method says what is given up without it.
+//! Call stacks, a way to stop several CPUs, names of functions, per-CPU blocks, physical memory, and more: [`Platform`] has a
+//! table of its methods that says who calls each and what is given up without it.
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | block, object | memory that an allocator handed out; the record that the detector keeps of it |
+//! | root | memory that is scanned without being an object |
+//! | reachable | on a chain of pointers from a root |
+//! | unreferenced | not reachable, as far as a check could see |
+//! | leak, suspect | an unreferenced object, if that is certain; if it is not |
+//! | leader, owned | a leak that no other leak points to; a leak that was lost with its leader |
+//! | gray, black | an object that is never a leak; one that is not scanned either |
+//! | call stack, call site | the return addresses that led to an allocation; what was allocated by one call stack |
+//! | check, scan | a verdict of all leaks, now; a pass in the background, which finds suspects |
+//! | claim | the right to check, report or clear, which one task has at a time |
+//! | mark, baseline | remembering the leaks that there are; what was remembered |
+//! | suppression | a pattern of function names whose leaks are not told of |
 //!
 //! # Limits
 //!
@@ -69,7 +84,7 @@
 //!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word).
 //! - Pointers are found only where they are stored as they are, at multiples of eight bytes. For a block whose pointers are
 //!   compressed, XORed, split or packed, call [`Detector::not_leak`]; for pointers with tags in their upper bits, implement
-//!   [`Platform::untag`].
+//!   [`ForeignWords::untag`].
 //! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, and the
 //!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or call `not_leak`.
 //! - Blocks are read only where [`Platform::readable`] or a [`Tracked`] vouches for them. A verdict for which no block could be

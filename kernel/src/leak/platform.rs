@@ -133,7 +133,7 @@ unsafe impl Platform for KernelPlatform {
         })
     }
 
-    fn scan_apart(&self, scan: &mut dyn FnMut()) {
+    fn on_unscanned_stack(&self, scan: &mut dyn FnMut()) {
         roots::on_unscanned_stack(scan);
     }
 

@@ -149,7 +149,15 @@ unsafe impl Platform for Emulated {
     }
 
     #[cfg(miri)]
-    unsafe fn read_word(&self, address: usize) -> usize {
+    fn words(&self) -> kmemleak::Words<'_> {
+        kmemleak::Words::Foreign(self)
+    }
+}
+
+// SAFETY: reads, and no more.
+#[cfg(miri)]
+unsafe impl kmemleak::ForeignWords for Emulated {
+    unsafe fn read(&self, address: usize) -> usize {
         // SAFETY: the caller's promise.
         unsafe { crate::memory::read(address) }
     }

@@ -49,7 +49,7 @@ impl<'d, P: Platform> Claim<'d, P> {
     ) -> Result<R, GivenUp> {
         let (mut scan, mut result) = (Some(scan), Err(GivenUp));
         let tracker = self.tracker();
-        tracker.platform().scan_apart(&mut || {
+        tracker.platform().on_unscanned_stack(&mut || {
             if let Some(scan) = scan.take() {
                 result = scan(self);
             }

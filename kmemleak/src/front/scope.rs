@@ -3,7 +3,7 @@
 //! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
 //! before, whoever allocated it and whenever, leaked inside. Scopes may overlap and nest.
 //!
-//! What is done here is done on a stack that is not scanned ([`Platform::scan_apart`]): a name that was read in one scope lies in the frames on
+//! What is done here is done on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a name that was read in one scope lies in the frames on
 //! which the next one's check stands, and would be a reference.
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
@@ -19,7 +19,7 @@ use crate::tracker::Borrow;
 use crate::verdict::baseline::Baseline;
 use crate::verdict::summary::Summary;
 
-/// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`].
+/// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`](crate::Detector::scope).
 ///
 /// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): what is lost then and was not
 /// before leaked inside, whoever allocated it and whenever. Scopes may overlap and nest.
@@ -207,7 +207,7 @@ impl<P: Platform> Write for Writer<'_, '_, P> {
 /// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile, and with the
 /// reason if that can't be told.
 ///
-/// The first argument is the [`Detector`]. What the value owns is no leak as long as the caller's stack is a root. What
+/// The first argument is the [`Detector`](crate::Detector). What the value owns is no leak as long as the caller's stack is a root. What
 /// leaks meanwhile counts, whoever allocated it: nothing else should lose memory at the same time. A body that leaves by
 /// `return`, `break` or `?` is not checked.
 ///

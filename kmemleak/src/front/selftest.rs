@@ -5,7 +5,7 @@
 //! the third points to. A check must report the third as a leader that owns the fourth, and neither of the first two.
 //! Then all is taken away, and a second check must report none of them.
 //!
-//! All of it happens where the stack is no root ([`Platform::scan_apart`]): what holds the blocks' addresses
+//! All of it happens where the stack is no root ([`Platform::on_unscanned_stack`]): what holds the blocks' addresses
 //! meanwhile is no reference.
 
 use core::fmt::{self, Write};

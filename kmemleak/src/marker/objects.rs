@@ -371,7 +371,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     fn word_within(&self, at: usize) -> Option<usize> {
         let platform = self.tools.platform;
         // SAFETY: a word of a root, or of an object that is kept from being freed.
-        let word = platform.untag(unsafe { platform.read_word(at) });
+        let word = unsafe { platform.words().read_pointer(at) };
         (word.wrapping_sub(self.lowest) < self.span).then_some(word)
     }
 
@@ -420,7 +420,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let (first, words) = whole_words(start, end);
         for index in 0..words {
             // SAFETY: a word of an object that is kept from being freed.
-            let word = unsafe { self.tools.platform.read_word(first + index * WORD) } as u64;
+            let word = unsafe { self.tools.platform.words().read(first + index * WORD) } as u64;
             // As FNV-1a does with bytes, but rotated: upper bits are to count as well.
             self.sum = (self.sum.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3);
         }

@@ -5,7 +5,7 @@
 //! also the plainest way to say that the words are read as they are, whoever writes to them meanwhile.
 
 use crate::metadata::WORD;
-use crate::platform::Platform;
+use crate::platform::{Platform, Words};
 
 /// Where the whole words from `start` to `end` begin, and how many there are; `usize::MAX` as an end is that of the
 /// address space ([`end_of`](crate::platform::address::end_of)).
@@ -35,13 +35,13 @@ pub(crate) unsafe fn next_within<P: Platform>(
     span: usize,
 ) -> Option<usize> {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if platform.has_plain_words() {
+    if let Words::Plain = platform.words() {
         // SAFETY: the caller's promise.
         return unsafe { find(at, end, lowest, span) };
     }
     while *at < end {
         // SAFETY: the caller's promise.
-        let word = platform.untag(unsafe { platform.read_word(*at) });
+        let word = unsafe { platform.words().read_pointer(*at) };
         *at += WORD;
         if word.wrapping_sub(lowest) < span {
             return Some(word);

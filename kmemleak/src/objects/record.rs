@@ -11,7 +11,7 @@
 //! | 0 | bytes of the object; all ones where a note has them |
 //! | 1 | call stack that allocated it |
 //! | 2 | checksum of its contents when it was last seen unreferenced |
-//! | 3 | birth, in microseconds of the detector's time ([`crate::tracker::clock`]): low 32 bits |
+//! | 3 | birth, in microseconds of the detector's time: low 32 bits |
 //! | 4 | birth: the next 16 bits; flags in the upper half |
 //! | 5 | task |
 //! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), birth: high 4 bits, references (4) |

@@ -1,25 +1,28 @@
 //! What the detector needs of the kernel it lives in.
 //!
 //! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
-//! Few methods are required, so that a small kernel is served by a screenful; the others have
-//! defaults that give up a feature, never correctness. A kernel whose allocators call the detector themselves,
-//! without a [`Tracked`](crate::Tracked), implements [`readable`](Platform::readable) as well: by default no block that
-//! they name is read.
 //!
 //! # Contexts
 //!
 //! The tracking callbacks run wherever the kernel allocates: in tasks, in interrupt handlers,
-//! before any allocator exists. The methods they reach ([`now_us`](Platform::now_us),
-//! [`context`](Platform::context), [`call_stack`](Platform::call_stack), the interrupt and the
-//! metadata methods) must therefore work in all of these, must not sleep, must not print, and must
-//! not allocate from an allocator that is tracked. Each method says which contexts it is called
+//! before any allocator exists. The methods they reach must therefore work in all of these, must not sleep, must not print, and
+//! must not allocate from an allocator that is tracked. Each method says which contexts it is called
 //! from; "any" excludes non-maskable interrupts, from which nothing of this crate may be called.
 
 pub(crate) mod address;
+mod context;
+mod root;
+mod stop;
+mod words;
 
 use core::fmt;
-use core::ops::{ControlFlow, Range, RangeInclusive};
+use core::ops::{ControlFlow, RangeInclusive};
 use core::ptr::NonNull;
+
+pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
+pub use self::root::{Root, RootCursor, RootKind};
+pub use self::stop::{StopError, StoppedCpu};
+pub use self::words::{ForeignWords, Words};
 
 /// Return addresses kept of one call stack, at most.
 ///
@@ -34,6 +37,27 @@ pub const METADATA_PAGE: usize = 4096;
 pub const COMM_LEN: usize = 16;
 
 /// The kernel as the detector sees it.
+///
+/// Four methods are required. Each of the others gives up a feature where it is left out, never correctness:
+///
+/// | method | called | without it |
+/// | --- | --- | --- |
+/// | [`now_us`](Self::now_us), [`irq_save`](Self::irq_save), [`irq_restore`](Self::irq_restore) | in any context | *required* |
+/// | [`next_root`](Self::next_root) | by a check | *required* |
+/// | [`context`](Self::context), [`cpu`](Self::cpu), [`comm`](Self::comm) | by callbacks | one task and one CPU are known, and the task's name is `kernel` |
+/// | [`stack_walk`](Self::stack_walk), or [`call_stack`](Self::call_stack) | by callbacks | leaks have no call stacks, and are not grouped |
+/// | [`metadata_alloc`](Self::metadata_alloc), [`metadata_free`](Self::metadata_free) | by callbacks; in task context | metadata ends with the bootstrap pool |
+/// | [`slab_stride`](Self::slab_stride) | by callbacks | records of slabs take somewhat more memory |
+/// | [`block_addresses`](Self::block_addresses) | by callbacks | a callback that names an address of user space is taken at its word |
+/// | [`cpus`](Self::cpus), [`percpu_copy`](Self::percpu_copy) | in any context | there is one CPU, and a per-CPU block has one copy |
+/// | [`phys_to_virt`](Self::phys_to_virt) | in any context | blocks of physical memory are not scanned |
+/// | [`readable`](Self::readable), [`stays_readable`](Self::stays_readable) | by callbacks and checks | blocks are read only if all come from a [`Tracked`](crate::Tracked) |
+/// | [`words`](Self::words) | by a check | words are read as they lie in memory |
+/// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
+/// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | what a check leaves on its own stack may hide leaks, if that stack is a root |
+/// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
+/// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
+/// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
 ///
 /// # Safety
 ///
@@ -55,8 +79,7 @@ pub const COMM_LEN: usize = 16;
 /// - **Other places of a block.** The same holds for where [`phys_to_virt`](Self::phys_to_virt) and
 ///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. They give the same answer as
 ///   long as the block is tracked. *Else:* the verdict is wrong.
-/// - **Words.** [`read_word`](Self::read_word) has no effects on memory. If it is replaced, or [`untag`](Self::untag) is,
-///   [`has_plain_words`](Self::has_plain_words) is false. *Else:* memory is read that only the replacement could read.
+/// - **Words.** Where memory can't be read by plain loads, [`words`](Self::words) says so. *Else:* memory is read that is not there.
 /// - **Metadata.** A page from [`metadata_alloc`](Self::metadata_alloc) is [`METADATA_PAGE`] bytes, aligned to that, readable
 ///   and writable, and nobody else's until [`metadata_free`](Self::metadata_free) gets it back. It need not be zeroed.
 ///   *Else:* records are overwritten, and what they name is read.
@@ -76,6 +99,8 @@ pub const COMM_LEN: usize = 16;
 /// [`cpus`](Self::cpus) never changes and no CPU has a number as high, that no word of a root is named twice, that
 /// [`cpu`](Self::cpu) names this one), but no memory does: a platform that breaks it gets wrong answers.
 pub unsafe trait Platform: Sync {
+    // Required.
+
     /// Microseconds since some fixed moment; never goes backwards. Any context.
     fn now_us(&self) -> u64;
 
@@ -97,6 +122,8 @@ pub unsafe trait Platform: Sync {
     /// Called with the world stopped, or (where it can't be) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
+    // Any context: what callbacks ask, and so whatever allocates.
+
     /// Who is running: stored with each object. Any context. The default knows one task and one CPU. Where several tasks have
     /// one number, the detector can't tell them apart: while one of them is shown or writes an answer, what the others ask is
     /// refused ([`NotDone::Nested`](crate::NotDone::Nested)), since the first one would wait for itself.
@@ -109,15 +136,15 @@ pub unsafe trait Platform: Sync {
         }
     }
 
-    /// The name of the running task. Asked when a task allocates first on a CPU. Any context.
-    fn comm(&self) -> Comm {
-        Comm::new("kernel")
-    }
-
     /// The CPU that this runs on. Any context, with interrupts off.
     #[inline]
     fn cpu(&self) -> u32 {
         self.context().cpu
+    }
+
+    /// The name of the running task. Asked when a task allocates first on a CPU. Any context.
+    fn comm(&self) -> Comm {
+        Comm::new("kernel")
     }
 
     /// Where the call stack lies that leads here, for code that keeps frame pointers: the fast way. It is to be inlined
@@ -143,14 +170,69 @@ pub unsafe trait Platform: Sync {
         None
     }
 
-    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave. Task context.
-    ///
-    /// # Safety
-    ///
-    /// `page` came from `metadata_alloc` of the same platform and is not used any more.
-    unsafe fn metadata_free(&self, page: NonNull<u8>) {
-        let _ = page;
+    /// How far apart the blocks lie of the slab that `start` is in, in bytes, where there is one and it is known at
+    /// once: a hint that saves metadata. Any context.
+    #[inline]
+    fn slab_stride(&self, start: usize) -> Option<usize> {
+        let _ = start;
+        None
     }
+
+    /// The addresses at which blocks of this kernel may start. A callback that names another one is refused with a warning:
+    /// a kernel can so leave out the addresses of user space. Any context. Whatever this says, no block starts in the first page
+    /// (null), at one of the last 4095 numbers (error codes), or at what is no address. The default leaves out nothing more.
+    /// Blocks of physical memory are not asked about.
+    #[inline(always)]
+    fn block_addresses(&self) -> RangeInclusive<usize> {
+        0..=usize::MAX
+    }
+
+    /// Number of CPUs, running or not; never changes. Copies of a per-CPU block are numbered below it. With one CPU, the default
+    /// [`stop_world`](Self::stop_world) only keeps interrupts off: a kernel with more CPUs must say so.
+    fn cpus(&self) -> u32 {
+        1
+    }
+
+    /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        let _ = cpu;
+        handle
+    }
+
+    /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. Any context.
+    fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
+        let _ = (start, len);
+        None
+    }
+
+    /// Whether the platform vouches that `len` bytes at `start` can be read, for as long as what lies there is tracked. Asked of
+    /// each block before it is scanned, and of each page of a registered region, so that a number that is no memory, and memory
+    /// which a kernel unmaps under a tracked block, are passed over. What is passed over holds no pointers, so what only it
+    /// points to is reported. Any context.
+    ///
+    /// Not asked while all that was told of comes from a [`Tracked`](crate::Tracked), which vouches for its blocks itself. A
+    /// kernel whose allocators call the detector's callbacks has to answer: the callbacks are safe to call, so their
+    /// word is no proof.
+    ///
+    /// The default vouches for nothing but words that are not memory ([`Words::Foreign`]): it knows
+    /// neither what is mapped nor who calls the detector. A verdict for which no block could be read says so, and lists
+    /// suspects. Where nobody can call the detector but allocators that tell the truth, because it is private to them,
+    /// `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never unmapped, or ask the page
+    /// tables.
+    #[inline]
+    fn readable(&self, start: usize, len: usize) -> bool {
+        let _ = (start, len);
+        matches!(self.words(), Words::Foreign(_))
+    }
+
+    /// Passes a moment while another CPU is waited for, over and over. Any context. Where CPUs are threads of a host that
+    /// may have fewer, the others should get one.
+    #[inline]
+    fn spin(&self) {
+        core::hint::spin_loop();
+    }
+
+    // Checking: asked by whoever checks, some of it in a stopped world.
 
     /// Runs `work` on every CPU at once while nothing else runs anywhere, interrupts being off, and
     /// returns when all have finished.
@@ -173,6 +255,14 @@ pub unsafe trait Platform: Sync {
         Ok(())
     }
 
+    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first
+    /// the one and then the other. What it puts on its stack meanwhile is no root, for it has passed through the
+    /// addresses of all objects; what its callers have there, and in registers, is. Called inside itself, the outer
+    /// call counts. Task context.
+    fn on_unscanned_stack(&self, scan: &mut dyn FnMut()) {
+        scan();
+    }
+
     /// Lets others run and tells whether the detector's caller is asked to stop. Task context,
     /// with no lock held.
     fn relax(&self) -> ControlFlow<()> {
@@ -180,55 +270,29 @@ pub unsafe trait Platform: Sync {
         ControlFlow::Continue(())
     }
 
-    /// Passes a moment while another CPU is waited for, over and over. Any context. Where CPUs are threads of a host that
-    /// may have fewer, the others should get one.
+    /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,
+    /// beside whatever runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
     #[inline]
-    fn spin(&self) {
-        core::hint::spin_loop();
+    fn stays_readable(&self, start: usize, len: usize) -> bool {
+        self.readable(start, len)
     }
 
-    /// Number of CPUs, running or not; never changes. Copies of a per-CPU block are numbered below it. With one CPU, the default
-    /// [`stop_world`](Self::stop_world) only keeps interrupts off: a kernel with more CPUs must say so.
-    fn cpus(&self) -> u32 {
-        1
-    }
-
-    /// How far apart the blocks lie of the slab that `start` is in, in bytes, where there is one and it is known at
-    /// once: a hint that saves metadata. Any context.
-    #[inline]
-    fn slab_stride(&self, start: usize) -> Option<usize> {
-        let _ = start;
-        None
-    }
-
-    /// The addresses at which blocks of this kernel may start. A callback that names another one is refused with a warning:
-    /// a kernel can so leave out the addresses of user space. Any context. Whatever this says, no block starts in the first page
-    /// (null), at one of the last 4095 numbers (error codes), or at what is no address. The default leaves out nothing more.
-    /// Blocks of physical memory are not asked about.
+    /// How words of scanned memory are read. Any context. The default reads them as they lie there.
     #[inline(always)]
-    fn block_addresses(&self) -> RangeInclusive<usize> {
-        0..=usize::MAX
+    fn words(&self) -> Words<'_> {
+        Words::Plain
     }
 
-    /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. Any context.
-    fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
-        let _ = (start, len);
-        None
+    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave. Task context.
+    ///
+    /// # Safety
+    ///
+    /// `page` came from `metadata_alloc` of the same platform and is not used any more.
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        let _ = page;
     }
 
-    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first
-    /// the one and then the other. What it puts on its stack meanwhile is no root, for it has passed through the
-    /// addresses of all objects; what its callers have there, and in registers, is. Called inside itself, the outer
-    /// call counts. Task context.
-    fn scan_apart(&self, scan: &mut dyn FnMut()) {
-        scan();
-    }
-
-    /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
-    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
-        let _ = cpu;
-        handle
-    }
+    // Naming: asked when a report is written. Task context.
 
     /// Writes the place of a code address as a person reads it:
     /// `function+0xoffset/0xsize (file:line)`. Task context. The default writes the number.
@@ -255,208 +319,6 @@ pub unsafe trait Platform: Sync {
             RootKind::Stack(task) => write!(out, "task {task} stack+{offset:#x}"),
             RootKind::Registers(cpu) => write!(out, "cpu {cpu} registers+{offset:#x}"),
             RootKind::Region => write!(out, "region {:#018x}+{offset:#x}", root.start),
-        }
-    }
-
-    /// Whether the platform vouches that `len` bytes at `start` can be read, for as long as what lies there is tracked. Asked of
-    /// each block before it is scanned, and of each page of a registered region, so that a number that is no memory, and memory
-    /// which a kernel unmaps under a tracked block, are passed over. What is passed over holds no pointers, so what only it
-    /// points to is reported. Any context.
-    ///
-    /// Not asked while all that was told of comes from a [`Tracked`](crate::Tracked), which vouches for its blocks itself. A
-    /// kernel whose allocators call the detector's callbacks has to answer: the callbacks are safe to call, so their
-    /// word is no proof.
-    ///
-    /// The default vouches for nothing but words that are not memory ([`read_word`](Self::read_word) is replaced): it knows
-    /// neither what is mapped nor who calls the detector. A verdict for which no block could be read says so, and lists
-    /// suspects. Where nobody can call the detector but allocators that tell the truth, because it is private to them,
-    /// `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never unmapped, or ask the page
-    /// tables.
-    #[inline]
-    fn readable(&self, start: usize, len: usize) -> bool {
-        let _ = (start, len);
-        !self.has_plain_words()
-    }
-
-    /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,
-    /// beside whatever runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
-    #[inline]
-    fn stays_readable(&self, start: usize, len: usize) -> bool {
-        self.readable(start, len)
-    }
-
-    /// Strips what a platform stores in a pointer beside the address (tags). Any context.
-    #[inline(always)]
-    fn untag(&self, word: usize) -> usize {
-        word
-    }
-
-    /// Whether [`read_word`](Self::read_word) and [`untag`](Self::untag) are the ones that are given here: then words may
-    /// be read several at a time. A platform with one of its own says `false`. Any context.
-    #[inline(always)]
-    fn has_plain_words(&self) -> bool {
-        true
-    }
-
-    /// Reads one word of memory that is not the detector's own and may be written to meanwhile.
-    ///
-    /// This is the one function by which the detector looks at foreign memory; no slice of or
-    /// reference to scanned memory ever exists. A platform whose memory is emulated replaces it.
-    ///
-    /// # Safety
-    ///
-    /// `address` is a multiple of the word's size, and lies in a root or in a tracked block that the
-    /// caller keeps from being freed.
-    #[inline(always)]
-    unsafe fn read_word(&self, address: usize) -> usize {
-        // SAFETY: the caller's promise; volatile, since others may write to the word meanwhile.
-        unsafe { core::ptr::read_volatile(core::ptr::without_provenance(address)) }
-    }
-}
-
-/// What [`Platform::irq_save`] found; its meaning is the platform's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IrqState(pub usize);
-
-/// Who allocates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
-    /// The number of the running task; of the interrupted one in an interrupt.
-    pub task: u32,
-    /// The CPU.
-    pub cpu: u32,
-    /// Task or interrupt.
-    pub level: Level,
-}
-
-/// From where to where the detector walks a stack.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StackWalk {
-    /// The address of the innermost frame: what the frame pointer register holds.
-    pub frame_pointer: usize,
-    /// Where the stack lies. All of it can be read.
-    pub stack: Range<usize>,
-    /// Code of the allocator's hooks. The innermost frames are left out as long as their return addresses lie
-    /// there, so that a call stack begins with the code that asked. An empty range leaves out none.
-    pub skip: Range<usize>,
-}
-
-/// What kind of code runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// A task.
-    Task,
-    /// An interrupt handler.
-    Interrupt,
-}
-
-/// The name of a task: UTF-8, cut at a character's boundary to at most [`COMM_LEN`] bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub struct Comm {
-    len: u8,
-    bytes: [u8; COMM_LEN],
-}
-
-impl Comm {
-    /// Keeps as much of `name` as fits.
-    pub const fn new(name: &str) -> Self {
-        let name = name.as_bytes();
-        let mut len = if name.len() < COMM_LEN {
-            name.len()
-        } else {
-            COMM_LEN
-        };
-        // Never end inside a character: continuation bytes are 0b10xx_xxxx.
-        while len < name.len() && name[len] & 0xc0 == 0x80 {
-            len -= 1;
-        }
-        let mut bytes = [0; COMM_LEN];
-        let mut i = 0;
-        while i < len {
-            bytes[i] = name[i];
-            i += 1;
-        }
-        Self {
-            len: len as u8,
-            bytes,
-        }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..usize::from(self.len)]).unwrap_or("?")
-    }
-}
-
-impl fmt::Debug for Comm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_str().fmt(f)
-    }
-}
-
-/// A place in the walk over the roots, for the platform to fill as it likes. Starts all zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RootCursor {
-    /// Which sort of root comes next, say.
-    pub stage: usize,
-    /// Which one of that sort.
-    pub index: usize,
-}
-
-/// A range of memory that is scanned without being an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Root {
-    /// What lies there.
-    pub kind: RootKind,
-    /// Address of the first byte; words are read at multiples of the word's size.
-    pub start: usize,
-    /// Bytes.
-    pub len: usize,
-}
-
-/// The sorts of roots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RootKind {
-    /// A section of the kernel's image, such as `.data` or `.bss`.
-    Section,
-    /// The static per-CPU area of this CPU.
-    PerCpu(u32),
-    /// Descriptors of page frames in use, the first of them for this frame number.
-    Frames(u64),
-    /// The live part of this task's stack, with the registers that it holds while the task waits.
-    Stack(u32),
-    /// The registers of this CPU, where they are not on a stack.
-    Registers(u32),
-    /// A region that was registered by hand.
-    Region,
-}
-
-/// One CPU of a stopped world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoppedCpu {
-    /// Its number, below `of`.
-    pub index: u32,
-    /// How many CPUs run the closure.
-    pub of: u32,
-    /// Whether this is the one that asked for the stop; exactly one is.
-    pub initiator: bool,
-}
-
-/// Why the world could not be stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopError {
-    /// The platform has no way to do it.
-    Unsupported,
-    /// This CPU did not come in time.
-    Missing(u32),
-}
-
-impl fmt::Display for StopError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsupported => f.write_str("this platform cannot stop the world"),
-            Self::Missing(cpu) => write!(f, "cpu {cpu} did not stop in time"),
         }
     }
 }

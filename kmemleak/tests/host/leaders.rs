@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use kmemleak::{
-    AllocOptions, Detector, IrqState, MAX_FRAMES, Platform, Rank, Root, RootCursor, StopError,
-    StoppedCpu,
+    AllocOptions, Detector, ForeignWords, IrqState, MAX_FRAMES, Platform, Rank, Root, RootCursor,
+    StopError, StoppedCpu, Words,
 };
 use kmemleak_emulated::{Emulated, Machine, Stop};
 
@@ -220,13 +220,18 @@ unsafe impl Platform for Counting {
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.inner.symbol(address, out)
     }
-    fn has_plain_words(&self) -> bool {
-        false
+    fn words(&self) -> Words<'_> {
+        Words::Foreign(self)
     }
-    unsafe fn read_word(&self, address: usize) -> usize {
+}
+
+// SAFETY: reads, and counts.
+unsafe impl ForeignWords for Counting {
+    unsafe fn read(&self, address: usize) -> usize {
         self.reads.fetch_add(1, Relaxed);
+        let word = std::ptr::with_exposed_provenance::<usize>(address);
         // SAFETY: the caller's promise.
-        unsafe { self.inner.read_word(address) }
+        unsafe { word.read_volatile() }
     }
 }
 

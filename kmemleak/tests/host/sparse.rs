@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::lab::pool;
 use kmemleak::{
-    AllocOptions, Comm, Context, Detector, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform,
-    Root, RootCursor, RootKind, StopError, StoppedCpu,
+    AllocOptions, Comm, Context, Detector, ForeignWords, IrqState, Level, MAX_FRAMES,
+    METADATA_PAGE, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, Words,
 };
 
 /// Where a kernel's blocks lie.
@@ -170,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("nobody panics under it")
 }
 
-// SAFETY: roots and blocks are read by `read_word`, which knows no memory but its map; metadata pages are boxes that live as
+// SAFETY: roots and blocks are read by a map, which knows no memory but its map; metadata pages are boxes that live as
 // long as the platform. There are no interrupts, and one thread.
 unsafe impl Platform for Sparse {
     fn now_us(&self) -> u64 {
@@ -252,11 +252,14 @@ unsafe impl Platform for Sparse {
         Some(start.wrapping_add(self.physical_offset.load(Ordering::Relaxed)))
     }
 
-    fn has_plain_words(&self) -> bool {
-        false
+    fn words(&self) -> Words<'_> {
+        Words::Foreign(self)
     }
+}
 
-    unsafe fn read_word(&self, address: usize) -> usize {
+// SAFETY: it looks into a map.
+unsafe impl ForeignWords for Sparse {
+    unsafe fn read(&self, address: usize) -> usize {
         lock(&self.reads).insert(address);
         lock(&self.words).get(&address).copied().unwrap_or(0)
     }

@@ -122,7 +122,7 @@ fn read<P: Platform>(tracker: &Tracker<P>, start: usize, record: &Record) -> Dum
             break;
         }
         // SAFETY: a whole word of the block; who frees it waits for the chunk's lock.
-        let word = unsafe { platform.read_word(word) };
+        let word = unsafe { platform.words().read(word) };
         *byte = word.to_ne_bytes()[address % WORD];
         dump.len = offset + 1;
     }

@@ -1,0 +1,38 @@
+//! Roots: memory that is scanned without being an object.
+
+/// A place in the walk over the roots, for the platform to fill as it likes. Starts all zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootCursor {
+    /// Which sort of root comes next, say.
+    pub stage: usize,
+    /// Which one of that sort.
+    pub index: usize,
+}
+
+/// A range of memory that is scanned without being an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// What lies there.
+    pub kind: RootKind,
+    /// Address of the first byte; words are read at multiples of the word's size.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
+/// The sorts of roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootKind {
+    /// A section of the kernel's image, such as `.data` or `.bss`.
+    Section,
+    /// The static per-CPU area of this CPU.
+    PerCpu(u32),
+    /// Descriptors of page frames in use, the first of them for this frame number.
+    Frames(u64),
+    /// The live part of this task's stack, with the registers that it holds while the task waits.
+    Stack(u32),
+    /// The registers of this CPU, where they are not on a stack.
+    Registers(u32),
+    /// A region that was registered by hand.
+    Region,
+}
