@@ -6,8 +6,8 @@ use crate::checker::Checker;
 use crate::checker::claim::Claim;
 use crate::marker::queue::MAX_WORKERS;
 use crate::marker::{Figures, GivenUp, Marker, Shared, Stacks, Tools};
+use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
-use crate::objects::{Locked, Stopped};
 use crate::platform::{Platform, StopError, StoppedCpu};
 use crate::tracker::Tracker;
 
@@ -80,17 +80,16 @@ impl<P: Platform> Passes<'_, P> {
             let start_us = self.tracker.now_us();
             shared.set_workers(workers);
             let tools = self.tools(cpu.index);
-            together(
-                &mut Marker::<P, Stopped>::new(&tools, &shared, worker),
-                worker,
-            );
+            // SAFETY: the platform runs this in a stopped world; the marker shares the chunks out among its workers.
+            let access = unsafe { Stopped::assume() };
+            together(&mut Marker::new(&tools, &shared, worker, access), worker);
             let alone = match worker {
                 0 => alone.lock().take(),
                 _ => None,
             };
             if let Some(alone) = alone {
                 let unshared = Shared::new(1, self.stacks(), 0);
-                let result = alone(&mut Marker::<P, Stopped>::new(&tools, &unshared, 0));
+                let result = alone(&mut Marker::new(&tools, &unshared, 0, access));
                 *seen.lock() = Some(Seen {
                     result,
                     figures: shared.figures(),
@@ -114,7 +113,7 @@ impl<P: Platform> Passes<'_, P> {
         self.tracker.begin_pass();
         let shared = Shared::new(1, self.stacks(), start_us);
         let tools = self.tools(0);
-        let result = work(&mut Marker::<P, Locked>::new(&tools, &shared, 0), start_us);
+        let result = work(&mut Marker::new(&tools, &shared, 0, Locked), start_us);
         self.tracker.end_pass();
         result.map(|result| (result, shared.figures()))
     }

@@ -15,7 +15,7 @@ use crate::checker::claim::{Claim, NotDone};
 use crate::marker::GivenUp;
 use crate::metadata::WORD;
 use crate::metadata::list::MetaBox;
-use crate::objects::Locked;
+use crate::objects::access::Locked;
 use crate::platform::Platform;
 use crate::tracker::AllocOptions;
 use crate::verdict::iter::Rank;
@@ -137,7 +137,7 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
         tracker.without_interrupts(|_| {
             let registry = tracker.registry();
             registry
-                .starting_at::<Locked, _>(start + offset, |_| ())
+                .starting_at(Locked, start + offset, |_| ())
                 .is_some()
         })
     };

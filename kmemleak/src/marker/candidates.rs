@@ -8,11 +8,12 @@ use super::{Marker, PointerPass, RING, Shared};
 use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::metadata::WORD;
+use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
+use crate::objects::object::{Object, alias_owner, object_in};
 use crate::objects::page_map::{Look, chunk_of};
 use crate::objects::record::{MANY, RecordRef, flag};
 use crate::objects::side_table::SideTable;
-use crate::objects::{Access, Object, alias_owner, object_in};
 use crate::platform::Platform;
 
 /// The entry of a chunk in which there is nothing, for rings that are not full.
@@ -275,10 +276,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// A candidate that needs a closer look.
     #[inline(never)]
     pub(super) fn look_up(&mut self, word: usize) {
+        let access = self.access;
         let place = Cell::new(None);
         let (course, shared, area) = (self.course, self.shared, self.area);
         let registry = self.tools.registry;
-        let hit = registry.containing::<A, _>(word, |object| {
+        let hit = registry.containing(access, word, |object| {
             place.set(Some((object.start, object.record)));
             if area == Some(object.start) {
                 // Its pointers to itself don't count.
@@ -307,15 +309,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// A pointer to a copy of a per-CPU block.
     #[cold]
     fn refer_to_owner(&mut self, copy: usize, owner: usize, points: Points) {
+        let access = self.access;
         let other = self.refer_to(owner, points);
         self.pass_on(other);
         let registry = self.tools.registry;
         let counts_all = |owner: Object<'_>| owner.record.has(flag::EXCESS);
         if points == Points::AtStart
-            && registry.starting_at::<A, _>(owner, counts_all) == Some(false)
+            && registry.starting_at(access, owner, counts_all) == Some(false)
         {
             // One is enough: the next ones are told by the mark.
-            registry.starting_at::<A, _>(copy, |copy| {
+            registry.starting_at(access, copy, |copy| {
                 if copy.record.has(flag::ALIAS) {
                     copy.mark.set();
                 }
@@ -327,10 +330,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// it.
     #[cold]
     fn refer_to(&mut self, start: usize, points: Points) -> Option<usize> {
+        let access = self.access;
         let place = Cell::new(None);
         let (course, shared) = (self.course, self.shared);
         let registry = self.tools.registry;
-        let then = registry.starting_at::<A, _>(start, |object| {
+        let then = registry.starting_at(access, start, |object| {
             place.set(Some((object.start, object.record)));
             refer(object, points, course, shared, &registry.side_table)
         });
@@ -378,8 +382,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// No room in the queue: by the object's address, since its chunk is closed.
     #[cold]
     pub(super) fn note_pending(&self, start: usize) {
+        let access = self.access;
         let overflowed = &self.shared.overflowed;
-        self.tools.registry.starting_at::<A, _>(start, |object| {
+        self.tools.registry.starting_at(access, start, |object| {
             postpone(object.record, object.chunk, overflowed)
         });
     }

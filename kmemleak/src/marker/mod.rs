@@ -65,13 +65,14 @@ use self::candidates::{Candidate, Marked, blank};
 use self::roots::RootWalk;
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
+use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::hazard::Hazard;
-use crate::objects::page_map::{ChunkNumber, Leaf, WalkCache, address_of};
+use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
+use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
-use crate::objects::{Access, Registry};
 use crate::platform::Platform;
 use crate::platform::address::end_of;
 
@@ -267,7 +268,7 @@ pub(crate) struct Marker<'a, P, A> {
     /// Of the words, those in roots.
     root_words: u64,
     unread: u64,
-    access: core::marker::PhantomData<A>,
+    access: A,
 }
 
 /// Runs `work` with interrupts off, which they are in a stopped world.
@@ -288,7 +289,12 @@ fn next_piece(address: usize) -> usize {
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    pub(crate) fn new(tools: &'a Tools<'a, P>, shared: &'a Shared, worker: usize) -> Self {
+    pub(crate) fn new(
+        tools: &'a Tools<'a, P>,
+        shared: &'a Shared,
+        worker: usize,
+        access: A,
+    ) -> Self {
         let (lowest, span) = tools.registry.span();
         Self {
             tools,
@@ -322,7 +328,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             misses: 0,
             root_words: 0,
             unread: 0,
-            access: core::marker::PhantomData,
+            access,
         }
     }
 
@@ -455,7 +461,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(always)]
     pub(crate) fn each_chunk(
         &mut self,
-        mut look: impl FnMut(&mut Self, ChunkNumber, Chunk),
+        mut look: impl FnMut(&mut Self, &OpenChunk<A>),
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.claim_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
@@ -467,9 +473,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     continue;
                 }
                 self.without_interrupts(|marker| {
-                    A::open(chunk);
-                    look(marker, chunk_number, chunk);
-                    A::close(chunk);
+                    look(marker, &marker.access.open(chunk_number, chunk));
                 });
             }
             self.pause()?;
@@ -484,33 +488,35 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
     ) -> Result<(), GivenUp> {
         let registry = self.tools.registry;
-        let leaves = registry.leaves();
-        let mut next = leaves.start;
-        while let Some((number, leaf)) = registry.map.next_leaf(next, leaves.end) {
-            next = number + 1;
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                let starts = chunk.starts().load(Ordering::Relaxed);
-                for granule in Chunk::granules(starts) {
-                    look(self, address_of(chunk_number) + granule as usize * GRANULE)?;
-                }
-                if !chunk.has(info::ODD) {
-                    continue;
-                }
-                let mut from = 0;
-                while let Some(start) =
-                    self.without_interrupts(|_| registry.next_odd(chunk_number, chunk, from))
-                {
-                    look(self, start)?;
-                    from = start + 1;
-                }
+        let mut leaf = None;
+        for (number, chunk) in registry.chunks(0) {
+            if leaf.replace(number >> LEAF_BITS) != Some(number >> LEAF_BITS) {
+                self.pause()?;
             }
-            self.pause()?;
+            for granule in Chunk::granules(chunk.starts().load(Ordering::Relaxed)) {
+                look(self, address_of(number) + granule as usize * GRANULE)?;
+            }
+            if !chunk.has(info::ODD) {
+                continue;
+            }
+            let mut from = 0;
+            while let Some(start) =
+                self.without_interrupts(|_| registry.next_odd(number, chunk, from))
+            {
+                look(self, start)?;
+                from = start + 1;
+            }
         }
-        Ok(())
+        self.pause()
     }
 
     pub(crate) fn platform(&self) -> &'a P {
         self.tools.platform
+    }
+
+    /// The right to look at chunks that the marker has.
+    pub(crate) fn access(&self) -> A {
+        self.access
     }
 
     /// What is known of memory, for others that work with the marker.

@@ -8,7 +8,7 @@ use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::marker::words::{next_within, whole_words};
 use crate::metadata::WORD;
-use crate::objects::Access;
+use crate::objects::access::Access;
 use crate::objects::record::{Record, flag};
 use crate::objects::side_table::Area;
 use crate::platform::Platform;
@@ -262,9 +262,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The object that starts at an address now.
     pub(super) fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
+        let access = self.access;
         self.without_interrupts(|marker| {
             let registry = marker.tools.registry;
-            registry.starting_at::<A, _>(start, |object| {
+            registry.starting_at(access, start, |object| {
                 let record = object.record.read();
                 let size = registry.size(start, object.record);
                 (record, Guarded::new(start, &record, size))
@@ -280,12 +281,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         range: Range<usize>,
         work: &mut dyn FnMut(&mut Self, usize, usize),
     ) -> Result<(), GivenUp> {
+        let access = self.access;
         let mut at = range.start;
         while at < range.end {
             let next = next_piece(at).min(range.end);
             let there = self.without_interrupts(|marker| {
                 let tools = marker.tools;
-                let held = tools.registry.starting_at::<A, _>(of.start, |object| {
+                let held = tools.registry.starting_at(access, of.start, |object| {
                     let size = tools.registry.size(of.start, object.record);
                     let now = Guarded::new(of.start, &object.record.read(), size);
                     let same = now.kind == of.kind && now.size >= of.size;

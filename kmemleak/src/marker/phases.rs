@@ -6,10 +6,10 @@ use super::candidates::{note_interior_only, postpone};
 use super::objects::Words;
 use super::{GivenUp, Marker};
 use crate::marker::queue::Entry;
-use crate::objects::chunk::{Chunk, info};
-use crate::objects::page_map::ChunkNumber;
+use crate::objects::access::{Access, OpenChunk};
+use crate::objects::chunk::info;
+use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::flag;
-use crate::objects::{Access, Object, alias_owner};
 use crate::platform::Platform;
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -20,9 +20,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::INTERIOR_ONLY
             | info::BORN
             | info::ODD;
-        self.each_chunk(|marker, number, chunk| {
+        self.each_chunk(|marker, chunk| {
             if chunk.has(LOOK) {
-                marker.whiten_records(number, chunk);
+                marker.whiten_records(chunk);
             } else {
                 let starts = chunk.starts().load(Ordering::Relaxed);
                 marker.objects += u64::from(starts.count_ones());
@@ -32,11 +32,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     #[inline(never)]
-    pub(super) fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk) {
+    pub(super) fn whiten_records(&mut self, chunk: &OpenChunk<A>) {
         let registry = self.tools.registry;
         let (mut special, mut born) = (chunk.has(info::ODD), false);
         chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
-        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+        registry.each_of(chunk, u64::MAX, &mut |object| {
             let record = object.record.read();
             special |= !record.is_plain();
             self.objects += u64::from(!record.has(flag::ALIAS));
@@ -82,13 +82,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans what was allocated since the pass began, and what is left of what was freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
-        self.each_chunk(|marker, number, chunk| {
+        self.each_chunk(|marker, chunk| {
             if !chunk.has(info::BORN) {
                 return;
             }
             chunk.clear(info::BORN);
             let registry = marker.tools.registry;
-            registry.each_of(number, chunk, u64::MAX, &mut |object| {
+            registry.each_of(chunk, u64::MAX, &mut |object| {
                 if object.record.has(flag::BORN) {
                     object.record.clear(flag::BORN);
                     object.mark.set();
@@ -108,9 +108,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     continue;
                 }
                 self.without_interrupts(|marker| {
-                    A::open(chunk);
-                    marker.recover_chunk(chunk_number, chunk, in_chunk, in_record);
-                    A::close(chunk);
+                    let open = marker.access.open(chunk_number, chunk);
+                    marker.recover_chunk(&open, in_chunk, in_record);
                 });
                 // One chunk's objects at a time, lest the queue is filled by what was in flags already.
                 while self.queue.is_filling() {
@@ -122,16 +121,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    pub(super) fn recover_chunk(
-        &mut self,
-        number: ChunkNumber,
-        chunk: Chunk,
-        in_chunk: u32,
-        in_record: u16,
-    ) {
+    pub(super) fn recover_chunk(&mut self, chunk: &OpenChunk<A>, in_chunk: u32, in_record: u16) {
         chunk.clear(in_chunk);
         let registry = self.tools.registry;
-        registry.each_of(number, chunk, u64::MAX, &mut |object| {
+        registry.each_of(chunk, u64::MAX, &mut |object| {
             if !object.record.has(in_record) {
                 return;
             }
@@ -162,15 +155,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     }
                     let registry = self.tools.registry;
                     self.without_interrupts(|marker| {
-                        A::open(chunk);
-                        registry.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
+                        let open = marker.access.open(chunk_number, chunk);
+                        registry.each_of(&open, u64::MAX, &mut |object| {
                             if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started()
                             {
                                 found = true;
                                 marker.queue.push(Entry::new(object.start, object.record));
                             }
                         });
-                        A::close(chunk);
                     });
                     while let Some(entry) = self.queue.pop() {
                         self.follow(entry.start())?;
@@ -186,9 +178,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     fn follow(&mut self, start: usize) -> Result<(), GivenUp> {
+        let access = self.access;
         let late = self.without_interrupts(|marker| {
             let registry = marker.tools.registry;
-            registry.starting_at::<A, _>(start, |object| {
+            registry.starting_at(access, start, |object| {
                 let late = object.record.has(flag::INTERIOR_ONLY);
                 object.record.clear(flag::INTERIOR_ONLY);
                 late
@@ -207,7 +200,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 }
                 None
             };
-            let found = registry.starting_at::<A, _>(word, |object| {
+            let found = registry.starting_at(access, word, |object| {
                 let record = object.record.read();
                 match record.has(flag::ALIAS) {
                     true => Err(alias_owner(&record)),
@@ -216,7 +209,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             });
             let entry = match found {
                 Some(Ok(entry)) => entry,
-                Some(Err(owner)) => registry.starting_at::<A, _>(owner, late).flatten(),
+                Some(Err(owner)) => registry.starting_at(access, owner, late).flatten(),
                 None => None,
             };
             if let Some(entry) = entry {

@@ -21,8 +21,9 @@ use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
 use crate::marker::words::whole_words;
 use crate::metadata::WORD;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
+use crate::objects::access::Access;
+use crate::objects::object::Object;
 use crate::objects::record::flag;
-use crate::objects::{Access, Object};
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
@@ -196,11 +197,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Finds the objects that lie in roots: those that do entirely are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
+        let access = self.access;
         while let Some(piece) = self.claim_root() {
             let straddling = &self.tools.root_ranges.straddling;
             self.without_interrupts(|marker| {
                 let registry = marker.tools.registry;
-                registry.each_in::<A>(piece.range.clone(), &mut |object| {
+                registry.each_in(access, piece.range.clone(), &mut |object| {
                     let size = registry.size(object.start, object.record);
                     if object.record.has(flag::ALIAS | flag::PERCPU) {
                         straddling.add(&(object.start..end_of(object.start, size)));
@@ -226,9 +228,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The object at the edge of a part may reach beyond it: into another part, or out of the roots.
     fn overlay_edge(&mut self, address: usize, piece: &RootPiece) {
+        let access = self.access;
         let registry = self.tools.registry;
         let found = self.without_interrupts(|_| {
-            registry.containing::<A, _>(address, |object| {
+            registry.containing(access, address, |object| {
                 let size = registry.size(object.start, object.record);
                 let range = object.start..end_of(object.start, size);
                 (range, object.record.read())
@@ -249,7 +252,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.tools.root_ranges.straddling.add(&range);
         }
         self.without_interrupts(|marker| {
-            registry.starting_at::<A, _>(range.start, |object| {
+            registry.starting_at(access, range.start, |object| {
                 if in_roots {
                     marker.lies_in_root(object);
                 } else if !copied {
@@ -330,19 +333,20 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The object with an excess reference that the word at `at` belongs to, if it does to one, and where, from there to `end`, the
     /// words begin that do not belong to the same.
     fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
+        let access = self.access;
         let registry = self.tools.registry;
         let words_end = |object: Object<'_>| {
             let end = end_of(object.start, registry.size(object.start, object.record));
             (object.record.has(flag::EXCESS))
                 .then_some((object.start, words_in(object.start..end).end))
         };
-        if let Some(Some((area, words_end))) = registry.containing::<A, _>(at, words_end)
+        if let Some(Some((area, words_end))) = registry.containing(access, at, words_end)
             && at < words_end
         {
             return (Some(area), words_end.min(end));
         }
         let mut next = end;
-        registry.each_in::<A>(at..end, &mut |object| {
+        registry.each_in(access, at..end, &mut |object| {
             let (first, _) = whole_words(object.start, end);
             if object.record.has(flag::EXCESS) && first > at {
                 next = next.min(first);
@@ -397,11 +401,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
     fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
+        let access = self.access;
         self.without_interrupts(|marker| {
             let tools = marker.tools;
             let held = tools
                 .registry
-                .containing::<A, _>(piece.start, |object| tools.hazard.set(object.start));
+                .containing(access, piece.start, |object| tools.hazard.set(object.start));
             if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
                 work(marker, piece.start, piece.end);
             }

@@ -11,10 +11,10 @@
 use core::sync::atomic::Ordering;
 
 use crate::marker::{GivenUp, Marker};
-use crate::objects::chunk::{Chunk, info};
-use crate::objects::page_map::ChunkNumber;
+use crate::objects::access::{Access, Locked, OpenChunk};
+use crate::objects::chunk::info;
+use crate::objects::object::Object;
 use crate::objects::record::{Record, flag};
-use crate::objects::{Access, Locked, Object};
 use crate::platform::Platform;
 
 /// Who may be suspected.
@@ -46,13 +46,13 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// Shows the unmarked objects.
     pub(crate) fn each_white(&mut self, look: &mut dyn FnMut(Object<'_>)) -> Result<(), GivenUp> {
         let registry = self.registry();
-        self.each_chunk(|_, number, chunk| {
+        self.each_chunk(|_, chunk| {
             let unmarked =
                 chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
             if unmarked == 0 && !chunk.has(info::ODD) {
                 return;
             }
-            registry.each_of(number, chunk, unmarked, &mut |object| {
+            registry.each_of(chunk, unmarked, &mut |object| {
                 if is_white(object, &object.record.read()) {
                     look(object);
                 }
@@ -81,7 +81,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
     pub(crate) fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
         let registry = self.registry();
         let mut suspects = 0;
-        self.each_chunk(|_, number, chunk| {
+        self.each_chunk(|_, chunk| {
             let unmarked =
                 chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
             let granules = match flagged {
@@ -91,7 +91,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
             if granules == 0 && !chunk.has(info::ODD) {
                 return;
             }
-            registry.each_of(number, chunk, granules, &mut |object| {
+            registry.each_of(chunk, granules, &mut |object| {
                 let record = object.record.read();
                 let was = record.has(flag::SUSPECT);
                 if is_white(object, &record) && (was || among == Among::All) {
@@ -118,9 +118,8 @@ impl<P: Platform> Marker<'_, P, Locked> {
                     len: 0,
                 };
                 self.without_interrupts(|marker| {
-                    Locked::open(chunk);
-                    marker.collect(chunk_number, chunk, &mut white);
-                    Locked::close(chunk);
+                    let open = Locked.open(chunk_number, chunk);
+                    marker.collect(&open, &mut white);
                 });
                 for start in white.starts.into_iter().flatten() {
                     self.settle_one(start, before_us)?;
@@ -131,14 +130,14 @@ impl<P: Platform> Marker<'_, P, Locked> {
         Ok(())
     }
 
-    fn collect(&mut self, number: ChunkNumber, chunk: Chunk, white: &mut White) {
+    fn collect(&mut self, chunk: &OpenChunk<Locked>, white: &mut White) {
         let unmarked =
             chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
         if unmarked == 0 && !chunk.has(info::ODD) {
             return;
         }
         let registry = self.registry();
-        registry.each_of(number, chunk, unmarked, &mut |object| {
+        registry.each_of(chunk, unmarked, &mut |object| {
             let record = object.record.read();
             if record.min_count() == 0 && !record.has(flag::REACHED) {
                 // No leak, since after the marks were cleared: it is to be scanned all the same.
@@ -166,7 +165,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         };
         let registry = self.registry();
         self.without_interrupts(|marker| {
-            registry.starting_at::<Locked, _>(start, |object| {
+            registry.starting_at(Locked, start, |object| {
                 let record = object.record.read();
                 let primed = record.has(flag::PRIMED);
                 let held_still = primed && record.checksum() == checksum;

@@ -59,6 +59,14 @@ pub(crate) const fn chunk_of(address: usize) -> ChunkNumber {
     address >> CHUNK_SHIFT
 }
 
+impl Address {
+    /// The number of the chunk that it lies in.
+    #[inline(always)]
+    pub(crate) const fn chunk(self) -> ChunkNumber {
+        chunk_of(self.get())
+    }
+}
+
 /// The address of the first byte of a chunk.
 #[inline(always)]
 pub(crate) const fn address_of(chunk: ChunkNumber) -> usize {
@@ -606,6 +614,11 @@ fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>
 pub(crate) struct Leaf(NonNull<u64>);
 
 impl Leaf {
+    /// The entry of a chunk, which is one of the table's.
+    pub(crate) fn chunk(self, number: ChunkNumber) -> Chunk {
+        entry_in(self.0, number)
+    }
+
     /// The entries of its chunks, with the chunks' numbers. `leaf` is the table's own number.
     pub(crate) fn chunks(self, leaf: usize) -> impl Iterator<Item = (ChunkNumber, Chunk)> {
         (0..LEAF).map(move |index| (leaf << LEAF_BITS | index, entry_in(self.0, index)))

@@ -24,7 +24,6 @@
 //! extent is kept as its first and its last byte. Where code goes by ends (the marker), [`end_of`] stands for 2^64 by
 //! `usize::MAX`.
 
-use crate::objects::page_map::{ChunkNumber, chunk_of};
 use crate::platform::Platform;
 
 /// Bits of an address that count.
@@ -62,12 +61,6 @@ impl Address {
     /// Where nothing lies, for null pointers to fault in.
     pub(crate) const fn is_in_first_page(self) -> bool {
         self.0 < LOWEST_BLOCK
-    }
-
-    /// The number of the chunk that it lies in.
-    #[inline(always)]
-    pub(crate) const fn chunk(self) -> ChunkNumber {
-        chunk_of(self.0)
     }
 }
 

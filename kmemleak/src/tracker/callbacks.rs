@@ -9,9 +9,10 @@
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
+use crate::objects::access::Locked;
+use crate::objects::object::Object;
 use crate::objects::record::{MAX_INLINE, flag};
 use crate::objects::side_table::Area;
-use crate::objects::{Locked, Object};
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::tracker::warnings::Kind;
@@ -56,7 +57,7 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn refused_free(&self, address: usize) {
         self.callback(|meta| {
             let trace = |object: Object<'_>, _| object.record.read().trace();
-            let traces = match self.registry.block_containing::<Locked, _>(address, trace) {
+            let traces = match self.registry.block_containing(Locked, address, trace) {
                 Some(allocated) => (allocated, StackId::NONE),
                 None => self.registry.last_traces(address),
             };
@@ -90,7 +91,7 @@ impl<P: Platform> Tracker<P> {
             // One of its references can't be told any more.
             self.callback(|_| {
                 let change = |block: Object<'_>| block.set_min_count(1);
-                self.registry.starting_at::<Locked, _>(start, change)
+                self.registry.starting_at(Locked, start, change)
             });
         }
     }
@@ -137,7 +138,7 @@ impl<P: Platform> Tracker<P> {
                 }
                 Told::Done(kept)
             };
-            match self.registry.block_containing::<Locked, _>(start, add) {
+            match self.registry.block_containing(Locked, start, add) {
                 Some(Told::Done(kept)) => _ = self.counted(kept),
                 Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, meta),
                 None => self.warn_unknown(Kind::UnknownObject, start, meta),
@@ -157,7 +158,7 @@ impl<P: Platform> Tracker<P> {
         self.callback(|meta| {
             let trace = self.trace(meta);
             let set = |object: Object<'_>, _| object.record.set_trace(trace);
-            let there = self.registry.block_containing::<Locked, _>(start, set);
+            let there = self.registry.block_containing(Locked, start, set);
             if there.is_none() {
                 self.warn_unknown(Kind::UnknownObject, start, meta);
             }
@@ -170,7 +171,7 @@ impl<P: Platform> Tracker<P> {
         self.callback(|meta| {
             let changed = self
                 .registry
-                .block_starting_at::<Locked, _>(start, |object| change(object, meta));
+                .block_starting_at(Locked, start, |object| change(object, meta));
             if changed.is_none() {
                 self.warn_unknown(Kind::UnknownObject, start, meta);
             }

@@ -3,9 +3,11 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::MetaAlloc;
+use crate::objects::access::Locked;
+use crate::objects::object::alias_owner;
 use crate::objects::page_map::chunk_of;
 use crate::objects::record::{Record, flag};
-use crate::objects::{Locked, Refused, alias_owner};
+use crate::objects::registry::Refused;
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};
 use crate::stacks::depot::StackId;
@@ -57,7 +59,7 @@ impl<P: Platform> Tracker<P> {
     fn evict(&self, new: Extent, record: &Record, address: usize, meta: &MetaAlloc<'_>) -> Evicted {
         let old = self
             .registry
-            .containing::<Locked, _>(address, |object| (object.start, object.owner()));
+            .containing(Locked, address, |object| (object.start, object.owner()));
         let Some((start, owner)) = old else {
             return match self.registry.make_way(address, meta) {
                 true => Evicted::Some,
@@ -73,10 +75,7 @@ impl<P: Platform> Tracker<P> {
         // another's.
         let goes = !own
             && match owner {
-                Some(owner) => self
-                    .registry
-                    .percpu_at::<Locked, _>(owner, |_| ())
-                    .is_some(),
+                Some(owner) => self.registry.percpu_at(Locked, owner, |_| ()).is_some(),
                 None => true,
             };
         let block_gone = goes && self.evict_block(new, block, meta);
@@ -101,11 +100,11 @@ impl<P: Platform> Tracker<P> {
             return false;
         };
         self.hazard.wait(start);
-        if removed.record.has(flag::PERCPU) {
+        if removed.has(flag::PERCPU) {
             self.remove_copies(address, meta);
         }
         self.missed_frees.fetch_add(1, Relaxed);
-        let traces = (removed.record.trace(), StackId::NONE);
+        let traces = (removed.trace(), StackId::NONE);
         self.warn(Kind::Overlap, new.start().get(), traces, meta);
         true
     }

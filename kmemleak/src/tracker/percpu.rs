@@ -2,7 +2,7 @@
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
-use crate::objects::alias_record;
+use crate::objects::object::alias_record;
 use crate::objects::record::{Record, flag};
 use crate::platform::Platform;
 use crate::platform::address::{Address, Extent};

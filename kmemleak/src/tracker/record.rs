@@ -7,8 +7,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
+use crate::objects::access::Locked;
+use crate::objects::object::Object;
 use crate::objects::record::{MANY, MAX_INLINE, MAX_MIN_COUNT, Record, flag};
-use crate::objects::{Locked, Marked, Object, Refused};
+use crate::objects::registry::{Marked, Refused};
 use crate::platform::address::{Address, Extent};
 use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
@@ -82,7 +84,7 @@ impl<P: Platform> Tracker<P> {
     /// record has room for: with fewer it would be no leak either.
     #[cold]
     fn note_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
-        let noted = self.registry.starting_at::<Locked, _>(start, |object| {
+        let noted = self.registry.starting_at(Locked, start, |object| {
             let side_table = &self.registry.side_table;
             let kept = side_table.add_references(object.start, needed, meta);
             match kept {
@@ -196,7 +198,7 @@ impl<P: Platform> Tracker<P> {
             .add_size(start.get(), extent.size(), meta);
         if noted == Kept::Yes {
             let mark = |object: Object<'_>| object.set(flag::NOTES);
-            self.registry.starting_at::<Locked, _>(start.get(), mark);
+            self.registry.starting_at(Locked, start.get(), mark);
         } else {
             self.registry.remove(start, meta);
             // Of the record alone the size can't be told.

@@ -3,9 +3,10 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::MetaAlloc;
+use crate::objects::access::{Access, Locked};
 use crate::objects::chunk::Chunk;
+use crate::objects::object::{Object, object_in};
 use crate::objects::record::{Record, flag};
-use crate::objects::{Access, Locked, Object, object_in};
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
@@ -34,57 +35,37 @@ impl<P: Platform> Tracker<P> {
 
     /// Shows all objects, under the locks of their chunks.
     pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &MetaAlloc<'_>)) {
-        let leaves = self.registry.leaves();
-        let mut next = leaves.start;
-        while let Some(Some((number, leaf))) =
-            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
-        {
-            next = number + 1;
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                self.look(|meta| {
-                    if !chunk.is_used() {
-                        return;
+        let mut chunks = self.registry.chunks(0);
+        while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
+            self.look(|meta| {
+                let open = Locked.open(number, chunk);
+                self.registry.each_of(&open, u64::MAX, &mut |object| {
+                    if !object.record.has(flag::ALIAS) {
+                        look(object, meta);
                     }
-                    Locked::open(chunk);
-                    self.registry
-                        .each_of(chunk_number, chunk, u64::MAX, &mut |object| {
-                            if !object.record.has(flag::ALIAS) {
-                                look(object, meta);
-                            }
-                        });
-                    Locked::close(chunk);
                 });
-            }
+            });
         }
     }
 
     /// Shows the records of objects, as far as that can be done without waiting; those that start at no multiple of eight are
     /// passed over. False where chunks were passed over, since others are at them. Any context, with whatever locks held.
     pub(crate) fn each_without_waiting(&self, look: &mut dyn FnMut(&Record)) -> bool {
-        let leaves = self.registry.leaves();
-        let (mut next, mut all) = (leaves.start, true);
-        while let Some(Some((number, leaf))) =
-            self.look(|_| self.registry.map.next_leaf(next, leaves.end))
-        {
-            next = number + 1;
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                self.look(|_| {
-                    if !chunk.is_used() {
-                        return;
+        let (mut chunks, mut all) = (self.registry.chunks(0), true);
+        while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
+            self.look(|_| {
+                if !chunk.try_lock() {
+                    all = false;
+                    return;
+                }
+                for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
+                    let record = object_in(number, chunk, granule).record.read();
+                    if !record.has(flag::ALIAS) {
+                        look(&record);
                     }
-                    if !chunk.try_lock() {
-                        all = false;
-                        return;
-                    }
-                    for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
-                        let record = object_in(chunk_number, chunk, granule).record.read();
-                        if !record.has(flag::ALIAS) {
-                            look(&record);
-                        }
-                    }
-                    chunk.unlock();
-                });
-            }
+                }
+                chunk.unlock();
+            });
         }
         all
     }

@@ -7,9 +7,10 @@
 //!
 //! A chunk's, one at a time; none while somebody looks.
 
-use crate::objects::page_map::{chunk_of, leaf_of};
+use crate::objects::access::{Access, Locked};
+use crate::objects::object::Object;
+use crate::objects::page_map::chunk_of;
 use crate::objects::record::flag;
-use crate::objects::{Access, Locked, Object};
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, Named, fate};
@@ -102,7 +103,7 @@ impl Named {
         };
         tracker.without_interrupts(|_| {
             let registry = tracker.registry();
-            registry.starting_at::<Locked, _>(self.start, same)
+            registry.starting_at(Locked, self.start, same)
         });
     }
 }
@@ -184,34 +185,22 @@ fn each_flagged<P: Platform>(tracker: &Tracker<P>, flags: u16, look: &mut dyn Fn
 /// The first object at `from` or after that has a flag.
 fn next_flagged<P: Platform>(tracker: &Tracker<P>, from: usize, flags: u16) -> Option<Named> {
     let (registry, copied) = (tracker.registry(), tracker.task_names().now());
-    let (leaves, first) = (registry.leaves(), chunk_of(from));
-    let mut next = leaf_of(from).max(leaves.start);
-    while let Some((number, leaf)) = registry.map.next_leaf(next, leaves.end) {
-        next = number + 1;
-        for (chunk_number, chunk) in leaf.chunks(number) {
-            if chunk_number < first || !chunk.is_used() {
-                continue;
-            }
-            let mut found: Option<Named> = None;
-            tracker.without_interrupts(|_| {
-                Locked::open(chunk);
-                // Those at no multiple of eight come after the others.
-                registry.each_of(chunk_number, chunk, u64::MAX, &mut |object| {
-                    let sooner = found.is_none_or(|found| object.start < found.start);
-                    if object.start >= from && sooner && object.record.has(flags) {
-                        found = Some(Named {
-                            start: object.start,
-                            record: object.record.read(),
-                            copied,
-                        });
-                    }
-                });
-                Locked::close(chunk);
+    registry.chunks(chunk_of(from)).find_map(|(number, chunk)| {
+        let mut found: Option<Named> = None;
+        tracker.without_interrupts(|_| {
+            let open = Locked.open(number, chunk);
+            // Those at no multiple of eight come after the others.
+            registry.each_of(&open, u64::MAX, &mut |object| {
+                let sooner = found.is_none_or(|found| object.start < found.start);
+                if object.start >= from && sooner && object.record.has(flags) {
+                    found = Some(Named {
+                        start: object.start,
+                        record: object.record.read(),
+                        copied,
+                    });
+                }
             });
-            if found.is_some() {
-                return found;
-            }
-        }
-    }
-    None
+        });
+        found
+    })
 }

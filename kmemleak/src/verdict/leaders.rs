@@ -33,8 +33,10 @@
 
 use crate::marker::objects::Words;
 use crate::marker::{GivenUp, Marker};
+use crate::objects::access::Access;
+use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::flag;
-use crate::objects::{Access, Object, Registry, alias_owner};
+use crate::objects::registry::Registry;
 use crate::platform::Platform;
 use crate::verdict::leak_list::{LeakList, NOBODY, fate};
 
@@ -88,8 +90,8 @@ fn each_leak<P: Platform, A: Access>(
         let Some(named) = list.get(index) else {
             continue;
         };
-        marker.without_interrupts(|_| {
-            registry.starting_at::<A, _>(named.start, |object| {
+        marker.without_interrupts(|marker| {
+            registry.starting_at(marker.access(), named.start, |object| {
                 let record = object.record.read();
                 if record.has(flag::LISTED) && record.birth_us() == named.record.birth_us() {
                     change(object, index);
@@ -142,6 +144,7 @@ fn from<P: Platform, A: Access>(
     take: &dyn Fn(usize) -> bool,
 ) -> Result<(), GivenUp> {
     let registry = marker.registry();
+    let access = marker.access();
     let (mut head, mut tail) = (0, 1);
     list.set_queued(0, first);
     while head < tail {
@@ -149,14 +152,15 @@ fn from<P: Platform, A: Access>(
         head += 1;
         let listed = |object: Object<'_>| object.record.has(flag::LISTED);
         if !A::STOPPED
-            && marker.without_interrupts(|_| registry.starting_at::<A, _>(start, listed))
+            && marker
+                .without_interrupts(|marker| registry.starting_at(marker.access(), start, listed))
                 != Some(true)
         {
             // It was freed, and there may be another one now.
             continue;
         }
         marker.each_word(start, Words::Scanned, &mut |_, _, word| {
-            if let Some(index) = number_of::<A>(registry, list, word)
+            if let Some(index) = number_of(access, registry, list, word)
                 && take(index)
             {
                 list.set_queued(tail, index);
@@ -168,11 +172,16 @@ fn from<P: Platform, A: Access>(
 }
 
 /// The number of the leak that a word points to.
-fn number_of<A: Access>(registry: &Registry, list: &LeakList, word: usize) -> Option<usize> {
+fn number_of<A: Access>(
+    access: A,
+    registry: &Registry,
+    list: &LeakList,
+    word: usize,
+) -> Option<usize> {
     let seen = |object: Object<'_>| (object.start, object.record.read());
-    let (mut start, mut record) = registry.containing::<A, _>(word, seen)?;
+    let (mut start, mut record) = registry.containing(access, word, seen)?;
     if record.has(flag::ALIAS) {
-        (start, record) = registry.starting_at::<A, _>(alias_owner(&record), seen)?;
+        (start, record) = registry.starting_at(access, alias_owner(&record), seen)?;
     }
     let index = record.checksum() as usize;
     let known = record.has(flag::LISTED) && index < list.len() && list.start(index) == start;

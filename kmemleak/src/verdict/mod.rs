@@ -22,7 +22,7 @@ use spin::mutex::SpinMutex;
 use crate::marker::suspects::{Flagged, is_white};
 use crate::marker::{Figures, GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
-use crate::objects::Access;
+use crate::objects::access::Access;
 use crate::objects::record::{Record, flag};
 use crate::platform::Platform;
 use crate::stacks::task_names::Round;

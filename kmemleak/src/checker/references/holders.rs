@@ -6,7 +6,7 @@ use crate::marker::objects::Words;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::WORD;
 use crate::metadata::hidden::Hidden;
-use crate::objects::Access;
+use crate::objects::access::Access;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};

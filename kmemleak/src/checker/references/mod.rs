@@ -23,8 +23,9 @@ pub(super) use self::rows::References;
 use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
+use crate::objects::access::Access;
+use crate::objects::object::Object;
 use crate::objects::record::Record;
-use crate::objects::{Access, Object};
 use crate::platform::{Platform, Root};
 
 /// A word that points into an object.
@@ -142,8 +143,8 @@ fn target_at<P: Platform, A: Access>(
         size: registry.size(object.start, object.record),
         record: object.record.read(),
     };
-    marker.without_interrupts(|_| {
-        registry.block_containing::<A, _>(address, |object, _| seen(object))
+    marker.without_interrupts(|marker| {
+        registry.block_containing(marker.access(), address, |object, _| seen(object))
     })
 }
 

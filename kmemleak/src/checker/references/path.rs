@@ -7,8 +7,9 @@ use crate::checker::references::{NoAnswer, Question, target_at};
 use crate::marker::objects::Words;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
+use crate::objects::access::Access;
+use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::flag;
-use crate::objects::{Access, Object, alias_owner};
 use crate::platform::Platform;
 use crate::platform::address::end_of;
 
@@ -47,7 +48,7 @@ impl Path {
             found = target == Some(Hidden::new(object.start));
             found || take_mark(object)
         };
-        let seen = registry.containing::<A, _>(word, |object| {
+        let seen = registry.containing(marker.access(), word, |object| {
             let record = object.record.read();
             match record.has(flag::ALIAS) {
                 true => Err(alias_owner(&record)),
@@ -56,7 +57,7 @@ impl Path {
         });
         let new = match seen {
             Some(Ok(new)) => new,
-            Some(Err(owner)) => registry.starting_at::<A, _>(owner, take) == Some(true),
+            Some(Err(owner)) => registry.starting_at(marker.access(), owner, take) == Some(true),
             None => false,
         };
         if new && trail.push(slot, origin, object_at, marker.meta()).is_some() {
@@ -89,8 +90,8 @@ impl Question for Path {
         self.target = Some(Hidden::new(target.start));
         marker.each_object(&mut |marker, start| {
             let registry = marker.registry();
-            let decreed = marker.without_interrupts(|_| {
-                registry.starting_at::<A, _>(start, |object| {
+            let decreed = marker.without_interrupts(|marker| {
+                registry.starting_at(marker.access(), start, |object| {
                     let record = object.record.read();
                     record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
                 })

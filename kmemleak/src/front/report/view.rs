@@ -2,8 +2,9 @@
 
 use crate::checker::claim::Claim;
 use crate::metadata::WORD;
+use crate::objects::access::Locked;
+use crate::objects::object::Object;
 use crate::objects::record::{Record, flag};
-use crate::objects::{Locked, Object};
 use crate::platform::address::Extent;
 use crate::platform::{Comm, Platform};
 use crate::stacks::depot::Frames;
@@ -84,7 +85,7 @@ impl Contents {
         };
         let contents = tracker.without_interrupts(|_| {
             let registry = tracker.registry();
-            registry.starting_at::<Locked, _>(named.start, contents)
+            registry.starting_at(Locked, named.start, contents)
         });
         contents.unwrap_or(Self::Freed)
     }
@@ -149,6 +150,6 @@ pub(super) fn named_at<P: Platform>(tracker: &Tracker<P>, address: usize) -> Opt
     };
     tracker.without_interrupts(|_| {
         let registry = tracker.registry();
-        registry.block_containing::<Locked, _>(address, named)
+        registry.block_containing(Locked, address, named)
     })
 }

@@ -1,0 +1,117 @@
+//! How chunks are looked at: locked, or in a stopped world.
+//!
+//! Whoever looks at objects shows that nobody changes them meanwhile: by [`Locked`], which locks each chunk that it opens, or by
+//! [`Stopped`], which only a stopped world has. A chunk that is open is closed when its guard goes.
+
+use core::ops::Deref;
+
+use crate::objects::chunk::Chunk;
+use crate::objects::page_map::ChunkNumber;
+
+/// The right to look at chunks.
+pub(crate) trait Access: Copy {
+    /// Whether the world is stopped.
+    const STOPPED: bool;
+    /// Before a chunk is looked at.
+    fn begin(self, chunk: Chunk);
+    /// Done with it.
+    fn end(self, chunk: Chunk);
+
+    /// Opens a chunk, to be looked at as long as the guard lives.
+    #[inline(always)]
+    fn open(self, number: ChunkNumber, chunk: Chunk) -> OpenChunk<Self> {
+        self.begin(chunk);
+        OpenChunk {
+            number,
+            chunk,
+            access: self,
+        }
+    }
+}
+
+/// Others allocate and free meanwhile: chunks are locked. Interrupts are off.
+#[derive(Clone, Copy)]
+pub(crate) struct Locked;
+
+/// Nobody does: the world is stopped.
+#[derive(Clone, Copy)]
+pub(crate) struct Stopped(());
+
+impl Stopped {
+    /// The world is stopped.
+    ///
+    /// # Safety
+    ///
+    /// It is, as long as this is used, and all who use it in this stop look at different chunks or take turns where they change
+    /// anything that is not atomic.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+impl Access for Locked {
+    const STOPPED: bool = false;
+
+    #[inline(always)]
+    fn begin(self, chunk: Chunk) {
+        chunk.lock();
+    }
+
+    #[inline(always)]
+    fn end(self, chunk: Chunk) {
+        chunk.unlock();
+    }
+}
+
+impl Access for Stopped {
+    const STOPPED: bool = true;
+
+    #[inline(always)]
+    fn begin(self, _: Chunk) {}
+
+    #[inline(always)]
+    fn end(self, _: Chunk) {}
+}
+
+/// A chunk that may be looked at.
+pub(crate) struct OpenChunk<A: Access> {
+    number: ChunkNumber,
+    chunk: Chunk,
+    access: A,
+}
+
+impl<A: Access> OpenChunk<A> {
+    #[inline(always)]
+    pub(crate) fn number(&self) -> ChunkNumber {
+        self.number
+    }
+
+    #[inline(always)]
+    pub(crate) fn chunk(&self) -> Chunk {
+        self.chunk
+    }
+}
+
+impl OpenChunk<Locked> {
+    /// The chunk, still locked, for whoever unlocks it by another step.
+    #[inline(always)]
+    pub(crate) fn into_locked(self) -> Chunk {
+        core::mem::ManuallyDrop::new(self).chunk
+    }
+}
+
+impl<A: Access> Deref for OpenChunk<A> {
+    type Target = Chunk;
+
+    #[inline(always)]
+    fn deref(&self) -> &Chunk {
+        &self.chunk
+    }
+}
+
+impl<A: Access> Drop for OpenChunk<A> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.access.end(self.chunk);
+    }
+}

@@ -1,0 +1,121 @@
+//! An object that is looked at, in its open chunk or beside it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::objects::chunk::{Chunk, GRANULE, info};
+use crate::objects::page_map::{ChunkNumber, address_of};
+use crate::objects::record::{MANY, Record, RecordRef, flag};
+use crate::objects::side_table::{Odd, SideTable};
+use crate::stacks::depot::StackId;
+
+/// Where the mark of an object is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark<'a> {
+    word: &'a AtomicU64,
+    bit: u64,
+}
+
+impl Mark<'_> {
+    #[inline(always)]
+    pub(crate) fn is_set(self) -> bool {
+        self.word.load(Ordering::Relaxed) & self.bit != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(self) {
+        self.word.fetch_and(!self.bit, Ordering::Relaxed);
+    }
+
+    /// Sets it, and tells whether it was not set before: to one CPU of all that try.
+    #[inline(always)]
+    pub(crate) fn set(self) -> bool {
+        self.word.fetch_or(self.bit, Ordering::Relaxed) & self.bit == 0
+    }
+}
+
+/// An object that is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Object<'a> {
+    pub(crate) start: usize,
+    pub(crate) record: RecordRef,
+    pub(crate) mark: Mark<'a>,
+    pub(crate) chunk: Chunk,
+}
+
+impl Object<'_> {
+    /// Sets how many references it needs.
+    pub(crate) fn set_min_count(&self, min_count: i32) {
+        self.record.set_min_count(min_count);
+        self.chunk.set(info::SPECIAL);
+    }
+
+    /// One more reference was found. Whether there are as many as it needs.
+    pub(crate) fn count_reference(&self, side_table: &SideTable) -> bool {
+        let enough = self.record.count_reference();
+        // Where there was no memory for a note, or is none yet, the object is no leak.
+        enough.unwrap_or_else(|| side_table.count_reference(self.start).unwrap_or(true))
+    }
+
+    /// A pass begins: no reference has been found.
+    pub(crate) fn reset_count(&self, side_table: &SideTable) {
+        self.record.reset_count();
+        if self.record.min_count() == MANY {
+            side_table.reset_count(self.start);
+        }
+    }
+
+    /// Sets flags of its record.
+    pub(crate) fn set(&self, flags: u16) {
+        self.record.set(flags);
+        if flags & flag::SPECIAL != 0 {
+            self.chunk.set(info::SPECIAL);
+        }
+    }
+
+    /// Of an alias: the handle of the block that it is a copy of.
+    pub(crate) fn owner(&self) -> Option<usize> {
+        self.record
+            .has(flag::ALIAS)
+            .then(|| alias_owner(&self.record.read()))
+    }
+}
+
+/// The object that starts in this granule of a chunk.
+#[inline(always)]
+pub(crate) fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u32) -> Object<'a> {
+    Object {
+        start: address_of(number) + granule as usize * GRANULE,
+        record: chunk.record(granule),
+        mark: Mark {
+            word: chunk.marks(),
+            bit: 1 << granule,
+        },
+        chunk,
+    }
+}
+
+pub(super) fn odd_object<'a>(chunk: Chunk, odd: Odd<'a>) -> Object<'a> {
+    Object {
+        start: odd.start,
+        record: odd.record,
+        mark: Mark {
+            word: odd.mark,
+            bit: 1,
+        },
+        chunk,
+    }
+}
+
+/// The record of a further copy of a per-CPU block: where the birth would be is the address of the first.
+pub(crate) fn alias_record(owner: usize, size: usize) -> Record {
+    let mut record = Record::new(size, StackId::NONE, 0, 1, flag::ALIAS);
+    // Inverted, as all addresses in metadata.
+    record.set_birth(!owner as u64);
+    record
+}
+
+/// The first copy that an alias's record names.
+pub(crate) fn alias_owner(record: &Record) -> usize {
+    let inverted = !record.birth_us() & ((1 << 48) - 1);
+    ((inverted << 16) as i64 >> 16) as usize
+}

@@ -1,0 +1,279 @@
+//! A new block is recorded, unless something is in its way.
+
+use core::sync::atomic::Ordering;
+
+use super::Registry;
+use crate::metadata::MetaAlloc;
+use crate::metadata::kept::Kept;
+use crate::objects::access::{Access, Locked, OpenChunk};
+use crate::objects::chunk::{self, Chunk, GRANULE, granule_of, info, share_at};
+use crate::objects::object::object_in;
+use crate::objects::page_map::{Blocked, CHUNK, ChunkNumber, Look, address_of, chunk_of, leaf_of};
+use crate::objects::record::{Record, flag};
+use crate::platform::address::Extent;
+
+/// Why a block can't be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    NoMemory,
+    /// The byte at this address is another's.
+    Overlaps(usize),
+}
+
+/// Whether a new object is marked from the start, for the pass that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Marked {
+    Yes,
+    No,
+}
+
+impl Registry {
+    /// Records a block. `marked`: for the pass that goes on. `stride`: how far apart such blocks lie, where that is
+    /// known.
+    #[inline(always)]
+    pub(crate) fn insert(
+        &self,
+        extent: Extent,
+        record: &Record,
+        marked: Marked,
+        stride: Option<usize>,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<(), Refused> {
+        let (start, last) = (extent.start().get(), extent.last().get());
+        let number = chunk_of(start);
+        if chunk_of(last) != number {
+            self.look_beyond(number, last)?;
+        }
+        let chunk = match self.map.entry(number, meta) {
+            Ok(chunk) => chunk,
+            Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
+            Err(Blocked::Run(_)) => return Err(Refused::Overlaps(start)),
+        };
+        if chunk.reach() != 0 {
+            self.look_before(start)?;
+        }
+        let chunk = Locked.open(number, chunk);
+        if let Some(other) = self.conflict(&chunk, start, last) {
+            return Err(Refused::Overlaps(other));
+        }
+        let granule = granule_of(start);
+        if !start.is_multiple_of(GRANULE) {
+            self.add_odd(&chunk, start, record, marked, meta)?;
+        } else {
+            let starts = chunk.starts().load(Ordering::Relaxed);
+            let wanted = chunk::pace_for(extent.size(), stride);
+            let fits = if starts == 0 {
+                chunk.serves(wanted)
+            } else {
+                starts & chunk.share(granule) == 0
+            };
+            if !fits {
+                make_fit(&chunk, start, starts, wanted, meta)?;
+            }
+            let place = chunk.record(granule);
+            place.write(record);
+            let bit = 1 << granule;
+            if marked == Marked::Yes {
+                place.set(flag::BORN);
+                chunk.set(info::BORN);
+                chunk.marks().fetch_or(bit, Ordering::Relaxed);
+            }
+            if !record.is_plain() {
+                chunk.set(info::SPECIAL);
+            }
+            chunk.starts().store(starts | bit, Ordering::Release);
+        }
+        drop(chunk);
+        if start < self.lowest.load(Ordering::Relaxed)
+            || last > self.highest.load(Ordering::Relaxed)
+        {
+            self.widen(start, last, record);
+        }
+        if chunk_of(last) != number {
+            self.spread(extent, meta)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn widen(&self, start: usize, last: usize, record: &Record) {
+        // Nothing points to physical memory by its physical address.
+        if !record.has(flag::PHYS) {
+            self.lowest.fetch_min(start, Ordering::Relaxed);
+            self.highest.fetch_max(last, Ordering::Relaxed);
+        }
+        self.first_leaf.fetch_min(leaf_of(start), Ordering::Relaxed);
+        self.end_leaf
+            .fetch_max(leaf_of(last) + 1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn add_odd(
+        &self,
+        chunk: &OpenChunk<Locked>,
+        start: usize,
+        record: &Record,
+        marked: Marked,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<(), Refused> {
+        let (record, mark) = match marked {
+            Marked::Yes => (record.with(flag::BORN), 1),
+            Marked::No => (*record, 0),
+        };
+        if !chunk.is_used() && chunk.is_covered() {
+            return Err(Refused::Overlaps(start));
+        }
+        if self.side_table.add_odd(start, &record, mark, meta) == Kept::NoMemory {
+            return Err(Refused::NoMemory);
+        }
+        if !chunk.has(info::ODD) {
+            chunk.add_user();
+        }
+        chunk.set(info::ODD | info::SPECIAL);
+        if marked == Marked::Yes {
+            chunk.set(info::BORN);
+        }
+        Ok(())
+    }
+
+    /// An object in this chunk, where a block is to be, from `start` to `last`: an address in it.
+    #[inline(always)]
+    fn conflict(&self, chunk: &OpenChunk<Locked>, start: usize, last: usize) -> Option<usize> {
+        if chunk.has(info::ODD) || !start.is_multiple_of(GRANULE) {
+            return self.odd_conflict(chunk, start, last);
+        }
+        let end = if chunk_of(last) == chunk.number() {
+            granule_of(last)
+        } else {
+            63
+        };
+        // The last object that starts before the block's end: in the block, or before it and perhaps into it.
+        let before = chunk.starts().load(Ordering::Relaxed) & (u64::MAX >> (63 - end));
+        if before == 0 {
+            return None;
+        }
+        let other = object_in(chunk.number(), chunk.chunk(), 63 - before.leading_zeros());
+        let reaches = other.start >= start || self.has_byte(other, start);
+        reaches.then_some(other.start)
+    }
+
+    /// The same where objects start at no multiple of eight bytes.
+    #[cold]
+    fn odd_conflict(&self, chunk: &OpenChunk<Locked>, start: usize, last: usize) -> Option<usize> {
+        if let Some(before) = self.last_start(chunk, start)
+            && self.has_byte(before, start)
+        {
+            return Some(before.start);
+        }
+        let end = last.min(address_of(chunk.number()) + (CHUNK - 1));
+        if let Some(within) = self.last_start(chunk, end)
+            && within.start > start
+        {
+            return Some(within.start);
+        }
+        self.odd_within(chunk.number(), start, last)
+    }
+
+    #[cold]
+    fn odd_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
+        let mut within = None;
+        self.side_table.each_odd(number, &mut |odd| {
+            if (start..=last).contains(&odd.start) {
+                within = Some(odd.start);
+            }
+        });
+        within
+    }
+
+    /// Something reaches into the chunk: as far as `start`?
+    #[cold]
+    fn look_before(&self, start: usize) -> Result<(), Refused> {
+        match self.containing(Locked, start, |object| object.start) {
+            Some(other) => Err(Refused::Overlaps(other)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the chunks after this one are free, up to the byte `last`.
+    #[inline(never)]
+    pub(crate) fn look_beyond(&self, first: ChunkNumber, last: usize) -> Result<(), Refused> {
+        let (mut number, end) = (first + 1, chunk_of(last) + 1);
+        // What is empty, but still in service, goes out of it, so that its table can be covered.
+        let pass = |chunk: Chunk| chunk.is_blank() && !chunk.has(info::SERVES);
+        while let Some((at, look)) = self.map.next_but(number, end, pass) {
+            let Look::Entry(chunk) = look else {
+                return Err(Refused::Overlaps(address_of(at)));
+            };
+            let first = address_of(at);
+            let reached = chunk.reach() != 0
+                && self
+                    .containing(Locked, first, |object| object.start)
+                    .is_some();
+            if reached {
+                return Err(Refused::Overlaps(first));
+            }
+            let chunk = Locked.open(at, chunk);
+            let other = self
+                .last_start(&chunk, last.min(first + (CHUNK - 1)))
+                .map(|object| object.start);
+            chunk.end_service();
+            drop(chunk);
+            if let Some(other) = other {
+                return Err(Refused::Overlaps(other));
+            }
+            number = at + 1;
+        }
+        Ok(())
+    }
+
+    /// Says of the chunks after the first one that the object reaches into them.
+    #[inline(never)]
+    pub(crate) fn spread(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Result<(), Refused> {
+        let (first, last) = (extent.start().chunk(), extent.last().chunk());
+        let ends = extent.last().get() % CHUNK == CHUNK - 1;
+        let whole = last + usize::from(ends);
+        let reached = self.map.reach(first, last, whole, meta);
+        reached.map_err(|blocked| {
+            self.remove(extent.start(), meta);
+            // Of the record alone the size can't be told, where a note is to have it.
+            self.map.unreach(first, last);
+            match blocked {
+                Blocked::NoMemory => Refused::NoMemory,
+                Blocked::Run(_) => Refused::Overlaps(extent.last().get()),
+            }
+        })
+    }
+}
+
+/// Sees to a record for an object at `start`, and that its chunk is in service. The chunk is locked, and has these starts.
+#[cold]
+#[inline(never)]
+fn make_fit(
+    chunk: &OpenChunk<Locked>,
+    start: usize,
+    starts: u64,
+    wanted: u32,
+    meta: &MetaAlloc<'_>,
+) -> Result<(), Refused> {
+    let granule = granule_of(start);
+    let mut pace = wanted;
+    let mut fits = false;
+    if starts == 0 {
+        if chunk.is_covered() {
+            return Err(Refused::Overlaps(start));
+        }
+        fits = chunk.has_records() && chunk.pace() == wanted;
+    } else {
+        pace = chunk.pace();
+        while pace > 0 && starts & share_at(pace, granule) != 0 {
+            pace -= 1;
+        }
+    }
+    // Where there is no memory, records at another pace will do for the only object.
+    let in_need = || starts == 0 && chunk.has_records();
+    if !fits && !chunk.repace(pace, meta) && !in_need() {
+        return Err(Refused::NoMemory);
+    }
+    chunk.start_service();
+    Ok(())
+}

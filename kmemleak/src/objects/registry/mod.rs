@@ -1,0 +1,124 @@
+//! The registry: which objects there are, by address.
+//!
+//! The page map leads to the index of a chunk, which has the records of the objects that start there; notes have
+//! what is rare. Looking an object up takes the same time however many there are, and who allocates or frees in
+//! one chunk has nothing to do with who does in another: no common lock, no common cache line.
+//!
+//! It is asked by numbers: by whatever word was scanned, or by what a person or an allocator has named. A look-up is where such a
+//! number becomes an [`Address`] or finds nothing; what is put in or taken out is named by an address from the start.
+//!
+//! A per-CPU block has one object, and an *alias* for each further copy of its memory. An address in a copy means the block
+//! ([`Registry::block_containing`]).
+//!
+//! # Invariants
+//!
+//! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps one that is
+//!   known, and names it.
+//! - An object is taken out in one place ([`Registry::take_if`]), which knows where starts are kept.
+//! - Of an object, the start is in its chunk before other chunks are said to be reached into, and is taken
+//!   out of it before they are said not to be.
+//! - Objects are looked at under the lock of the chunk they start in, or with the world stopped
+//!   ([`Access`](super::access::Access)).
+
+mod insert;
+mod lookup;
+pub(crate) mod parts;
+mod remove;
+mod walk;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+pub(crate) use self::insert::{Marked, Refused};
+use crate::objects::chunk::Emptied;
+use crate::objects::page_map::PageMap;
+use crate::objects::record::{MANY, Record, RecordRef};
+use crate::objects::side_table::{Area, SideTable};
+
+/// All objects.
+pub(crate) struct Registry {
+    pub(crate) map: PageMap,
+    pub(crate) side_table: SideTable,
+    emptied: Emptied,
+    /// The lowest byte of all objects that there ever were. Relaxed, as the three below: they only widen. A pass reads them at
+    /// its start. In a stopped world the stop has ordered all that was recorded; what is recorded beside a pass and not seen is
+    /// new, and is judged by its birth.
+    lowest: AtomicUsize,
+    /// The last byte of the highest object.
+    highest: AtomicUsize,
+    /// The tables that all objects are in, physical memory's included: the first, and the one after the last.
+    first_leaf: AtomicUsize,
+    end_leaf: AtomicUsize,
+}
+
+impl Registry {
+    pub(crate) const fn new() -> Self {
+        Self {
+            map: PageMap::new(),
+            side_table: SideTable::new(),
+            emptied: Emptied::new(),
+            lowest: AtomicUsize::new(usize::MAX),
+            highest: AtomicUsize::new(0),
+            first_leaf: AtomicUsize::new(usize::MAX),
+            end_leaf: AtomicUsize::new(0),
+        }
+    }
+
+    /// All objects that there ever were lie in so many bytes from this address on.
+    pub(crate) fn span(&self) -> (usize, usize) {
+        let lowest = self.lowest.load(Ordering::Relaxed);
+        let highest = self.highest.load(Ordering::Relaxed);
+        // No block lies in the first page, so the sum is a number.
+        let bytes = highest.checked_sub(lowest).map_or(0, |bytes| bytes + 1);
+        (lowest, bytes)
+    }
+
+    /// The numbers of the page map's tables that all objects are in.
+    pub(crate) fn leaves(&self) -> core::ops::Range<usize> {
+        self.first_leaf.load(Ordering::Relaxed)..self.end_leaf.load(Ordering::Relaxed)
+    }
+
+    /// The size of an object.
+    #[inline(always)]
+    pub(crate) fn size(&self, start: usize, record: RecordRef) -> usize {
+        self.size_from(start, record.short_size())
+    }
+
+    /// The same, of what the object's record says.
+    #[inline(always)]
+    pub(crate) fn size_from(&self, start: usize, short: u32) -> usize {
+        match short {
+            u32::MAX => self.long_size(start),
+            size => size as usize,
+        }
+    }
+
+    #[cold]
+    fn long_size(&self, start: usize) -> usize {
+        self.side_table.size(start).unwrap_or(u32::MAX as usize)
+    }
+
+    /// How many references an object needs, 0 for a gray and -1 for a black one; and how many were found, where it
+    /// needs several.
+    pub(crate) fn references(&self, start: usize, record: &Record) -> (i32, u32) {
+        let noted = (record.min_count() == MANY).then(|| self.side_table.references(start));
+        noted
+            .flatten()
+            .unwrap_or((record.min_count(), record.count()))
+    }
+
+    /// The area of an object with this number.
+    pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
+        self.side_table.area(start, number)
+    }
+
+    /// Forgets everything; the memory is given back by its owner.
+    pub(crate) fn empty(&self) {
+        self.map.empty();
+        self.side_table.empty();
+        self.emptied.empty();
+        self.lowest.store(usize::MAX, Ordering::Relaxed);
+        self.highest.store(0, Ordering::Relaxed);
+        self.first_leaf.store(usize::MAX, Ordering::Relaxed);
+        self.end_leaf.store(0, Ordering::Relaxed);
+    }
+}

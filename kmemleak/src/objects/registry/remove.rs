@@ -1,0 +1,172 @@
+//! An object is taken out, and what is remembered of it then.
+
+use core::sync::atomic::Ordering;
+
+use super::Registry;
+use crate::metadata::MetaAlloc;
+use crate::objects::access::{Access, Locked, OpenChunk};
+use crate::objects::chunk::{GRANULE, granule_of, info};
+use crate::objects::object::alias_owner;
+use crate::objects::page_map::{Look, chunk_of};
+use crate::objects::record::{Record, RecordRef, flag};
+use crate::platform::address::Address;
+use crate::stacks::depot::StackId;
+
+impl Registry {
+    /// Takes an object out, but no alias. From here on the marker does not begin to read it.
+    #[inline(never)]
+    pub(crate) fn remove(&self, start: Address, meta: &MetaAlloc<'_>) -> Option<Record> {
+        let mut removed = None;
+        self.take(start, meta, |record, _| {
+            removed = Some(record);
+        })?;
+        removed
+    }
+
+    /// The same, and what its record's flags were; `keep` gets the record and the size.
+    #[inline(always)]
+    pub(crate) fn take(
+        &self,
+        start: Address,
+        meta: &MetaAlloc<'_>,
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
+        self.take_if(start, |_, flags| flags & flag::ALIAS == 0, meta, keep)
+    }
+
+    /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. Whether there was one.
+    #[cold]
+    pub(crate) fn remove_alias(&self, copy: Address, owner: usize, meta: &MetaAlloc<'_>) -> bool {
+        let is_copy = |place: RecordRef, flags: u16| {
+            flags & flag::ALIAS != 0 && alias_owner(&place.read()) == owner
+        };
+        self.take_if(copy, is_copy, meta, |_, _| {}).is_some()
+    }
+
+    /// Takes out what starts at `start`, if its record is wanted.
+    #[inline(always)]
+    fn take_if(
+        &self,
+        start: Address,
+        wanted: impl FnOnce(RecordRef, u16) -> bool,
+        meta: &MetaAlloc<'_>,
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
+        let (start, number) = (start.get(), start.chunk());
+        let Look::Entry(chunk) = self.map.look(number) else {
+            return None;
+        };
+        let chunk = Locked.open(number, chunk);
+        let granule = granule_of(start);
+        let starts = chunk.starts().load(Ordering::Relaxed);
+        if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
+            return self.take_odd(chunk, start, wanted, meta, keep);
+        }
+        let place = chunk.record(granule);
+        let (flags, short) = (place.flags(), place.short_size());
+        if !wanted(place, flags) {
+            return None;
+        }
+        let record = place.read();
+        let (bit, marks) = (1 << granule, chunk.marks().load(Ordering::Relaxed));
+        chunk.marks().store(marks & !bit, Ordering::Relaxed);
+        // What is left tells who had the memory last.
+        place.set_left_by(start);
+        let left = starts & !bit;
+        chunk.starts().store(left, Ordering::Release);
+        if left == 0 && !chunk.has(info::WAITS) {
+            self.emptied.push_unlocking(chunk.into_locked(), meta.cpu);
+        } else {
+            drop(chunk);
+        }
+        let size = self.forget(start, short, flags, meta);
+        keep(record, size);
+        Some(flags)
+    }
+
+    /// The same, of one that starts at no multiple of eight.
+    #[cold]
+    #[inline(never)]
+    fn take_odd(
+        &self,
+        chunk: OpenChunk<Locked>,
+        start: usize,
+        wanted: impl FnOnce(RecordRef, u16) -> bool,
+        meta: &MetaAlloc<'_>,
+        keep: impl FnOnce(Record, usize),
+    ) -> Option<u16> {
+        let odd = self
+            .side_table
+            .odd_at_or_before(chunk.number(), start)
+            .filter(|odd| odd.start == start && wanted(odd.record, odd.record.flags()));
+        let record = odd.map(|odd| odd.record.read());
+        if record.is_some() {
+            self.side_table.drop_odd(start, meta);
+            if !self.side_table.has_odd(chunk.number()) {
+                chunk.clear(info::ODD);
+                chunk.remove_user();
+            }
+        }
+        drop(chunk);
+        let record = record?;
+        let size = self.forget(start, record.short_size(), record.flags(), meta);
+        keep(record, size);
+        Some(record.flags())
+    }
+
+    /// What remains to be done when the start is gone. The object's size.
+    #[inline(always)]
+    fn forget(&self, start: usize, short: u32, flags: u16, meta: &MetaAlloc<'_>) -> usize {
+        let mut size = short as usize;
+        if flags & flag::NOTES != 0 {
+            size = self.drop_notes(start, size, meta);
+        }
+        let last = start + (size - 1);
+        if chunk_of(last) != chunk_of(start) {
+            self.map.unreach(chunk_of(start), chunk_of(last));
+        }
+        size
+    }
+
+    #[cold]
+    fn drop_notes(&self, start: usize, short: usize, meta: &MetaAlloc<'_>) -> usize {
+        let size = self.side_table.size(start).unwrap_or(short);
+        self.side_table.drop_all(start, meta);
+        size
+    }
+
+    /// The call stacks that allocated what was at `start` last, and that freed it, as far as they are remembered.
+    pub(crate) fn last_traces(&self, start: usize) -> (StackId, StackId) {
+        let traces = self.with_dead_record(start, |place| {
+            let record = place.read();
+            let freed = match record.has(flag::FREED) {
+                true => StackId(record.checksum()),
+                false => StackId::NONE,
+            };
+            (record.trace(), freed)
+        });
+        traces.unwrap_or((StackId::NONE, StackId::NONE))
+    }
+
+    /// Keeps the call stack that freed what was at `start`, as long as nothing else needs its record.
+    pub(crate) fn note_free(&self, start: usize, trace: StackId) {
+        self.with_dead_record(start, |place| {
+            place.set_checksum(trace.0);
+            place.set(flag::FREED);
+        });
+    }
+
+    /// Shows the record of what started at `start` and is gone, if no object has had it since.
+    fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(RecordRef) -> R) -> Option<R> {
+        let number = Address::new(start)?.chunk();
+        let Look::Entry(chunk) = self.map.look(number) else {
+            return None;
+        };
+        let chunk = Locked.open(number, chunk);
+        let granule = granule_of(start);
+        let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
+        let dead = others == 0 && chunk.has_records() && start.is_multiple_of(GRANULE);
+        let record = dead.then(|| chunk.record(granule));
+        record.filter(|record| record.is_left_by(start)).map(look)
+    }
+}

@@ -1,0 +1,112 @@
+//! Walks over objects.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::Registry;
+use crate::objects::access::{Access, Locked, OpenChunk};
+use crate::objects::chunk::Chunk;
+use crate::objects::chunk::info;
+use crate::objects::object::{Object, object_in, odd_object};
+use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of};
+
+impl Registry {
+    /// Shows the objects that start in `range`, chunk by chunk.
+    pub(crate) fn each_in<A: Access>(
+        &self,
+        access: A,
+        range: Range<usize>,
+        look: &mut dyn FnMut(Object<'_>),
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut number, end) = (chunk_of(range.start), chunk_of(range.end - 1) + 1);
+        while let Some((at, entry)) = self.map.next(number, end) {
+            if let Look::Entry(chunk) = entry {
+                self.each_of(&access.open(at, chunk), u64::MAX, &mut |object| {
+                    if range.contains(&object.start) {
+                        look(object);
+                    }
+                });
+            }
+            number = at + 1;
+        }
+    }
+
+    /// Shows the objects of an open chunk, of those that start at granules only the ones in `granules`.
+    #[inline]
+    pub(crate) fn each_of<A: Access>(
+        &self,
+        chunk: &OpenChunk<A>,
+        granules: u64,
+        look: &mut dyn FnMut(Object<'_>),
+    ) {
+        let starts = chunk.starts().load(Ordering::Relaxed) & granules;
+        for granule in Chunk::granules(starts) {
+            look(object_in(chunk.number(), chunk.chunk(), granule));
+        }
+        if chunk.has(info::ODD) {
+            self.side_table.each_odd(chunk.number(), &mut |odd| {
+                look(odd_object(chunk.chunk(), odd))
+            });
+        }
+    }
+
+    /// The first object at `from` or after that starts in this chunk at no multiple of eight bytes.
+    pub(crate) fn next_odd(&self, number: ChunkNumber, chunk: Chunk, from: usize) -> Option<usize> {
+        let mut next: Option<usize> = None;
+        let _open = Locked.open(number, chunk);
+        self.side_table.each_odd(number, &mut |odd| {
+            if odd.start >= from && next.is_none_or(|next| odd.start < next) {
+                next = Some(odd.start);
+            }
+        });
+        next
+    }
+
+    /// The chunks in use, from the one with this number on, table by table of the page map.
+    pub(crate) fn chunks(&self, from: ChunkNumber) -> Chunks<'_> {
+        let leaves = self.leaves();
+        Chunks {
+            map: &self.map,
+            next_leaf: leaves.start.max(from >> LEAF_BITS),
+            end_leaf: leaves.end,
+            leaf: None,
+            next: from,
+        }
+    }
+}
+
+/// A walk over chunks in use, which stands still between two steps: others may come and go meanwhile.
+pub(crate) struct Chunks<'r> {
+    map: &'r PageMap,
+    next_leaf: usize,
+    end_leaf: usize,
+    /// The table that the walk is in.
+    leaf: Option<Leaf>,
+    next: ChunkNumber,
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = (ChunkNumber, Chunk);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some(leaf) = self.leaf else {
+                let (number, leaf) = self.map.next_leaf(self.next_leaf, self.end_leaf)?;
+                self.next = self.next.max(number << LEAF_BITS);
+                (self.next_leaf, self.leaf) = (number + 1, Some(leaf));
+                continue;
+            };
+            let (number, chunk) = (self.next, leaf.chunk(self.next));
+            self.next += 1;
+            if self.next >> LEAF_BITS >= self.next_leaf {
+                self.leaf = None;
+            }
+            if chunk.is_used() {
+                return Some((number, chunk));
+            }
+        }
+    }
+}
