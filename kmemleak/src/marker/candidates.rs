@@ -20,7 +20,8 @@ use crate::platform::Platform;
 pub(super) static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];
 
 pub(super) fn blank() -> Chunk {
-    Chunk::at(NonNull::from(&BLANK).cast())
+    // SAFETY: an entry in which nothing starts, and which nobody changes.
+    unsafe { Chunk::at(NonNull::from(&BLANK).cast()) }
 }
 
 /// A candidate that waits for the entry of its chunk.
@@ -210,7 +211,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         match self.way.look(&self.tools.registry.map, chunk_of(word)) {
             Look::Entry(chunk) => {
-                prefetch(chunk.address());
+                prefetch(chunk.entry().addr().get());
                 self.candidate_at(Candidate { word, chunk });
             }
             Look::Nothing => {
@@ -247,7 +248,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }
-        let object = object_in(chunk_of(word), chunk, granule);
+        // SAFETY: one starts there: the bit was seen, and the world is stopped.
+        let object = unsafe { object_in(chunk_of(word), chunk, granule) };
         if object.mark.set() {
             if self.course == PointerPass::Interiors {
                 note_interior_only(object.record, chunk);

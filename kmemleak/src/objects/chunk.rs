@@ -6,14 +6,14 @@
 //! | 0 | address of the records (45 bits); whether what reaches in covers the table (1); how far down that starts (18) |
 //! | 1 | a bit for each granule in which an object starts |
 //! | 2 | a bit for each of these that is marked, or of no interest to the marker |
-//! | 3 | lock (16 bits); users of the table (16); pace and flags (32) |
+//! | 3 | lock (16 bits); users of the table (16); spacing and flags (32) |
 //!
 //! An entry is half a cache line: whether a pointer points to the start of an object, and whether that is marked, is
 //! one look. The memory of two chunks shares a line, that of two pages never does.
 //!
-//! There is a record for each `1 << pace` granules. The *pace* says how closely objects may follow one another: at pace
-//! 3 one may start in each 64 bytes, and there are eight records. It is chosen by the first object; a chunk where two
-//! objects start more closely gets records at a finer pace, and the old ones are copied.
+//! There is a record for each `1 << spacing` granules. The *spacing* (a logarithm) says how closely objects may follow one another:
+//! at 3 one may start in each 64 bytes, and there are eight records. It is chosen by the first object; a chunk where two
+//! objects start more closely gets records at a finer spacing, and the old ones are copied.
 //!
 //! Objects that start at no multiple of eight bytes are kept in notes ([`crate::objects::side_table`]); a flag says
 //! that there are such.
@@ -27,7 +27,7 @@
 //!
 //! A chunk comes *into service* with its first object, and then counts as a user. It stays in service when its last
 //! object goes, for in most of these another one comes at once, and counting would be two more writes to a line that a whole
-//! table shares. It waits among the [`Emptied`] of its CPU, of which there are a few, and goes out of service when
+//! table shares. It waits among the [`Emptied`](super::emptied::Emptied) of its CPU, of which there are a few, and goes out of service when
 //! others push it out there and it is still empty. (A chunk in which objects start at no multiple of eight bytes counts once
 //! more; that is rare, and exact.)
 //!
@@ -46,9 +46,8 @@
 //! did who left (AcqRel). (Where the registry stores starts with Release, the lock does the same.)
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crate::metadata::hidden::Hidden;
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};
 use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
@@ -64,8 +63,8 @@ pub(crate) const GRANULE_SHIFT: u32 = 3;
 pub(crate) const GRANULE: usize = 1 << GRANULE_SHIFT;
 /// log2 of the granules of a chunk.
 const GRANULES_SHIFT: u32 = 6;
-/// The coarsest pace: one object.
-pub(crate) const MAX_PACE: u32 = GRANULES_SHIFT;
+/// The coarsest spacing: one object.
+pub(crate) const MAX_SPACING: u32 = GRANULES_SHIFT;
 
 /// Bits of the first word that say how far down the object starts that reaches in.
 const REACH_BITS: u32 = 18;
@@ -86,7 +85,7 @@ const USERS: usize = 13;
 /// As a number of words of 32 bits.
 const INFO: usize = 7;
 
-const PACE_MASK: u32 = 7;
+const SPACING_MASK: u32 = 7;
 
 /// Flags of a chunk.
 pub(crate) mod info {
@@ -114,11 +113,11 @@ pub(crate) const fn granule_of(address: usize) -> u32 {
     (address >> GRANULE_SHIFT) as u32 & ((1 << GRANULES_SHIFT) - 1)
 }
 
-/// The granules that share a record with this one, at a pace.
+/// The granules that share a record with this one, at a spacing.
 #[inline(always)]
-pub(crate) const fn share_at(pace: u32, granule: u32) -> u64 {
-    // All ones in the end for the coarsest pace, which a shift by 64 would not give.
-    (u64::MAX >> (64 - (1 << pace))) << (granule >> pace << pace)
+pub(crate) const fn share_at(spacing: u32, granule: u32) -> u64 {
+    // All ones in the end for the coarsest spacing, which a shift by 64 would not give.
+    (u64::MAX >> (64 - (1 << spacing))) << (granule >> spacing << spacing)
 }
 
 /// The entry of a chunk, in a table of the page map.
@@ -127,13 +126,18 @@ pub(crate) struct Chunk(NonNull<u64>);
 
 impl Chunk {
     /// The entry that lies there.
+    ///
+    /// # Safety
+    ///
+    /// It is one of a table of the page map, which stays until all is given back.
     #[inline(always)]
-    pub(crate) const fn at(entry: NonNull<u64>) -> Self {
+    pub(crate) const unsafe fn at(entry: NonNull<u64>) -> Self {
         Self(entry)
     }
 
-    pub(crate) fn address(self) -> usize {
-        self.0.addr().get()
+    /// Where the entry lies.
+    pub(crate) fn entry(self) -> NonNull<u64> {
+        self.0
     }
 
     #[inline(always)]
@@ -189,10 +193,11 @@ impl Chunk {
         self.users().fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether it is in service, with records at this pace.
+    /// Whether it is in service, with records at this spacing.
     #[inline(always)]
-    pub(crate) fn serves(self, pace: u32) -> bool {
-        self.info().load(Ordering::Relaxed) & (PACE_MASK | info::SERVES) == pace | info::SERVES
+    pub(crate) fn serves(self, spacing: u32) -> bool {
+        self.info().load(Ordering::Relaxed) & (SPACING_MASK | info::SERVES)
+            == spacing | info::SERVES
     }
 
     /// Comes into service, if it is not. It is locked, and has records.
@@ -297,8 +302,8 @@ impl Chunk {
 
     /// log2 of the granules for each record.
     #[inline(always)]
-    pub(crate) fn pace(self) -> u32 {
-        self.info().load(Ordering::Relaxed) & PACE_MASK
+    pub(crate) fn spacing(self) -> u32 {
+        self.info().load(Ordering::Relaxed) & SPACING_MASK
     }
 
     #[inline(always)]
@@ -317,18 +322,24 @@ impl Chunk {
     }
 
     /// The record of the object that starts in this granule.
+    ///
+    /// # Safety
+    ///
+    /// There are records. They stay while the chunk is open, or while an object starts in it.
     #[inline(always)]
-    pub(crate) fn record(self, granule: u32) -> RecordRef {
+    pub(crate) unsafe fn record(self, granule: u32) -> RecordRef {
         let records = self.records().unwrap_or(NonNull::dangling());
-        let first = (granule >> self.pace()) as usize * RECORD_WORDS;
-        // SAFETY: where an object starts there are records, one for each pace.
-        RecordRef::new(unsafe { records.add(first) })
+        let first = (granule >> self.spacing()) as usize * RECORD_WORDS;
+        // SAFETY: the caller's promise; there is a record for each spacing.
+        let record = unsafe { records.add(first) };
+        // SAFETY: as above.
+        unsafe { RecordRef::new(record) }
     }
 
     /// The granules that share the record of this one.
     #[inline(always)]
     pub(crate) fn share(self, granule: u32) -> u64 {
-        share_at(self.pace(), granule)
+        share_at(self.spacing(), granule)
     }
 
     /// Whether there are records.
@@ -373,21 +384,23 @@ impl Chunk {
         })
     }
 
-    /// Takes records at another pace, and copies those that are in use. False where there is no memory. The chunk is
+    /// Takes records at another spacing, and copies those that are in use. False where there is no memory. The chunk is
     /// locked.
-    pub(crate) fn repace(self, pace: u32, meta: &MetaAlloc<'_>) -> bool {
-        let Ok(piece) = meta.take(class(pace)) else {
+    pub(crate) fn respace(self, spacing: u32, meta: &MetaAlloc<'_>) -> bool {
+        let Ok(piece) = meta.take(class(spacing)) else {
             return false;
         };
         let piece = piece.into_raw();
-        clear_records(piece, pace);
+        clear_records(piece, spacing);
         let starts = self.starts().load(Ordering::Relaxed);
         for granule in Self::granules(starts) {
-            record_in(piece, (granule >> pace) as usize).write(&self.record(granule).read());
+            // SAFETY: an object starts there, and the chunk is locked.
+            let record = unsafe { self.record(granule) }.read();
+            record_in(piece, (granule >> spacing) as usize).write(&record);
         }
         self.drop_records(meta);
-        let flags = self.info().load(Ordering::Relaxed) & !PACE_MASK;
-        self.info().store(flags | pace, Ordering::Relaxed);
+        let flags = self.info().load(Ordering::Relaxed) & !SPACING_MASK;
+        self.info().store(flags | spacing, Ordering::Relaxed);
         self.set_records(Some(piece));
         true
     }
@@ -396,9 +409,9 @@ impl Chunk {
     pub(crate) fn take_records(self) -> Option<Records> {
         self.end_service();
         let piece = self.records()?.cast();
-        let pace = self.pace();
+        let spacing = self.spacing();
         self.set_records(None);
-        Some(Records { piece, pace })
+        Some(Records { piece, spacing })
     }
 
     /// Takes another chunk's records, if it has none itself. The chunk is locked.
@@ -406,9 +419,9 @@ impl Chunk {
         if self.has_records() {
             return Err(lent);
         }
-        clear_records(lent.piece, lent.pace);
-        let flags = self.info().load(Ordering::Relaxed) & !PACE_MASK;
-        self.info().store(flags | lent.pace, Ordering::Relaxed);
+        clear_records(lent.piece, lent.spacing);
+        let flags = self.info().load(Ordering::Relaxed) & !SPACING_MASK;
+        self.info().store(flags | lent.spacing, Ordering::Relaxed);
         self.set_records(Some(lent.piece));
         Ok(())
     }
@@ -418,7 +431,7 @@ impl Chunk {
         if let Some(records) = self.records() {
             self.set_records(None);
             // SAFETY: they came from such a piece, and are no chunk's any more.
-            meta.give(unsafe { Piece::from_raw(records.cast(), class(self.pace())) });
+            meta.give(unsafe { Piece::from_raw(records.cast(), class(self.spacing())) });
         }
     }
 }
@@ -426,92 +439,37 @@ impl Chunk {
 /// Records that are no chunk's at the moment.
 pub(crate) struct Records {
     piece: NonNull<u64>,
-    pace: u32,
+    spacing: u32,
 }
 
 impl Records {
     pub(crate) fn give_back(self, meta: &MetaAlloc<'_>) {
         // SAFETY: they came from such a piece, and are no chunk's any more.
-        meta.give(unsafe { Piece::from_raw(self.piece, class(self.pace)) });
+        meta.give(unsafe { Piece::from_raw(self.piece, class(self.spacing)) });
     }
 }
 
 /// A record of a piece.
 fn record_in(piece: NonNull<u64>, index: usize) -> RecordRef {
-    // SAFETY: inside the piece: there is a record for each pace.
-    RecordRef::new(unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) })
+    // SAFETY: inside the piece: there is a record for each spacing.
+    let record = unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) };
+    // SAFETY: as above.
+    unsafe { RecordRef::new(record) }
 }
 
 /// Records of objects that are gone tell who had the memory last, so there must be none of elsewhere.
-fn clear_records(piece: NonNull<u64>, pace: u32) {
+fn clear_records(piece: NonNull<u64>, spacing: u32) {
     let blank = Record([0; RECORD_WORDS]);
-    (0..1 << (MAX_PACE - pace)).for_each(|index| record_in(piece, index).write(&blank));
+    (0..1 << (MAX_SPACING - spacing)).for_each(|index| record_in(piece, index).write(&blank));
 }
 
-fn class(pace: u32) -> Class {
-    Class::records(MAX_PACE - pace)
+fn class(spacing: u32) -> Class {
+    Class::records(MAX_SPACING - spacing)
 }
 
-/// The pace for objects of `size` bytes, or where it is known, `stride` bytes apart.
+/// The spacing for objects of `size` bytes, or where it is known, `stride` bytes apart.
 #[inline(always)]
-pub(crate) fn pace_for(size: usize, stride: Option<usize>) -> u32 {
-    let granules = (stride.unwrap_or(size) / GRANULE).clamp(1, 1 << MAX_PACE);
+pub(crate) fn spacing_for(size: usize, stride: Option<usize>) -> u32 {
+    let granules = (stride.unwrap_or(size) / GRANULE).clamp(1, 1 << MAX_SPACING);
     granules.ilog2()
-}
-
-/// CPUs that have emptied chunks of their own; beyond that they share.
-const CPUS: usize = 16;
-/// How many each has. What a large object meets where small ones lay is so many chunks at most that are still in service.
-const WAITING: usize = 64;
-
-/// Chunks whose last object has gone, and that are still in service.
-pub(crate) struct Emptied([Waiting; CPUS]);
-
-/// Those of one CPU.
-#[repr(align(64))]
-struct Waiting {
-    /// Only counted.
-    next: AtomicUsize,
-    /// The addresses of their entries. Swapped with AcqRel, though each is one word: a chunk's own lock orders what is done
-    /// with it.
-    chunks: [AtomicU64; WAITING],
-}
-
-impl Emptied {
-    pub(crate) const fn new() -> Self {
-        Self(
-            [const {
-                Waiting {
-                    next: AtomicUsize::new(0),
-                    chunks: [const { AtomicU64::new(Hidden::NONE.bits()) }; WAITING],
-                }
-            }; CPUS],
-        )
-    }
-
-    /// A locked chunk has become empty, and waits from now on. It is unlocked; the one in whose place it waits goes out of
-    /// service if it is still empty.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn push_unlocking(&self, chunk: Chunk, cpu: u32) {
-        chunk.set(info::WAITS);
-        chunk.unlock();
-        let waiting = &self.0[cpu as usize % CPUS];
-        let place = waiting.next.fetch_add(1, Ordering::Relaxed) % WAITING;
-        let entry = Hidden::new(chunk.0.expose_provenance().get());
-        let before = waiting.chunks[place].swap(entry.bits(), Ordering::AcqRel);
-        if let Some(before) = Hidden::from_bits(before).metadata().map(Chunk) {
-            before.lock();
-            before.clear(info::WAITS);
-            before.end_service();
-            before.unlock();
-        }
-    }
-
-    /// Forgets everything.
-    pub(crate) fn empty(&self) {
-        for chunk in self.0.iter().flat_map(|waiting| &waiting.chunks) {
-            chunk.store(Hidden::NONE.bits(), Ordering::Relaxed);
-        }
-    }
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod access;
 pub(crate) mod chunk;
+pub(crate) mod emptied;
 pub(crate) mod hazard;
 pub(crate) mod object;
 pub(crate) mod page_map;

@@ -81,11 +81,16 @@ impl Object<'_> {
 }
 
 /// The object that starts in this granule of a chunk.
+///
+/// # Safety
+///
+/// One does, and the chunk is open.
 #[inline(always)]
-pub(crate) fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u32) -> Object<'a> {
+pub(crate) unsafe fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u32) -> Object<'a> {
     Object {
         start: address_of(number) + granule as usize * GRANULE,
-        record: chunk.record(granule),
+        // SAFETY: the caller's promise.
+        record: unsafe { chunk.record(granule) },
         mark: Mark {
             word: chunk.marks(),
             bit: 1 << granule,

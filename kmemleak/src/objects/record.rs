@@ -291,8 +291,12 @@ pub(crate) struct RecordRef(NonNull<u32>);
 
 impl RecordRef {
     /// The record whose first word this is, in metadata.
+    ///
+    /// # Safety
+    ///
+    /// There is a record, which stays as long as this is used.
     #[inline(always)]
-    pub(crate) fn new(first: NonNull<u32>) -> Self {
+    pub(crate) const unsafe fn new(first: NonNull<u32>) -> Self {
         Self(first)
     }
 

@@ -59,7 +59,9 @@ impl<P: Platform> Tracker<P> {
                     return;
                 }
                 for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
-                    let record = object_in(number, chunk, granule).record.read();
+                    // SAFETY: one of the starts, and the chunk is locked.
+                    let object = unsafe { object_in(number, chunk, granule) };
+                    let record = object.record.read();
                     if !record.has(flag::ALIAS) {
                         look(&record);
                     }

@@ -61,7 +61,7 @@ impl Registry {
             self.add_odd(&chunk, start, record, marked, meta)?;
         } else {
             let starts = chunk.starts().load(Ordering::Relaxed);
-            let wanted = chunk::pace_for(extent.size(), stride);
+            let wanted = chunk::spacing_for(extent.size(), stride);
             let fits = if starts == 0 {
                 chunk.serves(wanted)
             } else {
@@ -70,7 +70,8 @@ impl Registry {
             if !fits {
                 make_fit(&chunk, start, starts, wanted, meta)?;
             }
-            let place = chunk.record(granule);
+            // SAFETY: there are records, and the chunk is locked.
+            let place = unsafe { chunk.record(granule) };
             place.write(record);
             let bit = 1 << granule;
             if marked == Marked::Yes {
@@ -152,7 +153,9 @@ impl Registry {
         if before == 0 {
             return None;
         }
-        let other = object_in(chunk.number(), chunk.chunk(), 63 - before.leading_zeros());
+        let granule = 63 - before.leading_zeros();
+        // SAFETY: one of the starts, and the chunk is open.
+        let other = unsafe { object_in(chunk.number(), chunk.chunk(), granule) };
         let reaches = other.start >= start || self.has_byte(other, start);
         reaches.then_some(other.start)
     }
@@ -256,22 +259,22 @@ fn make_fit(
     meta: &MetaAlloc<'_>,
 ) -> Result<(), Refused> {
     let granule = granule_of(start);
-    let mut pace = wanted;
+    let mut spacing = wanted;
     let mut fits = false;
     if starts == 0 {
         if chunk.is_covered() {
             return Err(Refused::Overlaps(start));
         }
-        fits = chunk.has_records() && chunk.pace() == wanted;
+        fits = chunk.has_records() && chunk.spacing() == wanted;
     } else {
-        pace = chunk.pace();
-        while pace > 0 && starts & share_at(pace, granule) != 0 {
-            pace -= 1;
+        spacing = chunk.spacing();
+        while spacing > 0 && starts & share_at(spacing, granule) != 0 {
+            spacing -= 1;
         }
     }
-    // Where there is no memory, records at another pace will do for the only object.
+    // Where there is no memory, records at another spacing will do for the only object.
     let in_need = || starts == 0 && chunk.has_records();
-    if !fits && !chunk.repace(pace, meta) && !in_need() {
+    if !fits && !chunk.respace(spacing, meta) && !in_need() {
         return Err(Refused::NoMemory);
     }
     chunk.start_service();

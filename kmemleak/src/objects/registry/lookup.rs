@@ -20,8 +20,11 @@ impl Registry {
     ) -> Option<Object<'a>> {
         let starts = chunk.starts().load(Ordering::Relaxed);
         let before = starts & (u64::MAX >> (63 - granule_of(address)));
-        let found = (before != 0)
-            .then(|| object_in(chunk.number(), chunk.chunk(), 63 - before.leading_zeros()));
+        let found = (before != 0).then(|| {
+            let granule = 63 - before.leading_zeros();
+            // SAFETY: one of the starts, and the chunk is open.
+            unsafe { object_in(chunk.number(), chunk.chunk(), granule) }
+        });
         if chunk.has(info::ODD) {
             return self.last_of(chunk, address, found);
         }

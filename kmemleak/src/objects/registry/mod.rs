@@ -29,7 +29,7 @@ mod walk;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use self::insert::{Marked, Refused};
-use crate::objects::chunk::Emptied;
+use crate::objects::emptied::Emptied;
 use crate::objects::page_map::PageMap;
 use crate::objects::record::{MANY, Record, RecordRef};
 use crate::objects::side_table::{Area, SideTable};

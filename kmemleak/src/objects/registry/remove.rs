@@ -62,7 +62,8 @@ impl Registry {
         if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
             return self.take_odd(chunk, start, wanted, meta, keep);
         }
-        let place = chunk.record(granule);
+        // SAFETY: an object starts there, and the chunk is locked.
+        let place = unsafe { chunk.record(granule) };
         let (flags, short) = (place.flags(), place.short_size());
         if !wanted(place, flags) {
             return None;
@@ -166,7 +167,8 @@ impl Registry {
         let granule = granule_of(start);
         let others = chunk.starts().load(Ordering::Relaxed) & chunk.share(granule);
         let dead = others == 0 && chunk.has_records() && start.is_multiple_of(GRANULE);
-        let record = dead.then(|| chunk.record(granule));
+        // SAFETY: there are records, and the chunk is locked.
+        let record = dead.then(|| unsafe { chunk.record(granule) });
         record.filter(|record| record.is_left_by(start)).map(look)
     }
 }

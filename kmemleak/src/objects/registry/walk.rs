@@ -44,7 +44,8 @@ impl Registry {
     ) {
         let starts = chunk.starts().load(Ordering::Relaxed) & granules;
         for granule in Chunk::granules(starts) {
-            look(object_in(chunk.number(), chunk.chunk(), granule));
+            // SAFETY: one of the starts, and the chunk is open.
+            look(unsafe { object_in(chunk.number(), chunk.chunk(), granule) });
         }
         if chunk.has(info::ODD) {
             self.side_table.each_odd(chunk.number(), &mut |odd| {

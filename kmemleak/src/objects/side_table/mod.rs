@@ -13,28 +13,23 @@
 //!
 //! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+mod divide;
+mod note;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
+pub(crate) use self::divide::Cut;
+use self::note::{AREA, EXCESS, FIRST, KIND, Note, ODD, REFERENCES, SECOND, SIZE, START};
+pub(crate) use self::note::{Loose, Odd};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::metadata::{Class, MetaAlloc, Piece, word_of};
+use crate::metadata::{Class, MetaAlloc, Piece};
 use crate::objects::page_map::{ChunkNumber, address_of, chunk_of};
-use crate::objects::record::{Record, RecordRef};
+use crate::objects::record::Record;
 
 const BUCKETS: usize = 512;
-
-const KIND: usize = 0;
-const START: usize = 2;
-const FIRST: usize = 3;
-const SECOND: usize = 4;
-
-const ODD: u64 = 1;
-const AREA: u64 = 2;
-const SIZE: u64 = 3;
-const EXCESS: u64 = 4;
-const REFERENCES: u64 = 5;
 
 /// A part of an object that is scanned, where not all of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,113 +45,6 @@ pub(crate) struct Arrival {
     pub(crate) number: u64,
     /// The object that those count for which this one does not need.
     pub(crate) other: usize,
-}
-
-/// An object that starts at no multiple of eight bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Odd<'a> {
-    pub(crate) start: usize,
-    pub(crate) record: RecordRef,
-    /// Not zero if it is marked.
-    pub(crate) mark: &'a AtomicU64,
-}
-
-/// What remains of an object that is freed in part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
-    /// The bytes of the object.
-    pub(crate) size: usize,
-    /// Bytes that remain at its start, zero for none.
-    pub(crate) front: usize,
-    /// Where what remains at its end begins, as an offset; its size for nothing.
-    pub(crate) tail: usize,
-}
-
-/// What becomes of notes in a cut.
-pub(crate) struct Divided {
-    /// Whether all that was to be noted of the front is.
-    pub(crate) front: Kept,
-    /// Those of the tail, which nobody finds yet.
-    pub(crate) tail: Loose,
-    /// Whether those are all.
-    pub(crate) kept: Kept,
-    /// Of the tail's record: whether a pointer to it counts for another object as well.
-    pub(crate) excess: bool,
-    /// And whether it is not noted how many references the tail needs, though a note should have it.
-    pub(crate) uncounted: bool,
-}
-
-/// Notes of one object that are in no bucket.
-pub(crate) struct Loose(Hidden);
-
-impl Loose {
-    const NONE: Self = Self(Hidden::NONE);
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0 == Hidden::NONE
-    }
-
-    fn push(&mut self, note: Note) {
-        note.0.set_next(self.0);
-        self.0 = note.0.hidden();
-    }
-
-    fn pop(&mut self) -> Option<Note> {
-        let note = Note::at(self.0)?;
-        self.0 = note.0.link();
-        Some(note)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Note(Piece);
-
-impl Note {
-    fn at(hidden: Hidden) -> Option<Self> {
-        Piece::at(hidden).map(Self)
-    }
-
-    fn get(self, word: usize) -> u64 {
-        self.0.get(word)
-    }
-
-    fn set(self, word: usize, value: u64) {
-        self.0.set(word, value);
-    }
-
-    fn start(self) -> usize {
-        Hidden::from_bits(self.get(START)).get()
-    }
-
-    fn odd<'a>(self) -> Odd<'a> {
-        // SAFETY: the fifth to eighth words of a note hold a record of such an object.
-        let record = unsafe { self.0.0.add(SECOND) };
-        Odd {
-            start: self.start(),
-            record: RecordRef::new(record.cast()),
-            // SAFETY: the fourth word of a note.
-            mark: unsafe { word_of(self.0.0, FIRST) },
-        }
-    }
-}
-
-/// Areas of a part, and whether these are all.
-type PartAreas = (Loose, bool);
-
-/// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
-fn keep((mut areas, complete): PartAreas, side_table: &mut Loose, spare: &mut Loose) -> Kept {
-    while let Some(note) = areas.pop() {
-        if complete {
-            &mut *side_table
-        } else {
-            &mut *spare
-        }
-        .push(note);
-    }
-    match complete {
-        true => Kept::Yes,
-        false => Kept::NoMemory,
-    }
 }
 
 /// All notes.
@@ -270,123 +158,6 @@ impl SideTable {
     /// Takes out the notes of an object, but not (or only) that it is an odd one.
     fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, meta: &MetaAlloc<'_>) {
         self.give_back(self.take_where(start, drop), meta);
-    }
-
-    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
-    /// is in none any more. Meanwhile somebody may find none, and scan all of it.
-    ///
-    /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
-    pub(crate) fn divide(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Divided {
-        let mut all = self.take_where(start, |kind| kind != ODD);
-        let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
-        let mut divided = Divided {
-            front: Kept::Yes,
-            tail: Loose::NONE,
-            kept: Kept::Yes,
-            excess: false,
-            uncounted: false,
-        };
-        let mut spare = Loose::NONE;
-        while let Some(note) = all.pop() {
-            match note.get(KIND) {
-                AREA => areas.push(note),
-                SIZE => {
-                    let (part, size) = match cut.front {
-                        0 => (&mut divided.tail, cut.size - cut.tail),
-                        bytes => (&mut front, bytes),
-                    };
-                    note.set(FIRST, size as u64);
-                    let short = u32::try_from(size).is_ok_and(|size| size < u32::MAX);
-                    if short { &mut spare } else { part }.push(note);
-                }
-                kind if cut.front == 0 => {
-                    divided.excess |= kind == EXCESS;
-                    divided.tail.push(note);
-                }
-                kind => {
-                    if kind == REFERENCES && cut.tail < cut.size {
-                        match self.make(REFERENCES, meta) {
-                            Some(copy) => {
-                                copy.set(FIRST, note.get(FIRST));
-                                copy.set(SECOND, 0);
-                                divided.tail.push(copy);
-                            }
-                            None => divided.uncounted = true,
-                        }
-                    }
-                    front.push(note);
-                }
-            }
-        }
-        if !areas.is_empty() {
-            let parts = [
-                (cut.front > 0).then_some((0, cut.front)),
-                (cut.tail < cut.size).then_some((cut.tail, cut.size)),
-            ];
-            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, meta);
-            divided.front = keep(of_front, &mut front, &mut spare);
-            divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
-        }
-        if divided.uncounted {
-            divided.kept = Kept::NoMemory;
-        }
-        self.give_back(spare, meta);
-        self.attach(front, start);
-        divided
-    }
-
-    /// The areas of each part, cut to it. A part that none reaches into has an empty one, since without any all of it would
-    /// be scanned. `None` of a part for which there was no memory.
-    fn divide_areas(
-        &self,
-        mut areas: Loose,
-        parts: [Option<(usize, usize)>; 2],
-        spare: &mut Loose,
-        meta: &MetaAlloc<'_>,
-    ) -> (PartAreas, PartAreas) {
-        let mut lists = [Loose::NONE, Loose::NONE];
-        let mut complete = [true; 2];
-        let set = |note: Note, (first, last): (usize, usize), from: usize| {
-            note.set(FIRST, (first - from) as u64);
-            note.set(SECOND, (last - first) as u64);
-        };
-        while let Some(note) = areas.pop() {
-            let offset = note.get(FIRST) as usize;
-            let area = (offset, offset + note.get(SECOND) as usize);
-            // The note itself goes to the first part that the area reaches into.
-            let mut own = Some(note);
-            for (index, part) in parts.into_iter().enumerate() {
-                let Some(part) = part else { continue };
-                let within = (area.0.max(part.0), area.1.min(part.1));
-                if within.0 >= within.1 {
-                    continue;
-                }
-                match own.take().or_else(|| self.make(AREA, meta)) {
-                    Some(note) => {
-                        set(note, within, part.0);
-                        lists[index].push(note);
-                    }
-                    None => complete[index] = false,
-                }
-            }
-            if let Some(note) = own {
-                spare.push(note);
-            }
-        }
-        for (index, part) in parts.into_iter().enumerate() {
-            if part.is_some() && lists[index].is_empty() {
-                match spare.pop().or_else(|| self.make(AREA, meta)) {
-                    Some(note) => {
-                        note.set(KIND, AREA);
-                        set(note, (0, 0), 0);
-                        lists[index].push(note);
-                    }
-                    None => complete[index] = false,
-                }
-            }
-        }
-        let [front, tail] = lists;
-        ((front, complete[0]), (tail, complete[1]))
     }
 
     /// Takes the note that is an odd object with its record, to be put elsewhere by [`SideTable::put_odd`].

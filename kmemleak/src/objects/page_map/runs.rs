@@ -1,0 +1,203 @@
+//! What reaches into chunks from before, and the runs that stand for many of them.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::{
+    Blocked, ChunkNumber, End, LAST, LEAF, LEVELS, PageMap, TABLE_BITS, Word, entry_in, run,
+    word_in,
+};
+use crate::metadata::MetaAlloc;
+use crate::metadata::hidden::Hidden;
+use crate::metadata::page::PageSource;
+
+impl PageMap {
+    /// Notes that the object that starts in `first` reaches into the chunks after it up to `last`; those before
+    /// `whole` it covers wholly.
+    pub(crate) fn reach(
+        &self,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        whole: ChunkNumber,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<(), Blocked> {
+        let mut chunk = first + 1;
+        while chunk <= last {
+            // Up to where the object covers chunks wholly: in place of tables, or for all of one.
+            let step = self.set_run(chunk, first, whole);
+            if step > 0 {
+                chunk += step;
+                continue;
+            }
+            self.entry(chunk, meta)?.set_reach(chunk - first);
+            chunk += 1;
+        }
+        Ok(())
+    }
+
+    /// Sets a run at `chunk`, where it begins a table's range that is covered up to before `end` and has no
+    /// table, or a clean one. How many chunks that is.
+    fn set_run(&self, chunk: ChunkNumber, first: ChunkNumber, end: ChunkNumber) -> usize {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            let span = 1 << shift;
+            let covered = chunk.is_multiple_of(span) && chunk + span <= end;
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift == LAST => {
+                    let noted = covered && entry_in(table, 0).cover(chunk - first);
+                    return if noted { span } else { 0 };
+                }
+                Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
+                Word::Nothing if covered => {
+                    let run = run(chunk - first);
+                    let set = word.compare_exchange(0, run, Ordering::AcqRel, Ordering::Acquire);
+                    return if set.is_ok() { span } else { 0 };
+                }
+                // A smaller table's range may be covered, but is named by a table that is missing.
+                Word::Nothing | Word::Run(_) => return 0,
+            }
+        }
+        0
+    }
+
+    /// Takes back what [`PageMap::reach`] has noted.
+    pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
+        let mut chunk = first + 1;
+        while chunk <= last {
+            chunk = self.unreach_at(chunk, first);
+        }
+    }
+
+    /// Says of a chunk, or of a run or a table that begins there, that the object in `first` does not reach in. The next
+    /// chunk.
+    fn unreach_at(&self, chunk: ChunkNumber, first: ChunkNumber) -> ChunkNumber {
+        // Tables that look clean are none yet: they are the object's first and last.
+        let (rest, end) = self.walk(chunk);
+        let step = match end {
+            End::Nothing => rest,
+            // Once more where another CPU has divided it just now: the table says the same of each chunk.
+            End::Run(back) if back == chunk - first && !self.clear_run(chunk, back) => 0,
+            End::Run(_) => rest,
+            End::Table(table) => {
+                let entry = entry_in(table, chunk);
+                if rest == LEAF && entry.uncover(chunk - first) {
+                    rest
+                } else {
+                    entry.clear_reach(chunk - first);
+                    1
+                }
+            }
+        };
+        chunk + step
+    }
+
+    /// The word of the run that a chunk is in, and how many chunks that stands for (as log2).
+    fn run_word(&self, chunk: ChunkNumber) -> Option<(&AtomicU64, u32)> {
+        let mut word = self.root_word(chunk);
+        for shift in LEVELS {
+            match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(table) if shift != LAST => {
+                    word = word_in(table, chunk, shift - TABLE_BITS);
+                }
+                Word::Run(_) => return Some((word, shift)),
+                Word::Table(_) | Word::Nothing => return None,
+            }
+        }
+        None
+    }
+
+    /// Clears the run that a chunk is in, of an object that starts so many chunks further down. False if it is in none of its.
+    fn clear_run(&self, chunk: ChunkNumber, back: usize) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        #[cfg(test)]
+        super::tests::interrupt();
+        let within = chunk & ((1 << shift) - 1);
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        word.compare_exchange(run(back - within), 0, order, fail)
+            .is_ok()
+    }
+
+    /// The object that starts in `first` ends in `last` from now on, no longer in `before`; the chunks before `whole` it
+    /// covers wholly. A run that it still reaches into stays: see [`PageMap::divide_run`].
+    pub(crate) fn unreach_behind(
+        &self,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        whole: ChunkNumber,
+        before: ChunkNumber,
+    ) {
+        let mut chunk = last + 1;
+        if let Some((_, shift)) = self.run_word(last) {
+            chunk = ((last >> shift) + 1) << shift;
+        } else if last > first
+            && whole < (last | (LEAF - 1)) + 1
+            && self.uncover_behind(first, last)
+        {
+            chunk = (last | (LEAF - 1)) + 1;
+        }
+        while chunk <= before {
+            chunk = self.unreach_at(chunk, first);
+        }
+    }
+
+    /// Where the table of the chunk `last` is covered by the object that starts in `first`: notes instead of each of its
+    /// chunks, up to `last`, that the object reaches in. Whether it was.
+    fn uncover_behind(&self, first: ChunkNumber, last: ChunkNumber) -> bool {
+        let (_, End::Table(table)) = self.walk(last) else {
+            return false;
+        };
+        let head = entry_in(table, 0);
+        if !head.is_covered() {
+            return false;
+        }
+        let begin = last & !(LEAF - 1);
+        // The first entry at the end: until then it says the same.
+        for chunk in (begin..=last).rev() {
+            entry_in(table, chunk).set_reach(chunk - first);
+        }
+        true
+    }
+
+    /// Replaces the run that a chunk is in by a table, since the object that starts in `first` covers only its beginning: the
+    /// chunks up to `last`. False where there is no memory, or no such run.
+    pub(crate) fn divide_run(
+        &self,
+        chunk: ChunkNumber,
+        first: ChunkNumber,
+        last: ChunkNumber,
+        meta: &MetaAlloc<'_>,
+    ) -> bool {
+        let Some((word, shift)) = self.run_word(chunk) else {
+            return false;
+        };
+        let (order, fail) = (Ordering::AcqRel, Ordering::Acquire);
+        let begin = chunk >> shift << shift;
+        let now = run(begin - first);
+        if last < begin {
+            return word.compare_exchange(now, 0, order, fail).is_ok();
+        }
+        let Ok(page) = meta.page() else {
+            return false;
+        };
+        let table = page.start().cast();
+        let end = begin + (1 << shift);
+        let step = if shift == LAST {
+            1
+        } else {
+            1 << (shift - TABLE_BITS)
+        };
+        for part in (begin..end.min(last + 1)).step_by(step) {
+            if shift == LAST {
+                entry_in(table, part).set_reach(part - first);
+            } else {
+                // The last one may stand for too much again.
+                word_in(table, part, shift - TABLE_BITS)
+                    .store(run(part - first), Ordering::Relaxed);
+            }
+        }
+        let bits = Hidden::new(table.expose_provenance().get()).bits();
+        // If another CPU was faster, the page waits for the day when all is given back.
+        word.compare_exchange(now, bits, order, fail).is_ok()
+    }
+}

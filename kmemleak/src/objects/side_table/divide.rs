@@ -1,0 +1,169 @@
+//! What becomes of an object's notes when it is freed in part.
+
+use super::SideTable;
+use super::note::{AREA, EXCESS, FIRST, KIND, Loose, Note, ODD, REFERENCES, SECOND, SIZE};
+use crate::metadata::MetaAlloc;
+use crate::metadata::kept::Kept;
+
+/// What remains of an object that is freed in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The bytes of the object.
+    pub(crate) size: usize,
+    /// Bytes that remain at its start, zero for none.
+    pub(crate) front: usize,
+    /// Where what remains at its end begins, as an offset; its size for nothing.
+    pub(crate) tail: usize,
+}
+
+/// What becomes of notes in a cut.
+pub(crate) struct Divided {
+    /// Whether all that was to be noted of the front is.
+    pub(crate) front: Kept,
+    /// Those of the tail, which nobody finds yet.
+    pub(crate) tail: Loose,
+    /// Whether those are all.
+    pub(crate) kept: Kept,
+    /// Of the tail's record: whether a pointer to it counts for another object as well.
+    pub(crate) excess: bool,
+    /// And whether it is not noted how many references the tail needs, though a note should have it.
+    pub(crate) uncounted: bool,
+}
+
+/// Areas of a part, and whether these are all.
+type PartAreas = (Loose, bool);
+
+/// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
+fn keep((mut areas, complete): PartAreas, side_table: &mut Loose, spare: &mut Loose) -> Kept {
+    while let Some(note) = areas.pop() {
+        if complete {
+            &mut *side_table
+        } else {
+            &mut *spare
+        }
+        .push(note);
+    }
+    match complete {
+        true => Kept::Yes,
+        false => Kept::NoMemory,
+    }
+}
+
+impl SideTable {
+    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
+    /// is in none any more. Meanwhile somebody may find none, and scan all of it.
+    ///
+    /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
+    pub(crate) fn divide(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Divided {
+        let mut all = self.take_where(start, |kind| kind != ODD);
+        let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
+        let mut divided = Divided {
+            front: Kept::Yes,
+            tail: Loose::NONE,
+            kept: Kept::Yes,
+            excess: false,
+            uncounted: false,
+        };
+        let mut spare = Loose::NONE;
+        while let Some(note) = all.pop() {
+            match note.get(KIND) {
+                AREA => areas.push(note),
+                SIZE => {
+                    let (part, size) = match cut.front {
+                        0 => (&mut divided.tail, cut.size - cut.tail),
+                        bytes => (&mut front, bytes),
+                    };
+                    note.set(FIRST, size as u64);
+                    let short = u32::try_from(size).is_ok_and(|size| size < u32::MAX);
+                    if short { &mut spare } else { part }.push(note);
+                }
+                kind if cut.front == 0 => {
+                    divided.excess |= kind == EXCESS;
+                    divided.tail.push(note);
+                }
+                kind => {
+                    if kind == REFERENCES && cut.tail < cut.size {
+                        match self.make(REFERENCES, meta) {
+                            Some(copy) => {
+                                copy.set(FIRST, note.get(FIRST));
+                                copy.set(SECOND, 0);
+                                divided.tail.push(copy);
+                            }
+                            None => divided.uncounted = true,
+                        }
+                    }
+                    front.push(note);
+                }
+            }
+        }
+        if !areas.is_empty() {
+            let parts = [
+                (cut.front > 0).then_some((0, cut.front)),
+                (cut.tail < cut.size).then_some((cut.tail, cut.size)),
+            ];
+            let (of_front, of_tail) = self.divide_areas(areas, parts, &mut spare, meta);
+            divided.front = keep(of_front, &mut front, &mut spare);
+            divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
+        }
+        if divided.uncounted {
+            divided.kept = Kept::NoMemory;
+        }
+        self.give_back(spare, meta);
+        self.attach(front, start);
+        divided
+    }
+
+    /// The areas of each part, cut to it. A part that none reaches into has an empty one, since without any all of it would
+    /// be scanned. `None` of a part for which there was no memory.
+    fn divide_areas(
+        &self,
+        mut areas: Loose,
+        parts: [Option<(usize, usize)>; 2],
+        spare: &mut Loose,
+        meta: &MetaAlloc<'_>,
+    ) -> (PartAreas, PartAreas) {
+        let mut lists = [Loose::NONE, Loose::NONE];
+        let mut complete = [true; 2];
+        let set = |note: Note, (first, last): (usize, usize), from: usize| {
+            note.set(FIRST, (first - from) as u64);
+            note.set(SECOND, (last - first) as u64);
+        };
+        while let Some(note) = areas.pop() {
+            let offset = note.get(FIRST) as usize;
+            let area = (offset, offset + note.get(SECOND) as usize);
+            // The note itself goes to the first part that the area reaches into.
+            let mut own = Some(note);
+            for (index, part) in parts.into_iter().enumerate() {
+                let Some(part) = part else { continue };
+                let within = (area.0.max(part.0), area.1.min(part.1));
+                if within.0 >= within.1 {
+                    continue;
+                }
+                match own.take().or_else(|| self.make(AREA, meta)) {
+                    Some(note) => {
+                        set(note, within, part.0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+            if let Some(note) = own {
+                spare.push(note);
+            }
+        }
+        for (index, part) in parts.into_iter().enumerate() {
+            if part.is_some() && lists[index].is_empty() {
+                match spare.pop().or_else(|| self.make(AREA, meta)) {
+                    Some(note) => {
+                        note.set(KIND, AREA);
+                        set(note, (0, 0), 0);
+                        lists[index].push(note);
+                    }
+                    None => complete[index] = false,
+                }
+            }
+        }
+        let [front, tail] = lists;
+        ((front, complete[0]), (tail, complete[1]))
+    }
+}
