@@ -5,7 +5,7 @@ use spin::mutex::SpinMutex;
 use crate::checker::Checker;
 use crate::checker::claim::Claim;
 use crate::marker::queue::MAX_WORKERS;
-use crate::marker::{Figures, GivenUp, Marker, Shared, Stacks, Tools};
+use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
 use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
 use crate::platform::{Platform, StopError, StoppedCpu};
@@ -68,7 +68,7 @@ impl<P: Platform> Passes<'_, P> {
     ) -> Result<Seen<R>, StopError> {
         let platform = self.tracker.platform();
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
-        let shared = Shared::new(MAX_WORKERS, self.stacks(), 0);
+        let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
         let (alone, seen) = (SpinMutex::<_>::new(Some(alone)), SpinMutex::<_>::new(None));
         platform.stop_world(&|cpu: StoppedCpu| {
             let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
@@ -88,7 +88,7 @@ impl<P: Platform> Passes<'_, P> {
                 _ => None,
             };
             if let Some(alone) = alone {
-                let unshared = Shared::new(1, self.stacks(), 0);
+                let unshared = SharedPass::new(1, self.stacks(), 0);
                 let result = alone(&mut Marker::new(&tools, &unshared, 0, access));
                 *seen.lock() = Some(Seen {
                     result,
@@ -111,7 +111,7 @@ impl<P: Platform> Passes<'_, P> {
         self.prepare(1);
         let start_us = self.tracker.now_us();
         self.tracker.begin_pass();
-        let shared = Shared::new(1, self.stacks(), start_us);
+        let shared = SharedPass::new(1, self.stacks(), start_us);
         let tools = self.tools(0);
         let result = work(&mut Marker::new(&tools, &shared, 0, Locked), start_us);
         self.tracker.end_pass();

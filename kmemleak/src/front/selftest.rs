@@ -33,7 +33,7 @@ type Planted = [AtomicUsize; (OWNED + BLOCK) / WORD];
 
 /// What a self-test has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum Outcome {
     /// What it had to.
     Right,
     NoMemory,
@@ -57,40 +57,40 @@ pub(super) fn write_selftest<P: Platform>(
     let seen = self_test(claim);
     let _outside = claim.outside();
     match seen {
-        Ok(Seen::Right) => {
+        Ok(Outcome::Right) => {
             writeln!(
                 out,
                 "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
             )
         }
-        Ok(Seen::NoMemory) => {
+        Ok(Outcome::NoMemory) => {
             writeln!(out, "kmemleak: selftest not done: no memory for it")
         }
-        Ok(Seen::Disabled) => {
+        Ok(Outcome::Disabled) => {
             writeln!(
                 out,
                 "kmemleak: selftest not done: what this task allocates is no leak"
             )
         }
-        Ok(Seen::Suppressed) => {
+        Ok(Outcome::Suppressed) => {
             writeln!(
                 out,
                 "kmemleak: selftest not done: a suppression hides what it plants"
             )
         }
-        Ok(Seen::Reported(count)) => {
+        Ok(Outcome::Reported(count)) => {
             writeln!(
                 out,
                 "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
             )
         }
-        Ok(Seen::WrongLeader) => {
+        Ok(Outcome::WrongLeader) => {
             writeln!(
                 out,
                 "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
             )
         }
-        Ok(Seen::Remained(count)) => {
+        Ok(Outcome::Remained(count)) => {
             writeln!(
                 out,
                 "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
@@ -100,10 +100,10 @@ pub(super) fn write_selftest<P: Platform>(
     }
 }
 
-fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Seen, GivenUp> {
+fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Outcome, GivenUp> {
     claim.take_suppressions();
     if claim.tracker().is_disabled() {
-        return Ok(Seen::Disabled);
+        return Ok(Outcome::Disabled);
     }
     claim.on_unscanned_stack(|claim| {
         let blank: Planted = [const { AtomicUsize::new(0) }; _];
@@ -111,7 +111,7 @@ fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Seen, GivenUp> {
             .tracker()
             .without_interrupts(|meta| MetaBox::new(blank, meta));
         let Ok(piece) = piece else {
-            return Ok(Seen::NoMemory);
+            return Ok(Outcome::NoMemory);
         };
         let seen = test_with(claim, &piece);
         claim
@@ -121,7 +121,7 @@ fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Seen, GivenUp> {
     })
 }
 
-fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<Seen, GivenUp> {
+fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<Outcome, GivenUp> {
     let tracker = claim.tracker();
     let start = memory.as_ptr().expose_provenance();
     let store = |offset: usize, word: usize| {
@@ -145,7 +145,7 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
     let seen = if unrecorded == 0 {
         see(claim, start)
     } else {
-        Ok(Seen::NoMemory)
+        Ok(Outcome::NoMemory)
     };
     // Those that are not recorded are unknown: nothing is warned of then.
     for (offset, _) in BLOCKS {
@@ -154,29 +154,29 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
     // And nothing is left that anybody need be told of.
     tracker.uncount_unrecorded(unrecorded as u64);
     let seen = seen?;
-    if seen == Seen::NoMemory {
+    if seen == Outcome::NoMemory {
         return Ok(seen);
     }
     // Whatever was seen: no verdict is left that names them.
     claim.check_here()?;
-    if seen != Seen::Right {
+    if seen != Outcome::Right {
         return Ok(seen);
     }
     let (remained, _) = planted(claim, start);
     Ok(match remained {
-        0 => Seen::Right,
-        count => Seen::Remained(count),
+        0 => Outcome::Right,
+        count => Outcome::Remained(count),
     })
 }
 
-fn see<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Result<Seen, GivenUp> {
+fn see<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Result<Outcome, GivenUp> {
     claim.check_here()?;
     let (reported, right) = planted(claim, start);
     Ok(match (reported, right) {
-        (2, true) => Seen::Right,
-        (2, false) => Seen::WrongLeader,
-        _ if hides_planted(claim, start) => Seen::Suppressed,
-        (count, _) => Seen::Reported(count),
+        (2, true) => Outcome::Right,
+        (2, false) => Outcome::WrongLeader,
+        _ if hides_planted(claim, start) => Outcome::Suppressed,
+        (count, _) => Outcome::Reported(count),
     })
 }
 

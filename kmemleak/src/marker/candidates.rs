@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{Marker, PointerPass, RING, Shared};
+use super::{Marker, PointerPass, RING, SharedPass};
 use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::metadata::WORD;
@@ -33,7 +33,7 @@ pub(super) struct Candidate {
 
 /// A marked object that waits for its record.
 #[derive(Clone, Copy)]
-pub(super) struct Marked {
+pub(super) struct MarkedObject {
     pub(super) start: usize,
     /// None in a ring that is not full.
     pub(super) record: Option<RecordRef>,
@@ -115,7 +115,7 @@ pub(super) fn refer(
     object: Object<'_>,
     points: Points,
     course: PointerPass,
-    shared: &Shared,
+    shared: &SharedPass,
     side_table: &SideTable,
 ) -> Then {
     if object.mark.is_set() {
@@ -149,7 +149,7 @@ fn refer_area(
     object: Object<'_>,
     points: Points,
     course: PointerPass,
-    shared: &Shared,
+    shared: &SharedPass,
     side_table: &SideTable,
 ) -> Then {
     note_started(object, points, course);
@@ -182,7 +182,7 @@ fn refer_area(
 
 /// An object has as many references as it needs. Whether it is alive for that, and is to be queued: it waits until the start
 /// pointers are through if none of them is one.
-fn referenced(object: Object<'_>, started: bool, course: PointerPass, shared: &Shared) -> bool {
+fn referenced(object: Object<'_>, started: bool, course: PointerPass, shared: &SharedPass) -> bool {
     if !started {
         object.record.set(flag::INTERIOR);
         object.chunk.set(info::INTERIOR);
@@ -255,7 +255,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 note_interior_only(object.record, chunk);
             }
             prefetch(object.record.address());
-            self.marked_at(Marked {
+            self.marked_at(MarkedObject {
                 start: word,
                 record: Some(object.record),
             });
@@ -264,7 +264,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Puts a marked object into its ring, and queues the one that has waited there.
     #[inline(always)]
-    pub(super) fn marked_at(&mut self, marked: Marked) {
+    pub(super) fn marked_at(&mut self, marked: MarkedObject) {
         let slot = &mut self.marked_ahead[self.next_marked % RING];
         let before = core::mem::replace(slot, marked);
         self.next_marked += 1;
@@ -401,7 +401,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.flushed += 1;
         }
         for _ in 0..RING {
-            self.marked_at(Marked {
+            self.marked_at(MarkedObject {
                 start: 0,
                 record: None,
             });

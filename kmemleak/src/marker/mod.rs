@@ -55,14 +55,14 @@ mod candidates;
 pub(crate) mod objects;
 mod phases;
 pub(crate) mod roots;
+mod shared;
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use spin::mutex::SpinMutex;
-
-use self::candidates::{Candidate, Marked, blank};
+use self::candidates::{Candidate, MarkedObject, blank};
 use self::roots::RootWalk;
+pub(crate) use self::shared::{Figures, SharedPass, Stacks};
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, OpenChunk};
@@ -90,13 +90,6 @@ const AHEAD_BYTES: usize = 256;
 
 const LINE: usize = 64;
 
-/// Whether task stacks are roots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stacks {
-    Scan,
-    Skip,
-}
-
 /// A pass was given up: the detector is turned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
@@ -115,102 +108,6 @@ pub(crate) enum PointerPass {
     Starts,
     /// All, from what interior pointers alone have reached.
     Interiors,
-}
-
-/// What a pass has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Figures {
-    /// Tracked objects.
-    pub(crate) objects: u64,
-    pub(crate) words: u64,
-    pub(crate) candidates: u64,
-    pub(crate) hits: u64,
-    /// Blocks, or pieces of them, that nobody vouches for, so that they were not read; zero if any was read.
-    pub(crate) unread: u64,
-}
-
-/// What the CPUs that mark together share.
-///
-/// What one of them does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last to come has
-/// seen all; it stores `generation` with Release, which the others load with Acquire. So between two barriers the cursors, and
-/// what has been seen, may be Relaxed; where they are stronger they say what they are read with.
-pub(crate) struct Shared {
-    /// All store the same before they begin. Each reads what it stored.
-    workers: AtomicUsize,
-    stacks: Stacks,
-    /// When the pass began.
-    start_us: u64,
-    /// The next table of entries that is to be taken: each is one worker's, by the exchange.
-    leaf: AtomicUsize,
-    roots: SpinMutex<RootWalk>,
-    /// Workers that have something to do. AcqRel, and Acquire for who looks: before it counts itself out, a worker has taken
-    /// what it had offered, or has seen it taken by one that counts.
-    active: AtomicUsize,
-    arrived: AtomicUsize,
-    generation: AtomicUsize,
-    /// Something found no room in a queue. As the next two: read behind a barrier, which orders it.
-    overflowed: AtomicBool,
-    /// Something is pointed to in its middle.
-    interior: AtomicBool,
-    /// Something that needs several references was marked late, though its start was pointed to early.
-    started: AtomicBool,
-    /// Something with an excess reference lies in a root. Set in one phase and read in later ones: the barrier between orders it.
-    area_in_root: AtomicBool,
-    /// Only counted, like the next.
-    objects: AtomicU64,
-    words: AtomicU64,
-    candidates: AtomicU64,
-    hits: AtomicU64,
-    unread: AtomicU64,
-    /// Words in objects.
-    object_words: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) const fn new(workers: usize, stacks: Stacks, start_us: u64) -> Self {
-        Self {
-            workers: AtomicUsize::new(workers),
-            stacks,
-            start_us,
-            leaf: AtomicUsize::new(0),
-            roots: SpinMutex::new(RootWalk::NEW),
-            active: AtomicUsize::new(0),
-            arrived: AtomicUsize::new(0),
-            generation: AtomicUsize::new(0),
-            overflowed: AtomicBool::new(false),
-            interior: AtomicBool::new(false),
-            started: AtomicBool::new(false),
-            area_in_root: AtomicBool::new(false),
-            objects: AtomicU64::new(0),
-            words: AtomicU64::new(0),
-            candidates: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            unread: AtomicU64::new(0),
-            object_words: AtomicU64::new(0),
-        }
-    }
-
-    /// How many CPUs mark together: all say the same, before they begin.
-    pub(crate) fn set_workers(&self, workers: usize) {
-        self.workers.store(workers, Ordering::Release);
-    }
-
-    fn workers(&self) -> usize {
-        self.workers.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn figures(&self) -> Figures {
-        Figures {
-            objects: self.objects.load(Ordering::Relaxed),
-            words: self.words.load(Ordering::Relaxed),
-            candidates: self.candidates.load(Ordering::Relaxed),
-            hits: self.hits.load(Ordering::Relaxed),
-            unread: match self.object_words.load(Ordering::Relaxed) {
-                0 => self.unread.load(Ordering::Relaxed),
-                _ => 0,
-            },
-        }
-    }
 }
 
 /// What the marker works with.
@@ -238,7 +135,7 @@ impl<P: Platform> Tools<'_, P> {
 /// One CPU's part of the marker.
 pub(crate) struct Marker<'a, P, A> {
     tools: &'a Tools<'a, P>,
-    shared: &'a Shared,
+    shared: &'a SharedPass,
     worker: usize,
     workers: usize,
     queue: Queue<'a>,
@@ -249,7 +146,7 @@ pub(crate) struct Marker<'a, P, A> {
     next_candidate: usize,
     /// How many blank ones have been put into the ring.
     flushed: u64,
-    marked_ahead: [Marked; RING],
+    marked_ahead: [MarkedObject; RING],
     next_marked: usize,
     /// Objects whose words are being asked for.
     scanned_ahead: [Entry; AHEAD],
@@ -291,7 +188,7 @@ fn next_piece(address: usize) -> usize {
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn new(
         tools: &'a Tools<'a, P>,
-        shared: &'a Shared,
+        shared: &'a SharedPass,
         worker: usize,
         access: A,
     ) -> Self {
@@ -311,7 +208,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }; RING],
             next_candidate: 0,
             flushed: 0,
-            marked_ahead: [Marked {
+            marked_ahead: [MarkedObject {
                 start: 0,
                 record: None,
             }; RING],

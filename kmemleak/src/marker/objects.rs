@@ -35,7 +35,7 @@ impl Guarded {
 
 /// Which words of an object are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Words {
+pub(crate) enum WordSet {
     /// Those that are scanned.
     Scanned,
     /// All of them.
@@ -43,7 +43,7 @@ pub(crate) enum Words {
 }
 
 /// Does something with a word that lies at the first address.
-pub(crate) type Look<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
+pub(crate) type WordVisitor<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
 
 /// The whole words of an area, of the copy of its object at `copy`.
 pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
@@ -320,8 +320,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn each_word(
         &mut self,
         start: usize,
-        words: Words,
-        look: Look<'_, Self>,
+        words: WordSet,
+        look: WordVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
         let Some((record, object)) = self.guarded(start) else {
             return Ok(());
@@ -339,16 +339,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             })
         };
         match words {
-            Words::Scanned if record.is_plain() => show(self, object.start, object.size),
-            Words::Scanned => self.scan_special(start, &record, object.size, &mut show),
-            Words::All => self.each_copy(start, &record, object.size, &mut |marker, copy| {
+            WordSet::Scanned if record.is_plain() => show(self, object.start, object.size),
+            WordSet::Scanned => self.scan_special(start, &record, object.size, &mut show),
+            WordSet::All => self.each_copy(start, &record, object.size, &mut |marker, copy| {
                 show(marker, copy, object.size)
             }),
         }
     }
 
     /// Shows each word from `start` to `end` that may be an address in an object.
-    pub(crate) fn show_words(&mut self, start: usize, end: usize, look: Look<'_, Self>) {
+    pub(crate) fn show_words(&mut self, start: usize, end: usize, look: WordVisitor<'_, Self>) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
         let (mut at, words) = whole_words(start, end);
         let end = at.wrapping_add(words * WORD);

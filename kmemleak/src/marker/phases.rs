@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::candidates::{note_interior_only, postpone};
-use super::objects::Words;
+use super::objects::WordSet;
 use super::{GivenUp, Marker};
 use crate::marker::queue::Entry;
 use crate::objects::access::{Access, OpenChunk};
@@ -191,7 +191,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             // It was in the queue twice.
             return Ok(());
         }
-        self.each_word(start, Words::Scanned, &mut |marker, _, word| {
+        self.each_word(start, WordSet::Scanned, &mut |marker, _, word| {
             let registry = marker.tools.registry;
             let late = |object: Object<'_>| {
                 if object.record.has(flag::INTERIOR_ONLY) {

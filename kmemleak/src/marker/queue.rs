@@ -97,7 +97,7 @@ pub(crate) struct Desk {
     few: [AtomicU64; FEW],
     /// Entries in the box. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
     /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
-    /// (`Shared::active`). The desk's own worker reads Relaxed what it stored itself, or what a thief left.
+    /// (`SharedPass::active`). The desk's own worker reads Relaxed what it stored itself, or what a thief left.
     offered: AtomicUsize,
     lock: SpinMutex<()>,
 }
@@ -187,8 +187,8 @@ impl WorkQueues {
             segment_len,
             room: segments * segment_len,
             len: 0,
-            head: End::new(first),
-            tail: End::new(first),
+            head: Cursor::new(first),
+            tail: Cursor::new(first),
         }
     }
 
@@ -237,13 +237,13 @@ fn put(page: NonNull<u64>, index: usize, entry: Entry) {
 
 /// Where entries are taken from a queue, or put into it.
 #[derive(Clone, Copy)]
-struct End {
+struct Cursor {
     segment: usize,
     start: NonNull<u64>,
     at: usize,
 }
 
-impl End {
+impl Cursor {
     fn new(start: NonNull<u64>) -> Self {
         Self {
             segment: 0,
@@ -263,8 +263,8 @@ pub(crate) struct Queue<'a> {
     /// Entries that it holds at most.
     room: usize,
     len: usize,
-    head: End,
-    tail: End,
+    head: Cursor,
+    tail: Cursor,
 }
 
 impl Queue<'_> {
@@ -311,9 +311,9 @@ impl Queue<'_> {
     /// The beginning of the segment after that of an end.
     #[cold]
     #[inline(never)]
-    fn after(&self, end: End) -> End {
+    fn after(&self, end: Cursor) -> Cursor {
         let number = (end.segment + 1) % self.segments;
-        End {
+        Cursor {
             segment: number,
             // Of a single segment the beginning is its own.
             start: segment(self.desk, number).unwrap_or(end.start),

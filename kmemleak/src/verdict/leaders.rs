@@ -31,7 +31,7 @@
 //! While this goes on, an object's record holds its number in the place of its checksum, which the list has kept. It
 //! is put back at the end.
 
-use crate::marker::objects::Words;
+use crate::marker::objects::WordSet;
 use crate::marker::{GivenUp, Marker};
 use crate::objects::access::Access;
 use crate::objects::object::{Object, alias_owner};
@@ -159,7 +159,7 @@ fn from<P: Platform, A: Access>(
             // It was freed, and there may be another one now.
             continue;
         }
-        marker.each_word(start, Words::Scanned, &mut |_, _, word| {
+        marker.each_word(start, WordSet::Scanned, &mut |_, _, word| {
             if let Some(index) = number_of(access, registry, list, word)
                 && take(index)
             {

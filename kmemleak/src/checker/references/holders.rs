@@ -1,8 +1,8 @@
 //! Who holds an object: all words are read, those of roots and those of objects.
 
 use crate::checker::references::rows::{Origin, References};
-use crate::checker::references::{NoAnswer, Question, target_at};
-use crate::marker::objects::Words;
+use crate::checker::references::{NoAnswer, Query, target_at};
+use crate::marker::objects::WordSet;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::WORD;
 use crate::metadata::hidden::Hidden;
@@ -21,7 +21,7 @@ impl Holders {
     }
 }
 
-impl Question for Holders {
+impl Query for Holders {
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
@@ -64,7 +64,7 @@ impl Question for Holders {
                 row: 0,
             };
             let mut points = false;
-            marker.each_word(start, Words::All, &mut |_, _, word| {
+            marker.each_word(start, WordSet::All, &mut |_, _, word| {
                 points |= points_there(word)
             })?;
             // What lies below a task's stack pointer is nobody's, but has all that was called, this command first of all.
@@ -72,7 +72,7 @@ impl Question for Holders {
             if !points || marker.has_stack(range) {
                 return Ok(());
             }
-            marker.each_word(start, Words::All, &mut |marker, slot, word| {
+            marker.each_word(start, WordSet::All, &mut |marker, slot, word| {
                 // Words in roots have been met there.
                 if points_there(word) && !marker.is_in_root(slot..end_of(slot, WORD)) {
                     trail.push(slot, origin, target.start, marker.meta());

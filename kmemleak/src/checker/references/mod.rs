@@ -123,7 +123,7 @@ enum Before {
 }
 
 /// A question about an object.
-trait Question: Send {
+trait Query: Send {
     /// Answers with the object's start, and leaves the words in the trail.
     fn ask<P: Platform, A: Access>(
         &mut self,
@@ -186,11 +186,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Asks a question, with the world stopped or, where it can't be, beside whatever runs.
-    fn examine<Q: Question>(
-        &mut self,
-        before: Before,
-        question: &mut Q,
-    ) -> Result<usize, NoAnswer> {
+    fn examine<Q: Query>(&mut self, before: Before, question: &mut Q) -> Result<usize, NoAnswer> {
         let tracker = self.tracker();
         if !tracker.is_on() {
             return Err(NoAnswer::Off);
@@ -230,7 +226,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 }
 
-fn ask<P: Platform, A: Access, Q: Question>(
+fn ask<P: Platform, A: Access, Q: Query>(
     marker: &mut Marker<'_, P, A>,
     question: &mut Q,
     references: &mut References,

@@ -3,8 +3,8 @@
 use core::ops::Range;
 
 use crate::checker::references::rows::{Origin, References};
-use crate::checker::references::{NoAnswer, Question, target_at};
-use crate::marker::objects::Words;
+use crate::checker::references::{NoAnswer, Query, target_at};
+use crate::marker::objects::WordSet;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
 use crate::objects::access::Access;
@@ -78,7 +78,7 @@ fn take_mark(object: Object<'_>) -> bool {
     marked
 }
 
-impl Question for Path {
+impl Query for Path {
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
@@ -112,7 +112,7 @@ impl Question for Path {
         {
             let size = target_at(marker, start).map_or(0, |object| object.size);
             let origin = Origin::Object { start, size, row };
-            marker.each_word(start, Words::Scanned, &mut |marker, slot, word| {
+            marker.each_word(start, WordSet::Scanned, &mut |marker, slot, word| {
                 self.come(marker, trail, slot, word, origin);
             })?;
             row += 1;

@@ -40,9 +40,9 @@ impl<T: Display> Display for OrNull<T> {
 }
 
 /// An address: text, since not all readers take numbers of 64 bits.
-struct Address(usize);
+struct Quoted(usize);
 
-impl Display for Address {
+impl Display for Quoted {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "\"{:#018x}\"", self.0)
     }
@@ -98,7 +98,7 @@ pub(super) fn references_end(
     begin(kind, out)?;
     write!(out, ",\"count\":{count}")?;
     match answer {
-        Ok(target) => writeln!(out, ",\"target\":{},\"error\":null}}", Address(target)),
+        Ok(target) => writeln!(out, ",\"target\":{},\"error\":null}}", Quoted(target)),
         Err(why) => {
             write!(out, ",\"target\":null,\"error\":")?;
             string_of(&why, out)?;
@@ -202,7 +202,7 @@ fn leak_json<P: Platform>(
         out,
         ",\"rank\":{},\"leader\":{},\"owned_objects\":{},\"owned_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
         OrNull(rank),
-        OrNull(leader.map(Address)),
+        OrNull(leader.map(Quoted)),
         OrNull(owned.map(|owned| owned.0)),
         OrNull(owned.map(|owned| owned.1)),
         standing == Standing::Suspects,
@@ -232,7 +232,7 @@ fn named_json<P: Platform>(
     write!(
         out,
         ",\"address\":{},\"size\":{size},\"birth_us\":{},\"task\":{},\"comm\":",
-        Address(named.start),
+        Quoted(named.start),
         tracker.birth_us(record),
         record.task()
     )?;
@@ -270,7 +270,7 @@ pub(super) fn slot_json<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin(question.word(), out)?;
-    write!(out, ",\"slot\":{},\"root\":", Address(slot.address))?;
+    write!(out, ",\"slot\":{},\"root\":", Quoted(slot.address))?;
     match slot.place {
         SlotPlace::Root(root) => {
             out.write_char('"')?;
@@ -286,7 +286,7 @@ pub(super) fn slot_json<P: Platform>(
             write!(
                 out,
                 "null,\"object\":{},\"object_size\":{size},\"offset\":{}",
-                Address(start),
+                Quoted(start),
                 OrNull(slot.offset())
             )?;
             let frames = match named_at(tracker, start) {
@@ -335,7 +335,7 @@ pub(super) fn interior_json<P: Platform>(
         None => write!(
             out,
             ",\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"backtrace\":null",
-            Address(block.start),
+            Quoted(block.start),
             block.size,
             block.birth_us
         )?,

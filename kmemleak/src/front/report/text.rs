@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::view::{Contents, LeakView, comm_of, named_at};
-use super::words::{Age, Count, Passes, Plain, Sum};
+use super::words::{Age, Count, PassCount, Plain, Sum};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
@@ -399,7 +399,7 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
             writeln!(
                 out,
                 "kmemleak: suspects of {} beside what runs, which no stop of the world has confirmed",
-                Passes(passes)
+                PassCount(passes)
             )?;
             Some(passes)
         }
@@ -407,7 +407,7 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
             writeln!(
                 out,
                 "kmemleak: {reason}: suspects of {} beside what runs",
-                Passes(passes)
+                PassCount(passes)
             )?;
             Some(passes)
         }

@@ -70,9 +70,9 @@ impl Display for Age {
 }
 
 /// So many passes.
-pub(super) struct Passes(pub(super) u32);
+pub(super) struct PassCount(pub(super) u32);
 
-impl Display for Passes {
+impl Display for PassCount {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             1 => f.write_str("1 pass"),

@@ -23,9 +23,9 @@ use spin::mutex::SpinMutex;
 pub(crate) use self::divide::Cut;
 use self::note::{AREA, EXCESS, FIRST, KIND, Note, ODD, REFERENCES, SECOND, SIZE, START};
 pub(crate) use self::note::{Loose, Odd};
+use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::metadata::{Class, MetaAlloc, Piece};
 use crate::objects::page_map::{ChunkNumber, address_of, chunk_of};
 use crate::objects::record::Record;
 
@@ -69,17 +69,16 @@ impl SideTable {
     }
 
     fn add(&self, start: usize, kind: u64, meta: &MetaAlloc<'_>, fill: impl FnOnce(Note)) -> Kept {
-        let Some(piece) = Piece::take(Class::NOTE, meta) else {
+        let Some(note) = Note::take(meta) else {
             return Kept::NoMemory;
         };
-        let note = Note(piece);
         note.set(KIND, kind);
         note.set(START, Hidden::new(start).bits());
         fill(note);
         let mut buckets = self.buckets.lock();
         let first = &mut buckets[bucket_of(chunk_of(start))];
-        note.0.set_next(*first);
-        *first = note.0.hidden();
+        note.set_link(*first);
+        *first = note.hidden();
         self.count.fetch_add(1, Ordering::Relaxed);
         Kept::Yes
     }
@@ -95,7 +94,7 @@ impl SideTable {
             if chunk_of(note.start()) == chunk {
                 look(note);
             }
-            next = note.0.next().map(Note);
+            next = Note::at(note.link());
         }
     }
 
@@ -110,10 +109,10 @@ impl SideTable {
         let mut before: Option<Note> = None;
         let mut next = Note::at(buckets[bucket]);
         while let Some(note) = next {
-            let after = note.0.link();
+            let after = note.link();
             if note.start() == start && wanted(note.get(KIND)) {
                 match before {
-                    Some(before) => before.0.set_next(after),
+                    Some(before) => before.set_link(after),
                     None => buckets[bucket] = after,
                 }
                 taken.push(note);
@@ -136,13 +135,13 @@ impl SideTable {
         let first = &mut buckets[bucket_of(chunk_of(start))];
         while let Some(note) = turned.pop() {
             note.set(START, Hidden::new(start).bits());
-            note.0.set_next(*first);
-            *first = note.0.hidden();
+            note.set_link(*first);
+            *first = note.hidden();
         }
     }
 
     fn make(&self, kind: u64, meta: &MetaAlloc<'_>) -> Option<Note> {
-        let note = Note(Piece::take(Class::NOTE, meta)?);
+        let note = Note::take(meta)?;
         note.set(KIND, kind);
         self.count.fetch_add(1, Ordering::Relaxed);
         Some(note)
@@ -151,7 +150,7 @@ impl SideTable {
     pub(crate) fn give_back(&self, mut loose: Loose, meta: &MetaAlloc<'_>) {
         while let Some(note) = loose.pop() {
             self.count.fetch_sub(1, Ordering::Relaxed);
-            note.0.give(Class::NOTE, meta);
+            note.give_back(meta);
         }
     }
 

@@ -1,12 +1,15 @@
 //! A note: a piece of eight words in the side table, which says one thing of one object.
 
-use core::sync::atomic::AtomicU64;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::metadata::hidden::Hidden;
-use crate::metadata::{Piece, word_of};
+use crate::metadata::piece::Piece;
+use crate::metadata::{Class, MetaAlloc, word_of};
 use crate::objects::record::RecordRef;
 
 pub(super) const KIND: usize = 0;
+const LINK: usize = 1;
 pub(super) const START: usize = 2;
 pub(super) const FIRST: usize = 3;
 pub(super) const SECOND: usize = 4;
@@ -37,31 +40,60 @@ impl Loose {
     }
 
     pub(super) fn push(&mut self, note: Note) {
-        note.0.set_next(self.0);
-        self.0 = note.0.hidden();
+        note.set_link(self.0);
+        self.0 = note.hidden();
     }
 
     pub(super) fn pop(&mut self) -> Option<Note> {
         let note = Note::at(self.0)?;
-        self.0 = note.0.link();
+        self.0 = note.link();
         Some(note)
     }
 }
 
+/// A note: a piece of eight words, of which somebody may read while another writes. They are Relaxed: the lock of the table, or
+/// of the object's chunk, orders them.
 #[derive(Clone, Copy)]
-pub(super) struct Note(pub(super) Piece);
+pub(super) struct Note(NonNull<u64>);
 
 impl Note {
+    pub(super) fn take(meta: &MetaAlloc<'_>) -> Option<Self> {
+        meta.take(Class::NOTE)
+            .ok()
+            .map(|piece| Self(piece.into_raw()))
+    }
+
+    pub(super) fn give_back(self, meta: &MetaAlloc<'_>) {
+        // SAFETY: made of such a piece by `take`, and in no list any more.
+        meta.give(unsafe { Piece::from_raw(self.0, Class::NOTE) });
+    }
+
+    /// The note that lies there, if any.
     pub(super) fn at(hidden: Hidden) -> Option<Self> {
-        Piece::at(hidden).map(Self)
+        hidden.metadata().map(Self)
+    }
+
+    pub(super) fn hidden(self) -> Hidden {
+        Hidden::of(self.0)
     }
 
     pub(super) fn get(self, word: usize) -> u64 {
-        self.0.get(word)
+        // SAFETY: a word of the note.
+        unsafe { word_of(self.0, word) }.load(Relaxed)
     }
 
     pub(super) fn set(self, word: usize, value: u64) {
-        self.0.set(word, value);
+        // SAFETY: a word of the note.
+        unsafe { word_of(self.0, word) }.store(value, Relaxed);
+    }
+
+    /// Where the next note of the list lies.
+    pub(super) fn link(self) -> Hidden {
+        Hidden::from_bits(self.get(LINK))
+    }
+
+    pub(super) fn set_link(self, next: Hidden) {
+        self.set(LINK, next.bits());
     }
 
     pub(super) fn start(self) -> usize {
@@ -70,13 +102,13 @@ impl Note {
 
     pub(super) fn odd<'a>(self) -> Odd<'a> {
         // SAFETY: the fifth to eighth words of a note hold a record of such an object.
-        let record = unsafe { self.0.0.add(SECOND) };
+        let record = unsafe { self.0.add(SECOND) };
         Odd {
             start: self.start(),
             // SAFETY: as above; it stays while its chunk is open.
             record: unsafe { RecordRef::new(record.cast()) },
             // SAFETY: the fourth word of a note.
-            mark: unsafe { word_of(self.0.0, FIRST) },
+            mark: unsafe { word_of(self.0, FIRST) },
         }
     }
 }

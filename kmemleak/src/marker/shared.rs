@@ -1,0 +1,110 @@
+//! What the CPUs that mark together share.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use spin::mutex::SpinMutex;
+
+use super::roots::RootWalk;
+
+/// Whether task stacks are roots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stacks {
+    Scan,
+    Skip,
+}
+
+/// What a pass has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// Tracked objects.
+    pub(crate) objects: u64,
+    pub(crate) words: u64,
+    pub(crate) candidates: u64,
+    pub(crate) hits: u64,
+    /// Blocks, or pieces of them, that nobody vouches for, so that they were not read; zero if any was read.
+    pub(crate) unread: u64,
+}
+
+/// A pass, as far as it is shared.
+///
+/// What one CPU does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last to come has
+/// seen all; it stores `generation` with Release, which the others load with Acquire. So between two barriers the cursors, and
+/// what has been seen, may be Relaxed; where they are stronger they say what they are read with.
+pub(crate) struct SharedPass {
+    /// All store the same before they begin. Each reads what it stored.
+    pub(super) workers: AtomicUsize,
+    pub(super) stacks: Stacks,
+    /// When the pass began.
+    pub(super) start_us: u64,
+    /// The next table of entries that is to be taken: each is one worker's, by the exchange.
+    pub(super) leaf: AtomicUsize,
+    pub(super) roots: SpinMutex<RootWalk>,
+    /// Workers that have something to do. AcqRel, and Acquire for who looks: before it counts itself out, a worker has taken
+    /// what it had offered, or has seen it taken by one that counts.
+    pub(super) active: AtomicUsize,
+    pub(super) arrived: AtomicUsize,
+    pub(super) generation: AtomicUsize,
+    /// Something found no room in a queue. As the next two: read behind a barrier, which orders it.
+    pub(super) overflowed: AtomicBool,
+    /// Something is pointed to in its middle.
+    pub(super) interior: AtomicBool,
+    /// Something that needs several references was marked late, though its start was pointed to early.
+    pub(super) started: AtomicBool,
+    /// Something with an excess reference lies in a root. Set in one phase and read in later ones: the barrier between orders it.
+    pub(super) area_in_root: AtomicBool,
+    /// Only counted, like the next.
+    pub(super) objects: AtomicU64,
+    pub(super) words: AtomicU64,
+    pub(super) candidates: AtomicU64,
+    pub(super) hits: AtomicU64,
+    pub(super) unread: AtomicU64,
+    /// Words in objects.
+    pub(super) object_words: AtomicU64,
+}
+
+impl SharedPass {
+    pub(crate) const fn new(workers: usize, stacks: Stacks, start_us: u64) -> Self {
+        Self {
+            workers: AtomicUsize::new(workers),
+            stacks,
+            start_us,
+            leaf: AtomicUsize::new(0),
+            roots: SpinMutex::new(RootWalk::NEW),
+            active: AtomicUsize::new(0),
+            arrived: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            overflowed: AtomicBool::new(false),
+            interior: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            area_in_root: AtomicBool::new(false),
+            objects: AtomicU64::new(0),
+            words: AtomicU64::new(0),
+            candidates: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            unread: AtomicU64::new(0),
+            object_words: AtomicU64::new(0),
+        }
+    }
+
+    /// How many CPUs mark together: all say the same, before they begin.
+    pub(crate) fn set_workers(&self, workers: usize) {
+        self.workers.store(workers, Ordering::Release);
+    }
+
+    pub(super) fn workers(&self) -> usize {
+        self.workers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            objects: self.objects.load(Ordering::Relaxed),
+            words: self.words.load(Ordering::Relaxed),
+            candidates: self.candidates.load(Ordering::Relaxed),
+            hits: self.hits.load(Ordering::Relaxed),
+            unread: match self.object_words.load(Ordering::Relaxed) {
+                0 => self.unread.load(Ordering::Relaxed),
+                _ => 0,
+            },
+        }
+    }
+}
