@@ -104,8 +104,8 @@ impl Object<'_> {
 
 /// Notes whether a pointer to an object that counts them is one to its start: before it is counted. So the CPU whose pointer
 /// makes them enough knows of it, for the count is in the same word, or changes under a lock.
-fn note_started(object: Object<'_>, points: Points, course: PointerPass) {
-    if points == Points::AtStart && course == PointerPass::Starts {
+fn note_started(object: Object<'_>, points: Points, pointers: PointerPass) {
+    if points == Points::AtStart && pointers == PointerPass::Starts {
         object.record.set_started();
     }
 }
@@ -114,7 +114,7 @@ fn note_started(object: Object<'_>, points: Points, course: PointerPass) {
 pub(super) fn refer(
     object: Object<'_>,
     points: Points,
-    course: PointerPass,
+    pointers: PointerPass,
     shared: &SharedPass,
     side_table: &SideTable,
 ) -> Then {
@@ -126,18 +126,18 @@ pub(super) fn refer(
         return Then::Owner(alias_owner(&record), points);
     }
     if record.has(flag::EXCESS) {
-        return refer_area(object, points, course, shared, side_table);
+        return refer_area(object, points, pointers, shared, side_table);
     }
     if record.min_count() > 1 {
-        note_started(object, points, course);
+        note_started(object, points, pointers);
         if !object.count_reference(side_table) {
             return Then::Nothing;
         }
     }
     let started = points == Points::AtStart
-        || course == PointerPass::Interiors
+        || pointers == PointerPass::Interiors
         || record.min_count() > 1 && object.record.is_started();
-    match referenced(object, started, course, shared) {
+    match referenced(object, started, pointers, shared) {
         true => Then::Queue,
         false => Then::Nothing,
     }
@@ -148,11 +148,11 @@ pub(super) fn refer(
 fn refer_area(
     object: Object<'_>,
     points: Points,
-    course: PointerPass,
+    pointers: PointerPass,
     shared: &SharedPass,
     side_table: &SideTable,
 ) -> Then {
-    note_started(object, points, course);
+    note_started(object, points, pointers);
     let Some(arrival) = side_table.arrive(object.start) else {
         return Then::Nothing;
     };
@@ -168,10 +168,10 @@ fn refer_area(
         // Black: it passes nothing on.
         return Then::Nothing;
     };
-    let started = course == PointerPass::Interiors || object.record.is_started();
+    let started = pointers == PointerPass::Interiors || object.record.is_started();
     let queue = arrival.number >= needed
         && !record.has(flag::REACHED)
-        && referenced(object, started, course, shared);
+        && referenced(object, started, pointers, shared);
     match (queue, arrival.number > needed) {
         (false, false) => Then::Nothing,
         (true, false) => Then::Queue,
@@ -182,7 +182,12 @@ fn refer_area(
 
 /// An object has as many references as it needs. Whether it is alive for that, and is to be queued: it waits until the start
 /// pointers are through if none of them is one.
-fn referenced(object: Object<'_>, started: bool, course: PointerPass, shared: &SharedPass) -> bool {
+fn referenced(
+    object: Object<'_>,
+    started: bool,
+    pointers: PointerPass,
+    shared: &SharedPass,
+) -> bool {
     if !started {
         object.record.set(flag::INTERIOR);
         object.chunk.set(info::INTERIOR);
@@ -192,7 +197,7 @@ fn referenced(object: Object<'_>, started: bool, course: PointerPass, shared: &S
     if !object.enliven() {
         return false;
     }
-    if course == PointerPass::Interiors {
+    if pointers == PointerPass::Interiors {
         note_interior_only(object.record, object.chunk);
         if object.record.is_started() {
             shared.started.store(true, Ordering::Release);
@@ -209,7 +214,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.candidates += 1;
             return self.look_up(word);
         }
-        match self.way.look(&self.tools.registry.map, chunk_of(word)) {
+        match self
+            .walk_cache
+            .look(&self.tools.registry.map, chunk_of(word))
+        {
             Look::Entry(chunk) => {
                 prefetch(chunk.entry().addr().get());
                 self.candidate_at(Candidate { word, chunk });
@@ -251,7 +259,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         // SAFETY: one starts there: the bit was seen, and the world is stopped.
         let object = unsafe { object_in(chunk_of(word), chunk, granule) };
         if object.mark.set() {
-            if self.course == PointerPass::Interiors {
+            if self.pointers == PointerPass::Interiors {
                 note_interior_only(object.record, chunk);
             }
             prefetch(object.record.address());
@@ -280,7 +288,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn look_up(&mut self, word: usize) {
         let access = self.access;
         let place = Cell::new(None);
-        let (course, shared, area) = (self.course, self.shared, self.area);
+        let (pointers, shared, area) = (self.pointers, self.shared, self.area);
         let registry = self.tools.registry;
         let hit = registry.containing(access, word, |object| {
             place.set(Some((object.start, object.record)));
@@ -289,7 +297,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 return Then::Nothing;
             }
             let points = Points::of(word, object.start);
-            refer(object, points, course, shared, &registry.side_table)
+            refer(object, points, pointers, shared, &registry.side_table)
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
             self.misses += 1;
@@ -334,11 +342,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     fn refer_to(&mut self, start: usize, points: Points) -> Option<usize> {
         let access = self.access;
         let place = Cell::new(None);
-        let (course, shared) = (self.course, self.shared);
+        let (pointers, shared) = (self.pointers, self.shared);
         let registry = self.tools.registry;
         let then = registry.starting_at(access, start, |object| {
             place.set(Some((object.start, object.record)));
-            refer(object, points, course, shared, &registry.side_table)
+            refer(object, points, pointers, shared, &registry.side_table)
         });
         let (start, record) = place.get()?;
         match then? {

@@ -139,7 +139,7 @@ pub(crate) struct Marker<'a, P, A> {
     worker: usize,
     workers: usize,
     queue: Queue<'a>,
-    way: WalkCache,
+    walk_cache: WalkCache,
     lowest: usize,
     span: usize,
     candidates_ahead: [Candidate; RING],
@@ -153,7 +153,7 @@ pub(crate) struct Marker<'a, P, A> {
     next_scanned: usize,
     /// The object whose words are being scanned, if pointers to it count for another one.
     area: Option<usize>,
-    course: PointerPass,
+    pointers: PointerPass,
     resolve: Resolve,
     /// A checksum in the making.
     sum: u64,
@@ -199,7 +199,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             worker,
             workers: shared.workers(),
             queue: tools.queues.queue(worker),
-            way: WalkCache::new(),
+            walk_cache: WalkCache::new(),
             lowest,
             span,
             candidates_ahead: [Candidate {
@@ -216,7 +216,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             scanned_ahead: [Entry::NONE; AHEAD],
             next_scanned: 0,
             area: None,
-            course: PointerPass::Starts,
+            pointers: PointerPass::Starts,
             resolve: Resolve::MayGiveUp,
             sum: 0,
             objects: 0,
@@ -253,7 +253,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
     /// nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
-        self.course = PointerPass::Starts;
+        self.pointers = PointerPass::Starts;
         loop {
             self.drain()?;
             self.barrier();
@@ -268,7 +268,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } else if interior {
                 self.shared.interior.store(false, Ordering::Release);
                 self.barrier();
-                self.course = PointerPass::Interiors;
+                self.pointers = PointerPass::Interiors;
                 self.recover(info::INTERIOR, flag::INTERIOR)?;
             } else {
                 break;
@@ -393,12 +393,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             for granule in Chunk::granules(chunk.starts().load(Ordering::Relaxed)) {
                 look(self, address_of(number) + granule as usize * GRANULE)?;
             }
-            if !chunk.has(info::ODD) {
+            if !chunk.has(info::UNALIGNED) {
                 continue;
             }
             let mut from = 0;
             while let Some(start) =
-                self.without_interrupts(|_| registry.next_odd(number, chunk, from))
+                self.without_interrupts(|_| registry.next_unaligned(number, chunk, from))
             {
                 look(self, start)?;
                 from = start + 1;

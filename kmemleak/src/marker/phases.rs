@@ -19,7 +19,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::INTERIOR
             | info::INTERIOR_ONLY
             | info::BORN
-            | info::ODD;
+            | info::UNALIGNED;
         self.each_chunk(|marker, chunk| {
             if chunk.has(LOOK) {
                 marker.whiten_records(chunk);
@@ -34,7 +34,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(never)]
     pub(super) fn whiten_records(&mut self, chunk: &OpenChunk<A>) {
         let registry = self.tools.registry;
-        let (mut special, mut born) = (chunk.has(info::ODD), false);
+        let (mut special, mut born) = (chunk.has(info::UNALIGNED), false);
         chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
         registry.each_of(chunk, u64::MAX, &mut |object| {
             let record = object.record.read();

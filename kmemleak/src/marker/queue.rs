@@ -86,33 +86,33 @@ impl Entry {
 }
 
 /// A CPU's memory for marking, kept from one pass to the next.
-pub(crate) struct Desk {
-    /// The page that names the pages of the ring, and how many there are. As `shelf`, they publish pages, and all that
+pub(crate) struct WorkerQueue {
+    /// The page that names the pages of the ring, and how many there are. As `steal_buffer`, they publish pages, and all that
     /// is in them: stored with Release by who prepares a pass, loaded with Acquire by the workers.
     ring: AtomicU64,
     pages: AtomicUsize,
-    shelf: AtomicU64,
+    steal_buffer: AtomicU64,
     /// A queue of few entries where there is no memory for the ring. Words of queues are Relaxed: one worker's, or, on the
-    /// shelf, under the lock.
+    /// steal buffer, under the lock.
     few: [AtomicU64; FEW],
     /// Entries in the box. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
     /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
-    /// (`SharedPass::active`). The desk's own worker reads Relaxed what it stored itself, or what a thief left.
+    /// (`SharedPass::active`). The queue's own worker reads Relaxed what it stored itself, or what a thief left.
     offered: AtomicUsize,
     lock: SpinMutex<()>,
 }
 
-/// The desks of all CPUs.
-pub(crate) struct WorkQueues([Desk; MAX_WORKERS]);
+/// The queues of all CPUs.
+pub(crate) struct WorkQueues([WorkerQueue; MAX_WORKERS]);
 
 impl WorkQueues {
     pub(crate) const fn new() -> Self {
         Self(
             [const {
-                Desk {
+                WorkerQueue {
                     ring: AtomicU64::new(0),
                     pages: AtomicUsize::new(0),
-                    shelf: AtomicU64::new(0),
+                    steal_buffer: AtomicU64::new(0),
                     few: [const { AtomicU64::new(0) }; FEW],
                     offered: AtomicUsize::new(0),
                     lock: SpinMutex::new(()),
@@ -126,39 +126,44 @@ impl WorkQueues {
         let workers = workers.clamp(1, MAX_WORKERS);
         let words = objects / OBJECTS_A_WORD / workers;
         let pages = (words / PAGE_WORDS).clamp(MIN_PAGES, MAX_PAGES);
-        for desk in &self.0[..workers] {
-            made(&desk.shelf, meta);
-            let Some(ring) = made(&desk.ring, meta) else {
+        for queue in &self.0[..workers] {
+            made(&queue.steal_buffer, meta);
+            let Some(ring) = made(&queue.ring, meta) else {
                 return;
             };
-            while desk.pages.load(Ordering::Relaxed) < pages {
-                let number = desk.pages.load(Ordering::Relaxed);
+            while queue.pages.load(Ordering::Relaxed) < pages {
+                let number = queue.pages.load(Ordering::Relaxed);
                 // SAFETY: a page of words, and a ring has so many pages at most.
                 let page = unsafe { word_of(ring, number) };
                 if made(page, meta).is_none() {
                     return;
                 }
-                desk.pages.store(number + 1, Ordering::Release);
+                queue.pages.store(number + 1, Ordering::Release);
             }
         }
     }
 
     /// Takes up to a box full of entries that some CPU offers, and puts them into `queue`. False where none does.
     pub(crate) fn steal(&self, workers: usize, queue: &mut Queue<'_>) -> bool {
-        self.0[..workers].iter().any(|desk| {
-            if desk.offered.load(Ordering::Acquire) == 0 {
+        self.0[..workers].iter().any(|victim| {
+            if victim.offered.load(Ordering::Acquire) == 0 {
                 return false;
             }
-            let _one_at_a_time = desk.lock.lock();
-            let offered = desk.offered.load(Ordering::Acquire);
-            let Some(shelf) = page(&desk.shelf) else {
+            let _one_at_a_time = victim.lock.lock();
+            let offered = victim.offered.load(Ordering::Acquire);
+            let Some(steal_buffer) = page(&victim.steal_buffer) else {
                 return false;
             };
             let mut taken = 0;
-            while taken < offered && queue.push(get(shelf, offered - 1 - taken)) {
+            while taken < offered
+                && queue.push(
+                    // SAFETY: one of the entries that were offered.
+                    unsafe { get(steal_buffer, offered - 1 - taken) },
+                )
+            {
                 taken += 1;
             }
-            desk.offered.store(offered - taken, Ordering::Release);
+            victim.offered.store(offered - taken, Ordering::Release);
             taken > 0
         })
     }
@@ -167,22 +172,22 @@ impl WorkQueues {
     pub(crate) fn any_offered(&self, workers: usize) -> bool {
         self.0[..workers]
             .iter()
-            .any(|desk| desk.offered.load(Ordering::Acquire) != 0)
+            .any(|queue| queue.offered.load(Ordering::Acquire) != 0)
     }
 
     /// The queue of a worker, empty.
     pub(crate) fn queue(&self, worker: usize) -> Queue<'_> {
-        let desk = &self.0[worker];
-        desk.offered.store(0, Ordering::Release);
-        let few = NonNull::from(&desk.few).cast();
-        let pages = desk.pages.load(Ordering::Acquire);
+        let queue = &self.0[worker];
+        queue.offered.store(0, Ordering::Release);
+        let few = NonNull::from(&queue.few).cast();
+        let pages = queue.pages.load(Ordering::Acquire);
         // A queue of few entries has one segment, which is its own successor.
-        let (first, segments, segment_len) = match segment(desk, 0) {
+        let (first, segments, segment_len) = match segment(queue, 0) {
             Some(first) if pages > 0 => (first, pages, PAGE_WORDS),
             _ => (few, 1, FEW),
         };
         Queue {
-            desk,
+            queue,
             segments,
             segment_len,
             room: segments * segment_len,
@@ -194,10 +199,10 @@ impl WorkQueues {
 
     /// Forgets the memory, which is given back by its owner.
     pub(crate) fn empty(&self) {
-        for desk in &self.0 {
-            desk.pages.store(0, Ordering::Relaxed);
-            desk.ring.store(0, Ordering::Relaxed);
-            desk.shelf.store(0, Ordering::Relaxed);
+        for queue in &self.0 {
+            queue.pages.store(0, Ordering::Relaxed);
+            queue.ring.store(0, Ordering::Relaxed);
+            queue.steal_buffer.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -216,22 +221,28 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     })
 }
 
-/// A page of a desk's ring.
-fn segment(desk: &Desk, number: usize) -> Option<NonNull<u64>> {
-    let ring = page(&desk.ring)?;
+/// A page of a queue's ring.
+fn segment(queue: &WorkerQueue, number: usize) -> Option<NonNull<u64>> {
+    let ring = page(&queue.ring)?;
     // SAFETY: a page of words, and a ring has so many pages at most.
     page(unsafe { word_of(ring, number) })
 }
 
+/// # Safety
+///
+/// `page` is a segment or a steal buffer that has so many words.
 #[inline(always)]
-fn get(page: NonNull<u64>, index: usize) -> Entry {
-    // SAFETY: the index is one of a segment or a shelf.
+unsafe fn get(page: NonNull<u64>, index: usize) -> Entry {
+    // SAFETY: the caller's promise.
     Entry(unsafe { word_of(page, index) }.load(Ordering::Relaxed))
 }
 
+/// # Safety
+///
+/// As for [`get`].
 #[inline(always)]
-fn put(page: NonNull<u64>, index: usize, entry: Entry) {
-    // SAFETY: the index is one of a segment or a shelf.
+unsafe fn put(page: NonNull<u64>, index: usize, entry: Entry) {
+    // SAFETY: the caller's promise.
     unsafe { word_of(page, index) }.store(entry.0, Ordering::Relaxed);
 }
 
@@ -255,7 +266,7 @@ impl Cursor {
 
 /// A CPU's queue: a ring of segments.
 pub(crate) struct Queue<'a> {
-    desk: &'a Desk,
+    queue: &'a WorkerQueue,
     /// How many segments there are.
     segments: usize,
     /// Entries of a segment.
@@ -284,7 +295,8 @@ impl Queue<'_> {
         if self.len == self.room {
             return false;
         }
-        put(self.tail.start, self.tail.at, entry);
+        // SAFETY: the tail stands in a segment.
+        unsafe { put(self.tail.start, self.tail.at, entry) };
         self.tail.at += 1;
         if self.tail.at == self.segment_len {
             self.tail = self.after(self.tail);
@@ -299,7 +311,8 @@ impl Queue<'_> {
         if self.len == 0 {
             return None;
         }
-        let entry = get(self.head.start, self.head.at);
+        // SAFETY: the head stands in a segment.
+        let entry = unsafe { get(self.head.start, self.head.at) };
         self.head.at += 1;
         if self.head.at == self.segment_len {
             self.head = self.after(self.head);
@@ -316,7 +329,7 @@ impl Queue<'_> {
         Cursor {
             segment: number,
             // Of a single segment the beginning is its own.
-            start: segment(self.desk, number).unwrap_or(end.start),
+            start: segment(self.queue, number).unwrap_or(end.start),
             at: 0,
         }
     }
@@ -324,24 +337,25 @@ impl Queue<'_> {
     /// Puts some entries into the box, if that is empty and there are plenty.
     #[inline(always)]
     pub(crate) fn offer(&mut self) {
-        if self.desk.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {
+        if self.queue.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {
             self.offer_some();
         }
     }
 
     #[inline(never)]
     fn offer_some(&mut self) {
-        let Some(shelf) = page(&self.desk.shelf) else {
+        let Some(steal_buffer) = page(&self.queue.steal_buffer) else {
             return;
         };
-        let _one_at_a_time = self.desk.lock.lock();
+        let _one_at_a_time = self.queue.lock.lock();
         let mut count = 0;
         while count < BATCH
             && let Some(entry) = self.pop()
         {
-            put(shelf, count, entry);
+            // SAFETY: a steal buffer has room for a batch.
+            unsafe { put(steal_buffer, count, entry) };
             count += 1;
         }
-        self.desk.offered.store(count, Ordering::Release);
+        self.queue.offered.store(count, Ordering::Release);
     }
 }

@@ -49,7 +49,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         self.each_chunk(|_, chunk| {
             let unmarked =
                 chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-            if unmarked == 0 && !chunk.has(info::ODD) {
+            if unmarked == 0 && !chunk.has(info::UNALIGNED) {
                 return;
             }
             registry.each_of(chunk, unmarked, &mut |object| {
@@ -88,7 +88,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 Flagged::None => unmarked,
                 Flagged::Some => u64::MAX,
             };
-            if granules == 0 && !chunk.has(info::ODD) {
+            if granules == 0 && !chunk.has(info::UNALIGNED) {
                 return;
             }
             registry.each_of(chunk, granules, &mut |object| {
@@ -133,7 +133,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
     fn collect(&mut self, chunk: &OpenChunk<Locked>, white: &mut White) {
         let unmarked =
             chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-        if unmarked == 0 && !chunk.has(info::ODD) {
+        if unmarked == 0 && !chunk.has(info::UNALIGNED) {
             return;
         }
         let registry = self.registry();

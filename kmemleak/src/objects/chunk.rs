@@ -98,7 +98,7 @@ pub(crate) mod info {
     /// Something was allocated here during the scan that goes on.
     pub(crate) const BORN: u32 = 1 << 11;
     /// Some objects are kept in notes.
-    pub(crate) const ODD: u32 = 1 << 12;
+    pub(crate) const UNALIGNED: u32 = 1 << 12;
     /// Some records have [`crate::objects::record::flag::INTERIOR_ONLY`].
     pub(crate) const INTERIOR_ONLY: u32 = 1 << 13;
     /// The chunk is in service: there are records, and it counts as a user of its table.
@@ -351,7 +351,7 @@ impl Chunk {
     /// Whether objects start here.
     #[inline(always)]
     pub(crate) fn is_used(self) -> bool {
-        self.starts().load(Ordering::Relaxed) != 0 || self.has(info::ODD)
+        self.starts().load(Ordering::Relaxed) != 0 || self.has(info::UNALIGNED)
     }
 
     /// Whether objects neither start here nor reach in.

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::page_map::{ChunkNumber, address_of};
 use crate::objects::record::{MANY, Record, RecordRef, flag};
-use crate::objects::side_table::{Odd, SideTable};
+use crate::objects::side_table::{SideTable, Unaligned};
 use crate::stacks::depot::StackId;
 
 /// Where the mark of an object is.
@@ -99,12 +99,12 @@ pub(crate) unsafe fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u
     }
 }
 
-pub(super) fn odd_object<'a>(chunk: Chunk, odd: Odd<'a>) -> Object<'a> {
+pub(super) fn unaligned_object<'a>(chunk: Chunk, unaligned: Unaligned<'a>) -> Object<'a> {
     Object {
-        start: odd.start,
-        record: odd.record,
+        start: unaligned.start,
+        record: unaligned.record,
         mark: Mark {
-            word: odd.mark,
+            word: unaligned.mark,
             bit: 1,
         },
         chunk,

@@ -113,7 +113,7 @@ impl<P: Platform> Tracker<P> {
         let (registry, marked) = (&self.registry, self.marked());
         let kept = match room {
             Room::Note(note) if !start.is_multiple_of(GRANULE) && behind.can_be_object() => {
-                registry.insert_odd(behind, &record, marked, note, meta)
+                registry.insert_unaligned(behind, &record, marked, note, meta)
             }
             room if !behind.can_be_object() => {
                 room.give_back(&registry.side_table, meta);

@@ -58,7 +58,7 @@ impl Registry {
         }
         let granule = granule_of(start);
         if !start.is_multiple_of(GRANULE) {
-            self.add_odd(&chunk, start, record, marked, meta)?;
+            self.add_unaligned(&chunk, start, record, marked, meta)?;
         } else {
             let starts = chunk.starts().load(Ordering::Relaxed);
             let wanted = chunk::spacing_for(extent.size(), stride);
@@ -109,7 +109,7 @@ impl Registry {
     }
 
     #[cold]
-    fn add_odd(
+    fn add_unaligned(
         &self,
         chunk: &OpenChunk<Locked>,
         start: usize,
@@ -124,13 +124,13 @@ impl Registry {
         if !chunk.is_used() && chunk.is_covered() {
             return Err(Refused::Overlaps(start));
         }
-        if self.side_table.add_odd(start, &record, mark, meta) == Kept::NoMemory {
+        if self.side_table.add_unaligned(start, &record, mark, meta) == Kept::NoMemory {
             return Err(Refused::NoMemory);
         }
-        if !chunk.has(info::ODD) {
+        if !chunk.has(info::UNALIGNED) {
             chunk.add_user();
         }
-        chunk.set(info::ODD | info::SPECIAL);
+        chunk.set(info::UNALIGNED | info::SPECIAL);
         if marked == Marked::Yes {
             chunk.set(info::BORN);
         }
@@ -140,8 +140,8 @@ impl Registry {
     /// An object in this chunk, where a block is to be, from `start` to `last`: an address in it.
     #[inline(always)]
     fn conflict(&self, chunk: &OpenChunk<Locked>, start: usize, last: usize) -> Option<usize> {
-        if chunk.has(info::ODD) || !start.is_multiple_of(GRANULE) {
-            return self.odd_conflict(chunk, start, last);
+        if chunk.has(info::UNALIGNED) || !start.is_multiple_of(GRANULE) {
+            return self.unaligned_conflict(chunk, start, last);
         }
         let end = if chunk_of(last) == chunk.number() {
             granule_of(last)
@@ -162,7 +162,12 @@ impl Registry {
 
     /// The same where objects start at no multiple of eight bytes.
     #[cold]
-    fn odd_conflict(&self, chunk: &OpenChunk<Locked>, start: usize, last: usize) -> Option<usize> {
+    fn unaligned_conflict(
+        &self,
+        chunk: &OpenChunk<Locked>,
+        start: usize,
+        last: usize,
+    ) -> Option<usize> {
         if let Some(before) = self.last_start(chunk, start)
             && self.has_byte(before, start)
         {
@@ -174,15 +179,15 @@ impl Registry {
         {
             return Some(within.start);
         }
-        self.odd_within(chunk.number(), start, last)
+        self.unaligned_within(chunk.number(), start, last)
     }
 
     #[cold]
-    fn odd_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
+    fn unaligned_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
         let mut within = None;
-        self.side_table.each_odd(number, &mut |odd| {
-            if (start..=last).contains(&odd.start) {
-                within = Some(odd.start);
+        self.side_table.each_unaligned(number, &mut |unaligned| {
+            if (start..=last).contains(&unaligned.start) {
+                within = Some(unaligned.start);
             }
         });
         within

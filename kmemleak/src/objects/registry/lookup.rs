@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use super::Registry;
 use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{granule_of, info};
-use crate::objects::object::{Object, object_in, odd_object};
+use crate::objects::object::{Object, object_in, unaligned_object};
 use crate::objects::page_map::{CHUNK, ChunkNumber, Look, address_of, chunk_of};
 use crate::objects::record::flag;
 use crate::platform::address::Address;
@@ -25,7 +25,7 @@ impl Registry {
             // SAFETY: one of the starts, and the chunk is open.
             unsafe { object_in(chunk.number(), chunk.chunk(), granule) }
         });
-        if chunk.has(info::ODD) {
+        if chunk.has(info::UNALIGNED) {
             return self.last_of(chunk, address, found);
         }
         found
@@ -38,11 +38,13 @@ impl Registry {
         address: usize,
         even: Option<Object<'a>>,
     ) -> Option<Object<'a>> {
-        let odd = self.side_table.odd_at_or_before(chunk.number(), address);
-        match (even, odd) {
-            (Some(even), Some(odd)) if even.start > odd.start => Some(even),
+        let unaligned = self
+            .side_table
+            .unaligned_at_or_before(chunk.number(), address);
+        match (even, unaligned) {
+            (Some(even), Some(unaligned)) if even.start > unaligned.start => Some(even),
             (even, None) => even,
-            (_, Some(odd)) => Some(odd_object(chunk.chunk(), odd)),
+            (_, Some(unaligned)) => Some(unaligned_object(chunk.chunk(), unaligned)),
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) enum Room {
     Nowhere,
     /// Nothing else is recorded there.
     Records(Records),
-    /// It was an odd object.
+    /// It was an unaligned object.
     Note(Loose),
 }
 
@@ -110,9 +110,9 @@ impl Registry {
             let record = object.record.read();
             let chunk = object.chunk;
             if !start.is_multiple_of(GRANULE) {
-                let note = self.side_table.take_odd(start);
-                if !self.side_table.has_odd(number) {
-                    chunk.clear(info::ODD);
+                let note = self.side_table.take_unaligned(start);
+                if !self.side_table.has_unaligned(number) {
+                    chunk.clear(info::UNALIGNED);
                     chunk.remove_user();
                 }
                 return Some((record, Room::Note(note)));
@@ -163,8 +163,8 @@ impl Registry {
         lent
     }
 
-    /// Records the odd tail of an odd block, in the note that the block had.
-    pub(crate) fn insert_odd(
+    /// Records the unaligned tail of an unaligned block, in the note that the block had.
+    pub(crate) fn insert_unaligned(
         &self,
         extent: Extent,
         record: &Record,
@@ -182,11 +182,11 @@ impl Registry {
         };
         chunk.lock();
         self.side_table
-            .put_odd(note, extent.start().get(), &record, mark);
-        if !chunk.has(info::ODD) {
+            .put_unaligned(note, extent.start().get(), &record, mark);
+        if !chunk.has(info::UNALIGNED) {
             chunk.add_user();
         }
-        chunk.set(info::ODD | info::SPECIAL);
+        chunk.set(info::UNALIGNED | info::SPECIAL);
         if marked == Marked::Yes {
             chunk.set(info::BORN);
         }

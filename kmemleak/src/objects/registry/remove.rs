@@ -60,7 +60,7 @@ impl Registry {
         let granule = granule_of(start);
         let starts = chunk.starts().load(Ordering::Relaxed);
         if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
-            return self.take_odd(chunk, start, wanted, meta, keep);
+            return self.take_unaligned(chunk, start, wanted, meta, keep);
         }
         // SAFETY: an object starts there, and the chunk is locked.
         let place = unsafe { chunk.record(granule) };
@@ -88,7 +88,7 @@ impl Registry {
     /// The same, of one that starts at no multiple of eight.
     #[cold]
     #[inline(never)]
-    fn take_odd(
+    fn take_unaligned(
         &self,
         chunk: OpenChunk<Locked>,
         start: usize,
@@ -96,15 +96,17 @@ impl Registry {
         meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
-        let odd = self
+        let unaligned = self
             .side_table
-            .odd_at_or_before(chunk.number(), start)
-            .filter(|odd| odd.start == start && wanted(odd.record, odd.record.flags()));
-        let record = odd.map(|odd| odd.record.read());
+            .unaligned_at_or_before(chunk.number(), start)
+            .filter(|unaligned| {
+                unaligned.start == start && wanted(unaligned.record, unaligned.record.flags())
+            });
+        let record = unaligned.map(|unaligned| unaligned.record.read());
         if record.is_some() {
-            self.side_table.drop_odd(start, meta);
-            if !self.side_table.has_odd(chunk.number()) {
-                chunk.clear(info::ODD);
+            self.side_table.drop_unaligned(start, meta);
+            if !self.side_table.has_unaligned(chunk.number()) {
+                chunk.clear(info::UNALIGNED);
                 chunk.remove_user();
             }
         }

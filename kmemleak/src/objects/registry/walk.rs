@@ -7,7 +7,7 @@ use super::Registry;
 use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::Chunk;
 use crate::objects::chunk::info;
-use crate::objects::object::{Object, object_in, odd_object};
+use crate::objects::object::{Object, object_in, unaligned_object};
 use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of};
 
 impl Registry {
@@ -47,20 +47,26 @@ impl Registry {
             // SAFETY: one of the starts, and the chunk is open.
             look(unsafe { object_in(chunk.number(), chunk.chunk(), granule) });
         }
-        if chunk.has(info::ODD) {
-            self.side_table.each_odd(chunk.number(), &mut |odd| {
-                look(odd_object(chunk.chunk(), odd))
-            });
+        if chunk.has(info::UNALIGNED) {
+            self.side_table
+                .each_unaligned(chunk.number(), &mut |unaligned| {
+                    look(unaligned_object(chunk.chunk(), unaligned))
+                });
         }
     }
 
     /// The first object at `from` or after that starts in this chunk at no multiple of eight bytes.
-    pub(crate) fn next_odd(&self, number: ChunkNumber, chunk: Chunk, from: usize) -> Option<usize> {
+    pub(crate) fn next_unaligned(
+        &self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        from: usize,
+    ) -> Option<usize> {
         let mut next: Option<usize> = None;
         let _open = Locked.open(number, chunk);
-        self.side_table.each_odd(number, &mut |odd| {
-            if odd.start >= from && next.is_none_or(|next| odd.start < next) {
-                next = Some(odd.start);
+        self.side_table.each_unaligned(number, &mut |unaligned| {
+            if unaligned.start >= from && next.is_none_or(|next| unaligned.start < next) {
+                next = Some(unaligned.start);
             }
         });
         next

@@ -1,7 +1,7 @@
 //! What becomes of an object's notes when it is freed in part.
 
 use super::SideTable;
-use super::note::{AREA, EXCESS, FIRST, KIND, Loose, Note, ODD, REFERENCES, SECOND, SIZE};
+use super::note::{AREA, EXCESS, FIRST, KIND, Loose, Note, REFERENCES, SECOND, SIZE, UNALIGNED};
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 
@@ -55,7 +55,7 @@ impl SideTable {
     ///
     /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
     pub(crate) fn divide(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Divided {
-        let mut all = self.take_where(start, |kind| kind != ODD);
+        let mut all = self.take_where(start, |kind| kind != UNALIGNED);
         let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
         let mut divided = Divided {
             front: Kept::Yes,

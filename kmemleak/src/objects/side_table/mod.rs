@@ -21,8 +21,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 pub(crate) use self::divide::Cut;
-use self::note::{AREA, EXCESS, FIRST, KIND, Note, ODD, REFERENCES, SECOND, SIZE, START};
-pub(crate) use self::note::{Loose, Odd};
+use self::note::{AREA, EXCESS, FIRST, KIND, Note, REFERENCES, SECOND, SIZE, START, UNALIGNED};
+pub(crate) use self::note::{Loose, Unaligned};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
@@ -154,87 +154,87 @@ impl SideTable {
         }
     }
 
-    /// Takes out the notes of an object, but not (or only) that it is an odd one.
+    /// Takes out the notes of an object, but not (or only) that it is an unaligned one.
     fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, meta: &MetaAlloc<'_>) {
         self.give_back(self.take_where(start, drop), meta);
     }
 
-    /// Takes the note that is an odd object with its record, to be put elsewhere by [`SideTable::put_odd`].
-    pub(crate) fn take_odd(&self, start: usize) -> Loose {
-        self.take_where(start, |kind| kind == ODD)
+    /// Takes the note that is an unaligned object with its record, to be put elsewhere by [`SideTable::put_unaligned`].
+    pub(crate) fn take_unaligned(&self, start: usize) -> Loose {
+        self.take_where(start, |kind| kind == UNALIGNED)
     }
 
-    /// Puts an odd object elsewhere.
-    pub(crate) fn put_odd(&self, odd: Loose, start: usize, record: &Record, mark: u64) {
-        if let Some(note) = Note::at(odd.0) {
+    /// Puts an unaligned object elsewhere.
+    pub(crate) fn put_unaligned(&self, unaligned: Loose, start: usize, record: &Record, mark: u64) {
+        if let Some(note) = Note::at(unaligned.0) {
             note.set(FIRST, mark);
-            note.odd().record.write(record);
+            note.unaligned().record.write(record);
         }
-        self.attach(odd, start);
+        self.attach(unaligned, start);
     }
 
-    /// Keeps an odd object.
-    pub(crate) fn add_odd(
+    /// Keeps an unaligned object.
+    pub(crate) fn add_unaligned(
         &self,
         start: usize,
         record: &Record,
         mark: u64,
         meta: &MetaAlloc<'_>,
     ) -> Kept {
-        self.add(start, ODD, meta, |note| {
+        self.add(start, UNALIGNED, meta, |note| {
             note.set(FIRST, mark);
-            note.odd().record.write(record);
+            note.unaligned().record.write(record);
         })
     }
 
-    /// Forgets an odd object.
-    pub(crate) fn drop_odd(&self, start: usize, meta: &MetaAlloc<'_>) {
-        self.drop_where(start, |kind| kind == ODD, meta);
+    /// Forgets an unaligned object.
+    pub(crate) fn drop_unaligned(&self, start: usize, meta: &MetaAlloc<'_>) {
+        self.drop_where(start, |kind| kind == UNALIGNED, meta);
     }
 
-    /// Shows the odd objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
-    pub(crate) fn each_odd(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Odd<'_>)) {
+    /// Shows the unaligned objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
+    pub(crate) fn each_unaligned(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Unaligned<'_>)) {
         let mut from = address_of(chunk);
-        while let Some(odd) = self.odd_from(chunk, from) {
-            look(odd);
-            from = odd.start + 1;
+        while let Some(unaligned) = self.unaligned_from(chunk, from) {
+            look(unaligned);
+            from = unaligned.start + 1;
         }
     }
 
-    /// The first odd object of a chunk that starts at `address` or after.
-    fn odd_from<'a>(&self, chunk: ChunkNumber, address: usize) -> Option<Odd<'a>> {
+    /// The first unaligned object of a chunk that starts at `address` or after.
+    fn unaligned_from<'a>(&self, chunk: ChunkNumber, address: usize) -> Option<Unaligned<'a>> {
         let mut best: Option<Note> = None;
         self.each(chunk, &mut |note| {
             let better =
                 note.start() >= address && best.is_none_or(|best| best.start() > note.start());
-            if note.get(KIND) == ODD && better {
+            if note.get(KIND) == UNALIGNED && better {
                 best = Some(note);
             }
         });
-        best.map(Note::odd)
+        best.map(Note::unaligned)
     }
 
-    /// The last odd object of a chunk that starts at `address` or before.
-    pub(crate) fn odd_at_or_before<'a>(
+    /// The last unaligned object of a chunk that starts at `address` or before.
+    pub(crate) fn unaligned_at_or_before<'a>(
         &self,
         chunk: ChunkNumber,
         address: usize,
-    ) -> Option<Odd<'a>> {
+    ) -> Option<Unaligned<'a>> {
         let mut best: Option<Note> = None;
         self.each(chunk, &mut |note| {
             let better =
                 note.start() <= address && best.is_none_or(|best| best.start() < note.start());
-            if note.get(KIND) == ODD && better {
+            if note.get(KIND) == UNALIGNED && better {
                 best = Some(note);
             }
         });
-        best.map(Note::odd)
+        best.map(Note::unaligned)
     }
 
-    /// Whether a chunk has odd objects.
-    pub(crate) fn has_odd(&self, chunk: ChunkNumber) -> bool {
+    /// Whether a chunk has unaligned objects.
+    pub(crate) fn has_unaligned(&self, chunk: ChunkNumber) -> bool {
         let mut has = false;
-        self.each(chunk, &mut |note| has |= note.get(KIND) == ODD);
+        self.each(chunk, &mut |note| has |= note.get(KIND) == UNALIGNED);
         has
     }
 
@@ -368,9 +368,9 @@ impl SideTable {
         self.with_excess(start, |note| note.set(SECOND, 0));
     }
 
-    /// Forgets all of an object's notes, but not the object itself if it is an odd one.
+    /// Forgets all of an object's notes, but not the object itself if it is an unaligned one.
     pub(crate) fn drop_all(&self, start: usize, meta: &MetaAlloc<'_>) {
-        self.drop_where(start, |kind| kind != ODD, meta);
+        self.drop_where(start, |kind| kind != UNALIGNED, meta);
     }
 
     /// Forgets everything; the memory is given back by its owner.

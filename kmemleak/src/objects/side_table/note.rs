@@ -14,7 +14,7 @@ pub(super) const START: usize = 2;
 pub(super) const FIRST: usize = 3;
 pub(super) const SECOND: usize = 4;
 
-pub(super) const ODD: u64 = 1;
+pub(super) const UNALIGNED: u64 = 1;
 pub(super) const AREA: u64 = 2;
 pub(super) const SIZE: u64 = 3;
 pub(super) const EXCESS: u64 = 4;
@@ -22,7 +22,7 @@ pub(super) const REFERENCES: u64 = 5;
 
 /// An object that starts at no multiple of eight bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Odd<'a> {
+pub(crate) struct Unaligned<'a> {
     pub(crate) start: usize,
     pub(crate) record: RecordRef,
     /// Not zero if it is marked.
@@ -100,10 +100,10 @@ impl Note {
         Hidden::from_bits(self.get(START)).get()
     }
 
-    pub(super) fn odd<'a>(self) -> Odd<'a> {
+    pub(super) fn unaligned<'a>(self) -> Unaligned<'a> {
         // SAFETY: the fifth to eighth words of a note hold a record of such an object.
         let record = unsafe { self.0.add(SECOND) };
-        Odd {
+        Unaligned {
             start: self.start(),
             // SAFETY: as above; it stays while its chunk is open.
             record: unsafe { RecordRef::new(record.cast()) },
