@@ -206,9 +206,12 @@ impl<P: Platform> Tracker<P> {
         self.borrowed.load(Ordering::Acquire) > 0
     }
 
-    /// Forgets everything, and gives all metadata back to the platform. The mode is [`Mode::Gone`], and nobody can be under
-    /// way who saw another one.
-    pub(crate) fn empty(&self) {
+    /// Forgets everything, and gives all metadata back to the platform.
+    ///
+    /// # Safety
+    ///
+    /// The mode is [`Mode::Gone`], and nobody can be under way who saw another one: the world was stopped since.
+    pub(crate) unsafe fn empty(&self) {
         self.registry.empty();
         self.task_names.empty();
         self.root_ranges.empty();

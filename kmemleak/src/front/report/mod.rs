@@ -7,12 +7,14 @@
 //! There are two formats: text, and JSON with one object a line, of which `kmemleak/FORMATS.md` is the reference. Neither
 //! leaves anything out but what it says it does.
 
+mod dump;
 mod json;
 mod text;
 mod view;
 mod words;
 
-pub(super) use self::text::{dump, write_frames};
+pub(super) use self::dump::dump;
+pub(super) use self::text::write_frames;
 pub(super) use self::words::{Count, Plain, Sum, Typed};
 
 use core::fmt::{self, Write};

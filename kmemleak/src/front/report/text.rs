@@ -2,14 +2,15 @@
 
 use core::fmt::{self, Write};
 
-use super::view::{Contents, LeakView, comm_of, named_at};
+use super::dump::write_dump;
+use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, PassCount, Plain, Sum};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
 use crate::platform::{MAX_FRAMES, Platform};
-use crate::stacks::crc::{crc_of, crc32};
+use crate::stacks::crc::crc_of;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
 use crate::verdict::call_sites::Site;
@@ -26,9 +27,6 @@ pub(super) enum Stack {
     /// With its group.
     Above,
 }
-
-/// Bytes of a dump in a line.
-const DUMP_LINE: usize = 16;
 
 /// Writes the last verdict.
 pub(super) fn report<P: Platform>(
@@ -253,72 +251,6 @@ fn write_addresses<P: Platform>(
     Ok(())
 }
 
-/// Writes what is known of the object that `address` lies in. The caller has the claim.
-pub(in crate::front) fn dump<P: Platform>(
-    tracker: &Tracker<P>,
-    address: usize,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    let Some(named) = named_at(tracker, address) else {
-        return writeln!(out, "kmemleak: no object at {address:#018x}");
-    };
-    let record = &named.record;
-    writeln!(
-        out,
-        "object {:#018x} (size {}):",
-        named.start,
-        named.size(tracker)
-    )?;
-    writeln!(
-        out,
-        "  comm {:?}, pid {}, cpu {}",
-        comm_of(tracker, &named),
-        record.task(),
-        record.cpu()
-    )?;
-    writeln!(out, "  birth {} us", tracker.birth_us(record))?;
-    let (min_count, count) =
-        tracker.without_interrupts(|_| tracker.registry().references(named.start, record));
-    write!(out, "  min_count {min_count}")?;
-    if min_count > 1 {
-        write!(out, ", count {count}")?;
-    }
-    writeln!(out)?;
-    let flags = [
-        (flag::PERCPU, "percpu"),
-        (flag::PHYS, "phys"),
-        (flag::NO_SCAN, "no-scan"),
-        (flag::NOTES, "notes"),
-        (flag::LISTED, "unreferenced"),
-        (flag::REPORTED, "reported"),
-        (flag::INTERRUPT, "interrupt"),
-    ];
-    write!(out, "  flags")?;
-    if !flags.iter().any(|(bit, _)| record.has(*bit)) {
-        write!(out, " none")?;
-    }
-    for (_, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
-        write!(out, " {name}")?;
-    }
-    writeln!(out)?;
-    if let Contents::Read(dump) = Contents::of(tracker, &named) {
-        let bytes = dump.as_slice();
-        writeln!(
-            out,
-            "  checksum {:08x} (first {} bytes)",
-            crc32(bytes.iter().copied()),
-            bytes.len()
-        )?;
-        write_dump(bytes, out)?;
-    }
-    write_frames(
-        tracker,
-        "backtrace",
-        &tracker.depot().get(record.trace()),
-        out,
-    )
-}
-
 pub(super) fn interior_text<P: Platform>(
     tracker: &Tracker<P>,
     block: &Block,
@@ -478,28 +410,4 @@ pub(super) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fm
         Count(one.objects as usize, "object"),
         one.bytes
     )
-}
-
-fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
-    for line in bytes.chunks(DUMP_LINE) {
-        write!(out, "    ")?;
-        line.iter()
-            .try_for_each(|byte| write!(out, "{byte:02x} "))?;
-        (line.len()..DUMP_LINE).try_for_each(|_| write!(out, "   "))?;
-        write!(out, " ")?;
-        for &byte in line {
-            let shown = if matches!(byte, b' '..=b'~') {
-                char::from(byte)
-            } else {
-                '.'
-            };
-            out.write_char(shown)?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,104 @@
+//! What a block has in it, and all that is known of one.
+
+use core::fmt::{self, Write};
+
+use super::text::write_frames;
+use super::view::{Contents, comm_of, named_at};
+use crate::objects::record::flag;
+use crate::platform::Platform;
+use crate::stacks::crc::crc32;
+use crate::tracker::Tracker;
+
+/// Bytes of a dump in a line.
+const DUMP_LINE: usize = 16;
+
+/// Writes what is known of the object that `address` lies in. The caller has the claim.
+pub(in crate::front) fn dump<P: Platform>(
+    tracker: &Tracker<P>,
+    address: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let Some(named) = named_at(tracker, address) else {
+        return writeln!(out, "kmemleak: no object at {address:#018x}");
+    };
+    let record = &named.record;
+    writeln!(
+        out,
+        "object {:#018x} (size {}):",
+        named.start,
+        named.size(tracker)
+    )?;
+    writeln!(
+        out,
+        "  comm {:?}, pid {}, cpu {}",
+        comm_of(tracker, &named),
+        record.task(),
+        record.cpu()
+    )?;
+    writeln!(out, "  birth {} us", tracker.birth_us(record))?;
+    let (min_count, count) =
+        tracker.without_interrupts(|_| tracker.registry().references(named.start, record));
+    write!(out, "  min_count {min_count}")?;
+    if min_count > 1 {
+        write!(out, ", count {count}")?;
+    }
+    writeln!(out)?;
+    let flags = [
+        (flag::PERCPU, "percpu"),
+        (flag::PHYS, "phys"),
+        (flag::NO_SCAN, "no-scan"),
+        (flag::NOTES, "notes"),
+        (flag::LISTED, "unreferenced"),
+        (flag::REPORTED, "reported"),
+        (flag::INTERRUPT, "interrupt"),
+    ];
+    write!(out, "  flags")?;
+    if !flags.iter().any(|(bit, _)| record.has(*bit)) {
+        write!(out, " none")?;
+    }
+    for (_, name) in flags.into_iter().filter(|(bit, _)| record.has(*bit)) {
+        write!(out, " {name}")?;
+    }
+    writeln!(out)?;
+    if let Contents::Read(dump) = Contents::of(tracker, &named) {
+        let bytes = dump.as_slice();
+        writeln!(
+            out,
+            "  checksum {:08x} (first {} bytes)",
+            crc32(bytes.iter().copied()),
+            bytes.len()
+        )?;
+        write_dump(bytes, out)?;
+    }
+    write_frames(
+        tracker,
+        "backtrace",
+        &tracker.depot().get(record.trace()),
+        out,
+    )
+}
+
+/// Writes the first bytes of a block.
+pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
+    for line in bytes.chunks(DUMP_LINE) {
+        write!(out, "    ")?;
+        line.iter()
+            .try_for_each(|byte| write!(out, "{byte:02x} "))?;
+        (line.len()..DUMP_LINE).try_for_each(|_| write!(out, "   "))?;
+        write!(out, " ")?;
+        for &byte in line {
+            let shown = if matches!(byte, b' '..=b'~') {
+                char::from(byte)
+            } else {
+                '.'
+            };
+            out.write_char(shown)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
