@@ -166,9 +166,15 @@ impl<'d, P: Platform> Claim<'d, P> {
     /// From here on code of others is called. To be held while anything is shown, written or named.
     #[must_use = "held while code of others runs"]
     pub(crate) fn outside(&self) -> Outside<'d> {
-        let holder = &self.checker.holder;
-        let outside = HELD | OUTSIDE | u64::from(self.task);
-        let before = holder.0.swap(outside, Relaxed);
-        Outside { holder, before }
+        self.way_out()()
+    }
+
+    /// What calls code of others now and then: as [`outside`](Self::outside), for whoever has the findings borrowed.
+    pub(super) fn way_out(&self) -> impl Fn() -> Outside<'d> + use<'d, P> {
+        let (holder, task) = (&self.checker.holder, self.task);
+        move || Outside {
+            holder,
+            before: holder.0.swap(HELD | OUTSIDE | u64::from(task), Relaxed),
+        }
     }
 }

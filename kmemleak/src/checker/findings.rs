@@ -160,18 +160,17 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Judges the call stacks of the verdict's objects. Whether a suppression matches any that was not judged yet.
     pub(super) fn judge(&mut self) -> bool {
-        let (tracker, outside) = (self.tracker(), self.outside());
+        let (tracker, outside) = (self.tracker(), self.way_out());
         let Findings {
             verdict,
             suppressions,
             ..
         } = &mut *self.findings;
         let mut functions = |address: usize, out: &mut dyn Write| {
+            let _outside = outside();
             // The matcher takes whatever is written.
             let _ = tracker.platform().functions(address, out);
         };
-        let news = suppressions.judge(tracker, &verdict.list, &mut functions);
-        drop(outside);
-        news
+        suppressions.judge(tracker, &verdict.list, &mut functions)
     }
 }

@@ -4,13 +4,11 @@ use core::fmt::{self, Write};
 
 use super::text::write_frames;
 use super::view::{Contents, comm_of, named_at};
+use super::words::write_dump;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::stacks::crc::crc32;
 use crate::tracker::Tracker;
-
-/// Bytes of a dump in a line.
-const DUMP_LINE: usize = 16;
 
 /// Writes what is known of the object that `address` lies in. The caller has the claim.
 pub(in crate::front) fn dump<P: Platform>(
@@ -76,29 +74,4 @@ pub(in crate::front) fn dump<P: Platform>(
         &tracker.depot().get(record.trace()),
         out,
     )
-}
-
-/// Writes the first bytes of a block.
-pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
-    for line in bytes.chunks(DUMP_LINE) {
-        write!(out, "    ")?;
-        line.iter()
-            .try_for_each(|byte| write!(out, "{byte:02x} "))?;
-        (line.len()..DUMP_LINE).try_for_each(|_| write!(out, "   "))?;
-        write!(out, " ")?;
-        for &byte in line {
-            let shown = if matches!(byte, b' '..=b'~') {
-                char::from(byte)
-            } else {
-                '.'
-            };
-            out.write_char(shown)?;
-        }
-        writeln!(out)?;
-    }
-    Ok(())
 }

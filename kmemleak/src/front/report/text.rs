@@ -2,9 +2,8 @@
 
 use core::fmt::{self, Write};
 
-use super::dump::write_dump;
 use super::view::{Contents, LeakView, named_at};
-use super::words::{Age, Count, PassCount, Plain, Sum};
+use super::words::{Age, Count, PassCount, Plain, Sum, write_dump};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};

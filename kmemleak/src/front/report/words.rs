@@ -80,3 +80,31 @@ impl Display for PassCount {
         }
     }
 }
+
+/// Bytes of a dump in a line.
+const DUMP_LINE: usize = 16;
+
+/// Writes the first bytes of a block.
+pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
+    for line in bytes.chunks(DUMP_LINE) {
+        write!(out, "    ")?;
+        line.iter()
+            .try_for_each(|byte| write!(out, "{byte:02x} "))?;
+        (line.len()..DUMP_LINE).try_for_each(|_| write!(out, "   "))?;
+        write!(out, " ")?;
+        for &byte in line {
+            let shown = if matches!(byte, b' '..=b'~') {
+                char::from(byte)
+            } else {
+                '.'
+            };
+            out.write_char(shown)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
