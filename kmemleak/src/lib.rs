@@ -7,7 +7,8 @@
 //! A kernel with one global allocator gets a detector in a few lines:
 //!
 //! ```
-//! use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor, RootKind, Tracked};
+//! use kmemleak::{BootstrapPool, Detector, IrqState, Platform};
+//! use kmemleak::{Root, RootCursor, RootKind, Tracked};
 //! use std::alloc::System; // a kernel would have a `linked_list_allocator::LockedHeap`, say
 //! use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 //!
@@ -15,7 +16,7 @@
 //! static GLOBALS: [AtomicUsize; 8] = [const { AtomicUsize::new(0) }; 8];
 //!
 //! struct Kernel;
-//! // SAFETY: the root is a static; there are no interrupts, and one thread; blocks come from HEAP alone.
+//! // SAFETY: the root is a static; no interrupts, one thread; all blocks come from HEAP.
 //! unsafe impl Platform for Kernel {
 //!     fn now_us(&self) -> u64 { TICKS.fetch_add(1, Relaxed) } // a kernel would ask its clock
 //!     fn irq_save(&self) -> IrqState { IrqState(0) }

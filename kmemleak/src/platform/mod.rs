@@ -38,7 +38,7 @@ pub const COMM_LEN: usize = 16;
 
 /// The kernel as the detector sees it.
 ///
-/// Four methods are required. Each of the others gives up a feature where it is left out, never correctness:
+/// Four methods are required. Each of the others has a default, with which something is given up:
 ///
 /// | method | called | without it |
 /// | --- | --- | --- |
