@@ -71,7 +71,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     unsafe { gdt::init(0, gdt::boot_stacks()) };
     preempt::init(stop::join, scheduler::preempt);
     idt::init();
-    // SAFETY: the boot loader left the ramdisk there, mapped, for good.
+    // SAFETY: the boot loader left the ramdisk there, mapped, permanently.
     cmdline::init(unsafe {
         boot_memory(boot_info.ramdisk_addr.into_option(), boot_info.ramdisk_len)
     });

@@ -18,7 +18,7 @@
 //!
 //! - There is one player at a time. What it takes while it plays, it gives back while it plays, or never.
 //! - A label's address is never given to another one. The detector tells a warning once for a call stack, and remembers
-//!   that for good.
+//!   that permanently.
 //!
 //! # Locks
 //!
@@ -83,7 +83,7 @@ mod player {
         result
     }
 
-    /// Starts a task on a stack that is no object, and so stays for good: the task must never end. Task context.
+    /// Starts a task on a stack that is no object, and so stays permanently: the task must never end. Task context.
     ///
     /// # Safety
     ///

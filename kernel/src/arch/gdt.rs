@@ -78,7 +78,7 @@ pub fn exception_stacks(cpu: u32) -> Range<usize> {
 ///
 /// # Safety
 ///
-/// This is `cpu`; `stacks` are [`EXCEPTION_STACKS_LEN`] bytes that stay this CPU's for good.
+/// This is `cpu`; `stacks` are [`EXCEPTION_STACKS_LEN`] bytes that stay this CPU's permanently.
 pub unsafe fn init(cpu: u32, stacks: NonNull<u8>) {
     let tss = TSS.on(cpu).call_once(|| {
         let mut tss = TaskStateSegment::new();
@@ -115,6 +115,6 @@ pub unsafe fn init(cpu: u32, stacks: NonNull<u8>) {
     unsafe { DS::set_reg(selectors.data) };
     // SAFETY: as above.
     unsafe { ES::set_reg(selectors.data) };
-    // SAFETY: the selector is the new table's task state segment, which stays for good.
+    // SAFETY: the selector is the new table's task state segment, which stays permanently.
     unsafe { load_tss(selectors.task_state) };
 }

@@ -52,7 +52,7 @@ pub fn enable_and_wait() {
     x86_64::instructions::interrupts::enable_and_hlt();
 }
 
-/// Keeps interrupts off and this CPU halted, for good.
+/// Keeps interrupts off and this CPU halted, permanently.
 pub fn halt_forever() -> ! {
     loop {
         // SAFETY: halting with interrupts off does nothing but wait.

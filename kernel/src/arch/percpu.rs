@@ -89,7 +89,7 @@ impl<T> PerCpu<T> {
     {
         let offset = offset_of(cpu);
         assert!(offset != 0, "cpu {cpu} has no per-CPU area");
-        // SAFETY: the area of a started CPU is mapped and initialised, and stays for good.
+        // SAFETY: the area of a started CPU is mapped and initialised, and stays permanently.
         unsafe { &*self.pointer(offset) }
     }
 
@@ -229,7 +229,7 @@ pub unsafe fn init_boot_cpu() {
 ///
 /// # Safety
 ///
-/// `area` is [`area_len`] bytes of memory that stay mapped for good and are nobody else's, aligned as
+/// `area` is [`area_len`] bytes of memory that stay mapped permanently and are nobody else's, aligned as
 /// the template is; `cpu` does not run yet and is the next one, below [`MAX_CPUS`].
 pub unsafe fn prepare(cpu: u32, area: *mut u8) {
     let template_start = &raw const __percpu_start;

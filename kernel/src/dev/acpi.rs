@@ -85,7 +85,7 @@ impl AcpiHandler for Window {
             address as u64,
         )))
         .expect("the window does not begin at zero");
-        // SAFETY: the window shows all of physical memory, for good.
+        // SAFETY: the window shows all of physical memory, permanently.
         unsafe { PhysicalMapping::new(address, start, len, len, Self) }
     }
 

@@ -35,7 +35,7 @@ pub fn metadata_bytes() -> u64 {
     METADATA_PAGES.load(Ordering::Relaxed) * METADATA_PAGE as u64
 }
 
-// SAFETY: the sections, areas and descriptors are mapped for good, and the live part of a stack for as
+// SAFETY: the sections, areas and descriptors are mapped permanently, and the live part of a stack for as
 // long as its task lives, which in a stopped world it does; what can be read is looked up, and stays mapped until its free
 // has been told; metadata comes from the buddy allocator a page at a time; interrupts off keep handlers and the
 // scheduler away; a CPU joins a stopped world where it is in no hook, with its number as the index.

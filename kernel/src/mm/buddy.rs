@@ -290,7 +290,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     alloc_for(PAGE.checked_shl(order)?, order, tracking)
 }
 
-/// The same for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is nobody's.
+/// As [`alloc`], for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is nobody's.
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]

@@ -403,7 +403,7 @@ impl Chunk {
         if !ending::is_ending() {
             buddy::free(self.start, buddy::order_of(self.len), Tracking::Untracked);
         } else if let Some(layout) = layout_of(self.len) {
-            // What is the buddy allocator's stays: somebody may have its lock for good.
+            // What is the buddy allocator's stays: somebody may have its lock permanently.
             // SAFETY: a chunk of this length, which nobody uses any more.
             unsafe { stage::give_to_reserve(self.start, layout) };
         }

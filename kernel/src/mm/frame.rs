@@ -210,7 +210,7 @@ pub(super) fn init(regions: &MemoryRegions) {
         // SAFETY: inside the usable region that is taken for the array.
         unsafe { array.wrapping_add(number).write(Frame::new()) };
     }
-    // SAFETY: written just now, and nobody else's for good.
+    // SAFETY: written just now, and nobody else's permanently.
     FRAMES.call_once(|| unsafe { slice::from_raw_parts(array, count) });
     let low = regions
         .iter()

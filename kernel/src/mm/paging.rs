@@ -14,7 +14,7 @@
 //!
 //! # Invariants
 //!
-//! - A table that an entry leads to stays a table, at that place, for good.
+//! - A table that an entry leads to stays a table, at that place, permanently.
 //! - A table is zero when it is linked.
 //!
 //! # Locks
@@ -74,13 +74,13 @@ enum Entry {
 impl Table {
     /// The table that all CPUs use.
     fn root() -> &'static Self {
-        // SAFETY: the CPU uses it as one, and it stays for good.
+        // SAFETY: the CPU uses it as one, and it stays permanently.
         unsafe { Self::at(Cr3::read().0.start_address().as_u64()) }
     }
 
     /// # Safety
     ///
-    /// There is a table at this physical address, and it stays for good.
+    /// There is a table at this physical address, and it stays permanently.
     unsafe fn at(physical: u64) -> &'static Self {
         let table: *const Self = ptr::with_exposed_provenance(memory::window(physical));
         // SAFETY: the caller's promise; whoever else uses it does so by atomic operations, or is a CPU's walker.
@@ -141,7 +141,7 @@ impl Table {
             buddy::free(page, 0, Tracking::Untracked);
             return self.next(level, address);
         }
-        // SAFETY: linked just now, for good.
+        // SAFETY: linked just now, permanently.
         Ok(unsafe { Self::at(physical) })
     }
 }

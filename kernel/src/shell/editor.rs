@@ -72,7 +72,7 @@ enum AfterReturn {
 impl Editor {
     /// An empty line.
     pub fn new() -> Self {
-        // In cleared memory: it lies on a stack for good, and stale words there would seem to be pointers.
+        // In cleared memory: it lies on a stack permanently, and stale words there would seem to be pointers.
         let mut line = ArrayString::zero_filled();
         line.clear();
         Self {

@@ -85,7 +85,7 @@ pub enum Detail {
 }
 
 impl Symbol {
-    /// The same place, told in such detail.
+    /// The place, told in this detail.
     pub fn with(self, detail: Detail) -> Self {
         Self { detail, ..self }
     }

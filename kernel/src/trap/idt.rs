@@ -99,7 +99,7 @@ macro_rules! set {
     };
 }
 
-/// The same, for entries that have a stack of their own.
+/// Sets entries of the table that have a stack of their own.
 macro_rules! set_on_stack {
     ($($entry:expr, $stack:expr => $stub:expr;)+) => {
         $(

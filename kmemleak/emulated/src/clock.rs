@@ -10,7 +10,7 @@ pub enum Clock {
     Manual,
     /// The host's, from the moment the machine was built; what it is advanced by comes on top.
     Real,
-    /// The same by the processor's cycle counter, as a kernel reads it: a handful of instructions, for
+    /// The time by the processor's cycle counter, as a kernel reads it: a handful of instructions, for
     /// measurements. Where there is no counter it is [`Real`](Self::Real).
     Counter,
 }

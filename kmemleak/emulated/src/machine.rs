@@ -153,7 +153,7 @@ impl Machine {
         Self::builder().build()
     }
 
-    /// The same, to be changed before it is built.
+    /// A machine to be changed before it is built.
     pub fn builder() -> Builder {
         Builder {
             cpus: 2,
@@ -259,7 +259,7 @@ impl Machine {
         self.slab_aligned(size, WORD)
     }
 
-    /// The same with an alignment.
+    /// A block with this alignment.
     pub fn slab_aligned(&self, size: usize, align: usize) -> usize {
         self.known_to_fit(Allocator::Slab, size, align)
     }
@@ -279,7 +279,7 @@ impl Machine {
         self.percpu_aligned(size, WORD)
     }
 
-    /// The same, the handle and all copies with an alignment of up to a page.
+    /// A per-CPU block; the handle and all copies have an alignment of up to a page.
     pub fn percpu_aligned(&self, size: usize, align: usize) -> usize {
         self.known_to_fit(Allocator::PerCpu, size, align)
     }
@@ -417,7 +417,7 @@ impl Machine {
 
     /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
     /// so a test changes the graph at a place of its choice. It is not called while it runs. (It is given the machine,
-    /// for one that held it would keep it for good.)
+    /// for one that held it would keep it permanently.)
     pub fn at_relax(&self, action: impl FnMut(&Machine) + Send + 'static) {
         *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
     }

@@ -37,7 +37,7 @@ impl Memory {
         })
     }
 
-    /// The same where the host is known to have it.
+    /// A word that the host is known to have.
     pub(crate) fn new(bytes: usize, align: usize) -> Self {
         Self::try_new(bytes, align).expect("the host has memory for a machine")
     }

@@ -40,7 +40,7 @@ impl Names {
         found.ok_or_else(|| format!("nothing was ever named {name}"))
     }
 
-    /// The same, while it is live.
+    /// As above, while it is live.
     pub(crate) fn live(&self, name: Name<'_>) -> Result<&Object, String> {
         let object = self.get(name)?;
         if object.live {

@@ -30,7 +30,7 @@ pub fn run(scripts: &[(usize, String)], cpus: u32, report: &mut Report<'_>) -> i
     run_in(&command, LIMIT, scripts, report)
 }
 
-/// The same by processes of this command, of which each script may take so long.
+/// Runs scripts by processes of this command, of which each script may take so long.
 fn run_in(
     command: &dyn Fn() -> Command,
     limit: Duration,

@@ -38,7 +38,7 @@ pub enum NotDone {
 impl fmt::Display for NotDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Off => "off, for good",
+            Self::Off => "off, and can't be switched on again",
             Self::Stopped => "asked to stop",
             Self::Nested => "asked from inside another answer",
             Self::NoMemory => "no memory for it",

@@ -143,7 +143,7 @@ pub(super) fn refer(
     }
 }
 
-/// The same of an object that has an excess reference.
+/// Refers to an object that has an excess reference.
 #[cold]
 fn refer_area(
     object: Object<'_>,

@@ -55,7 +55,7 @@ impl Entry {
         }
     }
 
-    /// The same for a plain object that starts at a multiple of eight.
+    /// The entry of a plain object that starts at a multiple of eight.
     #[inline(always)]
     pub(crate) fn of_aligned(start: usize, record: RecordRef) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;

@@ -50,7 +50,7 @@ pub(crate) unsafe fn next_within<P: Platform>(
     None
 }
 
-/// The same, four words at a time as long as there are as many.
+/// As [`next_within`], for plain words: four at a time as long as there are as many.
 ///
 /// # Safety
 ///

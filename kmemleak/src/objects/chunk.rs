@@ -365,7 +365,7 @@ impl Chunk {
         word_lock::lock(self.quarter(LOCK));
     }
 
-    /// The same, if nobody has it locked.
+    /// Locks the chunk if nobody has it locked.
     pub(crate) fn try_lock(self) -> bool {
         word_lock::try_lock(self.quarter(LOCK))
     }

@@ -118,7 +118,7 @@ mod code {
         }
     }
 
-    /// The same object, of which nothing was found.
+    /// The object with its age and call stack, as if no pass had found anything of it.
     pub(super) const fn whitened(code: u32) -> u32 {
         of(parts(code).0)
     }
@@ -237,13 +237,13 @@ impl Record {
         self.0[6] >> CPU_SHIFT & 0xfff
     }
 
-    /// The same with flags set.
+    /// The record with these flags set.
     pub(crate) fn with(mut self, flags: u16) -> Self {
         self.0[4] |= u32::from(flags) << 16;
         self
     }
 
-    /// The same object elsewhere, or in part: what the passes have noted of it doesn't go on, nor do its notes.
+    /// The record of the object at another place, or of a part of it: without what passes have noted, and without notes.
     pub(crate) fn part(mut self, size: usize) -> Self {
         const LEFT: u16 = flag::OF_PASSES
             | flag::NOTES

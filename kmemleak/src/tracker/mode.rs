@@ -74,7 +74,7 @@ impl<'d, P: Platform> Entered<'d, P> {
         self.meta_for(self.tracker.platform.cpu())
     }
 
-    /// The same where the CPU is known already.
+    /// Where metadata comes from, for a CPU that is known already.
     #[inline(always)]
     pub(crate) fn meta_for(&self, cpu: u32) -> MetaAlloc<'d> {
         self.tracker.meta(cpu)

@@ -53,7 +53,7 @@ impl<P: Platform> Tracker<P> {
         self.counted(self.add(extent, &record, &meta));
     }
 
-    /// The same for a block that needs more references than a record has room for, or more than there can be.
+    /// Records a block that needs more references than a record has room for, or more than there can be.
     #[cold]
     #[inline(never)]
     pub(super) fn record_many(&self, start: usize, size: usize, min_count: i32) {

@@ -347,8 +347,8 @@ fn ends_come_with_nothing_before_them() {
     lab.say("off");
     lab.say("clear");
     for (command, why) in [
-        ("scan --json", "off, for good"),
-        ("holders 10 --json", "off, for good"),
+        ("scan --json", "off, and can't be switched on again"),
+        ("holders 10 --json", "off, and can't be switched on again"),
         (
             "report --json",
             "no check so far, or none since the last clear",

@@ -324,12 +324,16 @@ fn after_off_a_few_words_work_and_the_others_say_why_not() {
         "selftest",
         "off",
     ] {
-        assert_eq!(lab.say(command), "kmemleak: off, for good\n", "{command}");
+        assert_eq!(
+            lab.say(command),
+            "kmemleak: off, and can't be switched on again\n",
+            "{command}"
+        );
     }
     for command in ["dump", "holders", "path"] {
         assert_eq!(
             lab.say(&format!("{command} {address}")),
-            "kmemleak: off, for good\n"
+            "kmemleak: off, and can't be switched on again\n"
         );
     }
     // Of a block that may be another's by now nothing is shown.

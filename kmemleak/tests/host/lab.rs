@@ -40,7 +40,7 @@ impl Lab {
         self.block_with(size, AllocOptions::new())
     }
 
-    /// The same, with options.
+    /// A tracked block of a slab, with options.
     pub fn block_with(&self, size: usize, options: AllocOptions) -> usize {
         let start = self.machine.slab(size);
         self.machine.advance_us(1);

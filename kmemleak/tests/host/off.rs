@@ -20,7 +20,11 @@ fn for_good() {
     let lab = Lab::new();
     lab.say("off");
     for word in ["scan", "off", "stack=on", "scan=on"] {
-        assert_eq!(lab.say(word), "kmemleak: off, for good\n", "{word}");
+        assert_eq!(
+            lab.say(word),
+            "kmemleak: off, and can't be switched on again\n",
+            "{word}"
+        );
     }
     assert_eq!(lab.detector.boot_parameter("kmemleak=on"), Ok(()));
     assert!(!lab.detector.is_on());

@@ -195,7 +195,7 @@ fn off_and_given_up() {
     assert_eq!(holders(&lab, block).0, Err(NoAnswer::Off));
     assert_eq!(
         lab.say(&format!("holders {block:#x}")),
-        "kmemleak: off, for good\n"
+        "kmemleak: off, and can't be switched on again\n"
     );
 }
 

@@ -156,7 +156,7 @@ fn where_it_is_off() {
     let lab = Lab::new();
     let scope = lab.detector.scope();
     lab.say("off");
-    let text = "kmemleak: what leaked can't be told: off, for good";
+    let text = "kmemleak: what leaked can't be told: off, and can't be switched on again";
     let Err(leaked) = scope.finish() else {
         panic!("it can't be told")
     };
@@ -300,7 +300,11 @@ fn metadata_stays_as_long_as_a_scope_or_its_report_uses_it() {
         panic!("it can't be told")
     };
     assert_eq!(lab.say("clear"), IN_USE);
-    assert!(unknown.to_string().contains("off, for good"));
+    assert!(
+        unknown
+            .to_string()
+            .contains("off, and can't be switched on again")
+    );
     drop(unknown);
     assert_eq!(lab.say("clear"), "kmemleak: metadata freed\n");
     assert_eq!(lab.machine.metadata_pages(), 0);

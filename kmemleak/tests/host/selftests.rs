@@ -134,7 +134,10 @@ fn a_root_over_all_of_memory_fails_it() {
 fn when_off() {
     let lab = Lab::new();
     lab.say("off");
-    assert_eq!(lab.say("selftest"), "kmemleak: off, for good\n");
+    assert_eq!(
+        lab.say("selftest"),
+        "kmemleak: off, and can't be switched on again\n"
+    );
     let lab = Lab::new();
     lab.machine.set_stop(Stop::Unsupported);
     lab.machine.ask_to_stop();

@@ -197,7 +197,7 @@ impl History {
         self.judge_those(|_| true)
     }
 
-    /// The same, of what is not taken for referenced.
+    /// As above, of what is not taken for referenced.
     fn judge_those(&mut self, mut sure: impl FnMut(&mut One) -> bool) -> usize {
         let before = std::mem::take(&mut self.leaks);
         let mut all: Vec<&mut One> = self.slots.iter_mut().flatten().collect();

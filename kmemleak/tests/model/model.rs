@@ -411,7 +411,7 @@ impl Model {
         }
     }
 
-    /// The same by repeated passes, each of which looks at what the unreferenced ones hold.
+    /// The verdict of repeated passes, each of which looks at what the unreferenced ones hold.
     pub fn check_by_passes(&mut self) {
         self.check();
         for start in self.leaks.clone() {

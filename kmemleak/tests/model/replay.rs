@@ -42,7 +42,7 @@ pub fn replay_with_pages(history: &History, pages: usize) -> Result<usize, Strin
     run(history, Supply::Pages(pages)).map(|seen| seen.refused)
 }
 
-/// The same where these of its requests are refused; and whether the two agree as long as the detector does not say that
+/// Replays a history where these of its requests are refused; and whether the two agree as long as the detector does not say that
 /// something is missing. How many requests there were.
 pub fn replay_without(history: &History, numbers: Range<u64>) -> Result<u64, String> {
     let supply = Supply::But(numbers.start, numbers.end);

@@ -274,7 +274,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The same of small blocks, to the last one.
+    /// Takes small blocks, to the last one.
     fn want_of_small_blocks_is_told() smp [2] fails "call sites with the most live bytes" {
         struct Link {
             _next: Option<&'static Link>,

@@ -41,7 +41,7 @@ pub fn apart(work: impl FnOnce() + Send + 'static) {
         .join();
 }
 
-/// The same, for work that has a result without an address in it.
+/// As above, for work that has a result without an address in it.
 pub fn secret_of(work: impl FnOnce() -> usize + Send + 'static) -> Secret {
     static RESULT: AtomicUsize = AtomicUsize::new(0);
     apart(|| RESULT.store(Secret::hide(work()).inverted(), Ordering::Release));

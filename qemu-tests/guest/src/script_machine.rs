@@ -4,7 +4,7 @@
 //! ([`kernel::scripted`]): the interpreter tells the detector itself.
 //!
 //! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of
-//! a task that is parked for good, in what the switch to another task has saved of its registers, and below its stack
+//! a task that is parked permanently, in what the switch to another task has saved of its registers, and below its stack
 //! pointer; and, for regions, in a page that is nobody's root.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
@@ -86,7 +86,7 @@ pub struct KernelMachine {
 }
 
 impl KernelMachine {
-    /// Takes what it needs, for good. By a task that does not play: the parked task is to be an ordinary one.
+    /// Takes what it needs, permanently. By a task that does not play: the parked task is to be an ordinary one.
     pub fn new() -> Self {
         let page = || buddy::alloc(0, Tracking::Untracked).expect("memory for a page");
         let frames = [(); FEW].map(|()| {
@@ -263,7 +263,7 @@ impl Machine for KernelMachine {
     }
 }
 
-/// A task that waits for good.
+/// A task that waits permanently.
 ///
 /// Its stack is no object, so that its dead part is in none. What the switch has saved of r12 to r15 is free to be
 /// written to, since nobody will ever go on with what it was.
@@ -302,7 +302,7 @@ impl Parked {
         let stack_pointer = scheduler::find_task(parked.task().id(), Task::stack_pointer);
         Self {
             live: LIVE.load(Ordering::Acquire),
-            stack_pointer: stack_pointer.expect("it waits for good"),
+            stack_pointer: stack_pointer.expect("it waits permanently"),
         }
     }
 }

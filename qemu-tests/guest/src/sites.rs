@@ -101,7 +101,7 @@ guest_test! {
     }
 }
 
-/// Takes a mebibyte for good.
+/// Takes a mebibyte permanently.
 #[inline(never)]
 fn take_a_lot() {
     black_box(Box::leak(alloc::vec![1_u8; 1 << 20].into_boxed_slice())).fill(1);

@@ -811,7 +811,11 @@ fn off() -> Result<(), Failure> {
         "selftest",
         "off",
     ] {
-        expect(&mut session, word, &["kmemleak: off, for good"])?;
+        expect(
+            &mut session,
+            word,
+            &["kmemleak: off, and can't be switched on again"],
+        )?;
     }
     same_but_unread(&ask(&mut session, "report")?, &scan)?;
     json(&mut session, "report --all --json")?;

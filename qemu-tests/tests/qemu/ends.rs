@@ -197,7 +197,7 @@ fn damaged_debug_information_costs_lines_only() -> Result<(), Failure> {
     reports_of_damaged_kernels(Profile::Release)
 }
 
-/// The same of a build that checks its arithmetic.
+/// A build that checks its arithmetic ends in the same way.
 fn damaged_debug_information_costs_lines_only_in_debug_builds() -> Result<(), Failure> {
     artifacts::build(&[Package::Kernel], Profile::Debug)?;
     reports_of_damaged_kernels(Profile::Debug)

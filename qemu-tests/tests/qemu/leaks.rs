@@ -281,10 +281,10 @@ fn off_is_final() -> Result<(), Failure> {
     let answer = session.command("kmemleak off", LIMIT)?;
     expect_in(&answer, "kmemleak: off")?;
     let answer = session.command("kmemleak scan", LIMIT)?;
-    expect_in(&answer, "kmemleak: off, for good")?;
+    expect_in(&answer, "kmemleak: off, and can't be switched on again")?;
     for word in ["scan=on", "stack=off", "off"] {
         let answer = session.command(&format!("kmemleak {word}"), LIMIT)?;
-        expect_in(&answer, "kmemleak: off, for good")?;
+        expect_in(&answer, "kmemleak: off, and can't be switched on again")?;
     }
     // The last verdict stays readable.
     let report = session.command("kmemleak report", LIMIT)?;
@@ -308,7 +308,7 @@ fn off_from_the_start() -> Result<(), Failure> {
     expect_in(&status, "state        disabled\n")?;
     plant(&mut session, "forgotten-free")?;
     let answer = session.command("kmemleak scan", LIMIT)?;
-    expect_in(&answer, "kmemleak: off, for good")
+    expect_in(&answer, "kmemleak: off, and can't be switched on again")
 }
 
 fn background_scan_is_set_and_stopped() -> Result<(), Failure> {

@@ -33,7 +33,7 @@ pub fn shell() -> Result<Session, Failure> {
     shell_of(&machines::kernel())
 }
 
-/// The same, with so many CPUs.
+/// Boots the kernel with so many CPUs, and waits for the prompt.
 pub fn shell_on(cpus: u32) -> Result<Session, Failure> {
     shell_of(&Machine {
         cpus,
@@ -41,7 +41,7 @@ pub fn shell_on(cpus: u32) -> Result<Session, Failure> {
     })
 }
 
-/// The same, with that command line.
+/// Boots the kernel with that command line, and waits for the prompt.
 pub fn shell_with(append: &str) -> Result<Session, Failure> {
     shell_of(&Machine {
         append: append.into(),

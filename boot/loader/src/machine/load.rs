@@ -213,7 +213,7 @@ fn writable(start: u64, len: u64) -> Segment<'static> {
 ///
 /// # Safety
 ///
-/// [`BOOT_INFO_LEN`] bytes at `info_start` are mapped and the caller's alone, for good.
+/// [`BOOT_INFO_LEN`] bytes at `info_start` are mapped and the caller's alone, permanently.
 unsafe fn place_regions(info_start: u64, regions: &[MemoryRegion]) -> &'static mut [MemoryRegion] {
     let start: *mut MemoryRegion = ptr::with_exposed_provenance_mut((info_start + PAGE) as usize);
     // SAFETY: room for `MAX_REGIONS` of them, at the start of a page.

@@ -47,7 +47,7 @@ impl BootHeap {
     fn alloc(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         if self.heap.size() == 0 {
             let arena = (&raw mut ARENA).cast();
-            // SAFETY: the arena is this heap's alone, for good; the heap has none yet.
+            // SAFETY: the arena is this heap's alone, permanently; the heap has none yet.
             unsafe { self.heap.init(arena, BOOT_HEAP) };
         }
         let block = self.heap.allocate_first_fit(layout).ok()?;

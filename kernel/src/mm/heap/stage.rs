@@ -25,7 +25,7 @@ pub(super) enum Stage {
     Boot,
     /// From the slabs and the buddy allocator.
     Ordinary,
-    /// The same; but somebody runs confined, and his come from the arena.
+    /// From the slabs and the buddy allocator; but confined code runs, whose blocks come from the arena.
     Confined,
     /// From the emergency reserve.
     Ending,
@@ -80,7 +80,7 @@ pub(super) fn init() {
     let reserve =
         orders.find_map(|order| Some((buddy::alloc(order, Tracking::Untracked)?, PAGE << order)));
     if let Some((start, len)) = reserve {
-        // SAFETY: taken for this, for good; the heap has no memory yet.
+        // SAFETY: taken for this, permanently; the heap has no memory yet.
         unsafe { RESERVE.lock().init(start.as_ptr(), len) };
     }
     Stage::change(Stage::Boot, Stage::Ordinary);

@@ -180,7 +180,7 @@ impl SlabCache {
         let slabs = self.slabs.lock().count;
         let mut in_use = 0_u64.wrapping_sub(self.frees.load(Ordering::Relaxed));
         for magazine in &self.magazines {
-            // SAFETY: null, or a magazine, which stays for good; only its counters are looked at.
+            // SAFETY: null, or a magazine, which stays permanently; only its counters are looked at.
             if let Some(magazine) = unsafe { magazine.load(Ordering::Acquire).as_ref() } {
                 in_use = in_use
                     .wrapping_add(magazine.allocs.load(Ordering::Relaxed))
@@ -197,7 +197,7 @@ impl SlabCache {
     }
 
     fn next(&self) -> Option<&'static SlabCache> {
-        // SAFETY: null, or a cache, and caches are for good.
+        // SAFETY: null, or a cache, and caches are permanently.
         unsafe { self.next.load(Ordering::Acquire).as_ref() }
     }
 
@@ -241,7 +241,7 @@ impl SlabCache {
             magazine = new_magazine()?.as_ptr();
             slot.store(magazine, Ordering::Release);
         }
-        // SAFETY: this CPU's own, made for good; the guard keeps others off this CPU, and nobody here asks
+        // SAFETY: this CPU's own, made permanently; the guard keeps others off this CPU, and nobody here asks
         // for a second one while this one lives.
         Some(unsafe { &mut *magazine })
     }

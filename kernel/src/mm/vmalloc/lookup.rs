@@ -105,7 +105,7 @@ pub fn guard_page(address: usize, stack_pointer: usize) -> Option<GuardPage> {
     }
 }
 
-/// Whether `len` bytes at `start` can be read: for good, or mapped by vmalloc. Any context.
+/// Whether `len` bytes at `start` can be read: permanently, or mapped by vmalloc. Any context.
 pub fn readable(start: usize, len: usize) -> bool {
     if is_permanent(start, len) {
         return true;
@@ -120,7 +120,7 @@ pub fn readable(start: usize, len: usize) -> bool {
     (first..end).step_by(PAGE).all(paging::is_mapped)
 }
 
-/// Whether `len` bytes at `start` can be read for good: in the kernel's image, or in the window on the memory that
+/// Whether `len` bytes at `start` can be read permanently: in the kernel's image, or in the window on the memory that
 /// there is. Any context.
 #[inline]
 pub fn is_permanent(start: usize, len: usize) -> bool {

@@ -53,7 +53,7 @@ pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
     vmalloc_aligned(len, PAGE, kind)
 }
 
-/// The same, of which the address is a multiple of `align`, a power of two and a page at least. Task context.
+/// As [`vmalloc`], at a multiple of `align`, which is a power of two and a page at least. Task context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u8>> {
@@ -206,7 +206,7 @@ pub fn purge() {
     }
 }
 
-/// Maps `len` bytes of a device's registers at physical address `physical`, page-aligned; for good.
+/// Maps `len` bytes of a device's registers at physical address `physical`, page-aligned; permanently.
 ///
 /// # Panics
 ///

@@ -6,7 +6,7 @@ use crate::world::{Slot, Told, World, number};
 
 /// Objects whose holders are asked for after a verdict.
 const HELD: usize = 4;
-/// The same for paths.
+/// As above, for paths.
 const PATHS: usize = 4;
 
 impl World {

@@ -61,7 +61,7 @@ fn addresses(stack: usize) -> [usize; 2] {
     [TEXT_BASE + 0x100 + stack, TEXT_BASE + 0x200 + stack]
 }
 
-/// The same in each execution: where a stack lies tells which slot is its own.
+/// A place that is the same in each execution: where a stack lies tells which slot is its own.
 fn stacks() -> &'static Stacks {
     STACKS.with(|stacks| {
         *stacks.get_or_init(|| {

@@ -42,7 +42,7 @@ pub const PROTOCOL: Protocol = Protocol {
     ],
 };
 
-/// The same with one thing wrong in each: these must fail.
+/// As above, with one thing wrong in each: these must fail.
 pub const WRONG: &[Model] = &[
     Model {
         name: "the block that is read is said when the chunk is unlocked",

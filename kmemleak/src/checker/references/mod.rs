@@ -70,7 +70,7 @@ pub enum NoAnswer {
     NoObject,
     /// No chain of pointers leads to the object from a root.
     Unreached,
-    /// The same, but that is as it should be: the object is no leak by decree, and is a root itself.
+    /// No chain of pointers leads to the object, but it is no leak by decree, and so a root itself.
     IsRoot,
     /// The object lies in a root.
     InRoot,

@@ -83,7 +83,7 @@ const HOLE: Range<ChunkNumber> = {
     half..(1 << (usize::BITS - CHUNK_SHIFT)) - half
 };
 
-/// The same, or the first one after the hole.
+/// The number of a chunk that there can be: this one, or the first one after the hole.
 fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
     if HOLE.contains(&chunk) {
         HOLE.end
@@ -107,14 +107,14 @@ pub(crate) enum Look {
     Entry(Chunk),
 }
 
-/// The same, with all of a table of the lowest level for one of its chunks.
+/// Where the way ends, with a table of the lowest level instead of the entry of one of its chunks.
 enum End {
     Nothing,
     Run(usize),
     Table(NonNull<u64>),
 }
 
-/// The same, where chunks of which the same is known are taken together.
+/// What is known of a chunk, and often of those after it.
 enum Step {
     Nothing,
     Run(usize),
@@ -202,7 +202,7 @@ impl PageMap {
         Look::Nothing
     }
 
-    /// The same, making the tables that are missing.
+    /// The way to a chunk's entry; tables that are missing are made.
     #[inline(always)]
     pub(crate) fn entry(&self, chunk: ChunkNumber, meta: &MetaAlloc<'_>) -> Result<Chunk, Blocked> {
         let mut word = self.root_word(chunk);
@@ -257,7 +257,7 @@ impl PageMap {
         self.next_but(chunk, end, Chunk::is_blank)
     }
 
-    /// The same, passing over other entries.
+    /// As [`next`](Self::next), but passes over the entries that `pass` names.
     pub(crate) fn next_but(
         &self,
         mut chunk: ChunkNumber,

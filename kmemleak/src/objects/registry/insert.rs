@@ -160,7 +160,7 @@ impl Registry {
         reaches.then_some(other.start)
     }
 
-    /// The same where objects start at no multiple of eight bytes.
+    /// As `conflict`, where objects start at no multiple of eight bytes.
     #[cold]
     fn unaligned_conflict(
         &self,

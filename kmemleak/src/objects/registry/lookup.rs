@@ -75,7 +75,7 @@ impl Registry {
         address - object.start < self.size(object.start, object.record)
     }
 
-    /// The same where no object starts in the chunk at `address` or before.
+    /// Shows the object that reaches to `address` from an earlier chunk; none starts in this one at `address` or before.
     #[inline(never)]
     fn reaching<A: Access, R>(
         &self,

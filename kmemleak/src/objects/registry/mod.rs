@@ -5,7 +5,7 @@
 //! one chunk has nothing to do with who does in another: no common lock, no common cache line.
 //!
 //! It is asked by numbers: by whatever word was scanned, or by what a person or an allocator has named. A look-up is where such a
-//! number becomes an [`Address`] or finds nothing; what is put in or taken out is named by an address from the start.
+//! number becomes an [`Address`](crate::platform::address::Address) or finds nothing; what is put in or taken out is named by an address from the start.
 //!
 //! A per-CPU block has one object, and an *alias* for each further copy of its memory. An address in a copy means the block
 //! ([`Registry::block_containing`]).
@@ -83,7 +83,7 @@ impl Registry {
         self.size_from(start, record.short_size())
     }
 
-    /// The same, of what the object's record says.
+    /// The size of an object whose record says `short`.
     #[inline(always)]
     pub(crate) fn size_from(&self, start: usize, short: u32) -> usize {
         match short {

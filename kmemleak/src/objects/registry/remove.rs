@@ -23,7 +23,7 @@ impl Registry {
         removed
     }
 
-    /// The same, and what its record's flags were; `keep` gets the record and the size.
+    /// Takes an object out, but no alias; its record's flags. `keep` gets the record and the size.
     #[inline(always)]
     pub(crate) fn take(
         &self,
@@ -85,7 +85,7 @@ impl Registry {
         Some(flags)
     }
 
-    /// The same, of one that starts at no multiple of eight.
+    /// Takes out an object that starts at no multiple of eight.
     #[cold]
     #[inline(never)]
     fn take_unaligned(
