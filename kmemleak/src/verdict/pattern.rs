@@ -19,7 +19,7 @@
 //! None. A pattern has one user at a time.
 
 use core::cell::Cell;
-use core::fmt::{self, Write};
+use core::fmt;
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::list::{List, MetaBox};
@@ -214,9 +214,9 @@ impl fmt::Display for Pattern<'_> {
 
 impl fmt::Debug for Pattern<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
+        f.write_str("\"")?;
         fmt::Display::fmt(self, f)?;
-        f.write_char('"')
+        f.write_str("\"")
     }
 }
 
