@@ -340,7 +340,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// The next table of entries that nobody has taken in this phase.
-    pub(crate) fn claim_leaf(&self) -> Option<(usize, Leaf)> {
+    pub(crate) fn take_leaf(&self) -> Option<(usize, Leaf)> {
         let cursor = &self.shared.leaf;
         let mut from = cursor.load(Ordering::Acquire);
         loop {
@@ -360,7 +360,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         &mut self,
         mut look: impl FnMut(&mut Self, &OpenChunk<A>),
     ) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.claim_leaf() {
+        while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
                 if !chunk.is_used() {
                     if A::STOPPED && chunk.has_records() {

@@ -102,7 +102,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Queues what has the record's flag, in chunks that have the chunk's, and is to be scanned.
     pub(super) fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.claim_leaf() {
+        while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
                 if !chunk.has(in_chunk) {
                     continue;
@@ -148,7 +148,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn follow_started(&mut self) -> Result<(), GivenUp> {
         loop {
             let mut found = false;
-            while let Some((number, leaf)) = self.claim_leaf() {
+            while let Some((number, leaf)) = self.take_leaf() {
                 for (chunk_number, chunk) in leaf.chunks(number) {
                     if !chunk.has(info::INTERIOR_ONLY) {
                         continue;

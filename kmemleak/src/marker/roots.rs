@@ -88,7 +88,7 @@ fn words_in(range: Range<usize>) -> Range<usize> {
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The next piece of a root that nobody has taken in this phase.
-    fn claim_root(&self) -> Option<RootPiece> {
+    fn take_piece(&self) -> Option<RootPiece> {
         let mut walk = self.shared.roots.lock();
         loop {
             if walk.at >= walk.part.end {
@@ -198,7 +198,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Finds the objects that lie in roots: those that do entirely are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         let access = self.access;
-        while let Some(piece) = self.claim_root() {
+        while let Some(piece) = self.take_piece() {
             let straddling = &self.tools.root_ranges.straddling;
             self.without_interrupts(|marker| {
                 let registry = marker.tools.registry;
@@ -296,7 +296,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
-        while let Some(RootPiece { root, range, .. }) = self.claim_root() {
+        while let Some(RootPiece { root, range, .. }) = self.take_piece() {
             self.each_root_piece(root, range, &mut Self::scan_root_words);
             self.pause()?;
             while self.queue.is_filling() {
@@ -361,7 +361,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         &mut self,
         look: &mut dyn FnMut(&mut Self, Root, usize, usize),
     ) -> Result<(), GivenUp> {
-        while let Some(RootPiece { root, range, .. }) = self.claim_root() {
+        while let Some(RootPiece { root, range, .. }) = self.take_piece() {
             self.each_root_piece(root, range, &mut |marker, from, to| {
                 marker.show_words(from, to, &mut |marker, slot, word| {
                     look(marker, root, slot, word);

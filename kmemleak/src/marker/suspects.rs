@@ -108,7 +108,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
 
     /// Looks at all unmarked objects: those that are young, or not what they were, are marked.
     fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.claim_leaf() {
+        while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
                 if !chunk.is_used() {
                     continue;
