@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use crate::checker::references::{Slot, SlotPlace};
+use super::slot::{Slot, SlotPlace};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page_vec::PageVec;
