@@ -32,6 +32,7 @@ pub mod frame;
 mod granules;
 pub mod heap;
 pub mod misuse;
+mod page;
 pub mod paging;
 pub mod percpu;
 pub mod release;
@@ -39,37 +40,10 @@ pub mod slab;
 pub mod vmalloc;
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use bootloader_api::info::MemoryRegions;
 
-/// Bytes of a page.
-pub const PAGE: usize = 4096;
-
-/// What happens to the contents of a block that is freed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wipe {
-    /// They stay until the block is used again.
-    Never,
-    /// They are cleared.
-    OnFree,
-}
-
-static WIPE_ON_FREE: AtomicBool = AtomicBool::new(false);
-
-/// Whether freed blocks are cleared from now on. Any context.
-pub fn set_wipe(wipe: Wipe) {
-    WIPE_ON_FREE.store(wipe == Wipe::OnFree, Ordering::Relaxed);
-}
-
-/// Whether freed blocks are cleared.
-pub fn wipe() -> Wipe {
-    if WIPE_ON_FREE.load(Ordering::Relaxed) {
-        Wipe::OnFree
-    } else {
-        Wipe::Never
-    }
-}
+pub use self::page::{PAGE, Wipe, set_wipe, wipe};
 
 /// Brings the allocators up. Once, on the boot CPU, while it runs alone.
 pub fn init(regions: &MemoryRegions) {
