@@ -147,7 +147,7 @@ impl<P: Platform> Passes<'_, P> {
             hazard: tracker.hazard(),
             stopping: &self.checker.stopping,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
-            meta: tracker.claimed_meta(cpu),
+            meta: tracker.meta_for_marker(cpu),
         }
     }
 }

@@ -220,7 +220,7 @@ impl<P: Platform> Tracker<P> {
         // SAFETY: nobody uses it any more.
         unsafe { self.depot.empty() };
         // SAFETY: as above; everything that named metadata has just been emptied.
-        unsafe { self.claimed_meta(0).empty() };
+        unsafe { self.meta_for_marker(0).empty() };
     }
 }
 

@@ -150,8 +150,8 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Where the marker's metadata comes from. Interrupts need not be off: the caller has the claim, and a CPU for itself.
-    pub(crate) fn claimed_meta(&self, cpu: u32) -> MetaAlloc<'_> {
+    /// Where metadata comes from, for who marks on a CPU: where the world is not stopped, it turns interrupts off around each use.
+    pub(crate) fn meta_for_marker(&self, cpu: u32) -> MetaAlloc<'_> {
         self.meta(cpu)
     }
 }
