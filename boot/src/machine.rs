@@ -181,7 +181,7 @@ impl ResetLog {
         }
     }
 
-    /// Whether it tells of a triple fault.
+    /// Whether it reports a triple fault.
     pub fn has_triple_fault(&self) -> bool {
         let log = fs::read(&self.path).unwrap_or_default();
         String::from_utf8_lossy(&log).contains("Triple fault")

@@ -1,6 +1,6 @@
 //! The console: lines out. Bytes come in at the [shell](crate::shell::input).
 //!
-//! Text is put together on the stack of whoever prints and sent a line at a time: a formatter that
+//! Text is put together on the stack of the printing task and sent a line at a time: a formatter that
 //! prints, panics or takes long does so without the serial line's lock, and lines of several CPUs don't
 //! get mixed.
 //!

@@ -14,7 +14,7 @@
 //!   all have done it.
 //! - The initiator holds no spinlock while it waits, and answers interrupts. It stays on its CPU from before it notes its stack pointer.
 //! - The CPUs that run are counted once in a stop, and it is told to all: none comes up meanwhile.
-//! - Whoever waits here looks whether the machine is ending.
+//! - A CPU that waits here looks whether the machine is ending.
 //!
 //! # Locks
 //!

@@ -32,7 +32,7 @@ pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
     unsafe { word.as_ptr().read() }
 }
 
-/// As [`settled_u32`].
+/// The value of a word that is not written any more, as [`settled_u32`] reads it.
 ///
 /// # Safety
 ///

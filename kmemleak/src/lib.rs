@@ -74,7 +74,7 @@
 //! | check, scan | a verdict of all leaks, now; a pass in the background, which finds suspects |
 //! | claim | the right to check, report or clear, which one task has at a time |
 //! | mark, baseline | remembering the leaks that there are; what was remembered |
-//! | suppression | a pattern of function names whose leaks are not told of |
+//! | suppression | a pattern of function names whose leaks are not reported |
 //!
 //! # Limits
 //!

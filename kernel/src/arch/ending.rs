@@ -1,7 +1,7 @@
-//! Whether the machine is being ended, and what whoever waits does then.
+//! Whether the machine is being ended, and what waiting code does then.
 //!
 //! One CPU ends the machine and halts the others, whatever they are at. So what one of these holds is never given back, and
-//! nobody may wait for it: whoever spins calls [`relax`].
+//! nobody may wait for it: code that spins calls [`relax`].
 
 use core::hint;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -53,7 +53,7 @@ pub fn ends_here() -> bool {
     ENDING.load(Ordering::Acquire) == cpu_id() + 1
 }
 
-/// What whoever spins does meanwhile. Where the machine ends, what is waited for does not come any more. Any context.
+/// What a spinning CPU does meanwhile. Where the machine ends, what is waited for does not come any more. Any context.
 #[inline(always)]
 pub fn relax() {
     hint::spin_loop();

@@ -1,4 +1,4 @@
-//! What the firmware tells of the machine, read from the ACPI tables once at boot.
+//! What the firmware reports of the machine, read from the ACPI tables once at boot.
 
 use core::fmt;
 use core::ptr::NonNull;

@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`acpi`] | the CPUs, the interrupt controllers and the HPET that the firmware tells of |
+//! | [`acpi`] | the CPUs, the interrupt controllers and the HPET that the firmware reports |
 //! | [`apic`] | the local APIC: timer, interrupts between CPUs; the I/O APIC |
 //! | [`halt`] | halting the other CPUs when the machine ends |
 //! | [`serial`] | the serial line |

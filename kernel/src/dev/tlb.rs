@@ -1,6 +1,6 @@
 //! Forgetting stale translations on all CPUs.
 //!
-//! Whoever takes a mapping away calls [`flush_all_cpus`] before the addresses or the frames are used
+//! Code that takes a mapping away calls [`flush_all_cpus`] before the addresses or the frames are used
 //! again. Each call has a number; each CPU notes the last number it has flushed for. So answers can't be
 //! counted twice, several callers may wait at once, and the one who waits may itself be moved to another
 //! CPU or stopped with the world. Asking is another matter: who asks the *others* and is moved before it flushes

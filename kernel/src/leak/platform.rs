@@ -127,7 +127,7 @@ unsafe impl Platform for KernelPlatform {
         stop::stop_world(&|cpu| {
             work(cpu);
             if !cpu.initiator {
-                // A scan beside whatever runs reads the dead part of a running task's stack, too.
+                // A scan while other code runs reads the dead part of a running task's stack, too.
                 task::clear_dead_stack();
             }
         })

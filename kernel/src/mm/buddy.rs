@@ -290,7 +290,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     alloc_for(PAGE.checked_shl(order)?, order, tracking)
 }
 
-/// As [`alloc`], for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is nobody's.
+/// As [`alloc`], for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is unused.
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
@@ -303,7 +303,7 @@ pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u
     NonNull::new(ptr::with_exposed_provenance_mut(address))
 }
 
-/// Takes an untracked block if nobody has the lock. For who ends the machine: whoever has it then never goes on.
+/// Takes an untracked block if nobody has the lock. For the CPU that ends the machine: a holder of the lock never goes on then.
 pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
     let number = BUDDY.try_lock()?.take(order, Use::Untracked)?;
     NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(number)))

@@ -8,7 +8,7 @@
 //!
 //! # Locks
 //!
-//! One over each chunk's bitmaps, under which nothing is called; one for who adds a chunk, under which the buddy
+//! One over each chunk's bitmaps, under which nothing is called; one for adding a chunk, under which the buddy
 //! allocator's is taken. Interrupts are off under both.
 
 use core::ptr::{self, NonNull};
@@ -90,7 +90,7 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
     let cpus = CPUS.load(Ordering::Acquire) as usize;
     for unit in &chunk.units[..cpus] {
         let copy: *mut u8 = ptr::with_exposed_provenance_mut(unit + start * GRANULE);
-        // SAFETY: inside the unit, and the block is nobody's yet.
+        // SAFETY: inside the unit, and the block is not in use yet.
         unsafe { copy.write_bytes(0, granules * GRANULE) };
     }
     let handle = chunk.units[0] + start * GRANULE;

@@ -108,7 +108,7 @@ pub(super) struct Place<'a> {
     pub line: Option<u32>,
 }
 
-/// The most functions that are told of one address.
+/// The most functions that are named for one address.
 const MOST: usize = 16;
 
 /// The functions that an address is in, the outermost first.

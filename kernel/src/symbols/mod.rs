@@ -75,7 +75,7 @@ pub struct Symbol {
     detail: Detail,
 }
 
-/// How much is told of an address.
+/// How much is said of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// The function, from the symbol table; that takes no memory.

@@ -13,7 +13,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 use super::preempt::{IrqGuard, PreemptGuard};
 use crate::arch::ending;
 
-/// What whoever waits for a lock does meanwhile.
+/// What a CPU does while it waits for a lock.
 #[derive(Debug)]
 struct Wait;
 

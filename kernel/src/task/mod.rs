@@ -6,7 +6,7 @@
 //! | [`reaper`] | gives back what a task leaves when it has ended |
 //! | [`Mutex`], [`WaitQueue`] | waiting asleep |
 //!
-//! A [`Task`] is shared: the scheduler's lists hold it, whoever waits for it holds it. Its stack belongs to
+//! A [`Task`] is shared: the scheduler's lists hold it, tasks that wait for it hold it. Its stack belongs to
 //! it until the reaper takes it. The leak detector knows a live stack as a tracked block that is not
 //! scanned as such; its live part is a root.
 

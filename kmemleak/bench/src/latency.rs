@@ -1,7 +1,7 @@
 //! `latency`: how long single pairs take while a scan goes on beside them, and without one.
 //!
 //! One thread allocates and frees tracked blocks of 64 bytes and takes the time of each pair; another one scans, pass
-//! after pass. The machine can't stop its world here: all scanning goes on beside what runs.
+//! after pass. The machine can't stop its world here: all scanning goes on while other code runs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -30,7 +30,7 @@ enum Scanning {
     No,
 }
 
-/// One pass of the scan that goes on beside what runs.
+/// One pass of the scan that goes on while other code runs.
 fn background_pass(detector: &Measuree) {
     let _ = detector.scan();
 }

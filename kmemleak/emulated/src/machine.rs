@@ -405,7 +405,7 @@ impl Machine {
         self.cpus.set_stop(stop);
     }
 
-    /// Asks whoever checks beside what runs to give up.
+    /// Asks whoever checks while other code runs to give up.
     pub fn ask_to_stop(&self) {
         self.asked_to_stop.store(true, Ordering::Relaxed);
     }
@@ -415,7 +415,7 @@ impl Machine {
         self.asked_to_stop.store(false, Ordering::Relaxed);
     }
 
-    /// Calls `action` whenever the detector lets others run, between two steps of a pass beside what runs:
+    /// Calls `action` whenever the detector lets others run, between two steps of a pass while other code runs:
     /// so a test changes the graph at a place of its choice. It is not called while it runs. (It is given the machine,
     /// for one that held it would keep it permanently.)
     pub fn at_relax(&self, action: impl FnMut(&Machine) + Send + 'static) {

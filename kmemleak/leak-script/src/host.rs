@@ -25,7 +25,7 @@ const MEMORY: usize = 256 << 20;
 /// The line that was begun last, of whichever script.
 static LINE: AtomicUsize = AtomicUsize::new(0);
 
-/// The line that was begun last, where one script runs at a time; 0 before its first one. For who is to tell of a panic.
+/// The line that was begun last, where one script runs at a time; 0 before its first one. For whoever reports a panic.
 pub fn line() -> usize {
     LINE.load(Ordering::Relaxed)
 }

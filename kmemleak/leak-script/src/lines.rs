@@ -1,4 +1,4 @@
-//! What is told of a script by whoever runs it elsewhere: the test kernel under QEMU, or a process of its own on the host.
+//! What a process that runs a script elsewhere reports of it: the test kernel under QEMU, or one of the host.
 //!
 //! `qemu-tests/guest/src/scripts.rs` says how the lines look, and writes them there.
 

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all files, and tells of them.
+/// Runs all files, and reports on them.
 fn run(arguments: &Arguments) -> Sum {
     let mut report = Report::new(&arguments.files);
     let mut scripts = Vec::new();

@@ -117,7 +117,7 @@ fn read_lines(output: ChildStdout) -> Receiver<String> {
 /// The script that this process runs.
 static SCRIPT: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs the scripts that come by the standard input, and tells of them: what the process of [`run`] does.
+/// Runs the scripts that come by the standard input, and reports on them: what the process of [`run`] does.
 pub fn serve(cpus: u32) -> io::Result<()> {
     let mut bytes = Vec::new();
     io::stdin().read_to_end(&mut bytes)?;

@@ -1,11 +1,11 @@
 //! The claim: one at a time checks, reports, answers or clears.
 //!
-//! Who has it may go on for long, sleep, and call the platform, which spinning locks don't allow. Whoever waits for it lets
+//! Its holder may go on for long, sleep, and call the platform, which spinning locks don't allow. A task that waits for it lets
 //! others run ([`Platform::relax`]), with interrupts as they were.
 //!
 //! # Who waits for itself
 //!
-//! Who has the claim calls code of others: the closures that are shown something, what is written to, and the
+//! The holder of the claim calls code of others: the closures that are shown something, what is written to, and the
 //! platform's names for functions and roots. From there the detector may be asked once more, by the very task that has
 //! the claim: that would wait for ever. So the guard notes whose the claim is and when such code runs
 //! ([`Claim::outside`]); who asks as the same task at such a moment is refused. Elsewhere a task with the same number is
@@ -64,7 +64,7 @@ impl From<GivenUp> for NotDone {
     }
 }
 
-/// Who has the claim: zero for nobody, else [`HELD`], the task, and [`OUTSIDE`] while it runs code of others. What the
+/// The holder of the claim: zero for nobody, else [`HELD`], the task, and [`OUTSIDE`] while it runs code of others. What the
 /// claim guards is ordered by the lock of the findings; this is looked at alone: Relaxed.
 pub(super) struct Holder(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! The background scan: a pass beside whatever runs.
+//! The background scan: a pass while other code runs.
 //!
 //! Nobody is stopped, so pointers move while they are looked for. These rules keep what is in use from being suspected:
 //!
@@ -6,7 +6,7 @@
 //! - An object that is unreferenced for the first time, or whose contents have changed since it last was, is treated
 //!   as if it were referenced: somebody works with it, or works on what it points to.
 //! - So is one that is too young, measured from the beginning of the pass.
-//! - But neither is done for what has been told of already: only a reference makes that one in use again.
+//! - But neither is done for what has been reported already: only a reference makes that one in use again.
 //! - What is left is a suspect. Who wants certainty has the suspects confirmed by a check in a stopped world. Where
 //!   the world can't be stopped there is none: pointers that move at every step may be missed by any number of passes. But
 //!   passes in a row, of which each takes away what it found referenced, leave little that is in use; they
@@ -101,7 +101,7 @@ const WORDS_A_US: u64 = 30;
 const SUSPECT_US: u64 = 2;
 
 impl<P: Platform> Claim<'_, P> {
-    /// One pass, whose suspects are the verdict, unconfirmed, and count as told of.
+    /// One pass, whose suspects are the verdict, unconfirmed, and count as reported.
     pub(crate) fn scan(&mut self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
         let summary = self.on_unscanned_stack(Self::scan_once)?;

@@ -1,4 +1,4 @@
-//! What whoever has the claim does with the findings, beside checking.
+//! What the holder of the claim does with the findings, beside checking.
 
 use core::fmt::Write;
 
@@ -18,14 +18,14 @@ impl<P: Platform> Claim<'_, P> {
         &self.findings.verdict
     }
 
-    /// Shows the verdict's objects in the order in which they are told of, with their numbers in its list.
+    /// Shows the verdict's objects in the order in which they are reported, with their numbers in its list.
     pub(crate) fn each_in_order(&self, which: Which, look: &mut dyn FnMut(&Named, Option<usize>)) {
         let findings = &*self.findings;
         let baseline = findings.baseline.as_ref();
         (findings.verdict).each_in_order(which, self.tracker(), baseline, look);
     }
 
-    /// Takes an object that had been told of and is referenced again: its start, and its size.
+    /// Takes an object that had been reported and is referenced again: its start, and its size.
     pub(crate) fn take_revived(&mut self) -> Option<(usize, usize)> {
         self.findings.verdict.revived.take()
     }
@@ -35,7 +35,7 @@ impl<P: Platform> Claim<'_, P> {
         self.findings.verdict.revived.take_lost()
     }
 
-    /// All that the verdict lists has been told of.
+    /// All that the verdict lists has been reported.
     pub(crate) fn note_reported(&mut self) {
         self.findings.verdict.note_reported(self.tracker());
     }

@@ -109,7 +109,7 @@ impl<P: Platform> Claim<'_, P> {
         if tracker.is_borrowed() {
             return Err(Retained::Borrowed);
         }
-        // Once the world has stopped, nobody looks at metadata but who has the claim.
+        // Once the world has stopped, nobody looks at metadata but the holder of the claim.
         tracker.set_mode(Mode::Gone);
         if tracker.platform().stop_world(&|_| {}).is_err() {
             tracker.set_mode(Mode::Off);

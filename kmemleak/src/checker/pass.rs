@@ -1,4 +1,4 @@
-//! How a pass is made: in a stopped world by all CPUs, or by one task beside whatever runs.
+//! How a pass is made: in a stopped world by all CPUs, or by one task while other code runs.
 
 use spin::mutex::SpinMutex;
 
@@ -102,7 +102,7 @@ impl<P: Platform> Passes<'_, P> {
         seen.into_inner().ok_or(StopError::Unsupported)
     }
 
-    /// Does `work` beside whatever runs, with a marker of its own and the time of the start: what is allocated meanwhile is
+    /// Does `work` while other code runs, with a marker of its own and the time of the start: what is allocated meanwhile is
     /// marked.
     pub(super) fn running<R>(
         self,

@@ -26,7 +26,7 @@ impl<P: Platform> Claim<'_, P> {
         self.on_unscanned_stack(Self::check_here)
     }
 
-    /// Checks, for who is [on a stack that is not scanned](Self::on_unscanned_stack).
+    /// Checks, for a caller that is [on a stack that is not scanned](Self::on_unscanned_stack).
     pub(crate) fn check_here(&mut self) -> Result<Summary, GivenUp> {
         match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
@@ -92,7 +92,7 @@ impl<P: Platform> Claim<'_, P> {
         ))
     }
 
-    /// Checks beside whatever runs, since the world can't be stopped.
+    /// Checks while other code runs, since the world can't be stopped.
     fn check_running(&mut self, reason: StopError) -> Result<Summary, GivenUp> {
         let start_us = self.tracker().now_us();
         let pass = Pass {

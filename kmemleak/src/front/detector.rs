@@ -75,7 +75,7 @@ impl<P: Platform> Detector<P> {
     /// It is read only if [`Platform::readable`] vouches for it: the caller's word is not enough, but for that of a
     /// [`Tracked`](crate::Tracked).
     ///
-    /// Where it overlaps blocks that are known, those were freed without a word: they are forgotten, and
+    /// Where it overlaps blocks that are known, those were freed without a callback: they are forgotten, and
     /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
     #[inline(always)]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
@@ -177,7 +177,7 @@ impl<P: Platform> Detector<P> {
     }
 
     /// The block at `start` is unreachable for a while, as a node is that moves from one list to another: the
-    /// background scan takes it for referenced once more, also if it has told of it. Any context.
+    /// background scan takes it for referenced once more, also if it has reported it. Any context.
     pub fn transient_leak(&self, start: usize) {
         self.tracker.transient_leak(start);
     }
@@ -254,8 +254,8 @@ impl<P: Platform> Detector<P> {
         Ok(self.handle().claim_on()?.check()?)
     }
 
-    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as told of, as with the
-    /// background's: what one pass told of the next ones tell of again for as long as it is unreferenced, young or
+    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as reported, as with the
+    /// background's: what one pass reported the next ones report again for as long as it is unreferenced, young or
     /// changed. Task context, with no lock held.
     pub fn scan(&self) -> Result<Summary, NotDone> {
         Ok(self.handle().claim_on()?.scan()?)
@@ -364,7 +364,7 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.find_path(hidden, look).map(|_| ())
     }
 
-    /// From the next verdict on, unreferenced objects are not told of that have a function in their call stack whose name
+    /// From the next verdict on, those unreferenced objects are not reported that have a function in their call stack whose name
     /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what
     /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
     /// new ceiling. Task context, or before there are tasks.

@@ -27,7 +27,7 @@ pub(super) fn drain_warnings<P: Platform>(tracker: &Tracker<P>, log: &mut dyn Wr
     }
 }
 
-/// Writes what a background scan has found that was not told of.
+/// Writes what a background scan has found that was not reported.
 pub(super) fn write_news<P: Platform>(
     claim: &mut Claim<'_, P>,
     summary: &Summary,

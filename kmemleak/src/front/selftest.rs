@@ -151,7 +151,7 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
     for (offset, _) in BLOCKS {
         tracker.free(start + offset);
     }
-    // And nothing is left that anybody need be told of.
+    // And nothing is left that anybody need be told.
     tracker.uncount_unrecorded(unrecorded as u64);
     let seen = seen?;
     if seen == Outcome::NoMemory {

@@ -30,7 +30,7 @@
 //! order in which words are read. Counting one pointer at a time finds it: one that comes when an object has all
 //! it needs goes on, and which one that is makes no difference, for it is only counted.
 //!
-//! There is one marker. With the world stopped it runs on all CPUs and takes no lock. Beside whatever runs it is one
+//! There is one marker. With the world stopped it runs on all CPUs and takes no lock. While other code runs it is one
 //! task's, it locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
 //!
 //! # How it is fast
@@ -41,7 +41,7 @@
 //!
 //! # Invariants
 //!
-//! - A block is not read after its free has returned: beside whatever runs, the marker says which block it reads
+//! - A block is not read after its free has returned: while other code runs, the marker says which block it reads
 //!   ([`Hazard`]) under the lock of the block's chunk, and reads it with interrupts off, a page at most; a
 //!   free takes the block out under that lock, and waits then while the marker reads it.
 //! - The mark of an object is set by one CPU, which queues it.
@@ -312,7 +312,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Beside whatever runs: lets it.
+    /// Where other code runs beside the pass: lets it run.
     #[inline(always)]
     pub(crate) fn pause(&self) -> Result<(), GivenUp> {
         if A::STOPPED {

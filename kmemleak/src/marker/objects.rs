@@ -1,4 +1,4 @@
-//! Scanning objects: whole ones with the world stopped, piece by piece beside whatever runs.
+//! Scanning objects: whole ones with the world stopped, piece by piece while other code runs.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::objects::side_table::Area;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};
 
-/// An object beside whatever runs: it may be freed, and its place be used again for less.
+/// An object while other code runs: it may be freed, and its place be used again for less.
 #[derive(Clone, Copy)]
 pub(super) struct Guarded {
     pub(super) start: usize,
@@ -238,7 +238,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (false, next)
     }
 
-    /// Scans an object beside whatever runs, piece by piece, as long as it is not freed.
+    /// Scans an object while other code runs, piece by piece, as long as it is not freed.
     pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
         // The record may be gone with its object by now, or another's: nothing is read but by its address.
         let Some((record, object)) = self.guarded(start) else {
@@ -404,7 +404,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 
-    /// A checksum of an object's contents, none if it is gone. Beside whatever runs.
+    /// A checksum of an object's contents, none if it is gone. While other code runs.
     pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
         self.sum = 0;
         let Some((record, object)) = self.guarded(start) else {

@@ -11,7 +11,7 @@
 //!   Such are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that keeps them from
 //!   being scanned in the fast way.
 //!
-//! Beside whatever runs, stacks and registers come and go. So nothing is left out elsewhere for lying in one of these:
+//! While other code runs, stacks and registers come and go. So nothing is left out elsewhere for lying in one of these:
 //! better a word is read twice than not at all. What is suspected is looked at again.
 
 use core::ops::Range;
@@ -399,7 +399,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// A piece of a stack beside whatever runs: its task may end meanwhile, and the stack be freed.
+    /// A piece of a stack while other code runs: its task may end meanwhile, and the stack be freed.
     fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
         let access = self.access;
         self.without_interrupts(|marker| {

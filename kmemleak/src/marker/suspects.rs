@@ -1,4 +1,4 @@
-//! What a pass finds unreferenced, and beside whatever runs, which of these are suspects.
+//! What a pass finds unreferenced, and which of these are suspects where other code runs meanwhile.
 //!
 //! Nobody is stopped there, so what is in use may be found unmarked. What is young, was unreferenced for the first time, or
 //! is not what it was is kept, with what it leads to; what remains and was suspected before is a suspect.
@@ -20,7 +20,7 @@ use crate::platform::Platform;
 /// Who may be suspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Among {
-    /// Whoever is unreferenced.
+    /// What is unreferenced.
     All,
     /// Who was suspected by the pass before, too.
     Suspects,
@@ -172,7 +172,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 object.record.set(flag::PRIMED);
                 object.record.set_checksum(checksum);
                 let young = record.birth_us() > before_us;
-                // What has been told of is told of again as long as it is a leak: else it would be said to be referenced.
+                // What has been reported is reported again as long as it is a leak: else it would be said to be referenced.
                 if (young || !held_still) && !record.has(flag::REPORTED) {
                     marker.keep(object);
                 }

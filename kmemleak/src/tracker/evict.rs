@@ -1,4 +1,4 @@
-//! What lies where a new block is recorded was freed without a word: it is taken out, and counted.
+//! What lies where a new block is recorded was freed without a callback: it is taken out, and counted.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -54,7 +54,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// The block that `address` lies in was freed without a word.
+    /// The block that `address` lies in was freed without a callback.
     #[cold]
     fn evict(&self, new: Extent, record: &Record, address: usize, meta: &MetaAlloc<'_>) -> Evicted {
         let old = self
@@ -79,7 +79,7 @@ impl<P: Platform> Tracker<P> {
                 None => true,
             };
         let block_gone = goes && self.evict_block(new, block, meta);
-        // The platform may know nothing of a block any more that was freed without a word.
+        // The platform may know nothing of a block any more that was freed without a callback.
         let alias_gone = owner.is_some_and(|owner| {
             Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, meta))
         });
@@ -90,7 +90,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// The block at `start` was freed without a word. False if it is there no more.
+    /// The block at `start` was freed without a callback. False if it is there no more.
     #[cold]
     fn evict_block(&self, new: Extent, start: usize, meta: &MetaAlloc<'_>) -> bool {
         let Some(address) = Address::new(start) else {

@@ -85,7 +85,7 @@ pub(crate) struct Tracker<P> {
     modes: Modes,
     settings: Settings,
     clock: Clock,
-    /// A pass goes on beside what runs: new blocks are marked.
+    /// A pass goes on while other code runs: new blocks are marked.
     scanning: RunningPass,
     /// Nothing is recorded, as if memory were used up. One word: Relaxed.
     exhausted: AtomicBool,

@@ -11,8 +11,8 @@
 //! Hence three ways in, and no other, to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
 //!
 //! - [`Tracker::enter`], for callbacks: while the detector is on.
-//! - [`Tracker::look`], for who reads without the claim: while there is metadata.
-//! - [`Tracker::without_interrupts`], for who has the claim, without which no metadata goes, or a scope, while which it stays.
+//! - [`Tracker::look`], for readers without the claim: while there is metadata.
+//! - [`Tracker::without_interrupts`], for the holder of the claim or of a scope: metadata stays while either is held.
 //!
 //! Between two entries nothing is known again. What was found before still lies there if the second one succeeds.
 //!
@@ -134,7 +134,7 @@ impl<P: Platform> Tracker<P> {
         (!self.modes.is_gone()).then(|| action(&entered.meta()))
     }
 
-    /// Runs `action` with interrupts off, for who has the claim or a scope.
+    /// Runs `action` with interrupts off, for the holder of the claim or a scope.
     #[inline(always)]
     pub(crate) fn without_interrupts<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> R {
         action(&self.interrupts_off().meta())
@@ -150,7 +150,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Where metadata comes from, for who marks on a CPU: where the world is not stopped, it turns interrupts off around each use.
+    /// Where metadata comes from, for the marker on a CPU. Where the world runs, it turns interrupts off around each use.
     pub(crate) fn meta_for_marker(&self, cpu: u32) -> MetaAlloc<'_> {
         self.meta(cpu)
     }

@@ -1,4 +1,4 @@
-//! Which names of tasks the records of objects have: for who looks for numbers that are free ([`crate::stacks::task_names`]).
+//! Which names of tasks the records of objects have: to find numbers that are free ([`crate::stacks::task_names`]).
 
 use crate::objects::access::{Access, Locked};
 use crate::objects::registry::Registry;

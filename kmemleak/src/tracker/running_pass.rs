@@ -1,4 +1,4 @@
-//! Whether a pass goes on beside whatever runs: what is allocated meanwhile is marked from the start.
+//! Whether a pass goes on while other code runs: what is allocated meanwhile is marked from the start.
 //!
 //! A callback takes the time of birth first, then looks here, and then enters the object into its chunk. A pass takes the
 //! time of its start, says here that it goes on, and then clears the marks of each chunk. So of what it finds unmarked

@@ -1,11 +1,11 @@
-//! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are told of.
+//! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are reported.
 //!
 //! A group's leader bytes are those of its leaders, its owned bytes are what these own, whoever
 //! allocated that: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
-//! call stack. Groups are told of by the sum of the two, largest first; those whose objects all belong to leaders of
+//! call stack. Groups are reported by the sum of the two, largest first; those whose objects all belong to leaders of
 //! other groups come last, by their own bytes.
 //!
-//! Objects are told of group by group, in each by leader, in the order of allocation, each leader with what it owns
+//! Objects are reported group by group, in each by leader, in the order of allocation, each leader with what it owns
 //! behind it. That order takes one walk to count and one to place, and lies in the verdict's list.
 
 use core::cell::Cell;
@@ -71,7 +71,7 @@ impl Groups {
         Some(row.group)
     }
 
-    /// Shows the groups in the order in which they are told of.
+    /// Shows the groups in the order in which they are reported.
     pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, StackId)) {
         for (trace, row) in self.table.in_order() {
             look(&row.group, trace);
@@ -115,7 +115,7 @@ impl GroupRow {
 }
 
 impl Groups {
-    /// Groups the leaks of a list, and puts groups and leaks in the order in which they are told of. Task context.
+    /// Groups the leaks of a list, and puts groups and leaks in the order in which they are reported. Task context.
     pub(crate) fn form<P: Platform>(&mut self, list: &LeakList, tracker: &Tracker<P>) {
         let groups = self;
         groups.clear();

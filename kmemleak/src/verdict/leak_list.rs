@@ -1,4 +1,4 @@
-//! The objects that a verdict names: copies of their records, so that they can be told of when they are gone.
+//! The objects that a verdict names: copies of their records, so that they can be reported when they are gone.
 //!
 //! The list lies in pages of metadata, which it keeps for the next verdict, and is sorted by the order of allocation. What
 //! finds no room is counted, and is found again by its flag in the registry (`flag::LISTED`).
@@ -51,7 +51,7 @@ struct Row {
     record: Record,
     /// The number of its leader.
     leader: Cell<u32>,
-    /// While leaders are looked for, an entry of a queue; then of the order in which objects are told of.
+    /// While leaders are looked for, an entry of a queue; then of the order in which objects are reported.
     queued: Cell<u32>,
     /// What became of it: see [`fate`].
     fate: Cell<u32>,

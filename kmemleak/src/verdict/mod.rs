@@ -1,6 +1,6 @@
 //! The verdict: which objects nothing points to. How it is made, kept and retired.
 //!
-//! A verdict belongs to whoever has the claim, who hands it down here: it stays while it is looked at. But blocks are freed
+//! A verdict belongs to the holder of the claim, who hands it down here: it stays while it is looked at. But blocks are freed
 //! meanwhile, so what it names is an address and a birth, and whoever wants to know whether that is still there asks the
 //! registry.
 //!
@@ -50,10 +50,10 @@ pub(crate) struct Making {
     pub(crate) stopped_us: u64,
 }
 
-/// Objects that were told of and are referenced again, until they are told of once more.
+/// Objects that were reported and are referenced again, until they are reported once more.
 const REVIVED: usize = 32;
 
-/// Objects that had been told of, and are referenced again.
+/// Objects that had been reported, and are referenced again.
 pub(crate) struct Revived {
     /// Starts and sizes.
     objects: [(Hidden, usize); REVIVED],
@@ -98,7 +98,7 @@ impl Revived {
 pub(crate) struct Verdict {
     pub(crate) list: LeakList,
     pub(crate) summary: Option<Summary>,
-    /// When it was come by.
+    /// When it was made.
     pub(crate) at_us: u64,
     pub(crate) groups: Groups,
     /// Left by the last passes.
@@ -111,7 +111,7 @@ pub(crate) struct Verdict {
 /// Which unmarked objects are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Allocated before, or told of already.
+    /// Allocated before, or reported already.
     pub(crate) before_us: u64,
     /// With this flag, if it is not zero.
     pub(crate) flags: u16,
@@ -181,7 +181,7 @@ pub(crate) fn list_white<P: Platform, A: Access>(
 }
 
 impl Verdict {
-    /// Before objects are named: forgets the verdict before, and notes which of its objects have been told of and
+    /// Before objects are named: forgets the verdict before, and notes which of its objects have been reported and
     /// are referenced again.
     pub(crate) fn retire<P: Platform>(&mut self, tracker: &Tracker<P>) {
         let Self { list, revived, .. } = self;
@@ -295,7 +295,7 @@ impl Verdict {
         summary
     }
 
-    /// All that it lists has been told of.
+    /// All that it lists has been reported.
     pub(crate) fn note_reported<P: Platform>(&self, tracker: &Tracker<P>) {
         self.list.each_there(tracker, &mut |_, object| {
             object.record.set(flag::REPORTED);
@@ -312,7 +312,7 @@ impl Verdict {
                 .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
             objects += 1;
         });
-        // Nobody will see it when one of these is referenced again, so what is told of them begins afresh.
+        // Nobody will see it when one of these is referenced again, so what is reported of them begins afresh.
         self.list.each_suppressed(&mut |named| {
             named.change(tracker, &mut |object| object.record.clear(flag::REPORTED));
         });

@@ -1,4 +1,4 @@
-//! The order in which the objects of a verdict are told of.
+//! The order in which the objects of a verdict are reported.
 
 use crate::objects::record::flag;
 use crate::platform::Platform;
@@ -14,14 +14,14 @@ pub enum Which {
     Leaders,
     /// All, group by group, each leader with what it owns.
     All,
-    /// Those that have not been told of, one by one.
+    /// Those that have not been reported, one by one.
     Unreported,
     /// Those that the verdict before the last mark did not have, one by one.
     New,
 }
 
 impl Verdict {
-    /// Shows the leaks in the order in which they are told of, with their numbers in the list. Where there was no memory for
+    /// Shows the leaks in the order in which they are reported, with their numbers in the list. Where there was no memory for
     /// an order: by address, without numbers.
     pub(crate) fn each_in_order<P: Platform>(
         &self,

@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::platform::StopError;
 
-/// How a verdict was come by.
+/// How a verdict was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// In one pass, with the world stopped: exact.
@@ -30,7 +30,7 @@ pub enum Doubt {
     /// So much could not be recorded for want of memory: blocks, or what was said of them. What these keep alive is among
     /// the suspects.
     Unrecorded(u64),
-    /// They were found beside what runs, and no stop of the world has confirmed it: what is in use may be among them.
+    /// They were found while other code ran, and no stop of the world has confirmed it: what is in use may be among them.
     Unconfirmed,
     /// Nobody vouches that blocks can be read, and so many were passed over: the platform's
     /// [`readable`](crate::Platform::readable) is false of all. What only they point to is among the suspects.
@@ -68,7 +68,7 @@ pub struct Summary {
     pub suspects: usize,
     /// Their bytes.
     pub suspect_bytes: usize,
-    /// Those listed that have not been told of.
+    /// Those listed that have not been reported.
     pub unreported_objects: usize,
     /// Bytes of these.
     pub unreported_bytes: usize,
@@ -82,7 +82,7 @@ pub struct Summary {
     pub suppressed_objects: usize,
     /// Bytes of these.
     pub suppressed_bytes: usize,
-    /// How it was come by.
+    /// How it was made.
     pub how: How,
     /// Whether the suspects stood still at last. If not, the last pass there may be still took some away, and another
     /// one might take more.

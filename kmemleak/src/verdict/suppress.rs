@@ -1,9 +1,9 @@
-//! Entries: leaks that are known, and not to be told of.
+//! Entries: leaks that are known, and not to be reported.
 //!
 //! A suppression is a pattern of function names ([`Pattern`]). It is held against the name of
 //! each function of the call stack that allocated an object, inlined ones included. An unreferenced object with a
 //! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
-//! `PATTERN:max=N` more than N such objects are told of all the same. There may be as many suppressions as memory takes.
+//! `PATTERN:max=N` more than N such objects are reported all the same. There may be as many suppressions as memory takes.
 //!
 //! Patterns come from a list in the kernel's source ([`with_suppressions`](crate::Detector::with_suppressions)), from the boot parameter
 //! `kmemleak.suppress=`, and from the command `suppress`.
@@ -17,7 +17,7 @@
 //!
 //! # Locks
 //!
-//! None: whoever has the claim hands them down here.
+//! None: the holder of the claim hands them down here.
 
 use core::cell::Cell;
 use core::fmt::{self, Write};
@@ -254,7 +254,7 @@ impl Suppressions {
     }
 
     /// Notes which suppressions have matched a call stack's names; whether any has. Where there is no memory, the call stack
-    /// counts as one that none matches, and what it allocated is told of, which is the lesser evil.
+    /// counts as one that none matches, and what it allocated is reported, which is the lesser evil.
     fn note_judgement(&mut self, trace: StackId, meta: &MetaAlloc<'_>) -> Result<bool, NoMemory> {
         let mut first = None;
         for (suppression, one) in self.all.iter().enumerate() {

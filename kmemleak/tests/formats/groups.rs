@@ -1,4 +1,4 @@
-//! Groups: leaks by call stack, the order in which they are told of, and their sums.
+//! Groups: leaks by call stack, the order in which they are reported, and their sums.
 
 use serde_json::Value;
 

@@ -153,7 +153,7 @@ fn a_leak_and_what_it_owns() {
         "crc": crc, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[0], group);
-    // It has been told of now.
+    // It has been reported now.
     lab.free(leader);
     let again = say(&lab, "scan --json");
     assert_eq!(again[1]["address"], hex(owned));

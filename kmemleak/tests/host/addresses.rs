@@ -63,7 +63,7 @@ fn a_callback_for_no_address_is_told_of_and_changes_nothing() {
     for unrecorded in [0, 1] {
         let lab = SparseLab::new();
         lab.alloc(BLOCKS, 64);
-        // As long as a block is not recorded, a free of the unknown is not told of; but no block has such a number.
+        // As long as a block is not recorded, a free of the unknown is not reported; but no block has such a number.
         lab.detector.exhaust_metadata(true);
         for block in 0..unrecorded {
             lab.alloc(BLOCKS + 0x10_0000 * (block + 1), 64);
@@ -207,7 +207,7 @@ fn the_last_page_is_memory_to_its_last_byte() {
     assert!(path.contains("+0xff8"), "{path}");
     let holders = lab.say(&format!("holders {BLOCKS:x}"));
     assert!(holders.contains("1 holder"), "{holders}");
-    // Also beside what runs, where a change of the last word is a change.
+    // Also while other code runs, where a change of the last word is a change.
     lab.hold(0, 0);
     lab.hold(1, BLOCKS);
     for word in 1..5 {

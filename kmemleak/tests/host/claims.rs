@@ -205,7 +205,7 @@ fn what_names_functions_may_not_ask() {
     }
 }
 
-/// The moments of a scan beside what runs at which it lets others run, and at each of them another thread, which the
+/// The moments of a scan while other code runs at which it lets others run, and at each of them another thread, which the
 /// platform does not tell from the one that scans, asks everything.
 #[test]
 fn others_wait_and_let_others_run() {

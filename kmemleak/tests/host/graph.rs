@@ -338,7 +338,7 @@ impl Graph {
 
     /// The order of allocation, ties by address.
     fn order(&self) -> Vec<usize> {
-        // Births are not kept here; the detector's are told of by each leak, but the nodes are in order up to ties.
+        // Births are not kept here; the detector's are reported with each leak, but the nodes are in order up to ties.
         let mut births = BTreeMap::new();
         self.lab
             .detector

@@ -103,7 +103,7 @@ impl World {
         found.next().map(|(&start, _)| start)
     }
 
-    /// What is in the way of a block was freed without a word.
+    /// What is in the way of a block was freed without a callback.
     fn insert(&mut self, start: usize, block: Block) {
         let meet = |old: &Block| {
             old.copies.iter().any(|&old_copy| {

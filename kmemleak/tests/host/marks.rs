@@ -85,7 +85,7 @@ fn what_was_found_again_or_freed_meanwhile() {
     lab.detector.alloc(goes, 8, kmemleak::AllocOptions::new());
     lab.leaks();
     assert_eq!(new(&lab), [comes, goes]);
-    // One that is freed after the check is told of no more.
+    // One that is freed after the check is reported no more.
     lab.detector.free(goes);
     assert_eq!(new(&lab), [comes]);
     // What was lost then, held meanwhile, and is lost again, was there.

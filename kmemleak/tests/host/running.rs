@@ -1,4 +1,4 @@
-//! Checks beside what runs, where the world can't be stopped.
+//! Checks while other code runs, where the world can't be stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -85,7 +85,7 @@ fn what_was_reported_stays_so_young_or_changed() {
     assert_eq!(scan(&lab), [block]);
     lab.detector.set_min_age_us(1_000_000_000);
     assert_eq!((scan(&lab), scan(&lab)), (vec![block], vec![block]));
-    // It is told of once: to who scans by hand, or in the background.
+    // It is reported once: to the one who scans by hand, or in the background.
     let summary = lab.detector.scan().expect("on");
     assert_eq!((summary.suspects, summary.unreported_objects), (1, 0));
     lab.hold(0, block);
@@ -375,7 +375,7 @@ fn one_that_is_given_up_half_way_leaves_no_suspects_behind() {
     });
 }
 
-/// Whatever is given up, at whatever moment: the verdict before stays readable, or the new one is whole; and what was told of
+/// Whatever is given up, at whatever moment: the verdict before stays readable, or the new one is whole; and what was reported
 /// is known as such.
 #[test]
 fn what_is_given_up_leaves_the_verdict_before_and_what_was_told() {

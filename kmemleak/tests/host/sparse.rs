@@ -299,7 +299,7 @@ impl SparseLab {
         self.listed()
     }
 
-    /// A pass beside what runs, long after the one before.
+    /// A pass while other code runs, long after the one before.
     pub fn scan(&self) -> Vec<usize> {
         self.platform()
             .now_us

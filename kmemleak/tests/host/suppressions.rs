@@ -475,7 +475,7 @@ fn in_the_scan_and_in_the_background() {
     lab.free(second);
     assert_eq!(step(), "");
     assert_eq!(suppressed(&lab), [hidden]);
-    // It was told of, and is the same leak still.
+    // It was reported, and is the same leak still.
     assert_eq!(lab.detector.unsuppress("probe"), Ok(true));
     assert_eq!(step(), "");
     assert_eq!(lab.listed(), [hidden]);
@@ -530,7 +530,7 @@ fn without_memory() {
     );
     lab.detector.exhaust_metadata(false);
     assert_eq!(lab.detector.suppress("probe"), Ok(()));
-    // The call stack can't be judged: the leak is told of.
+    // The call stack can't be judged: the leak is reported.
     lab.detector.exhaust_metadata(true);
     assert_eq!(lab.leaks(), [block]);
     lab.detector.exhaust_metadata(false);

@@ -1,4 +1,4 @@
-//! One verdict after another: what has been told of, what is new since the mark, what is hidden, what is cleared.
+//! One verdict after another: what has been reported, what is new since the mark, what is hidden, what is cleared.
 //! Random histories of a few blocks, each held by a word of its own or lost, against a model of flags and sets.
 
 use std::collections::BTreeSet;
@@ -186,7 +186,7 @@ impl History {
         assert_eq!(lines, expected);
     }
 
-    /// What a check now finds; how many of them have not been told of.
+    /// What a check now finds; how many of them have not been reported.
     fn judge(&mut self) -> usize {
         self.scanned = false;
         if self.stop == Stop::Unsupported {

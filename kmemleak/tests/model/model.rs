@@ -428,7 +428,7 @@ impl Model {
         }
     }
 
-    /// One pass beside what runs, at this time: what is young or has changed is as good as referenced, unless a scan has
+    /// One pass while other code runs, at this time: what is young or has changed is as good as referenced, unless a scan has
     /// told of it.
     pub fn scan(&mut self, now: u64) {
         let mut pass = self.trace();

@@ -231,7 +231,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Nor does it sleep.
+    /// A message that would sleep is given up.
     fn a_message_does_not_sleep() smp [1, 2] fails "a wait at the end of the machine" {
         static LOCK: Mutex<u32> = Mutex::new(0);
         core::mem::forget(LOCK.lock());

@@ -164,7 +164,7 @@ guest_test! {
 static STARTS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 guest_test! {
-    /// In a stopped world the stacks of the tasks that run begin with the same registers; beside whatever runs nobody knows
+    /// In a stopped world the stacks of the tasks that run begin with the same registers; while other code runs nobody knows
     /// where they are.
     fn words_of_a_running_tasks_stack() smp [1, 2] {
         let spin = || while GO.load(Ordering::Acquire) != 2 {};

@@ -119,7 +119,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A CPU that does not come is named, and the check is made in passes beside what runs: what it lists are suspects.
+    /// A CPU that does not come is named, and the check is made in passes while other code runs: what it lists are suspects.
     /// When it has come to its senses, checks are exact again.
     fn a_missing_cpu_is_named() smp [2] {
         static STATE: AtomicU32 = AtomicU32::new(0);

@@ -8,7 +8,7 @@
 //! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
 //! at boot; what was allocated before is not given back any more.
 //!
-//! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are nobody's.
+//! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are unused.
 //!
 //! [Confined](confined) code has memory of its own, and is left when that is used up.
 //!
@@ -75,7 +75,7 @@ unsafe impl GlobalAlloc for KernelHeap {
         // SAFETY: the caller's promise.
         let block = unsafe { self.alloc(layout) };
         if !block.is_null() {
-            // SAFETY: the block is as long as was asked for, and nobody's yet.
+            // SAFETY: the block is as long as was asked for, and not in use yet.
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block

@@ -14,7 +14,7 @@ pub(super) const MAGAZINE_LEN: usize = 29;
 #[repr(C)]
 pub(super) struct Magazine {
     pub(super) len: usize,
-    /// Objects handed to users, and taken back, by this CPU. Atomic for who counts them from elsewhere.
+    /// Objects handed to users, and taken back, by this CPU. Atomic for CPUs that count them from elsewhere.
     pub(super) allocs: AtomicU64,
     pub(super) frees: AtomicU64,
     pub(super) objects: [usize; MAGAZINE_LEN],
@@ -48,7 +48,7 @@ pub(super) fn new_magazine() -> Option<NonNull<Magazine>> {
         frees: AtomicU64::new(0),
         objects: [0; MAGAZINE_LEN],
     };
-    // SAFETY: cut from a page of ours, aligned, and nobody's yet.
+    // SAFETY: cut from a page of ours, aligned, and not in use yet.
     unsafe { magazine.write(empty) };
     Some(magazine)
 }

@@ -19,7 +19,7 @@ pub struct Verdict {
     suppressing: Set,
     /// A scan took some of the unreferenced for live. What is to be said of those beyond that, the format doesn't say.
     excusing: bool,
-    /// Nor does it say what is to be lost.
+    /// The format does not say which objects are lost, either.
     pub open: bool,
     pub pointers: Vec<Pointer>,
     /// Each leader with the objects that belong to it.

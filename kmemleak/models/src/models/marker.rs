@@ -1,4 +1,4 @@
-//! The marker beside whatever runs: what it reads, and what is allocated meanwhile.
+//! The marker while other code runs: what it reads, and what is allocated meanwhile.
 //!
 //! The hazard, the locks of chunks and the mark of new objects are the detector's; a chunk of one object, and what is done
 //! with it under the lock, is written here after `Registry::insert`, `Registry::take` and the marker.

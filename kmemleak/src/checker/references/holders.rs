@@ -67,7 +67,7 @@ impl Query for Holders {
             marker.each_word(start, WordSet::All, &mut |_, _, word| {
                 points |= points_there(word)
             })?;
-            // What lies below a task's stack pointer is nobody's, but has all that was called, this command first of all.
+            // What lies below a task's stack pointer is unused, but has all that was called, this command first of all.
             let range = start..end_of(start, holder.size);
             if !points || marker.has_stack(range) {
                 return Ok(());

@@ -1,6 +1,6 @@
 //! Who points where: the words that point into an object, and the way to it from a root.
 //!
-//! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, beside whatever runs.
+//! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, while other code runs.
 //!
 //! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for
 //! what is dead of tasks' stacks.
@@ -152,7 +152,7 @@ impl<P: Platform> Claim<'_, P> {
         Ok(target)
     }
 
-    /// Asks a question, with the world stopped or, where it can't be, beside whatever runs.
+    /// Asks a question, with the world stopped or, where it can't be, while other code runs.
     fn examine<Q: Query>(&mut self, before: Before, question: &mut Q) -> Result<usize, NoAnswer> {
         let tracker = self.tracker();
         if !tracker.is_on() {

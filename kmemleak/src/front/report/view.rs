@@ -1,4 +1,4 @@
-//! A leak as it is told of: a copy of all that is known of it, with the first bytes of its block if that is still there.
+//! A leak as it is reported: a copy of all that is known of it, with the first bytes of its block if that is still there.
 
 use crate::checker::claim::Claim;
 use crate::metadata::WORD;
