@@ -297,7 +297,7 @@ impl<P: Platform> Detector<P> {
     }
 
     /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
-    /// which they are told of; none where there was no memory to form them. Task context, with no lock held; `look` may
+    /// which they are reported; none where there was no memory to form them. Task context, with no lock held; `look` may
     /// allocate.
     pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> Result<(), NotDone> {
         self.handle().claim()?.show_groups(look)

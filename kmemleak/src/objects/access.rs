@@ -49,6 +49,17 @@ impl Stopped {
     }
 }
 
+impl Locked {
+    /// Opens a chunk if nobody else has it open.
+    pub(crate) fn try_open(self, number: ChunkNumber, chunk: Chunk) -> Option<OpenChunk<Self>> {
+        chunk.try_lock().then(|| OpenChunk {
+            number,
+            chunk,
+            access: self,
+        })
+    }
+}
+
 impl Access for Locked {
     const STOPPED: bool = false;
 
@@ -89,14 +100,6 @@ impl<A: Access> OpenChunk<A> {
     #[inline(always)]
     pub(crate) fn chunk(&self) -> Chunk {
         self.chunk
-    }
-}
-
-impl OpenChunk<Locked> {
-    /// The chunk, still locked, for whoever unlocks it by another step.
-    #[inline(always)]
-    pub(crate) fn into_locked(self) -> Chunk {
-        core::mem::ManuallyDrop::new(self).chunk
     }
 }
 

@@ -361,17 +361,17 @@ impl Chunk {
 
     /// Locks the chunk. Interrupts are off.
     #[inline(always)]
-    pub(crate) fn lock(self) {
+    pub(super) fn lock(self) {
         word_lock::lock(self.quarter(LOCK));
     }
 
     /// Locks the chunk if nobody has it locked.
-    pub(crate) fn try_lock(self) -> bool {
+    pub(super) fn try_lock(self) -> bool {
         word_lock::try_lock(self.quarter(LOCK))
     }
 
     #[inline(always)]
-    pub(crate) fn unlock(self) {
+    pub(super) fn unlock(self) {
         word_lock::unlock(self.quarter(LOCK));
     }
 

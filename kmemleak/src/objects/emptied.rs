@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::metadata::hidden::Hidden;
+use crate::objects::access::{Locked, OpenChunk};
 use crate::objects::chunk::{Chunk, info};
 
 /// CPUs that have emptied chunks of their own; beyond that they share.
@@ -39,12 +40,12 @@ impl Emptied {
     /// service if it is still empty.
     #[cold]
     #[inline(never)]
-    pub(crate) fn push_unlocking(&self, chunk: Chunk, cpu: u32) {
+    pub(crate) fn push_unlocking(&self, chunk: OpenChunk<Locked>, cpu: u32) {
         chunk.set(info::WAITS);
-        chunk.unlock();
+        let entry = Hidden::of(chunk.entry());
+        drop(chunk);
         let waiting = &self.0[cpu as usize % CPUS];
         let place = waiting.next.fetch_add(1, Ordering::Relaxed) % WAITING;
-        let entry = Hidden::of(chunk.entry());
         let before = waiting.chunks[place].swap(entry.bits(), Ordering::AcqRel);
         if let Some(before) = Hidden::from_bits(before).metadata() {
             // SAFETY: the entry of a chunk that waited here.

@@ -54,19 +54,18 @@ impl<P: Platform> Tracker<P> {
         let (mut chunks, mut all) = (self.registry.chunks(0), true);
         while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
             self.look(|_| {
-                if !chunk.try_lock() {
+                let Some(chunk) = Locked.try_open(number, chunk) else {
                     all = false;
                     return;
-                }
+                };
                 for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
                     // SAFETY: one of the starts, and the chunk is locked.
-                    let object = unsafe { object_in(number, chunk, granule) };
+                    let object = unsafe { object_in(number, chunk.chunk(), granule) };
                     let record = object.record.read();
                     if !record.has(flag::ALIAS) {
                         look(&record);
                     }
                 }
-                chunk.unlock();
             });
         }
         all

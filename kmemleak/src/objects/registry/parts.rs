@@ -154,13 +154,11 @@ impl Registry {
 
     /// Gives the chunk at an address room for records, if it has none.
     fn lend(&self, address: usize, records: Records) -> Result<(), Records> {
-        let Look::Entry(chunk) = self.map.look(chunk_of(address)) else {
+        let number = chunk_of(address);
+        let Look::Entry(chunk) = self.map.look(number) else {
             return Err(records);
         };
-        chunk.lock();
-        let lent = chunk.lend_records(records);
-        chunk.unlock();
-        lent
+        Locked.open(number, chunk).lend_records(records)
     }
 
     /// Records the unaligned tail of an unaligned block, in the note that the block had.
@@ -180,7 +178,7 @@ impl Registry {
             Marked::Yes => (record.with(flag::BORN), 1),
             Marked::No => (*record, 0),
         };
-        chunk.lock();
+        let chunk = Locked.open(extent.start().chunk(), chunk);
         self.side_table
             .put_unaligned(note, extent.start().get(), &record, mark);
         if !chunk.has(info::UNALIGNED) {
@@ -190,7 +188,7 @@ impl Registry {
         if marked == Marked::Yes {
             chunk.set(info::BORN);
         }
-        chunk.unlock();
+        drop(chunk);
         if extent.last().chunk() != extent.start().chunk() && self.spread(extent, meta).is_err() {
             return Kept::NoMemory;
         }

@@ -76,7 +76,7 @@ impl Registry {
         let left = starts & !bit;
         chunk.starts().store(left, Ordering::Release);
         if left == 0 && !chunk.has(info::WAITS) {
-            self.emptied.push_unlocking(chunk.into_locked(), meta.cpu);
+            self.emptied.push_unlocking(chunk, meta.cpu);
         } else {
             drop(chunk);
         }
