@@ -214,15 +214,14 @@ pub unsafe trait Platform: Sync {
     /// kernel whose allocators call the detector's callbacks has to answer: the callbacks are safe to call, so their
     /// word is no proof.
     ///
-    /// The default vouches for nothing but words that are not memory ([`Words::Foreign`]): it knows
-    /// neither what is mapped nor who calls the detector. A verdict for which no block could be read says so, and lists
-    /// suspects. Where nobody can call the detector but allocators that tell the truth, because it is private to them,
-    /// `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never unmapped, or ask the page
-    /// tables.
+    /// The default vouches for nothing: it knows neither what is mapped nor who calls the detector. A verdict for which no block
+    /// could be read says so, and lists suspects. Where nobody can call the detector but allocators that tell the truth, because
+    /// it is private to them, `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never
+    /// unmapped, or ask the page tables.
     #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);
-        matches!(self.words(), Words::Foreign(_))
+        false
     }
 
     /// Passes a moment while another CPU is waited for, over and over. Any context. Where CPUs are threads of a host that

@@ -220,6 +220,9 @@ unsafe impl Platform for Counting {
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.inner.symbol(address, out)
     }
+    fn readable(&self, start: usize, len: usize) -> bool {
+        self.inner.readable(start, len)
+    }
     fn words(&self) -> Words<'_> {
         Words::Foreign(self)
     }

@@ -252,6 +252,10 @@ unsafe impl Platform for Sparse {
         Some(start.wrapping_add(self.physical_offset.load(Ordering::Relaxed)))
     }
 
+    fn readable(&self, _start: usize, _len: usize) -> bool {
+        true
+    }
+
     fn words(&self) -> Words<'_> {
         Words::Foreign(self)
     }
