@@ -64,10 +64,10 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// Of no pages.
-    pub(crate) const NONE: Self = {
+    pub(crate) const fn none() -> Self {
         static NONE: BootstrapPool<0> = BootstrapPool::new();
         NONE.erased()
-    };
+    }
 
     /// A page that nobody else has. It holds what its last user left in it.
     pub(crate) fn take(self) -> Option<NonNull<u8>> {

@@ -134,7 +134,7 @@ impl<P: Platform> Tracker<P> {
             unrecorded_total: AtomicU64::new(0),
             missed_frees: AtomicU64::new(0),
             borrowed: AtomicUsize::new(0),
-            pool: Pool::NONE,
+            pool: Pool::none(),
         }
     }
 
