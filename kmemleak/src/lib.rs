@@ -78,7 +78,8 @@
 //!
 //! # Limits
 //!
-//! Addresses of 64 bits, of which 48 count.
+//! Targets need addresses of 64 bits, of which 48 count, and atomics of 64 bits: the page map and the records are laid out for
+//! them. For others the crate is not built, and says so.
 //!
 //! - A word that looks like a pointer is one. Live containers leave such words behind: what was popped from a vector or a
 //!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that
@@ -91,6 +92,11 @@
 //! - Blocks are read only where [`Platform::readable`] or a [`Tracked`] vouches for them. A verdict for which no block could be
 //!   read lists suspects, and says why.
 #![no_std]
+
+#[cfg(not(all(target_pointer_width = "64", target_has_atomic = "64")))]
+compile_error!(
+    "kmemleak needs a target with 64-bit addresses and 64-bit atomics: its page map and its records are laid out for them"
+);
 
 mod atomic;
 mod checker;

@@ -5,7 +5,7 @@
 //! also the plainest way to say that the words are read as they are, whoever writes to them meanwhile.
 
 use crate::metadata::WORD;
-use crate::platform::{Platform, Words};
+use crate::platform::Platform;
 
 /// Where the whole words from `start` to `end` begin, and how many there are; `usize::MAX` as an end is that of the
 /// address space ([`end_of`](crate::platform::address::end_of)).
@@ -35,7 +35,7 @@ pub(crate) unsafe fn next_within<P: Platform>(
     span: usize,
 ) -> Option<usize> {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Words::Plain = platform.words() {
+    if let crate::platform::Words::Plain = platform.words() {
         // SAFETY: the caller's promise.
         return unsafe { find(at, end, lowest, span) };
     }
