@@ -83,7 +83,8 @@
 //!
 //! - A word that looks like a pointer is one. Live containers leave such words behind: what was popped from a vector or a
 //!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that
-//!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word).
+//!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word). In blocks that are used
+//!   again, [`Tracked::wiping`] leaves none behind.
 //! - Pointers are found only where they are stored as they are, at multiples of eight bytes. For a block whose pointers are
 //!   compressed, XORed, split or packed, call [`Detector::not_leak`]; for pointers with tags in their upper bits, implement
 //!   [`ForeignWords::untag`].

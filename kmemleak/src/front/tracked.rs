@@ -1,6 +1,8 @@
 //! A detector for any allocator.
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::hint::black_box;
+use core::ops::Deref;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::detector::Detector;
@@ -15,12 +17,17 @@ use crate::platform::Platform;
 ///
 /// Its blocks are read without a word of the platform's: that they are memory is what a `GlobalAlloc` promises.
 ///
+/// The allocator itself is reached through it (`HEAP.lock()` of a `LockedHeap`). What is taken from it directly is not tracked,
+/// and must be given back directly.
+///
 /// The crate's documentation begins with an example.
 pub struct Tracked<A, P: Platform + 'static> {
     allocator: A,
     detector: &'static Detector<P>,
     /// Where this lies, if the detector knows it: it has no address yet when it is made.
     known_at: AtomicUsize,
+    /// Whether blocks are cleared.
+    wipes: bool,
 }
 
 impl<A, P: Platform> Tracked<A, P> {
@@ -30,12 +37,17 @@ impl<A, P: Platform> Tracked<A, P> {
             allocator,
             detector,
             known_at: AtomicUsize::new(0),
+            wipes: false,
         }
     }
 
-    /// The allocator itself. What is taken from it directly is not tracked, and must be given back directly.
-    pub const fn untracked(&self) -> &A {
-        &self.allocator
+    /// Hands blocks out zeroed, and clears them when they go back. So no pointer that a block's last user left behind hides a
+    /// leak: neither in a block that its next user does not fill, nor in free memory that lies in a root. Each block is written
+    /// to once more when it is allocated and when it is freed.
+    #[must_use]
+    pub const fn wiping(mut self) -> Self {
+        self.wipes = true;
+        self
     }
 
     /// Tells of a block.
@@ -78,6 +90,14 @@ impl<A, P: Platform> Tracked<A, P> {
     }
 }
 
+impl<A, P: Platform> Deref for Tracked<A, P> {
+    type Target = A;
+
+    fn deref(&self) -> &A {
+        &self.allocator
+    }
+}
+
 impl<A, P: Platform> Drop for Tracked<A, P> {
     fn drop(&mut self) {
         self.unsettle(self.known_at.load(Ordering::Relaxed));
@@ -87,8 +107,13 @@ impl<A, P: Platform> Drop for Tracked<A, P> {
 // SAFETY: all blocks are the allocator's; the detector neither touches nor unwinds.
 unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise.
-        let block = unsafe { self.allocator.alloc(layout) };
+        let block = if self.wipes {
+            // SAFETY: the caller's promise.
+            unsafe { self.allocator.alloc_zeroed(layout) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.allocator.alloc(layout) }
+        };
         // SAFETY: it was handed out just now, or is null.
         unsafe { self.tell(block, layout) }
     }
@@ -96,6 +121,12 @@ unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // Before it can be handed out again.
         self.detector.free(block.addr());
+        if self.wipes {
+            // SAFETY: the block is still the caller's, who has done with it.
+            unsafe { block.write_bytes(0, layout.size()) };
+            // A compiler that knows what freeing is would leave out writes that nobody reads before.
+            black_box(block);
+        }
         // SAFETY: the caller's promise.
         unsafe { self.allocator.dealloc(block, layout) };
     }

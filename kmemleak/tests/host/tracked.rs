@@ -214,3 +214,102 @@ fn a_heap_that_moves_leaves_no_hole_in_the_roots() {
     places[1] = None;
     assert!(!DETECTOR.include(new), "nor there, when it is gone");
 }
+
+/// Hands out the block that came back last as it is, and before that an array in which something was left.
+#[repr(C, align(8))]
+struct Reusing {
+    free: AtomicUsize,
+    array: Array,
+}
+
+impl Reusing {
+    const fn new() -> Self {
+        let mut array = Array::new();
+        array.memory = UnsafeCell::new([0xff; BYTES]);
+        Self {
+            free: AtomicUsize::new(0),
+            array,
+        }
+    }
+}
+
+// SAFETY: all blocks are of one layout; each is one of the array's, or one that has come back.
+unsafe impl GlobalAlloc for Reusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        assert_eq!(layout, LAYOUT);
+        match self.free.swap(0, Ordering::Relaxed) {
+            // SAFETY: the caller's promise.
+            0 => unsafe { self.array.alloc(layout) },
+            start => std::ptr::with_exposed_provenance_mut(start),
+        }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
+        self.free
+            .store(block.expose_provenance(), Ordering::Relaxed);
+    }
+}
+
+const LAYOUT: Layout = Layout::new::<[usize; 8]>();
+
+/// Leaves a pointer to one block in another, gives that back, and takes it again. The lost block, and what the words of the other
+/// were when it had come back.
+fn lose_behind_a_pointer_left(
+    heap: &Tracked<Reusing, Kernel>,
+    section: &AtomicUsize,
+) -> (usize, [usize; 8]) {
+    // SAFETY: the layout is not of size zero.
+    let alloc = || unsafe { heap.alloc(LAYOUT) };
+    let (lost, container) = (alloc(), alloc().cast::<[usize; 8]>());
+    let mut words = [!0; 8];
+    words[5] = lost.expose_provenance();
+    // SAFETY: a block of this layout.
+    unsafe { container.write(words) };
+    // SAFETY: the block is given back once.
+    unsafe { heap.dealloc(container.cast(), LAYOUT) };
+    // SAFETY: the block's memory is the array's, which lives on.
+    let left = unsafe { container.read() };
+    assert_eq!(alloc(), container.cast(), "it is used again");
+    section.store(container.expose_provenance(), Ordering::Relaxed);
+    (lost.addr(), left)
+}
+
+#[test]
+fn what_was_left_in_a_block_hides_a_leak() {
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
+    static SECTION: AtomicUsize = AtomicUsize::new(0);
+    static HEAP: Tracked<Reusing, Kernel> = Tracked::new(Reusing::new(), &DETECTOR);
+    DETECTOR.platform().section_is(&SECTION);
+    let (lost, left) = lose_behind_a_pointer_left(&HEAP, &SECTION);
+    assert_eq!((leaks(&DETECTOR), left[5]), (vec![], lost));
+}
+
+#[test]
+fn wiping_hides_no_leak() {
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
+    static SECTION: AtomicUsize = AtomicUsize::new(0);
+    static HEAP: Tracked<Reusing, Kernel> = Tracked::new(Reusing::new(), &DETECTOR).wiping();
+    DETECTOR.platform().section_is(&SECTION);
+    let (lost, left) = lose_behind_a_pointer_left(&HEAP, &SECTION);
+    assert_eq!((leaks(&DETECTOR), left), (vec![lost], [0; 8]));
+    // What was never given back is cleared, too.
+    // SAFETY: the layout is not of size zero.
+    let fresh = unsafe { HEAP.alloc(LAYOUT) }.cast::<[usize; 8]>();
+    // SAFETY: a block of this layout.
+    assert_eq!(unsafe { fresh.read() }, [0; 8]);
+}
+
+/// What the allocator itself can do is done through its wrapper.
+#[test]
+fn an_allocator_is_reached_through_its_wrapper() {
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Kernel> = Detector::new(Kernel::new()).with_pool(&POOL);
+    static HEAP: Tracked<Reusing, Kernel> = Tracked::new(Reusing::new(), &DETECTOR);
+    // SAFETY: the layout is not of size zero.
+    let block = unsafe { HEAP.array.alloc(LAYOUT) };
+    assert!(!block.is_null());
+    assert_eq!(HEAP.array.used.load(Ordering::Relaxed), LAYOUT.size());
+    assert_eq!(DETECTOR.check().expect("it is on").tracked, 0);
+}
