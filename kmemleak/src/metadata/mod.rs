@@ -1,6 +1,6 @@
 //! Memory for metadata: pages from a bootstrap pool and the platform, cut into pieces.
 //!
-//! Whoever tracks allocations cannot allocate. So metadata comes from pages: first from a bootstrap pool, so that tracking works
+//! Code that tracks allocations cannot allocate. So metadata comes from pages: first from a bootstrap pool, so that tracking works
 //! before any allocator does, then from the platform. They are cut into [pieces](piece::Piece) of a few [sizes](Class); a piece
 //! that is given back is kept for the next use of its class. Each CPU has a small stash of pieces, so that the shared lists are
 //! rarely asked. Pages are given back all at once, when the detector is off.

@@ -83,7 +83,7 @@ impl<R: Copy> PieceVec<R> {
         let head = part.head();
         // SAFETY: there is room for so many rows.
         let place = unsafe { part.rows::<R>().add(head.len) };
-        // SAFETY: as above; what is not written yet is nobody's.
+        // SAFETY: as above; what is not written yet is not in use.
         unsafe { place.copy_from_nonoverlapping(NonNull::from(rows).cast(), rows.len()) };
         let len = head.len + rows.len();
         part.set_head(Head { len, ..head });

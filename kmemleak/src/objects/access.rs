@@ -1,6 +1,6 @@
 //! How chunks are looked at: locked, or in a stopped world.
 //!
-//! Whoever looks at objects shows that nobody changes them meanwhile: by [`Locked`], which locks each chunk that it opens, or by
+//! Code that looks at objects shows that nobody changes them meanwhile: by [`Locked`], which locks each chunk that it opens, or by
 //! [`Stopped`], which only a stopped world has. A chunk that is open is closed when its guard goes.
 
 use core::ops::Deref;

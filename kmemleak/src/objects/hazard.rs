@@ -1,4 +1,4 @@
-//! The block that the marker reads beside whatever runs, so that its free waits.
+//! The block that the marker reads while other code runs, so that its free waits.
 //!
 //! The marker says which block it reads while it holds the lock of the chunk in which the block starts, and
 //! sees the block there. A free takes the block out under the same lock, and waits thereafter. So either the free
@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::atomic::{AtomicUsize, spin_loop};
 
-/// The start of the block, inverted; zero for none. It is set Relaxed: the lock of the chunk orders that for who waits. It is
+/// The start of the block, inverted; zero for none. It is set Relaxed: the lock of the chunk orders that for a free. It is
 /// cleared with Release and waited for with Acquire: the marker's reads are over when the block is another's.
 pub(crate) struct Hazard(AtomicUsize);
 

@@ -51,7 +51,7 @@ pub(crate) mod flag {
     pub(crate) const SUSPECT: u16 = 1 << 7;
     /// Named by the verdict.
     pub(crate) const LISTED: u16 = 1 << 8;
-    /// Has been told of.
+    /// Has been reported.
     pub(crate) const REPORTED: u16 = 1 << 9;
     /// Alive, but nothing points to its start: interior pointers alone reach it, from what is known by start pointers.
     pub(crate) const INTERIOR_ONLY: u16 = 1 << 10;

@@ -2,7 +2,7 @@
 
 use crate::metadata::ranges::{Hull, Ranges};
 
-/// What is a root beside what the platform names, and what is none whoever names it.
+/// What is a root beside what the platform names, and what is none, though something names it.
 pub(crate) struct RootRanges {
     /// Registered regions.
     pub(crate) regions: Ranges,

@@ -1,6 +1,6 @@
 //! Who answers for it that tracked memory can be read.
 //!
-//! Callbacks are safe functions that take numbers: whoever can call one can tell of memory that there is not. So nothing is read
+//! Callbacks are safe functions that take numbers: a caller can name memory that does not exist. So nothing is read
 //! because a callback has named it. Two can vouch:
 //!
 //! - the platform, for what it knows to be mapped ([`Platform::readable`]);
@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::platform::Platform;
 
-/// Whether somebody has told of memory who can't vouch for it. Relaxed: the lock of the block's chunk orders it, see above.
+/// Whether somebody has named memory who can't vouch for it. Relaxed: the lock of the block's chunk orders it, see above.
 pub(crate) struct Strangers(AtomicBool);
 
 impl Strangers {

@@ -74,7 +74,7 @@ pub const COMM_LEN: usize = 16;
 ///   [`free`](crate::Detector::free), [`free_part`](crate::Detector::free_part), [`free_percpu`](crate::Detector::free_percpu)
 ///   or [`region_remove`](crate::Detector::region_remove) *return*, or a check that was begun before ends, whichever is later
 ///   for a region. (A free waits for a reader.) Without a tracked block or region there, nothing follows from it.
-///   A platform that does not look at the address, but answers `true` always, vouches for whoever can call the
+///   A platform that does not look at the address, but answers `true` always, vouches for everybody who can call the
 ///   detector. *Else:* as above; the default vouches for nothing.
 /// - **Other places of a block.** The same holds for where [`phys_to_virt`](Self::phys_to_virt) and
 ///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. They give the same answer as
@@ -114,7 +114,7 @@ pub unsafe trait Platform: Sync {
     /// The next range of root memory, or `None` after the last.
     ///
     /// The cursor is plain data, all zero at the start, for the platform to keep its place in:
-    /// whoever holds it may go on, be it another CPU or a later moment. No word is to be named twice
+    /// its next holder, on another CPU or later, may go on. No word is to be named twice
     /// in one walk: that is not looked after, and would be two references. Not roots, and so not to be named: heap
     /// arenas, free lists and caches of allocators, stacks below their stack pointer. The detector leaves out its own
     /// memory itself, and what is [excluded](crate::Detector::exclude).
@@ -231,7 +231,7 @@ pub unsafe trait Platform: Sync {
         core::hint::spin_loop();
     }
 
-    // Checking: asked by whoever checks, some of it in a stopped world.
+    // Checking: asked by the task that checks, some of it in a stopped world.
 
     /// Runs `work` on every CPU at once while nothing else runs anywhere, interrupts being off, and
     /// returns when all have finished.
@@ -254,7 +254,7 @@ pub unsafe trait Platform: Sync {
         Ok(())
     }
 
-    /// Runs `scan`, in which the calling task looks for leaks: beside whatever runs, with the world stopped, or first
+    /// Runs `scan`, in which the calling task looks for leaks: while other code runs, with the world stopped, or first
     /// the one and then the other. What it puts on its stack meanwhile is no root, for it has passed through the
     /// addresses of all objects; what its callers have there, and in registers, is. Called inside itself, the outer
     /// call counts. Task context.
@@ -270,7 +270,7 @@ pub unsafe trait Platform: Sync {
     }
 
     /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,
-    /// beside whatever runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
+    /// while other code runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
     #[inline]
     fn stays_readable(&self, start: usize, len: usize) -> bool {
         self.readable(start, len)

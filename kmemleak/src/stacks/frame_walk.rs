@@ -156,7 +156,7 @@ pub(crate) unsafe fn read(address: usize) -> usize {
 /// # Safety
 ///
 /// `address` is aligned and readable, and nobody writes to it meanwhile. (The frames of a running function's callers
-/// are nobody's to write to.)
+/// may be written to by nobody.)
 #[inline(always)]
 pub(crate) unsafe fn holds(address: usize, word: usize) -> bool {
     // SAFETY: the caller's promise.

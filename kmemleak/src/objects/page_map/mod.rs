@@ -17,7 +17,7 @@
 //! # Invariants
 //!
 //! - The numbers of chunks that come here are those of addresses, but in [`WalkCache::look`].
-//! - A table, once there, stays until all is given back: who has an entry may keep it.
+//! - A table, once there, stays until all is given back: an entry may be kept.
 //! - Where an object covers a table, no object starts in it, and nothing else reaches in.
 //! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
 //! - An object reaches into the chunks after its first one, up to the one with its last byte, and into no
@@ -165,8 +165,8 @@ pub(crate) enum Blocked {
 /// The map.
 ///
 /// All words that name tables or hold runs, the root's and those of tables, are published alike: they change by compare and
-/// exchange with AcqRel (or a store with Release, where a run is cleared) and are loaded with Acquire. Whoever finds a table
-/// sees it zeroed; whoever finds a run sees nothing through it, but the start of its object was in its chunk before.
+/// exchange with AcqRel (or a store with Release, where a run is cleared) and are loaded with Acquire. A CPU that finds a table
+/// sees it zeroed; one that finds a run sees nothing through it, but the start of its object was in its chunk before.
 pub(crate) struct PageMap {
     root: [AtomicU64; ROOT],
 }

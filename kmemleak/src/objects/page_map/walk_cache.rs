@@ -1,4 +1,4 @@
-//! The way through the tables, shortened for whoever goes it over and over.
+//! The way through the tables, shortened for code that goes it over and over.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;

@@ -51,7 +51,7 @@ pub(crate) struct Arrival {
 pub(crate) struct SideTable {
     buckets: SpinMutex<[Hidden; BUCKETS]>,
     /// Relaxed: changed under the lock. Without it, zero spares the lock: the notes of an object are added and looked for
-    /// under the lock of its chunk, or by who has been told of the object since.
+    /// under the lock of its chunk, or by a CPU that has learned of the object since.
     count: AtomicUsize,
 }
 

@@ -100,7 +100,7 @@ pub(crate) struct Depot {
     /// Tables that name the pages in which entries lie.
     tables: [PageLink<Links<Entries>>; TABLES],
     /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
-    /// first entry was published, so whoever has an entry finds it.
+    /// first entry was published, so a CPU that has an entry finds it.
     base: AtomicU64,
     /// The first unit that is not taken. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
     /// another: `unreserve` gives room back with Release after it was written to, and `reserve` takes it with Acquire before it
@@ -269,7 +269,7 @@ impl Depot {
     ///
     /// # Safety
     ///
-    /// Nobody else uses the depot meanwhile, and whoever has used it is done before, as seen from here.
+    /// Nobody else uses the depot meanwhile, and all who have used it are done, as seen from here.
     pub(crate) unsafe fn empty(&self) {
         let slots = self.slots.iter().flat_map(|slots| &slots.0);
         slots.for_each(StackSlot::clear);

@@ -60,8 +60,8 @@ impl Pairs {
     pub(super) unsafe fn distance_seen(self, frame: usize) -> usize {
         // SAFETY: the caller's promise.
         let distance = unsafe { self.distance(frame) };
-        // SAFETY: whoever took the entry from where it was published sees all that was written to its place before,
-        // be it by another that gave the place back; and it is not written any more.
+        // SAFETY: a CPU that took the entry from where it was published sees all that was written to its place before,
+        // by another CPU that gave the place back, too; and it is not written any more.
         unsafe { settled_u32(distance) as usize }
     }
 

@@ -1,6 +1,6 @@
 //! Numbers by the hashes of their names.
 //!
-//! Entries are hints: the number may have another name by now, or none. They are changed by whoever may add names or free
+//! Entries are hints: the number may have another name by now, or none. They are changed by a CPU that may add names or free
 //! numbers ([`Adding`]), one at a time.
 
 use core::sync::atomic::Ordering::Relaxed;

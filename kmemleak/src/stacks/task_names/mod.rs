@@ -58,7 +58,7 @@ const MANY: usize = MAX_TASK_NAMES / 4 * 3;
 /// The number of no name.
 const NONE: u32 = 0;
 
-/// The right to add a name or to free numbers: whoever has the lock has a reference to it.
+/// The right to add a name or to free numbers: the holder of the lock has a reference to it.
 struct Adding(());
 
 /// All names.
