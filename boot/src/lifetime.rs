@@ -1,6 +1,6 @@
 //! A child that ends with its parent.
 //!
-//! QEMU goes on when whoever drives it is killed: the end of its input is no end for the guest, and
+//! QEMU goes on when the process that drives it is killed: the end of its input is no end for the guest, and
 //! nobody would notice that it still runs. Linux can be asked to end it; elsewhere it is left running.
 
 use std::process::Command;

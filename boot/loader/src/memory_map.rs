@@ -76,7 +76,7 @@ impl MemoryMap {
         memory.map(|region| region.end).max().unwrap_or(0)
     }
 
-    /// Takes a frame: the physical address of a page that is nobody's.
+    /// Takes a frame: the physical address of an unused page.
     pub fn allocate_frame(&mut self) -> Result<u64, LoadError> {
         let frame = self
             .regions

@@ -41,7 +41,7 @@ pub fn begin() -> Ender {
     }
 }
 
-/// Whether the machine is being ended: whoever runs may not wait for anybody.
+/// Whether the machine is being ended: a CPU that still runs may not wait for others.
 #[inline]
 pub fn is_ending() -> bool {
     ENDING.load(Ordering::Acquire) != 0

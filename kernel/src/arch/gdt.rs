@@ -40,7 +40,7 @@ const STACKS: usize = 4;
 pub const EXCEPTION_STACKS_LEN: usize = STACKS * EXCEPTION_STACK_LEN;
 
 /// The boot CPU's exception stacks, needed before there is an allocator. No root of the leak detector:
-/// whoever runs on them ends the machine.
+/// code that runs on them ends the machine.
 #[repr(align(4096))]
 struct BootStacks(#[expect(dead_code, reason = "memory for the CPU")] [u8; EXCEPTION_STACKS_LEN]);
 

@@ -3,7 +3,7 @@
 //! The register work is the `x2apic` crate's, which uses the registers in memory (xAPIC) or those of the CPU
 //! (x2APIC), whichever there is. Each CPU talks to its own local APIC only.
 //!
-//! What is written before another CPU is interrupted is seen by its handler: whoever sends goes through [`fence`].
+//! What is written before another CPU is interrupted is seen by its handler: the sender goes through [`fence`].
 
 use core::arch::asm;
 use core::cell::RefCell;
@@ -210,7 +210,7 @@ pub(super) unsafe fn send_nmi(cpu: u32) {
     fence();
     let guard = IrqGuard::new();
     let local = LOCAL.local(&guard).as_ptr();
-    // SAFETY: this CPU's own; whoever has borrowed it was interrupted on this CPU, and never goes on.
+    // SAFETY: this CPU's own; a borrower was interrupted on this CPU, and never goes on.
     if let Some(own) = unsafe { &mut *local } {
         // SAFETY: the vector has its handler, with a stack of its own.
         unsafe { own.0.send_nmi(destination(apic_id(cpu))) };

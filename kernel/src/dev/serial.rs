@@ -83,7 +83,7 @@ pub fn take() -> ArrayVec<u8, RING> {
     bytes
 }
 
-/// Opens the lock when the machine is about to end, and whoever held it won't go on.
+/// Opens the lock when the machine is about to end, and its holder won't go on.
 ///
 /// # Safety
 ///

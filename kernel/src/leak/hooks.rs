@@ -2,7 +2,7 @@
 //!
 //! A block is told of when it is out of all free lists, and taken back before it can be handed out again, with no allocator lock
 //! held. The hooks for frees ask for a block that its allocator has [taken back](TakenBack): of one that it might refuse yet nobody can
-//! tell them. They are part of whoever calls them also where nothing is optimised: a frame of their own would be
+//! tell them. They are inlined into their callers also where nothing is optimised: a frame of their own would be
 //! the innermost one of each call stack.
 //!
 //! They know the detector, and nothing of what [stands behind it](super::platform).

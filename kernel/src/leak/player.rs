@@ -8,7 +8,7 @@ use crate::sync::running_task;
 
 const ENABLED: bool = cfg!(feature = "scripted");
 
-/// Where labels' addresses begin: as near to the kernel's code as that is to itself, and nobody's.
+/// Where labels' addresses begin: as near to the kernel's code as that is to itself, and unused.
 pub const LABELS_START: usize = 0xffff_ffff_f000_0000;
 
 /// The number of no task.

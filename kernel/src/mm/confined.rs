@@ -6,7 +6,7 @@
 //! those of a task that exits are, and all that it ever made goes with the arena. The caller learns why, and does without.
 //!
 //! The arena takes pages from the buddy allocator, in chunks, untracked: its blocks are no objects and no roots, so no call site
-//! has them, and no stale pointer in them hides a leak. It never takes more than it leaves, so that whoever needs memory next finds some.
+//! has them, and no stale pointer in them hides a leak. It never takes more than it leaves, so that the next one finds some.
 //! Where the machine ends, memory comes from the heap's reserve, and from the buddy allocator if nobody has its lock.
 //!
 //! # Invariants
@@ -298,7 +298,7 @@ fn size(number: usize) -> usize {
 
 /// The arena of the code that runs, which is inside.
 fn arena() -> SpinLockGuard<'static, Arena> {
-    // SAFETY: whoever is inside works on a value whose arena this is, and borrows it for as long.
+    // SAFETY: the task that is inside works on a value whose arena this is, and borrows it for as long.
     unsafe { &*ARENA.load(Ordering::Relaxed) }.lock()
 }
 

@@ -15,7 +15,7 @@
 //!
 //! # Who tells the leak detector
 //!
-//! One byte belongs to at most one object. Whoever hands a block to a user tells of it: a slab cache of its
+//! One byte belongs to at most one object. The allocator that hands a block to a user reports it: a slab cache of its
 //! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
 //! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
 //! entry, and so does confined code. Hooks are called with no lock of this module held: after a block has left every free list, and

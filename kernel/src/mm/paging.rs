@@ -1,11 +1,11 @@
 //! Page table entries: mapping and unmapping single pages of the kernel's half.
 //!
 //! All CPUs share one root table, so a mapping made here is everybody's at once: for other CPUs' table walkers, which
-//! read along and note what was used, and for whoever asks [`is_mapped`] meanwhile. So a table is never anybody's alone
+//! read along and note what was used, and for callers of [`is_mapped`]. So a table is never anybody's alone
 //! once it is linked, and nobody ever has a `&mut` to one. A table is an array of atomic words, which all share: an entry
 //! is read, and changed, by one atomic operation.
 //!
-//! A table is zeroed while it is still a frame of whoever adds it; then one compare and exchange links it, if nobody
+//! A table is zeroed while it is still a frame of the CPU that adds it; then one compare and exchange links it, if nobody
 //! else's was quicker. What others see of it is empty. Tables are taken from the untracked entry of the buddy allocator and
 //! kept for the next mapping near by.
 //!
@@ -83,7 +83,7 @@ impl Table {
     /// There is a table at this physical address, and it stays permanently.
     unsafe fn at(physical: u64) -> &'static Self {
         let table: *const Self = ptr::with_exposed_provenance(memory::window(physical));
-        // SAFETY: the caller's promise; whoever else uses it does so by atomic operations, or is a CPU's walker.
+        // SAFETY: the caller's promise; others use it by atomic operations, or is a CPU's walker.
         unsafe { &*table }
     }
 

@@ -60,7 +60,7 @@ impl<B> Retired<B> {
     }
 }
 
-/// Gives the block at `address` back to its allocator. A free that is refused is told. Part of whoever calls it: a frame of
+/// Gives the block at `address` back to its allocator. A free that is refused is told. Inlined into its caller: a frame of
 /// its own would be the innermost one of call stacks.
 #[inline(always)]
 pub(super) fn release<A: Allocator>(allocator: &A, address: usize) -> Option<A::Done> {

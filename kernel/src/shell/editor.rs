@@ -116,7 +116,7 @@ impl Editor {
                 self.give_up();
                 Edit::Cancel
             }
-            // Control-D, for who has typed nothing else.
+            // Control-D, on an empty line.
             0x04 if self.line.is_empty() && self.foreign == 0 => Edit::End,
             b'\t' => self.insert(' '),
             // Control-U.

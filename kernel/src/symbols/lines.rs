@@ -2,7 +2,7 @@
 //!
 //! What reads it is a library that needs memory, 5 to 6 MiB in thousands of blocks, and knows no way to go on without; and that takes
 //! what it reads for sound. So it runs [confined](crate::mm::confined): if it gets no memory, or stumbles over damaged information, it is left,
-//! and a name is told without its line. Whoever is given names learns that once: [`missing`].
+//! and a name is told without its line. A caller that asks for names learns that once: [`missing`].
 //!
 //! What is found is plain references into the kernel's file and into the confined memory; nothing here allocates.
 //!

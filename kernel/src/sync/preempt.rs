@@ -3,7 +3,7 @@
 //! One count per CPU says whether the code that runs may be torn away: its low half counts the
 //! guards of this file, its high half the interrupt handlers that are being run. What has to wait for
 //! the count to reach zero (another task's turn, the stop of the world) leaves a note in
-//! `PENDING`; whoever brings the count to zero (the last guard, the outermost handler) does it.
+//! `PENDING`; the last guard or the outermost handler, which brings the count to zero, does it.
 //!
 //! # Invariants
 //!

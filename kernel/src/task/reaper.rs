@@ -34,7 +34,7 @@ fn reap_one() -> bool {
         return false;
     };
     vmalloc::vfree(ptr::with_exposed_provenance_mut(task.stack().start));
-    // Whoever is told and then stops the world finds the task gone.
+    // A waiter that is woken and then stops the world finds the task gone.
     let stay_here = PreemptGuard::new();
     task.reaped.store(1, Ordering::Release);
     task.joiners.wake_all();

@@ -5,7 +5,7 @@
 //! the one that booted, on the stack the loader gave it.
 //!
 //! Blocking works by tokens: [`park`] blocks unless somebody has called [`unpark`] since the last time. So
-//! whoever waits for something notes that it waits, looks once more, and parks; a wake-up in between is
+//! a task that waits for something notes that it waits, looks once more, and parks; a wake-up in between is
 //! not lost, and one too many is harmless, since everybody looks again.
 //!
 //! # Invariants
@@ -192,7 +192,7 @@ fn leave(mut scheduler: Guard, how: Leave) {
     // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
     // `save` is a word of a task that the list of all tasks keeps.
     unsafe { context::switch(save, next_pointer) };
-    // SAFETY: whoever switched to this task kept the lock closed and left it to us.
+    // SAFETY: the task that switched to this one kept the lock closed and left it to us.
     unsafe { SCHEDULER.force_unlock() };
     drop(disabled);
 }
@@ -253,7 +253,7 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
 ///
 /// Called once, as the first thing a new task does.
 pub(super) unsafe fn finish_first_switch() {
-    // SAFETY: whoever switched to this task kept the lock closed and left it to us.
+    // SAFETY: the task that switched to this one kept the lock closed and left it to us.
     unsafe { SCHEDULER.force_unlock() };
     // SAFETY: and left the preemption count at one and interrupts off.
     drop(unsafe { IrqGuard::adopt(interrupts::InterruptFlag::Enabled) });

@@ -68,7 +68,7 @@ impl WaitQueue {
         }
     }
 
-    /// Takes a task out of the queue; false if whoever wakes it has done so.
+    /// Takes a task out of the queue; false if its waker has done so.
     fn remove(&self, task: &Arc<Task>) -> bool {
         let mut waiters = self.waiters.lock();
         if !task.wait_link.is_linked() {

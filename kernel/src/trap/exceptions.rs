@@ -43,7 +43,7 @@ const PAGE_FAULT: u64 = 14;
 pub fn handle(frame: &TrapFrame) {
     if frame.vector == NON_MASKABLE && ending::is_ending() {
         if ending::ends_here() {
-            // Whoever wants a report is being given one.
+            // The report that this asks for is being written.
             return;
         }
         ending::halt_here(frame.rip as usize);

@@ -169,7 +169,7 @@ impl<'d, P: Platform> Claim<'d, P> {
         self.way_out()()
     }
 
-    /// What calls code of others now and then: as [`outside`](Self::outside), for whoever has the findings borrowed.
+    /// What calls code of others now and then: as [`outside`](Self::outside), for code that has the findings borrowed.
     pub(super) fn way_out(&self) -> impl Fn() -> Outside<'d> + use<'d, P> {
         let (holder, task) = (&self.checker.holder, self.task);
         move || Outside {

@@ -1,6 +1,6 @@
 //! Checks: who may check, how a pass is made, and what answers questions about the memory that was found.
 //!
-//! The [`Checker`] is a lock. Whoever has it, the [claim], owns the findings: the verdict, the suppressions, the
+//! The [`Checker`] is a lock. Its holder, the [claim], owns the findings: the verdict, the suppressions, the
 //! baseline, the call sites and the words of the last answer. All that makes or uses them is a method of the claim's guard, so
 //! nobody ever waits for a part of them.
 //!

@@ -1,4 +1,4 @@
-//! The findings, shown to whoever asks; the caller's code runs meanwhile.
+//! The findings, shown to callers; the caller's code runs meanwhile.
 
 use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;

@@ -206,7 +206,7 @@ impl<P: Platform> Detector<P> {
         self.tracker.region_remove(start);
     }
 
-    /// `len` bytes at `start` are in no root from now on, whatever names them, be it the platform or a region: memory in which an
+    /// `len` bytes at `start` are in no root from now on, though the platform or a region may name them: memory in which an
     /// allocator keeps its own state, say, that lies among variables which are roots. Tracked objects that lie there are objects
     /// as any other. What is excluded again must be [included](Self::include) as often. Any context. False where
     /// there is no memory to note it.

@@ -1,7 +1,7 @@
 //! Leaks of a span of time: for tests that are to fail if what they ran lost memory.
 //!
 //! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
-//! before, whoever allocated it and whenever, leaked inside. Scopes may overlap and nest.
+//! before, no matter which task allocated it and when, leaked inside. Scopes may overlap and nest.
 //!
 //! What is done here is done on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a name that was read in one scope lies in the frames on
 //! which the next one's check stands, and would be a reference.
@@ -22,7 +22,7 @@ use crate::verdict::summary::Summary;
 /// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`](crate::Detector::scope).
 ///
 /// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): what is lost then and was not
-/// before leaked inside, whoever allocated it and whenever. Scopes may overlap and nest.
+/// before leaked inside, no matter which task allocated it and when. Scopes may overlap and nest.
 #[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform> {
     handle: Handle<'d, P>,
@@ -208,7 +208,7 @@ impl<P: Platform> Write for Writer<'_, '_, P> {
 /// reason if that can't be told.
 ///
 /// The first argument is the [`Detector`](crate::Detector). What the value owns is no leak as long as the caller's stack is a root. What
-/// leaks meanwhile counts, whoever allocated it: nothing else should lose memory at the same time. A body that leaves by
+/// leaks meanwhile counts, whichever task allocated it: nothing else should lose memory at the same time. A body that leaves by
 /// `return`, `break` or `?` is not checked.
 ///
 /// ```

@@ -366,7 +366,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// A pointer that an object has no need of counts for another one; if that has no need of it either, for the next.
     ///
     /// Each link is noted when the block at its end is new, so links that go round in a circle come of misuse, or of callbacks
-    /// that run at once; whoever has gone round meets only objects that have all they need (Brent 1980).
+    /// that run at once; a pointer that has gone round meets only objects that have all they need (Brent 1980).
     #[cold]
     fn pass_on(&mut self, to: Option<usize>) {
         let (mut next, mut seen, mut steps, mut limit) = (to, None, 0_u32, 1_u32);

@@ -327,7 +327,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// From now on it is not given up, whoever asks: half of what follows would be worse than none.
+    /// From now on it is not given up, though it is asked to: half of what follows would be worse than none.
     pub(crate) fn go_on_to_the_end(&mut self) {
         self.resolve = Resolve::GoesOn;
     }

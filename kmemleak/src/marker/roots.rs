@@ -7,7 +7,7 @@
 //!   is only looked for where a root and a region meet.
 //! - From both is cut out what is excluded: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
 //! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. Of one
-//!   that lies in parts in part, be it a copy of a per-CPU block, those words are left out when it is scanned, if ever.
+//!   that lies in parts in part, as a copy of a per-CPU block may, those words are left out when it is scanned, if ever.
 //!   Such are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that keeps them from
 //!   being scanned in the fast way.
 //!

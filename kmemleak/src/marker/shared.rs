@@ -39,7 +39,7 @@ pub(crate) struct SharedPass {
     /// The next table of entries that is to be taken: each is one worker's, by the exchange.
     pub(super) leaf: AtomicUsize,
     pub(super) roots: SpinMutex<RootWalk>,
-    /// Workers that have something to do. AcqRel, and Acquire for who looks: before it counts itself out, a worker has taken
+    /// Workers that have something to do. AcqRel, and Acquire for loads: before it counts itself out, a worker has taken
     /// what it had offered, or has seen it taken by one that counts.
     pub(super) active: AtomicUsize,
     pub(super) arrived: AtomicUsize,

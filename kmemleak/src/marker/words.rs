@@ -2,7 +2,7 @@
 //!
 //! Nearly all words that a marker reads point nowhere, so what such a word costs is what a check costs. On x86_64 four
 //! instructions are enough, and an eighth of the loop's own; a compiler makes it eight. It has to be assembly, which is
-//! also the plainest way to say that the words are read as they are, whoever writes to them meanwhile.
+//! also the plainest way to say that the words are read as they are, though others may write to them meanwhile.
 
 use crate::metadata::WORD;
 use crate::platform::Platform;

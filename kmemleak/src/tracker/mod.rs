@@ -224,7 +224,7 @@ impl<P: Platform> Tracker<P> {
     }
 }
 
-/// As long as this lives there is metadata. Whoever has it gives back what is its own before.
+/// As long as this lives there is metadata. Its holder gives back its own metadata before.
 pub(crate) struct Borrow<'t, P>(&'t Tracker<P>);
 
 impl<'t, P> Borrow<'t, P> {

@@ -6,7 +6,7 @@
 //! Metadata goes back to the platform while other tasks run, and one of them may have been preempted in a callback, for
 //! as long as the scheduler likes. So a mode that was looked at with interrupts on says nothing of the next
 //! instruction. What counts is a look with interrupts off: who gives the metadata back changes the mode and then has the
-//! world stopped once, and a CPU joins a stop with interrupts on only. Whoever saw the mode before has left by then.
+//! world stopped once, and a CPU joins a stop with interrupts on only. All that saw the mode before have left by then.
 //!
 //! Hence three ways in, and no other, to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
 //!

@@ -1,4 +1,4 @@
-//! Memory that is a root because a caller says so, and memory that is none whoever names it.
+//! Memory that is a root because a caller says so, and memory that is none, though the platform names it.
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;

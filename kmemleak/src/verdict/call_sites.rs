@@ -6,7 +6,7 @@
 //! # At the end
 //!
 //! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for
-//! tables, and nobody may be waited for: whoever holds a lock may never go on. So the largest sites are found in a
+//! tables, and nobody may be waited for: the holder of a lock may never go on. So the largest sites are found in a
 //! few words on the stack (Misra and Gries 1982): each object adds its bytes to its site's counter; where all
 //! counters are taken by others, as much is taken away from each of them, and who comes to zero makes room. What has
 //! more than its share of all bytes, one part in [`COUNTERS`] and one more, has a counter left. A second walk counts
@@ -265,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// Who has more than a share of all bytes has a counter left, in whatever order the objects come.
+    /// A call site with more than a share of all bytes has a counter left, in whatever order the objects come.
     #[test]
     fn the_largest_are_not_crowded_out() {
         const SMALL: u32 = 4000;

@@ -1,7 +1,7 @@
 //! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are reported.
 //!
-//! A group's leader bytes are those of its leaders, its owned bytes are what these own, whoever
-//! allocated that: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
+//! A group's leader bytes are those of its leaders, its owned bytes are what these own, wherever
+//! that was allocated: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
 //! call stack. Groups are reported by the sum of the two, largest first; those whose objects all belong to leaders of
 //! other groups come last, by their own bytes.
 //!

@@ -1,7 +1,7 @@
 //! The verdict: which objects nothing points to. How it is made, kept and retired.
 //!
 //! A verdict belongs to the holder of the claim, who hands it down here: it stays while it is looked at. But blocks are freed
-//! meanwhile, so what it names is an address and a birth, and whoever wants to know whether that is still there asks the
+//! meanwhile, so what it names is an address and a birth, and a reader that needs to know whether that is still there asks the
 //! registry.
 //!
 //! Never: text. A suppression's pattern is held against names that are written to it, which is reading.

@@ -98,7 +98,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Who writes past the top of a stack is told so.
+    /// A write past the top of a stack is told as that.
     fn a_stack_has_a_top() smp [1] fails "guard page hit, past the end of the stack of 65536 bytes" {
         let top: *mut u8 = core::ptr::with_exposed_provenance_mut(task::current().stack().end);
         // SAFETY: not sound at all: the machine must end here.
@@ -107,7 +107,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// An address that is nobody's.
+    /// An address at which nothing is mapped.
     fn a_null_pointer_is_told() smp [1] fails "page fault (vector 14, error code 0x0) at address 0x0000000000000008" {
         read_null();
     }
@@ -240,7 +240,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A panic of whoever stops the world ends the machine, though all others wait for it.
+    /// A panic of the CPU that stops the world ends the machine, though all others wait for it.
     fn a_panic_in_a_stopped_world_is_told() smp [1, 4] fails "\"init\"] panicked" {
         let _ = stop::stop_world(&|cpu| assert!(!cpu.initiator, "of the initiator"));
     }
@@ -270,7 +270,7 @@ fn take_pages() {
 }
 
 guest_test! {
-    /// A machine without memory says who has it.
+    /// A machine without memory says which call sites have it.
     fn want_of_memory_is_told() smp [1, 2] fails "memory allocation of 4096 bytes failed" {
         take_pages();
         let mut blocks: Vec<Box<[u8; 4096]>> = Vec::with_capacity(1000);

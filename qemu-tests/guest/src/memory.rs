@@ -223,7 +223,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Of a refused free one hears who has called it, and who has the block, wherever in it the address lies.
+    /// The warning of a refused free names its caller and the block's owner, wherever in the block the address lies.
     fn refused_frees_are_told_with_the_stacks() smp [1] {
         #[inline(never)]
         fn the_allocation() -> NonNull<u8> {
@@ -411,7 +411,7 @@ guest_test! {
 /// A block on its way to another task.
 struct Address(NonNull<u8>);
 
-// SAFETY: nobody uses the block but who has this.
+// SAFETY: only the holder of this uses the block.
 unsafe impl Send for Address {}
 
 guest_test! {
@@ -472,7 +472,7 @@ guest_test! {
         let large = alloc::vec![0_u8; LEN];
         let lost = plant(|_| ());
         let slot: *mut usize = ptr::with_exposed_provenance_mut(large.as_ptr().expose_provenance() + LEN);
-        // SAFETY: a word of the block's last page, which is nobody's.
+        // SAFETY: a word of the block's last page, which is unused.
         unsafe { slot.write(lost.show()) };
         assert_eq!(check(), [lost]);
         let mut told = String::new();

@@ -1,6 +1,6 @@
 //! The kernel as leak scripts see it: its allocators, and words in each kind of root.
 //!
-//! Blocks come from the allocators through their usual entries, whose hooks are silent for who plays
+//! Blocks come from the allocators through their usual entries, whose hooks are silent for the task that plays
 //! ([`kernel::scripted`]): the interpreter tells the detector itself.
 //!
 //! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of

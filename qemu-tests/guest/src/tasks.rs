@@ -164,7 +164,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A wake-up that meets one who has just got by itself what it waited for is handed on to who still waits.
+    /// A wake-up of a task that has just got what it waited for by itself is handed on to one that still waits.
     fn wake_ups_are_handed_on() smp [1, 2] leaks nothing {
         static QUEUE: WaitQueue = WaitQueue::new();
         static STEP: AtomicU32 = AtomicU32::new(0);
@@ -219,7 +219,7 @@ guest_test! {
     fn tasks_leave_nothing() smp [1, 2, 4] leaks nothing {
         use kernel::stop;
         use kernel::mm;
-        // Who has been waited for is still in the reaper's hands for a moment: no longer than until the world stops.
+        // The task that was waited for is still in the reaper's hands for a moment: no longer than until the world stops.
         let reaped = || while stop::stop_world(&|_| ()).is_err() {};
         // Caches fill up first.
         in_many(20, || {});

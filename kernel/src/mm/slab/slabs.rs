@@ -28,7 +28,7 @@ pub(super) struct Slab {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlabRef(pub(super) NonNull<Slab>);
 
-// SAFETY: a slab's cells are touched under the lock of its cache, whoever does it.
+// SAFETY: a slab's cells are touched under the lock of its cache by all.
 unsafe impl Send for SlabRef {}
 
 impl Deref for SlabRef {
