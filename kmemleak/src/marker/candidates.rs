@@ -256,7 +256,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }
-        // SAFETY: one starts there: the bit was seen, and the world is stopped.
+        // SAFETY: one starts there: the bit was seen, and the world is stopped. Where it is not, no candidate waits, and the
+        // blank ones that flush the ring have no bit.
         let object = unsafe { object_in(chunk_of(word), chunk, granule) };
         if object.mark.set() {
             if self.pointers == PointerPass::Interiors {

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
 use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
-use crate::marker::words::{next_within, whole_words};
+use crate::marker::words::{MappedWords, words_in};
 use crate::metadata::WORD;
 use crate::objects::access::Access;
 use crate::objects::record::{Record, flag};
@@ -46,10 +46,9 @@ pub(crate) enum WordSet {
 pub(crate) type WordVisitor<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
 
 /// The whole words of an area, of the copy of its object at `copy`.
-pub(super) fn words_of(copy: usize, area: Area) -> (usize, usize) {
+fn words_of(copy: usize, area: Area) -> Range<usize> {
     let start = copy + area.offset;
-    let (first, words) = whole_words(start, end_of(start, area.len));
-    (first, end_of(first, words * WORD))
+    words_in(start..end_of(start, area.len))
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -132,7 +131,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         match entry.plain_len() {
             Some(len) => {
                 if self.tools.readable(entry.start(), len) {
-                    self.scan_whole_words(entry.start(), len / WORD);
+                    // SAFETY: plain blocks start at whole words; it is vouched for, and in a stopped world nobody frees it.
+                    let words = unsafe { MappedWords::new(entry.start(), len / WORD) };
+                    self.scan_whole_words(words);
                 } else {
                     self.unread += 1;
                 }
@@ -156,7 +157,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(always)]
     pub(super) fn scan_block(&mut self, start: usize, len: usize) {
         if self.tools.readable(start, len) {
-            self.scan_words(start, end_of(start, len));
+            // SAFETY: it is vouched for, and in a stopped world nobody frees it.
+            self.scan_words(unsafe { MappedWords::between(start, end_of(start, len)) });
         } else {
             self.unread += 1;
         }
@@ -194,7 +196,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 marker.without_interrupts(|_| tools.registry.area(object, number))
             {
                 // A word in several areas is read once.
-                let (mut at, end) = words_of(copy, area);
+                let Range { start: mut at, end } = words_of(copy, area);
                 let end = end.min(end_of(copy, size));
                 while at < end {
                     let (skip, next) = marker
@@ -227,12 +229,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let Some(area) = self.tools.registry.area(object, earlier) else {
                 break;
             };
-            let (first, last) = words_of(copy, area);
-            if (first..last).contains(&at) {
-                return (true, last.min(end));
+            let words = words_of(copy, area);
+            if words.contains(&at) {
+                return (true, words.end.min(end));
             }
-            if first > at && first < last {
-                next = next.min(first);
+            if words.start > at && !words.is_empty() {
+                next = next.min(words.start);
             }
         }
         (false, next)
@@ -273,13 +275,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 
-    /// Does something with each piece of a range that belongs to an object, as long as that is there: or another one,
-    /// in which the same may be read.
+    /// Does something with the words of each piece of a range that belongs to an object, as long as that is there: or another
+    /// one, in which the same may be read.
     pub(super) fn each_piece(
         &mut self,
         of: Guarded,
         range: Range<usize>,
-        work: &mut dyn FnMut(&mut Self, usize, usize),
+        work: &mut dyn FnMut(&mut Self, MappedWords),
     ) -> Result<(), GivenUp> {
         let access = self.access;
         let mut at = range.start;
@@ -300,7 +302,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     return false;
                 }
                 if tools.readable(at, next - at) {
-                    work(marker, at, next);
+                    // SAFETY: it is vouched for, and its free waits for the marker.
+                    work(marker, unsafe { MappedWords::between(at, next) });
                 } else {
                     marker.unread += 1;
                 }
@@ -330,12 +333,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let end = end_of(start, len);
             if A::STOPPED {
                 if marker.tools.readable(start, len) {
-                    marker.show_words(start, end, look);
+                    // SAFETY: it is vouched for, and in a stopped world nobody frees it.
+                    marker.show_words(unsafe { MappedWords::between(start, end) }, look);
                 }
                 return Ok(());
             }
-            marker.each_piece(object, start..end, &mut |marker, from, to| {
-                marker.show_words(from, to, look);
+            marker.each_piece(object, start..end, &mut |marker, words| {
+                marker.show_words(words, look);
             })
         };
         match words {
@@ -347,34 +351,21 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Shows each word from `start` to `end` that may be an address in an object.
-    pub(crate) fn show_words(&mut self, start: usize, end: usize, look: WordVisitor<'_, Self>) {
+    /// Shows each word that may be an address in an object.
+    pub(super) fn show_words(&mut self, words: MappedWords, look: WordVisitor<'_, Self>) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let (mut at, words) = whole_words(start, end);
-        let end = at.wrapping_add(words * WORD);
-        if words > 0 && end == 0 {
-            // No number is the address after the last word.
-            for at in (0..words).map(|index| at + index * WORD) {
-                if let Some(word) = self.word_within(at) {
-                    look(self, at, word);
-                }
+        let Some(mut search) = words.search() else {
+            for (at, word) in words.each_within(platform, lowest, span) {
+                look(self, at, word);
             }
+            return;
+        };
+        while !search.is_over() {
+            let Some(word) = search.next_within(platform, lowest, span) else {
+                return;
+            };
+            look(self, search.found_at(), word);
         }
-        while at < end {
-            // SAFETY: words of a root, or of an object that is kept from being freed.
-            let next = unsafe { next_within(platform, &mut at, end, lowest, span) };
-            let Some(word) = next else { return };
-            look(self, at - WORD, word);
-        }
-    }
-
-    /// The word at an address, by itself, if it may be an address in an object.
-    #[cold]
-    fn word_within(&self, at: usize) -> Option<usize> {
-        let platform = self.tools.platform;
-        // SAFETY: a word of a root, or of an object that is kept from being freed.
-        let word = unsafe { platform.words().read_pointer(at) };
-        (word.wrapping_sub(self.lowest) < self.span).then_some(word)
     }
 
     /// Does something with each place where an object's memory is.
@@ -417,50 +408,42 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(Some((self.sum ^ self.sum >> 32) as u32))
     }
 
-    /// Adds each whole word from `start` to `end` to the checksum.
-    pub(super) fn sum_words(&mut self, start: usize, end: usize) {
-        let (first, words) = whole_words(start, end);
-        for index in 0..words {
-            // SAFETY: a word of an object that is kept from being freed.
-            let word = unsafe { self.tools.platform.words().read(first + index * WORD) } as u64;
+    /// Adds words to the checksum.
+    fn sum_words(&mut self, words: MappedWords) {
+        for (_, word) in words.each(self.tools.platform) {
             // As FNV-1a does with bytes, but rotated: upper bits are to count as well.
-            self.sum = (self.sum.rotate_left(5) ^ word).wrapping_mul(0x0100_0000_01b3);
+            self.sum = (self.sum.rotate_left(5) ^ word as u64).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
-    /// Each whole word from `start` to `end`.
+    /// Scans words, if there are any.
     #[inline(always)]
-    pub(super) fn scan_words(&mut self, start: usize, end: usize) {
-        let (first, words) = whole_words(start, end);
-        if words > 0 {
-            self.scan_whole_words(first, words);
+    pub(super) fn scan_words(&mut self, words: MappedWords) {
+        if words.len() > 0 {
+            self.scan_whole_words(words);
         }
     }
 
-    /// So many words.
+    /// Scans words, one at least.
     #[inline(always)]
-    pub(super) fn scan_whole_words(&mut self, start: usize, words: usize) {
-        self.words += words as u64;
+    fn scan_whole_words(&mut self, words: MappedWords) {
+        self.words += words.len() as u64;
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let end = start.wrapping_add(words * WORD);
-        if end == 0 {
-            return self.scan_to_the_end(start, words);
-        }
-        let mut at = start;
-        // SAFETY: words of a root, or of an object that is kept from being freed.
-        while let Some(word) = unsafe { next_within(platform, &mut at, end, lowest, span) } {
+        let Some(mut search) = words.search() else {
+            return self.scan_to_the_end(words);
+        };
+        while let Some(word) = search.next_within(platform, lowest, span) {
             self.candidate(word);
         }
     }
 
-    /// So many words, the last of which is that of the address space: no number is the address after it.
+    /// Scans words, the last of which is that of the address space.
     #[cold]
     #[inline(never)]
-    fn scan_to_the_end(&mut self, start: usize, words: usize) {
-        for index in 0..words {
-            if let Some(word) = self.word_within(start + index * WORD) {
-                self.candidate(word);
-            }
+    fn scan_to_the_end(&mut self, words: MappedWords) {
+        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
+        for (_, word) in words.each_within(platform, lowest, span) {
+            self.candidate(word);
         }
     }
 }

@@ -18,8 +18,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
-use crate::marker::words::whole_words;
-use crate::metadata::WORD;
+use crate::marker::words::{MappedWords, whole_words, words_in};
 use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
@@ -78,12 +77,6 @@ pub(super) struct RootPiece {
 
 fn range_of(root: Root) -> Range<usize> {
     root.start..end_of(root.start, root.len)
-}
-
-/// The whole words of a range.
-fn words_in(range: Range<usize>) -> Range<usize> {
-    let (first, words) = whole_words(range.start, range.end);
-    first..end_of(first, words * WORD)
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -307,26 +300,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// The words of a piece of a root.
-    fn scan_root_words(&mut self, start: usize, end: usize) {
+    fn scan_root_words(&mut self, words: MappedWords) {
         let before = self.words;
-        self.scan_words_of_root(start, end);
+        self.scan_words_of_root(words);
         self.root_words += self.words - before;
     }
 
-    fn scan_words_of_root(&mut self, start: usize, end: usize) {
+    fn scan_words_of_root(&mut self, mut words: MappedWords) {
         if !self.shared.area_in_root.load(Ordering::Acquire) {
-            return self.scan_words(start, end);
+            return self.scan_words(words);
         }
         // Objects with an excess reference lie in some: their pointers to themselves don't count.
-        let (mut at, _) = whole_words(start, end);
-        while at < end {
-            let (area, next) = self.area_at(at, end);
+        while words.len() > 0 {
+            let Range { start, end } = words.range();
+            let (area, next) = self.area_at(start, end);
             self.flush();
             self.area = area;
-            self.scan_words(at, next);
+            self.scan_words(words.take_before(next));
             self.flush();
             self.area = None;
-            at = next;
         }
     }
 
@@ -362,8 +354,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         look: &mut dyn FnMut(&mut Self, Root, usize, usize),
     ) -> Result<(), GivenUp> {
         while let Some(RootPiece { root, range, .. }) = self.take_piece() {
-            self.each_root_piece(root, range, &mut |marker, from, to| {
-                marker.show_words(from, to, &mut |marker, slot, word| {
+            self.each_root_piece(root, range, &mut |marker, words| {
+                marker.show_words(words, &mut |marker, slot, word| {
                     look(marker, root, slot, word);
                 });
             });
@@ -384,23 +376,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         false
     }
 
-    /// Does something with a piece of a root.
+    /// Does something with the words of a piece of a root.
     #[inline(always)]
     fn each_root_piece(
         &mut self,
         root: Root,
         piece: Range<usize>,
-        work: &mut dyn FnMut(&mut Self, usize, usize),
+        work: &mut dyn FnMut(&mut Self, MappedWords),
     ) {
         if !A::STOPPED && matches!(root.kind, RootKind::Stack(_)) {
             self.stack_piece(piece, work);
         } else {
-            self.without_interrupts(|marker| work(marker, piece.start, piece.end));
+            // SAFETY: the platform promises that its roots can be read as long as the walk goes on, and vouches for regions.
+            let words = unsafe { MappedWords::between(piece.start, piece.end) };
+            self.without_interrupts(|marker| work(marker, words));
         }
     }
 
     /// A piece of a stack while other code runs: its task may end meanwhile, and the stack be freed.
-    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, usize, usize)) {
+    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, MappedWords)) {
         let access = self.access;
         self.without_interrupts(|marker| {
             let tools = marker.tools;
@@ -408,7 +402,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 .registry
                 .containing(access, piece.start, |object| tools.hazard.set(object.start));
             if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
-                work(marker, piece.start, piece.end);
+                // SAFETY: the free of the block that holds it waits for the marker, or it is never unmapped.
+                work(marker, unsafe {
+                    MappedWords::between(piece.start, piece.end)
+                });
             }
             tools.hazard.clear();
         });

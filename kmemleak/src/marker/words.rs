@@ -4,8 +4,11 @@
 //! instructions are enough, and an eighth of the loop's own; a compiler makes it eight. It has to be assembly, which is
 //! also the plainest way to say that the words are read as they are, though others may write to them meanwhile.
 
+use core::ops::Range;
+
 use crate::metadata::WORD;
 use crate::platform::Platform;
+use crate::platform::address::end_of;
 
 /// Where the whole words from `start` to `end` begin, and how many there are; `usize::MAX` as an end is that of the
 /// address space ([`end_of`](crate::platform::address::end_of)).
@@ -21,40 +24,147 @@ pub(crate) fn whole_words(start: usize, end: usize) -> (usize, usize) {
     (first, bytes / WORD)
 }
 
-/// The next word from `at` to `end` that is less than `span` above `lowest`. Goes on after it.
+/// The whole words of a range, to the end of the last one.
+pub(crate) fn words_in(range: Range<usize>) -> Range<usize> {
+    let (first, words) = whole_words(range.start, range.end);
+    first..end_of(first, words * WORD)
+}
+
+/// Whole words that may be read: words of a root, or of an object that is kept from being freed.
+#[derive(Clone, Copy)]
+pub(crate) struct MappedWords {
+    start: usize,
+    count: usize,
+}
+
+impl MappedWords {
+    /// So many words.
+    ///
+    /// # Safety
+    ///
+    /// `start` is a multiple of a word's size. The words are mapped and may be read ([`ForeignWords::read`]) as long as this
+    /// is used.
+    ///
+    /// [`ForeignWords::read`]: crate::platform::ForeignWords::read
+    #[inline(always)]
+    pub(super) unsafe fn new(start: usize, count: usize) -> Self {
+        Self { start, count }
+    }
+
+    /// The whole words from `start` to `end`.
+    ///
+    /// # Safety
+    ///
+    /// These words are mapped and may be read as long as this is used.
+    #[inline(always)]
+    pub(super) unsafe fn between(start: usize, end: usize) -> Self {
+        let (start, count) = whole_words(start, end);
+        Self { start, count }
+    }
+
+    /// How many they are.
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        self.count
+    }
+
+    /// Where they lie; `usize::MAX` as an end is that of the address space.
+    pub(super) fn range(self) -> Range<usize> {
+        self.start..end_of(self.start, self.count * WORD)
+    }
+
+    /// Those before an address, which is a multiple of a word's size or the end of the address space. The others are left.
+    pub(super) fn take_before(&mut self, end: usize) -> Self {
+        let (start, count) = whole_words(self.start, end);
+        let count = count.min(self.count);
+        self.start = start.wrapping_add(count * WORD);
+        self.count -= count;
+        Self { start, count }
+    }
+
+    /// All of them, to be looked through. `None` if the last is that of the address space: no number is the address after it.
+    #[inline(always)]
+    pub(super) fn search(self) -> Option<Search> {
+        let end = self.start.wrapping_add(self.count * WORD);
+        (end != 0).then_some(Search {
+            at: self.start,
+            end,
+        })
+    }
+
+    /// Reads each of them, and where it lies.
+    pub(super) fn each<P: Platform>(self, platform: &P) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.count).map(move |index| {
+            let at = self.start + index * WORD;
+            // SAFETY: one of the words.
+            (at, unsafe { platform.words().read(at) })
+        })
+    }
+
+    /// Those that are less than `span` above `lowest` as pointers, one at a time: for where [`search`](Self::search) can't be.
+    pub(super) fn each_within<P: Platform>(
+        self,
+        platform: &P,
+        lowest: usize,
+        span: usize,
+    ) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.count).filter_map(move |index| {
+            let at = self.start + index * WORD;
+            // SAFETY: one of the words.
+            let word = unsafe { platform.words().read_pointer(at) };
+            (word.wrapping_sub(lowest) < span).then_some((at, word))
+        })
+    }
+}
+
+/// Words that are being looked through.
+pub(super) struct Search {
+    at: usize,
+    end: usize,
+}
+
+impl Search {
+    /// The next word that is less than `span` above `lowest`.
+    #[inline(always)]
+    pub(super) fn next_within<P: Platform>(
+        &mut self,
+        platform: &P,
+        lowest: usize,
+        span: usize,
+    ) -> Option<usize> {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if let crate::platform::Words::Plain = platform.words() {
+            // SAFETY: made of words that may be read.
+            return unsafe { find(&mut self.at, self.end, lowest, span) };
+        }
+        while self.at < self.end {
+            // SAFETY: made of words that may be read.
+            let word = unsafe { platform.words().read_pointer(self.at) };
+            self.at += WORD;
+            if word.wrapping_sub(lowest) < span {
+                return Some(word);
+            }
+        }
+        None
+    }
+
+    /// Whether all have been looked at.
+    pub(super) fn is_over(&self) -> bool {
+        self.at >= self.end
+    }
+
+    /// Where the word lies that was found last.
+    pub(super) fn found_at(&self) -> usize {
+        self.at - WORD
+    }
+}
+
+/// The next word from `at` to `end` that is less than `span` above `lowest`, for plain words: four at a time as long as there
+/// are as many. Goes on after it.
 ///
 /// # Safety
 ///
 /// `at` and `end` are multiples of a word's size, and each word between them may be read.
-#[inline(always)]
-pub(crate) unsafe fn next_within<P: Platform>(
-    platform: &P,
-    at: &mut usize,
-    end: usize,
-    lowest: usize,
-    span: usize,
-) -> Option<usize> {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let crate::platform::Words::Plain = platform.words() {
-        // SAFETY: the caller's promise.
-        return unsafe { find(at, end, lowest, span) };
-    }
-    while *at < end {
-        // SAFETY: the caller's promise.
-        let word = unsafe { platform.words().read_pointer(*at) };
-        *at += WORD;
-        if word.wrapping_sub(lowest) < span {
-            return Some(word);
-        }
-    }
-    None
-}
-
-/// As [`next_within`], for plain words: four at a time as long as there are as many.
-///
-/// # Safety
-///
-/// As above.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
 unsafe fn find(at: &mut usize, end: usize, lowest: usize, span: usize) -> Option<usize> {
