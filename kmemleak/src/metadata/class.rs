@@ -12,13 +12,13 @@ const WORDS: [usize; CLASSES] = [4, 7, 8, 14, 28, 56, 112, 224];
 pub(crate) struct Class(usize);
 
 impl Class {
-    /// Notes of the side table: 64 bytes.
+    /// The class of the side table's notes: 64 bytes.
     pub(crate) const NOTE: Self = Self(2);
 
     /// The largest: 1792 bytes.
     pub(crate) const LARGEST: Self = Self(CLASSES - 1);
 
-    /// `1 << log2` records, of 28 bytes each.
+    /// The class for `1 << log2` records, of 28 bytes each.
     pub(crate) const fn records(log2: u32) -> Self {
         Self(if log2 < 2 {
             log2 as usize

@@ -1,10 +1,10 @@
 //! Addresses that a scan does not see.
 //!
-//! The detector's metadata is full of addresses. If a scan ever ran over it (a platform that names one root too many is
-//! enough), every block would seem to be referenced. So addresses are stored inverted: the inverse of a kernel's address
-//! is no address.
+//! The detector's metadata is full of addresses. If a scan ever ran over it (because a platform names it as a root by
+//! mistake), every block would seem to be referenced. So addresses are stored inverted: the inverse of an address lies in the
+//! other half of the address space, where kernels keep no objects.
 //!
-//! Nothing else in the crate makes a pointer of a stored number.
+//! Pointers are made of stored numbers here and, for the words of its tables and chunks, in [`crate::objects`].
 
 use core::fmt;
 use core::ptr::{self, NonNull};
@@ -26,7 +26,7 @@ impl Hidden {
         !self.0
     }
 
-    /// Hides the place of something, which [`pointer`](Self::pointer) gives again.
+    /// Stores the place of something inverted; [`pointer`](Self::pointer) returns the place.
     #[inline(always)]
     pub(crate) fn of<T>(place: NonNull<T>) -> Self {
         Self::new(place.expose_provenance().get())

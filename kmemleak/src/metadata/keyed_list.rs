@@ -2,7 +2,7 @@
 //!
 //! # Locks
 //!
-//! One, with interrupts off; nothing but memory is asked for under it.
+//! One, taken with interrupts off. The locks of metadata memory are taken under it.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,12 +22,12 @@ struct Keyed {
     count: usize,
 }
 
-/// The list. A key that was added several times is removed as often; the value that was added last goes first.
+/// The list. A key that was added several times has to be removed as often; the value that was added last is removed first.
 pub(crate) struct KeyedList {
-    /// The one that was added last comes first.
+    /// The entry that was added last comes first.
     list: SpinMutex<List<Keyed>>,
     /// How many keys there are; if none, the lock is not taken. Relaxed: changed under the lock. A task sees what it has added
-    /// itself; if another CPU adds a key at this moment, the question came before.
+    /// itself; a look-up that misses a key which another CPU adds at that moment counts as done before.
     len: AtomicUsize,
 }
 
@@ -58,7 +58,7 @@ impl KeyedList {
         Kept::Yes
     }
 
-    /// Takes one count of a key's last value away, and that with its last count. False if the key is not there.
+    /// Decrements the count of a key's last value, and removes the value when the count is zero. False if the key is not there.
     pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> bool {
         let key = Hidden::new(key);
         let mut list = self.list.lock();
@@ -86,7 +86,7 @@ impl KeyedList {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Does something with all keys and their values, in no order: under the lock, if there are any.
+    /// Calls `work` with all keys and their values, in no order; under the lock, unless the list is empty.
     #[inline(always)]
     pub(crate) fn with_all<R>(&self, work: impl FnOnce(All<'_>) -> R) -> R {
         match self.is_empty() {

@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! A box or a list owns its nodes: no node is in two of them.
+//! A box or a list owns its nodes: no node belongs to two of them.
 
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
@@ -42,7 +42,7 @@ impl<T> MetaBox<T> {
     pub(crate) fn new(value: T, meta: &MetaAlloc<'_>) -> Result<Self, NoMemory> {
         let node = meta.take(Node::<T>::CLASS)?.into_raw().cast();
         let next = Hidden::NONE;
-        // SAFETY: the words of a piece that is large enough, and nobody else's.
+        // SAFETY: the words of a piece that is large enough, and has no other user.
         unsafe { node.write(Node { next, value }) };
         Ok(Self(node))
     }
@@ -98,7 +98,7 @@ impl<T> List<T> {
         self.first = Hidden::of(value.0);
     }
 
-    /// Puts a value at the end. Takes as long as the list is.
+    /// Puts a value at the end. Walks the whole list.
     pub(crate) fn push_last(&mut self, value: MetaBox<T>) {
         let mut link = NonNull::from_mut(&mut self.first);
         // SAFETY: the list's own link, or the first word of a node of it.
@@ -130,14 +130,14 @@ impl<T> List<T> {
         core::iter::successors(at(self.first), move |node| at(node.next)).map(|node| &node.value)
     }
 
-    /// The first value that is wanted, to be changed.
+    /// The first value for which `is_wanted` is true, to be changed.
     pub(crate) fn find_mut(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<&mut T> {
         let mut node = self.link_to(is_wanted)?.1;
         // SAFETY: a node of the list, which is borrowed exclusively.
         Some(&mut unsafe { node.as_mut() }.value)
     }
 
-    /// Takes the first value that is wanted out of the list.
+    /// Takes the first value for which `is_wanted` is true out of the list.
     pub(crate) fn take_first(&mut self, is_wanted: impl FnMut(&T) -> bool) -> Option<MetaBox<T>> {
         let (link, node) = self.link_to(is_wanted)?;
         // SAFETY: the first word of a node of the list.
@@ -147,7 +147,7 @@ impl<T> List<T> {
         Some(MetaBox(node))
     }
 
-    /// The first value that is wanted, with the link that leads to it. Nodes are borrowed as shared here, never exclusively.
+    /// The first value for which `is_wanted` is true, and the link that leads to it. Borrows nodes as shared, not exclusively.
     fn link_to(
         &mut self,
         mut is_wanted: impl FnMut(&T) -> bool,

@@ -2,8 +2,8 @@
 //!
 //! # Locks
 //!
-//! One for each stash, one over what is shared, taken in that order, with interrupts off. The platform is asked for pages
-//! under both.
+//! One for each stash, and one for what CPUs share, taken in that order, with interrupts off. The platform is asked for
+//! pages with both held, or with the shared one alone.
 
 use core::mem;
 use core::ops::Range;
@@ -20,10 +20,10 @@ use crate::metadata::piece::{FreePieces, Piece};
 use crate::metadata::pool::Pool;
 use crate::platform::{METADATA_PAGE, Platform};
 
-/// CPUs that have stashes of their own; beyond that they are shared.
+/// The number of stashes. With more CPUs, several CPUs share a stash.
 const STASHES: usize = 16;
 
-/// Pieces of one class that a stash takes at once, and twice as many as it keeps.
+/// How many pieces of one class a stash takes or gives back at once. It keeps at most twice as many.
 const BATCH: usize = 4;
 
 /// One CPU's free pieces.
@@ -33,7 +33,7 @@ struct Stash(SpinMutex<Own>);
 /// What a CPU has for itself. Its pieces come from pages of its own, so that two CPUs do not share cache lines.
 struct Own {
     free: FreePieces,
-    /// The rest of the page that is being cut: its start, and its words.
+    /// The rest of the page that is being cut: its start, and its length in words.
     rest: Hidden,
     rest_words: usize,
 }
@@ -53,11 +53,11 @@ impl Own {
         let start = self.rest.pointer()?;
         self.rest = Hidden::new(self.rest.get() + class.bytes());
         self.rest_words = rest_words;
-        // SAFETY: words of this CPU's page, which are the rest's no more.
+        // SAFETY: words of this CPU's page, which do not belong to the rest any more.
         Some(unsafe { Piece::from_raw(start, class) })
     }
 
-    /// Goes on to another page. What is left of the page before becomes smaller pieces.
+    /// Goes on to another page. What is left of the previous page is cut into smaller pieces.
     fn cut_from(&mut self, page: NewPage) {
         while let Some(smaller) = Class::largest_within(self.rest_words)
             && let Some(piece) = self.cut_rest(smaller)
@@ -88,7 +88,7 @@ impl Common {
 pub(crate) struct Memory {
     common: SpinMutex<Common>,
     stashes: [Stash; STASHES],
-    /// Bytes of pages. Only told, as the next.
+    /// Bytes of pages. A statistic, as are the bytes of pieces.
     bytes: AtomicUsize,
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
@@ -98,7 +98,7 @@ pub(crate) struct Memory {
 /// Requests that are refused, for tests of what happens then. Relaxed: changed while nobody takes memory.
 struct Refusals {
     is_on: AtomicBool,
-    /// The numbers of requests that are refused: the first, and the first that is not any more.
+    /// The numbers of the requests that are refused: from `first` on, below `end`.
     first: AtomicU64,
     end: AtomicU64,
     /// How many requests there were.
@@ -185,7 +185,7 @@ impl PageSource for MetaAlloc<'_> {
 impl MetaAlloc<'_> {
     fn page_under(&self, common: &mut Common) -> Result<NewPage, NoMemory> {
         let page = common.pages.noted(|| self.raw_page()).ok_or(NoMemory)?;
-        // SAFETY: zeroed by `raw_page`, and noted once.
+        // SAFETY: zeroed by `raw_page`, and logged once.
         Ok(unsafe { NewPage::new(page) })
     }
 
@@ -195,7 +195,7 @@ impl MetaAlloc<'_> {
             .pool
             .take()
             .or_else(|| self.platform.metadata_alloc())?;
-        // SAFETY: a page of ours.
+        // SAFETY: a page of the pool's or the platform's, which has no other user.
         unsafe { ptr::write_bytes(page.as_ptr(), 0, METADATA_PAGE) };
         self.memory
             .bytes

@@ -1,17 +1,17 @@
 //! Memory for metadata: pages from a bootstrap pool and the platform, cut into pieces.
 //!
-//! Code that tracks allocations cannot allocate. So metadata comes from pages: first from a bootstrap pool, so that tracking works
-//! before any allocator does, then from the platform. They are cut into [pieces](piece::Piece) of a few [sizes](Class); a piece
-//! that is given back is kept for the next use of its class. Each CPU has a small stash of pieces, so that the shared lists are
-//! rarely asked. Pages are given back all at once, when the detector is off.
+//! Code that tracks allocations cannot allocate. So metadata comes from pages: first from a bootstrap pool, so that tracking
+//! works before any allocator does, then from the platform. They are cut into [pieces](piece::Piece) of a few [sizes](Class);
+//! a piece that is given back is kept for the next use of its class. Each CPU has a small stash of pieces, so that the shared
+//! lists are rarely used. Pages are given back all at once, when the detector is off.
 //!
 //! # Invariants
 //!
-//! - A page or a piece has one owner, who decides what its words are: see [`page`] and [`piece`].
-//! - The words of a piece stay words of a piece of its class.
-//! - All stored addresses are [`Hidden`](hidden), which alone makes a pointer of a stored number.
+//! - A page or a piece has one owner, which decides what its words are: see [`page`] and [`piece`].
+//! - A piece keeps its class: it is never split, and never merged with others.
+//! - Addresses are stored inverted ([`Hidden`](hidden)), or shifted so that they are no addresses (in the entry of a chunk).
 //!
-//! Never: an object.
+//! This module knows nothing of objects.
 
 mod class;
 pub(crate) mod hidden;

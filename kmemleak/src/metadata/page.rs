@@ -1,14 +1,14 @@
 //! Pages of metadata, and words that name them.
 //!
 //! A page is taken as a [`NewPage`]: zeroed, with one owner. The owner decides once what the page is for. An owner that uses it
-//! alone asks for its [start](NewPage::start). A page that several CPUs use at once becomes a [`Page`], all of whose words are
+//! alone takes its [start](NewPage::start). A page that several CPUs use at once becomes a [`Page`], all of whose words are
 //! atomics. Pages are not given back one by one, so a `Page` is a plain value that can be copied and kept.
 //!
-//! The depot and the task names know [`PageSource`] and nothing else of metadata.
+//! The depot and the task names take pages from a [`PageSource`], and use no pieces.
 //!
 //! # Invariants
 //!
-//! - A `NewPage` is zeroed, and has no other user. One that is dropped is not used until all metadata is given back.
+//! - A `NewPage` is zeroed, and has no other user. If it is dropped, the page stays unused until all metadata is given back.
 //! - A word of a page of [`Numbers`] is any number. A word of a page of [`Links`] is a [`PageLink`].
 //! - A `PageLink` holds 0, or the inverted address of a page of its use.
 //! - No `Page` is used after all metadata was given back: [`MetaAlloc::empty`](crate::metadata::MetaAlloc::empty) demands it.
@@ -56,7 +56,7 @@ impl NewPage {
     }
 }
 
-/// Gives pages.
+/// Where pages are taken from.
 pub(crate) trait PageSource {
     /// A page. Any context.
     fn page(&self) -> Result<NewPage, NoMemory>;
@@ -70,7 +70,7 @@ pub(crate) enum Numbers {}
 #[derive(Clone, Copy)]
 pub(crate) struct Links<U>(PhantomData<U>);
 
-/// A page that several may use at once.
+/// A page that several CPUs may use at once.
 #[derive(Clone, Copy)]
 pub(crate) struct Page<U> {
     start: NonNull<u8>,
@@ -157,7 +157,7 @@ impl<U> PageLink<U> {
         Hidden::from_bits(self.hidden.load(Relaxed)) == Hidden::NONE
     }
 
-    /// Names a page; if another page is named already, the new one comes back.
+    /// Makes the word name this page; if it names another page already, returns the new one as an error.
     pub(crate) fn fill(&self, page: NewPage) -> Result<Page<U>, NewPage> {
         let (none, hidden) = (Hidden::NONE.bits(), Hidden::of(page.0).bits());
         match self.hidden.compare_exchange(none, hidden, Release, Relaxed) {
@@ -177,7 +177,7 @@ impl<U> PageLink<U> {
         }
     }
 
-    /// Names no page any more.
+    /// Makes the word name no page.
     pub(crate) fn clear(&self) {
         self.hidden.store(Hidden::NONE.bits(), Relaxed);
     }

@@ -1,18 +1,18 @@
-//! All pages that were taken: they are given back together.
+//! A log of all pages that were taken: they are given back together.
 
 use core::ptr::NonNull;
 
 use crate::metadata::PAGE_WORDS;
 use crate::metadata::hidden::Hidden;
 
-/// The addresses of pages, in a page of the log's own. The first is that of the page of addresses before.
+/// The addresses of pages, in a page of the log's own. The first word names the previous page of this kind.
 type Addresses = [Hidden; PAGE_WORDS];
 
 /// The pages, by their addresses, which lie in pages of the log's own.
 pub(super) struct PageLog {
     /// The page of addresses that is being filled.
     last: Hidden,
-    /// Its words that are in use.
+    /// How many words of that page are in use.
     used: usize,
 }
 
@@ -24,7 +24,7 @@ impl PageLog {
         }
     }
 
-    /// Takes a page, and notes it.
+    /// Takes a page, and adds its address to the log.
     pub(super) fn noted(&mut self, page: impl Fn() -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
         if self.used == PAGE_WORDS {
             let addresses = page()?;
@@ -41,7 +41,7 @@ impl PageLog {
         Some(page)
     }
 
-    /// Hands all pages over, those of the log's own as well.
+    /// Passes all pages to `give_back`, including the log's own.
     pub(super) fn hand_over(self, give_back: impl Fn(NonNull<u8>)) {
         let (mut last, mut used) = (self.last, self.used);
         while let Some(addresses) = last.pointer::<Addresses>() {

@@ -10,7 +10,7 @@
 //!
 //! # Locks
 //!
-//! None: an array has one owner, and is shared and borrowed as any other value.
+//! None: an array has one owner, and Rust's borrowing rules order the accesses.
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -20,7 +20,7 @@ use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{NoMemory, PageSource};
 use crate::platform::METADATA_PAGE;
 
-/// Pages that name pages.
+/// The largest number of pages that name pages.
 const DIRECTORIES: usize = 128;
 
 /// A page that names pages: zeroed, it names none.
@@ -42,7 +42,7 @@ impl<R> PageVec<R> {
         assert!(!core::mem::needs_drop::<R>(), "rows are forgotten");
         METADATA_PAGE / size_of::<R>()
     };
-    /// Rows at most: 4 million of 64 bytes.
+    /// The largest number of rows: 4 million of 64 bytes.
     const MAX: usize = DIRECTORIES * PAGE_WORDS * Self::PER_PAGE;
 
     pub(crate) const fn new() -> Self {
@@ -57,7 +57,7 @@ impl<R> PageVec<R> {
         self.len
     }
 
-    /// Appends a row and gives its number.
+    /// Appends a row and returns its number.
     pub(crate) fn push(&mut self, row: R, meta: &impl PageSource) -> Result<usize, NoMemory> {
         let index = self.len;
         let place = self.room(index, meta)?;
@@ -94,7 +94,7 @@ impl<R> PageVec<R> {
         Some(unsafe { place.as_mut() })
     }
 
-    /// Puts each of two rows in the place of the other.
+    /// Exchanges two rows.
     pub(crate) fn swap(&mut self, one: usize, other: usize) {
         if let (Some(one), Some(other)) = (self.place(one), self.place(other)) {
             // SAFETY: both rows have been written, and are borrowed exclusively. They may be one.
@@ -125,7 +125,7 @@ impl<R> PageVec<R> {
         Some(Self::row_in(page, index))
     }
 
-    /// Where a row is to lie. Its page is taken if it is missing.
+    /// The place for a row. Its page is taken if it is missing.
     fn room(&mut self, index: usize, meta: &impl PageSource) -> Result<NonNull<R>, NoMemory> {
         if index >= Self::MAX {
             return Err(NoMemory);

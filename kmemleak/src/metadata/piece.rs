@@ -18,7 +18,7 @@ impl Piece {
     ///
     /// # Safety
     ///
-    /// The words of a piece of this class lie there, aligned to a word, and nobody else has them.
+    /// The words of a piece of this class lie there, aligned to a word, and nobody else uses them.
     pub(crate) const unsafe fn from_raw(start: NonNull<u64>, class: Class) -> Self {
         Self { start, class }
     }

@@ -63,7 +63,7 @@ pub(crate) struct PieceVec<R> {
 }
 
 impl<R: Copy> PieceVec<R> {
-    /// Rows of a part.
+    /// The largest number of rows in a part.
     const PER_PART: usize = {
         assert!(align_of::<R>() <= WORD);
         (CLASS.bytes() - size_of::<Head>()) / size_of::<R>()
@@ -77,13 +77,13 @@ impl<R: Copy> PieceVec<R> {
         }
     }
 
-    /// Appends rows, all of them or none, to one part: so there may not be more than a part has room for.
+    /// Appends rows, all of them or none, to one part: there must not be more than a part has room for.
     pub(crate) fn push_all(&mut self, rows: &[R], meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
         let part = self.part_with_room(rows.len(), meta)?;
         let head = part.head();
         // SAFETY: there is room for so many rows.
         let place = unsafe { part.rows::<R>().add(head.len) };
-        // SAFETY: as above; what is not written yet is not in use.
+        // SAFETY: there is room for so many rows, and nothing refers to rows that are not written yet.
         unsafe { place.copy_from_nonoverlapping(NonNull::from(rows).cast(), rows.len()) };
         let len = head.len + rows.len();
         part.set_head(Head { len, ..head });
@@ -95,7 +95,7 @@ impl<R: Copy> PieceVec<R> {
     }
 
     fn part_with_room(&mut self, rows: usize, meta: &MetaAlloc<'_>) -> Result<Part, NoMemory> {
-        // SAFETY: this array's.
+        // SAFETY: a part of this array.
         let last = unsafe { Part::at(self.last) };
         match last {
             Some(part) if Self::PER_PART - part.head().len >= rows => return Ok(part),
@@ -119,7 +119,7 @@ impl<R: Copy> PieceVec<R> {
 
     /// The rows, part by part.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[R]> {
-        // SAFETY: this array's, which is borrowed.
+        // SAFETY: a part of this array, which is borrowed.
         let at = |place: Hidden| unsafe { Part::at(place) };
         successors(at(self.first), move |part| at(part.head().next)).map(|part| {
             let rows = NonNull::slice_from_raw_parts(part.rows(), part.head().len);
@@ -136,10 +136,10 @@ impl<R: Copy> PieceVec<R> {
     /// Gives the memory back.
     pub(crate) fn clear(&mut self, meta: &MetaAlloc<'_>) {
         let mut next = core::mem::replace(self, Self::new()).first;
-        // SAFETY: this array's, which gives them back one after the other.
+        // SAFETY: a part of this array, which gives its parts back one after the other.
         while let Some(part) = unsafe { Part::at(next) } {
             next = part.head().next;
-            // SAFETY: it came from such a piece, and the array has it no more.
+            // SAFETY: it came from such a piece, and the array does not use it any more.
             meta.give(unsafe { Piece::from_raw(part.0.cast(), CLASS) });
         }
     }

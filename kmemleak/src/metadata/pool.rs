@@ -1,7 +1,7 @@
-//! The bootstrap pool: metadata for what is allocated before the platform can give any.
+//! The bootstrap pool: pages for metadata before the platform can give any.
 //!
-//! A pool is a static of its own, so that no type that names a detector has to name its pool's size. It counts its pages
-//! itself: two detectors that are given one pool share it, and no page goes to both.
+//! A pool is a static of its own, so that the type of a detector does not depend on its pool's size. It counts its pages
+//! itself: if two detectors are given one pool, they share it, and no page is given to both.
 //!
 //! # Locks
 //!
@@ -18,7 +18,7 @@ use crate::platform::METADATA_PAGE;
 #[repr(C, align(4096))]
 struct PoolPage(UnsafeCell<[u8; METADATA_PAGE]>);
 
-// SAFETY: a page is one user's, who gets it from `Pool::take`.
+// SAFETY: each page has one user, the one that got it from `Pool::take`.
 unsafe impl Sync for PoolPage {}
 
 /// `PAGES` pages of 4096 bytes, for a static: the first metadata of a [`Detector`](crate::Detector).
@@ -57,13 +57,13 @@ impl<const PAGES: usize> Default for BootstrapPool<PAGES> {
 /// A pool of any size.
 #[derive(Clone, Copy)]
 pub(crate) struct Pool {
-    /// Pages that are in use; more than there are, where some were asked for in vain. Relaxed: it only hands out numbers.
+    /// Pages in use; more than there are, if several CPUs asked for the last one at once. Relaxed: it only hands out numbers.
     used: &'static AtomicUsize,
     pages: &'static [PoolPage],
 }
 
 impl Pool {
-    /// Of no pages.
+    /// A pool without pages.
     pub(crate) const fn none() -> Self {
         static NONE: BootstrapPool<0> = BootstrapPool::new();
         NONE.erased()

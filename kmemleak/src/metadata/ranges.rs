@@ -1,12 +1,12 @@
 //! Ranges of memory that the kernel names: regions that are roots, and memory that is excluded from roots.
 //!
-//! A range that was added several times is removed as often. Its start names it; of several with one start, the one that was
-//! added last goes first. What counts is the union, which [`Ranges::next_from`] shows in the order of addresses: a byte in
-//! several ranges is in it once, and ranges that touch are one.
+//! A range that was added several times has to be removed as often. It is removed by its start; of several ranges with one
+//! start, the one that was added last is removed first. What counts is the union, which [`Ranges::next_from`] returns in the
+//! order of addresses: a byte in several ranges is in it once, and ranges that touch are merged.
 //!
 //! # Locks
 //!
-//! That of the list in which a set is kept: see [`crate::metadata::keyed_list`].
+//! The lock of the list in which a set is kept: see [`crate::metadata::keyed_list`].
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -49,14 +49,14 @@ impl Ranges {
             .with_all(|all| all.each().map(range_of).for_each(look));
     }
 
-    /// Whether a range shares a byte with one of the set.
+    /// Whether `range` overlaps a range of the set.
     pub(crate) fn meet(&self, range: &Range<usize>) -> bool {
         let meets = |one: Range<usize>| one.start.max(range.start) < one.end.min(range.end);
         self.list
             .with_all(|all| all.each().map(range_of).any(meets))
     }
 
-    /// The first range of that part of the union that lies at `from` or above.
+    /// The first range of the union, without what lies below `from`.
     pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
         self.list.with_all(|all| {
             let after = || all.each().map(range_of).filter(|one| one.end > from);
@@ -78,7 +78,7 @@ impl Ranges {
     }
 }
 
-/// Is shown one range after another.
+/// A function that is called with one range after another.
 pub(crate) type RangeVisitor<'l> = &'l mut dyn FnMut(Range<usize>);
 
 /// The first part of `range` that lies in none of the ranges that `others` shows; empty if there is no such part. `others`
@@ -105,7 +105,7 @@ pub(crate) fn first_outside(
     range.end..range.end
 }
 
-/// The memory between a lowest and a highest address.
+/// The smallest range that contains some ranges.
 ///
 /// Relaxed: it widens in one phase of a pass and is read in later ones, with a barrier between.
 pub(crate) struct Hull {

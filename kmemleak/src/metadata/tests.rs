@@ -1,4 +1,4 @@
-//! Pages and pieces, by themselves: from a bootstrap pool.
+//! Tests of pages and pieces alone, from a bootstrap pool.
 
 extern crate std;
 
@@ -27,7 +27,7 @@ unsafe impl Platform for NoPlatform {
     }
 }
 
-/// Runs a test with a pool of pages, and looks whether all pieces came back.
+/// Runs a test with a pool of pages, and checks that all pieces were given back.
 fn with_meta<const PAGES: usize>(
     pool: &'static BootstrapPool<PAGES>,
     test: impl FnOnce(&MetaAlloc<'_>),
@@ -46,7 +46,7 @@ fn with_meta<const PAGES: usize>(
 fn pages_are_zero_and_run_out() {
     static POOL: BootstrapPool<3> = BootstrapPool::new();
     with_meta(&POOL, |meta| {
-        // The first page of all notes the others.
+        // The very first page holds the addresses of the others.
         for _ in 0..2 {
             let page = meta.page().expect("there is one").start();
             // SAFETY: a page of this test's alone.
@@ -158,7 +158,7 @@ fn rows_are_what_they_were_written() {
 
 #[test]
 fn without_memory_there_are_fewer_rows() {
-    // One page notes the others, one names pages, two hold rows.
+    // One page logs the others, one is a directory of pages, two hold rows.
     static POOL: BootstrapPool<4> = BootstrapPool::new();
     with_meta(&POOL, |meta| {
         let mut rows = PageVec::<u64>::new();

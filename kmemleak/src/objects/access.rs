@@ -1,7 +1,7 @@
 //! How chunks are looked at: locked, or in a stopped world.
 //!
-//! Code that looks at objects shows that nobody changes them meanwhile: by [`Locked`], which locks each chunk that it opens, or by
-//! [`Stopped`], which only a stopped world has. A chunk that is open is closed when its guard goes.
+//! Code that looks at objects proves that nobody changes them meanwhile: by [`Locked`], which locks each chunk that it opens, or
+//! by [`Stopped`], which exists only in a stopped world. An open chunk is closed when its guard is dropped.
 
 use core::ops::Deref;
 
@@ -12,9 +12,9 @@ use crate::objects::page_map::ChunkNumber;
 pub(crate) trait Access: Copy {
     /// Whether the world is stopped.
     const STOPPED: bool;
-    /// Before a chunk is looked at.
+    /// Called before a chunk is looked at.
     fn begin(self, chunk: Chunk);
-    /// Done with it.
+    /// Called when the chunk is not looked at any more.
     fn end(self, chunk: Chunk);
 
     /// Opens a chunk, to be looked at as long as the guard lives.
@@ -29,21 +29,21 @@ pub(crate) trait Access: Copy {
     }
 }
 
-/// Others allocate and free meanwhile: chunks are locked. Interrupts are off.
+/// Access while other CPUs allocate and free: chunks are locked. Interrupts are off.
 #[derive(Clone, Copy)]
 pub(crate) struct Locked;
 
-/// Nobody does: the world is stopped.
+/// Access while the world is stopped: chunks are not locked.
 #[derive(Clone, Copy)]
 pub(crate) struct Stopped(());
 
 impl Stopped {
-    /// The world is stopped.
+    /// Access to chunks in a stopped world.
     ///
     /// # Safety
     ///
-    /// It is, as long as this is used, and all who use it in this stop look at different chunks or take turns where they change
-    /// anything that is not atomic.
+    /// The world is stopped as long as the result is used. CPUs that use it at once look at different chunks, or take turns
+    /// where they change anything that is not atomic.
     pub(crate) unsafe fn assume() -> Self {
         Self(())
     }

@@ -5,45 +5,45 @@
 //! | --- | --- |
 //! | 0 | address of the records (45 bits); whether what reaches in covers the table (1); how far down that starts (18) |
 //! | 1 | a bit for each granule in which an object starts |
-//! | 2 | a bit for each of these that is marked, or of no interest to the marker |
+//! | 2 | a bit for each of these whose object is marked, or does not matter to the marker |
 //! | 3 | lock (16 bits); users of the table (16); spacing and flags (32) |
 //!
-//! An entry is half a cache line: whether a pointer points to the start of an object, and whether that is marked, is
-//! one look. The memory of two chunks shares a line, that of two pages never does.
+//! An entry is half a cache line, so one access finds out whether a pointer points to the start of an object, and whether
+//! that object is marked. The entries of two chunks share a line, those of chunks in different pages never do.
 //!
-//! There is a record for each `1 << spacing` granules. The *spacing* (a logarithm) says how closely objects may follow one another:
-//! at 3 one may start in each 64 bytes, and there are eight records. It is chosen by the first object; a chunk where two
-//! objects start more closely gets records at a finer spacing, and the old ones are copied.
+//! There is a record for each `1 << spacing` granules. The *spacing* (a logarithm) says how closely objects may follow one
+//! another: at 3 one may start in each 64 bytes, and there are eight records. The first object determines it; when two
+//! objects start more closely, the chunk gets records at a finer spacing, and the old ones are copied.
 //!
 //! Objects that start at no multiple of eight bytes are kept in notes ([`crate::objects::side_table`]); a flag says
 //! that there are such.
 //!
 //! # The table's first entry
 //!
-//! It speaks for its table's 64 KiB as well, so that a large object comes and goes without a look at every chunk. It
-//! counts the table's *users*: chunks in which objects start, and some in which objects started until a moment ago. A
-//! table without users that nothing reaches into is *clean*. An object that covers a clean table wholly is noted in
-//! the first entry alone: as what reaches in there, and covers all.
+//! The first entry also describes its whole table of 64 KiB, so that a large object comes and goes without a look at every
+//! chunk. It counts the table's *users*: chunks in which objects start, and some in which objects started until a moment
+//! ago. A table without users that nothing reaches into is *clean*. An object that covers all of a clean table is noted in
+//! the first entry alone, with the bit that says so.
 //!
 //! A chunk comes *into service* with its first object, and then counts as a user. It stays in service when its last
-//! object goes, for in most of these another one comes at once, and counting would be two more writes to a line that a whole
-//! table shares. It waits among the [`Emptied`](super::emptied::Emptied) of its CPU, of which there are a few, and goes out of service when
-//! others push it out there and it is still empty. (A chunk in which objects start at no multiple of eight bytes counts once
-//! more; that is rare, and exact.)
+//! object goes, since most often another one comes soon, and counting would be two more writes to a line that a whole
+//! table shares. It waits among the few [`Emptied`](super::emptied::Emptied) chunks of its CPU, and goes out of service when
+//! another chunk takes its place there and it is still empty. (A chunk in which objects start at no multiple of eight bytes
+//! counts as one more user; that is rare, and ends with the last such object.)
 //!
 //! # Locks
 //!
-//! One for each chunk: all of its entry changes under it, but for the reach, which changes by compare and exchange,
+//! One for each chunk. The whole entry changes under it, except for the reach, which changes by compare and exchange,
 //! for marks and the marker's flags, which the marker sets by atomic `or`, and for the count of a table's users, which
-//! changes under the lock of each user's chunk. Interrupts are off while it is held. Nobody holds two.
+//! changes under the lock of each user's chunk. Interrupts are off while it is held. No CPU holds two.
 //!
 //! # Orderings
 //!
-//! Word 0 publishes the records, with what they held when they came, and what is reached: it changes by AcqRel, and is loaded with
-//! Acquire. Starts, marks and flags are Relaxed: what is done under the lock it orders, what marks without it are left by
-//! one phase of a pass to the next is ordered by the barrier between. Whether a chunk is used at all is asked without the lock:
-//! who sees a change late has come before it. The count of a table's users pairs with itself: who finds none (Acquire) sees what those
-//! did who left (AcqRel). (Where the registry stores starts with Release, the lock does the same.)
+//! Word 0 publishes the records, as they were when they were added, and the reach: it changes by AcqRel, and is loaded with
+//! Acquire. Starts, marks and flags are Relaxed: the lock orders what is done under it, and the barrier between two phases of
+//! a pass orders the marks that are set without it. Whether a chunk is used at all is read without the lock: a CPU that sees
+//! a change late counts as having come before it. The count of a table's users pairs with itself: a CPU that finds no users
+//! (Acquire) sees what former users did (AcqRel). (Where the registry stores starts with Release, the lock would suffice.)
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -63,26 +63,26 @@ pub(crate) const GRANULE_SHIFT: u32 = 3;
 pub(crate) const GRANULE: usize = 1 << GRANULE_SHIFT;
 /// log2 of the granules of a chunk.
 const GRANULES_SHIFT: u32 = 6;
-/// The coarsest spacing: one object.
+/// The coarsest spacing: one object in the chunk.
 pub(crate) const MAX_SPACING: u32 = GRANULES_SHIFT;
 
 /// Bits of the first word that say how far down the object starts that reaches in.
 const REACH_BITS: u32 = 18;
-/// The farthest that they can say, in chunks. An object that reaches farther is followed in several steps.
+/// The largest distance that they can hold, in chunks. An object that reaches farther is found in several steps.
 pub(crate) const MAX_REACH: usize = (1 << REACH_BITS) - 1;
-/// It covers all that the table stands for.
+/// The bit of a table's first entry that says that the object that reaches in covers the whole table.
 const WHOLE: u64 = 1 << REACH_BITS;
-/// All that the first word says of what reaches in; above are the records.
+/// The bits of the first word for what reaches in; above them is the address of the records.
 const REACH_MASK: u64 = WHOLE | MAX_REACH as u64;
 const RECORDS_SHIFT: u32 = REACH_BITS + 1;
 
 const LINK: usize = 0;
 const STARTS: usize = 1;
 const MARKS: usize = 2;
-/// As numbers of words of 16 bits.
+/// The indices of the lock and the users, in words of 16 bits.
 const LOCK: usize = 12;
 const USERS: usize = 13;
-/// As a number of words of 32 bits.
+/// The index of spacing and flags, in words of 32 bits.
 const INFO: usize = 7;
 
 const SPACING_MASK: u32 = 7;
@@ -95,7 +95,7 @@ pub(crate) mod info {
     pub(crate) const PENDING: u32 = 1 << 9;
     /// Some records have [`crate::objects::record::flag::INTERIOR`], and are not marked.
     pub(crate) const INTERIOR: u32 = 1 << 10;
-    /// Something was allocated here during the scan that goes on.
+    /// Something was allocated here during the current scan.
     pub(crate) const BORN: u32 = 1 << 11;
     /// Some objects are kept in notes.
     pub(crate) const UNALIGNED: u32 = 1 << 12;
@@ -103,7 +103,7 @@ pub(crate) mod info {
     pub(crate) const INTERIOR_ONLY: u32 = 1 << 13;
     /// The chunk is in service: there are records, and it counts as a user of its table.
     pub(crate) const SERVES: u32 = 1 << 14;
-    /// It is among the emptied ones of a CPU.
+    /// The chunk is among the emptied ones of a CPU.
     pub(crate) const WAITS: u32 = 1 << 15;
 }
 
@@ -116,7 +116,7 @@ pub(crate) const fn granule_of(address: usize) -> u32 {
 /// The granules that share a record with this one, at a spacing.
 #[inline(always)]
 pub(crate) const fn share_at(spacing: u32, granule: u32) -> u64 {
-    // All ones in the end for the coarsest spacing, which a shift by 64 would not give.
+    // Shifted down from all ones: for the coarsest spacing, a shift up by 64 would overflow.
     (u64::MAX >> (64 - (1 << spacing))) << (granule >> spacing << spacing)
 }
 
@@ -129,7 +129,7 @@ impl Chunk {
     ///
     /// # Safety
     ///
-    /// It is one of a table of the page map, which stays until all is given back.
+    /// It is an entry of a table of the page map, which stays until all metadata is given back.
     #[inline(always)]
     pub(crate) const unsafe fn at(entry: NonNull<u64>) -> Self {
         Self(entry)
@@ -183,12 +183,12 @@ impl Chunk {
         self.head().quarter(USERS)
     }
 
-    /// The chunk uses its table, or uses it once more. It is locked.
+    /// Adds one to the count of the table's users, for this chunk, which is locked.
     pub(crate) fn add_user(self) {
         self.users().fetch_add(1, Ordering::AcqRel);
     }
 
-    /// No more, or once less. It is locked.
+    /// Subtracts one from the count of the table's users, for this chunk, which is locked, or the world is stopped.
     pub(crate) fn remove_user(self) {
         self.users().fetch_sub(1, Ordering::AcqRel);
     }
@@ -234,7 +234,7 @@ impl Chunk {
             && self.users().load(Ordering::Acquire) == 0
     }
 
-    /// Of a table's first entry: an object that starts so many chunks further down covers the table. False, and
+    /// Of a table's first entry: notes that an object that starts `reach` chunks further down covers the table. False, and
     /// nothing is noted, if the table is not clean.
     pub(crate) fn cover(self, reach: usize) -> bool {
         let clean = self.is_clean();
@@ -244,24 +244,25 @@ impl Chunk {
         clean
     }
 
-    /// It covers it no more, if it is the one that starts so far down; whether it was.
+    /// Of a table's first entry: takes back that an object that starts `reach` chunks further down covers the table. False if
+    /// that was not noted.
     pub(crate) fn uncover(self, reach: usize) -> bool {
         self.clear_reach_bits(WHOLE | reach.min(MAX_REACH) as u64)
     }
 
-    /// How many chunks further down the object starts that reaches in, or a chunk that it reaches into as well;
-    /// zero if none does.
+    /// How many chunks further down the object starts that reaches in; [`MAX_REACH`] if it is that many or more, and zero if
+    /// no object reaches in.
     #[inline(always)]
     pub(crate) fn reach(self) -> usize {
         self.link().load(Ordering::Acquire) as usize & MAX_REACH
     }
 
-    /// An object reaches in that starts so many chunks further down.
+    /// Notes that an object reaches in that starts `reach` chunks further down.
     pub(crate) fn set_reach(self, reach: usize) {
         self.set_reach_bits(reach.min(MAX_REACH) as u64);
     }
 
-    /// It does no more, if it is the one that starts so far down.
+    /// Takes back that an object reaches in that starts `reach` chunks further down, if that was noted.
     pub(crate) fn clear_reach(self, reach: usize) {
         self.clear_reach_bits(reach.min(MAX_REACH) as u64);
     }
@@ -277,7 +278,7 @@ impl Chunk {
         })
     }
 
-    /// Changes the first word, and tells whether that was a change.
+    /// Changes the first word, and returns whether its value changed.
     fn update(self, change: impl Fn(u64) -> u64) -> bool {
         let change = |link| Some(change(link)).filter(|&changed| changed != link);
         self.link()
@@ -288,7 +289,7 @@ impl Chunk {
     /// The records, if there are any.
     #[inline(always)]
     fn records(self) -> Option<NonNull<u32>> {
-        // The address without its lowest three bits, which are zero; the highest repeat the last that counts.
+        // The address is stored without its lowest three bits, which are zero, and is sign-extended.
         let link = self.link().load(Ordering::Acquire) as i64;
         let address = (link >> (RECORDS_SHIFT - 3)) as usize & !7;
         NonNull::new(ptr::with_exposed_provenance_mut(address))
@@ -330,7 +331,7 @@ impl Chunk {
     pub(crate) unsafe fn record(self, granule: u32) -> RecordRef {
         let records = self.records().unwrap_or(NonNull::dangling());
         let first = (granule >> self.spacing()) as usize * RECORD_WORDS;
-        // SAFETY: the caller's promise; there is a record for each spacing.
+        // SAFETY: the caller's promise; there is a record for each `1 << spacing` granules.
         let record = unsafe { records.add(first) };
         // SAFETY: as above.
         unsafe { RecordRef::new(record) }
@@ -365,7 +366,7 @@ impl Chunk {
         word_lock::lock(self.quarter(LOCK));
     }
 
-    /// Locks the chunk if nobody has it locked.
+    /// Locks the chunk if it is not locked.
     pub(super) fn try_lock(self) -> bool {
         word_lock::try_lock(self.quarter(LOCK))
     }
@@ -375,7 +376,7 @@ impl Chunk {
         word_lock::unlock(self.quarter(LOCK));
     }
 
-    /// The granules of `bits`.
+    /// The numbers of the granules whose bits are set in `bits`.
     pub(crate) fn granules(mut bits: u64) -> impl Iterator<Item = u32> {
         core::iter::from_fn(move || {
             let granule = bits.trailing_zeros();
@@ -430,13 +431,13 @@ impl Chunk {
     fn drop_records(self, meta: &MetaAlloc<'_>) {
         if let Some(records) = self.records() {
             self.set_records(None);
-            // SAFETY: they came from such a piece, and are no chunk's any more.
+            // SAFETY: they came from such a piece, and the chunk does not use them any more.
             meta.give(unsafe { Piece::from_raw(records.cast(), class(self.spacing())) });
         }
     }
 }
 
-/// Records that are no chunk's at the moment.
+/// Records that belong to no chunk at the moment.
 pub(crate) struct Records {
     piece: NonNull<u64>,
     spacing: u32,
@@ -444,20 +445,20 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn give_back(self, meta: &MetaAlloc<'_>) {
-        // SAFETY: they came from such a piece, and are no chunk's any more.
+        // SAFETY: they came from such a piece, and no chunk uses them any more.
         meta.give(unsafe { Piece::from_raw(self.piece, class(self.spacing)) });
     }
 }
 
 /// A record of a piece.
 fn record_in(piece: NonNull<u64>, index: usize) -> RecordRef {
-    // SAFETY: inside the piece: there is a record for each spacing.
+    // SAFETY: inside the piece, which has a record with this index.
     let record = unsafe { piece.cast::<u32>().add(index * RECORD_WORDS) };
     // SAFETY: as above.
     unsafe { RecordRef::new(record) }
 }
 
-/// Records of objects that are gone tell who had the memory last, so there must be none of elsewhere.
+/// Clears records: those of former objects tell who had the memory last, so they must not come from another chunk.
 fn clear_records(piece: NonNull<u64>, spacing: u32) {
     let blank = Record([0; RECORD_WORDS]);
     (0..1 << (MAX_SPACING - spacing)).for_each(|index| record_in(piece, index).write(&blank));
@@ -467,7 +468,7 @@ fn class(spacing: u32) -> Class {
     Class::records(MAX_SPACING - spacing)
 }
 
-/// The spacing for objects of `size` bytes, or where it is known, `stride` bytes apart.
+/// The spacing for objects that lie `stride` bytes apart; if that is not known, for objects of `size` bytes.
 #[inline(always)]
 pub(crate) fn spacing_for(size: usize, stride: Option<usize>) -> u32 {
     let granules = (stride.unwrap_or(size) / GRANULE).clamp(1, 1 << MAX_SPACING);

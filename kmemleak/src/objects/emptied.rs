@@ -1,4 +1,4 @@
-//! Chunks whose last object has gone, and that are still in service.
+//! Chunks without objects that are still in service.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -6,21 +6,21 @@ use crate::metadata::hidden::Hidden;
 use crate::objects::access::{Locked, OpenChunk};
 use crate::objects::chunk::{Chunk, info};
 
-/// CPUs that have emptied chunks of their own; beyond that they share.
+/// The number of lists of emptied chunks. With more CPUs, several CPUs share a list.
 const CPUS: usize = 16;
-/// How many each has. What a large object meets where small ones lay is so many chunks at most that are still in service.
+/// Chunks in a list. It limits how many chunks that are still in service a large object meets where small ones lay.
 const WAITING: usize = 64;
 
-/// All of them.
+/// The emptied chunks of all CPUs.
 pub(crate) struct Emptied([Waiting; CPUS]);
 
-/// Those of one CPU.
+/// The emptied chunks of one CPU.
 #[repr(align(64))]
 struct Waiting {
-    /// Only counted.
+    /// How many chunks were added; modulo [`WAITING`], the place of the next one.
     next: AtomicUsize,
-    /// The addresses of their entries. Swapped with AcqRel, though each is one word: a chunk's own lock orders what is done
-    /// with it.
+    /// The addresses of the chunks' entries. Swapped with AcqRel, which is more than needed: a chunk's own lock orders what is
+    /// done with it.
     chunks: [AtomicU64; WAITING],
 }
 
@@ -36,8 +36,8 @@ impl Emptied {
         )
     }
 
-    /// A locked chunk has become empty, and waits from now on. It is unlocked; the one in whose place it waits goes out of
-    /// service if it is still empty.
+    /// Adds a chunk, which is locked and has become empty, and unlocks it. The chunk whose place it takes goes out of service
+    /// if it is still empty.
     #[cold]
     #[inline(never)]
     pub(crate) fn push_unlocking(&self, chunk: OpenChunk<Locked>, cpu: u32) {

@@ -1,15 +1,15 @@
-//! The block that the marker reads while other code runs, so that its free waits.
+//! The block that the marker reads while other code runs, so that a free of the block waits.
 //!
-//! The marker says which block it reads while it holds the lock of the chunk in which the block starts, and
-//! sees the block there. A free takes the block out under the same lock, and waits thereafter. So either the free
-//! comes first, and the marker does not find the block; or the marker does, and the free sees it read.
+//! The marker stores which block it reads while it holds the lock of the chunk in which the block starts, and has
+//! found the block there. A free takes the block out under that lock, and waits afterwards. So either the free comes
+//! first, and the marker does not find the block; or the marker comes first, and the free sees that the block is read.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::atomic::{AtomicUsize, spin_loop};
 
-/// The start of the block, inverted; zero for none. It is set Relaxed: the lock of the chunk orders that for a free. It is
-/// cleared with Release and waited for with Acquire: the marker's reads are over when the block is another's.
+/// The start of the block, inverted; zero for none. It is set Relaxed: the lock of the chunk orders that for a free that waits.
+/// It is cleared with Release and waited for with Acquire: the marker's reads are over before the block is used again.
 pub(crate) struct Hazard(AtomicUsize);
 
 impl Hazard {
@@ -17,7 +17,7 @@ impl Hazard {
         Self(AtomicUsize::new(0))
     }
 
-    /// Waits while the block at `start` is read. It has been taken out of its chunk.
+    /// Waits while the marker reads the block at `start`, which has been taken out of its chunk.
     #[inline(always)]
     pub(crate) fn wait(&self, start: usize) {
         while self.0.load(Acquire) == !start {
@@ -25,12 +25,12 @@ impl Hazard {
         }
     }
 
-    /// The block at `start` is read from here on. Its chunk is locked, and it is there.
+    /// Notes that the marker reads the block at `start` from here on. Its chunk is locked, and the block is in it.
     pub(crate) fn set(&self, start: usize) {
         self.0.store(!start, Relaxed);
     }
 
-    /// It is read no more.
+    /// Notes that the marker does not read the block any more.
     pub(crate) fn clear(&self) {
         self.0.store(0, Release);
     }

@@ -1,9 +1,9 @@
-//! What is known of memory: which objects there are, by address, and which ranges are roots by decree.
+//! What is known of memory: which objects there are, by address, and which ranges the kernel has named as roots.
 //!
-//! The [`registry`] is the way in. Below it lie the page map, the chunks that it leads to, their records, and the side table for what
-//! is rare.
+//! Other modules use the [`registry`]. Below it lie the page map, the chunks that it leads to, their records, and the side table
+//! for rare properties.
 //!
-//! Never: who looks at an object, or why.
+//! This module does not know who looks at an object, or why.
 
 pub(crate) mod access;
 pub(crate) mod chunk;

@@ -1,4 +1,4 @@
-//! An object that is looked at, in its open chunk or beside it.
+//! An object to be read or changed, whose record lies in its open chunk or in a note.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,14 +26,14 @@ impl Mark<'_> {
         self.word.fetch_and(!self.bit, Ordering::Relaxed);
     }
 
-    /// Sets it, and tells whether it was not set before: to one CPU of all that try.
+    /// Sets it, and returns whether it was not set before. If several CPUs set it at once, one of them gets `true`.
     #[inline(always)]
     pub(crate) fn set(self) -> bool {
         self.word.fetch_or(self.bit, Ordering::Relaxed) & self.bit == 0
     }
 }
 
-/// An object that is looked at.
+/// An object to be read or changed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Object<'a> {
     pub(crate) start: usize,
@@ -52,11 +52,11 @@ impl Object<'_> {
     /// One more reference was found. Whether there are as many as it needs.
     pub(crate) fn count_reference(&self, side_table: &SideTable) -> bool {
         let enough = self.record.count_reference();
-        // Where there was no memory for a note, or is none yet, the object is no leak.
+        // If there was no memory for the note, or the note is not added yet, the object is no leak.
         enough.unwrap_or_else(|| side_table.count_reference(self.start).unwrap_or(true))
     }
 
-    /// A pass begins: no reference has been found.
+    /// Sets the number of references found to zero, for a new pass.
     pub(crate) fn reset_count(&self, side_table: &SideTable) {
         self.record.reset_count();
         if self.record.min_count() == MANY {
@@ -72,7 +72,7 @@ impl Object<'_> {
         }
     }
 
-    /// Of an alias: the handle of the block that it is a copy of.
+    /// The handle of the per-CPU block that this object is a copy of; `None` if it is no alias.
     pub(crate) fn owner(&self) -> Option<usize> {
         self.record
             .has(flag::ALIAS)
@@ -84,7 +84,7 @@ impl Object<'_> {
 ///
 /// # Safety
 ///
-/// One does, and the chunk is open.
+/// An object starts in this granule, and the chunk is open.
 #[inline(always)]
 pub(crate) unsafe fn object_in<'a>(number: ChunkNumber, chunk: Chunk, granule: u32) -> Object<'a> {
     Object {
@@ -111,7 +111,7 @@ pub(super) fn unaligned_object<'a>(chunk: Chunk, unaligned: Unaligned<'a>) -> Ob
     }
 }
 
-/// The record of a further copy of a per-CPU block: where the birth would be is the address of the first.
+/// The record of a further copy of a per-CPU block: it holds the address of the first copy in place of the birth.
 pub(crate) fn alias_record(owner: usize, size: usize) -> Record {
     let mut record = Record::new(size, StackId::NONE, 0, 1, flag::ALIAS);
     // Inverted, as all addresses in metadata.

@@ -1,10 +1,10 @@
 //! Records: what is known of one object, in 28 bytes.
 //!
-//! A record lies in the chunk that its object starts in ([`crate::objects::chunk`]), or in a note beside it; where that is
-//! tells the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
+//! A record lies in the chunk that its object starts in ([`crate::objects::chunk`]), or in a note beside it; its place
+//! gives the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
 //! marker reads them, and sets flags and counts, on several CPUs at once. All of these accesses are Relaxed: the lock of the
-//! chunk orders what is written there, the barriers of a pass what one phase leaves to the next; a flag or a count means
-//! nothing beyond itself.
+//! chunk orders what is written under it, and the barriers of a pass order what one phase leaves to the next; a flag or a
+//! count publishes no other data.
 //!
 //! | word | what |
 //! | --- | --- |
@@ -16,8 +16,8 @@
 //! | 5 | task |
 //! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), birth: high 4 bits, references (4) |
 //!
-//! Births have 52 bits, 142 years of microseconds. So the references that an object needs and those that a pass has found
-//! share four bits ([`code`]): one of sixteen codes for each pair that occurs. An object that needs more than
+//! Births have 52 bits, 142 years of microseconds. So the number of references that an object needs and the number that a pass
+//! has found share four bits ([`code`]), with a code for each pair that occurs. An object that needs more than
 //! [`MAX_INLINE`] has a note with both numbers ([`crate::objects::side_table`]).
 
 use core::ptr::NonNull;
@@ -33,68 +33,68 @@ const _: () = assert!(size_of::<Record>() == 28);
 
 /// Flags of a record.
 pub(crate) mod flag {
-    /// Another CPU's copy of a per-CPU block: the birth holds the address of its first copy.
+    /// A further copy of a per-CPU block: the birth holds the address of the first copy.
     pub(crate) const ALIAS: u16 = 1 << 0;
-    /// A per-CPU block: there are aliases.
+    /// A per-CPU block: its further copies are aliases.
     pub(crate) const PERCPU: u16 = 1 << 1;
     /// Its contents are not scanned.
     pub(crate) const NO_SCAN: u16 = 1 << 2;
-    /// There are notes: areas, the size, an excess reference.
+    /// The object has notes: areas, the size, an excess reference.
     pub(crate) const NOTES: u16 = 1 << 3;
     /// Marked, but there was no room in the queue.
     pub(crate) const PENDING: u16 = 1 << 4;
-    /// Pointed to in its middle, so far by nothing else; it waits for the start pointers.
+    /// So far, only interior pointers to it were found; they are followed after the start pointers.
     pub(crate) const INTERIOR: u16 = 1 << 5;
-    /// The scan before has found it unreferenced; its checksum is of then.
+    /// The previous scan found it unreferenced; the record has the checksum from then.
     pub(crate) const PRIMED: u16 = 1 << 6;
-    /// Suspected by the passes so far.
+    /// Suspected by all passes so far.
     pub(crate) const SUSPECT: u16 = 1 << 7;
-    /// Named by the verdict.
+    /// Listed in the verdict.
     pub(crate) const LISTED: u16 = 1 << 8;
     /// Has been reported.
     pub(crate) const REPORTED: u16 = 1 << 9;
-    /// Alive, but nothing points to its start: interior pointers alone reach it, from what is known by start pointers.
+    /// Reachable, but nothing points to its start: only interior pointers lead to it, from objects that start pointers reach.
     pub(crate) const INTERIOR_ONLY: u16 = 1 << 10;
     /// Allocated in an interrupt.
     pub(crate) const INTERRUPT: u16 = 1 << 11;
     /// Physical memory, which the platform maps.
     pub(crate) const PHYS: u16 = 1 << 12;
 
-    /// Of one with [`EXCESS`]: alive, though never marked, so that all pointers to it are counted. Of another gray one: it
-    /// lies in a root, and its words are read there.
+    /// On an object with [`EXCESS`]: reachable, but never marked, so that all pointers to it are counted. On another gray
+    /// object: it lies in a root, and its words are read there.
     pub(crate) const REACHED: u16 = 1 << 13;
 
-    /// Pointers to it that it does not need count for another object: see [`crate::marker`].
+    /// Pointers to it beyond those that it needs count for another object: see [`crate::marker`].
     pub(crate) const EXCESS: u16 = 1 << 14;
 
     /// Allocated while a scan goes on, or what is left of one that was freed in part meanwhile: marked, and still to
     /// be scanned.
     pub(crate) const BORN: u16 = 1 << 15;
 
-    /// Of a record whose object is gone, and is no alias: in the place of the checksum stands the call stack that freed
-    /// it.
+    /// In the record of an object that is gone and was no alias: the call stack that freed it is stored in place of the
+    /// checksum.
     pub(crate) const FREED: u16 = ALIAS;
 
-    /// What passes have noted.
+    /// The flags that passes set.
     pub(crate) const OF_PASSES: u16 = PENDING | INTERIOR | INTERIOR_ONLY | REACHED | BORN;
 
-    /// Those that the marker must know of before it marks or scans.
+    /// The flags that the marker must look at before it marks or scans.
     pub(crate) const SPECIAL: u16 = ALIAS | PERCPU | NO_SCAN | NOTES | PHYS;
 }
 
 /// How many references an object needs, and how many of them were found.
 mod code {
-    /// It is no leak, whatever is found.
+    /// It is gray: no leak, however many references are found.
     pub(super) const GRAY: u32 = 0;
     pub(super) const ONE: u32 = 1;
-    /// It is neither scanned nor reported.
+    /// It is black: neither scanned nor reported.
     pub(super) const BLACK: u32 = 2;
     /// More than there are codes for: a note says how many.
     pub(super) const MANY: u32 = 3;
-    /// Two to four are needed: the code that says that none was found. The next codes say one, two, and so on.
+    /// Two, three or four are needed: the code for none found. The next codes stand for one found, two, and so on.
     const FEW: [u32; 3] = [4, 7, 11];
 
-    /// The code of an object of which nothing was found; -1 stands for black.
+    /// The code of an object that needs `min_count` references (-1 for a black one), of which none was found.
     pub(super) const fn of(min_count: i32) -> u32 {
         match min_count {
             ..0 => BLACK,
@@ -105,7 +105,7 @@ mod code {
         }
     }
 
-    /// What is needed, as it was given to [`of`], and what was found.
+    /// How many are needed, as it was given to [`of`], and how many were found.
     pub(super) const fn parts(code: u32) -> (i32, u32) {
         match code {
             GRAY => (0, 0),
@@ -118,27 +118,27 @@ mod code {
         }
     }
 
-    /// The object with its age and call stack, as if no pass had found anything of it.
+    /// The code with the number needed of this one, and none found.
     pub(super) const fn whitened(code: u32) -> u32 {
         of(parts(code).0)
     }
 }
 
-/// The most references for which a record has room.
+/// The largest number of references needed for which a record has room.
 pub(crate) const MAX_INLINE: i32 = 4;
-/// What [`Record::min_count`] says where it is more.
+/// What [`Record::min_count`] returns if the object needs more than [`MAX_INLINE`].
 pub(crate) const MANY: i32 = MAX_INLINE + 1;
-/// The most that an object may need.
+/// The largest number of references that an object may need.
 pub(crate) const MAX_MIN_COUNT: i32 = 255;
 
 const NAME_BITS: u32 = 11;
-/// Of an object that needs several references, or that interior pointers reached: the pass has found a pointer to its
-/// start.
+/// Set in the last word if the pass has found a pointer to the start of the object. Used for objects that need several
+/// references, or that interior pointers reached.
 const STARTED: u32 = 1 << NAME_BITS;
 const CPU_SHIFT: u32 = 12;
 const BIRTH_SHIFT: u32 = 24;
 const CODE_SHIFT: u32 = 28;
-/// The bits of the last word that say when and how often.
+/// The bits of the last word that hold the birth's highest bits, and the code of the references.
 const BIRTH_MASK: u32 = 0xf << BIRTH_SHIFT;
 const CODE_MASK: u32 = 0xf << CODE_SHIFT;
 
@@ -147,7 +147,7 @@ const _: () = assert!(MAX_TASK_NAMES == 1 << NAME_BITS);
 /// Bits of a time of birth, in microseconds: 142 years.
 pub(crate) const BIRTH_BITS: u32 = 52;
 
-/// A record, copied.
+/// A copy of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
 
@@ -174,7 +174,7 @@ impl Record {
         self.0[0] = u32::try_from(size).unwrap_or(u32::MAX);
     }
 
-    /// Keeps [`BIRTH_BITS`]: what the detector's time has.
+    /// Sets the birth, of which [`BIRTH_BITS`] bits are stored: the detector's time has no more.
     pub(crate) fn set_birth(&mut self, birth_us: u64) {
         self.0[3] = birth_us as u32;
         self.0[4] = self.0[4] & 0xffff_0000 | (birth_us >> 32) as u32 & 0xffff;
@@ -243,7 +243,7 @@ impl Record {
         self
     }
 
-    /// The record of the object at another place, or of a part of it: without what passes have noted, and without notes.
+    /// The record for the object at another place, or for a part of it: without the flags that passes set, and without notes.
     pub(crate) fn part(mut self, size: usize) -> Self {
         const LEFT: u16 = flag::OF_PASSES
             | flag::NOTES
@@ -258,29 +258,29 @@ impl Record {
         self
     }
 
-    /// References it needs: 0 gray, -1 black, [`MANY`] where a note says how many.
+    /// How many references it needs: 0 if it is gray, -1 if black, [`MANY`] if a note has the number.
     pub(crate) fn min_count(&self) -> i32 {
         code::parts(self.code()).0
     }
 
-    /// References found by the last pass, where it needs two to four.
+    /// How many references the last pass found, if the object needs two to four; else 0.
     pub(crate) fn count(&self) -> u32 {
         code::parts(self.code()).1
     }
 
-    /// Whether the marker can do without a look at the record.
+    /// Whether the marker need not look at the record.
     pub(crate) fn is_plain(&self) -> bool {
         !self.has(flag::SPECIAL) && self.code() == code::ONE
     }
 }
 
-/// A birth, of the words of a record that have parts of it: the fourth, the fifth and the last.
+/// The birth, put together from the words of a record that hold it: the fourth, the fifth and the last.
 pub(crate) fn birth_of(low: u32, middle: u32, high: u32) -> u64 {
     let high = (high & BIRTH_MASK) >> BIRTH_SHIFT;
     u64::from(low) | u64::from(middle & 0xffff) << 32 | u64::from(high) << 48
 }
 
-/// The last word of a record of which nothing was found.
+/// The last word of a record, without what a pass has found.
 fn whitened(word: u32) -> u32 {
     word & !(CODE_MASK | STARTED) | code::whitened(word >> CODE_SHIFT) << CODE_SHIFT
 }
@@ -294,7 +294,7 @@ impl RecordRef {
     ///
     /// # Safety
     ///
-    /// There is a record, which stays as long as this is used.
+    /// There is a record, which stays as long as the result is used.
     #[inline(always)]
     pub(crate) const unsafe fn new(first: NonNull<u32>) -> Self {
         Self(first)
@@ -330,14 +330,14 @@ impl RecordRef {
         self.word(0).load(Ordering::Relaxed)
     }
 
-    /// The object is gone; the record stays until another one needs it. Whose it was: by the lowest bits of the start, for
-    /// a record is shared by a few places of one chunk. Inverted, as all addresses in metadata.
+    /// Notes that the object at `start` is gone; the record stays until another object needs it. The lowest bits of `start`
+    /// say which object it was, as only places of one chunk share a record. Inverted, as all addresses in metadata.
     #[inline(always)]
     pub(crate) fn set_left_by(self, start: usize) {
         self.word(0).store(!start as u32, Ordering::Relaxed);
     }
 
-    /// Of a record without an object: whether it was left by the one at `start`.
+    /// Whether this record, which has no object any more, is that of the object at `start`.
     pub(crate) fn is_left_by(self, start: usize) -> bool {
         self.word(0).load(Ordering::Relaxed) == !start as u32
     }
@@ -359,7 +359,7 @@ impl RecordRef {
         self.flags() & flag != 0
     }
 
-    /// Sets flags, and tells which were set before.
+    /// Sets flags, and returns which were set before.
     pub(crate) fn set(self, flags: u16) -> u16 {
         let before = self
             .word(4)
@@ -385,18 +385,18 @@ impl RecordRef {
         );
     }
 
-    /// A pass begins: no reference has been found. The object is open.
+    /// Sets the number of references found to zero, for a new pass. The object's chunk is open.
     pub(crate) fn reset_count(self) {
         let word = self.word(6);
         word.store(whitened(word.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
-    /// A pointer to its start was found.
+    /// Notes that a pointer to the object's start was found.
     pub(crate) fn set_started(self) {
         self.word(6).fetch_or(STARTED, Ordering::Relaxed);
     }
 
-    /// Whether one was.
+    /// Whether a pointer to the object's start was found.
     pub(crate) fn is_started(self) -> bool {
         self.word(6).load(Ordering::Relaxed) & STARTED != 0
     }
@@ -449,7 +449,7 @@ mod tests {
         assert_eq!(seen, 0xffff, "no code means nothing");
     }
 
-    /// Each part of a record is kept whatever stands in the others.
+    /// Each part of a record keeps its value, whatever the other parts hold.
     #[test]
     fn parts_keep_to_their_bits() {
         for ones in [false, true] {

@@ -1,8 +1,8 @@
-//! Ranges of memory that are roots, or are none, because a caller says so.
+//! Ranges of memory that a caller has named as roots, or excluded from roots.
 
 use crate::metadata::ranges::{Hull, Ranges};
 
-/// What is a root beside what the platform names, and what is none, though something names it.
+/// The roots that the platform does not name, and memory that is no root even if the platform names it.
 pub(crate) struct RootRanges {
     /// Registered regions.
     pub(crate) regions: Ranges,

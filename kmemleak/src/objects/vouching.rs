@@ -1,24 +1,24 @@
-//! Who answers for it that tracked memory can be read.
+//! Who vouches that tracked memory can be read.
 //!
-//! Callbacks are safe functions that take numbers: a caller can name memory that does not exist. So nothing is read
-//! because a callback has named it. Two can vouch:
+//! Callbacks are safe functions that take numbers: any caller can name memory that does not exist. So that a callback has named
+//! memory is no reason to read it. Two can vouch:
 //!
 //! - the platform, for what it knows to be mapped ([`Platform::readable`]);
 //! - a [`Tracked`](crate::Tracked): its blocks come from a `GlobalAlloc`, which promises that they are memory until they go back.
 //!
-//! As long as nobody but such allocators has told of memory, the platform is not asked, and need not know anything. From the
-//! first *stranger* on it is asked about all.
+//! As long as only such allocators have named memory, the platform is not asked, and need not know anything. From the first
+//! call of a *stranger* (any other caller) on, it is asked about all blocks.
 //!
 //! # Locks
 //!
-//! None. A stranger is noted before the block is recorded, under the lock of whose chunk the marker finds it; so who finds
-//! the block knows of the stranger.
+//! None. A stranger is noted before its block is recorded, under the lock of the block's chunk. The marker finds the block under
+//! that lock, and so sees that there is a stranger.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::platform::Platform;
 
-/// Whether somebody has named memory who can't vouch for it. Relaxed: the lock of the block's chunk orders it, see above.
+/// Whether a caller that can't vouch for memory has named some. Relaxed: the lock of the block's chunk orders it, see above.
 pub(crate) struct Strangers(AtomicBool);
 
 impl Strangers {
@@ -26,7 +26,7 @@ impl Strangers {
         Self(AtomicBool::new(false))
     }
 
-    /// One is about to.
+    /// Notes that a stranger is about to name memory.
     #[inline(always)]
     pub(crate) fn note(&self) {
         if !self.0.load(Ordering::Relaxed) {

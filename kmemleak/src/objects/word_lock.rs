@@ -1,12 +1,12 @@
-//! A spin lock in half a word of a table, where a lock of its own for each entry is to take no room.
+//! A spin lock in 16 bits of a table's entry, so that it takes no extra room.
 //!
-//! Free is 0, which a zeroed table holds. Interrupts are off while it is held.
+//! 0 means free, so the locks of a zeroed table are free. Interrupts are off while it is held.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::atomic::{AtomicU16, spin_loop};
 
-/// Waits for the lock. Acquire: what was done under it before is seen.
+/// Waits for the lock and takes it. Acquire: sees what was done under it before.
 #[inline(always)]
 pub(crate) fn lock(word: &AtomicU16) {
     while word.compare_exchange_weak(0, 1, Acquire, Relaxed).is_err() {
@@ -16,13 +16,13 @@ pub(crate) fn lock(word: &AtomicU16) {
     }
 }
 
-/// Takes it if it is free.
+/// Takes the lock if it is free.
 #[inline(always)]
 pub(crate) fn try_lock(word: &AtomicU16) -> bool {
     word.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
 }
 
-/// Gives it back. Release: who takes it next sees what was done.
+/// Releases the lock. Release: the next CPU that takes it sees what was done under it.
 #[inline(always)]
 pub(crate) fn unlock(word: &AtomicU16) {
     word.store(0, Release);

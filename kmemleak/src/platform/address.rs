@@ -1,22 +1,22 @@
-//! Addresses and extents: what a number has to be before anything is looked up by it, recorded at it, or read there.
+//! Addresses and extents: checks on a number before anything is looked up by it, recorded at it, or read there.
 //!
 //! Numbers come from outside: from allocators, from the platform, from a person at a prompt, from every word that is
-//! scanned. Most of 64 bits are no address, and what takes one for an address looks at somebody else's: with its
-//! upper bits cut off, a number means another block; a length that wraps round makes a block of nearly 2^64 bytes; null is what
-//! an allocator returns that has nothing left. So a number becomes an [`Address`], and a start with a length an
-//! [`Extent`], where it comes in, or it is refused there; the registry and the page map take nothing else.
+//! scanned. Most 64-bit numbers are not addresses, and to use one as an address is an error: with its upper bits cut off it
+//! means another block; a length that wraps round makes a block of nearly 2^64 bytes; null is what an allocator returns that
+//! has no memory left. So each number that comes in is converted to an [`Address`], and a start with a length to an
+//! [`Extent`], or it is refused there; the registry and the page map take nothing else.
 //!
-//! Addresses have 48 bits that count, as those of x86_64 with four levels of page tables and of AArch64 with 48 bits
-//! of virtual address; the others repeat the highest. Between the two halves is a hole of numbers that are none.
+//! 48 bits of an address count, as on x86_64 with four levels of page tables and on AArch64 with 48 bits of virtual
+//! address; the upper bits repeat the highest of them. Between the two halves is a hole of numbers that are not addresses.
 //!
-//! # Which extents are what
+//! # Kinds of extents
 //!
-//! - Memory lies in one half, and does not begin in the first page: that one is there for null pointers to fault in.
+//! - Memory lies in one half, and does not begin in the first page, which is left unmapped so that null pointers fault.
 //! - A block is memory that starts where [`Platform::block_addresses`] says, and not at one of the last 4095 numbers,
 //!   which C calls error codes ("IS_ERR").
 //! - A block of physical memory lies in the lower half, and may begin at zero.
-//! - What the platform says of where memory is (the copies of a per-CPU block, the mapping of physical memory) is a number
-//!   from outside as any other.
+//! - Where the platform says that memory lies (the copies of a per-CPU block, the mapping of physical memory) is a number
+//!   from outside, and is checked as any other.
 //!
 //! # Ends
 //!
@@ -29,15 +29,15 @@ use crate::platform::Platform;
 /// Bits of an address that count.
 pub(crate) const ADDRESS_BITS: u32 = 48;
 
-/// Bits that tell the halves apart, and are no others in an address: those that repeat the highest that counts, and that.
+/// The bits from here on tell the halves apart: the highest bit that counts, and those that repeat it.
 const HALF_SHIFT: u32 = ADDRESS_BITS - 1;
 
-/// The lowest address of a block: nothing is in the first page.
+/// The lowest address of a block: no memory begins in the first page.
 const LOWEST_BLOCK: usize = 4096;
 /// The highest address at which a block may start: above it, numbers are error codes.
 const HIGHEST_BLOCK: usize = usize::MAX - 4095;
 
-/// An address: its upper bits are as they must be.
+/// An address: its upper bits all repeat the highest bit that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Address(usize);
 
@@ -58,7 +58,7 @@ impl Address {
         self.0
     }
 
-    /// Where nothing lies, for null pointers to fault in.
+    /// Whether it lies in the first page, which is left unmapped so that null pointers fault.
     pub(crate) const fn is_in_first_page(self) -> bool {
         self.0 < LOWEST_BLOCK
     }
@@ -77,7 +77,7 @@ impl Extent {
     fn of(start: usize, size: usize) -> Option<Self> {
         let last = start.wrapping_add(size.wrapping_sub(1));
         let half = start as isize >> HALF_SHIFT;
-        // Of an address it is 0 or -1.
+        // For an address, `half` is 0 or -1.
         let one_half = half == last as isize >> HALF_SHIFT && (half + 1) as usize <= 1;
         (one_half && last >= start).then_some(Self {
             start: Address(start),
@@ -102,13 +102,13 @@ impl Extent {
         Self::of(start, size)
     }
 
-    /// What the handle of a per-CPU block names: a block as well, but not always where blocks lie.
+    /// What the handle of a per-CPU block names: `size` bytes, one at least. Handles need not lie where blocks do.
     pub(crate) fn handle(start: usize, size: usize) -> Option<Self> {
         Self::memory(start, size).filter(|extent| extent.can_be_object())
     }
 
-    /// Whether an object may start where this does. Nothing that is kept starts at an error code: there are numbers that
-    /// mean none, and addresses are added to.
+    /// Whether an object may start where this does. No object starts at an error code: some numbers there mean "none", and
+    /// small numbers are added to the starts of objects.
     pub(crate) const fn can_be_object(self) -> bool {
         self.start.0 <= HIGHEST_BLOCK
     }
@@ -149,13 +149,13 @@ impl Extent {
         self.last
     }
 
-    /// Bytes.
+    /// Its size in bytes.
     #[inline(always)]
     pub(crate) const fn size(self) -> usize {
         self.last.0 - self.start.0 + 1
     }
 
-    /// What is left of it before `start`, and after `len` bytes from there on. `start` lies in it.
+    /// What remains when `len` bytes at `start` are taken away: the part before them, and the part after. `start` lies in it.
     pub(crate) fn without(self, start: Address, len: usize) -> [Option<Self>; 2] {
         let part = |start: usize, last: usize| Self {
             start: Address(start),

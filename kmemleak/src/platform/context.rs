@@ -1,34 +1,34 @@
-//! Who runs, and where its call stack lies.
+//! The running task, and where its call stack lies.
 
 use core::fmt;
 use core::ops::Range;
 
 use crate::platform::COMM_LEN;
 
-/// What [`Platform::irq_save`](crate::Platform::irq_save) found; its meaning is the platform's own.
+/// The interrupt state that [`Platform::irq_save`](crate::Platform::irq_save) found; only the platform interprets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IrqState(pub usize);
 
-/// Who allocates.
+/// Which task allocates, on which CPU, and whether in an interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The number of the running task; of the interrupted one in an interrupt.
+    /// The number of the running task; in an interrupt, of the interrupted task.
     pub task: u32,
-    /// The CPU.
+    /// The number of the CPU.
     pub cpu: u32,
     /// Task or interrupt.
     pub level: Level,
 }
 
-/// From where to where the detector walks a stack.
+/// What the detector needs to walk a stack by frame pointers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackWalk {
     /// The address of the innermost frame: what the frame pointer register holds.
     pub frame_pointer: usize,
     /// Where the stack lies. All of it can be read.
     pub stack: Range<usize>,
-    /// Code of the allocator's hooks. The innermost frames are left out as long as their return addresses lie
-    /// there, so that a call stack begins with the code that asked. An empty range leaves out none.
+    /// Code of the allocator's hooks. The innermost frames whose return addresses lie there are left out, so that a call
+    /// stack begins with the code that allocates. An empty range leaves out none.
     pub skip: Range<usize>,
 }
 

@@ -1,6 +1,6 @@
-//! What the detector needs of the kernel it lives in.
+//! What the detector needs from the kernel that it is part of.
 //!
-//! The crate knows no hardware and no kernel: everything of that kind comes through [`Platform`].
+//! The crate contains no code for certain hardware or a certain kernel: all of that comes through [`Platform`].
 //!
 //! # Contexts
 //!
@@ -24,7 +24,7 @@ pub use self::root::{Root, RootCursor, RootKind};
 pub use self::stop::{StopError, StoppedCpu};
 pub use self::words::{ForeignWords, Words};
 
-/// Return addresses kept of one call stack, at most.
+/// The largest number of return addresses that are kept of a call stack.
 ///
 /// Sixteen reaches from the allocator's hook through `alloc`'s collections to the code that asked,
 /// and some callers beyond; deeper frames rarely tell two leaks apart.
@@ -38,7 +38,7 @@ pub const COMM_LEN: usize = 16;
 
 /// The kernel as the detector sees it.
 ///
-/// Four methods are required. Each of the others has a default, with which something is given up:
+/// Four methods are required. Each of the others has a default, which does less:
 ///
 /// | method | called | without it |
 /// | --- | --- | --- |
@@ -70,63 +70,63 @@ pub const COMM_LEN: usize = 16;
 ///   free is told, and of another one what [`stays_readable`](Self::stays_readable) says.
 ///   *Else:* reads of memory that is not there, or of a device.
 /// - **Blocks and regions.** Where [`readable`](Self::readable) is true, the memory is mapped, may be read, and reading has no
-///   effects. It stays so until the block is no longer tracked, or the region no longer a region: until
+///   effects. This stays true until the block is no longer tracked, or the region no longer a region: until
 ///   [`free`](crate::Detector::free), [`free_part`](crate::Detector::free_part), [`free_percpu`](crate::Detector::free_percpu)
 ///   or [`region_remove`](crate::Detector::region_remove) *return*, or a check that was begun before ends, whichever is later
-///   for a region. (A free waits for a reader.) Without a tracked block or region there, nothing follows from it.
-///   A platform that does not look at the address, but answers `true` always, vouches for everybody who can call the
-///   detector. *Else:* as above; the default vouches for nothing.
-/// - **Other places of a block.** The same holds for where [`phys_to_virt`](Self::phys_to_virt) and
-///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. They give the same answer as
-///   long as the block is tracked. *Else:* the verdict is wrong.
+///   for a region. (A free waits for a reader.) Where there is no tracked block or region, the answer promises nothing.
+///   A platform that answers `true` for every address vouches for all code that can call the detector.
+///   *Else:* reads of memory that is not there, or of a device. The default vouches for nothing.
+/// - **Other places of a block.** The promise for blocks also holds where [`phys_to_virt`](Self::phys_to_virt) and
+///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. Their answer for a block does
+///   not change while the block is tracked. *Else:* the verdict is wrong.
 /// - **Words.** Where memory can't be read by plain loads, [`words`](Self::words) says so. *Else:* memory is read that is not there.
 /// - **Metadata.** A page from [`metadata_alloc`](Self::metadata_alloc) is [`METADATA_PAGE`] bytes, aligned to that, readable
-///   and writable, and nobody else's until [`metadata_free`](Self::metadata_free) gets it back. It need not be zeroed.
+///   and writable, and has no other user until [`metadata_free`](Self::metadata_free) gets it back. It need not be zeroed.
 ///   *Else:* records are overwritten, and what they name is read.
 /// - **Interrupts.** Between [`irq_save`](Self::irq_save) and [`irq_restore`](Self::irq_restore) no interrupt handler and no
-///   other task runs on this CPU, and this task stays on it. *Else:* a callback waits for itself for ever, and a block may be
-///   read after its free.
+///   other task runs on this CPU, and this task stays on it. *Else:* a callback waits for itself forever (deadlock), and a
+///   block may be read after its free.
 /// - **Stopping.** While [`stop_world`](Self::stop_world) runs its closure, all CPUs run it or wait for the end, and none is
-///   inside a callback of the detector's. The closure runs `of` times at once; `index` is another number below `of` each time, and
-///   `initiator` is true once. It has returned everywhere when `stop_world` does. If it can't be run on all it is run
-///   on none. *Else:* two markers share one queue, or metadata is read while it is changed.
-/// - **CPUs.** [`cpus`](Self::cpus) is not less than there are, unless `stop_world` is replaced. *Else:* a world counts as stopped
-///   in which another CPU runs, and metadata is read while that changes it.
+///   inside a callback of the detector. The closure runs `of` times at once; each run has its own `index` below `of`, and
+///   `initiator` is true for one of them. All runs have returned when `stop_world` returns. If it can't be run on all CPUs, it
+///   is run on none. *Else:* two markers share one queue, or metadata is read while it is changed.
+/// - **CPUs.** [`cpus`](Self::cpus) is not less than the number of CPUs, unless `stop_world` is replaced. *Else:* a world counts
+///   as stopped in which another CPU runs, and metadata is read while that CPU changes it.
 /// - **Stacks.** All of the stack that [`stack_walk`](Self::stack_walk) names is the calling code's own and can be read.
-///   *Else:* as for roots.
+///   *Else:* reads of memory that is not there, or of a device.
 ///
-/// Verdicts rest on what else the methods say (that [`now_us`](Self::now_us) does not go backwards, that
-/// [`cpus`](Self::cpus) never changes and no CPU has a number as high, that no word of a root is named twice, that
-/// [`cpu`](Self::cpu) names this one), but no memory does: a platform that breaks it gets wrong answers.
+/// What else the methods promise (that [`now_us`](Self::now_us) does not go backwards, that [`cpus`](Self::cpus) never
+/// changes and all numbers of CPUs are below it, that no word of a root is named twice, that [`cpu`](Self::cpu) names this
+/// CPU) matters for verdicts, but not for memory safety: a platform that breaks it gets wrong answers.
 pub unsafe trait Platform: Sync {
     // Required.
 
     /// Microseconds since some fixed moment; never goes backwards. Any context.
     fn now_us(&self) -> u64;
 
-    /// Keeps interrupts off this CPU and tells how it was before. Any context; may nest.
+    /// Disables interrupts on this CPU and returns the state before. Any context; may nest.
     fn irq_save(&self) -> IrqState;
 
-    /// Puts interrupts back as `state` says. Called once for each [`irq_save`](Self::irq_save), in
-    /// reverse order, on the same CPU.
+    /// Restores the interrupt state that [`irq_save`](Self::irq_save) returned. Called once for each `irq_save`, in
+    /// reverse order, on the same CPU. Any context.
     fn irq_restore(&self, state: IrqState);
 
     /// The next range of root memory, or `None` after the last.
     ///
-    /// The cursor is plain data, all zero at the start, for the platform to keep its place in:
-    /// its next holder, on another CPU or later, may go on. No word is to be named twice
-    /// in one walk: that is not looked after, and would be two references. Not roots, and so not to be named: heap
-    /// arenas, free lists and caches of allocators, stacks below their stack pointer. The detector leaves out its own
-    /// memory itself, and what is [excluded](crate::Detector::exclude).
+    /// The cursor is plain data, all zero at the start, in which the platform keeps its place. The walk may go on later, or
+    /// on another CPU. The platform must not name a word twice in one walk: the detector does not check that, and would count
+    /// two references. These are not roots and must not be named: heap arenas, free lists and caches of allocators, stacks
+    /// below their stack pointer. The detector itself leaves out its own memory, and what is
+    /// [excluded](crate::Detector::exclude).
     ///
-    /// Called with the world stopped, or (where it can't be) from the task that checks.
+    /// Called with the world stopped, or (where it can't be stopped) from the task that checks.
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
-    // Any context: what callbacks ask, and so whatever allocates.
+    // Called by the tracking callbacks, and so in every context that allocates.
 
-    /// Who is running: stored with each object. Any context. The default knows one task and one CPU. Where several tasks have
-    /// one number, the detector can't tell them apart: while one of them is shown or writes an answer, what the others ask is
-    /// refused ([`NotDone::Nested`](crate::NotDone::Nested)), since the first one would wait for itself.
+    /// The running task and its CPU, which are stored with each object. Any context. The default knows one task and one CPU.
+    /// Where several tasks have one number, the detector can't tell them apart: while one of them gets or
+    /// writes an answer, the others' requests look like its own, and are refused ([`NotDone::Nested`](crate::NotDone::Nested)).
     #[inline]
     fn context(&self) -> Context {
         Context {
@@ -142,22 +142,22 @@ pub unsafe trait Platform: Sync {
         self.context().cpu
     }
 
-    /// The name of the running task. Asked when a task allocates first on a CPU. Any context.
+    /// The name of the running task. Called when another task than before allocates on a CPU. Any context.
     fn comm(&self) -> Comm {
         Comm::new("kernel")
     }
 
-    /// Where the call stack lies that leads here, for code that keeps frame pointers: the fast way. It is to be inlined
-    /// into its caller, whose frame is the innermost. Any context. The default has none, and
-    /// [`call_stack`](Self::call_stack) is asked.
+    /// Where the current call stack lies, for code that keeps frame pointers: faster than [`call_stack`](Self::call_stack).
+    /// It is to be inlined into its caller, whose frame is the innermost. Any context. The default returns `None`, and
+    /// `call_stack` is called instead.
     #[inline(always)]
     fn stack_walk(&self) -> Option<StackWalk> {
         None
     }
 
     /// Fills `frames` with the return addresses of the calling functions, innermost first, and
-    /// returns how many there are. Any context; must survive a broken stack. The default knows none.
-    /// [`frame_pointer_walk`](crate::frame_pointer_walk) does it where code keeps frame pointers.
+    /// returns how many there are. Any context; must survive a broken stack. The default returns 0.
+    /// [`frame_pointer_walk`](crate::frame_pointer_walk) implements it where code keeps frame pointers.
     fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
         let _ = frames;
         0
@@ -165,23 +165,23 @@ pub unsafe trait Platform: Sync {
 
     /// A page for metadata. Any context. `None` means that there is none *now*: what could not be
     /// recorded is counted, and the detector asks again with the next allocation. Must come from
-    /// memory that is not tracked. The default leaves it at the bootstrap pool.
+    /// memory that is not tracked. The default returns `None`, so only the bootstrap pool is used.
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
         None
     }
 
-    /// How far apart the blocks lie of the slab that `start` is in, in bytes, where there is one and it is known at
-    /// once: a hint that saves metadata. Any context.
+    /// The distance in bytes between the blocks of the slab in which `start` lies; `None` if it lies in no slab, or the answer
+    /// would take a search. A hint that saves metadata. Any context.
     #[inline]
     fn slab_stride(&self, start: usize) -> Option<usize> {
         let _ = start;
         None
     }
 
-    /// The addresses at which blocks of this kernel may start. A callback that names another one is refused with a warning:
-    /// a kernel can so leave out the addresses of user space. Any context. Whatever this says, no block starts in the first page
-    /// (null), at one of the last 4095 numbers (error codes), or at what is no address. The default leaves out nothing more.
-    /// Blocks of physical memory are not asked about.
+    /// The addresses at which blocks of this kernel may start. A callback that names another one is refused with a warning, so
+    /// that a kernel can leave out the addresses of user space. Any context. In any case no block starts in the first page
+    /// (null), at one of the last 4095 numbers (error codes), or at a number that is no address. The default leaves out nothing
+    /// more. It does not apply to blocks of physical memory.
     #[inline(always)]
     fn block_addresses(&self) -> RangeInclusive<usize> {
         0..=usize::MAX
@@ -193,7 +193,7 @@ pub unsafe trait Platform: Sync {
         1
     }
 
-    /// Where CPU `cpu`'s copy of the dynamic per-CPU block `handle` lies. Any context.
+    /// The address of CPU `cpu`'s copy of the dynamic per-CPU block `handle`. Any context.
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
         let _ = cpu;
         handle
@@ -206,32 +206,32 @@ pub unsafe trait Platform: Sync {
     }
 
     /// Whether the platform vouches that `len` bytes at `start` can be read, for as long as what lies there is tracked. Asked of
-    /// each block before it is scanned, and of each page of a registered region, so that a number that is no memory, and memory
-    /// which a kernel unmaps under a tracked block, are passed over. What is passed over holds no pointers, so what only it
-    /// points to is reported. Any context.
+    /// each block before it is scanned, and of each page of a registered region, so that the scan passes over numbers that are no
+    /// memory, and memory that the kernel unmaps under a tracked block. What is passed over counts as without pointers, so what
+    /// only it points to is reported. Any context.
     ///
-    /// Not asked while all that was told of comes from a [`Tracked`](crate::Tracked), which vouches for its blocks itself. A
-    /// kernel whose allocators call the detector's callbacks has to answer: the callbacks are safe to call, so their
-    /// word is no proof.
+    /// Not asked while all blocks come from a [`Tracked`](crate::Tracked), which vouches for its blocks itself. A kernel whose
+    /// allocators call the detector's callbacks has to answer: the callbacks are safe to call, so a call does not prove that
+    /// the memory is there.
     ///
     /// The default vouches for nothing: it knows neither what is mapped nor who calls the detector. A verdict for which no block
-    /// could be read says so, and lists suspects. Where nobody can call the detector but allocators that tell the truth, because
-    /// it is private to them, `true` is an honest answer. Elsewhere, look whether the address lies in memory that is never
-    /// unmapped, or ask the page tables.
+    /// could be read says so, and lists suspects. Where the detector is private to allocators that name only blocks that exist,
+    /// `true` is a correct answer. Elsewhere, look whether the address lies in memory that is never unmapped, or look into the
+    /// page tables.
     #[inline]
     fn readable(&self, start: usize, len: usize) -> bool {
         let _ = (start, len);
         false
     }
 
-    /// Passes a moment while another CPU is waited for, over and over. Any context. Where CPUs are threads of a host that
-    /// may have fewer, the others should get one.
+    /// Called over and over by a loop that waits for another CPU. Any context. Where CPUs are threads of a host that may have
+    /// fewer CPUs, it should yield to the other threads.
     #[inline]
     fn spin(&self) {
         core::hint::spin_loop();
     }
 
-    // Checking: asked by the task that checks, some of it in a stopped world.
+    // Called by checks, some of them in a stopped world.
 
     /// Runs `work` on every CPU at once while nothing else runs anywhere, interrupts being off, and
     /// returns when all have finished.
@@ -239,7 +239,7 @@ pub unsafe trait Platform: Sync {
     /// The registers and the stacks of all CPUs, as they were when they stopped, must be in memory
     /// that [`next_root`](Self::next_root) then names; the frames of `work` itself must not be.
     /// Task context, with no lock held. The default keeps interrupts off where there is [one CPU](Self::cpus), which
-    /// stops all else; with more it can't, and what checks find are suspects, no leaks.
+    /// stops all else; with more CPUs it returns an error, and checks find suspects, no leaks.
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
         if self.cpus() != 1 {
             return Err(StopError::Unsupported);
@@ -255,22 +255,22 @@ pub unsafe trait Platform: Sync {
     }
 
     /// Runs `scan`, in which the calling task looks for leaks: while other code runs, with the world stopped, or first
-    /// the one and then the other. What it puts on its stack meanwhile is no root, for it has passed through the
-    /// addresses of all objects; what its callers have there, and in registers, is. Called inside itself, the outer
-    /// call counts. Task context.
+    /// one and then the other. The stack that `scan` uses should be no root, since the addresses of all objects pass through
+    /// it; the stack of its callers, and their registers, must be. When calls are nested, the outer call counts. Task
+    /// context.
     fn on_unscanned_stack(&self, scan: &mut dyn FnMut()) {
         scan();
     }
 
-    /// Lets others run and tells whether the detector's caller is asked to stop. Task context,
+    /// Lets other tasks run, and returns `Break` if the caller of the detector has been asked to stop. Task context,
     /// with no lock held.
     fn relax(&self) -> ControlFlow<()> {
         core::hint::spin_loop();
         ControlFlow::Continue(())
     }
 
-    /// Whether `len` bytes at `start` can be read and are never unmapped: asked of a piece of a stack that is in no object,
-    /// while other code runs, where [`readable`](Self::readable) may be true no more a moment later. Any context.
+    /// Whether `len` bytes at `start` can be read and are never unmapped. Asked of a piece of a stack that is in no object,
+    /// while other code runs, so that an answer of [`readable`](Self::readable) could be out of date at once. Any context.
     #[inline]
     fn stays_readable(&self, start: usize, len: usize) -> bool {
         self.readable(start, len)
@@ -291,24 +291,24 @@ pub unsafe trait Platform: Sync {
         let _ = page;
     }
 
-    // Naming: asked when a report is written. Task context.
+    // Called when a report is written. Task context.
 
-    /// Writes the place of a code address as a person reads it:
+    /// Writes a code address in readable form:
     /// `function+0xoffset/0xsize (file:line)`. Task context. The default writes the number.
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "{address:#018x}")
     }
 
     /// Writes the names of the functions that a return address leads into, one a line: of the function itself, and of
-    /// those inlined there. These are what a suppression's pattern is held against. Task context. The default writes
+    /// those inlined there. The patterns of suppressions are matched against these names. Task context. The default writes
     /// what [`symbol`](Self::symbol) does, offset and place included, so that a pattern needs a `*` at its end.
     fn functions(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.symbol(address, out)
     }
 
-    /// Writes what a person calls the word at `address`, which was found in `root`: the section with the variable and
+    /// Writes a readable name of the word at `address`, which was found in `root`: the section with the variable and
     /// the offset in it, the per-CPU variable and the CPU, the task and the offset in its stack, or the register.
-    /// Task context; the root may be gone by then, and is not to be read. The default knows no names but numbers.
+    /// Task context; the root may be gone by then, and must not be read. The default writes numbers instead of names.
     fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         let offset = address.wrapping_sub(root.start);
         match root.kind {

@@ -3,9 +3,9 @@
 /// A place in the walk over the roots, for the platform to fill as it likes. Starts all zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RootCursor {
-    /// Which sort of root comes next, say.
+    /// For example, which sort of root comes next.
     pub stage: usize,
-    /// Which one of that sort.
+    /// For example, which root of that sort.
     pub index: usize,
 }
 
@@ -16,7 +16,7 @@ pub struct Root {
     pub kind: RootKind,
     /// Address of the first byte; words are read at multiples of the word's size.
     pub start: usize,
-    /// Bytes.
+    /// Its length in bytes.
     pub len: usize,
 }
 
@@ -27,7 +27,7 @@ pub enum RootKind {
     Section,
     /// The static per-CPU area of this CPU.
     PerCpu(u32),
-    /// Descriptors of page frames in use, the first of them for this frame number.
+    /// Descriptors of page frames that are in use; the first descriptor is the one of this frame number.
     Frames(u64),
     /// The live part of this task's stack, with the registers that it holds while the task waits.
     Stack(u32),

@@ -1,4 +1,4 @@
-//! What a stop of the world is made of.
+//! What [`Platform::stop_world`](crate::Platform::stop_world) tells of the CPUs that it stops, and its errors.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ pub struct StoppedCpu {
     pub index: u32,
     /// How many CPUs run the closure.
     pub of: u32,
-    /// Whether this is the one that asked for the stop; exactly one is.
+    /// Whether this CPU asked for the stop; true for exactly one CPU.
     pub initiator: bool,
 }
 
@@ -18,7 +18,7 @@ pub struct StoppedCpu {
 pub enum StopError {
     /// The platform has no way to do it.
     Unsupported,
-    /// This CPU did not come in time.
+    /// This CPU did not stop in time.
     Missing(u32),
 }
 

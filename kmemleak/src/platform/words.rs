@@ -9,7 +9,7 @@ pub enum Words<'p> {
     Foreign(&'p dyn ForeignWords),
 }
 
-/// Words that are read in a way of the platform's own.
+/// How a platform reads words that plain loads can't read, or that are not plain pointers.
 ///
 /// # Safety
 ///
@@ -30,12 +30,12 @@ pub unsafe trait ForeignWords {
 }
 
 impl Words<'_> {
-    /// Reads one word. This is the one function by which the detector looks at foreign memory, but for the loop that reads
-    /// several plain ones: no slice of or reference to scanned memory ever exists.
+    /// Reads one word. Only this function, and the loop that reads several plain words, read scanned memory: the detector
+    /// makes no slice of it, and no reference to it.
     ///
     /// # Safety
     ///
-    /// As for [`ForeignWords::read`].
+    /// The caller ensures what [`ForeignWords::read`] requires.
     #[inline(always)]
     pub(crate) unsafe fn read(self, address: usize) -> usize {
         match self {
@@ -48,11 +48,11 @@ impl Words<'_> {
         }
     }
 
-    /// Reads one word, and what it points to if it is a pointer.
+    /// Reads one word, and strips the tags if it is a foreign one: the address that it holds, if it is a pointer.
     ///
     /// # Safety
     ///
-    /// As for [`ForeignWords::read`].
+    /// The caller ensures what [`ForeignWords::read`] requires.
     #[inline(always)]
     pub(crate) unsafe fn read_pointer(self, address: usize) -> usize {
         // SAFETY: the caller's promise.

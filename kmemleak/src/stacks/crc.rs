@@ -1,4 +1,4 @@
-//! Checksums, by which people recognise a call stack in another report.
+//! Checksums, by which a reader recognises a call stack in another report.
 
 /// Checksum of the addresses of a call stack: CRC-32 as in IEEE 802.3.
 pub(crate) fn crc_of(addresses: &[usize]) -> u32 {

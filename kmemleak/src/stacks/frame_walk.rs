@@ -6,9 +6,9 @@
 //!
 //! # Broken stacks
 //!
-//! A walk trusts nothing that it reads: the stack may be broken already. It knows where the stack lies. So a frame counts
-//! only if all of it lies in the stack, it is aligned, and it lies wholly above the frame before. The first frame
-//! that is not so ends the walk, and so does a return address of zero, with which kernels end their stacks. As frames only go
+//! A walk does not trust what it reads, since the stack may be broken already. It knows where the stack lies. So a frame counts
+//! only if all of it lies in the stack, it is aligned, and it lies wholly above the frame before. The first frame for which
+//! that is not true ends the walk, and so does a return address of zero, with which kernels end their stacks. As frames only go
 //! up, a walk ends even if the chain is a loop.
 //!
 //! # Locks
@@ -25,13 +25,13 @@ pub(crate) const WORD: usize = size_of::<usize>();
 /// Bytes of a frame: the caller's frame pointer and the return address.
 pub(crate) const FRAME: usize = 2 * WORD;
 
-/// A walk in progress: it stands at a frame, or where the next one would be.
+/// A walk in progress: it stands at a frame, or (if it has ended) at an address that may not be one.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameChain {
     at: usize,
     /// The lowest address that the frame may have.
     lowest: usize,
-    /// The highest one.
+    /// The highest address that the frame may have.
     highest: usize,
 }
 
@@ -50,12 +50,12 @@ impl FrameChain {
         })
     }
 
-    /// A walk that stands at the innermost frame that is not to be skipped, if there is one, and that frame's return
-    /// address. Any context.
+    /// A walk that stands at the innermost frame that is not skipped, and that frame's return address. `None` if there is
+    /// no such frame. Any context.
     ///
     /// # Safety
     ///
-    /// As for [`new`](Self::new), for the walk's stack.
+    /// All of `walk.stack` can be read, as long as the returned walk is used.
     #[inline(always)]
     pub(crate) unsafe fn first_kept(walk: &StackWalk) -> Option<(Self, usize)> {
         // SAFETY: the caller's promise.
@@ -150,13 +150,13 @@ pub(crate) unsafe fn read(address: usize) -> usize {
 
 /// Whether a word of a stack has this value.
 ///
-/// Unlike [`read`] this is a plain load, which can be part of the comparison's instruction. How often or when it is done
-/// makes no difference, since only the comparison's result is used.
+/// Unlike [`read`] this is a plain load, which the compiler may fold into the comparison. It does not matter how often or
+/// when the word is loaded, since only the comparison's result is used.
 ///
 /// # Safety
 ///
-/// `address` is aligned and readable, and nobody writes to it meanwhile. (The frames of a running function's callers
-/// may be written to by nobody.)
+/// `address` is aligned and readable, and nobody writes to it meanwhile. (While a function runs, nobody writes to its
+/// callers' return addresses and frame pointers.)
 #[inline(always)]
 pub(crate) unsafe fn holds(address: usize, word: usize) -> bool {
     // SAFETY: the caller's promise.

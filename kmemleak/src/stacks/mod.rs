@@ -1,6 +1,6 @@
-//! Who allocates: call stacks and names of tasks, each stored once.
+//! What is stored of the code and the task that allocate: call stacks and names of tasks, each stored once.
 //!
-//! Never: an object.
+//! This module knows nothing of objects.
 
 pub(crate) mod crc;
 pub(crate) mod depot;

@@ -86,14 +86,14 @@ impl<R> StackTable<R> {
         self.rows.get_mut(number).map(|row| &mut row.row)
     }
 
-    /// Does something with each row.
+    /// Calls `work` with each row.
     pub(crate) fn each_mut(&mut self, mut work: impl FnMut(&mut R)) {
         for number in 0..self.len() {
             self.get_mut(number).into_iter().for_each(&mut work);
         }
     }
 
-    /// Puts the rows in the order of a weight: the largest first, of equal ones the row that was added first.
+    /// Orders the rows by weight, largest first; of rows with equal weights, the one that was added first comes first.
     pub(crate) fn order_by<K: Ord>(&mut self, weight: impl Fn(&R) -> K) {
         for number in 0..self.len() {
             self.set_ordered(number, number as u32);
@@ -124,13 +124,13 @@ impl<R> StackTable<R> {
         }
     }
 
-    /// All rows with their call stacks, as [`order_by`](Self::order_by) has put them.
+    /// All rows with their call stacks, in the order that [`order_by`](Self::order_by) has made.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = (StackId, &R)> {
         let rows = (0..self.len()).filter_map(|place| self.rows.get(self.ordered(place)?));
         rows.map(|row| (row.stack, &row.row))
     }
 
-    /// Drops all rows; the memory stays. Takes as long as there are rows.
+    /// Drops all rows; the memory is kept. Takes time proportional to the number of rows.
     pub(crate) fn clear(&mut self) {
         for number in 0..self.len() {
             if let Some(row) = self.rows.get(number)

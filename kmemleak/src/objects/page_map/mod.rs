@@ -1,23 +1,23 @@
-//! The page map: from an address to what is known of the memory round it, in constant time.
+//! The page map: leads from an address to what is known of the memory around it, in constant time.
 //!
 //! The address space is divided into *chunks* of 512 bytes, 64 granules of 8. A sparse radix table of four levels
 //! leads from the number of a chunk to its *entry* ([`crate::objects::chunk`]): which objects start there, and how many
-//! chunks further down the object starts that *reaches in* from before. A look-up takes the objects that start
-//! there first, and the one that reaches in where no start lies at or below the address.
+//! chunks further down the object starts that *reaches in* from before. A look-up first considers the objects that start
+//! there; if none starts at or below the address, the one that reaches in.
 //!
 //! Large objects would need an entry for each chunk. So where one covers all that a table of the lowest level
 //! (64 KiB) or of the one above (32 MiB) stands for, the word that would name the table holds a *run*: how far
 //! down the object starts. Where the table is there already, since small objects lay there before, its first entry
 //! says the same ([`Chunk::cover`]). So what a large object costs is a step for each table at most, not one for each chunk.
 //!
-//! The number of a chunk is an address without its lowest bits. Those that repeat the highest stay: so a word with other
-//! ones has the number of no chunk. Tables go by the 48 bits that count; what is looked up by a scanned word is held against
-//! them first ([`WalkCache::look`], and [`Address`] for everything else).
+//! The number of a chunk is an address without its lowest bits. The bits that repeat the highest one stay: so a word in which
+//! they differ has the number of no chunk. Tables are indexed by the 48 bits that count; the others are checked before a
+//! look-up (for scanned words by [`WalkCache::look`], for everything else by [`Address`]).
 //!
 //! # Invariants
 //!
-//! - The numbers of chunks that come here are those of addresses, but in [`WalkCache::look`].
-//! - A table, once there, stays until all is given back: an entry may be kept.
+//! - The numbers of chunks that come here are those of addresses, except in [`WalkCache::look`].
+//! - A table, once there, stays until all metadata is given back: code that has an entry may keep it.
 //! - Where an object covers a table, no object starts in it, and nothing else reaches in.
 //! - The word of a table is odd (the table's address, inverted, ends in ones), that of a run is even.
 //! - An object reaches into the chunks after its first one, up to the one with its last byte, and into no
@@ -57,7 +57,7 @@ const ROOT: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT - 2 * TABLE_BITS - LEAF_BIT
 /// The number of a chunk.
 pub(crate) type ChunkNumber = usize;
 
-/// The number of the chunk that an address lies in; of no chunk, for a number that is no address.
+/// The number of the chunk that an address lies in; for a number that is no address, a number that no chunk has.
 #[inline(always)]
 pub(crate) const fn chunk_of(address: usize) -> ChunkNumber {
     address >> CHUNK_SHIFT
@@ -77,13 +77,13 @@ pub(crate) const fn address_of(chunk: ChunkNumber) -> usize {
     chunk << CHUNK_SHIFT
 }
 
-/// The numbers between those of the two halves of the address space.
+/// The numbers that no chunk has, between those of the two halves of the address space.
 const HOLE: Range<ChunkNumber> = {
     let half = 1 << (ADDRESS_BITS - 1 - CHUNK_SHIFT);
     half..(1 << (usize::BITS - CHUNK_SHIFT)) - half
 };
 
-/// The number of a chunk that there can be: this one, or the first one after the hole.
+/// This number; or the first one after the hole, if this one lies in the hole.
 fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
     if HOLE.contains(&chunk) {
         HOLE.end
@@ -101,13 +101,13 @@ pub(crate) const fn leaf_of(address: usize) -> usize {
 /// Where the way through the tables ends.
 pub(crate) enum Look {
     Nothing,
-    /// In a run, of an object that starts so many chunks further down.
+    /// In a run of an object that starts this many chunks further down.
     Run(usize),
     /// At the chunk's entry.
     Entry(Chunk),
 }
 
-/// Where the way ends, with a table of the lowest level instead of the entry of one of its chunks.
+/// Where the way through the tables ends, with a table of the lowest level instead of the entry of one of its chunks.
 enum End {
     Nothing,
     Run(usize),
@@ -154,19 +154,19 @@ fn run(distance: usize) -> u64 {
     (distance as u64) << 1
 }
 
-/// No way leads there, for want of memory or since a run is in the way.
+/// Why there is no way to an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
     NoMemory,
-    /// By an object that starts so many chunks further down.
+    /// A run is in the way, of an object that starts this many chunks further down.
     Run(usize),
 }
 
 /// The map.
 ///
-/// All words that name tables or hold runs, the root's and those of tables, are published alike: they change by compare and
-/// exchange with AcqRel (or a store with Release, where a run is cleared) and are loaded with Acquire. A CPU that finds a table
-/// sees it zeroed; one that finds a run sees nothing through it, but the start of its object was in its chunk before.
+/// All words that name tables or hold runs, in the root and in tables, change by compare and exchange with AcqRel, and are
+/// loaded with Acquire. A CPU that finds a table sees it as it was filled (mostly with zeros). A run leads to no memory; the
+/// start of its object was in its chunk before.
 pub(crate) struct PageMap {
     root: [AtomicU64; ROOT],
 }
@@ -177,7 +177,7 @@ const LEVELS: [u32; 3] = [
     TABLE_BITS + LEAF_BITS,
     LEAF_BITS,
 ];
-/// The last of them: its words name the tables of the lowest level.
+/// The last of [`LEVELS`]: its words name the tables of the lowest level.
 const LAST: u32 = LEAF_BITS;
 
 impl PageMap {
@@ -252,12 +252,12 @@ impl PageMap {
     }
 
     /// The first chunk at `chunk` or after, but before `end`, of which something may be known. In a run, or in a table
-    /// that an object covers: how far down that starts, or so far at least.
+    /// that an object covers: how far down that object starts; in a table, a lower limit from [`MAX_REACH`] on.
     pub(crate) fn next(&self, chunk: ChunkNumber, end: ChunkNumber) -> Option<(ChunkNumber, Look)> {
         self.next_but(chunk, end, Chunk::is_blank)
     }
 
-    /// As [`next`](Self::next), but passes over the entries that `pass` names.
+    /// Does what [`next`](Self::next) does, but skips the entries for which `pass` is true instead of blank ones.
     pub(crate) fn next_but(
         &self,
         mut chunk: ChunkNumber,
@@ -283,7 +283,7 @@ impl PageMap {
         }
     }
 
-    /// What is known of a chunk, and how far on the next one is of which something else may be.
+    /// What is known of a chunk, and for how many chunks from there on that is true.
     fn step(&self, chunk: ChunkNumber) -> (usize, Step) {
         let (rest, end) = self.walk(chunk);
         match end {
@@ -302,7 +302,7 @@ impl PageMap {
         }
     }
 
-    /// Where the way through the tables ends, and how many chunks further on another one may end elsewhere.
+    /// Where the way to a chunk ends, and how many chunks further on the way may end elsewhere.
     fn walk(&self, chunk: ChunkNumber) -> (usize, End) {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
@@ -324,7 +324,7 @@ impl PageMap {
         loop {
             let back = match self.look(chunk) {
                 Look::Nothing => return None,
-                // Runs say all.
+                // A run holds the whole distance.
                 Look::Run(distance) => return chunk.checked_sub(distance),
                 Look::Entry(entry) if entry.reach() == 0 && entry.is_covered() => {
                     chunk &= !(LEAF - 1);
@@ -338,8 +338,8 @@ impl PageMap {
             if back < MAX_REACH {
                 return chunk.checked_sub(back);
             }
-            // So far at least: one less leads to a chunk that the object still reaches into, not to the one it starts
-            // in, of which another object may say something.
+            // The object starts at least so far down. One chunk less, since the object reaches into that chunk for certain;
+            // it may start in the chunk before, where another object may reach in.
             chunk = chunk.checked_sub(back - 1)?;
         }
     }
@@ -375,7 +375,7 @@ fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>
     let bits = Hidden::new(table.expose_provenance().get()).bits();
     match word.compare_exchange(0, bits, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => Ok(table),
-        // Another CPU was faster. Its table it is; this page waits for the day when all is given back.
+        // Another CPU was faster: its table is used, and this page stays unused until all metadata is given back.
         Err(other) => match Word::new(other) {
             Word::Table(table) => Ok(table),
             Word::Run(distance) => Err(Blocked::Run(distance)),

@@ -11,8 +11,8 @@ use crate::metadata::hidden::Hidden;
 use crate::metadata::page::PageSource;
 
 impl PageMap {
-    /// Notes that the object that starts in `first` reaches into the chunks after it up to `last`; those before
-    /// `whole` it covers wholly.
+    /// Notes that the object that starts in `first` reaches into the chunks after `first`, up to `last`. It covers those
+    /// before `whole` wholly.
     pub(crate) fn reach(
         &self,
         first: ChunkNumber,
@@ -22,7 +22,7 @@ impl PageMap {
     ) -> Result<(), Blocked> {
         let mut chunk = first + 1;
         while chunk <= last {
-            // Up to where the object covers chunks wholly: in place of tables, or for all of one.
+            // Where the object covers a table's range wholly: a run in place of the table, or a note for the whole table.
             let step = self.set_run(chunk, first, whole);
             if step > 0 {
                 chunk += step;
@@ -34,8 +34,8 @@ impl PageMap {
         Ok(())
     }
 
-    /// Sets a run at `chunk`, where it begins a table's range that is covered up to before `end` and has no
-    /// table, or a clean one. How many chunks that is.
+    /// Notes a whole table's range at once, if `chunk` begins one that lies before `end` and has no table, or a clean one.
+    /// Returns for how many chunks; zero if nothing was noted.
     fn set_run(&self, chunk: ChunkNumber, first: ChunkNumber, end: ChunkNumber) -> usize {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
@@ -52,7 +52,7 @@ impl PageMap {
                     let set = word.compare_exchange(0, run, Ordering::AcqRel, Ordering::Acquire);
                     return if set.is_ok() { span } else { 0 };
                 }
-                // A smaller table's range may be covered, but is named by a table that is missing.
+                // The range of a smaller table may be covered, but the table that would hold its run is missing.
                 Word::Nothing | Word::Run(_) => return 0,
             }
         }
@@ -67,14 +67,14 @@ impl PageMap {
         }
     }
 
-    /// Says of a chunk, or of a run or a table that begins there, that the object in `first` does not reach in. The next
-    /// chunk.
+    /// Notes that the object in `first` does not reach into a chunk, or into the run or the table that begins there. Returns
+    /// the next chunk.
     fn unreach_at(&self, chunk: ChunkNumber, first: ChunkNumber) -> ChunkNumber {
-        // Tables that look clean are none yet: they are the object's first and last.
+        // A table that looks clean is not skipped: in its first and last table, the object is noted in the chunks' entries.
         let (rest, end) = self.walk(chunk);
         let step = match end {
             End::Nothing => rest,
-            // Once more where another CPU has divided it just now: the table says the same of each chunk.
+            // If another CPU has just divided the run, try again: the table then has a note for each chunk.
             End::Run(back) if back == chunk - first && !self.clear_run(chunk, back) => 0,
             End::Run(_) => rest,
             End::Table(table) => {
@@ -90,7 +90,7 @@ impl PageMap {
         chunk + step
     }
 
-    /// The word of the run that a chunk is in, and how many chunks that stands for (as log2).
+    /// The word of the run that a chunk is in, and how many chunks the run stands for (as log2).
     fn run_word(&self, chunk: ChunkNumber) -> Option<(&AtomicU64, u32)> {
         let mut word = self.root_word(chunk);
         for shift in LEVELS {
@@ -105,7 +105,7 @@ impl PageMap {
         None
     }
 
-    /// Clears the run that a chunk is in, of an object that starts so many chunks further down. False if it is in none of its.
+    /// Clears the run that a chunk is in, of an object that starts `back` chunks further down. False if there is no such run.
     fn clear_run(&self, chunk: ChunkNumber, back: usize) -> bool {
         let Some((word, shift)) = self.run_word(chunk) else {
             return false;
@@ -118,8 +118,8 @@ impl PageMap {
             .is_ok()
     }
 
-    /// The object that starts in `first` ends in `last` from now on, no longer in `before`; the chunks before `whole` it
-    /// covers wholly. A run that it still reaches into stays: see [`PageMap::divide_run`].
+    /// Notes that the object that starts in `first` ends in `last` from now on, no longer in `before`. It covers the chunks
+    /// before `whole` wholly. A run that it still reaches into stays: see [`PageMap::divide_run`].
     pub(crate) fn unreach_behind(
         &self,
         first: ChunkNumber,
@@ -141,8 +141,8 @@ impl PageMap {
         }
     }
 
-    /// Where the table of the chunk `last` is covered by the object that starts in `first`: notes instead of each of its
-    /// chunks, up to `last`, that the object reaches in. Whether it was.
+    /// If the table of the chunk `last` is covered by the object that starts in `first`: notes for each of its chunks up to
+    /// `last` that the object reaches in, instead of the cover. False if the table was not covered.
     fn uncover_behind(&self, first: ChunkNumber, last: ChunkNumber) -> bool {
         let (_, End::Table(table)) = self.walk(last) else {
             return false;
@@ -152,7 +152,7 @@ impl PageMap {
             return false;
         }
         let begin = last & !(LEAF - 1);
-        // The first entry at the end: until then it says the same.
+        // The first entry comes last: until then it says that the object covers the table.
         for chunk in (begin..=last).rev() {
             entry_in(table, chunk).set_reach(chunk - first);
         }
@@ -191,13 +191,13 @@ impl PageMap {
             if shift == LAST {
                 entry_in(table, part).set_reach(part - first);
             } else {
-                // The last one may stand for too much again.
+                // The last part may stand for more than the object covers, too.
                 word_in(table, part, shift - TABLE_BITS)
                     .store(run(part - first), Ordering::Relaxed);
             }
         }
         let bits = Hidden::new(table.expose_provenance().get()).bits();
-        // If another CPU was faster, the page waits for the day when all is given back.
+        // If another CPU was faster, the page stays unused until all metadata is given back.
         word.compare_exchange(now, bits, order, fail).is_ok()
     }
 }

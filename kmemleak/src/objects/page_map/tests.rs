@@ -1,4 +1,4 @@
-//! How much of the map a callback looks at: entries are counted, not time.
+//! Tests of how much of the map a callback looks at: they count entries, not time.
 
 extern crate std;
 
@@ -17,19 +17,19 @@ std::thread_local! {
     static MEANWHILE: Cell<Option<Work>> = const { Cell::new(None) };
 }
 
-/// A run has been found, and is about to be cleared.
+/// Called when a run has been found, and is about to be cleared.
 pub(super) fn interrupt() {
     if let Some(work) = MEANWHILE.take() {
         work();
     }
 }
 
-/// An entry is looked at.
+/// Called when an entry is looked at.
 pub(super) fn count_entry() {
     ENTRIES.set(ENTRIES.get() + 1);
 }
 
-/// How many entries something looks at.
+/// How many entries `work` looks at.
 fn entries(work: impl FnOnce()) -> usize {
     let before = ENTRIES.get();
     work();
@@ -71,14 +71,14 @@ const BASE: usize = 0xffff_8880_0000_0000;
 const CHUNK: usize = super::CHUNK;
 /// Bytes that a table of the lowest level stands for.
 const TABLE: usize = super::LEAF * CHUNK;
-/// More entries than are looked at for the two ends of a block, and for what was emptied a moment ago.
+/// An upper limit of the entries that are looked at for the two ends of a block, and for chunks that were emptied a moment ago.
 const ENDS: usize = 4 * super::LEAF + 2 * 64 * super::LEAF;
 
 fn alloc(detector: &Subject, start: usize, size: usize) {
     detector.alloc(start, size, AllocOptions::new());
 }
 
-/// A detector where a small block has lain in each chunk of so many tables.
+/// A detector in which each chunk of `tables` tables has had a small block, which was freed.
 fn used(tables: usize) -> Box<Subject> {
     let detector = Box::new(Tracker::new(Bare));
     for chunk in 0..tables * super::LEAF {
@@ -136,7 +136,7 @@ fn what_is_in_the_way_of_a_large_block_is_found_in_one_walk() {
         touched
     };
     let (few, many) = (walk(256), walk(1024));
-    // If it began anew after each, the steps past what has been cleared would grow with the square.
+    // If the walk began anew after each, the steps past what has been cleared would grow with the square.
     assert!(many < 5 * few, "{few} and {many} entries");
 }
 
@@ -144,7 +144,7 @@ fn what_is_in_the_way_of_a_large_block_is_found_in_one_walk() {
 fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
     let detector: &Subject = Box::leak(Box::new(Tracker::new(Bare)));
     alloc(detector, BASE, 4 * TABLE);
-    // Its front ends in the middle of a run, which stays.
+    // The front that remains ends in the middle of a run, which stays.
     let end = BASE + TABLE + TABLE / 2;
     detector.free_part(end, 4 * TABLE);
     let behind = end + 4096;
@@ -152,7 +152,7 @@ fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
     detector.free(BASE);
     assert!(MEANWHILE.take().is_none(), "the run was cleared");
     assert_eq!(detector.tracking().objects, 1);
-    // What lay there before is known no more.
+    // What lay there before is forgotten.
     alloc(detector, BASE + TABLE, 4096);
     assert_eq!(detector.tracking().objects, 2);
     detector.free(behind);

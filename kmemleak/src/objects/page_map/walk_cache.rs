@@ -1,4 +1,4 @@
-//! The way through the tables, shortened for code that goes it over and over.
+//! A cache for the walk through the tables, for code that looks up many chunks.
 
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
@@ -6,8 +6,7 @@ use core::sync::atomic::Ordering;
 use super::{ChunkNumber, LEVELS, Look, PageMap, Word, address_of, entry_in, word_in};
 use crate::platform::address::Address;
 
-/// The first part of the way that was gone last. Most ways begin alike: one table of the first level stands for 16
-/// GiB.
+/// The first table of the last walk. Most walks begin with the same one, as a table below the root stands for 16 GiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WalkCache {
     /// Which part of the address space the table is for; none at first.
@@ -23,7 +22,7 @@ impl WalkCache {
         }
     }
 
-    /// As [`PageMap::look`], for a number that may be that of no chunk.
+    /// Does what [`PageMap::look`] does; the number may be that of no chunk, and then nothing is found.
     #[inline(always)]
     pub(crate) fn look(&mut self, map: &PageMap, chunk: ChunkNumber) -> Look {
         let part = chunk >> LEVELS[0];

@@ -1,4 +1,4 @@
-//! A new block is recorded, unless something is in its way.
+//! Records new blocks, and refuses those that overlap known ones.
 
 use core::sync::atomic::Ordering;
 
@@ -16,11 +16,11 @@ use crate::platform::address::Extent;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     NoMemory,
-    /// The byte at this address is another's.
+    /// The byte at this address belongs to another object.
     Overlaps(usize),
 }
 
-/// Whether a new object is marked from the start, for the pass that goes on.
+/// Whether a new object is marked from the start, for the current pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Marked {
     Yes,
@@ -28,7 +28,7 @@ pub(crate) enum Marked {
 }
 
 impl Registry {
-    /// Records a block. `marked`: for the pass that goes on. `stride`: how far apart such blocks lie, where that is
+    /// Records a block. `marked` is for the current pass. `stride` is the distance in bytes between such blocks, if it is
     /// known.
     #[inline(always)]
     pub(crate) fn insert(
@@ -137,7 +137,7 @@ impl Registry {
         Ok(())
     }
 
-    /// An object in this chunk, where a block is to be, from `start` to `last`: an address in it.
+    /// An address in an object of this chunk that overlaps the bytes from `start` to `last`, if there is such an object.
     #[inline(always)]
     fn conflict(&self, chunk: &OpenChunk<Locked>, start: usize, last: usize) -> Option<usize> {
         if chunk.has(info::UNALIGNED) || !start.is_multiple_of(GRANULE) {
@@ -148,7 +148,7 @@ impl Registry {
         } else {
             63
         };
-        // The last object that starts before the block's end: in the block, or before it and perhaps into it.
+        // The last object that starts before the block's end: it starts in the block, or before it and may reach into it.
         let before = chunk.starts().load(Ordering::Relaxed) & (u64::MAX >> (63 - end));
         if before == 0 {
             return None;
@@ -160,7 +160,7 @@ impl Registry {
         reaches.then_some(other.start)
     }
 
-    /// As `conflict`, where objects start at no multiple of eight bytes.
+    /// Does what `conflict` does, where objects start at no multiple of eight bytes.
     #[cold]
     fn unaligned_conflict(
         &self,
@@ -193,7 +193,7 @@ impl Registry {
         within
     }
 
-    /// Something reaches into the chunk: as far as `start`?
+    /// An object reaches into the chunk of `start`: refuses if it reaches as far as `start`.
     #[cold]
     fn look_before(&self, start: usize) -> Result<(), Refused> {
         match self.containing(Locked, start, |object| object.start) {
@@ -202,11 +202,11 @@ impl Registry {
         }
     }
 
-    /// Whether the chunks after this one are free, up to the byte `last`.
+    /// Refuses unless the memory after the chunk `first` is free, up to the byte `last`.
     #[inline(never)]
     pub(crate) fn look_beyond(&self, first: ChunkNumber, last: usize) -> Result<(), Refused> {
         let (mut number, end) = (first + 1, chunk_of(last) + 1);
-        // What is empty, but still in service, goes out of it, so that its table can be covered.
+        // Empty chunks that are still in service go out of service, so that their table can be covered.
         let pass = |chunk: Chunk| chunk.is_blank() && !chunk.has(info::SERVES);
         while let Some((at, look)) = self.map.next_but(number, end, pass) {
             let Look::Entry(chunk) = look else {
@@ -234,7 +234,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Says of the chunks after the first one that the object reaches into them.
+    /// Notes for the chunks after the first one that the object reaches into them.
     #[inline(never)]
     pub(crate) fn spread(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Result<(), Refused> {
         let (first, last) = (extent.start().chunk(), extent.last().chunk());
@@ -243,7 +243,7 @@ impl Registry {
         let reached = self.map.reach(first, last, whole, meta);
         reached.map_err(|blocked| {
             self.remove(extent.start(), meta);
-            // Of the record alone the size can't be told, where a note is to have it.
+            // `remove` may not know the size, if a note was to hold it and is not added yet.
             self.map.unreach(first, last);
             match blocked {
                 Blocked::NoMemory => Refused::NoMemory,
@@ -253,7 +253,7 @@ impl Registry {
     }
 }
 
-/// Sees to a record for an object at `start`, and that its chunk is in service. The chunk is locked, and has these starts.
+/// Provides a record for an object at `start`, and puts its chunk into service. The chunk is locked, and has these starts.
 #[cold]
 #[inline(never)]
 fn make_fit(
@@ -277,7 +277,7 @@ fn make_fit(
             spacing -= 1;
         }
     }
-    // Where there is no memory, records at another spacing will do for the only object.
+    // If there is no memory, existing records at another spacing are good enough for the only object.
     let in_need = || starts == 0 && chunk.has_records();
     if !fits && !chunk.respace(spacing, meta) && !in_need() {
         return Err(Refused::NoMemory);

@@ -1,4 +1,4 @@
-//! From a number to the object that it is an address in.
+//! Look-ups: from a number to the object that it is an address in.
 
 use core::sync::atomic::Ordering;
 
@@ -48,7 +48,7 @@ impl Registry {
         }
     }
 
-    /// Shows the object that a number points into, if it is an address in one. One past the end is not in it.
+    /// Calls `look` with the object that a number points into, if there is one. One past the end is not in an object.
     #[inline(always)]
     pub(crate) fn containing<A: Access, R>(
         &self,
@@ -69,13 +69,13 @@ impl Registry {
         self.reaching(access, number, address, look)
     }
 
-    /// Whether a byte at the start of an object or after it is one of the object's.
+    /// Whether the byte at `address`, which is not below the start of an object, belongs to the object.
     #[inline(always)]
     pub(super) fn has_byte(&self, object: Object<'_>, address: usize) -> bool {
         address - object.start < self.size(object.start, object.record)
     }
 
-    /// Shows the object that reaches to `address` from an earlier chunk; none starts in this one at `address` or before.
+    /// Calls `look` with the object from an earlier chunk that reaches to `address`. No start in this chunk is `address` or less.
     #[inline(never)]
     fn reaching<A: Access, R>(
         &self,
@@ -95,7 +95,7 @@ impl Registry {
             .map(look)
     }
 
-    /// Shows the object that starts at a number, if it is an address where one starts.
+    /// Calls `look` with the object that starts at `start`, if there is one; `start` may be any number.
     pub(crate) fn starting_at<A: Access, R>(
         &self,
         access: A,
@@ -112,8 +112,8 @@ impl Registry {
             .map(look)
     }
 
-    /// Shows the block that a number points into, or into a further copy of it; and how far from the start of the block or
-    /// the copy.
+    /// Calls `look` with the block that a number points into, also if it points into a further copy of the block; and with
+    /// the offset from the start of the block or the copy.
     pub(crate) fn block_containing<A: Access, R>(
         &self,
         access: A,
@@ -135,7 +135,7 @@ impl Registry {
         }
     }
 
-    /// Shows the block that starts at a number, or of which a further copy does.
+    /// Calls `look` with the block that starts at a number, or that has a further copy which starts there.
     pub(crate) fn block_starting_at<A: Access, R>(
         &self,
         access: A,
@@ -146,7 +146,7 @@ impl Registry {
         self.block_containing(access, number, show)?
     }
 
-    /// Shows the per-CPU block with this handle. What has the handle of an alias whose block is gone may be another's.
+    /// Calls `look` with the per-CPU block at this handle. (If an alias's block is gone, another object may be at its handle.)
     pub(crate) fn percpu_at<A: Access, R>(
         &self,
         access: A,

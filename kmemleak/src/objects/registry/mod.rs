@@ -1,22 +1,22 @@
 //! The registry: which objects there are, by address.
 //!
-//! The page map leads to the index of a chunk, which has the records of the objects that start there; notes have
-//! what is rare. Looking an object up takes the same time however many there are, and who allocates or frees in
-//! one chunk has nothing to do with who does in another: no common lock, no common cache line.
+//! The page map leads to the entry of a chunk, which has the records of the objects that start there; notes hold
+//! rare properties. A look-up takes constant time however many objects there are. CPUs that allocate or free in different
+//! pages share no lock and no cache line, except in rare cases (notes, changes of a table's users).
 //!
-//! It is asked by numbers: by whatever word was scanned, or by what a person or an allocator has named. A look-up is where such a
-//! number becomes an [`Address`](crate::platform::address::Address) or finds nothing; what is put in or taken out is named by an address from the start.
+//! Look-ups take any number: a word that was scanned, or what a person or an allocator has named. If the number is no
+//! [`Address`](crate::platform::address::Address), they find nothing. Objects are put in and taken out by address.
 //!
-//! A per-CPU block has one object, and an *alias* for each further copy of its memory. An address in a copy means the block
-//! ([`Registry::block_containing`]).
+//! A per-CPU block has one object, and an *alias* for each further copy of its memory. An address in a copy stands for the
+//! block ([`Registry::block_containing`]).
 //!
 //! # Invariants
 //!
-//! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps one that is
-//!   known, and names it.
-//! - An object is taken out in one place ([`Registry::take_if`]), which knows where starts are kept.
-//! - Of an object, the start is in its chunk before other chunks are said to be reached into, and is taken
-//!   out of it before they are said not to be.
+//! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps a known one, and
+//!   returns an address in that one.
+//! - Whole objects are taken out in one place ([`Registry::take_if`]), which knows where starts are stored.
+//! - The start of an object is stored in its chunk before other chunks note that the object reaches into them, and is
+//!   removed before those notes are removed.
 //! - Objects are looked at under the lock of the chunk they start in, or with the world stopped
 //!   ([`Access`](super::access::Access)).
 
@@ -40,8 +40,8 @@ pub(crate) struct Registry {
     pub(crate) side_table: SideTable,
     emptied: Emptied,
     /// The lowest byte of all objects that there ever were. Relaxed, as the three below: they only widen. A pass reads them at
-    /// its start. In a stopped world the stop has ordered all that was recorded; what is recorded beside a pass and not seen is
-    /// new, and is judged by its birth.
+    /// its start. In a stopped world, the stop orders all earlier changes; objects that are recorded during a pass and not seen
+    /// are new, and are judged by their birth.
     lowest: AtomicUsize,
     /// The last byte of the highest object.
     highest: AtomicUsize,
@@ -63,11 +63,11 @@ impl Registry {
         }
     }
 
-    /// All objects that there ever were lie in so many bytes from this address on.
+    /// The range in which all objects lie that there ever were: its first address, and its length in bytes.
     pub(crate) fn span(&self) -> (usize, usize) {
         let lowest = self.lowest.load(Ordering::Relaxed);
         let highest = self.highest.load(Ordering::Relaxed);
-        // No block lies in the first page, so the sum is a number.
+        // No block lies in the first page, so the sum does not overflow.
         let bytes = highest.checked_sub(lowest).map_or(0, |bytes| bytes + 1);
         (lowest, bytes)
     }
@@ -83,7 +83,7 @@ impl Registry {
         self.size_from(start, record.short_size())
     }
 
-    /// The size of an object whose record says `short`.
+    /// The size of an object whose record holds the size `short`.
     #[inline(always)]
     pub(crate) fn size_from(&self, start: usize, short: u32) -> usize {
         match short {
@@ -97,8 +97,8 @@ impl Registry {
         self.side_table.size(start).unwrap_or(u32::MAX as usize)
     }
 
-    /// How many references an object needs, 0 for a gray and -1 for a black one; and how many were found, where it
-    /// needs several.
+    /// How many references an object needs, 0 for a gray and -1 for a black one; and how many were found, if it needs
+    /// several.
     pub(crate) fn references(&self, start: usize, record: &Record) -> (i32, u32) {
         let noted = (record.min_count() == MANY).then(|| self.side_table.references(start));
         noted

@@ -1,11 +1,10 @@
-//! Objects that lose a part: what remains goes on as it was.
+//! Objects that are freed in part: the rest stays recorded.
 //!
-//! # What covers too much
+//! # Runs that cover too much
 //!
-//! A run ([`crate::objects::page_map`]) stands for a table's range that an object covers wholly. A front may end within one, and a
-//! table instead would need a page. The run stays then; who looks an address up finds that the object ends before it.
-//! Who records a block there has the run replaced by a table ([`Registry::make_way`]).
-//!
+//! A run ([`crate::objects::page_map`]) stands for a table's range that an object covers wholly. The front that remains of an
+//! object may end within a run, and a table in its place would need a page. So the run stays; a look-up checks that the object
+//! does not end before the address. When a block is recorded there, a table replaces the run ([`Registry::make_way`]).
 
 use core::sync::atomic::Ordering;
 
@@ -23,16 +22,16 @@ use crate::platform::address::Extent;
 pub(crate) struct Tail {
     pub(crate) record: Record,
     pub(crate) side_table: Loose,
-    /// Whether all that was noted of it is.
+    /// Whether all notes of it were kept.
     pub(crate) kept: Kept,
 }
 
 /// Room for the record of an object that has been taken out.
 pub(crate) enum Room {
     Nowhere,
-    /// Nothing else is recorded there.
+    /// The records of its chunk, in which no other object starts.
     Records(Records),
-    /// It was an unaligned object.
+    /// The note of an unaligned object.
     Note(Loose),
 }
 
@@ -47,8 +46,8 @@ impl Room {
 }
 
 impl Registry {
-    /// The object that starts at `start` ends where the cut's front does. Whether all that was noted of the front
-    /// still is, and the tail, if there is one. `None` if there is no such object.
+    /// Shortens the object that starts at `start` to the front of the cut. Returns whether all notes of the front were kept,
+    /// and the tail, if there is one. `None` if there is no such object.
     pub(crate) fn shorten(
         &self,
         start: usize,
@@ -79,7 +78,7 @@ impl Registry {
             object.record.set(noted);
             object.mark.clear();
             if marked == Marked::Yes {
-                // A pass that reads it gives it up, since it is smaller now.
+                // A pass that is reading the object stops, since the object is smaller now.
                 object.record.set(flag::BORN);
                 object.chunk.set(info::BORN);
                 object.mark.set();
@@ -95,7 +94,7 @@ impl Registry {
         Some(found)
     }
 
-    /// Takes out the object that starts at `start`, of which only a tail remains, and keeps what may serve that.
+    /// Takes out the object that starts at `start`, of which only a tail remains. Returns the tail, and room for its record.
     pub(crate) fn behead(
         &self,
         start: usize,
@@ -143,7 +142,7 @@ impl Registry {
             kept: divided.kept,
         };
         if let Room::Records(records) = room {
-            // The tail's chunk may have none.
+            // The tail's chunk may have no records.
             room = match self.lend(start + cut.tail, records) {
                 Ok(()) => Room::Nowhere,
                 Err(records) => Room::Records(records),
@@ -152,7 +151,7 @@ impl Registry {
         Some((tail, room))
     }
 
-    /// Gives the chunk at an address room for records, if it has none.
+    /// Gives these records to the chunk at an address, if it has none.
     fn lend(&self, address: usize, records: Records) -> Result<(), Records> {
         let number = chunk_of(address);
         let Look::Entry(chunk) = self.map.look(number) else {
@@ -195,7 +194,8 @@ impl Registry {
         Kept::Yes
     }
 
-    /// Whether an object that ends before `address` was in the way of what is to be recorded there, and is no more.
+    /// Replaces or clears the run at `address`, whose object ends before `address`, so that a block can be recorded there.
+    /// False if there is no such run, or no memory.
     #[cold]
     pub(crate) fn make_way(&self, address: usize, meta: &MetaAlloc<'_>) -> bool {
         let number = chunk_of(address);
@@ -213,7 +213,7 @@ impl Registry {
             .last_start(&chunk, address_of(first) + (CHUNK - 1))
             .map(|object| object.start + (self.size(object.start, object.record) - 1));
         drop(chunk);
-        // Where no object starts any more none reaches in.
+        // If no object starts there any more, none reaches into the run.
         let last = end.map_or(first, chunk_of);
         self.map.divide_run(number, first, last, meta)
     }

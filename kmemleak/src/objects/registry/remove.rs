@@ -1,4 +1,4 @@
-//! An object is taken out, and what is remembered of it then.
+//! Removes objects, and keeps what is remembered of them afterwards.
 
 use core::sync::atomic::Ordering;
 
@@ -13,7 +13,7 @@ use crate::platform::address::Address;
 use crate::stacks::depot::StackId;
 
 impl Registry {
-    /// Takes an object out, but no alias. From here on the marker does not begin to read it.
+    /// Takes out an object that is no alias. From here on the marker does not begin to read it.
     #[inline(never)]
     pub(crate) fn remove(&self, start: Address, meta: &MetaAlloc<'_>) -> Option<Record> {
         let mut removed = None;
@@ -23,7 +23,7 @@ impl Registry {
         removed
     }
 
-    /// Takes an object out, but no alias; its record's flags. `keep` gets the record and the size.
+    /// Takes out an object that is no alias, and returns its record's flags. `keep` gets the record and the size.
     #[inline(always)]
     pub(crate) fn take(
         &self,
@@ -34,7 +34,7 @@ impl Registry {
         self.take_if(start, |_, flags| flags & flag::ALIAS == 0, meta, keep)
     }
 
-    /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. Whether there was one.
+    /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. False if there was none.
     #[cold]
     pub(crate) fn remove_alias(&self, copy: Address, owner: usize, meta: &MetaAlloc<'_>) -> bool {
         let is_copy = |place: RecordRef, flags: u16| {
@@ -43,7 +43,7 @@ impl Registry {
         self.take_if(copy, is_copy, meta, |_, _| {}).is_some()
     }
 
-    /// Takes out what starts at `start`, if its record is wanted.
+    /// Takes out the object that starts at `start`, if `wanted` is true for its record.
     #[inline(always)]
     fn take_if(
         &self,
@@ -71,7 +71,7 @@ impl Registry {
         let record = place.read();
         let (bit, marks) = (1 << granule, chunk.marks().load(Ordering::Relaxed));
         chunk.marks().store(marks & !bit, Ordering::Relaxed);
-        // What is left tells who had the memory last.
+        // The record that is left says who had the memory last.
         place.set_left_by(start);
         let left = starts & !bit;
         chunk.starts().store(left, Ordering::Release);
@@ -117,7 +117,7 @@ impl Registry {
         Some(record.flags())
     }
 
-    /// What remains to be done when the start is gone. The object's size.
+    /// Forgets the notes and the reach of an object whose start has been taken out, and returns its size.
     #[inline(always)]
     fn forget(&self, start: usize, short: u32, flags: u16, meta: &MetaAlloc<'_>) -> usize {
         let mut size = short as usize;
@@ -138,7 +138,7 @@ impl Registry {
         size
     }
 
-    /// The call stacks that allocated what was at `start` last, and that freed it, as far as they are remembered.
+    /// The call stacks that allocated and freed the last object at `start`, as far as they are remembered.
     pub(crate) fn last_traces(&self, start: usize) -> (StackId, StackId) {
         let traces = self.with_dead_record(start, |place| {
             let record = place.read();
@@ -151,7 +151,7 @@ impl Registry {
         traces.unwrap_or((StackId::NONE, StackId::NONE))
     }
 
-    /// Keeps the call stack that freed what was at `start`, as long as nothing else needs its record.
+    /// Remembers the call stack that freed the object at `start`, until another object needs the record.
     pub(crate) fn note_free(&self, start: usize, trace: StackId) {
         self.with_dead_record(start, |place| {
             place.set_checksum(trace.0);
@@ -159,7 +159,7 @@ impl Registry {
         });
     }
 
-    /// Shows the record of what started at `start` and is gone, if no object has had it since.
+    /// Calls `look` with the record of the object that is gone from `start`, if no other object has used the record since.
     fn with_dead_record<R>(&self, start: usize, look: impl FnOnce(RecordRef) -> R) -> Option<R> {
         let number = Address::new(start)?.chunk();
         let Look::Entry(chunk) = self.map.look(number) else {

@@ -11,7 +11,7 @@ use crate::objects::object::{Object, object_in, unaligned_object};
 use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of};
 
 impl Registry {
-    /// Shows the objects that start in `range`, chunk by chunk.
+    /// Calls `look` with the objects that start in `range`, chunk by chunk.
     pub(crate) fn each_in<A: Access>(
         &self,
         access: A,
@@ -34,7 +34,7 @@ impl Registry {
         }
     }
 
-    /// Shows the objects of an open chunk, of those that start at granules only the ones in `granules`.
+    /// Calls `look` with the aligned objects of an open chunk that start in `granules`, and with all unaligned ones.
     #[inline]
     pub(crate) fn each_of<A: Access>(
         &self,
@@ -55,7 +55,7 @@ impl Registry {
         }
     }
 
-    /// The first object at `from` or after that starts in this chunk at no multiple of eight bytes.
+    /// The start of the first object at `from` or after that starts in this chunk at no multiple of eight bytes.
     pub(crate) fn next_unaligned(
         &self,
         number: ChunkNumber,
@@ -85,7 +85,7 @@ impl Registry {
     }
 }
 
-/// A walk over chunks in use, which stands still between two steps: others may come and go meanwhile.
+/// A walk over chunks in use. It holds no lock between two steps, so objects may be added and removed meanwhile.
 pub(crate) struct Chunks<'r> {
     map: &'r PageMap,
     next_leaf: usize,

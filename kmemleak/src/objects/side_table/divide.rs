@@ -1,4 +1,4 @@
-//! What becomes of an object's notes when it is freed in part.
+//! Divides an object's notes when it is freed in part.
 
 use super::SideTable;
 use super::note::{AREA, EXCESS, FIRST, KIND, Loose, Note, REFERENCES, SECOND, SIZE, UNALIGNED};
@@ -10,30 +10,30 @@ use crate::metadata::kept::Kept;
 pub(crate) struct Cut {
     /// The bytes of the object.
     pub(crate) size: usize,
-    /// Bytes that remain at its start, zero for none.
+    /// How many bytes remain at its start, the front; zero if none.
     pub(crate) front: usize,
-    /// Where what remains at its end begins, as an offset; its size for nothing.
+    /// The offset at which the part that remains at its end begins, the tail; the object's size if there is none.
     pub(crate) tail: usize,
 }
 
-/// What becomes of notes in a cut.
+/// The result of dividing the notes of an object that is cut.
 pub(crate) struct Divided {
-    /// Whether all that was to be noted of the front is.
+    /// Whether all notes of the front were kept.
     pub(crate) front: Kept,
-    /// Those of the tail, which nobody finds yet.
+    /// The notes of the tail, which are in no bucket yet.
     pub(crate) tail: Loose,
-    /// Whether those are all.
+    /// Whether all notes of the tail were kept.
     pub(crate) kept: Kept,
-    /// Of the tail's record: whether a pointer to it counts for another object as well.
+    /// Whether the tail has an excess reference, for the flag in its record.
     pub(crate) excess: bool,
-    /// And whether it is not noted how many references the tail needs, though a note should have it.
+    /// Whether the tail should have a note of how many references it needs, but there was no memory for one.
     pub(crate) uncounted: bool,
 }
 
-/// Areas of a part, and whether these are all.
+/// Areas of a part, and whether they are complete.
 type PartAreas = (Loose, bool);
 
-/// Adds the areas of a part to its notes; if they are not all, it has none, and all of it is scanned.
+/// Adds the areas of a part to its notes. If they are not complete, the part gets none, and all of it is scanned.
 fn keep((mut areas, complete): PartAreas, side_table: &mut Loose, spare: &mut Loose) -> Kept {
     while let Some(note) = areas.pop() {
         if complete {
@@ -50,10 +50,10 @@ fn keep((mut areas, complete): PartAreas, side_table: &mut Loose, spare: &mut Lo
 }
 
 impl SideTable {
-    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or it
-    /// is in none any more. Meanwhile somebody may find none, and scan all of it.
+    /// Divides the notes of an object that is cut, and leaves it those of its front. Its chunk is locked, or the object has
+    /// been taken out of it. Code that looks for its areas meanwhile may find none, and scan all of the object.
     ///
-    /// Where all goes to one part no memory is needed: so the end of a block can be trimmed without.
+    /// If only one part remains, no memory is needed: so the end of a block can be trimmed without memory.
     pub(crate) fn divide(&self, start: usize, cut: Cut, meta: &MetaAlloc<'_>) -> Divided {
         let mut all = self.take_where(start, |kind| kind != UNALIGNED);
         let (mut areas, mut front) = (Loose::NONE, Loose::NONE);
@@ -113,8 +113,8 @@ impl SideTable {
         divided
     }
 
-    /// The areas of each part, cut to it. A part that none reaches into has an empty one, since without any all of it would
-    /// be scanned. `None` of a part for which there was no memory.
+    /// The areas of each part, cut to it. A part that no area reaches into gets an empty one, since all of a part without
+    /// areas is scanned. If there is no memory for an area, those of its part are not complete.
     fn divide_areas(
         &self,
         mut areas: Loose,

@@ -1,9 +1,9 @@
-//! Notes: what few objects need, kept beside the page map so that records stay small.
+//! Notes: what only a few objects need, stored beside the page map so that records stay small.
 //!
 //! - objects that start at no multiple of eight bytes, with their records;
 //! - areas to which the scan of an object is limited;
 //! - sizes that need more than 32 bits;
-//! - how many references an object needs, and has, where it needs more than a record can count;
+//! - how many references an object needs, and how many were found, if it needs more than a record can count;
 //! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
 //!
 //! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
@@ -11,7 +11,7 @@
 //!
 //! # Locks
 //!
-//! One, taken under a chunk's; with interrupts off. A note that holds a record stays while the chunk's lock is held.
+//! One, taken under the lock of a chunk, with interrupts off. A note that holds a record stays while the chunk's lock is held.
 
 mod divide;
 mod note;
@@ -31,7 +31,7 @@ use crate::objects::record::Record;
 
 const BUCKETS: usize = 512;
 
-/// A part of an object that is scanned, where not all of it is.
+/// A part of an object that is scanned, if not all of the object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
     pub(crate) offset: usize,
@@ -41,17 +41,17 @@ pub(crate) struct Area {
 /// A pointer to an object that has an excess reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
-    /// How many a pass has found, with this one.
+    /// How many pointers to the object a pass has found, including this one.
     pub(crate) number: u64,
-    /// The object that those count for which this one does not need.
+    /// The other object, for which pointers count that this object does not need.
     pub(crate) other: usize,
 }
 
 /// All notes.
 pub(crate) struct SideTable {
     buckets: SpinMutex<[Hidden; BUCKETS]>,
-    /// Relaxed: changed under the lock. Without it, zero spares the lock: the notes of an object are added and looked for
-    /// under the lock of its chunk, or by a CPU that has learned of the object since.
+    /// The number of notes; if zero, the lock is not taken. Relaxed: changed under the lock. The notes of an object are added
+    /// and looked for under the lock of its chunk, or by code that has learned of the object afterwards.
     count: AtomicUsize,
 }
 
@@ -83,7 +83,7 @@ impl SideTable {
         Kept::Yes
     }
 
-    /// The notes of a chunk, while `look` says to go on.
+    /// Calls `look` with each note of a chunk, under the lock.
     fn each(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Note)) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
@@ -98,7 +98,7 @@ impl SideTable {
         }
     }
 
-    /// Takes the notes of an object of such kinds out of their bucket.
+    /// Takes the notes of an object whose kinds are `wanted` out of their bucket.
     fn take_where(&self, start: usize, wanted: impl Fn(u64) -> bool) -> Loose {
         let mut taken = Loose::NONE;
         if self.count.load(Ordering::Relaxed) == 0 {
@@ -126,7 +126,7 @@ impl SideTable {
 
     /// Puts loose notes into the bucket of the object at `start`.
     pub(crate) fn attach(&self, mut loose: Loose, start: usize) {
-        // Among notes of a kind the first counts: it stays so.
+        // The first of several notes of a kind counts, so their order is kept.
         let mut turned = Loose::NONE;
         while let Some(note) = loose.pop() {
             turned.push(note);
@@ -154,17 +154,17 @@ impl SideTable {
         }
     }
 
-    /// Takes out the notes of an object, but not (or only) that it is an unaligned one.
+    /// Takes the notes of an object whose kinds `drop` selects out of their bucket, and gives them back.
     fn drop_where(&self, start: usize, drop: impl Fn(u64) -> bool, meta: &MetaAlloc<'_>) {
         self.give_back(self.take_where(start, drop), meta);
     }
 
-    /// Takes the note that is an unaligned object with its record, to be put elsewhere by [`SideTable::put_unaligned`].
+    /// Takes out the note that holds an unaligned object's record, for use by [`SideTable::put_unaligned`].
     pub(crate) fn take_unaligned(&self, start: usize) -> Loose {
         self.take_where(start, |kind| kind == UNALIGNED)
     }
 
-    /// Puts an unaligned object elsewhere.
+    /// Adds an unaligned object at `start`, in a note that another unaligned object had.
     pub(crate) fn put_unaligned(&self, unaligned: Loose, start: usize, record: &Record, mark: u64) {
         if let Some(note) = Note::at(unaligned.0) {
             note.set(FIRST, mark);
@@ -173,7 +173,7 @@ impl SideTable {
         self.attach(unaligned, start);
     }
 
-    /// Keeps an unaligned object.
+    /// Adds an unaligned object, in a new note.
     pub(crate) fn add_unaligned(
         &self,
         start: usize,
@@ -187,12 +187,12 @@ impl SideTable {
         })
     }
 
-    /// Forgets an unaligned object.
+    /// Removes the note of an unaligned object.
     pub(crate) fn drop_unaligned(&self, start: usize, meta: &MetaAlloc<'_>) {
         self.drop_where(start, |kind| kind == UNALIGNED, meta);
     }
 
-    /// Shows the unaligned objects of a chunk, which is open, so that they stay. No lock is held meanwhile: `look` may ask for notes.
+    /// Calls `look` with the unaligned objects of a chunk, which is open. The table is not locked: `look` may ask for notes.
     pub(crate) fn each_unaligned(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Unaligned<'_>)) {
         let mut from = address_of(chunk);
         while let Some(unaligned) = self.unaligned_from(chunk, from) {
@@ -246,7 +246,7 @@ impl SideTable {
         })
     }
 
-    /// The area with this number, counted from the one that was added last.
+    /// The area of an object with this number, counted from the area that was added last.
     pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
         let (mut found, mut seen) = (None, 0);
         self.each(chunk_of(start), &mut |note| {
@@ -282,17 +282,17 @@ impl SideTable {
         found
     }
 
-    /// Keeps the size of an object.
+    /// Adds a note with the size of an object.
     pub(crate) fn add_size(&self, start: usize, size: usize, meta: &MetaAlloc<'_>) -> Kept {
         self.add_word(start, SIZE, size as u64, meta)
     }
 
-    /// The size that was kept.
+    /// The size of an object, if a note has it.
     pub(crate) fn size(&self, start: usize) -> Option<usize> {
         self.word(start, SIZE).map(|size| size as usize)
     }
 
-    /// Keeps how many references an object needs.
+    /// Adds a note with how many references an object needs.
     pub(crate) fn add_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
         self.add(start, REFERENCES, meta, |note| {
             note.set(FIRST, needed as u64);
@@ -300,7 +300,7 @@ impl SideTable {
         })
     }
 
-    /// Does something with the note of an object's references, if there is one.
+    /// Calls `work` with the note of an object's references, if there is one.
     fn with_references<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
         let mut result = None;
         self.each(chunk_of(start), &mut |note| {
@@ -311,14 +311,14 @@ impl SideTable {
         result
     }
 
-    /// How many references an object needs, and how many were found.
+    /// How many references an object needs, and how many were found, if a note has the numbers.
     pub(crate) fn references(&self, start: usize) -> Option<(i32, u32)> {
         self.with_references(start, |note| {
             (note.get(FIRST) as i32, note.get(SECOND) as u32)
         })
     }
 
-    /// One more was found. Whether there are as many as the object needs; `None` where nothing is noted.
+    /// Counts one more reference that was found. Whether there are as many as the object needs; `None` if there is no note.
     pub(crate) fn count_reference(&self, start: usize) -> Option<bool> {
         self.with_references(start, |note| {
             let found = note.get(SECOND) + 1;
@@ -327,7 +327,7 @@ impl SideTable {
         })
     }
 
-    /// None was.
+    /// Sets the number of references found to zero.
     pub(crate) fn reset_count(&self, start: usize) {
         self.with_references(start, |note| note.set(SECOND, 0));
     }
@@ -340,7 +340,7 @@ impl SideTable {
         })
     }
 
-    /// Does something with the excess reference of an object that was noted last.
+    /// Calls `work` with the excess reference of an object that was added last.
     fn with_excess<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
         let mut result = None;
         self.each(chunk_of(start), &mut |note| {
@@ -351,7 +351,7 @@ impl SideTable {
         result
     }
 
-    /// One more pointer to an object that has an excess reference. None if it has none.
+    /// Counts one more pointer to an object that has an excess reference. `None` if it has none.
     pub(crate) fn arrive(&self, start: usize) -> Option<Arrival> {
         self.with_excess(start, |note| {
             let number = note.get(SECOND) + 1;
@@ -363,12 +363,12 @@ impl SideTable {
         })
     }
 
-    /// A pass begins: no pointer to an object that has an excess reference has been found.
+    /// Sets the number of pointers found to an object with an excess reference to zero, for a new pass.
     pub(crate) fn reset_arrivals(&self, start: usize) {
         self.with_excess(start, |note| note.set(SECOND, 0));
     }
 
-    /// Forgets all of an object's notes, but not the object itself if it is an unaligned one.
+    /// Removes all of an object's notes, except the one that holds the record of an unaligned object.
     pub(crate) fn drop_all(&self, start: usize, meta: &MetaAlloc<'_>) {
         self.drop_where(start, |kind| kind != UNALIGNED, meta);
     }

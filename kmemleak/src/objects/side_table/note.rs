@@ -1,4 +1,4 @@
-//! A note: a piece of eight words in the side table, which says one thing of one object.
+//! A note: a piece of eight words in the side table, which holds one property of one object.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -51,8 +51,8 @@ impl Loose {
     }
 }
 
-/// A note: a piece of eight words, of which somebody may read while another writes. They are Relaxed: the lock of the table, or
-/// of the object's chunk, orders them.
+/// A note: a piece of eight words, which one CPU may read while another writes them. They are Relaxed: the lock of the table,
+/// or of the object's chunk, orders them.
 #[derive(Clone, Copy)]
 pub(super) struct Note(NonNull<u64>);
 

@@ -13,20 +13,20 @@ impl StackEntry {
     /// # Safety
     ///
     /// The entry has links and was taken from where it was published. `frame` is aligned and not above `highest`, and
-    /// all words from it through the frame at `highest` can be read; frames among them hold still.
+    /// all words from it through the frame at `highest` can be read; frames among them do not change meanwhile.
     #[inline(always)]
     pub(super) unsafe fn is_stack(self, base: usize, mut frame: usize, highest: usize) -> bool {
         let state = self.state().load(Relaxed);
         if highest - frame < self.span().load(Relaxed) as usize {
             return false;
         }
-        // The pairs not yet compared; all places in them are constants below.
+        // The pairs not yet compared; below, all indices into them are constants.
         let mut rest = self.pairs();
         macro_rules! compare {
             (address $index:literal) => {
                 // SAFETY: the caller's promise; the entry has so many frames.
                 let predicted = base.wrapping_add(unsafe { rest.distance_seen($index) });
-                // SAFETY: the frame is none above `highest`, for the span leads no further.
+                // SAFETY: the frame is not above `highest`, since the span does not reach above it.
                 if !unsafe { holds(frame + WORD, predicted) } {
                     return false;
                 }
@@ -66,7 +66,7 @@ impl StackEntry {
         } else {
             compare!(address 0);
         }
-        // This was the last one: the walk has to end here, too.
+        // This was the entry's last frame: the walk has to end here, too.
         // SAFETY: as above.
         let caller = unsafe { read(frame) };
         if !caller.is_multiple_of(WORD) || caller < frame + FRAME || caller > highest {
@@ -76,11 +76,11 @@ impl StackEntry {
         unsafe { holds(caller + WORD, 0) }
     }
 
-    /// The frame where the walk from `chain` on first differs from what this entry predicts, or where either ends.
+    /// The frame where the walk that goes on from `chain` first differs from what this entry predicts, or where either ends.
     ///
     /// # Safety
     ///
-    /// As for [`is_stack`](Self::is_stack).
+    /// The caller ensures what [`is_stack`](Self::is_stack) requires, for the frame and the stack of `chain`.
     pub(super) unsafe fn differs_at(self, base: usize, mut chain: FrameChain) -> usize {
         let pairs = self.pairs();
         let len = (self.state().load(Relaxed) & STATE_LEN) as usize;

@@ -1,7 +1,7 @@
-//! Entries of the depot: call stacks as they lie in its pages.
+//! Entries of the depot: how call stacks lie in its pages.
 //!
-//! An entry is a head, and behind it the frames. A narrow one holds them in [pairs](crate::stacks::depot::pairs). A wide one holds
-//! whole addresses, hidden.
+//! An entry is a head, followed by the frames. A narrow entry holds them in [pairs](crate::stacks::depot::pairs). A wide entry
+//! holds whole addresses, hidden.
 //!
 //! | word of the head | what |
 //! | --- | --- |
@@ -13,10 +13,10 @@
 //!
 //! # Invariants
 //!
-//! - The head of a [`StackEntry`] lies in a page of the depot. How far its frames reach is known by its state alone: before they
-//!   are read, [`StackEntry::frames`] looks whether they lie in the page, or the entry came from a slot, which published it.
-//! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry orders them, a bucket or a
-//!   [slot](crate::stacks::depot::slot). Words that do not change after that are read as plain words where speed counts.
+//! - The head of a [`StackEntry`] lies in a page of the depot. Only the state says how far the frames reach. So before they are
+//!   read, [`StackEntry::frames`] checks that they lie in the page, or the entry came from a slot, which published it.
+//! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry (a bucket or a
+//!   [slot](crate::stacks::depot::slot)) orders them. Words that do not change after that are read as plain words for speed.
 //!   (The marks in the state do change; they mean nothing to the depot.)
 
 use core::ptr::NonNull;
@@ -66,7 +66,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// What a call stack needs.
+    /// The shape of the entry that a call stack needs.
     pub(super) fn of(addresses: &[usize], base: usize) -> Self {
         let is_near = |address: &usize| u32::try_from(address.wrapping_sub(base)).is_ok();
         match addresses.iter().all(is_near) {
@@ -103,7 +103,7 @@ impl Shape {
         }
     }
 
-    /// Units that such an entry takes.
+    /// How many units an entry of this shape takes.
     pub(super) const fn units(self) -> u32 {
         self.bytes().div_ceil(UNIT) as u32
     }
@@ -127,7 +127,7 @@ impl StackEntry {
     ///
     /// # Safety
     ///
-    /// [`place`](Self::place) has said so of an entry.
+    /// [`place`](Self::place) has returned this place.
     #[inline(always)]
     pub(super) unsafe fn from_place(place: NonNull<u8>) -> Self {
         Self(place)
@@ -201,7 +201,7 @@ impl StackEntry {
         self.state().load(Relaxed) & STATE_LINKS != 0
     }
 
-    /// Sets one of the 16 marks, and tells whether it was not set before.
+    /// Sets one of the 16 marks, and returns whether it was not set before.
     pub(super) fn mark(self, mark: u32) -> bool {
         let bit = 1 << (STATE_MARKS + mark % 16);
         self.state().fetch_or(bit, Relaxed) & bit == 0
@@ -248,7 +248,7 @@ impl EntryFrames {
         })
     }
 
-    /// Writes as many frames as there are.
+    /// Writes the frames of a call stack, all that it has.
     fn write(self, walked: &Walked, base: usize) {
         let pairs = self.entry.pairs();
         for (frame, (address, link)) in walked.frames().take(self.len()).enumerate() {

@@ -1,4 +1,4 @@
-//! A call stack, taken out of the depot.
+//! A call stack, copied out of the depot.
 
 use crate::platform::MAX_FRAMES;
 use crate::stacks::crc::crc_of;

@@ -57,7 +57,7 @@ impl Depot {
         }
     }
 
-    /// The entry with these addresses, if the chain has it between the entry `number` and, exclusively, the entry `end`.
+    /// The entry with these addresses, if it is in the chain from the entry `number` on and before the entry `end`.
     fn find(
         &self,
         mut number: u32,
@@ -177,7 +177,7 @@ pub(super) fn add_page(table: Page<Links<Entries>>, page: usize, mut new: NewPag
     }
 }
 
-/// A hash of a call stack, good in all its bits.
+/// A hash of a call stack, all bits of which are well mixed.
 fn hash(addresses: &[usize]) -> u64 {
     let hash = addresses
         .iter()

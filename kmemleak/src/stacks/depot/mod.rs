@@ -67,13 +67,13 @@ use crate::sizes::{
 };
 use crate::stacks::frame_walk::{FrameChain, WORD, read};
 
-/// Pages that one table of the directory names.
+/// How many pages one table of the directory names.
 const FAN_OUT: usize = PAGE_WORDS;
 
 /// Tables of the directory.
 const TABLES: usize = DEPOT_PAGES / FAN_OUT;
 
-/// What a hash multiplies by: odd, with bits all over (2^64 divided by the golden ratio).
+/// The multiplier of hashes: odd, with its one bits spread evenly (2^64 divided by the golden ratio).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The number of a call stack in the depot.
@@ -100,15 +100,15 @@ pub(crate) struct Depot {
     /// Tables that name the pages in which entries lie.
     tables: [PageLink<Links<Entries>>; TABLES],
     /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
-    /// first entry was published, so a CPU that has an entry finds it.
+    /// first entry was published, so code that has an entry finds it.
     base: AtomicU64,
     /// The first unit that is not taken. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
     /// another: `unreserve` gives room back with Release after it was written to, and `reserve` takes it with Acquire before it
     /// is written to again. The value that an exchange expects is a guess, which is loaded Relaxed.
     used: AtomicU32,
-    /// Different call stacks. Only told.
+    /// The number of different call stacks. A statistic.
     stacks: AtomicU32,
-    /// Pages taken from the source. Only told.
+    /// The number of pages taken from the source. A statistic.
     pages: AtomicU32,
 }
 
@@ -135,12 +135,12 @@ impl Depot {
         self.pages.load(Relaxed) as usize * METADATA_PAGE
     }
 
-    /// The id of the call stack that leads here, at most [`MAX_FRAMES`](crate::MAX_FRAMES) frames of it. A new one is stored.
-    /// [`StackId::NONE`] if there are no frames, or no memory. Any context.
+    /// The id of the current call stack, of which the innermost [`MAX_FRAMES`](crate::MAX_FRAMES) frames count. A new call stack
+    /// is stored. [`StackId::NONE`] if there are no frames, or no memory. Any context.
     ///
     /// # Safety
     ///
-    /// All of the walk's stack can be read, and its frames hold still: it is the stack of the code that calls.
+    /// All of the walk's stack can be read, and its frames do not change meanwhile: it is the stack of the calling code.
     #[inline(always)]
     pub(crate) unsafe fn record(
         &self,
@@ -166,7 +166,7 @@ impl Depot {
     ///
     /// # Safety
     ///
-    /// As for [`record`](Self::record).
+    /// The caller ensures what [`record`](Self::record) requires.
     #[cold]
     #[inline(never)]
     unsafe fn record_differing(
@@ -206,8 +206,8 @@ impl Depot {
         id
     }
 
-    /// The id of this call stack, innermost frame first; frames beyond [`MAX_FRAMES`](crate::MAX_FRAMES) are left out. A new one
-    /// is stored. For platforms that walk their stacks themselves. Any context.
+    /// The id of a call stack, innermost frame first; frames beyond [`MAX_FRAMES`](crate::MAX_FRAMES) are left out. A new call
+    /// stack is stored. For platforms that walk their stacks themselves. Any context.
     pub(crate) fn store(&self, addresses: &[usize], meta: &impl PageSource) -> StackId {
         let walked = Walked::without_links(addresses);
         self.find_or_insert(&walked, meta)
@@ -222,16 +222,16 @@ impl Depot {
         })
     }
 
-    /// Sets one of the 16 marks of a call stack, and tells whether it was not set before; for no call stack it never was. What
-    /// marks mean is the caller's affair. Any context.
+    /// Sets one of the 16 marks of a call stack, and returns whether it was not set before; always true for an id without a
+    /// call stack. The caller decides what marks mean. Any context.
     pub(crate) fn mark(&self, id: StackId, mark: u32) -> bool {
         self.entry(id.0).is_none_or(|entry| entry.mark(mark))
     }
 
     /// Chooses the text base, if none is chosen yet. Call stacks with all addresses less than 4 GiB above it are stored small
-    /// and found fast. Otherwise it is 2 GiB below this crate's own code. Any context.
+    /// and found fast. If it is never called, the base is 2 GiB below this crate's own code. Any context.
     pub(crate) fn set_text_base(&self, base: usize) {
-        // The one base that can't be hidden is as good one byte below.
+        // `usize::MAX` can't be hidden; a base one byte below does as well.
         let hidden = Hidden::new(base.min(usize::MAX - 1)).bits();
         let none = Hidden::NONE.bits();
         let _ = self.base.compare_exchange(none, hidden, Relaxed, Relaxed);
@@ -246,7 +246,7 @@ impl Depot {
     /// The slot for stacks that have this return address in the frame at `frame`.
     #[inline(always)]
     fn slot(&self, cpu: u32, address: usize, frame: usize) -> &StackSlot {
-        // Frames are aligned to two words mostly: shifted, their low bits are beside those of the code.
+        // Most frames are aligned to two words. Shifted, the bits of their addresses that vary lie beside those of the code's.
         let key = (address as u64).wrapping_add((frame as u64) << 3);
         let slot = key.wrapping_mul(SPREAD) >> (64 - SLOTS.ilog2());
         &self.slots[cpu as usize % ROWS].0[slot as usize % SLOTS]
@@ -269,7 +269,7 @@ impl Depot {
     ///
     /// # Safety
     ///
-    /// Nobody else uses the depot meanwhile, and all who have used it are done, as seen from here.
+    /// Nobody else uses the depot meanwhile, and all earlier uses on other CPUs happened before this call.
     pub(crate) unsafe fn empty(&self) {
         let slots = self.slots.iter().flat_map(|slots| &slots.0);
         slots.for_each(StackSlot::clear);

@@ -1,4 +1,4 @@
-//! The frames of a narrow entry, in pairs: one pointer leads to all that two frames need.
+//! The frames of a narrow entry, in pairs: what is stored of two frames lies together.
 //!
 //! | bytes of a pair | what |
 //! | --- | --- |
@@ -21,7 +21,7 @@ impl Pairs {
         Self(first)
     }
 
-    /// Without the first ones.
+    /// The pairs without the first ones.
     #[inline(always)]
     pub(super) fn after(self, pairs: usize) -> Self {
         Self(self.0.wrapping_add(pairs * PAIR))
@@ -43,7 +43,7 @@ impl Pairs {
     ///
     /// # Safety
     ///
-    /// As for [`distance`](Self::distance).
+    /// The caller ensures what [`distance`](Self::distance) requires.
     #[inline(always)]
     pub(super) unsafe fn link<'a>(self, frame: usize) -> &'a AtomicU16 {
         let place = self.0.wrapping_add(frame / 2 * PAIR + 8 + frame % 2 * 2);
@@ -55,13 +55,13 @@ impl Pairs {
     ///
     /// # Safety
     ///
-    /// As for [`distance`](Self::distance). The entry was taken from where it was published.
+    /// The caller ensures what [`distance`](Self::distance) requires. The entry was taken from where it was published.
     #[inline(always)]
     pub(super) unsafe fn distance_seen(self, frame: usize) -> usize {
         // SAFETY: the caller's promise.
         let distance = unsafe { self.distance(frame) };
-        // SAFETY: a CPU that took the entry from where it was published sees all that was written to its place before,
-        // by another CPU that gave the place back, too; and it is not written any more.
+        // SAFETY: code that took the entry from where it was published sees all that was written to its place before (also by
+        // another CPU that gave the place back), and the distance is not written any more.
         unsafe { settled_u32(distance) as usize }
     }
 
@@ -69,7 +69,7 @@ impl Pairs {
     ///
     /// # Safety
     ///
-    /// As for [`distance_seen`](Self::distance_seen).
+    /// The caller ensures what [`distance_seen`](Self::distance_seen) requires.
     #[inline(always)]
     pub(super) unsafe fn link_seen(self, frame: usize) -> usize {
         // SAFETY: the caller's promise.

@@ -28,7 +28,7 @@ impl StackSlot {
         }
     }
 
-    /// Names an entry from now on; one without links is not named.
+    /// Makes the slot name an entry; does nothing if the entry has no links.
     pub(super) fn name(&self, entry: StackEntry) {
         if entry.has_links() {
             self.0.store(Hidden::of(entry.place()).bits(), Release);

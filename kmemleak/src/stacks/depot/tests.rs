@@ -1,4 +1,4 @@
-//! The depot, by itself: on stacks of the host, and on made ones.
+//! Tests of the depot alone, on stacks of the host, and on fake ones.
 
 extern crate std;
 
@@ -20,7 +20,7 @@ use std::vec::Vec;
 
 const BASE: usize = 0x5555_1234_0000;
 
-/// Pages of the host's heap: so many of them.
+/// A limited number of pages of the host's heap.
 struct Pages {
     left: AtomicUsize,
     out: Mutex<Vec<NonNull<u8>>>,
@@ -77,7 +77,7 @@ fn depot() -> Box<Depot> {
     depot
 }
 
-/// Numbers without a pattern (xorshift).
+/// Pseudo-random numbers (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -105,7 +105,7 @@ fn record(
     unsafe { depot.record(&walk, 3, pages) }
 }
 
-/// What `record` should name: by the plain walk.
+/// The addresses that `record` should store, found by the plain walk.
 fn expected(stack: &FakeStack, at: usize, skip: &Range<usize>) -> Vec<usize> {
     let mut frames = [0; 512];
     // SAFETY: the fake stack lives and holds still.
@@ -171,7 +171,7 @@ fn addresses_far_from_the_text_base_are_kept_whole() {
         }
     }
     assert_eq!(depot.len(), 6 * 16);
-    // Low halves alike, high halves not.
+    // Their low halves are equal, their high halves are not.
     let near = depot.store(&[BASE + 7], &pages);
     assert_ne!(depot.store(&[BASE + 7 + (1 << 32)], &pages), near);
     pages.empty(&depot);

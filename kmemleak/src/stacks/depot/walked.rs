@@ -8,7 +8,7 @@ pub(super) struct Walked {
     addresses: [usize; MAX_FRAMES],
     links: [u16; MAX_FRAMES],
     len: usize,
-    /// The sum of the links, in bytes; `None` if one of them is too long to be kept, or none is known.
+    /// The sum of the links, in bytes; `None` if one of them is too long to be stored, or no link is known.
     span: Option<u32>,
 }
 

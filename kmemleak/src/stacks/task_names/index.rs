@@ -1,7 +1,7 @@
-//! Numbers by the hashes of their names.
+//! An index of the numbers of names, by the hashes of the names.
 //!
-//! Entries are hints: the number may have another name by now, or none. They are changed by a CPU that may add names or free
-//! numbers ([`Adding`]), one at a time.
+//! Entries are hints: the number may have another name by now, or none. Only code that holds [`Adding`] changes them, so one
+//! CPU at a time does.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -10,14 +10,14 @@ use crate::sizes::{MAX_TASK_NAMES, NAME_WAYS as WAYS};
 use crate::stacks::task_names::Adding;
 use crate::stacks::task_names::names::Name;
 
-/// Sets of the index, which has room for twice as many names as there are: a set overflows only by ill luck, and
-/// its next name is then not kept.
+/// The number of sets. The index has room for twice as many names as there are numbers, so a set is seldom full; a name
+/// whose set is full is not stored.
 const SETS: usize = 2 * MAX_TASK_NAMES / WAYS;
 
 /// Bits of a number, in an entry. The others are of the name's hash.
 const NUMBER_BITS: u32 = MAX_TASK_NAMES.ilog2();
 
-/// The bits of a hash that an entry has.
+/// The bits of a name's hash that an entry holds.
 fn tag(name: &Name) -> u32 {
     (name.hash >> (32 + NUMBER_BITS)) as u32
 }
@@ -26,7 +26,7 @@ const fn number_of(entry: u32) -> u32 {
     entry & (MAX_TASK_NAMES as u32 - 1)
 }
 
-/// In sets: hash and number of a name; 0 is none. Relaxed: hints.
+/// Sets of entries, each with hash bits and the number of a name; 0 is no entry. Relaxed: entries are hints.
 pub(super) struct Index([[AtomicU32; WAYS]; SETS]);
 
 impl Index {
@@ -47,7 +47,7 @@ impl Index {
         })
     }
 
-    /// Room for one name more.
+    /// A free place in the set of a name; `None` if the set is full.
     pub(super) fn room(&self, name: &Name, _: &Adding) -> Option<IndexRoom<'_>> {
         let way = self.set(name).iter().find(|way| way.load(Relaxed) == 0)?;
         Some(IndexRoom {
@@ -56,7 +56,7 @@ impl Index {
         })
     }
 
-    /// Drops the entries of other numbers than these.
+    /// Drops the entries of the numbers for which `keep` is false.
     pub(super) fn retain(&self, keep: impl Fn(u32) -> bool, _: &Adding) {
         for way in self.0.as_flattened() {
             let entry = way.load(Relaxed);

@@ -8,10 +8,10 @@
 //! # Recycling
 //!
 //! A kernel makes tasks as long as it runs, and there are numbers for two thousand names. A number is free again when no record
-//! has it. Counting records would make each allocation and each free slower. So free numbers are found by a *round* when
-//! numbers grow scarce: it clears all marks, walks over all records and marks the numbers that they have, and in the end frees
-//! the numbers without a mark. A look-up that finds numbers scarce takes the round one step further: a few records, in constant
-//! time, so that no task is needed for it. A check takes all steps of a round ([`TaskNames::step`]).
+//! has it. Counting records would make each allocation and each free slower. So when few numbers are free, a *round* finds
+//! more: it clears all marks, walks over all records and marks the numbers that they have, and in the end frees the numbers
+//! without a mark. A look-up that finds few numbers free takes the round one step further: a few records, in constant time,
+//! so that no task is needed for it. A check takes all steps of a round ([`TaskNames::step`]).
 //!
 //! Other CPUs allocate meanwhile. A number can enter a record behind the walk only if it stands in a *row*: it is what a CPU
 //! remembers, or what a CPU [holds](TaskNames::hold) while a record is in no chunk. A CPU that writes a number to its row marks
@@ -28,9 +28,9 @@
 //!
 //! # Locks
 //!
-//! Two. `adding` is held while a name is added or numbers are freed. `round` is held while a step of a round is taken, outside
-//! `adding`; it is only tried, so nobody waits for it. Steps take the locks of chunks. To look up a name that is known, no
-//! lock is taken, nor where there is no room for a new name.
+//! Two. `adding` is held while a name is added or numbers are freed. `round` is held while a step of a round is taken, and is
+//! taken before `adding`; steps only try to take it, so no step waits for another. Steps take the locks of chunks. No lock
+//! is taken to look up a name that is known, or if there is no free number for a new name.
 
 mod index;
 mod names;
@@ -52,13 +52,13 @@ use crate::metadata::page::PageSource;
 use crate::platform::Comm;
 use crate::sizes::MAX_TASK_NAMES;
 
-/// Names beyond which rounds are begun.
+/// If there are more names than this, rounds are begun.
 const MANY: usize = MAX_TASK_NAMES / 4 * 3;
 
-/// The number of no name.
+/// The number that stands for no name.
 const NONE: u32 = 0;
 
-/// The right to add a name or to free numbers: the holder of the lock has a reference to it.
+/// The right to add a name or to free numbers. It is borrowed from the lock `adding`, while that is held.
 struct Adding(());
 
 /// All names.
@@ -84,7 +84,7 @@ pub(crate) struct HeldName<'a> {
 }
 
 impl HeldName<'_> {
-    /// The number that the record may have; 0 if it could not be held.
+    /// The number for the record: the one that is held, or 0 if it could not be held.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -112,14 +112,14 @@ impl TaskNames {
         }
     }
 
-    /// The number of the name of the task that runs, if it is the one that this CPU remembers. It is safe from rounds
-    /// until this CPU asks for another. Interrupts are off.
+    /// The number of the running task's name, if it is the task that this CPU remembers. No round frees the number
+    /// until this CPU asks for another one. Interrupts are off.
     #[inline(always)]
     pub(crate) fn remembered(&self, task: u32, cpu: u32) -> Option<u32> {
         self.rows.near(cpu).number_of(task, cpu)
     }
 
-    /// The number of the name of the task that runs, whichever task ran last and wherever the CPU's row lies; 0 if the name
+    /// The number of the running task's name, which is looked up or added if this CPU remembers another task; 0 if the name
     /// can't be stored. Interrupts are off, and no lock is held.
     pub(crate) fn number(
         &self,
@@ -153,7 +153,7 @@ impl TaskNames {
         })
     }
 
-    /// The number of a name that is known. It has entered the row, and is protected.
+    /// The number of a name, if the name is known. The number is then in the row, and protected from rounds.
     fn find(&self, name: &Name, row: CpuRow<'_>) -> Option<u32> {
         self.index.numbers(name).find(|&number| {
             row.enter(number);
@@ -161,7 +161,7 @@ impl TaskNames {
         })
     }
 
-    /// Adds a name. `None` where there is no memory, no number, or no room in its set.
+    /// Adds a name. `None` if there is no memory, no free number, or no room in the name's set.
     fn add(&self, name: &Name, row: CpuRow<'_>, meta: &impl PageSource) -> Option<u32> {
         let adding = self.adding.lock();
         let known = self.find(name, row);
@@ -178,8 +178,8 @@ impl TaskNames {
         Some(number)
     }
 
-    /// Keeps the number of a record that is taken out of its chunk, until the record is in another chunk, or gone. Interrupts
-    /// are off from before the record is taken out. One number a CPU at a time.
+    /// Protects the number of a record that is taken out of its chunk, until the record is in another chunk, or gone.
+    /// Interrupts are off since before the record was taken out. A CPU holds one number at a time.
     pub(crate) fn hold(&self, number: u32, cpu: u32, meta: &impl PageSource) -> HeldName<'_> {
         let row = self.rows.get(cpu, meta).ok();
         let is_safe = row.is_some_and(|row| {
@@ -190,7 +190,7 @@ impl TaskNames {
         HeldName { row, number }
     }
 
-    /// Whether numbers are scarce.
+    /// Whether few numbers are free.
     pub(crate) fn is_short(&self) -> bool {
         self.live.load(Relaxed) as usize > MANY
     }
@@ -199,7 +199,7 @@ impl TaskNames {
         self.live.load(Relaxed) as usize >= MAX_TASK_NAMES - 1
     }
 
-    /// The round to keep with a copy of a record. To be asked for before the copy is made. Any context.
+    /// The round to keep with a copy of a record. It must be read before the copy is made. Any context.
     pub(crate) fn now(&self) -> Round {
         Round(self.ended.load(Relaxed))
     }

@@ -1,7 +1,7 @@
-//! Names by their numbers, as they lie in pages.
+//! The names in pages of metadata, by their numbers.
 //!
 //! A name may be read while another name gets its number. So the first word of a name says in which [`Round`] the name got its
-//! number; it is written before the others, and read once more behind them.
+//! number; it is written before the other words, and read again after them.
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
@@ -11,17 +11,17 @@ use crate::platform::{COMM_LEN, Comm};
 use crate::sizes::MAX_TASK_NAMES;
 use crate::stacks::task_names::round::Round;
 
-/// Numbers of a name: its length, with the round in which it got its number, and its bytes.
+/// Words of a name: one with its length and the round in which it got its number, then its bytes.
 const NAME_WORDS: usize = 1 + COMM_LEN / WORD;
-/// Names of a page.
+/// Names in a page.
 const PER_PAGE: usize = PAGE_WORDS / NAME_WORDS;
 /// Pages of names.
 const PAGES: usize = MAX_TASK_NAMES.div_ceil(PER_PAGE);
 
-/// What the hash multiplies by: odd, with bits all over.
+/// The multiplier of the hash: odd, with its one bits spread evenly.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 
-/// A name, as it is kept, and what it is found by.
+/// A name as it is stored, with its hash.
 pub(super) struct Name {
     words: [u64; NAME_WORDS],
     pub(super) hash: u64,
@@ -53,7 +53,7 @@ impl Names {
         Self([const { PageLink::new() }; PAGES])
     }
 
-    /// The word of a number's name; `None` where there never was one.
+    /// A word of a number's name; `None` if there is no page for it, since the number never had a name.
     fn word(&self, number: u32, index: usize) -> Option<&AtomicU64> {
         let number = number as usize % MAX_TASK_NAMES;
         let page = self.0[number / PER_PAGE].get()?;
@@ -68,7 +68,7 @@ impl Names {
         Some(words)
     }
 
-    /// Whether a number has this name, whichever round it got it in.
+    /// Whether a number has this name, in whatever round it got the name.
     pub(super) fn has(&self, number: u32, name: &Name) -> bool {
         self.words(number).is_some_and(|mut words| {
             words[0] &= u64::from(u32::MAX);
@@ -96,10 +96,10 @@ impl Names {
         (1..NAME_WORDS).try_for_each(|index| store(index, name.words[index]))
     }
 
-    /// The name of a number, unless it was given after that round.
+    /// The name of a number, unless it got the name after the round `copied`.
     pub(super) fn read(&self, number: u32, copied: Round) -> Option<Comm> {
         let words = self.words(number)?;
-        // Acquire: if one of these words is of a newer name, the first word that is read now is so, too.
+        // Acquire: if one of these words belongs to a newer name, so does the first word that is read next.
         fence(Acquire);
         let first = self.word(number, 0)?.load(Relaxed);
         if Round((first >> 32) as u32).is_after(copied) {

@@ -4,10 +4,10 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::stacks::task_names::TaskNames;
 
-/// Steps that are passed over after a round that freed nothing.
+/// How many calls of [`TaskNames::step`] do nothing after a round that freed no number.
 const REST: u32 = 64;
 
-/// When a copy of a record was made: a name that got its number in a later round is another one.
+/// The round in which a copy of a record was made: a name that got its number in a later round is another task's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round(pub(super) u32);
 
@@ -15,7 +15,7 @@ impl Round {
     /// The first round.
     pub(crate) const FIRST: Self = Self(0);
 
-    /// Whether a round came later. Their number may wrap: no copy is so old.
+    /// Whether this round came after `other`. The number may wrap: no copy is kept for 2^31 rounds.
     pub(super) fn is_after(self, other: Self) -> bool {
         (self.0.wrapping_sub(other.0) as i32) > 0
     }
@@ -23,8 +23,8 @@ impl Round {
 
 /// The numbers that records have.
 pub(crate) trait NamesInUse {
-    /// Shows the numbers of some records, in constant time: at first with `from` 0, then from where the last call says; `None`
-    /// when all have been shown. Interrupts are off.
+    /// Calls `look` with the numbers of some records, in constant time. The first call gets `from` 0, the next ones what the
+    /// call before returned; it returns `None` when all records have been visited. Interrupts are off.
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize>;
 }
 
@@ -32,7 +32,7 @@ pub(crate) trait NamesInUse {
 pub(super) struct Progress {
     /// Where the walk goes on; `None` if no round has begun.
     from: Option<usize>,
-    /// Steps to be passed over.
+    /// How many calls of [`TaskNames::step`] are still to do nothing.
     rest: u32,
 }
 
@@ -44,11 +44,11 @@ impl Progress {
 }
 
 impl TaskNames {
-    /// Takes a round a step further, or begins one; true until the round is at its end. Interrupts are off, and no lock is
-    /// held.
+    /// Takes a round one step further, or begins one. True if steps of the round remain; false if it is at its end, if no
+    /// round is to begin yet, or if another CPU takes a step. Interrupts are off, and no lock is held.
     pub(crate) fn step(&self, in_use: &impl NamesInUse) -> bool {
         let Some(mut progress) = self.round.try_lock() else {
-            // Another CPU takes it.
+            // Another CPU takes a step.
             return false;
         };
         let from = match progress.from {
@@ -79,7 +79,7 @@ impl TaskNames {
         }
     }
 
-    /// Frees the numbers that are not marked, and tells how many.
+    /// Frees the numbers that are not marked, and returns how many.
     fn end_round(&self) -> u32 {
         let adding = self.adding.lock();
         self.count_round();

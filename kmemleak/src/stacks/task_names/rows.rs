@@ -2,10 +2,10 @@
 //!
 //! # Orderings
 //!
-//! Numbers of rows are Relaxed: which numbers must be seen in rows when a round begins, and what of older ones, is ordered by the
-//! marks of [`States`](crate::stacks::task_names::states::States), and by the locks of chunks. (A number that is not seen any
-//! more has given way to another. Its last record entered its chunk before; the walk looks there later, or it would have
-//! locked the chunk first, and then the row's new number was not written yet.)
+//! Numbers of rows are Relaxed. The marks of [`States`](crate::stacks::task_names::states::States) order which numbers a round
+//! must see in rows when it begins, and the locks of chunks order the rest. (If the round does not see a number, another one
+//! has replaced it in the row. The last record with the old number was in its chunk before that, and the walk locks the chunk
+//! later; if it had locked the chunk earlier, the new number was not yet written when the round read the row.)
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -14,9 +14,9 @@ use crate::metadata::page::{NoMemory, Numbers, Page, PageLink, PageSource, WORD}
 use crate::platform::METADATA_PAGE;
 use crate::sizes::{NAME_ROW_PAGES as ROW_PAGES, NAME_ROWS as ROWS};
 
-/// Bytes of a row: a cache line, so that no CPU writes to another's.
+/// Bytes of a row: a cache line, so that no two CPUs write to one line.
 const ROW_BYTES: usize = 64;
-/// Rows of a page.
+/// Rows in a page.
 const ROWS_PER_PAGE: usize = METADATA_PAGE / ROW_BYTES;
 
 /// A row that lies in the detector itself: the words of a [`CpuRow`].
@@ -28,9 +28,9 @@ struct OwnRow([AtomicU64; 3]);
 pub(super) struct CpuRow<'a> {
     /// The task that ran last, and the CPU: see [`key`]; 0 is none.
     last: &'a AtomicU64,
-    /// The number of its name.
+    /// The number of that task's name.
     number: &'a AtomicU64,
-    /// The number of a record that is in no chunk.
+    /// The number of the name in a record that is in no chunk at the moment.
     held: &'a AtomicU64,
 }
 
@@ -55,7 +55,7 @@ impl<'a> CpuRow<'a> {
         }
     }
 
-    /// The number of a task's name, if the task ran last.
+    /// The number of a task's name, if that task ran last on this CPU.
     #[inline(always)]
     pub(super) fn number_of(self, task: u32, cpu: u32) -> Option<u32> {
         let (last, number) = (self.last.load(Relaxed), self.number.load(Relaxed));
@@ -75,7 +75,7 @@ impl<'a> CpuRow<'a> {
         self.held.store(u64::from(number), Relaxed);
     }
 
-    /// All numbers in it.
+    /// All numbers in this row.
     pub(super) fn numbers(self) -> impl Iterator<Item = u32> {
         [self.number, self.held]
             .map(|word| word.load(Relaxed) as u32)
@@ -91,7 +91,7 @@ impl<'a> CpuRow<'a> {
 
 /// All rows.
 pub(super) struct Rows {
-    /// Those of the first CPUs.
+    /// The rows of the first CPUs.
     own: [OwnRow; ROWS],
     /// Pages of rows for the CPUs beyond.
     pages: [PageLink<Numbers>; ROW_PAGES],
@@ -105,7 +105,7 @@ impl Rows {
         }
     }
 
-    /// The row of one of the first CPUs; for the others, the one of another CPU.
+    /// The row of a CPU if it is one of the first; else the row of another CPU.
     #[inline(always)]
     pub(super) fn near(&self, cpu: u32) -> CpuRow<'_> {
         CpuRow::of(&self.own[cpu as usize % ROWS])

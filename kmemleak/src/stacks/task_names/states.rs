@@ -1,4 +1,4 @@
-//! Which numbers have a name, and which of those are in use.
+//! The states of numbers: which have a name, and which of those are in use.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -14,7 +14,7 @@ const WORDS: usize = MAX_TASK_NAMES.div_ceil(PER_WORD);
 const LIVE: u32 = 1;
 /// Found in a record or a row, in this round.
 const MARKED: u32 = 2;
-/// Both for all numbers of a word.
+/// [`LIVE`] and [`MARKED`] for all numbers of a word.
 const ALL_LIVE: u32 = u32::MAX / 3 * LIVE;
 const ALL_MARKED: u32 = u32::MAX / 3 * MARKED;
 
@@ -41,7 +41,7 @@ impl States {
     }
 
     /// Keeps rounds from freeing a number that stands in this CPU's row, as long as it stands there. False if the number was
-    /// free already.
+    /// already free.
     pub(super) fn protect(&self, number: u32) -> bool {
         let (state, shift) = self.of(number);
         // Acquire, for what was written before it was live. Release, for the row.
@@ -57,7 +57,7 @@ impl States {
         }
     }
 
-    /// The number has a name, and stands in this CPU's row.
+    /// Makes a number live and marked. Its name has been written, and the number stands in this CPU's row.
     pub(super) fn publish(&self, number: u32, _: &Adding) {
         let (state, shift) = self.of(number);
         state.fetch_or((LIVE | MARKED) << shift, Release);
@@ -71,12 +71,12 @@ impl States {
     /// Clears all marks.
     pub(super) fn clear_marks(&self) {
         for state in &self.0 {
-            // Acquire: of a row whose number was marked before, what is there now is seen, or what came after it.
+            // Acquire: where a CPU has marked its row's number before, the row is seen with that number, or a later one.
             state.fetch_and(!ALL_MARKED, Acquire);
         }
     }
 
-    /// Frees the numbers that are not marked, and tells how many.
+    /// Frees the numbers that are not marked, and returns how many.
     pub(super) fn free_unmarked(&self, _: &Adding) -> u32 {
         self.0.iter().map(free_unmarked_of).sum()
     }
@@ -86,7 +86,7 @@ impl States {
     }
 }
 
-/// Frees the unmarked numbers of a word of states, and tells how many.
+/// Frees the unmarked numbers of a word of states, and returns how many.
 fn free_unmarked_of(state: &AtomicU32) -> u32 {
     let mut now = state.load(Relaxed);
     loop {
