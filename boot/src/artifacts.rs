@@ -11,7 +11,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::requirements::TARGET;
+/// The target that kernel and loader are built for.
+pub const TARGET: &str = "x86_64-unknown-none";
 
 /// Variables that change flags or targets of a build, and would change those of the bare target's.
 const FOREIGN_VARIABLES: [&str; 4] = [

@@ -6,13 +6,10 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::artifacts;
+use crate::artifacts::{self, TARGET};
 
 /// The QEMU that runs the kernel.
 pub const QEMU: &str = "qemu-system-x86_64";
-
-/// The target that kernel and loader are built for.
-pub const TARGET: &str = "x86_64-unknown-none";
 
 /// How each package manager installs QEMU; the first that is there is named.
 const QEMU_PACKAGES: [(&str, &str); 6] = [

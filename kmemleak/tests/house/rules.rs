@@ -1,207 +1,96 @@
 //! What each folder may use, and what is said nowhere but in its place.
 
-/// The layers of a tree.
-pub struct Layers(pub &'static [(&'static str, &'static [&'static str])]);
+/// The layers of a tree: each folder, with the folders that it may use.
+pub type Layers = &'static [(&'static str, &'static str)];
 
 /// Of the detector: each folder, with the folders that it may use. All others are above it, or beside it.
-pub const DETECTOR: Layers = Layers(&[
-    ("atomic", &[]),
-    ("sizes", &[]),
-    ("settings", &[]),
-    ("platform", &[]),
-    ("metadata", &["platform", "atomic"]),
-    ("stacks", &["metadata", "platform", "atomic", "sizes"]),
-    (
-        "objects",
-        &["stacks", "metadata", "platform", "atomic", "sizes"],
-    ),
+pub const DETECTOR: Layers = &[
+    ("atomic", ""),
+    ("sizes", ""),
+    ("settings", ""),
+    ("platform", ""),
+    ("metadata", "platform atomic"),
+    ("stacks", "metadata platform atomic sizes"),
+    ("objects", "stacks metadata platform atomic sizes"),
     (
         "tracker",
-        &[
-            "objects", "stacks", "metadata", "platform", "settings", "atomic",
-        ],
+        "objects stacks metadata platform settings atomic",
     ),
-    ("marker", &["objects", "stacks", "metadata", "platform"]),
-    (
-        "verdict",
-        &[
-            "marker", "tracker", "objects", "stacks", "metadata", "platform",
-        ],
-    ),
+    ("marker", "objects stacks metadata platform"),
+    ("verdict", "marker tracker objects stacks metadata platform"),
     (
         "checker",
-        &[
-            "verdict", "marker", "tracker", "objects", "stacks", "metadata", "platform",
-        ],
+        "verdict marker tracker objects stacks metadata platform",
     ),
     (
         "front",
-        &[
-            "checker", "verdict", "marker", "tracker", "objects", "stacks", "metadata", "platform",
-        ],
+        "checker verdict marker tracker objects stacks metadata platform",
     ),
     (
         "lib",
-        &[
-            "front", "checker", "verdict", "tracker", "stacks", "metadata", "platform",
-        ],
+        "front checker verdict tracker stacks metadata platform",
     ),
-]);
+];
 
 /// Of the kernel. The detector's hooks lie below the allocators, the rest of its folder over nearly all.
-pub const KERNEL: Layers = Layers(&[
-    ("arch", &[]),
-    ("sync", &["arch"]),
-    ("dev", &["arch", "sync"]),
-    ("console", &["dev", "sync"]),
-    ("cmdline", &[]),
-    ("leak::player", &["sync"]),
-    ("leak::hooks", &["leak::player"]),
-    ("mm", &["leak::hooks", "console", "dev", "arch", "sync"]),
-    ("task", &["mm", "leak::hooks", "dev", "arch", "sync"]),
-    ("stop", &["task", "dev", "arch", "sync"]),
-    ("scripted", &["task", "leak::player", "dev"]),
-    ("symbols", &["task", "mm", "arch", "sync"]),
+pub const KERNEL: Layers = &[
+    ("arch", ""),
+    ("sync", "arch"),
+    ("dev", "arch sync"),
+    ("console", "dev sync"),
+    ("cmdline", ""),
+    ("leak::player", "sync"),
+    ("leak::hooks", "leak::player"),
+    ("mm", "leak::hooks console dev arch sync"),
+    ("task", "mm leak::hooks dev arch sync"),
+    ("stop", "task dev arch sync"),
+    ("scripted", "task leak::player dev"),
+    ("symbols", "task mm arch sync"),
     (
         "leak",
-        &[
-            "leak::hooks",
-            "leak::player",
-            "scripted",
-            "stop",
-            "symbols",
-            "task",
-            "mm",
-            "console",
-            "cmdline",
-            "dev",
-            "arch",
-            "sync",
-        ],
+        "leak::hooks leak::player scripted stop symbols task mm console cmdline dev arch sync",
     ),
-    (
-        "panic",
-        &[
-            "leak",
-            "leak::hooks",
-            "symbols",
-            "task",
-            "mm",
-            "console",
-            "dev",
-            "arch",
-        ],
-    ),
+    ("panic", "leak leak::hooks symbols task mm console dev arch"),
     (
         "shell",
-        &[
-            "leak",
-            "leak::hooks",
-            "symbols",
-            "task",
-            "mm",
-            "console",
-            "dev",
-            "arch",
-            "sync",
-        ],
+        "leak leak::hooks symbols task mm console dev arch sync",
     ),
-    (
-        "trap",
-        &[
-            "shell", "panic", "stop", "task", "mm", "dev", "arch", "sync",
-        ],
-    ),
-    ("smp", &["trap", "stop", "task", "mm", "dev", "arch"]),
+    ("trap", "shell panic stop task mm dev arch sync"),
+    ("smp", "trap stop task mm dev arch"),
     (
         "lib",
-        &[
-            "smp", "trap", "shell", "panic", "leak", "symbols", "stop", "task", "mm", "console",
-            "cmdline", "dev", "arch", "sync",
-        ],
+        "smp trap shell panic leak symbols stop task mm console cmdline dev arch sync",
     ),
-]);
+];
 
-/// Words that no file says, but those whose modules begin so.
-pub struct Never {
-    pub word: &'static str,
-    pub but: &'static [&'static str],
-}
+/// Words, and how the modules begin whose files alone say them.
+pub type Nevers = &'static [(&'static str, &'static str)];
 
-pub const NEVERS: &[Never] = &[
-    Never {
-        word: "Claim",
-        but: &["checker", "front", "lib"],
-    },
-    Never {
-        word: "Verdict",
-        but: &["verdict", "checker", "front", "lib"],
-    },
-    Never {
-        word: "LeakList",
-        but: &["verdict", "checker", "front"],
-    },
-    Never {
-        word: "Tracker",
-        but: &["tracker", "verdict", "checker", "front"],
-    },
-    Never {
-        word: "Marker",
-        but: &["marker", "verdict", "checker"],
-    },
-    Never {
-        word: "Object",
-        but: &[
-            "objects", "tracker", "marker", "verdict", "checker", "front",
-        ],
-    },
+pub const NEVERS: Nevers = &[
+    ("Claim", "checker front lib"),
+    ("Verdict", "verdict checker front lib"),
+    ("LeakList", "verdict checker front"),
+    ("Tracker", "tracker verdict checker front"),
+    ("Marker", "marker verdict checker"),
+    ("Object", "objects tracker marker verdict checker front"),
     // Text is the front's, but for what an error or a pattern says of itself.
-    Never {
-        word: "writeln!",
-        but: &["front"],
-    },
-    Never {
-        word: "write!",
-        but: &[
-            "front",
-            "platform",
-            "metadata::hidden",
-            "stacks::depot",
-            "verdict::summary",
-            "verdict::suppress",
-            "verdict::pattern",
-        ],
-    },
+    ("writeln!", "front"),
+    (
+        "write!",
+        "front platform metadata::hidden stacks::depot verdict::summary verdict::suppress verdict::pattern",
+    ),
     // Who may be shared or sent without the compiler's word for it.
-    Never {
-        word: "unsafe impl Sync",
-        but: &["metadata::pool"],
-    },
-    Never {
-        word: "unsafe impl Send",
-        but: &["metadata"],
-    },
-    Never {
-        word: "unsafe impl<T: Send> Send",
-        but: &["metadata"],
-    },
-    Never {
-        word: "impl<P: Platform> Detector<P>",
-        but: &["front::detector"],
-    },
+    ("unsafe impl Sync", "metadata::pool"),
+    ("unsafe impl Send", "metadata"),
+    ("unsafe impl<T: Send> Send", "metadata"),
+    ("impl<P: Platform> Detector<P>", "front::detector"),
 ];
 
 /// In the kernel: where the detector's crate is named.
-pub const KERNEL_NEVERS: &[Never] = &[
+pub const KERNEL_NEVERS: Nevers = &[
     // The walk over frame pointers, a task's name, and the kinds of a stop are the crate's.
-    Never {
-        word: "kmemleak::",
-        but: &["leak", "task", "stop", "arch::backtrace"],
-    },
-    Never {
-        word: "KMEMLEAK",
-        but: &["leak", "panic", "shell"],
-    },
+    ("kmemleak::", "leak task stop arch::backtrace"),
+    ("KMEMLEAK", "leak panic shell"),
 ];
 
 /// Types whose fields are their own folder's.

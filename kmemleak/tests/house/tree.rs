@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Methods of the standard library's types that have a namesake in the crate.
-const NAMESAKES: [&str; 3] = ["all", "eq", "store"];
+/// Methods of types of other crates that have a namesake in ours.
+const NAMESAKES: [&str; 7] = ["all", "clear", "eq", "get", "id", "map", "store"];
 
 /// A source file.
 pub struct File {
@@ -81,7 +81,6 @@ impl File {
         let mut segments = path.split("::").peekable();
         match segments.next() {
             Some("crate") => here.clear(),
-            Some("super") if !self.is_face => drop(here.pop()),
             Some("super") => drop(here.pop()),
             _ => {}
         }
