@@ -1,35 +1,26 @@
 //! Who holds an object: all words are read, those of roots and those of objects.
 
 use crate::checker::references::rows::{Origin, References};
-use crate::checker::references::{NoAnswer, Query, target_at};
+use crate::checker::references::{Before, NoAnswer, Query, Target, target_at};
 use crate::marker::objects::WordSet;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::WORD;
-use crate::metadata::hidden::Hidden;
 use crate::objects::access::Access;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};
 
-pub(super) struct Holders {
-    address: Hidden,
-}
-
-impl Holders {
-    pub(super) const fn of(address: Hidden) -> Self {
-        Self { address }
-    }
-}
+pub(super) struct Holders;
 
 impl Query for Holders {
+    const BEFORE: Before = Before::Nothing;
+
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
+        target: &Target,
         trail: &mut References,
-    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
-        let Some(target) = target_at(marker, self.address.get()) else {
-            return Ok(Err(NoAnswer::NoObject));
-        };
+    ) -> Result<Result<(), NoAnswer>, GivenUp> {
         let platform = marker.platform();
         // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
         let copies = match target.record.has(flag::PERCPU) {
@@ -79,6 +70,6 @@ impl Query for Holders {
                 }
             })
         })?;
-        Ok(Ok(target.start))
+        Ok(Ok(()))
     }
 }

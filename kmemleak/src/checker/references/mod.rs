@@ -91,12 +91,15 @@ enum Before {
 
 /// A question about an object.
 trait Query: Send {
-    /// Answers with the object's start, and leaves the words in the trail.
+    const BEFORE: Before;
+
+    /// Leaves the words that answer it in the trail.
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
+        target: &Target,
         trail: &mut References,
-    ) -> Result<Result<usize, NoAnswer>, GivenUp>;
+    ) -> Result<Result<(), NoAnswer>, GivenUp>;
 }
 
 /// The object that an address lies in.
@@ -122,7 +125,7 @@ impl<P: Platform> Claim<'_, P> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        let target = self.examine(Before::Nothing, &mut Holders::of(address))?;
+        let target = self.examine(address, &mut Holders)?;
         let _outside = self.outside();
         let references = &self.findings.references;
         let slots = (0..references.len()).filter_map(|row| references.slot(row));
@@ -140,7 +143,7 @@ impl<P: Platform> Claim<'_, P> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        let target = self.examine(Before::Mark, &mut Path::to(address))?;
+        let target = self.examine(address, &mut Path::default())?;
         let _outside = self.outside();
         let references = &mut self.findings.references;
         // It was found from the end to the root, and is told the other way round.
@@ -153,7 +156,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Asks a question, with the world stopped or, where it can't be, while other code runs.
-    fn examine<Q: Query>(&mut self, before: Before, question: &mut Q) -> Result<usize, NoAnswer> {
+    fn examine<Q: Query>(&mut self, address: Hidden, question: &mut Q) -> Result<usize, NoAnswer> {
         let tracker = self.tracker();
         if !tracker.is_on() {
             return Err(NoAnswer::Off);
@@ -163,23 +166,23 @@ impl<P: Platform> Claim<'_, P> {
             let references = &mut claim.findings.references;
             let stopped = passes.stopped(
                 &|marker, _| {
-                    if before == Before::Mark {
+                    if Q::BEFORE == Before::Mark {
                         // In a stopped world no pass is given up.
                         let _ = marker.run();
                         marker.barrier();
                     }
                 },
-                |marker| ask(marker, question, references),
+                |marker| ask(marker, address, question, references),
             );
             match stopped {
                 Ok(seen) => seen.result,
                 Err(_) => {
                     let running = passes.running(|marker, _| {
-                        if before == Before::Mark {
+                        if Q::BEFORE == Before::Mark {
                             marker.run()?;
                         }
                         marker.barrier();
-                        ask(marker, question, references)
+                        ask(marker, address, question, references)
                     });
                     running.map(|(answer, _)| answer)
                 }
@@ -193,11 +196,17 @@ impl<P: Platform> Claim<'_, P> {
     }
 }
 
+/// Answers with the start of the object that the address lies in.
 fn ask<P: Platform, A: Access, Q: Query>(
     marker: &mut Marker<'_, P, A>,
+    address: Hidden,
     question: &mut Q,
     references: &mut References,
 ) -> Result<Result<usize, NoAnswer>, GivenUp> {
     references.clear();
-    question.ask(marker, references)
+    let Some(target) = target_at(marker, address.get()) else {
+        return Ok(Err(NoAnswer::NoObject));
+    };
+    let answer = question.ask(marker, &target, references)?;
+    Ok(answer.map(|()| target.start))
 }

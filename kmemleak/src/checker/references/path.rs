@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use crate::checker::references::rows::{Origin, References};
-use crate::checker::references::{NoAnswer, Query, target_at};
+use crate::checker::references::{Before, NoAnswer, Query, Target, target_at};
 use crate::marker::objects::WordSet;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
@@ -13,22 +13,14 @@ use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::platform::address::end_of;
 
+#[derive(Default)]
 pub(super) struct Path {
-    address: Hidden,
-    /// The object's start, when it is known.
+    /// The object's start, once the question is asked.
     target: Option<Hidden>,
     found: bool,
 }
 
 impl Path {
-    pub(super) const fn to(address: Hidden) -> Self {
-        Self {
-            address,
-            target: None,
-            found: false,
-        }
-    }
-
     /// Comes to whatever a word points to.
     fn come<P: Platform, A: Access>(
         &mut self,
@@ -79,14 +71,14 @@ fn take_mark(object: Object<'_>) -> bool {
 }
 
 impl Query for Path {
+    const BEFORE: Before = Before::Mark;
+
     fn ask<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
+        target: &Target,
         trail: &mut References,
-    ) -> Result<Result<usize, NoAnswer>, GivenUp> {
-        let Some(target) = target_at(marker, self.address.get()) else {
-            return Ok(Err(NoAnswer::NoObject));
-        };
+    ) -> Result<Result<(), NoAnswer>, GivenUp> {
         self.target = Some(Hidden::new(target.start));
         marker.each_object(&mut |marker, start| {
             let registry = marker.registry();
@@ -119,7 +111,7 @@ impl Query for Path {
         }
         let range: Range<usize> = target.start..end_of(target.start, target.size);
         Ok(if self.found {
-            Ok(target.start)
+            Ok(())
         } else if trail.short {
             Err(NoAnswer::NoMemory)
         } else if target.record.min_count() == 0 {
