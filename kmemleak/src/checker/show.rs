@@ -68,7 +68,7 @@ impl<P: Platform> Claim<'_, P> {
             return Err(NotDone::NoMemory);
         }
         let (_outside, depot) = (self.outside(), self.tracker().depot());
-        groups.each(&mut |group, trace| look(group, depot.get(trace).as_slice()));
+        groups.each(&mut |group, stack_id| look(group, depot.get(stack_id).as_slice()));
         Ok(())
     }
 

@@ -8,7 +8,7 @@
 //! All of it happens where the stack is no root ([`Platform::on_unscanned_stack`]): what holds the blocks' addresses
 //! meanwhile is no reference.
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Formatter, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checker::claim::{Claim, NotDone};
@@ -49,6 +49,34 @@ enum Outcome {
     Remained(usize),
 }
 
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Right => f.write_str(
+                "passed: a planted leak and what it owned were found, and nothing is left of them",
+            ),
+            Self::NoMemory => f.write_str("not done: no memory for it"),
+            Self::Disabled => f.write_str("not done: what this task allocates is no leak"),
+            Self::Suppressed => f.write_str("not done: a suppression hides what it plants"),
+            Self::Reported(count) => {
+                write!(
+                    f,
+                    "FAILED: {count} of 4 planted blocks were reported, not 2"
+                )
+            }
+            Self::WrongLeader => {
+                f.write_str("FAILED: the planted leak was not told from what it owned")
+            }
+            Self::Remained(count) => {
+                write!(
+                    f,
+                    "FAILED: {count} planted blocks were reported when they were gone"
+                )
+            }
+        }
+    }
+}
+
 /// Tests itself, and writes what it has seen.
 pub(super) fn write_selftest<P: Platform>(
     claim: &mut Claim<'_, P>,
@@ -57,45 +85,7 @@ pub(super) fn write_selftest<P: Platform>(
     let seen = self_test(claim);
     let _outside = claim.outside();
     match seen {
-        Ok(Outcome::Right) => {
-            writeln!(
-                out,
-                "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them"
-            )
-        }
-        Ok(Outcome::NoMemory) => {
-            writeln!(out, "kmemleak: selftest not done: no memory for it")
-        }
-        Ok(Outcome::Disabled) => {
-            writeln!(
-                out,
-                "kmemleak: selftest not done: what this task allocates is no leak"
-            )
-        }
-        Ok(Outcome::Suppressed) => {
-            writeln!(
-                out,
-                "kmemleak: selftest not done: a suppression hides what it plants"
-            )
-        }
-        Ok(Outcome::Reported(count)) => {
-            writeln!(
-                out,
-                "kmemleak: selftest FAILED: {count} of 4 planted blocks were reported, not 2"
-            )
-        }
-        Ok(Outcome::WrongLeader) => {
-            writeln!(
-                out,
-                "kmemleak: selftest FAILED: the planted leak was not told from what it owned"
-            )
-        }
-        Ok(Outcome::Remained(count)) => {
-            writeln!(
-                out,
-                "kmemleak: selftest FAILED: {count} planted blocks were reported when they were gone"
-            )
-        }
+        Ok(outcome) => writeln!(out, "kmemleak: selftest {outcome}"),
         Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
     }
 }

@@ -155,14 +155,14 @@ impl Record {
     #[inline(always)]
     pub(crate) fn new(
         size: usize,
-        trace: StackId,
+        stack_id: StackId,
         birth_us: u64,
         min_count: i32,
         flags: u16,
     ) -> Self {
         let mut record = Self([0; RECORD_WORDS]);
         record.set_size(size);
-        record.0[1] = trace.0;
+        record.0[1] = stack_id.0;
         record.set_birth(birth_us);
         record.0[4] |= u32::from(flags) << 16;
         record.set_min_count(min_count);
@@ -205,7 +205,7 @@ impl Record {
         self.0[0]
     }
 
-    pub(crate) fn trace(&self) -> StackId {
+    pub(crate) fn stack_id(&self) -> StackId {
         StackId(self.0[1])
     }
 
@@ -342,8 +342,8 @@ impl RecordRef {
         self.word(0).load(Ordering::Relaxed) == !start as u32
     }
 
-    pub(crate) fn set_trace(self, trace: StackId) {
-        self.word(1).store(trace.0, Ordering::Relaxed);
+    pub(crate) fn set_stack_id(self, stack_id: StackId) {
+        self.word(1).store(stack_id.0, Ordering::Relaxed);
     }
 
     pub(crate) fn set_checksum(self, checksum: u32) {

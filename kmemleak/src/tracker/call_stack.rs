@@ -9,16 +9,16 @@ use crate::tracker::Tracker;
 impl<P: Platform> Tracker<P> {
     /// The name of the call stack that leads here. To be called from one place of each callback.
     #[inline(always)]
-    pub(super) fn trace(&self, meta: &MetaAlloc<'_>) -> StackId {
+    pub(super) fn stack_id(&self, meta: &MetaAlloc<'_>) -> StackId {
         match self.platform.stack_walk() {
             // SAFETY: the platform's promise: its own stack, all of which can be read.
             Some(walk) => unsafe { self.depot.record(&walk, meta.cpu, meta) },
-            None => self.given_trace(meta),
+            None => self.given_stack_id(meta),
         }
     }
 
     #[inline(never)]
-    pub(super) fn given_trace(&self, meta: &MetaAlloc<'_>) -> StackId {
+    pub(super) fn given_stack_id(&self, meta: &MetaAlloc<'_>) -> StackId {
         let mut frames = [0; MAX_FRAMES];
         let count = self.platform.call_stack(&mut frames).min(MAX_FRAMES);
         self.depot.store(&frames[..count], meta)
@@ -48,7 +48,7 @@ impl<P: Platform> Tracker<P> {
     #[cold]
     #[inline(never)]
     pub(super) fn note_free(&self, start: usize, meta: &MetaAlloc<'_>) {
-        let trace = self.depot.store(self.frames().as_slice(), meta);
-        self.registry.note_free(start, trace);
+        let stack_id = self.depot.store(self.frames().as_slice(), meta);
+        self.registry.note_free(start, stack_id);
     }
 }

@@ -56,12 +56,12 @@ impl<P: Platform> Tracker<P> {
     #[cold]
     pub(crate) fn refused_free(&self, address: usize) {
         self.callback(|meta| {
-            let trace = |object: Object<'_>, _| object.record.read().trace();
-            let traces = match self.registry.block_containing(Locked, address, trace) {
+            let stack_id = |object: Object<'_>, _| object.record.read().stack_id();
+            let stack_ids = match self.registry.block_containing(Locked, address, stack_id) {
                 Some(allocated) => (allocated, StackId::NONE),
-                None => self.registry.last_traces(address),
+                None => self.registry.last_stack_ids(address),
             };
-            self.warn(Kind::RefusedFree, address, traces, meta);
+            self.warn(Kind::RefusedFree, address, stack_ids, meta);
         });
     }
 
@@ -156,8 +156,8 @@ impl<P: Platform> Tracker<P> {
     /// The block's call stack is the present one.
     pub(crate) fn update_trace(&self, start: usize) {
         self.callback(|meta| {
-            let trace = self.trace(meta);
-            let set = |object: Object<'_>, _| object.record.set_trace(trace);
+            let stack_id = self.stack_id(meta);
+            let set = |object: Object<'_>, _| object.record.set_stack_id(stack_id);
             let there = self.registry.block_containing(Locked, start, set);
             if there.is_none() {
                 self.warn_unknown(Kind::UnknownObject, start, meta);

@@ -104,8 +104,8 @@ impl<P: Platform> Tracker<P> {
             self.remove_copies(address, meta);
         }
         self.missed_frees.fetch_add(1, Relaxed);
-        let traces = (removed.trace(), StackId::NONE);
-        self.warn(Kind::Overlap, new.start().get(), traces, meta);
+        let stack_ids = (removed.stack_id(), StackId::NONE);
+        self.warn(Kind::Overlap, new.start().get(), stack_ids, meta);
         true
     }
 }

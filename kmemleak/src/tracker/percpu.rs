@@ -23,11 +23,11 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let trace = self.trace(&meta);
+        let stack_id = self.stack_id(&meta);
         let size = size.max(1);
         match self.percpu_block(handle, size) {
             Ok(block) => {
-                let record = self.new_record(size, 1, flag::PERCPU, trace, &context, &meta);
+                let record = self.new_record(size, 1, flag::PERCPU, stack_id, &context, &meta);
                 self.counted(self.add_percpu(block, &record, &meta));
             }
             Err(number) => self.warn_no_block(number, &meta),

@@ -44,12 +44,12 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let trace = self.trace(&meta);
+        let stack_id = self.stack_id(&meta);
         let size = size.max(1);
         let Some(extent) = place(size) else {
             return self.warn_no_block(start, &meta);
         };
-        let record = self.new_record(size, min_count, flags, trace, &context, &meta);
+        let record = self.new_record(size, min_count, flags, stack_id, &context, &meta);
         self.counted(self.add(extent, &record, &meta));
     }
 
@@ -60,7 +60,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let trace = self.trace(&meta);
+        let stack_id = self.stack_id(&meta);
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {
@@ -72,7 +72,7 @@ impl<P: Platform> Tracker<P> {
         let Some(extent) = Extent::block(&self.platform, start, size) else {
             return self.warn_no_block(start, &meta);
         };
-        let record = self.new_record(size, min_count, 0, trace, &context, &meta);
+        let record = self.new_record(size, min_count, 0, stack_id, &context, &meta);
         let kept = self.add(extent, &record, &meta);
         self.counted(kept.and(|| match record.min_count() {
             MANY => self.note_references(start, min_count, &meta),
@@ -103,7 +103,7 @@ impl<P: Platform> Tracker<P> {
         size: usize,
         min_count: i32,
         mut flags: u16,
-        trace: StackId,
+        stack_id: StackId,
         context: &Context,
         meta: &MetaAlloc<'_>,
     ) -> Record {
@@ -113,7 +113,7 @@ impl<P: Platform> Tracker<P> {
         } else if self.disabled.has(context.task as usize) {
             min_count = min_count.min(0);
         }
-        let mut record = Record::new(size, trace, self.now_us(), min_count, flags);
+        let mut record = Record::new(size, stack_id, self.now_us(), min_count, flags);
         let name = match self.task_names.remembered(context.task, context.cpu) {
             Some(number) => number,
             None => self.name_of_another(context, meta),

@@ -128,7 +128,7 @@ impl<P: Platform> Tracker<P> {
         // It may be one of those for which there was no record, if there can be one.
         let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
         if !may_be || !self.is_incomplete() {
-            let last = self.registry.last_traces(number);
+            let last = self.registry.last_stack_ids(number);
             self.warn(kind, number, last, meta);
         }
     }
@@ -176,8 +176,8 @@ impl<P: Platform> Tracker<P> {
         // What the call stacks are is read in one go: the metadata may go meanwhile.
         self.look(|_| {
             let warning = self.warnings.lock().pop()?;
-            let traces = [warning.caller, warning.allocated, warning.freed];
-            Some((warning, traces.map(|trace| self.depot.get(trace))))
+            let stack_ids = [warning.caller, warning.allocated, warning.freed];
+            Some((warning, stack_ids.map(|stack_id| self.depot.get(stack_id))))
         })?
     }
 

@@ -63,7 +63,7 @@ const COUNTERS: usize = 64;
 /// A site that may be one of the largest. Free where it has no bytes.
 #[derive(Clone, Copy)]
 struct Counter {
-    trace: u32,
+    stack_id: StackId,
     bytes: usize,
     objects: usize,
 }
@@ -75,7 +75,7 @@ impl Counters {
     const fn new() -> Self {
         Self(
             [Counter {
-                trace: 0,
+                stack_id: StackId::NONE,
                 bytes: 0,
                 objects: 0,
             }; COUNTERS],
@@ -83,9 +83,9 @@ impl Counters {
     }
 
     /// Takes bytes of a site, or takes as many from all.
-    fn compete(&mut self, trace: u32, bytes: usize) {
+    fn compete(&mut self, stack_id: StackId, bytes: usize) {
         let counters = &mut self.0;
-        let same = |counter: &&mut Counter| counter.bytes > 0 && counter.trace == trace;
+        let same = |counter: &&mut Counter| counter.bytes > 0 && counter.stack_id == stack_id;
         if let Some(counter) = counters.iter_mut().find(same) {
             counter.bytes = counter.bytes.saturating_add(bytes);
             return;
@@ -97,7 +97,7 @@ impl Counters {
             .for_each(|counter| counter.bytes -= taken);
         let mut free = counters.iter_mut().filter(|counter| counter.bytes == 0);
         if let Some(counter) = free.next() {
-            (counter.trace, counter.bytes) = (trace, bytes - taken);
+            (counter.stack_id, counter.bytes) = (stack_id, bytes - taken);
         }
     }
 
@@ -159,8 +159,13 @@ impl CallSites {
     }
 
     /// One block more.
-    fn add(&mut self, trace: StackId, bytes: usize, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
-        let number = self.table.find_or_add(trace, meta)?;
+    fn add(
+        &mut self,
+        stack_id: StackId,
+        bytes: usize,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<(), NoMemory> {
+        let number = self.table.find_or_add(stack_id, meta)?;
         let row = self.table.get_mut(number).ok_or(NoMemory)?;
         row.now.bytes += bytes;
         row.now.objects += 1;
@@ -175,7 +180,7 @@ impl CallSites {
         let mut all = true;
         tracker.each_tracked(&mut |object, meta| {
             let bytes = tracker.registry().size(object.start, object.record);
-            let added = self.add(object.record.read().trace(), bytes, meta);
+            let added = self.add(object.record.read().stack_id(), bytes, meta);
             all &= added.is_ok();
         });
         all
@@ -206,9 +211,9 @@ impl CallSites {
     ) -> bool {
         let all = self.count(tracker);
         self.table.order_by(|row| row.now);
-        for (trace, row) in self.table.in_order() {
+        for (stack_id, row) in self.table.in_order() {
             let growth = row.growth();
-            let frames = tracker.depot().get(trace);
+            let frames = tracker.depot().get(stack_id);
             let site = Site {
                 call_stack: frames.as_slice(),
                 bytes: row.now.bytes,
@@ -230,24 +235,24 @@ pub(crate) fn each_top<P: Platform>(
     look: &mut dyn FnMut(TopSite<'_>),
 ) -> bool {
     let mut counters = Counters::new();
-    let each = |look: &mut dyn FnMut(u32, usize)| {
+    let each = |look: &mut dyn FnMut(StackId, usize)| {
         tracker.each_without_waiting(&mut |record| {
-            look(record.trace().0, record.short_size() as usize);
+            look(record.stack_id(), record.short_size() as usize);
         })
     };
-    let mut all = each(&mut |trace, bytes| counters.compete(trace, bytes));
+    let mut all = each(&mut |stack_id, bytes| counters.compete(stack_id, bytes));
     let left = counters.settle();
     let counters = &mut counters.0[..left];
-    all &= each(&mut |trace, bytes| {
+    all &= each(&mut |stack_id, bytes| {
         let mut of = counters.iter_mut();
-        if let Some(counter) = of.find(|counter| counter.trace == trace) {
+        if let Some(counter) = of.find(|counter| counter.stack_id == stack_id) {
             counter.bytes += bytes;
             counter.objects += 1;
         }
     });
     counters.sort_unstable_by_key(|counter| core::cmp::Reverse((counter.bytes, counter.objects)));
     for counter in counters.iter().take(top) {
-        let Some(frames) = tracker.look(|_| tracker.depot().get(StackId(counter.trace))) else {
+        let Some(frames) = tracker.look(|_| tracker.depot().get(counter.stack_id)) else {
             return false;
         };
         look(TopSite {
@@ -283,9 +288,12 @@ mod tests {
             assert!(1800 > all / (COUNTERS + 1));
             objects
                 .iter()
-                .for_each(|&(site, bytes)| counters.compete(site, bytes));
+                .for_each(|&(site, bytes)| counters.compete(StackId(site), bytes));
             let left = counters.settle();
-            let left: std::vec::Vec<_> = counters.0[..left].iter().map(|one| one.trace).collect();
+            let left: std::vec::Vec<_> = counters.0[..left]
+                .iter()
+                .map(|one| one.stack_id.0)
+                .collect();
             assert!(
                 left.contains(&SMALL) && left.contains(&(SMALL + 1)),
                 "{left:?}"

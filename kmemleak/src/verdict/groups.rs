@@ -66,15 +66,15 @@ impl Groups {
     }
 
     /// The group of the objects that a call stack allocated.
-    pub(crate) fn of(&self, trace: StackId) -> Option<Group> {
-        let row = self.table.get(self.table.find(trace)?)?;
+    pub(crate) fn of(&self, stack_id: StackId) -> Option<Group> {
+        let row = self.table.get(self.table.find(stack_id)?)?;
         Some(row.group)
     }
 
     /// Shows the groups in the order in which they are reported.
     pub(crate) fn each(&self, look: &mut dyn FnMut(&Group, StackId)) {
-        for (trace, row) in self.table.in_order() {
-            look(&row.group, trace);
+        for (stack_id, row) in self.table.in_order() {
+            look(&row.group, stack_id);
         }
     }
 
@@ -128,8 +128,8 @@ impl Groups {
             let Some(named) = list.get(index) else {
                 continue;
             };
-            let trace = named.record.trace();
-            let group = tracker.without_interrupts(|meta| groups.table.find_or_add(trace, meta));
+            let stack_id = named.record.stack_id();
+            let group = tracker.without_interrupts(|meta| groups.table.find_or_add(stack_id, meta));
             let row = group.ok().and_then(|group| groups.table.get_mut(group));
             match row {
                 Some(row) => row.add(list, index, named.size(tracker)),
@@ -154,8 +154,8 @@ impl Groups {
             next += row.group.leaders + row.group.owned_objects;
         }
         let group_of = |index| {
-            let trace = list.get(index)?.record.trace();
-            groups.table.get(groups.table.find(trace)?)
+            let stack_id = list.get(index)?.record.stack_id();
+            groups.table.get(groups.table.find(stack_id)?)
         };
         for index in leaks().filter(|&index| list.has(index, fate::LEADER)) {
             let Some(group) = group_of(index) else {

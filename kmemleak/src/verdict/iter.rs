@@ -70,7 +70,7 @@ impl Unreferenced {
             start: named.start,
             size: named.size(tracker),
             birth_us: tracker.birth_us(&named.record),
-            call_stack: named.record.trace().0,
+            call_stack: named.record.stack_id().0,
             rank: index.map(|index| list.rank(index)),
         }
     }

@@ -240,14 +240,14 @@ impl Suppressions {
         self.all.iter().count()
     }
 
-    fn is_judged(&self, trace: StackId) -> bool {
-        self.judged.find(trace).is_some()
+    fn is_judged(&self, stack_id: StackId) -> bool {
+        self.judged.find(stack_id).is_some()
     }
 
     /// The numbers of the suppressions that match a call stack, as far as it has been judged.
-    fn matching(&self, trace: StackId) -> impl Iterator<Item = usize> {
+    fn matching(&self, stack_id: StackId) -> impl Iterator<Item = usize> {
         let row = |number: u32| self.matches.get(number as usize);
-        let judged = self.judged.find(trace);
+        let judged = self.judged.find(stack_id);
         let first = judged.and_then(|number| *self.judged.get(number)?);
         let rows = core::iter::successors(first.and_then(row), move |one| one.next.and_then(row));
         rows.map(|one| one.suppression)
@@ -255,7 +255,11 @@ impl Suppressions {
 
     /// Notes which suppressions have matched a call stack's names; whether any has. Where there is no memory, the call stack
     /// counts as one that none matches, and what it allocated is reported, which is the lesser evil.
-    fn note_judgement(&mut self, trace: StackId, meta: &MetaAlloc<'_>) -> Result<bool, NoMemory> {
+    fn note_judgement(
+        &mut self,
+        stack_id: StackId,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<bool, NoMemory> {
         let mut first = None;
         for (suppression, one) in self.all.iter().enumerate() {
             if one.glob.has_matched() {
@@ -264,7 +268,7 @@ impl Suppressions {
                 first = Some(row as u32);
             }
         }
-        let number = self.judged.find_or_add(trace, meta)?;
+        let number = self.judged.find_or_add(stack_id, meta)?;
         if let Some(judged) = self.judged.get_mut(number) {
             *judged = first;
         }
@@ -346,12 +350,12 @@ impl Suppressions {
         }
         let (mut news, mut room) = (false, true);
         list.each(tracker, &mut |named, _| {
-            let trace = named.record.trace();
-            if !room || self.is_judged(trace) {
+            let stack_id = named.record.stack_id();
+            if !room || self.is_judged(stack_id) {
                 return;
             }
-            self.match_names(tracker.depot().get(trace).as_slice(), functions);
-            let any = tracker.without_interrupts(|meta| self.note_judgement(trace, meta));
+            self.match_names(tracker.depot().get(stack_id).as_slice(), functions);
+            let any = tracker.without_interrupts(|meta| self.note_judgement(stack_id, meta));
             room = any.is_ok();
             news |= any == Ok(true);
         });
@@ -398,7 +402,7 @@ impl Suppressions {
             });
         };
         each_unmarked(&mut |object| {
-            for number in self.matching(object.record.read().trace()) {
+            for number in self.matching(object.record.read().stack_id()) {
                 if let Some(one) = self.all.iter().nth(number) {
                     one.matched.update(|matched| matched + 1);
                 }
@@ -409,7 +413,7 @@ impl Suppressions {
                 continue;
             }
             each_unmarked(&mut |object| {
-                let mut matching = self.matching(object.record.read().trace());
+                let mut matching = self.matching(object.record.read().stack_id());
                 if matching.any(|other| other == number) {
                     marker.keep(object);
                 }

@@ -71,7 +71,7 @@ pub(in crate::front) fn dump<P: Platform>(
     write_frames(
         tracker,
         "backtrace",
-        &tracker.depot().get(record.trace()),
+        &tracker.depot().get(record.stack_id()),
         out,
     )
 }

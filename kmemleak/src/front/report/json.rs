@@ -61,17 +61,11 @@ impl Write for Escaped<'_> {
     }
 }
 
-fn string(text: &str, out: &mut dyn Write) -> fmt::Result {
-    out.write_char('"')?;
-    Escaped(out).write_str(text)?;
-    out.write_char('"')
-}
-
 /// Instead of an answer.
 pub(super) fn error(what: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     begin("error", out)?;
     write!(out, ",\"error\":")?;
-    string_of(what, out)?;
+    string(what, out)?;
     writeln!(out, "}}")
 }
 
@@ -101,7 +95,7 @@ pub(super) fn references_end(
         Ok(target) => writeln!(out, ",\"target\":{},\"error\":null}}", Quoted(target)),
         Err(why) => {
             write!(out, ",\"target\":null,\"error\":")?;
-            string_of(&why, out)?;
+            string(&why, out)?;
             writeln!(out, "}}")
         }
     }
@@ -115,7 +109,7 @@ pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write)
     )
 }
 
-fn string_of(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
+fn string(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     out.write_char('"')?;
     write!(Escaped(out), "{value}")?;
     out.write_char('"')
@@ -131,9 +125,9 @@ pub(super) fn report<P: Platform>(
     let (tracker, verdict) = (claim.tracker(), claim.verdict());
     let mut written = Ok(());
     if matches!(which, Which::Leaders | Which::All) {
-        verdict.groups.each(&mut |group, trace| {
+        verdict.groups.each(&mut |group, stack_id| {
             if written.is_ok() {
-                written = group_json(tracker, group, trace, verdict.at_us, out);
+                written = group_json(tracker, group, stack_id, verdict.at_us, out);
             }
         });
     }
@@ -155,7 +149,7 @@ pub(super) fn report<P: Platform>(
 fn group_json<P: Platform>(
     tracker: &Tracker<P>,
     group: &Group,
-    trace: StackId,
+    stack_id: StackId,
     at_us: u64,
     out: &mut dyn Write,
 ) -> fmt::Result {
@@ -172,7 +166,7 @@ fn group_json<P: Platform>(
         at_us.saturating_sub(group.oldest_us),
         at_us.saturating_sub(group.newest_us)
     )?;
-    frames_json(tracker, tracker.depot().get(trace).as_slice(), out)?;
+    frames_json(tracker, tracker.depot().get(stack_id).as_slice(), out)?;
     writeln!(out, "}}")
 }
 
@@ -236,7 +230,7 @@ fn named_json<P: Platform>(
         tracker.birth_us(record),
         record.task()
     )?;
-    string(comm_of(tracker, named).as_str(), out)?;
+    string(&comm_of(tracker, named).as_str(), out)?;
     write!(
         out,
         ",\"cpu\":{},\"interrupt\":{}",
@@ -290,7 +284,7 @@ pub(super) fn slot_json<P: Platform>(
                 OrNull(slot.offset())
             )?;
             let frames = match named_at(tracker, start) {
-                Some(named) => tracker.depot().get(named.record.trace()),
+                Some(named) => tracker.depot().get(named.record.stack_id()),
                 None => Frames::NONE,
             };
             frames_json(tracker, frames.as_slice(), out)?;
@@ -328,7 +322,7 @@ pub(super) fn interior_json<P: Platform>(
             named_json(tracker, &named, block.size, out)?;
             frames_json(
                 tracker,
-                tracker.depot().get(named.record.trace()).as_slice(),
+                tracker.depot().get(named.record.stack_id()).as_slice(),
                 out,
             )?;
         }
@@ -346,7 +340,7 @@ pub(super) fn interior_json<P: Platform>(
 pub(super) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {
     begin("suppression", out)?;
     write!(out, ",\"pattern\":")?;
-    string_of(&suppression.pattern, out)?;
+    string(&suppression.pattern, out)?;
     writeln!(
         out,
         ",\"max\":{},\"matched\":{},\"suppressed_objects\":{},\"suppressed_bytes\":{}}}",
@@ -371,7 +365,7 @@ fn summary_json(
     };
     write!(out, ",\"how\":\"{how}\",\"passes\":{passes},\"reason\":")?;
     match reason {
-        Some(reason) => string_of(&reason, out)?,
+        Some(reason) => string(&reason, out)?,
         None => write!(out, "null")?,
     }
     write!(

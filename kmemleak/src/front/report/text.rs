@@ -57,17 +57,17 @@ pub(super) fn report<P: Platform>(
         if written.is_err() {
             return;
         }
-        let trace = named.record.trace();
+        let stack_id = named.record.stack_id();
         let leader = matches!(leak.rank, Some(Rank::Leader { .. }));
-        let group = (grouped && leader).then(|| verdict.groups.of(trace));
+        let group = (grouped && leader).then(|| verdict.groups.of(stack_id));
         let group = group.flatten().filter(|group| group.leaders > 1);
         if let Some(group) = &group
-            && last != Some(trace)
+            && last != Some(stack_id)
         {
             written = group_text(tracker, group, standing, &leak.frames, verdict.at_us, out);
-            last = Some(trace);
+            last = Some(stack_id);
         }
-        let stack = if last == Some(trace) {
+        let stack = if last == Some(stack_id) {
             Stack::Above
         } else {
             Stack::Here
@@ -258,7 +258,7 @@ pub(super) fn interior_text<P: Platform>(
     writeln!(out, "object {:#018x} (size {}):", block.start, block.size)?;
     match named_at(tracker, block.start) {
         Some(named) => {
-            let frames = tracker.depot().get(named.record.trace());
+            let frames = tracker.depot().get(named.record.stack_id());
             write_frames(tracker, "backtrace", &frames, out)
         }
         None => writeln!(out, "  freed since"),
@@ -290,7 +290,7 @@ pub(super) fn slot_text<P: Platform>(
             {
                 write!(out, ", not scanned")?;
             }
-            let frames = named.map(|named| tracker.depot().get(named.record.trace()));
+            let frames = named.map(|named| tracker.depot().get(named.record.stack_id()));
             if let Some(&innermost) = frames.as_ref().and_then(|frames| frames.as_slice().first()) {
                 write!(out, ", from ")?;
                 tracker.platform().symbol(innermost, &mut Plain(out))?;

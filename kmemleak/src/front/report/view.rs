@@ -63,7 +63,7 @@ impl<'a> LeakView<'a> {
             comm: comm_of(tracker, named),
             rank: index.map(|index| verdict.list.rank(index)),
             contents: Contents::of(tracker, named),
-            frames: tracker.depot().get(named.record.trace()),
+            frames: tracker.depot().get(named.record.stack_id()),
         }
     }
 }

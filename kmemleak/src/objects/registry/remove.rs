@@ -139,22 +139,22 @@ impl Registry {
     }
 
     /// The call stacks that allocated and freed the last object at `start`, as far as they are remembered.
-    pub(crate) fn last_traces(&self, start: usize) -> (StackId, StackId) {
-        let traces = self.with_dead_record(start, |place| {
+    pub(crate) fn last_stack_ids(&self, start: usize) -> (StackId, StackId) {
+        let stack_ids = self.with_dead_record(start, |place| {
             let record = place.read();
             let freed = match record.has(flag::FREED) {
                 true => StackId(record.checksum()),
                 false => StackId::NONE,
             };
-            (record.trace(), freed)
+            (record.stack_id(), freed)
         });
-        traces.unwrap_or((StackId::NONE, StackId::NONE))
+        stack_ids.unwrap_or((StackId::NONE, StackId::NONE))
     }
 
     /// Remembers the call stack that freed the object at `start`, until another object needs the record.
-    pub(crate) fn note_free(&self, start: usize, trace: StackId) {
+    pub(crate) fn note_free(&self, start: usize, stack_id: StackId) {
         self.with_dead_record(start, |place| {
-            place.set_checksum(trace.0);
+            place.set_checksum(stack_id.0);
             place.set(flag::FREED);
         });
     }
