@@ -5,6 +5,7 @@
 //! the time of the check, and the test knows an address only inverted.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -81,4 +82,11 @@ pub fn unreferenced() -> Vec<Secret> {
         .for_each_unreferenced(&mut |object| found.push(Secret::hide(object.start)))
         .expect("asked from outside");
     found
+}
+
+/// What the detector has to say since the last time. Tests hold the warnings before they bring some about.
+pub fn warnings() -> String {
+    let mut text = String::new();
+    KMEMLEAK.drain_warnings(&mut text);
+    text
 }

@@ -25,9 +25,13 @@ mod firmware;
 #[cfg(target_os = "none")]
 mod fixtures;
 #[cfg(target_os = "none")]
+mod frees;
+#[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
 mod leak_support;
+#[cfg(target_os = "none")]
+mod mappings;
 #[cfg(target_os = "none")]
 mod memory;
 #[cfg(target_os = "none")]
