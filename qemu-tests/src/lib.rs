@@ -6,8 +6,8 @@
 //! - `boot::…`: the loader, and the ways in which a machine ends;
 //! - `shell::…`: the kernel itself, typed at as somebody at the terminal would;
 //! - `leaks::…`: leaks planted and found at its prompt;
-//! - `scripts::…`: leak scripts, run in the test kernel by their runner.
-//! - `commands::…`: what each of the detector's commands answers, line by line.
+//! - `scripts::…`: leak scripts, run in the test kernel by their runner;
+//! - `reports::…`, `questions::…`, `suppressions::…`, `commands::…`: what each of the detector's commands answers, line by line.
 //!
 //! This library is what they have in common.
 //!

@@ -1,11 +1,15 @@
 //! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name.
 
+mod ask;
 mod boot;
 mod commands;
 mod ends;
 mod leaks;
+mod questions;
+mod reports;
 mod scripts;
 mod shell;
+mod suppressions;
 
 use std::process::ExitCode;
 
@@ -43,6 +47,9 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("shell", shell::TESTS),
         ("leaks", leaks::TESTS),
         ("scripts", scripts::TESTS),
+        ("reports", reports::TESTS),
+        ("questions", questions::TESTS),
+        ("suppressions", suppressions::TESTS),
         ("commands", commands::TESTS),
     ] {
         let tests = tests.iter();
