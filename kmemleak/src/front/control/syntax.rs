@@ -81,32 +81,41 @@ impl<P: Platform> Action<P> {
         }
     }
 
-    /// Whether it takes the value that it suits.
-    fn takes(&self, value: Option<&str>) -> bool {
-        let Some(value) = value else {
-            return true;
-        };
-        match self {
-            Alone(_) => false,
-            Number(_) => value.parse::<usize>().is_ok(),
-            Address(_) => parse_hidden(value).is_some(),
-            Pattern(_) => true,
-            Suppression(_) => suppress::is_one(value),
-            Switch(_) => switch(value).is_some(),
-            Seconds(_) => value.parse::<u64>().is_ok(),
-        }
-    }
-
-    /// Does it. `None` where it does not take the value.
-    fn run(&self, call: Call<'_, P>, value: Option<&str>) -> Option<Done> {
-        Some(match self {
-            Alone(run) => run(call),
-            Number(run) => run(call, value.map(str::parse).transpose().ok()?),
-            Address(run) => run(call, parse_hidden(value?)?),
-            Pattern(run) | Suppression(run) => run(call, value?),
-            Switch(run) => run(call, switch(value?)?),
-            Seconds(run) => run(call, value?.parse().ok()?),
+    /// It with its value; `None` where it does not take that.
+    fn bind<'l>(&self, value: Option<&'l str>) -> Option<Bound<'l, P>> {
+        Some(match (self, value) {
+            (Alone(run), None) => Bound::Alone(*run),
+            (Number(run), value) => Bound::Number(*run, value.map(str::parse).transpose().ok()?),
+            (Address(run), Some(value)) => Bound::Address(*run, parse_hidden(value)?),
+            (Pattern(run), Some(value)) => Bound::Text(*run, value),
+            (Suppression(run), Some(value)) if suppress::is_one(value) => Bound::Text(*run, value),
+            (Switch(run), Some(value)) => Bound::Switch(*run, switch(value)?),
+            (Seconds(run), Some(value)) => Bound::Seconds(*run, value.parse().ok()?),
+            _ => return None,
         })
+    }
+}
+
+/// What a command does, and with what.
+enum Bound<'l, P: Platform> {
+    Alone(fn(Call<'_, P>) -> Done),
+    Number(fn(Call<'_, P>, Option<usize>) -> Done, Option<usize>),
+    Address(fn(Call<'_, P>, Hidden) -> Done, Hidden),
+    Text(fn(Call<'_, P>, &str) -> Done, &'l str),
+    Switch(fn(Call<'_, P>, bool) -> Done, bool),
+    Seconds(fn(Call<'_, P>, u64) -> Done, u64),
+}
+
+impl<P: Platform> Bound<'_, P> {
+    fn run(&self, call: Call<'_, P>) -> Done {
+        match *self {
+            Bound::Alone(run) => run(call),
+            Bound::Number(run, number) => run(call, number),
+            Bound::Address(run, address) => run(call, address),
+            Bound::Text(run, text) => run(call, text),
+            Bound::Switch(run, on) => run(call, on),
+            Bound::Seconds(run, seconds) => run(call, seconds),
+        }
     }
 }
 
@@ -170,8 +179,8 @@ impl<P: Platform> Display for Command<P> {
 
 /// A line that makes a command.
 pub(super) struct Line<'l, P: Platform> {
-    command: &'l Command<P>,
-    value: Option<&'l str>,
+    bound: Bound<'l, P>,
+    after_off: bool,
     which: Which,
     format: Format,
 }
@@ -184,16 +193,13 @@ impl<P: Platform> Line<'_, P> {
             format: self.format,
             out: &mut *out,
         };
-        let done = if handle.tracker.is_on() || self.command.after_off {
-            self.command.action.run(call, self.value)
-        } else {
-            Some(Err(NotDone::Off))
+        let done = match handle.tracker.is_on() || self.after_off {
+            true => self.bound.run(call),
+            false => Err(NotDone::Off),
         };
         match done {
-            Some(Ok(written)) => written,
-            Some(Err(why)) => complain(self.format, &why, out),
-            // A line is made only where the value is taken.
-            None => Ok(()),
+            Ok(written) => written,
+            Err(why) => complain(self.format, &why, out),
         }
     }
 }
@@ -250,9 +256,9 @@ pub(super) fn parse<'l, P: Platform>(
     }
     let wrong = |what| Wrong { name, what, format };
     let suiting = || named().filter(|command| command.action.suits(value));
-    let Some(command) =
-        (suiting().find(|command| command.action.takes(value))).or(suiting().next())
-    else {
+    let taken = suiting().find_map(|command| Some((command, command.action.bind(value)?)));
+    let nearest = taken.as_ref().map(|(command, _)| *command);
+    let Some(command) = nearest.or(suiting().next()) else {
         return Err(wrong(match value {
             Some(value) => WhatIsWrong::Unexpected(value),
             None => WhatIsWrong::Missing,
@@ -264,14 +270,12 @@ pub(super) fn parse<'l, P: Platform>(
     if let Some(word) = extra {
         return Err(wrong(WhatIsWrong::Unexpected(word)));
     }
-    if let Some(value) = value
-        && !command.action.takes(Some(value))
-    {
-        return Err(wrong(WhatIsWrong::Invalid(value)));
-    }
+    let Some((_, bound)) = taken else {
+        return Err(wrong(WhatIsWrong::Invalid(value.unwrap_or_default())));
+    };
     Ok(Line {
-        command,
-        value,
+        bound,
+        after_off: command.after_off,
         which: if all { Which::All } else { Which::Leaders },
         format,
     })
