@@ -16,7 +16,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use spin::mutex::SpinMutexGuard;
 
-use crate::checker::{Checker, Findings};
+use crate::checker::Findings;
+use crate::checker::handle::Handle;
 use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
@@ -85,8 +86,7 @@ impl Holder {
 
 /// The right to check, report or clear, and the findings.
 pub(crate) struct Claim<'d, P: Platform> {
-    tracker: &'d Tracker<P>,
-    pub(super) checker: &'d Checker,
+    handle: Handle<'d, P>,
     pub(super) findings: SpinMutexGuard<'d, Findings>,
     task: u32,
 }
@@ -94,50 +94,42 @@ pub(crate) struct Claim<'d, P: Platform> {
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
         // The lock of the findings goes after this.
-        self.checker.holder.0.store(NOBODY, Relaxed);
+        self.handle.checker.holder.0.store(NOBODY, Relaxed);
     }
 }
 
-impl Checker {
-    /// Lets one task at a time check, report or clear; `None` while another does.
-    pub(crate) fn try_claim<'d, P: Platform>(
-        &'d self,
-        tracker: &'d Tracker<P>,
-    ) -> Option<Claim<'d, P>> {
-        let findings = self.findings.try_lock()?;
+impl<'d, P: Platform> Handle<'d, P> {
+    /// Takes the claim; `None` while another task has it.
+    pub(crate) fn try_claim(self) -> Option<Claim<'d, P>> {
+        let Self { tracker, checker } = self;
+        let findings = checker.findings.try_lock()?;
         let task = tracker.platform().context().task;
-        self.holder.0.store(HELD | u64::from(task), Relaxed);
+        checker.holder.0.store(HELD | u64::from(task), Relaxed);
         Some(Claim {
-            tracker,
-            checker: self,
+            handle: self,
             findings,
             task,
         })
     }
 
     /// Takes the claim; waits while another task has it. Task context, with no lock held.
-    pub(crate) fn claim<'d, P: Platform>(
-        &'d self,
-        tracker: &'d Tracker<P>,
-    ) -> Result<Claim<'d, P>, Nested> {
+    pub(crate) fn claim(self) -> Result<Claim<'d, P>, Nested> {
+        let platform = self.tracker.platform();
         loop {
-            if let Some(claim) = self.try_claim(tracker) {
+            if let Some(claim) = self.try_claim() {
                 return Ok(claim);
             }
-            if self.holder.is_outside(tracker.platform().context().task) {
+            if self.checker.holder.is_outside(platform.context().task) {
                 return Err(Nested);
             }
-            let _ = tracker.platform().relax();
+            let _ = platform.relax();
         }
     }
 
     /// Takes the claim of a detector that is on: as long as the claim is held it stays on.
-    pub(crate) fn claim_on<'d, P: Platform>(
-        &'d self,
-        tracker: &'d Tracker<P>,
-    ) -> Result<Claim<'d, P>, NotDone> {
-        let claim = self.claim(tracker)?;
-        if tracker.is_on() {
+    pub(crate) fn claim_on(self) -> Result<Claim<'d, P>, NotDone> {
+        let claim = self.claim()?;
+        if self.tracker.is_on() {
             Ok(claim)
         } else {
             Err(NotDone::Off)
@@ -158,9 +150,14 @@ impl Drop for Outside<'_> {
 }
 
 impl<'d, P: Platform> Claim<'d, P> {
+    /// The detector's halves.
+    pub(super) fn handle(&self) -> Handle<'d, P> {
+        self.handle
+    }
+
     /// What is tracked.
     pub(crate) fn tracker(&self) -> &'d Tracker<P> {
-        self.tracker
+        self.handle.tracker
     }
 
     /// From here on code of others is called. To be held while anything is shown, written or named.
@@ -171,7 +168,7 @@ impl<'d, P: Platform> Claim<'d, P> {
 
     /// What calls code of others now and then: as [`outside`](Self::outside), for code that has the findings borrowed.
     pub(super) fn way_out(&self) -> impl Fn() -> Outside<'d> + use<'d, P> {
-        let (holder, task) = (&self.checker.holder, self.task);
+        let (holder, task) = (&self.handle.checker.holder, self.task);
         move || Outside {
             holder,
             before: holder.0.swap(HELD | OUTSIDE | u64::from(task), Relaxed),

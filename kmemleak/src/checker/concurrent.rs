@@ -204,7 +204,7 @@ impl<P: Platform> Claim<'_, P> {
         next: &mut dyn FnMut(usize) -> Next,
     ) -> Result<Figures, GivenUp> {
         let tracker = self.tracker();
-        let work = self.passes().running(|marker, start_us| {
+        let work = self.handle().running(|marker, start_us| {
             let before_us = start_us.saturating_sub(pass.min_age_us);
             marker.mark_beside(before_us)?;
             let verdict = &mut self.findings.verdict;

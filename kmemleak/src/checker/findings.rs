@@ -3,7 +3,8 @@
 use core::fmt::Write;
 
 use crate::checker::Findings;
-use crate::checker::claim::{Claim, NotDone};
+use crate::checker::claim::{Claim, Nested, NotDone};
+use crate::checker::handle::Handle;
 use crate::metadata::kept::Kept;
 use crate::platform::Platform;
 use crate::verdict::Verdict;
@@ -120,7 +121,7 @@ impl<P: Platform> Claim<'_, P> {
     pub(crate) fn take_suppressions(&mut self) {
         let tracker = self.tracker();
         if tracker.is_on() {
-            let source = self.checker.suppressions;
+            let source = self.handle().checker.suppressions;
             self.findings.suppressions.take(source, tracker);
         }
     }
@@ -172,5 +173,13 @@ impl<P: Platform> Claim<'_, P> {
             let _ = tracker.platform().functions(address, out);
         };
         suppressions.judge(tracker, &verdict.list, &mut functions)
+    }
+}
+
+impl<P: Platform> Handle<'_, P> {
+    /// Adds a suppression.
+    pub(crate) fn suppress(self, pattern: &str) -> Result<(), SuppressError> {
+        let claim = self.claim().map_err(|Nested| SuppressError::Nested);
+        claim?.suppress(pattern)
     }
 }

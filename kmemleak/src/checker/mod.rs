@@ -9,6 +9,7 @@
 pub(crate) mod claim;
 mod concurrent;
 mod findings;
+pub(crate) mod handle;
 mod pass;
 pub(crate) mod references;
 mod show;
@@ -19,9 +20,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::claim::{Claim, Holder, Nested};
+use self::handle::Handle;
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
-use crate::tracker::{Mode, Tracker};
+use crate::tracker::Mode;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::Baseline;
 use crate::verdict::call_sites::CallSites;
@@ -88,15 +90,18 @@ impl Checker {
     pub(crate) const fn set_suppressions(&mut self, patterns: &'static [&'static str]) {
         self.suppressions = patterns;
     }
+}
 
+impl<P: Platform> Handle<'_, P> {
     /// Records nothing from now on; nothing leads back. A check that goes on is given up.
-    pub(crate) fn turn_off<P: Platform>(&self, tracker: &Tracker<P>) -> Result<(), Nested> {
-        self.stopping.store(true, Ordering::Release);
-        let claim = self.claim(tracker);
+    pub(crate) fn turn_off(self) -> Result<(), Nested> {
+        let Self { tracker, checker } = self;
+        checker.stopping.store(true, Ordering::Release);
+        let claim = self.claim();
         if claim.is_ok() && tracker.is_on() {
             tracker.set_mode(Mode::Off);
         }
-        self.stopping.store(false, Ordering::Release);
+        checker.stopping.store(false, Ordering::Release);
         claim.map(|_| ())
     }
 }
@@ -116,7 +121,7 @@ impl<P: Platform> Claim<'_, P> {
             return Err(Retained::InUse);
         }
         self.findings.empty();
-        self.checker.queues.empty();
+        self.handle().checker.queues.empty();
         // SAFETY: the mode was set before the world was stopped.
         unsafe { tracker.empty() };
         Ok(())

@@ -4,26 +4,12 @@ use spin::mutex::SpinMutex;
 
 use crate::checker::Checker;
 use crate::checker::claim::Claim;
+use crate::checker::handle::Handle;
 use crate::marker::queue::MAX_WORKERS;
 use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
 use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
 use crate::platform::{Platform, StopError, StoppedCpu};
-use crate::tracker::Tracker;
-
-/// What passes need of a claim: all but its findings.
-pub(super) struct Passes<'d, P: Platform> {
-    pub(super) tracker: &'d Tracker<P>,
-    checker: &'d Checker,
-}
-
-impl<P: Platform> Clone for Passes<'_, P> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<P: Platform> Copy for Passes<'_, P> {}
 
 /// What was seen in a stopped world.
 pub(super) struct Seen<R> {
@@ -34,14 +20,7 @@ pub(super) struct Seen<R> {
     pub(super) cpus: u32,
 }
 
-impl<'d, P: Platform> Claim<'d, P> {
-    pub(super) fn passes(&self) -> Passes<'d, P> {
-        Passes {
-            tracker: self.tracker(),
-            checker: self.checker,
-        }
-    }
-
+impl<P: Platform> Claim<'_, P> {
     /// Runs `scan` so that what it has on the stack is no root.
     pub(crate) fn on_unscanned_stack<R>(
         &mut self,
@@ -58,7 +37,7 @@ impl<'d, P: Platform> Claim<'d, P> {
     }
 }
 
-impl<P: Platform> Passes<'_, P> {
+impl<P: Platform> Handle<'_, P> {
     /// Stops the world, where all CPUs do `together`, with a marker each, and then the first one does what is to be done
     /// `alone`.
     pub(super) fn stopped<R: Send>(

@@ -52,7 +52,7 @@ impl<P: Platform> Claim<'_, P> {
 
     /// A pass in a stopped world, after which the unmarked objects that `filter` lets are named.
     fn check_once(&mut self, filter: Filter) -> Result<Summary, StopError> {
-        let (passes, tracker) = (self.passes(), self.tracker());
+        let (handle, tracker) = (self.handle(), self.tracker());
         let Findings {
             verdict,
             suppressions,
@@ -60,7 +60,7 @@ impl<P: Platform> Claim<'_, P> {
         } = &mut *self.findings;
         // For the CPUs that work together; nobody else waits for it.
         let verdict = SpinMutex::<_>::new(verdict);
-        let seen = passes.stopped(
+        let seen = handle.stopped(
             &|marker, worker| {
                 // In a stopped world no pass is given up.
                 let _ = marker.run();

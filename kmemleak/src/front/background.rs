@@ -2,8 +2,8 @@
 
 use core::fmt::Write;
 
-use super::handle::Handle;
 use super::log::write_news;
+use crate::checker::handle::Handle;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 

@@ -7,12 +7,12 @@ use core::ops::Range;
 
 use super::background::{self, NextStep};
 use super::control::parameters::ParameterError;
-use super::handle::Handle;
 use super::report::{self, Format};
 use super::scope::Scope;
 use super::{control, log};
 use crate::checker::Checker;
 use crate::checker::claim::{Nested, NotDone};
+use crate::checker::handle::Handle;
 use crate::checker::references::{NoAnswer, Slot};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::pool::BootstrapPool;
@@ -465,9 +465,6 @@ impl<P: Platform> Detector<P> {
     }
 
     fn handle(&self) -> Handle<'_, P> {
-        Handle {
-            tracker: &self.tracker,
-            checker: &self.checker,
-        }
+        Handle::new(&self.tracker, &self.checker)
     }
 }

@@ -5,7 +5,6 @@
 pub(crate) mod background;
 pub(crate) mod control;
 pub(crate) mod detector;
-mod handle;
 mod log;
 pub(crate) mod report;
 pub(crate) mod scope;

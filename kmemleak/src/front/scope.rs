@@ -10,10 +10,10 @@ use core::fmt::{self, Debug, Display, Formatter, Write};
 
 use spin::mutex::SpinMutex;
 
-use super::handle::Handle;
 use super::report::{Count, write_leak};
 use super::stored_text::StoredText;
 use crate::checker::claim::{Claim, NotDone};
+use crate::checker::handle::Handle;
 use crate::platform::Platform;
 use crate::tracker::Borrow;
 use crate::verdict::baseline::Baseline;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Methods of types of other crates that have a namesake in ours.
-const NAMESAKES: [&str; 7] = ["all", "clear", "eq", "get", "id", "map", "store"];
+const NAMESAKES: [&str; 8] = ["all", "clear", "clone", "eq", "get", "id", "map", "store"];
 
 /// A source file.
 pub struct File {

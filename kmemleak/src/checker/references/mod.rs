@@ -162,9 +162,9 @@ impl<P: Platform> Claim<'_, P> {
             return Err(NoAnswer::Off);
         }
         let answer = self.on_unscanned_stack(|claim| {
-            let passes = claim.passes();
+            let handle = claim.handle();
             let references = &mut claim.findings.references;
-            let stopped = passes.stopped(
+            let stopped = handle.stopped(
                 &|marker, _| {
                     if Q::BEFORE == Before::Mark {
                         // In a stopped world no pass is given up.
@@ -177,7 +177,7 @@ impl<P: Platform> Claim<'_, P> {
             match stopped {
                 Ok(seen) => seen.result,
                 Err(_) => {
-                    let running = passes.running(|marker, _| {
+                    let running = handle.running(|marker, _| {
                         if Q::BEFORE == Before::Mark {
                             marker.run()?;
                         }

@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use self::syntax::parse;
-use crate::front::handle::Handle;
+use crate::checker::handle::Handle;
 use crate::platform::Platform;
 
 /// The table of commands of a handle.

@@ -4,8 +4,8 @@ use core::fmt;
 
 use super::syntax::switch;
 use crate::checker::claim::{Nested, NotDone};
+use crate::checker::handle::Handle;
 use crate::front::background;
-use crate::front::handle::Handle;
 use crate::platform::Platform;
 use crate::verdict::suppress::SuppressError;
 

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use crate::checker::claim::Claim;
-use crate::front::handle::Handle;
+use crate::checker::handle::Handle;
 use crate::front::report::Count;
 use crate::platform::Platform;
 use crate::verdict::summary::How;

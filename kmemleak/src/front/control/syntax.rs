@@ -8,7 +8,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
 use crate::checker::claim::NotDone;
-use crate::front::handle::Handle;
+use crate::checker::handle::Handle;
 use crate::front::report::{Format, Typed, complain};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
