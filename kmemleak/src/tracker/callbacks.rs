@@ -16,7 +16,7 @@ use crate::objects::side_table::Area;
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::tracker::warnings::Kind;
-use crate::tracker::{AllocOptions, NO_TRACES, Tracker};
+use crate::tracker::{AllocOptions, NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
     /// A block was handed out; nobody vouches for it but the platform.
@@ -140,7 +140,7 @@ impl<P: Platform> Tracker<P> {
             };
             match self.registry.block_containing(Locked, start, add) {
                 Some(Told::Done(kept)) => _ = self.counted(kept),
-                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_TRACES, meta),
+                Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_STACKS, meta),
                 None => self.warn_unknown(Kind::UnknownObject, start, meta),
             }
         });

@@ -2,7 +2,7 @@
 
 use crate::platform::Platform;
 use crate::tracker::warnings::Kind;
-use crate::tracker::{NO_TRACES, Tracker};
+use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
     /// What the running task allocates is gray.
@@ -19,7 +19,7 @@ impl<P: Platform> Tracker<P> {
             let task = self.platform.context().task;
             // Its beginning may be what there was no memory for.
             if !self.disabled.remove(task as usize, meta) && !self.is_incomplete() {
-                self.warn(Kind::NotDisabled, 0, NO_TRACES, meta);
+                self.warn(Kind::NotDisabled, 0, NO_STACKS, meta);
             }
         });
     }

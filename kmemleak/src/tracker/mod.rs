@@ -77,7 +77,7 @@ impl Default for AllocOptions {
 }
 
 /// Of what was at an address nothing is remembered: neither who allocated it nor who freed it.
-const NO_TRACES: (StackId, StackId) = (StackId::NONE, StackId::NONE);
+const NO_STACKS: (StackId, StackId) = (StackId::NONE, StackId::NONE);
 
 /// What is tracked, and by whom.
 pub(crate) struct Tracker<P> {

@@ -16,7 +16,7 @@ use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
 use crate::tracker::evict::Evicted;
 use crate::tracker::warnings::Kind;
-use crate::tracker::{NO_TRACES, Tracker};
+use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
     #[inline(never)]
@@ -64,7 +64,7 @@ impl<P: Platform> Tracker<P> {
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {
-                self.warn(Kind::BadMinCount, start, NO_TRACES, &meta);
+                self.warn(Kind::BadMinCount, start, NO_STACKS, &meta);
                 1
             }
         };

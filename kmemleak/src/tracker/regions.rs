@@ -5,14 +5,14 @@ use crate::metadata::kept::Kept;
 use crate::platform::Platform;
 use crate::platform::address::Extent;
 use crate::tracker::warnings::Kind;
-use crate::tracker::{NO_TRACES, Tracker};
+use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
     /// A region is a root; false where that could not be noted.
     pub(crate) fn region_add(&self, start: usize, len: usize) -> bool {
         let add = |meta: &MetaAlloc<'_>| {
             if Extent::memory(start, len.max(1)).is_none() {
-                self.warn(Kind::NoRegion, start, NO_TRACES, meta);
+                self.warn(Kind::NoRegion, start, NO_STACKS, meta);
                 return false;
             }
             self.strangers.note();
@@ -27,7 +27,7 @@ impl<P: Platform> Tracker<P> {
             // It may be what there was no memory for, if it can be one.
             let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
             if !self.root_ranges.regions.remove(start, meta) && !is_missing {
-                self.warn(Kind::UnknownRegion, start, NO_TRACES, meta);
+                self.warn(Kind::UnknownRegion, start, NO_STACKS, meta);
             }
         });
     }
