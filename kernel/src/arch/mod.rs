@@ -9,6 +9,7 @@
 //! | [`gdt`] | the segments and the stacks of exceptions |
 //! | [`interrupts`] | the interrupt flag |
 //! | [`memory`] | where memory is mapped |
+//! | [`mmio`] | registers of devices that are mapped into memory |
 //! | [`percpu`] | per-CPU variables |
 //! | [`vector`] | interrupt vectors |
 
@@ -19,5 +20,6 @@ pub mod exit;
 pub mod gdt;
 pub mod interrupts;
 pub mod memory;
+pub mod mmio;
 pub mod percpu;
 pub mod vector;

@@ -18,7 +18,7 @@ use x86_64::registers::model_specific::Msr;
 
 use super::acpi::Machine;
 use super::time::Hpet;
-use crate::arch::memory::Registers;
+use crate::arch::mmio::Registers;
 use crate::arch::percpu::MAX_CPUS;
 use crate::arch::vector;
 use crate::percpu;

@@ -9,7 +9,7 @@ use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::acpi::MachineError;
-use crate::arch::memory::Registers;
+use crate::arch::mmio::Registers;
 
 /// How long the counters are compared.
 const CALIBRATION_US: u64 = 5_000;

@@ -32,7 +32,7 @@ use super::misuse::{Audience, Misuse};
 use super::paging::{self, Access};
 use super::release::{Allocator, Retired, release};
 use super::{PAGE, Wipe, wipe};
-use crate::arch::memory::Registers;
+use crate::arch::mmio::Registers;
 use crate::dev::tlb;
 use crate::leak::hooks;
 
