@@ -86,11 +86,13 @@ pub const NEVERS: Nevers = &[
     ("impl<P: Platform> Detector<P>", "front::detector"),
 ];
 
-/// In the kernel: where the detector's crate is named.
+/// In the kernel: where the detector is named, and what it hears of frees.
 pub const KERNEL_NEVERS: Nevers = &[
     // The walk over frame pointers, a task's name, and the kinds of a stop are the crate's.
     ("kmemleak::", "leak task stop arch::backtrace"),
     ("KMEMLEAK", "leak panic shell"),
+    // What lets the detector forget a block is made in one place.
+    ("TakenBack", "leak::hooks mm::release"),
 ];
 
 /// Types whose fields are their own folder's.
