@@ -121,8 +121,8 @@ pub fn announce(text: &str) {
     let _ = Announcement::new().write_str(text);
 }
 
-/// A writer of lines that nobody has asked for: they stand above the line that is being typed, if there is one. That comes back when
-/// the writer is dropped. Task context.
+/// A writer of lines that nobody has asked for: they stand above the line that is being typed, if there is one. That comes back
+/// when the writer is dropped. Task context.
 #[derive(Debug)]
 pub struct Announcement {
     out: Console,

@@ -1,12 +1,13 @@
 //! The end that nobody wanted: a panic or an exception.
 //!
-//! The first CPU to get here stops the others by a non-maskable interrupt, whatever they are at; then it tells what happened with the call
-//! stack, where the others were, which call sites have the most live memory, and ends the machine with failure. It trusts nothing that
-//! others may have left locked: the console's lock is broken, memory comes from a reserve, and neither call stack nor call sites need any.
+//! The first CPU to get here stops the others by a non-maskable interrupt, whatever they are at; then it tells what happened with
+//! the call stack, where the others were, which call sites have the most live memory, and ends the machine with failure. It
+//! trusts nothing that others may have left locked: the console's lock is broken, memory comes from a reserve, and neither call
+//! stack nor call sites need any.
 //!
-//! Whatever fails in telling (a message may fault while it is formatted) comes here again, on the same CPU, is told with its own call stack,
-//! which goes on through the first one's, and what had not been told yet is. After some such failures the machine ends at once. So does a wait for
-//! what a stopped CPU holds ([`ending`]).
+//! Whatever fails in telling (a message may fault while it is formatted) comes here again, on the same CPU, is told with its own
+//! call stack, which goes on through the first one's, and what had not been told yet is. After some such failures the machine
+//! ends at once. So does a wait for what a stopped CPU holds ([`ending`]).
 //!
 //! Who is out of memory comes here, too, since it panics.
 

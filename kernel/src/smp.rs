@@ -150,8 +150,8 @@ impl Drop for Trampoline {
     }
 }
 
-/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. On the boot CPU, once; task context. The world is not stopped meanwhile: a
-/// CPU that came up in a stopped world would run in it.
+/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. On the boot CPU, once; task context. The world is not stopped
+/// meanwhile: a CPU that came up in a stopped world would run in it.
 pub fn start_all(machine: &Machine) {
     let _not_stopped = stop::keep_going();
     let trampoline = Trampoline::install();

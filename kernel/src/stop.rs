@@ -12,7 +12,8 @@
 //!
 //! - The work of a generation is published after all CPUs have joined it, and its closure lives until
 //!   all have done it.
-//! - The initiator holds no spinlock while it waits, and answers interrupts. It stays on its CPU from before it notes its stack pointer.
+//! - The initiator holds no spinlock while it waits, and answers interrupts. It stays on its CPU from before it notes its stack
+//!   pointer.
 //! - The CPUs that run are counted once in a stop, and it is told to all: none comes up meanwhile.
 //! - A CPU that waits here looks whether the machine is ending.
 //!

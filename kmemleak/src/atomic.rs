@@ -1,9 +1,10 @@
 //! Atomics, for code that takes no lock: where it gets them from, so that a model can put its own in their place.
 //!
-//! What takes no lock is right only if it is so in every order in which its loads and stores may be seen. No test on one
-//! machine shows that. So the sources that import their atomics from here ([`crate::stacks::depot`], [`crate::stacks::task_names`],
-//! [`crate::objects::hazard`] and others) are compiled a second time, in `kmemleak/models`, where this module is one of loom's atomics: there they
-//! run in all those orders, and each `Acquire` and `Release` in them is weakened in turn, which must be noticed.
+//! What takes no lock is right only if it is so in every order in which its loads and stores may be seen. No test on one machine
+//! shows that. So the sources that import their atomics from here ([`crate::stacks::depot`], [`crate::stacks::task_names`],
+//! [`crate::objects::hazard`] and others) are compiled a second time, in `kmemleak/models`, where this module is one of loom's
+//! atomics: there they run in all those orders, and each `Acquire` and `Release` in them is weakened in turn, which must be
+//! noticed.
 //!
 //! # Orderings
 //!

@@ -40,8 +40,8 @@ enum Frames {
     Group,
 }
 
-/// Reads the report of a check (`scan --all`: what leaders own is listed as well): its objects, of which there must be as many as its last
-/// line says. An object of a group has the group's backtrace.
+/// Reads the report of a check (`scan --all`: what leaders own is listed as well): its objects, of which there must be as many as
+/// its last line says. An object of a group has the group's backtrace.
 pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
     let mut objects: Vec<Object> = Vec::new();
     let mut group: Vec<String> = Vec::new();

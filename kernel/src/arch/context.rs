@@ -217,8 +217,8 @@ pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
     push_registers((&raw mut call).cast());
 }
 
-/// Calls `call` with `data` and returns zero; where [`leave`] is called meanwhile, returns at once with its reason. `resume` is written: what
-/// `leave` is to be given.
+/// Calls `call` with `data` and returns zero; where [`leave`] is called meanwhile, returns at once with its reason. `resume` is
+/// written: what `leave` is to be given.
 ///
 /// # Safety
 ///

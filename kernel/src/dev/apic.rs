@@ -180,8 +180,8 @@ pub fn end_of_interrupt() {
     with_local(|local| unsafe { local.end_of_interrupt() });
 }
 
-/// Makes all CPUs see what this one has written so far, before it interrupts them. A write to an x2APIC's register waits for nothing (Intel SDM
-/// volume 3, 11.12.3): a handler might still read what was there before, and its CPU be waited for in vain.
+/// Makes all CPUs see what this one has written so far, before it interrupts them. A write to an x2APIC's register waits for
+/// nothing (Intel SDM volume 3, 11.12.3): a handler might still read what was there before, and its CPU be waited for in vain.
 fn fence() {
     // SAFETY: orders memory accesses, and nothing else. No `nomem`: the compiler is to keep the order, too.
     unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };

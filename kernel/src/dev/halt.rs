@@ -1,8 +1,8 @@
 //! Halting the other CPUs when the machine ends.
 //!
 //! By a non-maskable interrupt, since a CPU may keep its interrupts off for ever. Each notes where it was, and halts on the stack
-//! that this interrupt has for itself. It is sent to each CPU that runs and not to all at once: one that waits for its start would
-//! take it in real mode.
+//! that this interrupt has for itself. It is sent to each CPU that runs and not to all at once: one that waits for its start
+//! would take it in real mode.
 
 use super::{apic, time};
 use crate::arch::ending::{Whereabouts, whereabouts};

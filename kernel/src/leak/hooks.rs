@@ -1,9 +1,9 @@
 //! The allocators' hooks: each tells the detector of a block.
 //!
 //! A block is told of when it is out of all free lists, and taken back before it can be handed out again, with no allocator lock
-//! held. The hooks for frees ask for a block that its allocator has [taken back](TakenBack): of one that it might refuse yet nobody can
-//! tell them. They are inlined into their callers also where nothing is optimised: a frame of their own would be
-//! the innermost one of each call stack.
+//! held. The hooks for frees ask for a block that its allocator has [taken back](TakenBack): of one that it might refuse yet
+//! nobody can tell them. They are inlined into their callers also where nothing is optimised: a frame of their own would be the
+//! innermost one of each call stack.
 //!
 //! They know the detector, and nothing of what [stands behind it](super::platform).
 
@@ -24,9 +24,9 @@ pub static KMEMLEAK: Detector<KernelPlatform> = Detector::new(KernelPlatform)
     .with_pool(&POOL)
     .with_suppressions(SUPPRESSIONS);
 
-/// Leaks that this kernel has, knows and does not mend: patterns of function names (the last segments of a path, or all of
-/// it), `PATTERN` or `PATTERN:max=N`, each with its reason. There are none, and one more wants a better reason than that somebody is in a hurry. For a
-/// leak that is somebody's own there are the command `suppress` and the boot parameter.
+/// Leaks that this kernel has, knows and does not mend: patterns of function names (the last segments of a path, or all of it),
+/// `PATTERN` or `PATTERN:max=N`, each with its reason. There are none, and one more wants a better reason than that somebody is
+/// in a hurry. For a leak that is somebody's own there are the command `suppress` and the boot parameter.
 const SUPPRESSIONS: &[&str] = &[];
 
 /// A block that its allocator has taken from its user: what lets the detector forget it.

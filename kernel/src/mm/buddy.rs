@@ -142,8 +142,8 @@ impl Buddy {
         Ok(number)
     }
 
-    /// Takes frames from their user, from the one at `address` on: `wanted` of them, or as many as there are to the end of the block
-    /// that they lie in, of which single frames remain. Tells how many.
+    /// Takes frames from their user, from the one at `address` on: `wanted` of them, or as many as there are to the end of the
+    /// block that they lie in, of which single frames remain. Tells how many.
     fn retire_part(
         &mut self,
         address: usize,

@@ -1,9 +1,10 @@
 //! Confined code: it runs with memory of its own, and ends alone.
 //!
 //! Code of others that allocates (what reads debug information) knows no way to go on without memory: the standard library has it
-//! panic, and that ends the machine. So such code is run *confined*. What it allocates comes from an arena of its own. Where the arena gets
-//! no more, or the code panics because of what it reads, it is left on the spot: its frames are dropped without a destructor, as
-//! those of a task that exits are, and all that it ever made goes with the arena. The caller learns why, and does without.
+//! panic, and that ends the machine. So such code is run *confined*. What it allocates comes from an arena of its own. Where the
+//! arena gets no more, or the code panics because of what it reads, it is left on the spot: its frames are dropped without a
+//! destructor, as those of a task that exits are, and all that it ever made goes with the arena. The caller learns why, and does
+//! without.
 //!
 //! The arena takes pages from the buddy allocator, in chunks, untracked: its blocks are no objects and no roots, so no call site
 //! has them, and no stale pointer in them hides a leak. It never takes more than it leaves, so that the next one finds some.
@@ -83,8 +84,8 @@ impl<T> Confined<T> {
         }
     }
 
-    /// Runs `work` on the value, which `make` makes if there is none. On failure the value is gone; it is made again when there is more
-    /// memory than it has failed with. Task context, or the CPU that ends the machine.
+    /// Runs `work` on the value, which `make` makes if there is none. On failure the value is gone; it is made again when there
+    /// is more memory than it has failed with. Task context, or the CPU that ends the machine.
     ///
     /// # Safety
     ///
@@ -211,8 +212,8 @@ pub(super) fn out_of_memory() -> ! {
     end(Ended::OutOfMemory)
 }
 
-/// Leaves the confined code that has panicked, if it is that. Returns if it is not, or if the panic came from code of ours that it
-/// called, with a lock held.
+/// Leaves the confined code that has panicked, if it is that. Returns if it is not, or if the panic came from code of ours that
+/// it called, with a lock held.
 pub fn leave_after_panic() {
     if is_inside() && preempt::depth() == DEPTH.load(Ordering::Relaxed) {
         end(Ended::Panicked);
@@ -234,7 +235,8 @@ const CHUNK: usize = 256 * 1024;
 /// The most chunks.
 const CHUNKS: usize = 128;
 
-/// Sizes of blocks that share a chunk: powers of two and one and a half times those, from 16 bytes (but 24) to an eighth of a chunk.
+/// Sizes of blocks that share a chunk: powers of two and one and a half times those, from 16 bytes (but 24) to an eighth of a
+/// chunk.
 const SMALLEST: usize = 16;
 const LARGEST: usize = CHUNK / 8;
 const SIZES: usize = 2 * (LARGEST / SMALLEST).ilog2() as usize + 1;

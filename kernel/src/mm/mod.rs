@@ -15,16 +15,17 @@
 //!
 //! # Who tells the leak detector
 //!
-//! One byte belongs to at most one object. The allocator that hands a block to a user reports it: a slab cache of its
-//! objects, vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What
-//! these take for themselves (slabs, the pages under a vmalloc block, page tables, magazines) comes from the untracked
-//! entry, and so does confined code. Hooks are called with no lock of this module held: after a block has left every free list, and
-//! before it returns to one, but not before the free has been found right: see [`release`].
+//! One byte belongs to at most one object. The allocator that hands a block to a user reports it: a slab cache of its objects,
+//! vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What these take for themselves (slabs,
+//! the pages under a vmalloc block, page tables, magazines) comes from the untracked entry, and so does confined code. Hooks are
+//! called with no lock of this module held: after a block has left every free list, and before it returns to one, but not before
+//! the free has been found right: see [`release`].
 //!
 //! # Locks
 //!
-//! All spin, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a slab cache's, the
-//! list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy allocator's. Page tables have none.
+//! All spin, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a slab
+//! cache's, the list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy allocator's. Page
+//! tables have none.
 
 pub mod buddy;
 pub mod confined;

@@ -1,15 +1,15 @@
 //! Files, lines and inlined functions, from the debug information.
 //!
-//! What reads it is a library that needs memory, 5 to 6 MiB in thousands of blocks, and knows no way to go on without; and that takes
-//! what it reads for sound. So it runs [confined](crate::mm::confined): if it gets no memory, or stumbles over damaged information, it is left,
-//! and a name is told without its line. A caller that asks for names learns that once: [`missing`].
+//! What reads it is a library that needs memory, 5 to 6 MiB in thousands of blocks, and knows no way to go on without; and that
+//! takes what it reads for sound. So it runs [confined](crate::mm::confined): if it gets no memory, or stumbles over damaged
+//! information, it is left, and a name is told without its line. A caller that asks for names learns that once: [`missing`].
 //!
 //! What is found is plain references into the kernel's file and into the confined memory; nothing here allocates.
 //!
 //! # Locks
 //!
-//! A sleeping one over the debug information, held while a name is written. Who ends the machine takes it if it is free, and does without
-//! otherwise.
+//! A sleeping one over the debug information, held while a name is written. Who ends the machine takes it if it is free, and does
+//! without otherwise.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

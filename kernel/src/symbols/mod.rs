@@ -1,9 +1,9 @@
 //! Names of code addresses and of variables, from the kernel's own ELF.
 //!
 //! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent, and takes no
-//! memory; the debug information gives the line, and the functions that were inlined there ([`lines`](self::missing)). Reading that takes memory and
-//! time (some tenths of a second), so it is done when the first name is asked for, and kept. Where there is no memory for it, names
-//! are told without lines, and that this is so.
+//! memory; the debug information gives the line, and the functions that were inlined there ([`lines`](self::missing)). Reading
+//! that takes memory and time (some tenths of a second), so it is done when the first name is asked for, and kept. Where there is
+//! no memory for it, names are told without lines, and that this is so.
 //!
 //! The file is taken for what it is, bytes: whatever they say, a name comes out or a number.
 //!
@@ -216,7 +216,8 @@ fn of_the_kernel<'a, 'b>(place: &'b Place<'a>) -> Option<(&'a str, &'b Place<'a>
     (!is_library(&Beginning::of(rustc_demangle::demangle(name)))).then_some((name, place))
 }
 
-/// As much of a name as it takes to see whose it is, in memory that was cleared first: it lies on the stack of somebody who goes on.
+/// As much of a name as it takes to see whose it is, in memory that was cleared first: it lies on the stack of somebody who goes
+/// on.
 struct Beginning(ArrayString<256>);
 
 impl Beginning {

@@ -28,12 +28,13 @@ percpu! {
     static PENDING: AtomicU32 = AtomicU32::new(0);
 }
 
-/// What joins a stop of the world, and what gives this CPU to another task. Both lie above the locks, and are told to these at the
-/// start.
+/// What joins a stop of the world, and what gives this CPU to another task. Both lie above the locks, and are told to these at
+/// the start.
 static JOIN_STOP: Once<fn()> = Once::new();
 static PREEMPT: Once<fn()> = Once::new();
 
-/// Says what is done at a count of zero, interrupts being off, when the world is to be stopped, or another task is to have the CPU.
+/// Says what is done at a count of zero, interrupts being off, when the world is to be stopped, or another task is to have the
+/// CPU.
 pub fn init(join_stop: fn(), preempt: fn()) {
     JOIN_STOP.call_once(|| join_stop);
     PREEMPT.call_once(|| preempt);

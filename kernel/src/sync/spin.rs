@@ -1,8 +1,8 @@
 //! The spinlock, generic over what it disables.
 //!
-//! The lock word is the `spin` crate's. What this file adds is that nobody is torn away from its CPU
-//! while it holds one, and that nobody waits when the machine ends, for a holder that was halted: `SpinLock<T>` disables preemption; `SpinLock<T, LocalIrqDisabled>` interrupts as
-//! well, and is the one to use for whatever an interrupt handler locks, too.
+//! The lock word is the `spin` crate's. What this file adds is that nobody is torn away from its CPU while it holds one, and that
+//! nobody waits when the machine ends, for a holder that was halted: `SpinLock<T>` disables preemption; `SpinLock<T,
+//! LocalIrqDisabled>` interrupts as well, and is the one to use for whatever an interrupt handler locks, too.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};

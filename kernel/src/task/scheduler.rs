@@ -292,10 +292,10 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
     Some(top)
 }
 
-/// What a CPU does when nobody else wants it. Called by its idle task at the end of this CPU's start, and never left: the
-/// frames of the start are given up. They are a root as long as the CPU idles, and the addresses in them are of blocks that
-/// may be freed and handed out to others at any time. Interrupts are off, and come on when the start is given up: one before that might give the
-/// CPU to another task for long.
+/// What a CPU does when nobody else wants it. Called by its idle task at the end of this CPU's start, and never left: the frames
+/// of the start are given up. They are a root as long as the CPU idles, and the addresses in them are of blocks that may be freed
+/// and handed out to others at any time. Interrupts are off, and come on when the start is given up: one before that might give
+/// the CPU to another task for long.
 pub fn idle() -> ! {
     let stack = with_current(Task::stack).expect("every CPU that runs has an idle task");
     // SAFETY: this is the idle task's stack, whose end is a page's; who calls this is done, and owns nothing there that

@@ -1,7 +1,8 @@
 //! Scripts in the kernel: the test kernel under QEMU, one boot for as many as it takes.
 //!
-//! The texts go in as one file of QEMU's firmware configuration device; what comes out is [`lines`]. A machine ends after a script that turned the detector off, and
-//! with one that brings it down or never answers. The scripts that it has not begun then go to the next machine.
+//! The texts go in as one file of QEMU's firmware configuration device; what comes out is [`lines`]. A machine ends after a
+//! script that turned the detector off, and with one that brings it down or never answers. The scripts that it has not begun then
+//! go to the next machine.
 
 use std::env;
 use std::error::Error;

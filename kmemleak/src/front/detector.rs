@@ -97,9 +97,9 @@ impl<P: Platform> Detector<P> {
         self.tracker.refused_free(address);
     }
 
-    /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains
-    /// before and after goes on as blocks of its own, with the age, the colour and the call stack of the whole, and its scan areas
-    /// cut to what remains: a part that none of them reaches into is not scanned. Any context.
+    /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains before and
+    /// after goes on as blocks of its own, with the age, the colour and the call stack of the whole, and its scan areas cut to
+    /// what remains: a part that none of them reaches into is not scanned. Any context.
     ///
     /// Where there is no memory for metadata, what remains of a block that loses an end stays known, and so does
     /// what lies before a hole in its middle.
@@ -128,8 +128,8 @@ impl<P: Platform> Detector<P> {
     /// A block of virtually contiguous memory was handed out, `size` bytes at `start`, and the object at `area`
     /// describes it and points to it: so it needs two references. Any context.
     ///
-    /// Pointers to `area` beyond as many as that needs itself ([`AllocOptions::min_count`]) count for the block: of one
-    /// that needs one, all but one. That is so wherever `area` lies and whatever keeps it alive, but for a black one, which passes
+    /// Pointers to `area` beyond as many as that needs itself ([`AllocOptions::min_count`]) count for the block: of one that
+    /// needs one, all but one. That is so wherever `area` lies and whatever keeps it alive, but for a black one, which passes
     /// nothing on. Where the block is an area itself, what it does not need goes on to its own block.
     ///
     /// For kernels whose bookkeeping is scanned; where it is not, [`alloc`](Self::alloc) will do.
@@ -188,8 +188,8 @@ impl<P: Platform> Detector<P> {
         self.tracker.update_trace(start);
     }
 
-    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where it is
-    /// no memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may seem
+    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where it is no
+    /// memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may seem
     /// to be lost, so verdicts are incomplete then.
     ///
     /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass,
@@ -408,10 +408,10 @@ impl<P: Platform> Detector<P> {
         log::drain_warnings(&self.tracker, out);
     }
 
-    /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan),
-    /// `kmemleak.verbose=on|off`, `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the
-    /// block first: a call stack more for each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas
-    /// between several). Task context, or before there are tasks.
+    /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan), `kmemleak.verbose=on|off`,
+    /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
+    /// each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas between several). Task
+    /// context, or before there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
         control::parameters::take(self.handle(), word)
     }

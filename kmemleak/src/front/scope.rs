@@ -3,8 +3,8 @@
 //! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
 //! before, no matter which task allocated it and when, leaked inside. Scopes may overlap and nest.
 //!
-//! What is done here is done on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a name that was read in one scope lies in the frames on
-//! which the next one's check stands, and would be a reference.
+//! What is done here is done on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a name that was read in one scope
+//! lies in the frames on which the next one's check stands, and would be a reference.
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
 
@@ -207,9 +207,9 @@ impl<P: Platform> Write for Writer<'_, '_, P> {
 /// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile, and with the
 /// reason if that can't be told.
 ///
-/// The first argument is the [`Detector`](crate::Detector). What the value owns is no leak as long as the caller's stack is a root. What
-/// leaks meanwhile counts, whichever task allocated it: nothing else should lose memory at the same time. A body that leaves by
-/// `return`, `break` or `?` is not checked.
+/// The first argument is the [`Detector`](crate::Detector). What the value owns is no leak as long as the caller's stack is a
+/// root. What leaks meanwhile counts, whichever task allocated it: nothing else should lose memory at the same time. A body that
+/// leaves by `return`, `break` or `?` is not checked.
 ///
 /// ```
 /// # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};

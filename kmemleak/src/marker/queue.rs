@@ -1,10 +1,9 @@
 //! What the marker has found and not yet scanned: a queue for each CPU, and a box from which others may take.
 //!
-//! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait for work, its CPU puts some
-//! of the oldest entries into its box; a worker that has nothing to do empties another one's box. A full queue refuses: the
-//! marker then leaves a note at the object itself, and finds it again by a walk over the index
-//! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be
-//! slower.
+//! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait
+//! for work, its CPU puts some of the oldest entries into its box; a worker that has nothing to do empties another one's box. A
+//! full queue refuses: the marker then leaves a note at the object itself, and finds it again by a walk over the index
+//! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be slower.
 //!
 //! # Locks
 //!

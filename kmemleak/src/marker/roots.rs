@@ -6,10 +6,10 @@
 //! - Regions are read as their union, in the order of addresses. What of it lies in a root of the platform's is left out; that
 //!   is only looked for where a root and a region meet.
 //! - From both is cut out what is excluded: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
-//! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. Of one
-//!   that lies in parts in part, as a copy of a per-CPU block may, those words are left out when it is scanned, if ever.
-//!   Such are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that keeps them from
-//!   being scanned in the fast way.
+//! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. Of one that
+//!   lies in parts in part, as a copy of a per-CPU block may, those words are left out when it is scanned, if ever. Such are few
+//!   and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that
+//!   keeps them from being scanned in the fast way.
 //!
 //! While other code runs, stacks and registers come and go. So nothing is left out elsewhere for lying in one of these:
 //! better a word is read twice than not at all. What is suspected is looked at again.
@@ -322,8 +322,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// The object with an excess reference that the word at `at` belongs to, if it does to one, and where, from there to `end`, the
-    /// words begin that do not belong to the same.
+    /// The object with an excess reference that the word at `at` belongs to, if it does to one, and where, from there to `end`,
+    /// the words begin that do not belong to the same.
     fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
         let access = self.access;
         let registry = self.tools.registry;

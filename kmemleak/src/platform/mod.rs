@@ -65,10 +65,10 @@ pub const COMM_LEN: usize = 16;
 /// numbers: what they name is read where the platform vouches for it, and nowhere else, but for blocks of a
 /// [`Tracked`](crate::Tracked). An implementation promises:
 ///
-/// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read: in a stopped world until the world goes on,
-///   else as long as the walk does. But of a stack that a tracked block holds it is enough that it can be read until that block's
-///   free is told, and of another one what [`stays_readable`](Self::stays_readable) says.
-///   *Else:* reads of memory that is not there, or of a device.
+/// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read: in a stopped world until the world goes
+///   on, else as long as the walk does. But of a stack that a tracked block holds it is enough that it can be read until that
+///   block's free is told, and of another one what [`stays_readable`](Self::stays_readable) says. *Else:* reads of memory that is
+///   not there, or of a device.
 /// - **Blocks and regions.** Where [`readable`](Self::readable) is true, the memory is mapped, may be read, and reading has no
 ///   effects. This stays true until the block is no longer tracked, or the region no longer a region: until
 ///   [`free`](crate::Detector::free), [`free_part`](crate::Detector::free_part), [`free_percpu`](crate::Detector::free_percpu)
@@ -79,7 +79,8 @@ pub const COMM_LEN: usize = 16;
 /// - **Other places of a block.** The promise for blocks also holds where [`phys_to_virt`](Self::phys_to_virt) and
 ///   [`percpu_copy`](Self::percpu_copy) say that a block lies; `readable` is asked there as well. Their answer for a block does
 ///   not change while the block is tracked. *Else:* the verdict is wrong.
-/// - **Words.** Where memory can't be read by plain loads, [`words`](Self::words) says so. *Else:* memory is read that is not there.
+/// - **Words.** Where memory can't be read by plain loads, [`words`](Self::words) says so. *Else:* memory is read that is not
+///   there.
 /// - **Metadata.** A page from [`metadata_alloc`](Self::metadata_alloc) is [`METADATA_PAGE`] bytes, aligned to that, readable
 ///   and writable, and has no other user until [`metadata_free`](Self::metadata_free) gets it back. It need not be zeroed.
 ///   *Else:* records are overwritten, and what they name is read.

@@ -5,8 +5,8 @@
 //! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
 //! `PATTERN:max=N` more than N such objects are reported all the same. There may be as many suppressions as memory takes.
 //!
-//! Patterns come from a list in the kernel's source ([`with_suppressions`](crate::Detector::with_suppressions)), from the boot parameter
-//! `kmemleak.suppress=`, and from the command `suppress`.
+//! Patterns come from a list in the kernel's source ([`with_suppressions`](crate::Detector::with_suppressions)), from the boot
+//! parameter `kmemleak.suppress=`, and from the command `suppress`.
 //!
 //! # When names are looked up
 //!

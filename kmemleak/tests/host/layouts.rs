@@ -1,8 +1,8 @@
 //! Random layouts at addresses of the test's choice, against a list of blocks.
 //!
-//! What an index keeps goes by address: chunks, tables of 64 KiB, of 32 MiB, of 16 GiB, what covers one of them and what only reaches in.
-//! So blocks of all kinds and sizes are put to both sides of such borders, over one another, and are taken away in whole and in part;
-//! copies of per-CPU blocks lie among them, as far apart as the borders are.
+//! What an index keeps goes by address: chunks, tables of 64 KiB, of 32 MiB, of 16 GiB, what covers one of them and what only
+//! reaches in. So blocks of all kinds and sizes are put to both sides of such borders, over one another, and are taken away in
+//! whole and in part; copies of per-CPU blocks lie among them, as far apart as the borders are.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

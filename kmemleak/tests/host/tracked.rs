@@ -30,8 +30,8 @@ impl Kernel {
     }
 }
 
-// SAFETY: the section is a variable that lives as long as it is one; blocks come from arrays that live as long. There are no interrupts,
-// and one thread.
+// SAFETY: the section is a variable that lives as long as it is one; blocks come from arrays that live as long. There are no
+// interrupts, and one thread.
 unsafe impl Platform for Kernel {
     fn now_us(&self) -> u64 {
         1

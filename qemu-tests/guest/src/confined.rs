@@ -101,8 +101,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// Confined code that wants more than there is is left; it has taken no more than it has left, and all is given back. Until there is more, it is
-    /// not even tried.
+    /// Confined code that wants more than there is is left; it has taken no more than it has left, and all is given back. Until
+    /// there is more, it is not even tried.
     fn want_of_memory_ends_confined_code_alone() smp [1, 2] {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         static LEAST: AtomicUsize = AtomicUsize::new(usize::MAX);

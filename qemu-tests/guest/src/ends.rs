@@ -64,8 +64,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// Two stacks share a guard page. Who grows down into it has overflown; who writes past the top of the one below it has not, and is not taken for
-    /// the neighbour.
+    /// Two stacks share a guard page. Who grows down into it has overflown; who writes past the top of the one below it has not,
+    /// and is not taken for the neighbour.
     fn a_guard_page_has_two_sides() smp [1] {
         let park = || {
             let task = task::spawn("neighbour", Priority::Normal, || loop {

@@ -51,7 +51,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// The stack pointer that is noted of a CPU is the one of the task that it runs, also of an initiator that was on another CPU a moment ago.
+    /// The stack pointer that is noted of a CPU is the one of the task that it runs, also of an initiator that was on another CPU
+    /// a moment ago.
     fn stack_pointers_are_of_who_runs() smp [1, 2, 4] {
         static END: AtomicU32 = AtomicU32::new(0);
         let busy: Vec<_> = (0..2 * running())

@@ -41,8 +41,8 @@ guest_test! {
     /// A CPU that idles has none of the frames on its stack in which it was started: what is left in them is of blocks that
     /// are freed and handed out to others.
     fn an_idle_cpu_has_forgotten_its_start() smp [1] {
-        /// Waiting, and leaving the CPU to this task: two frames and what is pushed; or those of the handler in which it was taken. The start
-        /// itself has more than that.
+        /// Waiting, and leaving the CPU to this task: two frames and what is pushed; or those of the handler in which it was
+        /// taken. The start itself has more than that.
         const MOST: usize = 900;
         let idle = scheduler::find_task(0, |task| {
             assert_eq!(task.comm().as_str(), "idle/0");
