@@ -1,13 +1,13 @@
-//! What the marker has found and not yet scanned: a queue for each CPU, and a box from which others may take.
+//! What the marker has found and not yet scanned: a queue for each CPU, and a steal buffer from which others may take.
 //!
 //! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait
-//! for work, its CPU puts some of the oldest entries into its box; a worker that has nothing to do empties another one's box. A
-//! full queue refuses: the marker then leaves a note at the object itself, and finds it again by a walk over the index
-//! ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be slower.
+//! for work, its CPU puts some of the oldest entries into its steal buffer; a worker that has nothing to do empties that of
+//! another one. A full queue refuses: the marker then leaves a note at the object itself, and finds it again by a walk over the
+//! index ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be slower.
 //!
 //! # Locks
 //!
-//! One for each box, held for the copying of its entries.
+//! One for each steal buffer, held for the copying of its entries.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ const MAX_PAGES: usize = PAGE_WORDS;
 const OBJECTS_A_WORD: usize = 8;
 /// Entries of a queue for which there is no memory.
 const FEW: usize = 8;
-/// Entries that go into a box at once.
+/// Entries that go into a steal buffer at once.
 const BATCH: usize = 64;
 /// CPUs that can mark together; more would have to watch.
 pub(crate) const MAX_WORKERS: usize = 64;
@@ -94,7 +94,7 @@ pub(crate) struct WorkerQueue {
     /// A queue of few entries where there is no memory for the ring. Words of queues are Relaxed: one worker's, or, on the
     /// steal buffer, under the lock.
     few: [AtomicU64; FEW],
-    /// Entries in the box. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
+    /// Entries in the steal buffer. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
     /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
     /// (`SharedPass::active`). The queue's own worker reads Relaxed what it stored itself, or what a thief left.
     offered: AtomicUsize,
@@ -142,7 +142,7 @@ impl WorkQueues {
         }
     }
 
-    /// Takes up to a box full of entries that some CPU offers, and puts them into `queue`. False where none does.
+    /// Takes up to a buffer full of entries that some CPU offers, and puts them into `queue`. False where none does.
     pub(crate) fn steal(&self, workers: usize, queue: &mut Queue<'_>) -> bool {
         self.0[..workers].iter().any(|victim| {
             if victim.offered.load(Ordering::Acquire) == 0 {
@@ -333,7 +333,7 @@ impl Queue<'_> {
         }
     }
 
-    /// Puts some entries into the box, if that is empty and there are plenty.
+    /// Puts some entries into the steal buffer, if that is empty and there are plenty.
     #[inline(always)]
     pub(crate) fn offer(&mut self) {
         if self.queue.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {
