@@ -31,7 +31,7 @@ macro_rules! atomic {
         // SAFETY: all of loom's threads run on the one that searches, and a cell is filled in one step.
         unsafe impl Sync for $name {}
 
-        #[allow(dead_code, reason = "the sources use a part of it")]
+        #[expect(dead_code, reason = "the sources use a part of it")]
         impl $name {
             pub(crate) const fn new(first: $number) -> Self {
                 Self {

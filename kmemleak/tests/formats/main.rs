@@ -6,9 +6,5 @@
 mod groups;
 mod json;
 #[path = "../host/lab.rs"]
-#[allow(
-    dead_code,
-    reason = "shared with the tests of the detector over the emulated machine"
-)]
 mod lab;
 mod transcripts;
