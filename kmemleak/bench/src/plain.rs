@@ -41,17 +41,24 @@ impl<'a> Plain<'a> {
             self.refill(class);
         }
         let block = self.free[class];
-        self.free[class] = self.machine.read(block);
+        // SAFETY: a block of the machine's memory.
+        self.free[class] = unsafe { self.machine.read_unchecked(block) };
         // A block that is handed out holds no link.
-        self.machine.write(block, 0);
+        // SAFETY: as above.
+        unsafe { self.machine.write_unchecked(block, 0) };
         block
     }
 
     /// Takes back a block of `size` bytes.
+    ///
+    /// # Safety
+    ///
+    /// It is one, and nobody uses it any more.
     #[inline]
-    pub fn free(&mut self, block: usize, size: usize) {
+    pub unsafe fn free(&mut self, block: usize, size: usize) {
         let class = Self::class(size);
-        self.machine.write(block, self.free[class]);
+        // SAFETY: the caller's promise: a block of the machine's memory.
+        unsafe { self.machine.write_unchecked(block, self.free[class]) };
         self.free[class] = block;
     }
 
@@ -59,7 +66,8 @@ impl<'a> Plain<'a> {
     fn refill(&mut self, class: usize) {
         let (slab, size) = (self.machine.arena(SLAB), SMALLEST << class);
         for offset in (0..SLAB).step_by(size).rev() {
-            self.free(slab + offset, size);
+            // SAFETY: a part of a new slab.
+            unsafe { self.free(slab + offset, size) };
         }
     }
 }
@@ -79,7 +87,8 @@ mod tests {
         let apart = blocks.iter().zip(blocks.iter().skip(1));
         assert!(apart.into_iter().all(|(one, next)| next - one >= 64));
         let last = plain.alloc(64);
-        plain.free(last, 64);
+        // SAFETY: it was handed out just now.
+        unsafe { plain.free(last, 64) };
         assert_eq!(plain.alloc(33), last);
         assert_eq!(machine.read(last), 0);
     }

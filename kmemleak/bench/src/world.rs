@@ -49,7 +49,8 @@ impl World {
         world.tell();
         let write = |object, word, value| {
             let address = world.address(object) + word * size_of::<usize>();
-            world.machine.write(address, value);
+            // SAFETY: a word of an object, which lies in the machine's memory.
+            unsafe { world.machine.write_unchecked(address, value) };
         };
         world
             .workload

@@ -79,6 +79,11 @@ impl Allocators {
         Some(start)
     }
 
+    /// Whether the word at an address lies in memory that blocks are cut from, or in an arena.
+    pub(crate) fn has_word(&self, address: usize) -> bool {
+        self.memory.iter().any(|memory| memory.has_word(address))
+    }
+
     /// Memory that belongs to no block.
     pub(crate) fn arena(&mut self, bytes: usize) -> usize {
         let align = bytes.next_power_of_two().clamp(PAGE, ARENA_ALIGN);

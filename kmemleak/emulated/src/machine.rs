@@ -221,17 +221,57 @@ impl Machine {
         self.read(self.address(place))
     }
 
-    /// Writes a word of the machine's memory: of a place, a block that is or was allocated, or an arena.
-    /// The address is a multiple of the word's size. (Anything else is the test's own fault.)
+    /// Writes a word of the machine's memory: of a place, a block that is or was allocated, or an arena. Panics if there is none
+    /// at that address.
     pub fn write(&self, address: usize, word: usize) {
-        // SAFETY: memory of the machine, which stays mapped; a test that makes addresses up breaks itself.
+        self.assert_word(address);
+        // SAFETY: a word of the machine's memory, which stays mapped as long as the machine is there.
+        unsafe { self.write_unchecked(address, word) };
+    }
+
+    /// Reads such a word. Panics as [`write`](Self::write) does.
+    pub fn read(&self, address: usize) -> usize {
+        self.assert_word(address);
+        // SAFETY: as above.
+        unsafe { self.read_unchecked(address) }
+    }
+
+    /// Writes a word without a look at its address, for benchmarks.
+    ///
+    /// # Safety
+    ///
+    /// [`write`](Self::write) would not panic.
+    #[inline]
+    pub unsafe fn write_unchecked(&self, address: usize, word: usize) {
+        // SAFETY: the caller's promise.
         unsafe { memory::write(address, word) };
     }
 
-    /// Reads such a word.
-    pub fn read(&self, address: usize) -> usize {
-        // SAFETY: as above.
+    /// Reads a word without a look at its address, for benchmarks.
+    ///
+    /// # Safety
+    ///
+    /// [`read`](Self::read) would not panic.
+    #[inline]
+    pub unsafe fn read_unchecked(&self, address: usize) -> usize {
+        // SAFETY: the caller's promise.
         unsafe { memory::read(address) }
+    }
+
+    fn assert_word(&self, address: usize) {
+        let single = [
+            &self.data,
+            &self.bss,
+            &self.frames,
+            &self.stack,
+            &self.registers,
+        ];
+        let own = (single.into_iter().chain(&self.percpu).chain(&self.regions))
+            .any(|memory| memory.has_word(address));
+        assert!(
+            own || self.allocators().has_word(address),
+            "{address:#x} is no word of the machine's memory"
+        );
     }
 
     // Allocators.
@@ -470,5 +510,38 @@ impl Machine {
     /// How often it was refused one.
     pub fn metadata_refused(&self) -> usize {
         self.metadata.refused()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_machine_are_read_and_written() {
+        let machine = Machine::new();
+        let block = machine.slab(64);
+        let ends = [
+            machine.address(Place::Bss(WORDS - 1)),
+            block,
+            block + 56,
+            machine.arena(PAGE),
+        ];
+        for address in ends {
+            machine.write(address, 7);
+            assert_eq!(machine.read(address), 7);
+        }
+    }
+
+    #[test]
+    fn other_words_are_not() {
+        let machine = Machine::new();
+        let own = machine.address(Place::Data(0));
+        let on_the_stack = std::ptr::from_ref(&own).expose_provenance();
+        for address in [0, 8, own + 4, on_the_stack, usize::MAX - 7] {
+            let read =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.read(address)));
+            assert!(read.is_err(), "{address:#x}");
+        }
     }
 }

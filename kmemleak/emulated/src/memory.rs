@@ -45,6 +45,14 @@ impl Memory {
     pub(crate) fn start(&self) -> usize {
         self.start
     }
+
+    /// Whether the word at an address lies in it.
+    pub(crate) fn has_word(&self, address: usize) -> bool {
+        let end = self.given + self.layout.size();
+        address.is_multiple_of(WORD)
+            && (self.start..end).contains(&address)
+            && end - address >= WORD
+    }
 }
 
 impl Drop for Memory {

@@ -119,8 +119,13 @@ impl<'d, P: Platform> Subject<'d, P> {
         Ok(())
     }
 
-    pub(crate) fn erase(&self, slot: usize) -> Done {
-        // SAFETY: a slot of the script's, to which nobody else writes.
+    /// Clears a word.
+    ///
+    /// # Safety
+    ///
+    /// It can be written to, and nobody else does.
+    pub(crate) unsafe fn erase(&self, slot: usize) -> Done {
+        // SAFETY: the caller's promise.
         unsafe {
             self.detector
                 .erase(core::ptr::with_exposed_provenance_mut(slot))

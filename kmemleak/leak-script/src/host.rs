@@ -125,11 +125,11 @@ impl Machine for Host {
         })
     }
 
-    fn write(&mut self, address: usize, word: usize) {
+    unsafe fn write(&mut self, address: usize, word: usize) {
         self.machine.write(address, word);
     }
 
-    fn read(&self, address: usize) -> usize {
+    unsafe fn read(&self, address: usize) -> usize {
         self.machine.read(address)
     }
 

@@ -85,11 +85,19 @@ pub trait Machine {
     /// Where a word outside all objects lies. All of them are 0 when a script starts.
     fn address(&self, place: Place) -> usize;
 
-    /// Writes a word, in a place or in a live block.
-    fn write(&mut self, address: usize, word: usize);
+    /// Writes a word.
+    ///
+    /// # Safety
+    ///
+    /// It is a place, or lies in a live block, wholly and aligned.
+    unsafe fn write(&mut self, address: usize, word: usize);
 
     /// Reads one.
-    fn read(&self, address: usize) -> usize;
+    ///
+    /// # Safety
+    ///
+    /// As for [`write`](Self::write).
+    unsafe fn read(&self, address: usize) -> usize;
 
     /// A line of the script begins. For who wants to know how far it came.
     fn begin_line(&mut self, line: usize) {

@@ -110,7 +110,8 @@ impl<P: Platform> Run<'_, P> {
             Statement::Store(slot, target) => {
                 let value = self.names.value(target)?;
                 let place = self.names.place(slot, self.machine)?;
-                self.machine.write(place.get(), value.get());
+                // SAFETY: `place` gives places, and words of live blocks.
+                unsafe { self.machine.write(place.get(), value.get()) };
             }
             Statement::NotLeak(name) => self.subject.not_leak(start(name)?)?,
             Statement::Ignore(name) => {
@@ -128,7 +129,8 @@ impl<P: Platform> Run<'_, P> {
             }
             Statement::Erase(slot) => {
                 let place = self.names.place(slot, self.machine)?;
-                self.subject.erase(place.get())?;
+                // SAFETY: as with a store; nobody else writes to what is the script's.
+                unsafe { self.subject.erase(place.get()) }?;
             }
             Statement::RegionAdd(region) => {
                 let start = self.machine.address(Place::Region(region, 0));
@@ -228,8 +230,10 @@ impl<P: Platform> Run<'_, P> {
 
     fn copy(&mut self, from: Hidden, to: Hidden, words: usize) {
         for offset in (0..words).map(|word| word * WORD) {
-            let word = self.machine.read(from.get() + offset);
-            self.machine.write(to.get() + offset, word);
+            // SAFETY: both blocks are live, and have so many words.
+            let word = unsafe { self.machine.read(from.get() + offset) };
+            // SAFETY: as above.
+            unsafe { self.machine.write(to.get() + offset, word) };
         }
     }
 

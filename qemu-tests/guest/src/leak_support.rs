@@ -59,10 +59,14 @@ pub fn plant(store: impl FnOnce(usize) + Send + 'static) -> Secret {
 }
 
 /// Gives back what [`plant`] made.
-pub fn uproot(block: Secret) {
+///
+/// # Safety
+///
+/// It was made by that, and is given back once.
+pub unsafe fn uproot(block: Secret) {
     apart(move || {
         let block: *mut [u64; 8] = core::ptr::with_exposed_provenance_mut(block.show());
-        // SAFETY: made by `plant` from a box, and given back once.
+        // SAFETY: the caller's promise: `plant` made it from a box.
         drop(unsafe { Box::from_raw(block) });
     });
 }

@@ -20,7 +20,8 @@ fn alive_until(block: Secret, clear: impl FnOnce()) {
     assert_eq!(check(), [], "while it is pointed to");
     clear();
     assert_eq!(check(), [block], "when nothing points to it any more");
-    uproot(block);
+    // SAFETY: planted above, and given back once.
+    unsafe { uproot(block) };
     assert_eq!(check(), [], "when it has been freed");
 }
 
@@ -219,11 +220,19 @@ guest_test! {
         let slab = secret_of(|| Box::into_raw(Box::new([0_usize; 8])).addr());
         apart(move || {
             IN_BSS.store(pages.show() + 24, Ordering::Release);
-            store(pages.show() + 4096, virt.show() + 8191);
-            store(virt.show() + 4096, slab.show());
+            // SAFETY: a word of a block of this test.
+            unsafe { store(pages.show() + 4096, virt.show() + 8191) };
+            // SAFETY: a word of a block of this test.
+            unsafe { store(virt.show() + 4096, slab.show()) };
         });
-        let block = plant(move |address| store(slab.show() + 32, address + 63));
-        alive_until(block, || apart(move || store(slab.show() + 32, 0)));
+        let block = plant(move |address| {
+            // SAFETY: a word of a block of this test.
+            unsafe { store(slab.show() + 32, address + 63) }
+        });
+        alive_until(block, || apart(move || {
+            // SAFETY: as above.
+            unsafe { store(slab.show() + 32, 0) }
+        }));
         IN_BSS.store(0, Ordering::Release);
         let mut all = check();
         all.sort_unstable();
@@ -234,8 +243,12 @@ guest_test! {
 }
 
 /// Stores a word into a block.
-fn store(address: usize, word: usize) {
-    // SAFETY: the tests store into blocks that they have made and nobody else uses.
+///
+/// # Safety
+///
+/// The test has made the block, and nobody else uses it.
+unsafe fn store(address: usize, word: usize) {
+    // SAFETY: the caller's promise.
     unsafe { ptr::with_exposed_provenance_mut::<usize>(address).write_volatile(word) };
 }
 
@@ -266,7 +279,8 @@ guest_test! {
         }
         assert_eq!(check(), [block]);
         let_go(holder);
-        uproot(block);
+        // SAFETY: planted above, and given back once.
+        unsafe { uproot(block) };
         assert_eq!(check(), []);
     }
 }
@@ -275,9 +289,13 @@ guest_test! {
     /// Not a root: a block that has been freed, whatever it still holds.
     fn freed_blocks_keep_nothing_alive() smp [1, 2] {
         let holder = plant(|address| IN_BSS.store(address, Ordering::Release));
-        let block = plant(move |address| store(holder.show() + 8, address));
+        let block = plant(move |address| {
+            // SAFETY: a word of a block of this test.
+            unsafe { store(holder.show() + 8, address) }
+        });
         assert_eq!(check(), []);
-        uproot(holder);
+        // SAFETY: planted above, and given back once.
+        unsafe { uproot(holder) };
         assert_eq!(check(), [block], "the freed block is pointed to, and points to it");
         IN_BSS.store(0, Ordering::Release);
     }

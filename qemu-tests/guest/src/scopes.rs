@@ -47,6 +47,9 @@ guest_test! {
         assert!(text.ends_with("kmemleak: 1 object (64 bytes) leaked"), "{text}");
         drop((text, leaked));
         assert_eq!(check().len(), 2);
-        [before, lost].into_iter().for_each(uproot);
+        [before, lost].into_iter().for_each(|block| {
+            // SAFETY: planted above, and given back once.
+            unsafe { uproot(block) }
+        });
     }
 }

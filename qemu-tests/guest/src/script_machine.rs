@@ -69,9 +69,13 @@ fn give_back_pages(start: usize, pages: usize) {
     }
 }
 
-fn atomic(address: usize) -> &'static AtomicUsize {
-    // SAFETY: a word outside all objects, or of a live block, as the interpreter sees to: mapped, aligned, and
-    // nobody else's.
+/// The word at an address.
+///
+/// # Safety
+///
+/// It lies outside all objects, or in a live block: mapped, aligned, and nobody else's, as long as the result is used.
+unsafe fn atomic(address: usize) -> &'static AtomicUsize {
+    // SAFETY: the caller's promise.
     unsafe { AtomicUsize::from_ptr(ptr::with_exposed_provenance_mut(address)) }
 }
 
@@ -124,7 +128,8 @@ impl KernelMachine {
     fn clear(&mut self, place: Place) {
         let address = self.address(place);
         if address != 0 {
-            self.write(address, 0);
+            // SAFETY: a place.
+            unsafe { self.write(address, 0) };
         }
     }
 
@@ -237,12 +242,14 @@ impl Machine for KernelMachine {
         }
     }
 
-    fn write(&mut self, address: usize, word: usize) {
-        atomic(address).store(word, Ordering::Relaxed);
+    unsafe fn write(&mut self, address: usize, word: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { atomic(address) }.store(word, Ordering::Relaxed);
     }
 
-    fn read(&self, address: usize) -> usize {
-        atomic(address).load(Ordering::Relaxed)
+    unsafe fn read(&self, address: usize) -> usize {
+        // SAFETY: the caller's promise.
+        unsafe { atomic(address) }.load(Ordering::Relaxed)
     }
 
     fn call_from(&mut self, site: &str) {
