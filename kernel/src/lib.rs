@@ -83,10 +83,11 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     let machine = Machine::read(boot_info.rsdp_addr.into_option());
     let machine = machine.unwrap_or_else(|error| refuse(&error));
     mm::percpu::init(machine.apic_ids.len() as u32);
-    let hpet =
-        time::Hpet::new(map_device(machine.hpet, 4096)).unwrap_or_else(|error| refuse(&error));
+    // SAFETY: the firmware names the registers of its devices, which nothing else uses.
+    let map = |physical, len| unsafe { map_device(physical, len) };
+    let hpet = time::Hpet::new(map(machine.hpet, 4096)).unwrap_or_else(|error| refuse(&error));
     time::init(&hpet);
-    apic::init(&machine, &hpet, map_device);
+    apic::init(&machine, &hpet, map);
     let top = backtrace::stack_pointer().next_multiple_of(4096);
     scheduler::init(top - BOOT_STACK_LEN..top);
     let first = task::spawn("init", Priority::Normal, move || {

@@ -125,7 +125,8 @@ struct Trampoline {
 impl Trampoline {
     fn install() -> Self {
         let physical = frame::trampoline_page();
-        vmalloc::identity_map(physical);
+        // SAFETY: the page is reserved for this, in the first megabyte.
+        unsafe { vmalloc::identity_map(physical) };
         let start = &raw const trampoline_start;
         let len = (&raw const trampoline_end).addr() - start.addr();
         let page: *mut u8 = ptr::with_exposed_provenance_mut(memory::window(physical));
@@ -146,7 +147,8 @@ impl Trampoline {
 
 impl Drop for Trampoline {
     fn drop(&mut self) {
-        vmalloc::unmap_identity(self.physical);
+        // SAFETY: made when this was; the CPUs that were started have left the trampoline.
+        unsafe { vmalloc::unmap_identity(self.physical) };
     }
 }
 

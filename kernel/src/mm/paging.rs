@@ -159,7 +159,11 @@ fn zeroed_frame() -> Option<NonNull<u8>> {
 /// # Panics
 ///
 /// Where the page is mapped already.
-pub fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory> {
+///
+/// # Safety
+///
+/// The page is the caller's to hand out, and what `access` allows may be done with the frame as long as it is mapped.
+pub unsafe fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory> {
     let address = VirtAddr::new(address as u64);
     let mut table = Table::root();
     let mut level = PageTableLevel::Four;
@@ -183,7 +187,11 @@ pub fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory
 pub struct NoMemory;
 
 /// Takes the mapping of the page at `address` away, if there is one. CPUs may remember it yet.
-pub fn unmap(address: usize) {
+///
+/// # Safety
+///
+/// Nobody uses the page any more.
+pub unsafe fn unmap(address: usize) {
     let address = VirtAddr::new(address as u64);
     let mut table = Table::root();
     let mut level = PageTableLevel::Four;

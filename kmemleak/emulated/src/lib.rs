@@ -53,11 +53,13 @@ mod cpus;
 mod machine;
 mod memory;
 mod metadata;
+mod place;
 mod platform;
 
 pub use crate::allocators::Allocator;
 pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};
-pub use crate::machine::{Builder, Machine, PARKED_TASK, Place, REGIONS, WORDS};
+pub use crate::machine::{Builder, Machine, PARKED_TASK, REGIONS};
+pub use crate::place::{Place, WORDS};
 pub use crate::platform::Emulated;

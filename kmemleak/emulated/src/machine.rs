@@ -12,50 +12,12 @@ use crate::clock::{Clock, Time};
 use crate::cpus::{Cpus, Running, Stop};
 use crate::memory::{self, Memory, PAGE, WORD};
 use crate::metadata::Metadata;
+use crate::place::{Place, WORDS};
 
-/// Words of each section, per-CPU area, half of a stack and register set; and how many page frames there are.
-pub const WORDS: usize = 64;
 /// Regions that can be registered. They lie outside all sections.
 pub const REGIONS: usize = 4;
 /// The number of the parked task.
 pub const PARKED_TASK: u32 = 7;
-
-/// A word that is not in a block. Numbers of words stay below [`WORDS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Of the section of initialised variables.
-    Data(usize),
-    /// Of the section of zeroed ones.
-    Bss(usize),
-    /// Of this CPU's static per-CPU area.
-    PerCpu(u32, usize),
-    /// The descriptor of this page frame, which is in use.
-    Page(usize),
-    /// Of the live part of the parked task's stack.
-    Stack(usize),
-    /// Of its dead part, below the stack pointer: no root.
-    Dead(usize),
-    /// A saved register of that task.
-    Register(usize),
-    /// Of this region. It is a root while it is registered.
-    Region(usize, usize),
-}
-
-impl fmt::Display for Place {
-    /// As scripts of object graphs write it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Data(word) => write!(f, "data {word}"),
-            Self::Bss(word) => write!(f, "bss {word}"),
-            Self::PerCpu(cpu, word) => write!(f, "percpu {cpu} {word}"),
-            Self::Page(frame) => write!(f, "page {frame}"),
-            Self::Stack(word) => write!(f, "stack {word}"),
-            Self::Dead(word) => write!(f, "dead {word}"),
-            Self::Register(register) => write!(f, "reg {register}"),
-            Self::Region(region, word) => write!(f, "region {region} {word}"),
-        }
-    }
-}
 
 /// What a machine is built from.
 #[derive(Clone, Copy, Debug)]
@@ -514,34 +476,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_of_the_machine_are_read_and_written() {
-        let machine = Machine::new();
-        let block = machine.slab(64);
-        let ends = [
-            machine.address(Place::Bss(WORDS - 1)),
-            block,
-            block + 56,
-            machine.arena(PAGE),
-        ];
-        for address in ends {
-            machine.write(address, 7);
-            assert_eq!(machine.read(address), 7);
-        }
-    }
-
-    #[test]
-    fn other_words_are_not() {
-        let machine = Machine::new();
-        let own = machine.address(Place::Data(0));
-        let on_the_stack = std::ptr::from_ref(&own).expose_provenance();
-        for address in [0, 8, own + 4, on_the_stack, usize::MAX - 7] {
-            let read =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.read(address)));
-            assert!(read.is_err(), "{address:#x}");
-        }
-    }
-}
+mod tests;

@@ -166,7 +166,7 @@ unsafe impl kmemleak::ForeignWords for Emulated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{Place, WORDS};
+    use crate::place::{Place, WORDS};
 
     /// What the word at `address` is called in the root that has it.
     fn name(platform: &Emulated, address: usize) -> Option<String> {

@@ -77,7 +77,9 @@ guest_test! {
                         task::yield_now();
                     }
                     for number in 0..PAGES {
-                        paging::map(page(round, task, number), physical, paging::Access::Data).expect("memory");
+                        let page = page(round, task, number);
+                        // SAFETY: an address of this test's, and a frame of its own.
+                        unsafe { paging::map(page, physical, paging::Access::Data) }.expect("memory");
                     }
                 };
                 task::spawn("mapper", Priority::Normal, map).expect("memory for a task")
@@ -93,7 +95,8 @@ guest_test! {
         for round in 0..ROUNDS {
             for page in (0..PAGES).flat_map(|number| (0..4).map(move |task| page(round, task, number))) {
                 assert!(paging::is_mapped(page), "{page:#x}");
-                paging::unmap(page);
+                // SAFETY: nobody has used it.
+                unsafe { paging::unmap(page) };
                 assert!(!paging::is_mapped(page), "{page:#x}");
             }
         }

@@ -80,9 +80,11 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     let mut number = first_frame;
     for page in 0..pages {
         let physical = u64::from(number) * PAGE as u64;
-        if paging::map(start + page * PAGE, physical, Access::Data).is_err() {
+        // SAFETY: the area is this block's since it was inserted, and the frame was taken for it.
+        if unsafe { paging::map(start + page * PAGE, physical, Access::Data) }.is_err() {
             // What is mapped so far was never used, so no CPU remembers it.
-            (0..page).for_each(|page| paging::unmap(start + page * PAGE));
+            // SAFETY: nobody has the block yet.
+            (0..page).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
             areas.change(start, |_| Keep::No);
             drop(areas);
             give_frames(first_frame);
@@ -157,7 +159,8 @@ impl Allocator for Blocks {
             unsafe { block.write_bytes(0, pages * PAGE) };
         }
         let mut areas = AREAS.lock();
-        (0..pages).for_each(|page| paging::unmap(start + page * PAGE));
+        // SAFETY: its user has given the block up.
+        (0..pages).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
         areas.freed += 1;
         let state = State::Lazy(areas.freed);
         areas.change(start, |area| {
@@ -211,7 +214,11 @@ pub fn purge() {
 /// # Panics
 ///
 /// Where there is no memory for it: the kernel asks for its devices at boot.
-pub fn map_device(physical: u64, len: usize) -> Registers {
+///
+/// # Safety
+///
+/// A device has its registers there, and reading and writing them breaks nothing else.
+pub unsafe fn map_device(physical: u64, len: usize) -> Registers {
     let pages = len.div_ceil(PAGE);
     let mut areas = AREAS.lock();
     let start = areas
@@ -219,7 +226,8 @@ pub fn map_device(physical: u64, len: usize) -> Registers {
         .expect("no memory to map a device");
     for page in 0..pages {
         let physical = physical + (page * PAGE) as u64;
-        paging::map(start + page * PAGE, physical, Access::Device)
+        // SAFETY: the area is the device's since it was inserted; the caller's promise.
+        unsafe { paging::map(start + page * PAGE, physical, Access::Device) }
             .expect("no memory to map a device");
     }
     // SAFETY: mapped just now, whole pages, and never taken away.
@@ -227,14 +235,25 @@ pub fn map_device(physical: u64, len: usize) -> Registers {
 }
 
 /// Maps the page at a physical address at the same virtual one, to run code there. Before other CPUs run.
-pub fn identity_map(physical: u64) {
+///
+/// # Safety
+///
+/// The frame is the caller's, and the page below the kernel's half of the address space.
+pub unsafe fn identity_map(physical: u64) {
     if !paging::is_mapped(physical as usize) {
-        paging::map(physical as usize, physical, Access::Code).expect("no memory for a page table");
+        // SAFETY: nothing else is mapped in the lower half; the caller's promise.
+        unsafe { paging::map(physical as usize, physical, Access::Code) }
+            .expect("no memory for a page table");
     }
 }
 
 /// Takes that mapping away again.
-pub fn unmap_identity(physical: u64) {
-    paging::unmap(physical as usize);
+///
+/// # Safety
+///
+/// It was made by [`identity_map`], and nothing runs there any more.
+pub unsafe fn unmap_identity(physical: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { paging::unmap(physical as usize) };
     tlb::flush_all_cpus();
 }
