@@ -303,11 +303,13 @@ fn plant(objects: usize) -> Result<usize, RanOut> {
     let reachable = objects - objects / LOST_SHARE;
     for number in 0..objects {
         let object = new_object(&mut random)?;
-        bytes += load(object, OBJECT_SIZE);
+        // SAFETY: a word of an object of ours.
+        bytes += unsafe { load(object, OBJECT_SIZE) };
         if number < reachable {
             hang(object, number, &mut random);
         } else {
-            store(object, 0, LOST.swap(!object, Ordering::Relaxed));
+            // SAFETY: a word of an object of ours.
+            unsafe { store(object, 0, LOST.swap(!object, Ordering::Relaxed)) };
         }
     }
     Ok(bytes)
@@ -320,11 +322,11 @@ fn new_object(random: &mut Random) -> Result<usize, RanOut> {
     // SAFETY: the size is not zero.
     let block = NonNull::new(unsafe { alloc(layout(size)) }).ok_or(RanOut)?;
     let object = block.as_ptr().expose_provenance();
-    store(object, CHILDREN, 0);
-    store(object, CHILDREN + 1, 0);
-    store(object, OBJECT_SIZE, size);
-    for word in FILLER..size / 8 {
-        store(object, word, random.next() as usize >> 2 | 1 << 62);
+    let filler = (FILLER..size / 8).map(|word| (word, random.next() as usize >> 2 | 1 << 62));
+    let named = [(CHILDREN, 0), (CHILDREN + 1, 0), (OBJECT_SIZE, size)];
+    for (word, value) in named.into_iter().chain(filler) {
+        // SAFETY: a word of the new object.
+        unsafe { store(object, word, value) };
     }
     Ok(object)
 }
@@ -338,8 +340,10 @@ fn hang(object: usize, number: usize, random: &mut Random) {
     let mut parent = FOREST[random.below(TREES)].load(Ordering::Relaxed);
     loop {
         let place = CHILDREN + random.below(2);
-        match load(parent, place) {
-            0 => return store(parent, place, object),
+        // SAFETY: a word of an object of ours.
+        match unsafe { load(parent, place) } {
+            // SAFETY: as above.
+            0 => return unsafe { store(parent, place, object) },
             child => parent = child,
         }
     }
@@ -352,32 +356,47 @@ fn fell() {
         let mut rest = tree.swap(0, Ordering::Relaxed);
         let push = |rest: &mut usize, object: usize| {
             if object != 0 {
-                store(object, FILLER, core::mem::replace(rest, object));
+                // SAFETY: a word of an object of ours.
+                unsafe { store(object, FILLER, core::mem::replace(rest, object)) };
             }
         };
         if rest != 0 {
-            store(rest, FILLER, 0);
+            // SAFETY: a word of an object of ours.
+            unsafe { store(rest, FILLER, 0) };
         }
         while rest != 0 {
             let object = core::mem::replace(&mut rest, 0);
-            rest = load(object, FILLER);
-            push(&mut rest, load(object, CHILDREN));
-            push(&mut rest, load(object, CHILDREN + 1));
-            free(object);
+            let words = [FILLER, CHILDREN, CHILDREN + 1];
+            // SAFETY: words of an object of ours.
+            let [next, children @ ..] = words.map(|word| unsafe { load(object, word) });
+            rest = next;
+            children
+                .into_iter()
+                .for_each(|child| push(&mut rest, child));
+            // SAFETY: nothing leads to it any more.
+            unsafe { free(object) };
         }
     }
     let mut lost = !LOST.swap(!0, Ordering::Relaxed);
     while lost != 0 {
         let object = lost;
-        lost = !load(object, 0);
-        free(object);
+        // SAFETY: a word of an object of ours.
+        lost = !unsafe { load(object, 0) };
+        // SAFETY: nothing leads to it any more.
+        unsafe { free(object) };
     }
 }
 
-fn free(object: usize) {
-    let layout = layout(load(object, OBJECT_SIZE));
+/// Frees an object.
+///
+/// # Safety
+///
+/// [`new_object`] has made it, and it is in no tree any more.
+unsafe fn free(object: usize) {
+    // SAFETY: a word of the object.
+    let layout = layout(unsafe { load(object, OBJECT_SIZE) });
     let block = ptr::with_exposed_provenance_mut(object);
-    // SAFETY: made by `new_object`, with this layout, and in no tree any more.
+    // SAFETY: made by `new_object`, with this layout.
     unsafe { dealloc(block, layout) };
 }
 
@@ -385,15 +404,25 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, align_of::<usize>()).expect("one of a few sizes")
 }
 
-fn load(object: usize, word: usize) -> usize {
+/// Reads a word of an object.
+///
+/// # Safety
+///
+/// The object is live and has that word, which was written to before.
+unsafe fn load(object: usize, word: usize) -> usize {
     let place = ptr::with_exposed_provenance::<usize>(object).wrapping_add(word);
-    // SAFETY: a word of a live object of ours, written to before.
+    // SAFETY: the caller's promise.
     unsafe { place.read() }
 }
 
-fn store(object: usize, word: usize, value: usize) {
+/// Writes a word of an object.
+///
+/// # Safety
+///
+/// The object is live and has that word; one task at a time builds or frees.
+unsafe fn store(object: usize, word: usize, value: usize) {
     let place = ptr::with_exposed_provenance_mut::<usize>(object).wrapping_add(word);
-    // SAFETY: a word of a live object of ours; one task at a time builds or frees.
+    // SAFETY: the caller's promise.
     unsafe { place.write(value) };
 }
 
