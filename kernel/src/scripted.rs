@@ -1,28 +1,28 @@
 //! A task that plays with the leak detector: it makes up object graphs, and asks what is lost.
 //!
-//! An ordinary task gets in its own way. Its heap and its stack are scanned like any other, so an address that it works
-//! with keeps a block alive; each of its allocations is an object; its call stacks are what they are, and time passes as
-//! it likes. For the *player*, while it [`play`]s, all of that is otherwise:
+//! An ordinary task would disturb such a test. Its heap and its stack are scanned, so an address that it works with keeps a
+//! block alive; each of its allocations is an object; it controls neither its call stacks nor the clock. For the *player*,
+//! while it `play`s, these rules hold instead:
 //!
-//! - The allocators are the real ones, but their hooks tell the detector nothing of what the player takes and gives
-//!   back. What is to be an object it tells itself. So its heap is no object, and is not scanned.
-//! - Its stack is no root, nor are its registers, which lie there whenever it does not run.
-//! - Its call stack is one frame, with the label that it gave by [`call_from`].
+//! - The allocators are the real ones, but their hooks tell the detector nothing of what the player allocates and frees.
+//!   The player itself tells the detector of its objects. So its heap is no object, and is not scanned.
+//! - Its stack is no root, nor are its registers, which are saved on the stack whenever it does not run.
+//! - Its call stack is one frame, with the label that it has set by `call_from`.
 //! - The detector's clock stands until the player moves it.
 //! - The detector gets no memory while the player says so.
 //!
-//! This takes the feature `scripted`. Without it there is nothing to call, and what the kernel asks here is answered when
-//! it is compiled.
+//! This needs the feature `scripted`. Without it the player's functions do not exist, and [`with_label`] never finds a
+//! label.
 //!
 //! # Invariants
 //!
 //! - There is one player at a time. What it takes while it plays, it gives back while it plays, or never.
-//! - A label's address is never given to another one. The detector tells a warning once for a call stack, and remembers
-//!   that permanently.
+//! - A label's address is never given to another label: the detector warns once of a call stack, and never forgets that it
+//!   has.
 //!
 //! # Locks
 //!
-//! A sleeping one over the labels: nothing else is locked under it but what allocates.
+//! A mutex, which may sleep, over the labels. Under it only allocators' locks are taken, and those of what a label is written to.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -35,7 +35,7 @@ static LABELS: Mutex<Labels> = Mutex::new(Labels {
     texts: Vec::new(),
 });
 
-/// The labels that can be told: their numbers follow each other.
+/// The labels of the present play; they are numbered from `first` on.
 struct Labels {
     first: usize,
     texts: Vec<String>,
@@ -54,7 +54,7 @@ pub fn with_label<R>(address: usize, look: impl FnOnce(&str) -> R) -> Option<R> 
 #[cfg(feature = "scripted")]
 pub use self::player::{advance_us, begin, call_from, play, refuse_metadata, spawn_apart};
 
-/// What the player calls.
+/// The functions that the player calls.
 #[cfg(feature = "scripted")]
 mod player {
     use alloc::borrow::ToOwned;
@@ -70,7 +70,7 @@ mod player {
     ///
     /// # Panics
     ///
-    /// While another one plays.
+    /// If another task plays.
     pub fn play<R>(work: impl FnOnce() -> R) -> R {
         let task = scheduler::with_current(Task::id).unwrap_or(NO_TASK);
         let set = PLAYER.compare_exchange(NO_TASK, task, Ordering::AcqRel, Ordering::Relaxed);
@@ -83,11 +83,11 @@ mod player {
         result
     }
 
-    /// Starts a task on a stack that is no object, and so stays permanently: the task must never end. Task context.
+    /// Starts a task on a stack that is no object, and so is never freed: the task must never end. Task context.
     ///
     /// # Safety
     ///
-    /// All of `stack` is writable and nobody else's, and its end is a multiple of 16.
+    /// All of `stack` is writable and used by no one else, and its end is a multiple of 16.
     pub unsafe fn spawn_apart(
         name: &str,
         stack: Range<usize>,
@@ -97,7 +97,7 @@ mod player {
         unsafe { task::spawn_on(name, Priority::Normal, stack, entry) }
     }
 
-    /// From now on the player's call stack is one frame with this name. By the player.
+    /// Makes the player's call stack one frame with this name from now on. Called by the player.
     pub fn call_from(label: &str) {
         let mut labels = LABELS.lock();
         let known = labels.texts.iter().rposition(|known| known == label);
@@ -108,9 +108,9 @@ mod player {
         SITE.store(LABELS_START + labels.first + index, Ordering::Relaxed);
     }
 
-    /// Another play begins. Labels that were given so far are told no more, and if given again have other addresses.
-    /// The detector's clock shows what the machine's does, and stands. By the player, while the detector knows no object
-    /// of the play before: the clock may go back.
+    /// Begins another play. Labels set so far are forgotten; set again, they get other addresses. The detector's clock is set
+    /// to the machine's time, and stands. Called by the player, while the detector has no object of the play before: the
+    /// clock may go back.
     pub fn begin() {
         let mut labels = LABELS.lock();
         SITE.store(0, Ordering::Relaxed);
@@ -119,13 +119,13 @@ mod player {
         CLOCK_US.store(time::now_us().max(1), Ordering::Relaxed);
     }
 
-    /// Moves the detector's clock. By the player, once it has [begun](begin).
+    /// Moves the detector's clock forward. Called by the player, after [`begin`].
     pub fn advance_us(us: u64) {
         let now_us = CLOCK_US.load(Ordering::Relaxed);
         CLOCK_US.store(now_us.saturating_add(us), Ordering::Relaxed);
     }
 
-    /// From now on the detector gets no memory, or does again. By the player.
+    /// Sets whether the detector's requests for memory are refused from now on. Called by the player.
     pub fn refuse_metadata(refused: bool) {
         METADATA_REFUSED.store(refused, Ordering::Relaxed);
     }

@@ -2,7 +2,7 @@
 //!
 //! # Locks
 //!
-//! A sleeping one over the printing of warnings.
+//! A mutex, which may sleep, over the printing of warnings.
 
 use kmemleak::NextStep;
 
@@ -10,12 +10,12 @@ use super::hooks::KMEMLEAK;
 use crate::task::{self, Mutex, MutexGuard, Priority};
 use crate::{console, symbols};
 
-/// Starts it.
+/// Starts the task.
 pub fn start() {
     let started = task::spawn("kmemleak", Priority::Low, || {
         loop {
             let us = step();
-            // The frames in which it waits are not to hold what it has worked with.
+            // Stale addresses of the work must not stay on the stack while the task waits.
             task::clear_dead_stack();
             task::sleep_us(us);
         }
@@ -25,16 +25,16 @@ pub fn start() {
     }
 }
 
-/// Scans if it is time to, prints what there is to print, and tells how long to wait.
+/// Scans if it is time, prints what there is to print, and returns how many microseconds to wait.
 #[inline(never)]
 fn step() -> u64 {
-    // Line by line: a report has no bounds, and memory has.
+    // Printed line by line: a report may be larger than memory allows.
     let mut out = console::Announcement::new();
     let next = KMEMLEAK.background_step(&mut out);
     if let Some(_free) = WARNINGS.try_lock() {
         KMEMLEAK.drain_warnings(&mut out);
     }
-    // What the console does not take is lost anyway.
+    // Nothing can be done about output that the console does not take.
     let _ = symbols::tell_missing(&mut out);
     drop(out);
     match next {
@@ -43,13 +43,13 @@ fn step() -> u64 {
     }
 }
 
-/// Who prints the detector's warnings.
+/// Held while the detector's warnings are printed.
 static WARNINGS: Mutex<()> = Mutex::new(());
 
-/// Leaves the detector's warnings to the caller for as long as it holds this. Task context.
+/// Keeps the background task from printing warnings while the caller holds the guard. Task context.
 pub fn hold_warnings() -> MutexGuard<'static, ()> {
     WARNINGS.lock()
 }
 
-/// How often the detector's warnings are looked for.
+/// Longest time between two looks for warnings of the detector, in microseconds.
 const WARNINGS_EVERY_US: u64 = 1_000_000;

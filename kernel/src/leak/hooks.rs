@@ -1,11 +1,11 @@
 //! The allocators' hooks: each tells the detector of a block.
 //!
-//! A block is told of when it is out of all free lists, and taken back before it can be handed out again, with no allocator lock
-//! held. The hooks for frees ask for a block that its allocator has [taken back](TakenBack): of one that it might refuse yet
-//! nobody can tell them. They are inlined into their callers also where nothing is optimised: a frame of their own would be the
-//! innermost one of each call stack.
+//! The detector is told of an allocation when the block is out of all free lists, and of a free before the block can be handed
+//! out again; no allocator lock is held. The hooks for frees ask for a block that its allocator has [taken back](TakenBack), so
+//! a free that may still be refused is never told. The hooks are inlined also without optimisation: a frame of their own would
+//! be the innermost one of each call stack.
 //!
-//! They know the detector, and nothing of what [stands behind it](super::platform).
+//! The hooks depend on the detector, but not on the [platform](super::platform) behind it.
 
 use kmemleak::{AllocOptions, BootstrapPool, Detector};
 
@@ -15,7 +15,7 @@ use super::player;
 #[derive(Debug)]
 pub struct KernelPlatform;
 
-/// Metadata for what is allocated before the buddy allocator stands.
+/// Metadata for blocks that are allocated before the buddy allocator works.
 static POOL: BootstrapPool<16> = BootstrapPool::new();
 
 /// The detector. In a section of its own, which is no root.
@@ -24,18 +24,18 @@ pub static KMEMLEAK: Detector<KernelPlatform> = Detector::new(KernelPlatform)
     .with_pool(&POOL)
     .with_suppressions(SUPPRESSIONS);
 
-/// Leaks that this kernel has, knows and does not mend: patterns of function names (the last segments of a path, or all of it),
-/// `PATTERN` or `PATTERN:max=N`, each with its reason. There are none, and one more wants a better reason than that somebody is
-/// in a hurry. For a leak that is somebody's own there are the command `suppress` and the boot parameter.
+/// Known leaks of this kernel that are not fixed: patterns of function names (the last segments of a path, or all of it),
+/// `PATTERN` or `PATTERN:max=N`, each with its reason. There are none; add one only if the leak cannot be fixed. To suppress
+/// a leak on one machine, use the command `suppress` or the boot parameter.
 const SUPPRESSIONS: &[&str] = &[];
 
-/// A block that its allocator has taken from its user: what lets the detector forget it.
+/// A block that its allocator has taken from its user: proof that the detector may forget it.
 pub trait TakenBack {
-    /// Where it begins.
+    /// Where the block begins.
     fn address(&self) -> usize;
 }
 
-/// A block was handed out; `size` in bytes. Any context but an NMI.
+/// Tells the detector that a block of `size` bytes was allocated. Any context but an NMI.
 #[inline(always)]
 pub fn alloc(start: usize, size: usize) {
     if !player::is_untold() {
@@ -43,7 +43,7 @@ pub fn alloc(start: usize, size: usize) {
     }
 }
 
-/// A block was given back. Any context but an NMI.
+/// Tells the detector that a block was freed. Any context but an NMI.
 #[inline(always)]
 pub fn free(block: &impl TakenBack) {
     if !player::is_untold() {
@@ -51,7 +51,7 @@ pub fn free(block: &impl TakenBack) {
     }
 }
 
-/// A part of a block was given back, of `len` bytes. Any context but an NMI.
+/// Tells the detector that a part of a block, of `len` bytes, was freed. Any context but an NMI.
 #[inline(always)]
 pub fn free_part(part: &impl TakenBack, len: usize) {
     if !player::is_untold() {
@@ -59,7 +59,7 @@ pub fn free_part(part: &impl TakenBack, len: usize) {
     }
 }
 
-/// An allocator has refused a free. Any context but an NMI.
+/// Tells the detector that an allocator has refused a free. Any context but an NMI.
 #[inline(always)]
 pub fn refused_free(address: usize) {
     if !player::is_untold() {
@@ -67,7 +67,7 @@ pub fn refused_free(address: usize) {
     }
 }
 
-/// A dynamic per-CPU block was handed out; `size` in bytes of one copy. Any context but an NMI.
+/// Tells the detector that a dynamic per-CPU block was allocated; `size` is that of one copy, in bytes. Any context but an NMI.
 #[inline(always)]
 pub fn alloc_percpu(handle: usize, size: usize) {
     if !player::is_untold() {
@@ -75,7 +75,7 @@ pub fn alloc_percpu(handle: usize, size: usize) {
     }
 }
 
-/// A dynamic per-CPU block was given back. Any context but an NMI.
+/// Tells the detector that a dynamic per-CPU block was freed. Any context but an NMI.
 #[inline(always)]
 pub fn free_percpu(block: &impl TakenBack) {
     if !player::is_untold() {
@@ -83,7 +83,7 @@ pub fn free_percpu(block: &impl TakenBack) {
     }
 }
 
-/// The block is reported when lost, but not scanned. Any context but an NMI.
+/// Tells the detector not to scan a block, but to report it when it is lost. Any context but an NMI.
 #[inline]
 pub fn no_scan(start: usize) {
     if !player::is_untold() {

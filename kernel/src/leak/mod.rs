@@ -1,4 +1,4 @@
-//! The leak detector in this kernel. No other folder uses the `kmemleak` crate but for a type or two of it.
+//! The leak detector in this kernel. Other folders use no more than single types of the `kmemleak` crate.
 //!
 //! | module | what | used by |
 //! | --- | --- | --- |

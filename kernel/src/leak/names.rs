@@ -1,4 +1,4 @@
-//! What a person calls a word that was found in a root.
+//! Readable names for words that were found in roots.
 //!
 //! | root | name |
 //! | --- | --- |
@@ -8,16 +8,16 @@
 //! | a task's stack | `task 5 "shell" stack+0x1e8`, `task 5 "shell" register rbx`; `task 5 stack+0x1e8` when the task is gone |
 //! | a region | `region 0xffff…+0x10` |
 //!
-//! Offsets in a stack count from where the root began: the stack pointer of that moment. A running task whose stack pointer
-//! nobody knew has all of its stack for a root; then they count from the stack's lowest address, and no word is a register.
+//! Offsets in a stack count from the start of the root: the stack pointer at the time of the scan. If a running task's stack
+//! pointer was unknown, all of its stack is a root; then offsets count from its lowest address, and no word is a register.
 //!
 //! # Invariants
 //!
-//! A name is made of addresses, symbols and the list of tasks. The root is never read: it may be gone.
+//! A name is made of addresses, symbols and the list of tasks. The root is never read: it may be unmapped by then.
 //!
 //! # Locks
 //!
-//! The scheduler's, to look at a task; not while anything is written.
+//! The scheduler's lock is taken to look at a task; it is not held while a name is written.
 
 use core::fmt::{self, Write};
 
@@ -71,7 +71,7 @@ fn name_variable(address: usize, offset: usize, out: &mut dyn Write) -> fmt::Res
     }
 }
 
-/// Writes the name of a word of a task's stack, `offset` bytes above what was its stack pointer.
+/// Writes the name of a word of a task's stack, `offset` bytes above the stack pointer of the scan.
 fn name_stack(id: TaskId, stack_pointer: usize, offset: usize, out: &mut dyn Write) -> fmt::Result {
     write!(out, "task {id} ")?;
     let Some((comm, stack_pointer_known)) = scheduler::find_task(id, |task| {

@@ -1,14 +1,14 @@
-//! Boot parameters: the detector's, and the one beside them that is the kernel's own.
+//! Boot parameters of the detector, and `kmemleak.wipe`, which is the kernel's own.
 
 use kmemleak::ParameterError;
 
 use super::hooks::KMEMLEAK;
 use crate::{cmdline, mm};
 
-/// Takes them.
+/// Applies the parameters of the command line, and prints those that are wrong.
 pub fn init() {
     for word in cmdline::words().filter(|word| word.starts_with("kmemleak")) {
-        // As the detector's: a switch without a value is switched on.
+        // A switch without a value is on, as with the detector's own parameters.
         let taken = match word.split_once('=').unwrap_or((word, "on")) {
             ("kmemleak.wipe", "on") => {
                 mm::set_wipe(mm::Wipe::OnFree);
@@ -23,7 +23,7 @@ pub fn init() {
         };
         match taken {
             Ok(()) => {}
-            // The detector ends with the list of those that it knows.
+            // The error's text ends with the list of parameters that the detector knows.
             Err(error @ ParameterError::Unknown) => {
                 crate::println!("{word}: {error}, kmemleak.wipe=on|off");
             }

@@ -36,8 +36,8 @@ pub fn metadata_bytes() -> u64 {
 }
 
 // SAFETY: the sections, areas and descriptors are mapped permanently, and the live part of a stack for as
-// long as its task lives, which in a stopped world it does; what can be read is looked up, and stays mapped until its free
-// has been told; metadata comes from the buddy allocator a page at a time; interrupts off keep handlers and the
+// long as its task lives, and no task ends in a stopped world; `readable` looks up what is mapped, which stays so until its
+// free has been told; metadata comes from the buddy allocator a page at a time; interrupts off keep handlers and the
 // scheduler away; a CPU joins a stopped world where it is in no hook, with its number as the index.
 unsafe impl Platform for KernelPlatform {
     fn now_us(&self) -> u64 {
@@ -94,13 +94,13 @@ unsafe impl Platform for KernelPlatform {
         let hooks = memory::hooks();
         Some(StackWalk {
             frame_pointer,
-            // Before there are tasks, the page that the frame is in.
+            // Before there are tasks, the page that the stack pointer is in.
             stack: scheduler::with_current(task::Task::stack).unwrap_or_else(boot_stack),
             skip: hooks.start..hooks.end,
         })
     }
 
-    /// Of a task that plays with the detector only: all others are walked.
+    /// Only the task that plays with the detector has its call stack from here: `stack_walk` serves all others.
     fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
         let Some(site) = player::call_site() else {
             return 0;
@@ -127,7 +127,7 @@ unsafe impl Platform for KernelPlatform {
         stop::stop_world(&|cpu| {
             work(cpu);
             if !cpu.initiator {
-                // A scan while other code runs reads the dead part of a running task's stack, too.
+                // A later scan, without stopping the world, reads the dead part of a running task's stack, too.
                 task::clear_dead_stack();
             }
         })
@@ -175,13 +175,13 @@ unsafe impl Platform for KernelPlatform {
         vmalloc::readable(start, len)
     }
 
-    /// Stacks are vmalloc blocks, which are unmapped when they are freed.
+    /// False for stacks: they are vmalloc blocks, which are unmapped when they are freed.
     fn stays_readable(&self, start: usize, len: usize) -> bool {
         vmalloc::is_permanent(start, len)
     }
 }
 
-/// Before there are tasks: the page that the stack pointer is in.
+/// The stack before there are tasks: the page that the stack pointer is in.
 fn boot_stack() -> core::ops::Range<usize> {
     let page = backtrace::stack_pointer() & !0xfff;
     page..page + 0x1000

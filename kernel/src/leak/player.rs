@@ -1,6 +1,6 @@
 //! The task that [plays](crate::scripted) with the detector, as hooks and platform see it.
 //!
-//! Without the feature `scripted` there is none, and what is asked here is answered when the kernel is compiled.
+//! Without the feature `scripted` there is no such task, and the functions here return constants.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -8,19 +8,19 @@ use crate::sync::running_task;
 
 const ENABLED: bool = cfg!(feature = "scripted");
 
-/// Where labels' addresses begin: as near to the kernel's code as that is to itself, and unused.
+/// Lowest address that stands for a label: unused, and as near to the kernel's code as parts of that code are to each other.
 pub const LABELS_START: usize = 0xffff_ffff_f000_0000;
 
-/// The number of no task.
+/// A number that no task has.
 pub const NO_TASK: u32 = u32::MAX;
 
 /// The task that plays.
 pub static PLAYER: AtomicU32 = AtomicU32::new(NO_TASK);
-/// The address of the player's call site; zero while it has given none.
+/// The return address that stands for the player's label; zero while it has given none.
 pub static SITE: AtomicUsize = AtomicUsize::new(0);
-/// The detector's clock; zero while it is the machine's.
+/// The detector's clock in microseconds; zero while it is the machine's clock.
 pub static CLOCK_US: AtomicU64 = AtomicU64::new(0);
-/// Whether the detector is to get no memory.
+/// Whether requests of the detector for memory are refused.
 pub static METADATA_REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Whether this task is the player. Any context.
@@ -28,13 +28,13 @@ pub fn is_player(task: u32) -> bool {
     ENABLED && PLAYER.load(Ordering::Relaxed) == task
 }
 
-/// Whether the player runs this, so that allocators' hooks say nothing. Any context.
+/// Whether the running task is the player, so that hooks tell the detector nothing. Any context.
 #[inline]
 pub fn is_untold() -> bool {
     ENABLED && running_task().is_some_and(is_player)
 }
 
-/// The one return address of the player's call stack, if it runs this and has given a label. Any context.
+/// The one return address of the player's call stack, if the running task is the player and has given a label. Any context.
 #[inline]
 pub fn call_site() -> Option<usize> {
     if !is_untold() {
@@ -44,7 +44,7 @@ pub fn call_site() -> Option<usize> {
     (site != 0).then_some(site)
 }
 
-/// What the detector's clock shows, if it is not the machine's. Any context.
+/// The detector's clock in microseconds, if it is not the machine's. Any context.
 #[inline]
 pub fn clock_us() -> Option<u64> {
     if !ENABLED {
@@ -54,7 +54,7 @@ pub fn clock_us() -> Option<u64> {
     (clock_us != 0).then_some(clock_us)
 }
 
-/// Whether the detector is to get no memory. Any context.
+/// Whether requests of the detector for memory are refused. Any context.
 #[inline]
 pub fn metadata_is_refused() -> bool {
     ENABLED && METADATA_REFUSED.load(Ordering::Relaxed)

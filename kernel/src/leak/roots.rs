@@ -1,11 +1,10 @@
-//! What is a root.
+//! What the roots are.
 //!
 //! `.data` and `.bss`; the static per-CPU area of each CPU; the descriptors of page frames in use; each
 //! task's stack from its stack pointer up, on which its registers lie as well.
 //!
-//! Not: the template of the per-CPU areas, the boot heap's arena (its blocks are objects), the detector's own
-//! state, the exception stacks (who runs on one ends the machine), and whatever the allocators keep in
-//! free memory.
+//! No roots are: the template of the per-CPU areas, the boot heap's arena (its blocks are objects), the detector's own
+//! state, the exception stacks (a CPU that runs on one ends the machine), and what the allocators keep in free memory.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -17,15 +16,15 @@ use crate::mm::frame;
 use crate::stop;
 use crate::task::{self, State, scheduler};
 
-/// The task that scans, and where its stack was when it began: what it puts there from then on is no root.
+/// The task that scans, and its stack pointer when the scan began: what the scan puts below it is no root.
 static SCANNER: AtomicU32 = AtomicU32::new(NO_TASK);
 static SCANNER_STACK: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs `scan`: what it puts on this task's stack is no root.
+/// Runs `scan`; what `scan` puts on this task's stack is no root.
 pub(super) fn on_unscanned_stack(scan: &mut dyn FnMut()) {
     let task = percpu::task_id().unwrap_or(NO_TASK);
     if task != NO_TASK && SCANNER.load(Ordering::Relaxed) == task {
-        // From further up on already.
+        // An outer call has recorded the stack pointer already.
         return scan();
     }
     context::with_registers_pushed(&mut |stack_pointer| {
@@ -116,7 +115,7 @@ fn stack(cursor: &mut RootCursor) -> Option<Root> {
     }
 }
 
-/// The part of a task's stack that is in use; none of one that has ended, or that plays with the detector.
+/// The part of a task's stack that is in use; `None` for a task that has ended, or that plays with the detector.
 fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     let stack = task.stack();
     if is_player(task.id()) {
@@ -124,12 +123,12 @@ fn live_stack(task: &task::Task) -> Option<core::ops::Range<usize>> {
     }
     let pointer = match task.state() {
         State::Dead => return None,
-        // Whether the world is stopped or not: it has passed through addresses of all objects since.
+        // Also in a stopped world: below that, the scan itself has left addresses of all objects.
         State::Running if task.id() == SCANNER.load(Ordering::Acquire) => {
             SCANNER_STACK.load(Ordering::Relaxed)
         }
         State::Running if stop::is_stopped() => stop::stack_pointer(task.cpu()),
-        // While the world goes on nobody knows how far down it is.
+        // While the world runs, the stack pointer of a running task is unknown: all of its stack is a root.
         State::Running => stack.start,
         State::Ready | State::Blocked => task.stack_pointer(),
     };

@@ -1,12 +1,12 @@
 //! The buddy allocator: blocks of 2^n page frames, aligned to their size.
 //!
 //! A free block whose buddy (the other half of the next larger block) is free as well is merged with it. Free
-//! blocks of each order are in a list through their heads' descriptors; what the frames themselves hold is
-//! never looked at.
+//! blocks of each order are in a list through their heads' descriptors; the contents of
+//! the frames are never read.
 //!
-//! There are two ways in: blocks for users are *tracked*, the leak detector is told of them; blocks that
-//! another allocator cuts up, and the detector's own, are *untracked*. A user's blocks that the detector is not to see
-//! are untracked as well, but marked as such. A block goes back the way it came.
+//! There are two entries: blocks for users are *tracked*, the leak detector is told of them; blocks that
+//! another allocator cuts up, and the detector's own, are *untracked*. A block is freed through the entry by which it
+//! was allocated.
 //!
 //! # Locks
 //!
@@ -30,9 +30,9 @@ pub const MAX_ORDER: u32 = 11;
 /// Whether the leak detector is told of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
-    /// It is: the block goes to a user.
+    /// The detector is told: the block goes to a user.
     Tracked,
-    /// It is not: the block is cut up, or holds it by physical address, or is the detector's own.
+    /// The detector is not told: the block is cut up, is held by physical address only, or is the detector's own.
     Untracked,
 }
 
@@ -128,7 +128,7 @@ impl Buddy {
         self.push(number, order);
     }
 
-    /// Takes a block from its user: its head.
+    /// Takes a block from its user, and returns the number of its head.
     fn retire(&mut self, address: usize, order: u32, tracking: Tracking) -> Result<u32, Misuse> {
         let number = number_at(address)?;
         match descriptor(number).usage() {
@@ -142,8 +142,8 @@ impl Buddy {
         Ok(number)
     }
 
-    /// Takes frames from their user, from the one at `address` on: `wanted` of them, or as many as there are to the end of the
-    /// block that they lie in, of which single frames remain. Tells how many.
+    /// Takes frames from their user, from the one at `address` on: `wanted` of them, but none behind the end of the block that
+    /// they lie in. The rest of that block becomes single frames. Returns the frames taken.
     fn retire_part(
         &mut self,
         address: usize,
@@ -186,23 +186,23 @@ fn disown(first: u32, count: u32) {
     }
 }
 
-/// Some frames in a row.
+/// Consecutive frames.
 #[derive(Clone, Copy)]
 struct Frames {
     first: u32,
     count: u32,
 }
 
-/// Clears frames that were taken from their user, if that is wanted of what users have had.
+/// Clears frames that were taken from their user, if they were tracked and freed blocks are to be cleared.
 fn wipe_frames(frames: Frames, tracking: Tracking) {
     if tracking != Tracking::Untracked && wipe() == Wipe::OnFree {
         let start: *mut u8 = ptr::with_exposed_provenance_mut(frame::address_of(frames.first));
-        // SAFETY: frames that their user has given up, and that nobody else has yet.
+        // SAFETY: frames that were taken from their user, and are not free yet.
         unsafe { start.write_bytes(0, frames.count as usize * PAGE) };
     }
 }
 
-/// Whole blocks, as they come back.
+/// How whole blocks are freed.
 struct Blocks {
     order: u32,
     tracking: Tracking,
@@ -237,7 +237,7 @@ impl Allocator for Blocks {
     }
 }
 
-/// Parts of blocks, as they come back.
+/// How parts of blocks are freed.
 struct Parts {
     wanted: u32,
     tracking: Tracking,
@@ -245,7 +245,7 @@ struct Parts {
 
 impl Allocator for Parts {
     type Block = Frames;
-    /// How many frames.
+    /// How many frames were freed.
     type Done = u32;
 
     fn name(&self) -> &'static str {
@@ -282,16 +282,16 @@ pub const fn order_of(len: usize) -> u32 {
     len.div_ceil(PAGE).next_power_of_two().trailing_zeros()
 }
 
-/// Takes a block of 2^`order` frames, as the window on physical memory shows it. Its contents are
-/// whatever they are. Any context.
+/// Allocates a block of 2^`order` frames, and returns its address in the window on physical memory. Its contents
+/// are undefined. Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)] // Inlined, it would not be among the hooks.
 pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     alloc_for(PAGE.checked_shl(order)?, order, tracking)
 }
 
-/// As [`alloc`], for a user who wants `len` of its bytes: what the leak detector is told. What lies behind them is unused.
-/// Any context.
+/// Allocates like [`alloc`], for a user who wants `len` bytes of the block: the leak detector is told that size. The bytes
+/// behind them are unused. Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
@@ -303,30 +303,30 @@ pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u
     NonNull::new(ptr::with_exposed_provenance_mut(address))
 }
 
-/// Takes an untracked block if nobody has the lock. For the CPU that ends the machine: a holder of the lock never goes on then.
+/// Allocates an untracked block if the lock is free. For the CPU that ends the machine, when a holder never releases the lock.
 pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
     let number = BUDDY.try_lock()?.take(order, Use::Untracked)?;
     NonNull::new(ptr::with_exposed_provenance_mut(frame::address_of(number)))
 }
 
-/// Gives a block back. A wrong address, order or entry is told, and nothing else happens.
+/// Frees a block. If address, order or entry are wrong, the error is printed, and nothing else happens.
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
     let _refused_or_done = release(&Blocks { order, tracking }, block.addr().get());
 }
 
-/// Gives back `pages` frames from `part` on, which may be a part of a block or lie in several: what remains of these
-/// is single frames from then on, and is given back in this way, too. What is not in use is told, and nothing else happens
-/// with it. Any context.
+/// Frees `pages` frames from `part` on, which may be a part of a block or lie in several blocks. The rest of these blocks
+/// becomes single frames, to be freed by this function, too. For a frame that is not in use the error is printed, and the
+/// frame is skipped. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_part(part: NonNull<u8>, pages: usize, tracking: Tracking) {
     let mut address = part.addr().get();
     let mut left = pages;
     while left > 0 {
         let wanted = u32::try_from(left).unwrap_or(u32::MAX);
-        // Frames that were a block are an object, or lie in one: the detector hears of them at once. Of the single ones that a
-        // part has left it hears one by one, for they may be of several.
+        // Frames of one block are one object, or a part of it: the detector is told of them in one call. Of single frames, which
+        // an earlier call has left, it is told one by one, because they may belong to several objects.
         let given = release(&Parts { wanted, tracking }, address);
         let passed = given.unwrap_or(1) as usize;
         address = address.wrapping_add(passed * PAGE);
@@ -344,7 +344,7 @@ pub fn free_pages() -> usize {
     FREE.load(Ordering::Relaxed)
 }
 
-/// Takes over the usable memory.
+/// Adds the usable memory to the free lists.
 pub(super) fn init(regions: &MemoryRegions) {
     let mut buddy = BUDDY.lock();
     for (start, end) in frame::usable(regions) {
@@ -363,7 +363,7 @@ pub(super) fn init(regions: &MemoryRegions) {
     }
 }
 
-/// Looks whether lists and descriptors agree.
+/// Asserts that lists and descriptors agree.
 pub(super) fn check_invariants() {
     let buddy = BUDDY.lock();
     for order in 0..=MAX_ORDER {

@@ -1,20 +1,20 @@
-//! Confined code: it runs with memory of its own, and ends alone.
+//! Confined code: it runs with memory of its own, and can be abandoned without ending the machine.
 //!
-//! Code of others that allocates (what reads debug information) knows no way to go on without memory: the standard library has it
-//! panic, and that ends the machine. So such code is run *confined*. What it allocates comes from an arena of its own. Where the
-//! arena gets no more, or the code panics because of what it reads, it is left on the spot: its frames are dropped without a
-//! destructor, as those of a task that exits are, and all that it ever made goes with the arena. The caller learns why, and does
-//! without.
+//! Library code that allocates (the reader of debug information) cannot go on without memory: its collections panic, and a panic
+//! ends the machine. So such code is run *confined*. What it allocates comes from an arena of its own. If the arena gets no
+//! more memory, or the code panics because of what it reads, the code is left at once: its stack frames are dropped without
+//! destructors, as those of a task that exits are, and all that it has allocated is freed with the arena. The caller gets the
+//! reason, and goes on without the result.
 //!
 //! The arena takes pages from the buddy allocator, in chunks, untracked: its blocks are no objects and no roots, so no call site
-//! has them, and no stale pointer in them hides a leak. It never takes more than it leaves, so that the next one finds some.
-//! Where the machine ends, memory comes from the heap's reserve, and from the buddy allocator if nobody has its lock.
+//! has them, and no stale pointer in them hides a leak. An arena takes no chunk that would leave fewer free pages than it has.
+//! When the machine ends, memory comes from the heap's reserve, and from the buddy allocator if its lock is free.
 //!
 //! # Invariants
 //!
-//! - One task at a time is inside, or the CPU that ends the machine. Interrupt handlers above it, and other tasks, are not.
-//! - `ARENA` is the arena of the value that is worked on, as long as somebody is inside.
-//! - Who is inside holds no lock and no guard when it is left: the preemption count is what it was.
+//! - One task at a time is inside, or the CPU that ends the machine. Handlers that interrupt it, and other tasks, are outside.
+//! - While a task or that CPU is inside, `ARENA` is the arena of the value that it works on.
+//! - Confined code holds no lock and no guard when it is left: the preemption count is that of its entry.
 //! - What is allocated inside is freed inside, or with the arena.
 //!
 //! # Locks
@@ -36,46 +36,46 @@ use super::heap::stage::{self, Confinement};
 use crate::arch::{context, ending};
 use crate::sync::{SpinLock, SpinLockGuard, preempt, running_task};
 
-/// Why confined code has not come to its end.
+/// Why confined code has not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Ended {
-    /// It could get no more memory.
+    /// The code could get no more memory.
     OutOfMemory = 1,
-    /// It panicked.
+    /// The code panicked.
     Panicked,
-    /// It was not begun: the caller is no task, or somebody else is inside.
+    /// The code was not started: the caller is no task, or another task is inside.
     Busy,
 }
 
-/// Who is inside: the number of a task, or one of the next two.
+/// Who is inside: the number of a task, [`NOBODY`] or [`THE_END`].
 static OWNER: AtomicU32 = AtomicU32::new(NOBODY);
 const NOBODY: u32 = u32::MAX;
 /// The CPU that ends the machine.
 const THE_END: u32 = u32::MAX - 1;
 
-/// Where to go on when the code is left: a stack pointer.
+/// The stack pointer with which to go on when the code is left.
 static RESUME: AtomicUsize = AtomicUsize::new(0);
 /// The preemption count on entry.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
-/// The arena of who is inside.
+/// The arena of the confined code that runs.
 static ARENA: AtomicPtr<SpinLock<Arena>> = AtomicPtr::new(ptr::null_mut());
 
-/// A value that is made, and used, by confined code alone.
+/// A value that only confined code makes and uses.
 pub struct Confined<T> {
     value: Option<NonNull<T>>,
-    /// Why it can't be had, and the pages that it wants at least.
+    /// Why the last attempt failed, and the pages that the value needs at least.
     failed: Option<(Ended, usize)>,
-    /// What all of its memory is from.
+    /// The arena from which all memory of the value comes.
     arena: SpinLock<Arena>,
 }
 
-// SAFETY: the value is reached through the only reference to this alone, by one task at a time.
+// SAFETY: the value is reached only through an exclusive reference to this, by one task at a time.
 unsafe impl<T> Send for Confined<T> {}
 
 impl<T> Confined<T> {
-    /// Nothing is made yet.
+    /// Without a value: the first use makes it.
     pub const fn new() -> Self {
         Self {
             value: None,
@@ -84,8 +84,9 @@ impl<T> Confined<T> {
         }
     }
 
-    /// Runs `work` on the value, which `make` makes if there is none. On failure the value is gone; it is made again when there
-    /// is more memory than it has failed with. Task context, or the CPU that ends the machine.
+    /// Runs `work` on the value, which `make` makes if there is none. On failure (but [`Ended::Busy`]) the value is gone.
+    /// It is made again once twice the pages that it needed are free; after a panic, never. Task context, or the CPU that ends
+    /// the machine.
     ///
     /// # Safety
     ///
@@ -140,7 +141,7 @@ impl<T> fmt::Debug for Confined<T> {
 }
 
 impl<T> Drop for Confined<T> {
-    /// The value goes without its destructor, as it does where its making ends early.
+    /// Frees the memory of the value without running its destructor.
     fn drop(&mut self) {
         self.arena.lock().give_back();
     }
@@ -150,14 +151,14 @@ impl<T> Drop for Confined<T> {
 ///
 /// # Safety
 ///
-/// As of [`Confined::with`].
+/// `work` is as [`Confined::with`] demands.
 unsafe fn run<W: FnOnce() -> R, R: Copy>(arena: &SpinLock<Arena>, work: W) -> Result<R, Ended> {
     struct Call<W, R> {
         work: Option<W>,
         result: Option<R>,
     }
     extern "C" fn call<W: FnOnce() -> R, R>(data: *mut c_void) {
-        // SAFETY: the call below, whose owner waits for us.
+        // SAFETY: it points to `data` below, which stays until this function returns.
         let call = unsafe { &mut *data.cast::<Call<W, R>>() };
         call.result = call.work.take().map(|work| work());
     }
@@ -167,7 +168,7 @@ unsafe fn run<W: FnOnce() -> R, R: Copy>(arena: &SpinLock<Arena>, work: W) -> Re
         work: Some(work),
         result: None,
     };
-    // SAFETY: the function is for such data; what is left are frames that need no destructor, by the caller's promise.
+    // SAFETY: `call` takes such data; the frames that may be dropped need no destructor, by the caller's promise.
     let reason =
         unsafe { context::call_until_left(RESUME.as_ptr(), (&raw mut data).cast(), call::<W, R>) };
     leave();
@@ -207,13 +208,13 @@ pub fn is_inside() -> bool {
     }
 }
 
-/// Leaves the confined code that runs: there is no memory for it.
+/// Leaves the confined code that runs, because there is no memory for it.
 pub(super) fn out_of_memory() -> ! {
     end(Ended::OutOfMemory)
 }
 
-/// Leaves the confined code that has panicked, if it is that. Returns if it is not, or if the panic came from code of ours that
-/// it called, with a lock held.
+/// Leaves the confined code that has panicked. Returns if the code that panicked is not confined, or if it panicked in kernel
+/// code that it had called, with a lock held.
 pub fn leave_after_panic() {
     if is_inside() && preempt::depth() == DEPTH.load(Ordering::Relaxed) {
         end(Ended::Panicked);
@@ -221,59 +222,59 @@ pub fn leave_after_panic() {
 }
 
 fn end(why: Ended) -> ! {
-    // SAFETY: the code is inside, so its caller waits there; that none of its frames is missed is the promise of who runs it.
+    // SAFETY: the code is inside, so the frame of `run` is still there; the caller of `run` promises that frames can be dropped.
     unsafe { context::leave(RESUME.load(Ordering::Relaxed), why as usize) }
 }
 
-/// What ran confined on this CPU never goes on. By who ends the machine.
+/// Nobody is inside from now on: confined code that was running never goes on. Called by the CPU that ends the machine.
 pub fn forget() {
     OWNER.store(NOBODY, Ordering::Relaxed);
 }
 
 /// Bytes of a chunk that blocks are cut from.
 const CHUNK: usize = 256 * 1024;
-/// The most chunks.
+/// Maximum number of chunks of an arena.
 const CHUNKS: usize = 128;
 
-/// Sizes of blocks that share a chunk: powers of two and one and a half times those, from 16 bytes (but 24) to an eighth of a
-/// chunk.
+/// Sizes of blocks that share a chunk: powers of two, and one and a half times those, from 16 bytes to an eighth of a chunk;
+/// 24 is left out.
 const SMALLEST: usize = 16;
 const LARGEST: usize = CHUNK / 8;
 const SIZES: usize = 2 * (LARGEST / SMALLEST).ilog2() as usize + 1;
 
-/// The memory of a confined value. No address of an end is kept: somebody else's block may begin there.
+/// The memory of a confined value. No end address of a chunk is kept: another block may begin there.
 struct Arena {
     chunks: ArrayVec<Chunk, CHUNKS>,
     pages: usize,
-    /// The chunk that blocks are cut from, and how many bytes of it have been.
+    /// The chunk that blocks are cut from, and how many bytes of it are cut already.
     current: usize,
     cut: usize,
     /// Free blocks by size: each begins with the address of the next one.
     free: [usize; SIZES],
-    /// Pages that it would have had to have.
+    /// Pages that the arena would have with the last chunk it asked for; `usize::MAX` if it can have no more chunks.
     wanted: usize,
 }
 
-/// Memory that the arena has taken, as much as a number of pages.
+/// Memory that the arena has taken from the buddy allocator or the reserve.
 #[derive(Clone, Copy)]
 struct Chunk {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the chunks are the arena's alone.
+// SAFETY: a chunk is used by its arena only.
 unsafe impl Send for Chunk {}
 
-/// How a block is served.
+/// Where a block comes from.
 #[derive(Clone, Copy)]
 enum Served {
-    /// It shares a chunk, and is of the size with this number.
+    /// The block shares a chunk, and has the size with this number.
     Size(usize),
-    /// It is a chunk of its own, of so many bytes.
+    /// The block is a chunk of its own, of so many bytes.
     Alone(usize),
 }
 
-/// How a block of this layout is served. Of those that are aligned to more than 16 bytes there are none.
+/// Where a block of this layout comes from; `None` if its alignment is more than 16 bytes: there are no such blocks.
 fn served(layout: Layout) -> Option<Served> {
     if layout.align() > SMALLEST {
         return None;
@@ -288,7 +289,7 @@ fn served(layout: Layout) -> Option<Served> {
     Some(Served::Size(number - usize::from(is_less)))
 }
 
-/// The bytes of the size with this number.
+/// The bytes of a block that has the size with this number.
 fn size(number: usize) -> usize {
     let power = SMALLEST << number.div_ceil(2);
     if number.is_multiple_of(2) {
@@ -298,13 +299,13 @@ fn size(number: usize) -> usize {
     }
 }
 
-/// The arena of the code that runs, which is inside.
+/// The arena of the running code, which must be confined.
 fn arena() -> SpinLockGuard<'static, Arena> {
-    // SAFETY: the task that is inside works on a value whose arena this is, and borrows it for as long.
+    // SAFETY: the code inside works on the value of this arena, and borrows both until it leaves.
     unsafe { &*ARENA.load(Ordering::Relaxed) }.lock()
 }
 
-/// Takes a block. By the code that is inside.
+/// Allocates a block from the arena. Called by confined code only.
 pub(super) fn alloc(layout: Layout) -> Option<NonNull<u8>> {
     let mut arena = arena();
     match served(layout)? {
@@ -313,7 +314,7 @@ pub(super) fn alloc(layout: Layout) -> Option<NonNull<u8>> {
     }
 }
 
-/// Gives a block back. By the code that is inside.
+/// Frees a block of the arena. Called by confined code only.
 pub(super) fn free(block: NonNull<u8>, layout: Layout) {
     let mut arena = arena();
     match served(layout) {
@@ -333,7 +334,7 @@ impl Arena {
         wanted: 0,
     };
 
-    /// Takes a chunk, if as much as the arena then has is left to all others. Where the machine ends nothing is left to anybody.
+    /// Takes a chunk, if the free pages left are then at least as many as the arena has. No such limit when the machine ends.
     fn take(&mut self, len: usize) -> Option<NonNull<u8>> {
         let order = buddy::order_of(len);
         let pages = 1 << order;
@@ -372,7 +373,7 @@ impl Arena {
     }
 
     fn put(&mut self, block: NonNull<u8>, number: usize) {
-        // SAFETY: the block is the arena's again, aligned, and has room for a word.
+        // SAFETY: the block is freed, so the arena owns it; it is aligned, and has room for a word.
         unsafe { block.cast::<usize>().write(self.free[number]) };
         self.free[number] = block.expose_provenance().get();
     }
@@ -386,7 +387,7 @@ impl Arena {
         }
     }
 
-    /// Gives all of it back, and tells how many pages would have been wanted; more than there are where the machine ends.
+    /// Frees all chunks, and returns how many pages the arena needed; `usize::MAX` when the machine ends.
     fn give_back(&mut self) -> usize {
         self.current = 0;
         self.free = [0; SIZES];
@@ -405,14 +406,14 @@ impl Chunk {
         if !ending::is_ending() {
             buddy::free(self.start, buddy::order_of(self.len), Tracking::Untracked);
         } else if let Some(layout) = layout_of(self.len) {
-            // What is the buddy allocator's stays: somebody may have its lock permanently.
-            // SAFETY: a chunk of this length, which nobody uses any more.
+            // Chunks of the buddy allocator are not freed: its lock may never be released.
+            // SAFETY: a chunk of this length, which is not used any more.
             unsafe { stage::give_to_reserve(self.start, layout) };
         }
     }
 }
 
-/// A chunk as the reserve knows it.
+/// The layout with which a chunk is taken from the reserve.
 fn layout_of(len: usize) -> Option<Layout> {
     Layout::from_size_align(len, SMALLEST).ok()
 }

@@ -2,13 +2,13 @@
 //!
 //! A descriptor says what the frame is used for, and holds a word for its owner: while a frame is in use that
 //! word is a root of the leak detector. Links between descriptors are frame numbers, not addresses, so
-//! that the lists of free frames keep nothing alive even for somebody who looks at them.
+//! that the lists of free frames would keep nothing alive even if they were scanned.
 //!
 //! # Invariants
 //!
 //! - A block of frames is described by its first one, the *head*; the others are `Tail`.
 //! - Heads partition the frames that the buddy allocator manages; all other frames are `Reserved`.
-//! - A descriptor's use and link change under the buddy allocator's lock, or by who owns the block.
+//! - A descriptor's use and link are changed under the buddy allocator's lock, or by the owner of the block.
 
 use core::mem::offset_of;
 use core::ptr;
@@ -31,7 +31,7 @@ pub const NO_FRAME: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Use {
-    /// Not ours.
+    /// Not managed by the buddy allocator.
     Reserved,
     /// Belongs to the block of a frame before it.
     Tail,
@@ -49,11 +49,11 @@ pub enum Use {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Frame {
-    /// What it is used for, and the order of its block in the high half.
+    /// What the frame is used for; in the high half, the order of its block.
     usage: AtomicU32,
-    /// The next frame of whatever list it is in.
+    /// The next frame of the list that this one is in.
     next: AtomicU32,
-    /// The frame before, where the list has both ways.
+    /// The frame before, if the list is doubly linked.
     previous: AtomicU32,
     /// Users of the frame, for owners that share it.
     references: AtomicU32,
@@ -112,12 +112,12 @@ impl Frame {
         self.owner.load(Ordering::Acquire)
     }
 
-    /// Where the owner's word lies.
+    /// The address of the owner's word.
     pub fn owner_address(&self) -> usize {
         self.owner.as_ptr().addr()
     }
 
-    /// Sets the owner's word: by who owns the frame. A root of the leak detector while the frame is in use.
+    /// Sets the owner's word, a root of the leak detector while the frame is in use. Called by the owner of the frame.
     pub fn set_owner(&self, owner: usize) {
         self.owner.store(owner, Ordering::Release);
     }
@@ -125,7 +125,7 @@ impl Frame {
 
 static FRAMES: Once<&'static [Frame]> = Once::new();
 static TRAMPOLINE: Once<u64> = Once::new();
-/// Where the array lies.
+/// Physical addresses at which the array begins and ends.
 static ARRAY: Once<(u64, u64)> = Once::new();
 
 /// All descriptors, by frame number.
@@ -145,16 +145,16 @@ pub fn number_of(address: usize) -> Option<u32> {
     (number < frames().len() as u64).then_some(number as u32)
 }
 
-/// Where the window shows a frame.
+/// The address of a frame in the window.
 pub fn address_of(number: u32) -> usize {
     memory::window(u64::from(number) * PAGE as u64)
 }
 
-/// A page below 1 MiB, for the start of other CPUs: its physical address.
+/// The physical address of a page below 1 MiB, for the start of other CPUs.
 ///
 /// # Panics
 ///
-/// Where the machine has none, which no PC has been seen to lack.
+/// If the machine has no such page; all PCs known so far have one.
 pub fn trampoline_page() -> u64 {
     *TRAMPOLINE
         .get()
@@ -189,7 +189,7 @@ fn above_low(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
 ///
 /// # Panics
 ///
-/// Where there is no memory for it.
+/// If there is no memory for the array.
 pub(super) fn init(regions: &MemoryRegions) {
     let end = above_low(regions)
         .map(|(_, end)| end)
@@ -210,7 +210,7 @@ pub(super) fn init(regions: &MemoryRegions) {
         // SAFETY: inside the usable region that is taken for the array.
         unsafe { array.wrapping_add(number).write(Frame::new()) };
     }
-    // SAFETY: written just now, and nobody else's permanently.
+    // SAFETY: all elements were written just now, and the memory is never used for anything else.
     FRAMES.call_once(|| unsafe { slice::from_raw_parts(array, count) });
     let low = regions
         .iter()
@@ -227,7 +227,7 @@ pub(super) fn init(regions: &MemoryRegions) {
     }
 }
 
-/// The number of the frame whose descriptor has the word at `address`, and which of its fields lie there. Any context.
+/// The number of the frame whose descriptor holds the word at `address`, and which of its fields lie there. Any context.
 pub fn field_at(address: usize) -> Option<(usize, &'static str)> {
     const NEXT_WORD: usize = offset_of!(Frame, previous);
     const OWNER: usize = offset_of!(Frame, owner);

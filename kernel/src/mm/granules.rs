@@ -1,9 +1,9 @@
-//! Which granules of a range of memory are taken, and by which blocks: three bitmaps, so that a wrong free is seen.
+//! Which granules of a range of memory are taken, and by which blocks: three bitmaps, so that a wrong free is caught.
 //!
 //! # Invariants
 //!
-//! - `first` is set where a block begins, which goes on through the granules that are `taken` and not `first`.
-//! - `live` is set where a block begins that a user has. One that is `first` and not `live` is on its way back.
+//! - `first` is set where a block begins. The block includes the granules after it that are `taken` and not `first`.
+//! - `live` is set where a block begins that a user has. A block that is `first` and not `live` is being freed.
 
 use super::misuse::Misuse;
 
@@ -33,7 +33,7 @@ impl<const WORDS: usize> Bitmap<WORDS> {
 impl<const WORDS: usize> Granules<WORDS> {
     const COUNT: usize = WORDS * 64;
 
-    /// All are free.
+    /// Bitmaps in which all granules are free.
     pub(super) const fn new() -> Self {
         Self {
             taken: Bitmap([0; WORDS]),
@@ -42,7 +42,7 @@ impl<const WORDS: usize> Granules<WORDS> {
         }
     }
 
-    /// Hands out the lowest `count` free granules that begin at a multiple of `align`: the first one's number.
+    /// Hands out the lowest `count` free granules that begin at a multiple of `align`, and returns the number of the first one.
     pub(super) fn take(&mut self, count: usize, align: usize) -> Option<usize> {
         let start = self.find(count, align)?;
         self.hand_out(start, count);
@@ -60,14 +60,14 @@ impl<const WORDS: usize> Granules<WORDS> {
         None
     }
 
-    /// `count` granules from `start` on, which are free, are a user's block now.
+    /// Makes `count` free granules from `start` on a user's block.
     pub(super) fn hand_out(&mut self, start: usize, count: usize) {
         (start..start + count).for_each(|at| self.taken.set(at));
         self.first.set(start);
         self.live.set(start);
     }
 
-    /// Granules of the user's block that begins at `start`.
+    /// The number of granules of the user's block that begins at `start`.
     pub(super) fn count_at(&self, start: usize) -> Result<usize, Misuse> {
         if start >= Self::COUNT {
             return Err(Misuse::NotABlock);
@@ -90,7 +90,7 @@ impl<const WORDS: usize> Granules<WORDS> {
         Ok(())
     }
 
-    /// The granules of a block that was taken from its user are free.
+    /// Makes the granules of a block free that was taken from its user.
     pub(super) fn put(&mut self, start: usize) {
         let end = self.end(start);
         self.first.clear(start);

@@ -1,8 +1,8 @@
-//! Frees that the allocators refuse: told, counted, survived.
+//! Frees that the allocators refuse: printed and counted; the kernel goes on.
 //!
-//! The console hears at once of which allocator and what is wrong. The leak detector, where it knows the allocator's blocks,
-//! tells the rest in its own time: the call stack of the free, and the one that has allocated the block, or that had it last.
-//! Of the others it hears nothing: they may be given back under locks, its own among them.
+//! The allocator and the error are printed on the console at once. If the leak detector is told of the allocator's blocks, it
+//! later warns with the call stacks of the free and of the block's allocation (or of the last block there). It is not told of
+//! refused frees of other blocks: those may be freed while locks are held, also the detector's.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub enum Misuse {
     DoubleFree,
     /// No block that the allocator hands out begins there.
     NotABlock,
-    /// It is a block of another size, or of the other entry.
+    /// The block has another size, belongs to another cache, or was taken through the other entry (tracked or untracked).
     WrongSize,
 }
 
@@ -33,16 +33,16 @@ impl fmt::Display for Misuse {
     }
 }
 
-/// Who hears of an allocator's blocks.
+/// Who is told of an allocator's blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// The leak detector. They are given back with no lock held.
+    /// The leak detector. The blocks are freed with no allocator lock held.
     Detector,
-    /// Nobody. They may be given back under locks of other allocators, or of the detector.
+    /// Nobody. The blocks may be freed while locks of other allocators, or of the detector, are held.
     Nobody,
 }
 
-/// Tells of it. Any context, with no lock of an allocator held where the detector is the audience.
+/// Counts and prints a refused free, and tells the detector if it is the audience: then no allocator lock is held. Any context.
 #[cold]
 #[inline(never)]
 #[unsafe(link_section = ".text.hooks")]
@@ -54,7 +54,7 @@ pub(super) fn tell(allocator: &str, misuse: Misuse, address: usize, audience: Au
     println!("{allocator}: {misuse}: {address:#018x}");
 }
 
-/// How many there were.
+/// How many frees were refused. Any context.
 pub fn count() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }

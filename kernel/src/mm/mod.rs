@@ -8,9 +8,9 @@
 //! | [`paging`] | page table entries | buddy |
 //! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
-//! | [`confined`] | code that ends alone when its memory is used up | buddy |
+//! | [`confined`] | code that is abandoned when its memory is used up | buddy |
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
-//! | [`release`] | the way back of a block, for all of them | misuse |
+//! | [`release`] | how a block is freed, for all allocators | misuse |
 //! | [`misuse`] | frees that are refused | nothing |
 //!
 //! # Who tells the leak detector
@@ -18,14 +18,14 @@
 //! One byte belongs to at most one object. The allocator that hands a block to a user reports it: a slab cache of its objects,
 //! vmalloc of its blocks, the buddy allocator of what is taken through its tracked entry. What these take for themselves (slabs,
 //! the pages under a vmalloc block, page tables, magazines) comes from the untracked entry, and so does confined code. Hooks are
-//! called with no lock of this module held: after a block has left every free list, and before it returns to one, but not before
-//! the free has been found right: see [`release`].
+//! called with no lock of this module held: after a block has left every free list, and before it returns to one, but only after
+//! the free has been checked: see [`release`].
 //!
 //! # Locks
 //!
-//! All spin, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a slab
-//! cache's, the list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy allocator's. Page
-//! tables have none.
+//! All are spinlocks, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a
+//! slab cache's, the list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy
+//! allocator's. Page tables have none.
 
 pub mod buddy;
 pub mod confined;
@@ -46,14 +46,14 @@ use bootloader_api::info::MemoryRegions;
 
 pub use self::page::{PAGE, Wipe, set_wipe, wipe};
 
-/// Brings the allocators up. Once, on the boot CPU, while it runs alone.
+/// Starts the allocators. Called once, on the boot CPU, while it runs alone.
 pub fn init(regions: &MemoryRegions) {
     frame::init(regions);
     buddy::init(regions);
     heap::init();
 }
 
-/// How memory is used, as a `Display` of some lines.
+/// Use of memory. Its `Display` prints some lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Stats {
     pages: usize,
@@ -85,11 +85,11 @@ impl fmt::Display for Stats {
     }
 }
 
-/// Looks whether the allocators' structures agree with themselves. Any context; slow.
+/// Checks that the allocators' structures are consistent. Any context; slow.
 ///
 /// # Panics
 ///
-/// Where they don't.
+/// If they are not consistent.
 pub fn check_invariants() {
     buddy::check_invariants();
     slab::check_invariants();

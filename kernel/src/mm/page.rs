@@ -1,4 +1,4 @@
-//! What all of memory agrees on: how large a page is, and whether freed blocks are cleared.
+//! What all allocators share: the size of a page, and whether freed blocks are cleared.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 

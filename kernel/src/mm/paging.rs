@@ -1,25 +1,25 @@
 //! Page table entries: mapping and unmapping single pages of the kernel's half.
 //!
-//! All CPUs share one root table, so a mapping made here is everybody's at once: for other CPUs' table walkers, which
-//! read along and note what was used, and for callers of [`is_mapped`]. So a table is never anybody's alone
-//! once it is linked, and nobody ever has a `&mut` to one. A table is an array of atomic words, which all share: an entry
-//! is read, and changed, by one atomic operation.
+//! All CPUs share one root table, so a mapping made here is visible at once to the page walkers of other CPUs, which read
+//! entries and set their accessed and dirty bits, and to callers of [`is_mapped`]. So a linked table is always shared, and
+//! there is never a `&mut` to one. A table is an array of atomic words: an entry is read, and changed, by one atomic
+//! operation.
 //!
-//! A table is zeroed while it is still a frame of the CPU that adds it; then one compare and exchange links it, if nobody
-//! else's was quicker. What others see of it is empty. Tables are taken from the untracked entry of the buddy allocator and
-//! kept for the next mapping near by.
+//! A new table is zeroed before other CPUs can see it; then one compare-and-exchange links it, unless another CPU has linked
+//! one first. So others first see it empty. Tables come from the untracked entry of the buddy allocator and are kept for
+//! later mappings near by.
 //!
-//! A mapping that is taken away must be forgotten by all CPUs before its address or its frame is used
-//! again: see [`tlb`](crate::arch::tlb).
+//! A removed mapping must be flushed from the TLBs of all CPUs before its address or its frame is used
+//! again: see [`tlb`](crate::dev::tlb).
 //!
 //! # Invariants
 //!
-//! - A table that an entry leads to stays a table, at that place, permanently.
+//! - A table that an entry leads to stays a table, and is never freed.
 //! - A table is zero when it is linked.
 //!
 //! # Locks
 //!
-//! None. Who maps a page has the address to itself: two mappings of one are an error of the callers.
+//! None. The caller that maps a page owns its address: mapping one page twice is an error of the callers.
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,7 @@ impl Access {
     }
 }
 
-/// What an entry that leads to a table allows: everything, for the pages' own entries say what is allowed there.
+/// The flags of an entry that leads to a table: they allow everything, and the entries of the pages restrict it.
 const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
 
 /// The bits of an entry that are a physical address.
@@ -74,27 +74,27 @@ enum Entry {
 impl Table {
     /// The table that all CPUs use.
     fn root() -> &'static Self {
-        // SAFETY: the CPU uses it as one, and it stays permanently.
+        // SAFETY: the CPU uses it as its root table, and it is never freed.
         unsafe { Self::at(Cr3::read().0.start_address().as_u64()) }
     }
 
     /// # Safety
     ///
-    /// There is a table at this physical address, and it stays permanently.
+    /// There is a table at this physical address, and it is never freed.
     unsafe fn at(physical: u64) -> &'static Self {
         let table: *const Self = ptr::with_exposed_provenance(memory::window(physical));
-        // SAFETY: the caller's promise; others use it by atomic operations, or is a CPU's walker.
+        // SAFETY: the caller's promise; all others use it by atomic operations, or are page walkers of CPUs.
         unsafe { &*table }
     }
 
-    /// The entry for an address, of a table of that level.
+    /// The entry for an address in this table, which is of level `level`.
     fn entry(&self, level: PageTableLevel, address: VirtAddr) -> &AtomicU64 {
         &self.0[usize::from(address.page_table_index(level))]
     }
 
-    /// What the entry for an address says, of a table of that level.
+    /// What the entry for an address in this table says; the table is of level `level`.
     fn look(&self, level: PageTableLevel, address: VirtAddr) -> Entry {
-        // Acquire: with the entry that links a table, the table's zeros.
+        // Acquire: a CPU that sees the entry of a new table sees the table's zeros.
         let entry = self.entry(level, address).load(Ordering::Acquire);
         let flags = PageTableFlags::from_bits_truncate(entry);
         if !flags.contains(PageTableFlags::PRESENT) {
@@ -107,15 +107,15 @@ impl Table {
         }
     }
 
-    /// The table that the entry for an address leads to; where it leads nowhere yet, to a new one.
+    /// The table that the entry for an address leads to; a new one is linked if the entry is absent.
     ///
     /// # Panics
     ///
-    /// Where it maps a large page.
+    /// If the entry maps a large page.
     fn next(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
         match self.look(level, address) {
             Entry::Table(table) => {
-                // The boot loader's may allow less.
+                // An entry made by the boot loader may allow less.
                 let entry = self.entry(level, address);
                 entry.fetch_or(TABLE.bits(), Ordering::Relaxed);
                 Ok(table)
@@ -129,7 +129,7 @@ impl Table {
     fn add(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
         let page = zeroed_frame().ok_or(NoMemory)?;
         let physical = page.addr().get() as u64 - memory::PHYSICAL_WINDOW;
-        // Release: who finds the entry finds the zeros.
+        // Release: a CPU that sees the entry sees the zeros.
         let linked = self.entry(level, address).compare_exchange(
             0,
             physical | TABLE.bits(),
@@ -137,19 +137,19 @@ impl Table {
             Ordering::Relaxed,
         );
         if linked.is_err() {
-            // Somebody else's was quicker.
+            // Another CPU has linked a table first.
             buddy::free(page, 0, Tracking::Untracked);
             return self.next(level, address);
         }
-        // SAFETY: linked just now, permanently.
+        // SAFETY: a table that was linked just now, and is never freed.
         Ok(unsafe { Self::at(physical) })
     }
 }
 
-/// A frame without contents, as the window shows it.
+/// Allocates a zeroed frame, and returns its address in the window.
 fn zeroed_frame() -> Option<NonNull<u8>> {
     let page = buddy::alloc(0, Tracking::Untracked)?;
-    // SAFETY: a frame taken just now, and nobody else's.
+    // SAFETY: a frame that was allocated just now, and is not shared yet.
     unsafe { page.write_bytes(0, PAGE) };
     Some(page)
 }
@@ -158,11 +158,11 @@ fn zeroed_frame() -> Option<NonNull<u8>> {
 ///
 /// # Panics
 ///
-/// Where the page is mapped already.
+/// If the page is mapped already.
 ///
 /// # Safety
 ///
-/// The page is the caller's to hand out, and what `access` allows may be done with the frame as long as it is mapped.
+/// The caller owns the page, and what `access` allows may be done with the frame as long as it is mapped.
 pub unsafe fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory> {
     let address = VirtAddr::new(address as u64);
     let mut table = Table::root();
@@ -171,7 +171,7 @@ pub unsafe fn map(address: usize, physical: u64, access: Access) -> Result<(), N
         table = table.next(level, address)?;
         level = next;
     }
-    // An entry that is not present is in no CPU's memory, so there is nothing to flush.
+    // No TLB holds an entry that is not present, so there is nothing to flush.
     let mapped = table.entry(level, address).compare_exchange(
         0,
         physical | access.flags().bits(),
@@ -186,7 +186,7 @@ pub unsafe fn map(address: usize, physical: u64, access: Access) -> Result<(), N
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// Takes the mapping of the page at `address` away, if there is one. CPUs may remember it yet.
+/// Removes the mapping of the page at `address`, if there is one. TLBs may still hold it.
 ///
 /// # Safety
 ///
@@ -201,11 +201,11 @@ pub unsafe fn unmap(address: usize) {
         };
         (table, level) = (lower, next);
     }
-    // Acquire and release: what was done with the page is done before who is told of this uses its frame.
+    // Acquire and release: all accesses to the page come before the next use of its frame.
     table.entry(level, address).swap(0, Ordering::AcqRel);
 }
 
-/// Whether the page at `address` is mapped. Any context; of a moment, where others map and unmap.
+/// Whether the page at `address` is mapped. Any context; the answer may be out of date at once if others map and unmap.
 pub fn is_mapped(address: usize) -> bool {
     let address = VirtAddr::new_truncate(address as u64);
     let mut table = Table::root();

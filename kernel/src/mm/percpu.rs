@@ -2,9 +2,9 @@
 //!
 //! Blocks are cut from chunks. A chunk has one unit of memory for each CPU; a block lies at the same offset in
 //! all of them. The block's handle is the address of its copy in CPU 0's unit. A chunk knows which of its granules are
-//! taken, and by which blocks (`granules.rs`), so that a wrong free is seen.
+//! taken, and by which blocks (`granules.rs`), so that a wrong free is caught.
 //!
-//! Chunks are never given back: a chunk once found by [`percpu_copy`] stays good without a lock.
+//! Chunks are never freed: a chunk that [`percpu_copy`] finds stays valid without a lock.
 //!
 //! # Locks
 //!
@@ -31,7 +31,7 @@ const GRANULE: usize = 16;
 
 const WORDS: usize = UNIT / GRANULE / 64;
 
-/// A chunk. All but the bitmaps is written once, before it is in the list.
+/// A chunk. All fields but the bitmaps are written once, before the chunk is in the list.
 struct Chunk {
     next: AtomicPtr<Chunk>,
     units: [usize; MAX_CPUS],
@@ -44,19 +44,19 @@ static CHUNKS: AtomicPtr<Chunk> = AtomicPtr::new(ptr::null_mut());
 static GROWING: SpinLock<(), LocalIrqDisabled> = SpinLock::new(());
 static CPUS: AtomicU32 = AtomicU32::new(1);
 
-/// Sets for how many CPUs blocks are made. Before the first one is taken.
+/// Sets the number of CPUs for which blocks are made. Before the first block is allocated.
 pub fn init(cpus: u32) {
     CPUS.store(cpus.max(1), Ordering::Release);
 }
 
-/// For how many CPUs blocks are made. Any context.
+/// The number of CPUs for which blocks are made. Any context.
 pub fn cpus() -> u32 {
     CPUS.load(Ordering::Acquire)
 }
 
 fn chunks() -> impl Iterator<Item = &'static Chunk> {
     let load = |chunk: &AtomicPtr<Chunk>| {
-        // SAFETY: null, or a chunk, which is never given back.
+        // SAFETY: null, or a chunk, which is never freed.
         unsafe { chunk.load(Ordering::Acquire).as_ref() }
     };
     core::iter::successors(load(&CHUNKS), move |chunk| load(&chunk.next))
@@ -69,8 +69,8 @@ fn chunk_of(handle: usize) -> Option<(&'static Chunk, usize)> {
     })
 }
 
-/// Takes a block of `len` bytes (at most [`UNIT`]) a CPU, zeroed, aligned to `align` (a power of two, at most a
-/// page), and returns its handle. Any context.
+/// Allocates a block of `len` bytes (at most [`UNIT`]) for each CPU, zeroed, aligned to `align` (a power of two, at most
+/// a page), and returns its handle. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
     if len == 0 || len > UNIT || !align.is_power_of_two() || align > PAGE {
@@ -98,17 +98,17 @@ pub fn alloc_percpu(len: usize, align: usize) -> Option<usize> {
     Some(handle)
 }
 
-/// Gives a block back. What is no block's handle is told, and nothing else happens. Any context.
+/// Frees a block. If `handle` is no block's handle, the error is printed, and nothing else happens. Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free_percpu(handle: usize) {
     let _refused_or_done = release(&Blocks, handle);
 }
 
-/// Blocks, as they come back.
+/// How blocks are freed.
 struct Blocks;
 
 impl Allocator for Blocks {
-    /// The chunk, and where in it.
+    /// The chunk, and the number of the block's first granule.
     type Block = (&'static Chunk, usize);
     type Done = ();
 
@@ -139,9 +139,9 @@ impl Allocator for Blocks {
     }
 }
 
-/// Where a CPU's copy of the block with this handle (or of the byte at an offset from it) lies. Any context.
+/// The address of a CPU's copy of the block with this handle (or of the byte at an offset from it). Any context.
 ///
-/// An address that is in no chunk comes back as it is.
+/// An address that is in no chunk is returned unchanged.
 pub fn percpu_copy(handle: usize, cpu: u32) -> usize {
     match chunk_of(handle) {
         Some((chunk, offset)) => chunk.units[cpu as usize % MAX_CPUS] + offset,
@@ -149,7 +149,7 @@ pub fn percpu_copy(handle: usize, cpu: u32) -> usize {
     }
 }
 
-/// Adds a chunk, unless somebody has since `newest` was.
+/// Adds a chunk, unless another CPU has added one since `newest` was read.
 fn grow(newest: *mut Chunk) -> Option<()> {
     let _growing = GROWING.lock();
     if CHUNKS.load(Ordering::Acquire) != newest {

@@ -1,45 +1,45 @@
-//! The way back of a block, from its user to the free lists: the same three steps for all allocators.
+//! How a block is freed, from its user to the free lists: all allocators do it in these three steps.
 //!
-//! 1. The allocator looks whether the free is right, and takes the block from its user by the same step. From then on a
-//!    second free is refused.
-//! 2. The leak detector forgets the block. It is in no free list yet, so nobody has it again.
-//! 3. The allocator puts it where it is handed out from.
+//! 1. The allocator checks the free, and takes the block from its user, in one atomic step. From then on a second free
+//!    is refused.
+//! 2. The leak detector forgets the block. The block is in no free list yet, so it has no new user.
+//! 3. The allocator puts the block back into a free list.
 //!
-//! A detector that hears of a free before the allocator has looked forgets a block that lives on when the free is
-//! refused: nothing that only this block points to is found any more, and the block itself is never reported. So the order is
-//! written once, in `release`, and the detector's hooks ask for a [`Retired`], which nobody can make but this file.
+//! If the detector were told before the allocator has checked, it would forget a block that stays in use when the free is
+//! refused: what only this block points to would be reported, and the block itself never. So the order is written once, in
+//! `release`, and the detector's hooks ask for a [`Retired`], which only this file can make.
 //!
-//! A free that is refused changes nothing, neither with the allocator nor with the detector. It is
-//! [told](super::misuse).
+//! A free that is refused changes nothing in the allocator, and no object of the detector. It is [printed and
+//! counted](super::misuse).
 
 use super::misuse::{self, Audience, Misuse};
 use crate::leak::hooks::TakenBack;
 
-/// An allocator, as blocks come back to it.
+/// How an allocator frees its blocks.
 pub(super) trait Allocator {
     /// A block that was taken from its user, and is in no free list.
     type Block;
 
-    /// What the allocator knows when a block is back.
+    /// What [`Self::put`] returns.
     type Done;
 
-    /// What it is called where a free is refused.
+    /// The allocator's name, printed when a free is refused.
     fn name(&self) -> &'static str;
 
-    /// Who hears of its blocks.
+    /// Who is told of the allocator's blocks.
     fn audience(&self) -> Audience;
 
-    /// Takes the block at `address` from its user; or tells what is wrong with that, and changes nothing.
+    /// Takes the block at `address` from its user; or returns what is wrong with the free, and changes nothing.
     fn retire(&self, address: usize) -> Result<Self::Block, Misuse>;
 
-    /// Tells the detector, if that is the allocator's audience.
+    /// Tells the detector of the free. Called only if the detector is the audience.
     fn tell(&self, retired: &Retired<Self::Block>);
 
-    /// Puts the block where it is handed out from.
+    /// Puts the block back into a free list.
     fn put(&self, block: Self::Block) -> Self::Done;
 }
 
-/// A block that its allocator has taken from its user: what lets the detector forget it.
+/// A block that its allocator has taken from its user: proof that the detector may forget it.
 #[derive(Debug)]
 pub struct Retired<B> {
     address: usize,
@@ -60,8 +60,8 @@ impl<B> Retired<B> {
     }
 }
 
-/// Gives the block at `address` back to its allocator. A free that is refused is told. Inlined into its caller: a frame of
-/// its own would be the innermost one of call stacks.
+/// Frees the block at `address`; `None` if the free is refused, which is printed and counted. Always inlined: a frame of its
+/// own would be the innermost one of call stacks.
 #[inline(always)]
 pub(super) fn release<A: Allocator>(allocator: &A, address: usize) -> Option<A::Done> {
     match allocator.retire(address) {

@@ -1,4 +1,4 @@
-//! The boot heap, and which of its blocks users have: a list allocator takes back whatever it is given.
+//! The boot heap, and which of its blocks users have: its list allocator does not check frees itself.
 
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
@@ -15,7 +15,7 @@ use crate::sync::{LocalIrqDisabled, SpinLock};
 const BOOT_HEAP: usize = 64 * 1024;
 
 /// Memory of the boot heap: in a section that is no root, since its blocks are objects. The heaps themselves lie there
-/// too: where one ends, somebody else's block may begin.
+/// too, because they hold their end address, where another block may begin.
 #[repr(align(4096))]
 struct Arena(#[expect(dead_code, reason = "memory for the heap")] [u8; BOOT_HEAP]);
 
@@ -27,7 +27,7 @@ static BOOT: SpinLock<BootHeap, LocalIrqDisabled> = SpinLock::new(BootHeap::new(
 
 /// Blocks of the boot heap begin at multiples of this, and take multiples of it.
 const GRANULE: usize = align_of::<usize>();
-/// A block has as many of these at least: a list allocator's link.
+/// Granules that a block has at least: room for the list allocator's link.
 const MIN_GRANULES: usize = 2;
 
 /// The boot heap.
@@ -47,7 +47,7 @@ impl BootHeap {
     fn alloc(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         if self.heap.size() == 0 {
             let arena = (&raw mut ARENA).cast();
-            // SAFETY: the arena is this heap's alone, permanently; the heap has none yet.
+            // SAFETY: only this heap uses the arena, which is static; the heap has no memory yet.
             unsafe { self.heap.init(arena, BOOT_HEAP) };
         }
         let block = self.heap.allocate_first_fit(layout).ok()?;
@@ -56,7 +56,7 @@ impl BootHeap {
         Some(block)
     }
 
-    /// Takes a block of that layout from its user.
+    /// Takes a block of this layout from its user.
     fn retire(&mut self, address: usize, layout: Layout) -> Result<NonNull<u8>, Misuse> {
         if !address.is_multiple_of(GRANULE) {
             return Err(Misuse::NotABlock);
@@ -71,7 +71,7 @@ impl BootHeap {
 
     fn put(&mut self, block: NonNull<u8>, layout: Layout) {
         self.granules.put(granule_at(block.addr().get()));
-        // SAFETY: a block of this heap, of that size as the heap rounds it, which no user has.
+        // SAFETY: a block of this heap that was taken from its user, with the size that the heap rounds this layout to.
         unsafe { self.heap.deallocate(block, layout) };
     }
 }
@@ -81,12 +81,12 @@ fn granule_at(address: usize) -> usize {
     (address - arena().start) / GRANULE
 }
 
-/// Granules that a block of that layout has.
+/// Granules that a block of this layout has.
 fn granules_of(layout: Layout) -> usize {
     layout.size().div_ceil(GRANULE).max(MIN_GRANULES)
 }
 
-/// Blocks of the boot heap, as they come back.
+/// How blocks of the boot heap are freed.
 pub(super) struct BootBlocks {
     pub(super) layout: Layout,
 }
@@ -117,7 +117,7 @@ impl Allocator for BootBlocks {
     }
 }
 
-/// Where the boot heap's blocks lie. Any context.
+/// The addresses of the boot heap's blocks. Any context.
 pub fn arena() -> core::ops::Range<usize> {
     let start = (&raw const ARENA).addr();
     start..start + BOOT_HEAP

@@ -1,16 +1,16 @@
 //! Rust's global allocator.
 //!
-//! Before the slabs stand, blocks come from the *boot heap*, a `linked_list_allocator` over an arena in
+//! Before the slabs work, blocks come from the *boot heap*, a `linked_list_allocator` over an arena in
 //! static memory. Then: up to 8192 bytes from the slab cache of the smallest fitting size, beyond that whole pages
-//! from the buddy allocator. A block goes back to where its address says it came from.
+//! from the buddy allocator. The address of a block tells where it is freed.
 //!
-//! When the machine is about to end, the allocators may be locked by somebody who will never go on. Then
+//! When the machine ends, the allocators' locks may be held by code that never goes on. Then
 //! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
-//! at boot; what was allocated before is not given back any more.
+//! at boot; blocks that were allocated before are not freed any more.
 //!
 //! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are unused.
 //!
-//! [Confined](confined) code has memory of its own, and is left when that is used up.
+//! [Confined](confined) code has memory of its own, and is abandoned when that is used up.
 //!
 //! # Locks
 //!
@@ -47,7 +47,7 @@ struct KernelHeap;
 #[global_allocator]
 static HEAP: KernelHeap = KernelHeap;
 
-/// The cache whose objects are the smallest that fit.
+/// The cache with the smallest objects that fit the layout; `None` if no cache fits.
 fn class(layout: Layout) -> Option<&'static SlabCache> {
     CLASSES
         .iter()
@@ -55,7 +55,7 @@ fn class(layout: Layout) -> Option<&'static SlabCache> {
 }
 
 // SAFETY: blocks of the slabs, the buddy allocator and the boot heap are as long and as aligned as asked
-// for, and one user's at a time.
+// for, and have one user at a time.
 unsafe impl GlobalAlloc for KernelHeap {
     #[unsafe(link_section = ".text.hooks")]
     #[inline(never)]
@@ -67,7 +67,7 @@ unsafe impl GlobalAlloc for KernelHeap {
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
-    // This and the next are what the trait has by itself; but its own would be a frame in every call stack.
+    // This and `realloc` do what the trait's defaults do; but those would be a frame in the call stacks.
 
     #[unsafe(link_section = ".text.hooks")]
     #[inline(never)]
@@ -84,13 +84,13 @@ unsafe impl GlobalAlloc for KernelHeap {
     #[unsafe(link_section = ".text.hooks")]
     #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise: the size is none that overflows when it is rounded up to the alignment.
+        // SAFETY: the caller's promise: the size does not overflow when it is rounded up to the alignment.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: the caller's promise: the size is not zero.
         let new_block = unsafe { self.alloc(new_layout) };
         if !new_block.is_null() {
             let len = layout.size().min(new_size);
-            // SAFETY: both blocks have so many bytes, and the new one is nobody else's.
+            // SAFETY: both blocks have so many bytes, and the new one is not shared.
             unsafe { ptr::copy_nonoverlapping(block, new_block, len) };
             // SAFETY: the caller gives the block with its layout.
             unsafe { self.dealloc(block, layout) };
@@ -108,7 +108,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             Stage::Confined | Stage::Ending if confined::is_inside() => {
                 return confined::free(block, layout);
             }
-            // SAFETY: the caller gives it with its layout.
+            // SAFETY: the caller gives the block with its layout.
             Stage::Ending => return unsafe { give_to_reserve(block, layout) },
             _ => {}
         }
@@ -123,7 +123,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// From the slabs and the buddy allocator.
+/// Allocates from the slabs or the buddy allocator.
 #[inline(always)]
 fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
     match class(layout) {
@@ -132,7 +132,7 @@ fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
     }
 }
 
-/// From wherever it is at this stage. Confined code for which there is nothing is left.
+/// Allocates from where blocks come from at this stage. Does not return to confined code that gets no memory: leaves it.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 #[cold]
@@ -154,7 +154,7 @@ fn page_order(layout: Layout) -> u32 {
     buddy::order_of(layout.size().max(layout.align()))
 }
 
-/// The slabs stand: blocks come from there, and the emergency reserve is set aside.
+/// Sets the emergency reserve aside, and makes blocks come from the slabs, which work by now.
 pub(super) fn init() {
     stage::init();
 }

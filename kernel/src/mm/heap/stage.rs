@@ -1,4 +1,4 @@
-//! Where blocks come from at which stage, and the reserve for the last one.
+//! The stages of the heap: where blocks come from in each, and the reserve for the last one.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -12,7 +12,7 @@ use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// Order of the emergency reserve: 8 MiB, since naming the lines of a call stack may take more than 4.
 const EMERGENCY_ORDER: u32 = 11;
-/// But of a small machine's memory no more than this share.
+/// The reserve takes at most one part in so many of the memory, which counts on small machines.
 const EMERGENCY_SHARE: usize = 16;
 
 /// Where blocks come from: a [`Stage`].
@@ -25,7 +25,7 @@ pub(super) enum Stage {
     Boot,
     /// From the slabs and the buddy allocator.
     Ordinary,
-    /// From the slabs and the buddy allocator; but confined code runs, whose blocks come from the arena.
+    /// From the slabs and the buddy allocator; but the confined code that runs gets its blocks from its arena.
     Confined,
     /// From the emergency reserve.
     Ending,
@@ -42,9 +42,9 @@ impl Stage {
         }
     }
 
-    /// From one to the next, if it is that one still.
+    /// Changes the stage from `from` to `to`, if it is still `from`.
     fn change(from: Self, to: Self) {
-        // Else the machine is ending meanwhile.
+        // If the exchange fails, the machine is ending.
         let _ =
             STAGE.compare_exchange(from as u32, to as u32, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -53,25 +53,25 @@ impl Stage {
 #[unsafe(link_section = ".heap_arena")]
 static RESERVE: SpinLock<Heap, LocalIrqDisabled> = SpinLock::new(Heap::empty());
 
-/// Takes a block from the emergency reserve. Where the machine ends.
+/// Allocates a block from the emergency reserve. Called when the machine ends.
 pub fn from_reserve(layout: Layout) -> Option<NonNull<u8>> {
     RESERVE.lock().allocate_first_fit(layout).ok()
 }
 
-/// Gives one back; what is not the reserve's is left alone.
+/// Frees a block of the emergency reserve; does nothing for any other block.
 ///
 /// # Safety
 ///
-/// The block has this layout, and nobody uses it any more.
+/// The block has this layout, and is not used any more.
 pub unsafe fn give_to_reserve(block: NonNull<u8>, layout: Layout) {
     let mut reserve = RESERVE.lock();
     if (reserve.bottom()..reserve.top()).contains(&block.as_ptr()) {
-        // SAFETY: the block is the reserve's; the rest is the caller's promise.
+        // SAFETY: the block lies in the reserve; the rest is the caller's promise.
         unsafe { reserve.deallocate(block, layout) };
     }
 }
 
-/// The slabs stand: blocks come from there, and the emergency reserve is set aside.
+/// Sets the emergency reserve aside, and makes blocks come from the slabs, which work by now.
 pub(super) fn init() {
     let most = buddy::total_pages() / EMERGENCY_SHARE;
     let mut orders = (0..=EMERGENCY_ORDER)
@@ -80,13 +80,13 @@ pub(super) fn init() {
     let reserve =
         orders.find_map(|order| Some((buddy::alloc(order, Tracking::Untracked)?, PAGE << order)));
     if let Some((start, len)) = reserve {
-        // SAFETY: taken for this, permanently; the heap has no memory yet.
+        // SAFETY: allocated for the reserve, and never freed; the heap has no memory yet.
         unsafe { RESERVE.lock().init(start.as_ptr(), len) };
     }
     Stage::change(Stage::Boot, Stage::Ordinary);
 }
 
-/// From now on memory comes from the emergency reserve. By the CPU that ends the machine.
+/// Makes blocks come from the emergency reserve from now on. Called by the CPU that ends the machine.
 pub fn use_emergency_reserve() {
     STAGE.store(Stage::Ending as u32, Ordering::Relaxed);
 }
@@ -98,7 +98,7 @@ pub enum Confinement {
     Ends,
 }
 
-/// Confined code begins, or ends. By the task that runs it, one at a time.
+/// Changes the stage when confined code begins or ends. Called by the task that runs it, one at a time.
 pub fn set_confined(what: Confinement) {
     match what {
         Confinement::Begins => Stage::change(Stage::Ordinary, Stage::Confined),

@@ -7,21 +7,21 @@ use crate::mm::PAGE;
 use crate::mm::buddy::{self, Tracking};
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
-/// Objects in a full magazine: what makes a magazine 256 bytes.
+/// Objects in a full magazine: so many that a magazine has 256 bytes.
 pub(super) const MAGAZINE_LEN: usize = 29;
 
 /// One CPU's free objects of one cache.
 #[repr(C)]
 pub(super) struct Magazine {
     pub(super) len: usize,
-    /// Objects handed to users, and taken back, by this CPU. Atomic for CPUs that count them from elsewhere.
+    /// Objects that this CPU has handed to users, and taken back. Atomic because other CPUs read them.
     pub(super) allocs: AtomicU64,
     pub(super) frees: AtomicU64,
     pub(super) objects: [usize; MAGAZINE_LEN],
 }
 
-/// What the next magazine is cut from: a page that is never given back. No address of its end is kept: somebody else's
-/// block may begin there.
+/// The page that the next magazine is cut from; it is never freed. No address of its end is kept: another block may begin
+/// there, and the address would keep that block reachable.
 struct Pool {
     page: usize,
     used: usize,
@@ -48,7 +48,7 @@ pub(super) fn new_magazine() -> Option<NonNull<Magazine>> {
         frees: AtomicU64::new(0),
         objects: [0; MAGAZINE_LEN],
     };
-    // SAFETY: cut from a page of ours, aligned, and not in use yet.
+    // SAFETY: cut from the pool's page, aligned, and not in use yet.
     unsafe { magazine.write(empty) };
     Some(magazine)
 }

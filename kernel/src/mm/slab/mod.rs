@@ -2,16 +2,16 @@
 //!
 //! A *slab* is a block of pages with a header at its start and objects after it. Which objects are free is a
 //! bitmap in the header: no link is ever written into an object, so fresh memory holds no stale one, and a
-//! stray write into a freed object breaks no list. A second bitmap says which objects users have; a free
-//! takes its bit away first, so that a second one is caught, on whatever CPU and in whatever cache the object is
-//! by then.
+//! stray write into a freed object breaks no list. A second bitmap says which objects users have. A free first
+//! clears the object's bit there, so that a second free is caught, on whatever CPU and in whatever magazine
+//! the object is by then.
 //!
-//! Each CPU has a *magazine* for each cache: a small stack of free objects that it takes from and gives to
-//! with nothing but its interrupts off. An empty one is loaded from the slabs, a full one unloaded to
-//! them, half at a time. A slot that is popped is zeroed.
+//! Each CPU has a *magazine* for each cache: a small stack of free objects, which the CPU uses with its
+//! interrupts off and without a lock. An empty magazine is loaded from the slabs, a full one is unloaded to
+//! them, half a magazine at a time. A slot that is popped is zeroed.
 //!
 //! Slabs and magazines come from the untracked entry of the buddy allocator: the leak detector sees the
-//! objects, and nothing of what holds them.
+//! objects, but not the memory that holds them.
 //!
 //! # Invariants
 //!
@@ -46,16 +46,16 @@ use crate::sync::{IrqGuard, LocalIrqDisabled, SpinLock};
 /// Whether the leak detector is told of a cache's objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// It is.
+    /// The detector is told.
     Trace,
-    /// It is not: what the objects hold is bookkeeping, and seen by nobody (NOLEAKTRACE).
+    /// The detector is not told: the objects are bookkeeping, neither reported nor scanned (NOLEAKTRACE).
     NoLeakTrace,
 }
 
 /// Objects that a slab should hold at least, the header's share left out.
 const MIN_OBJECTS: usize = 8;
 
-/// Free slabs that a cache keeps for the next rush.
+/// Empty slabs that a cache keeps for later allocations.
 const SPARE_SLABS: usize = 2;
 
 /// Objects of one size.
@@ -65,7 +65,7 @@ pub struct SlabCache {
     trace: Trace,
     slabs: SpinLock<Slabs, LocalIrqDisabled>,
     magazines: [AtomicPtr<Magazine>; MAX_CPUS],
-    /// Objects taken back by CPUs for whose magazine there was no memory.
+    /// Objects freed on a CPU that had no magazine, because there was no memory for one.
     frees: AtomicU64,
     next: AtomicPtr<SlabCache>,
 }
@@ -77,7 +77,7 @@ pub struct CacheStats {
     pub object_size: usize,
     /// Objects that users have.
     pub in_use: u64,
-    /// Objects that there are, free or not.
+    /// Objects in all slabs, free or not.
     pub total: usize,
     /// Slabs.
     pub slabs: usize,
@@ -95,7 +95,7 @@ pub fn pages() -> usize {
     SLAB_PAGES.load(Ordering::Relaxed)
 }
 
-/// Runs `look` on each cache that has been used, until it fails.
+/// Runs `look` on each cache that has been used, until `look` fails.
 pub fn for_each_cache<E>(
     look: &mut dyn FnMut(&'static SlabCache) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -109,7 +109,7 @@ pub fn for_each_cache<E>(
 
 impl SlabCache {
     /// A cache of objects of `object_size` bytes (at least 8, at most 8192), aligned to the largest power of
-    /// two that divides that.
+    /// two that divides `object_size`.
     pub const fn new(name: &'static str, object_size: usize, trace: Trace) -> Self {
         assert!(
             object_size >= 8 && object_size <= 8192,
@@ -158,7 +158,7 @@ impl SlabCache {
         if fit < MAX_OBJECTS { fit } else { MAX_OBJECTS }
     }
 
-    /// Takes an object, of which the user wants `size` bytes: what the leak detector is told. Any context.
+    /// Allocates an object. The user wants `size` bytes of it: the leak detector is told that size. Any context.
     #[unsafe(link_section = ".text.hooks")]
     pub fn alloc(&'static self, size: usize) -> Option<NonNull<u8>> {
         let object = self.take()?;
@@ -168,19 +168,19 @@ impl SlabCache {
         Some(object)
     }
 
-    /// Gives an object back. What is not an object of this cache, or is free already, is told, and nothing else
-    /// happens. Any context.
+    /// Frees an object. If it is not an object of this cache, or is free already, the error is printed, and nothing
+    /// else happens. Any context.
     #[unsafe(link_section = ".text.hooks")]
     pub fn free(&'static self, object: NonNull<u8>) {
         let _refused_or_done = release(&self, object.addr().get());
     }
 
-    /// Figures; of a moment, while others allocate.
+    /// Figures of the cache. They may be out of date at once if other CPUs allocate.
     pub fn stats(&'static self) -> CacheStats {
         let slabs = self.slabs.lock().count;
         let mut in_use = 0_u64.wrapping_sub(self.frees.load(Ordering::Relaxed));
         for magazine in &self.magazines {
-            // SAFETY: null, or a magazine, which stays permanently; only its counters are looked at.
+            // SAFETY: null, or a magazine, which is never freed; only its counters are read.
             if let Some(magazine) = unsafe { magazine.load(Ordering::Acquire).as_ref() } {
                 in_use = in_use
                     .wrapping_add(magazine.allocs.load(Ordering::Relaxed))
@@ -197,7 +197,7 @@ impl SlabCache {
     }
 
     fn next(&self) -> Option<&'static SlabCache> {
-        // SAFETY: null, or a cache, and caches are permanently.
+        // SAFETY: null, or a cache, and caches are static.
         unsafe { self.next.load(Ordering::Acquire).as_ref() }
     }
 
@@ -241,12 +241,12 @@ impl SlabCache {
             magazine = new_magazine()?.as_ptr();
             slot.store(magazine, Ordering::Release);
         }
-        // SAFETY: this CPU's own, made permanently; the guard keeps others off this CPU, and nobody here asks
-        // for a second one while this one lives.
+        // SAFETY: only this CPU uses the magazine, which is never freed; interrupts are off, and the borrow of the
+        // guard excludes a second reference.
         Some(unsafe { &mut *magazine })
     }
 
-    /// Puts the cache into the list of those that have been used, once.
+    /// Puts the cache into the list of used caches, if it is not there yet.
     fn enlist(&'static self) {
         let mut caches = CACHES.lock();
         let mut next = caches.0;
@@ -263,7 +263,7 @@ impl SlabCache {
         caches.0 = Some(self);
     }
 
-    /// Loads half a magazine from the slabs; fewer where memory is short.
+    /// Loads half a magazine from the slabs; fewer objects if memory is short.
     fn load(&'static self, magazine: &mut Magazine) {
         let mut slabs = self.slabs.lock();
         while magazine.len < MAGAZINE_LEN / 2 {
@@ -286,7 +286,7 @@ impl SlabCache {
         }
     }
 
-    /// Unloads half a magazine to the slabs, the objects that have lain longest.
+    /// Unloads half a magazine to the slabs: the objects that have been in it longest.
     fn unload(&'static self, magazine: &mut Magazine) {
         let count = MAGAZINE_LEN / 2;
         self.give_to_slabs(&magazine.objects[..count]);
@@ -333,7 +333,7 @@ impl SlabCache {
             }),
             live: [const { AtomicU64::new(0) }; WORDS],
         };
-        // SAFETY: a fresh block, aligned to its size, which is more than a header's.
+        // SAFETY: a fresh block, aligned to its size, which is larger than a header.
         unsafe { slab.write(header) };
         let number = frame::number_of(block.addr().get())?;
         for frame in &frame::frames()[number as usize..][..1 << self.order()] {
@@ -352,7 +352,7 @@ impl SlabCache {
         buddy::free(slab.0.cast(), self.order(), Tracking::Untracked);
     }
 
-    /// Looks whether lists and bitmaps agree.
+    /// Asserts that lists and bitmaps agree.
     fn check(&'static self) {
         let slabs = self.slabs.lock();
         let (mut next, mut empty) = (slabs.partial, 0);
@@ -422,7 +422,7 @@ impl Allocator for &'static SlabCache {
     fn put(&self, object: usize) {
         if wipe() == Wipe::OnFree {
             let object: *mut u8 = ptr::with_exposed_provenance_mut(object);
-            // SAFETY: an object of ours that its user has given up, and nobody else has yet.
+            // SAFETY: an object of this cache that was taken from its user, and is not free yet.
             unsafe { object.write_bytes(0, self.object_size) };
         }
         self.put_back(object);
@@ -437,7 +437,7 @@ impl fmt::Debug for SlabCache {
     }
 }
 
-/// Looks whether the structures of all caches agree with themselves.
+/// Asserts that the structures of all caches are consistent.
 pub(super) fn check_invariants() {
     let checked: Result<(), core::convert::Infallible> = for_each_cache(&mut |cache| {
         cache.check();

@@ -28,21 +28,21 @@ pub(super) struct Slab {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlabRef(pub(super) NonNull<Slab>);
 
-// SAFETY: a slab's cells are touched under the lock of its cache by all.
+// SAFETY: a slab's cells are touched under the lock of its cache only.
 unsafe impl Send for SlabRef {}
 
 impl Deref for SlabRef {
     type Target = Slab;
     fn deref(&self) -> &Slab {
-        // SAFETY: made for a block with a header written into it, which stays while the slab is in use.
+        // SAFETY: the block begins with an initialized header, which stays while the slab is in use.
         unsafe { self.0.as_ref() }
     }
 }
 
 pub(super) struct Slabs {
-    /// Slabs that have a free object.
+    /// Head of the list of slabs that have a free object.
     pub(super) partial: Option<SlabRef>,
-    /// Slabs of which all objects are free.
+    /// Number of slabs of which all objects are free.
     pub(super) empty: usize,
     pub(super) count: usize,
 }

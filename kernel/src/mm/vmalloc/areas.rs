@@ -1,4 +1,4 @@
-//! Which virtual addresses are taken, and by what.
+//! The mapped areas: which virtual addresses are taken, and for what.
 
 use core::fmt;
 use core::ptr::{self, NonNull};
@@ -11,9 +11,9 @@ use crate::mm::frame::{self, NO_FRAME};
 use crate::mm::slab::{SlabCache, Trace};
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
-/// Where blocks are mapped.
+/// Lowest address at which blocks are mapped.
 pub(super) const START: usize = 0xffff_c900_0000_0000;
-/// The end of that: 32 TiB further.
+/// End of the addresses at which blocks are mapped: 32 TiB after [`START`].
 pub(super) const END: usize = 0xffff_e900_0000_0000;
 
 /// What a block is for.
@@ -40,14 +40,14 @@ impl fmt::Display for Kind {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     InUse,
-    /// Taken from its user, and mapped yet.
+    /// Taken from its user, but still mapped.
     Retired,
-    /// Freed and unmapped, but CPUs may remember it. With its number among all that were ever freed: an address may be
-    /// purged, used and freed again, with the same frames, while somebody purges, and then it is not the same.
+    /// Freed and unmapped, but TLBs may still hold the mapping. The number counts all frees: while one task purges, an
+    /// address may be purged, used and freed again, and the number tells the two frees apart.
     Lazy(u64),
 }
 
-/// A mapped block. Changed under the lock only, while it is out of the tree or in its place.
+/// A mapped block. It changes only while it is out of the tree, with the lock held.
 pub(super) struct Area {
     link: RBTreeAtomicLink,
     /// Address of the block; a guard page lies before it.
@@ -56,7 +56,7 @@ pub(super) struct Area {
     pub(super) pages: usize,
     pub(super) kind: Kind,
     pub(super) state: State,
-    /// The first of its frames, which are chained; none where they are not ours.
+    /// The first of its chained frames; [`NO_FRAME`] if the allocator does not own them (a device).
     pub(super) first_frame: u32,
 }
 
@@ -78,7 +78,7 @@ impl Area {
 pub(super) struct Areas {
     pub(super) tree: RBTree<AreaAdapter>,
     pub(super) lazy_pages: usize,
-    /// Areas that were ever freed.
+    /// How many areas were freed since boot.
     pub(super) freed: u64,
 }
 
@@ -88,7 +88,7 @@ pub(super) static AREAS: SpinLock<Areas, LocalIrqDisabled> = SpinLock::new(Areas
     freed: 0,
 });
 
-/// The areas: the bookkeeping that the leak detector does not see.
+/// Memory for the areas, which the leak detector is not told of.
 pub(super) static AREA_CACHE: SlabCache = SlabCache::new(
     "vmalloc-area",
     size_of::<Area>().next_power_of_two(),
@@ -96,7 +96,7 @@ pub(super) static AREA_CACHE: SlabCache = SlabCache::new(
 );
 
 impl Areas {
-    /// The lowest multiple of `align` at which so many pages fit between guard pages.
+    /// The lowest multiple of `align` at which `pages` pages fit between guard pages.
     fn find_place(&self, pages: usize, align: usize) -> Option<usize> {
         let needed = pages * PAGE + PAGE;
         let fits = |start: usize, end| start <= END && start + needed <= end;
@@ -133,13 +133,13 @@ impl Areas {
         };
         // SAFETY: fresh memory of a cache whose objects are large enough, and aligned to their size.
         unsafe { memory.write(area) };
-        // SAFETY: it stays there until it has left the tree.
+        // SAFETY: the area stays there until it has left the tree.
         self.tree
             .insert(unsafe { UnsafeRef::from_raw(memory.as_ptr()) });
         Some(start)
     }
 
-    /// Takes an area out of the tree, hands it to `change`, and puts it back if that says so.
+    /// Takes the area at `start` out of the tree and runs `change` on it, which says whether it goes back or is freed.
     pub(super) fn change(&mut self, start: usize, change: impl FnOnce(&mut Area) -> Keep) {
         let Some(area) = self.tree.find_mut(&start).remove() else {
             return;
@@ -164,7 +164,7 @@ pub(super) enum Keep {
     No,
 }
 
-/// Takes frames for so many pages and chains them. All or none.
+/// Allocates a frame for each of `pages` pages and chains them: all, or none if memory is short.
 pub(super) fn take_frames(pages: usize) -> Option<u32> {
     let mut first = NO_FRAME;
     for _ in 0..pages {

@@ -1,4 +1,4 @@
-//! What an address between the blocks, or in one, is.
+//! What an address is: in a guard page, in a block, readable or not.
 
 use core::fmt;
 
@@ -8,16 +8,16 @@ use super::areas::{AREAS, Area, END, Kind, START, State};
 use crate::arch::memory;
 use crate::mm::{PAGE, frame, paging};
 
-/// What lies at a guard page that somebody has run into.
+/// What lies next to a guard page that was accessed.
 #[derive(Clone, Copy, Debug)]
 pub enum GuardPage {
     /// A stack has grown into it.
     Overflow(Neighbour),
-    /// Somebody has gone astray, from the one block or the other.
+    /// An access past the end of one block, or before the start of the other.
     Astray {
-        /// The block that it ends.
+        /// The block before the guard page.
         below: Option<Neighbour>,
-        /// The block that begins behind it.
+        /// The block after the guard page.
         above: Option<Neighbour>,
     },
 }
@@ -41,7 +41,7 @@ impl Neighbour {
         }
     }
 
-    /// Whether it is a stack that has grown into its guard page: `stack_pointer` has left it, or was about to.
+    /// Whether this is a stack that has grown into its guard page: `stack_pointer` is in that page or at the stack's lowest word.
     fn overflows(&self, stack_pointer: usize) -> bool {
         let left = self.start - PAGE..self.start + size_of::<usize>();
         self.kind == Kind::Stack && left.contains(&stack_pointer)
@@ -87,10 +87,10 @@ impl fmt::Display for GuardPage {
     }
 }
 
-/// The guard page that `address` lies in. Blocks that follow each other share one; whose it was that was overrun, the stack
-/// pointer of that moment tells, if it was a stack that grew too far down. Any context.
+/// The guard page that `address` lies in. Neighbouring blocks share one; `stack_pointer`, of the moment of the fault, tells
+/// whether the block above is a stack that has overflowed. `None` also while the lock is held. Any context.
 pub fn guard_page(address: usize, stack_pointer: usize) -> Option<GuardPage> {
-    // Called when something has gone wrong: the lock may be ours.
+    // Called after a fault: this CPU may hold the lock already.
     let areas = AREAS.try_lock()?;
     let above = areas.tree.lower_bound(Bound::Excluded(&address));
     let above = above.get().filter(|area| address >= area.start - PAGE);
@@ -105,7 +105,7 @@ pub fn guard_page(address: usize, stack_pointer: usize) -> Option<GuardPage> {
     }
 }
 
-/// Whether `len` bytes at `start` can be read: permanently, or mapped by vmalloc. Any context.
+/// Whether `len` bytes at `start` can be read: they are mapped permanently, or by vmalloc. Any context.
 pub fn readable(start: usize, len: usize) -> bool {
     if is_permanent(start, len) {
         return true;
@@ -120,8 +120,8 @@ pub fn readable(start: usize, len: usize) -> bool {
     (first..end).step_by(PAGE).all(paging::is_mapped)
 }
 
-/// Whether `len` bytes at `start` can be read permanently: in the kernel's image, or in the window on the memory that
-/// there is. Any context.
+/// Whether `len` bytes at `start` are mapped permanently: in the kernel's image, or in the window on existing physical
+/// memory. Any context.
 #[inline]
 pub fn is_permanent(start: usize, len: usize) -> bool {
     let Some(end) = start.checked_add(len) else {

@@ -1,18 +1,18 @@
 //! Blocks that are contiguous in virtual memory only, between guard pages.
 //!
 //! A block's frames come one by one from the untracked entry of the buddy allocator and are chained
-//! through their descriptors. Before and after each block one page stays unmapped: who runs past the end of a
-//! stack or a buffer faults at once.
+//! through their descriptors. Before and after each block one page stays unmapped: an access past the
+//! end of a stack or a buffer faults at once.
 //!
 //! # Giving back
 //!
-//! A freed block is unmapped at once, but CPUs may remember the mapping. So its addresses and its frames are
-//! kept until all CPUs have forgotten it, which costs an interrupt on each; that is done for a batch of blocks
-//! together.
+//! A freed block is unmapped at once, but TLBs may still hold the mapping. So its addresses and its frames are
+//! kept until the TLBs of all CPUs are flushed. That costs an interrupt on each CPU, so one flush serves a batch
+//! of blocks.
 //!
 //! # What the leak detector sees
 //!
-//! The blocks. The bookkeeping is in a cache it is not told of, so one pointer to a block keeps it alive.
+//! The blocks. The bookkeeping is in a cache that it is not told of, so only the user's pointers keep a block alive.
 //!
 //! # Locks
 //!
@@ -36,7 +36,7 @@ use crate::arch::mmio::Registers;
 use crate::dev::tlb;
 use crate::leak::hooks;
 
-/// Pages of freed blocks that are kept before all CPUs are made to forget them.
+/// Pages of freed blocks above which the TLBs of all CPUs are flushed.
 const LAZY_PAGES: usize = 256;
 
 static PAGES: AtomicUsize = AtomicUsize::new(0);
@@ -46,20 +46,20 @@ pub fn pages() -> usize {
     PAGES.load(Ordering::Relaxed)
 }
 
-/// Takes a block of `len` bytes, rounded up to pages, zeroed. Task context.
+/// Allocates a block of `len` bytes, rounded up to pages, zeroed. Task context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)] // Inlined, it would not be among the hooks.
 pub fn vmalloc(len: usize, kind: Kind) -> Option<NonNull<u8>> {
     vmalloc_aligned(len, PAGE, kind)
 }
 
-/// As [`vmalloc`], at a multiple of `align`, which is a power of two and a page at least. Task context.
+/// Allocates like [`vmalloc`], at a multiple of `align`, which is a power of two and at least a page. Task context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u8>> {
     let start = map_block(len, align, kind)?;
     let block = NonNull::new(ptr::with_exposed_provenance_mut::<u8>(start))?;
-    // SAFETY: mapped just now, and nobody else's.
+    // SAFETY: mapped just now, and not handed out yet.
     unsafe { block.write_bytes(0, len.next_multiple_of(PAGE)) };
     hooks::alloc(start, len);
     Some(block)
@@ -82,7 +82,7 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
         let physical = u64::from(number) * PAGE as u64;
         // SAFETY: the area is this block's since it was inserted, and the frame was taken for it.
         if unsafe { paging::map(start + page * PAGE, physical, Access::Data) }.is_err() {
-            // What is mapped so far was never used, so no CPU remembers it.
+            // The pages mapped so far were never used, so no TLB holds them.
             // SAFETY: nobody has the block yet.
             (0..page).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
             areas.change(start, |_| Keep::No);
@@ -96,7 +96,7 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     Some(start)
 }
 
-/// Gives a block back. An address where none begins is told, and nothing else happens.
+/// Frees a block. If no block begins at the address, the error is printed, and nothing else happens.
 /// Task context, with interrupts on and no spinlock held: all CPUs may have to be interrupted.
 #[unsafe(link_section = ".text.hooks")]
 pub fn vfree(block: *mut u8) {
@@ -106,7 +106,7 @@ pub fn vfree(block: *mut u8) {
     }
 }
 
-/// Blocks, as they come back.
+/// How blocks are freed.
 struct Blocks;
 
 /// A block that was taken from its user.
@@ -117,7 +117,7 @@ struct Mapped {
 
 impl Allocator for Blocks {
     type Block = Mapped;
-    /// Pages of all freed blocks that CPUs may remember.
+    /// Pages of all freed blocks that TLBs may still hold.
     type Done = usize;
 
     fn name(&self) -> &'static str {
@@ -155,11 +155,11 @@ impl Allocator for Blocks {
     fn put(&self, Mapped { start, pages }: Mapped) -> usize {
         if wipe() == Wipe::OnFree {
             let block: *mut u8 = ptr::with_exposed_provenance_mut(start);
-            // SAFETY: mapped until the next lines, and its user has given it up.
+            // SAFETY: still mapped here, and taken from its user.
             unsafe { block.write_bytes(0, pages * PAGE) };
         }
         let mut areas = AREAS.lock();
-        // SAFETY: its user has given the block up.
+        // SAFETY: the block was taken from its user.
         (0..pages).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
         areas.freed += 1;
         let state = State::Lazy(areas.freed);
@@ -173,10 +173,9 @@ impl Allocator for Blocks {
     }
 }
 
-/// Makes all CPUs forget the freed blocks, and gives their addresses and frames back. Task context, with
+/// Flushes the TLBs of all CPUs, and releases the addresses and frames of freed blocks. Task context, with
 /// interrupts on and no spinlock held.
 pub fn purge() {
-    // What is freed from here on may be remembered yet: it waits for the next time.
     let mut batch = arrayvec::ArrayVec::<(usize, State), 64>::new();
     loop {
         {
@@ -194,8 +193,8 @@ pub fn purge() {
             let mut ours = false;
             let (mut pages, mut first_frame) = (0, NO_FRAME);
             areas.change(start, |area| {
-                // Somebody else may have purged it, and the address be in use again, or have been: then what was
-                // remembered of it since is not forgotten yet.
+                // Another task may have purged this area, and a new one at its address may be in use or freed: that
+                // one's mapping may be in TLBs filled since the flush.
                 ours = area.state == state;
                 (pages, first_frame) = (area.pages, area.first_frame);
                 if ours { Keep::No } else { Keep::Yes }
@@ -209,11 +208,11 @@ pub fn purge() {
     }
 }
 
-/// Maps `len` bytes of a device's registers at physical address `physical`, page-aligned; permanently.
+/// Maps `len` bytes of a device's registers, at the page-aligned physical address `physical`, permanently.
 ///
 /// # Panics
 ///
-/// Where there is no memory for it: the kernel asks for its devices at boot.
+/// If there is no memory for the mapping: the kernel maps its devices at boot.
 ///
 /// # Safety
 ///
@@ -226,19 +225,19 @@ pub unsafe fn map_device(physical: u64, len: usize) -> Registers {
         .expect("no memory to map a device");
     for page in 0..pages {
         let physical = physical + (page * PAGE) as u64;
-        // SAFETY: the area is the device's since it was inserted; the caller's promise.
+        // SAFETY: the inserted area reserves the addresses for the device; the rest is the caller's promise.
         unsafe { paging::map(start + page * PAGE, physical, Access::Device) }
             .expect("no memory to map a device");
     }
-    // SAFETY: mapped just now, whole pages, and never taken away.
+    // SAFETY: mapped just now, whole pages, and never unmapped.
     unsafe { Registers::new(start, len) }
 }
 
-/// Maps the page at a physical address at the same virtual one, to run code there. Before other CPUs run.
+/// Maps the page at a physical address to the same virtual address, to run code there. Before other CPUs run.
 ///
 /// # Safety
 ///
-/// The frame is the caller's, and the page below the kernel's half of the address space.
+/// The caller owns the frame, and the page lies below the kernel's half of the address space.
 pub unsafe fn identity_map(physical: u64) {
     if !paging::is_mapped(physical as usize) {
         // SAFETY: nothing else is mapped in the lower half; the caller's promise.
@@ -247,11 +246,11 @@ pub unsafe fn identity_map(physical: u64) {
     }
 }
 
-/// Takes that mapping away again.
+/// Removes a mapping made by [`identity_map`].
 ///
 /// # Safety
 ///
-/// It was made by [`identity_map`], and nothing runs there any more.
+/// The page was mapped by [`identity_map`], and no code runs there any more.
 pub unsafe fn unmap_identity(physical: u64) {
     // SAFETY: the caller's promise.
     unsafe { paging::unmap(physical as usize) };
