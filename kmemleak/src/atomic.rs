@@ -1,18 +1,18 @@
-//! Atomics, for code that takes no lock: where it gets them from, so that a model can put its own in their place.
+//! Atomics for code that takes no lock. They are imported from this module so that a model can replace them with its own.
 //!
-//! What takes no lock is right only if it is so in every order in which its loads and stores may be seen. No test on one machine
-//! shows that. So the sources that import their atomics from here ([`crate::stacks::depot`], [`crate::stacks::task_names`],
-//! [`crate::objects::hazard`] and others) are compiled a second time, in `kmemleak/models`, where this module is one of loom's
-//! atomics: there they run in all those orders, and each `Acquire` and `Release` in them is weakened in turn, which must be
-//! noticed.
+//! Code that takes no lock is right only if it is right in every order in which its loads and stores may be seen. No test on one
+//! machine shows that. So the sources that import their atomics from here ([`crate::stacks::depot`],
+//! [`crate::stacks::task_names`], [`crate::objects::hazard`] and others) are compiled a second time, in `kmemleak/models`, where
+//! this module is one of loom's atomics: there they run in all those orders, and each `Acquire` and `Release` in them is weakened
+//! in turn, which a model must notice.
 //!
 //! # Orderings
 //!
-//! Each atomic of the crate says, where it is declared, with whom its accesses pair. These are the ways to say it:
+//! The declaration of each atomic of the crate says with which accesses its accesses pair. These are the ways to say it:
 //!
-//! - *Publishes*: a `Release` store of it makes what was written before seen by who loads it with `Acquire`. Both sides are
-//!   named.
-//! - *Under a lock*: `Relaxed`, since the lock orders whoever holds it.
+//! - *Publishes*: a `Release` store of it makes what was written before visible to code that loads it with `Acquire`. Both sides
+//!   are named.
+//! - *Under a lock*: `Relaxed`, since the lock orders the accesses of its holders.
 //! - *Only counted*, *only told*: `Relaxed`, since nothing else is concluded from the value.
 //! - *One word*: `Relaxed`, since the value is all there is to see.
 
@@ -29,7 +29,7 @@ pub(crate) use spin::mutex::SpinMutex as Lock;
 /// All writes to the word happen before this.
 #[inline(always)]
 pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
-    // SAFETY: nobody writes the word, by the caller's promise.
+    // SAFETY: the word is not written any more, by the caller's promise.
     unsafe { word.as_ptr().read() }
 }
 
@@ -40,6 +40,6 @@ pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
 /// All writes to the word happen before this.
 #[inline(always)]
 pub(crate) unsafe fn settled_u16(word: &AtomicU16) -> u16 {
-    // SAFETY: nobody writes the word, by the caller's promise.
+    // SAFETY: the word is not written any more, by the caller's promise.
     unsafe { word.as_ptr().read() }
 }

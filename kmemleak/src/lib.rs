@@ -1,8 +1,8 @@
 //! Finds memory that nothing points to any more, in kernels.
 //!
-//! A [`Detector`] is a static. Allocators tell it of each block; it remembers who allocated it. When asked, it reads
-//! memory from the roots on (sections, per-CPU areas, stacks: what the kernel's [`Platform`] names), as a
-//! conservative garbage collector would, and reports what it could not reach. It frees nothing.
+//! A [`Detector`] is a static. Allocators tell it of each block, and it remembers who allocated it. When asked, it reads memory
+//! from the roots on (sections, per-CPU areas, stacks: what the kernel's [`Platform`] names), as a conservative garbage collector
+//! would, and reports what it could not reach. It frees nothing.
 //!
 //! A kernel with one global allocator gets a detector in a few lines:
 //!
@@ -47,17 +47,17 @@
 //!
 //! # What it tells
 //!
-//! A verdict names *leaders*, each of which stands for all that was lost with it ([`Rank`]), by the call stack that
-//! allocated them: [`Detector::report`], in text or JSON. Known leaks are [suppressed](Detector::suppress), what is
-//! [new](Detector::for_each_new) is told from what was there before. Of an object that is alive it tells who
-//! [holds](Detector::holders) it and by which [path](Detector::path) a root leads there; of a call site what is
-//! [alive](Detector::for_each_site) of what it allocated, and how that grows. [`Detector::command`] is all of that for
-//! a shell, and [`assert_no_leaks!`] is for a kernel's own tests.
+//! A verdict names *leaders*, each of which stands for all that was lost with it ([`Rank`]), by the call stack that allocated
+//! them: [`Detector::report`], in text or JSON. Known leaks are [suppressed](Detector::suppress), and
+//! [new](Detector::for_each_new) leaks are told from those that were there before. For an object that is alive the detector tells
+//! what [holds](Detector::holders) it and by which [path](Detector::path) a root leads there; for a call site, what is
+//! [alive](Detector::for_each_site) of what it allocated, and how that grows. [`Detector::command`] is all of that for a shell,
+//! and [`assert_no_leaks!`] is for a kernel's own tests.
 //!
 //! # What a platform can add
 //!
 //! Call stacks, a way to stop several CPUs, names of functions, per-CPU blocks, physical memory, and more: [`Platform`] has a
-//! table of its methods that says who calls each and what is given up without it.
+//! table of its methods that says from where each is called and what is missing without it.
 //!
 //! # Words
 //!
@@ -79,7 +79,7 @@
 //! # Limits
 //!
 //! Targets need addresses of 64 bits, of which 48 count, and atomics of 64 bits: the page map and the records are laid out for
-//! them. For others the crate is not built, and says so.
+//! them. On other targets the crate does not compile, and the error says why.
 //!
 //! - A word that looks like a pointer is one. Live containers leave such words behind: what was popped from a vector or a
 //!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that

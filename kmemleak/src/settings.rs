@@ -46,7 +46,7 @@ impl Microseconds {
 /// All settings.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    /// Task stacks are no roots.
+    /// Task stacks are not roots.
     pub(crate) skip_stacks: Switch,
     /// Nothing is scanned in the background.
     pub(crate) background_off: Switch,
@@ -58,13 +58,13 @@ pub(crate) struct Settings {
     pub(crate) scan_every: Microseconds,
     /// When it scans next.
     pub(crate) next_scan: Microseconds,
-    /// How old an object must be for the background scan to report it.
+    /// The least age of an object that the background scan reports.
     pub(crate) min_age: Microseconds,
 }
 
 impl Settings {
-    /// The settings of a detector whose clock begins at `first_us`: the background task scans after a minute, and every
-    /// ten minutes from then on; what is younger than five seconds is passed over.
+    /// The settings of a detector whose clock begins at `first_us`: the background task scans after a minute, and every ten
+    /// minutes from then on; objects younger than five seconds are not reported.
     pub(crate) const fn new(first_us: u64) -> Self {
         Self {
             skip_stacks: Switch::off(),

@@ -1,4 +1,4 @@
-//! Sizes of tables that a model makes small: see [`crate::atomic`].
+//! Sizes of tables, which a model makes small: see [`crate::atomic`].
 
 /// Buckets of the depot's hash table.
 pub(crate) const DEPOT_BUCKETS: usize = 1024;
@@ -12,10 +12,10 @@ pub(crate) const DEPOT_SLOTS: usize = 128;
 /// Pages that the depot has at most: 128 MiB, about a million call stacks.
 pub(crate) const DEPOT_PAGES: usize = 1 << 15;
 
-/// CPUs whose rows, of the names of tasks, are in the detector itself.
+/// CPUs whose rows of task names are in the detector itself.
 pub(crate) const NAME_ROWS: usize = 64;
 
-/// Pages of rows for CPUs beyond: as many CPUs as records can name.
+/// Pages of rows for further CPUs: for as many CPUs as records can name.
 pub(crate) const NAME_ROW_PAGES: usize = 63;
 
 /// Names that share a set of the index.

@@ -1,15 +1,15 @@
-//! The claim: one at a time checks, reports, answers or clears.
+//! The claim: one task at a time checks, reports, answers or clears.
 //!
 //! Its holder may go on for long, sleep, and call the platform, which spinning locks don't allow. A task that waits for it lets
 //! others run ([`Platform::relax`]), with interrupts as they were.
 //!
-//! # Who waits for itself
+//! # A task that would wait for itself
 //!
-//! The holder of the claim calls code of others: the closures that are shown something, what is written to, and the
-//! platform's names for functions and roots. From there the detector may be asked once more, by the very task that has
-//! the claim: that would wait for ever. So the guard notes whose the claim is and when such code runs
-//! ([`Claim::outside`]); who asks as the same task at such a moment is refused. Elsewhere a task with the same number is
-//! another one, of a platform that does not tell its tasks apart: it waits like anybody else.
+//! The holder of the claim calls foreign code: the closures that are shown something, the writers that reports go to, and the
+//! platform's names for functions and roots. Such code may call the detector again, in the very task that has the claim, which
+//! would wait for ever. So the guard notes which task has the claim and when foreign code runs ([`Claim::outside`]); a call of
+//! the same task at such a moment is refused. At other moments a task with the same number is another one, of a platform that
+//! does not tell its tasks apart: it waits like any other.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,15 +22,15 @@ use crate::marker::GivenUp;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
-/// Why something was not done, or not all of it.
+/// Why something was not done, or not completely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDone {
     /// The detector is off, and can't be switched on again.
     Off,
-    /// Who asked was asked to stop.
+    /// The task was asked to stop.
     Stopped,
-    /// It was asked for from inside an answer: from a closure that was being shown something, from what a report was
-    /// written to, or from a name that the platform looked up. It would have waited for itself.
+    /// It was requested from code that the detector calls: a closure that was being shown something, a writer that a report was
+    /// written to, or a name that the platform looked up. It would have waited for itself.
     Nested,
     /// There was no memory for it.
     NoMemory,
@@ -49,7 +49,7 @@ impl fmt::Display for NotDone {
 
 impl core::error::Error for NotDone {}
 
-/// It was asked for from inside an answer.
+/// It was requested from code that the detector calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Nested;
 
@@ -65,8 +65,8 @@ impl From<GivenUp> for NotDone {
     }
 }
 
-/// The holder of the claim: zero for nobody, else [`HELD`], the task, and [`OUTSIDE`] while it runs code of others. What the
-/// claim guards is ordered by the lock of the findings; this is looked at alone: Relaxed.
+/// The holder of the claim: zero for none, else [`HELD`], the task, and [`OUTSIDE`] while it runs foreign code. The lock of the
+/// findings orders what the claim guards; this word is read by itself: Relaxed.
 pub(super) struct Holder(AtomicU64);
 
 const NOBODY: u64 = 0;
@@ -78,7 +78,7 @@ impl Holder {
         Self(AtomicU64::new(NOBODY))
     }
 
-    /// Whether this task has the claim, and runs code of others.
+    /// Whether this task has the claim, and runs foreign code.
     fn is_outside(&self, task: u32) -> bool {
         self.0.load(Relaxed) == HELD | OUTSIDE | u64::from(task)
     }
@@ -93,7 +93,7 @@ pub(crate) struct Claim<'d, P: Platform> {
 
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
-        // The lock of the findings goes after this.
+        // The lock of the findings is released after this.
         self.handle.checker.holder.0.store(NOBODY, Relaxed);
     }
 }
@@ -126,7 +126,7 @@ impl<'d, P: Platform> Handle<'d, P> {
         }
     }
 
-    /// Takes the claim of a detector that is on: as long as the claim is held it stays on.
+    /// Takes the claim of a detector that is on: as long as the claim is held the detector stays on.
     pub(crate) fn claim_on(self) -> Result<Claim<'d, P>, NotDone> {
         let claim = self.claim()?;
         if self.tracker.is_on() {
@@ -137,7 +137,7 @@ impl<'d, P: Platform> Handle<'d, P> {
     }
 }
 
-/// Code of others runs, for as long as this lives.
+/// Foreign code runs as long as this lives.
 pub(crate) struct Outside<'d> {
     holder: &'d Holder,
     before: u64,
@@ -150,7 +150,7 @@ impl Drop for Outside<'_> {
 }
 
 impl<'d, P: Platform> Claim<'d, P> {
-    /// The detector's halves.
+    /// The tracker and the checker.
     pub(super) fn handle(&self) -> Handle<'d, P> {
         self.handle
     }
@@ -160,13 +160,13 @@ impl<'d, P: Platform> Claim<'d, P> {
         self.handle.tracker
     }
 
-    /// From here on code of others is called. To be held while anything is shown, written or named.
+    /// Notes that foreign code is called from here on. To be held while anything is shown, written or named.
     #[must_use = "held while code of others runs"]
     pub(crate) fn outside(&self) -> Outside<'d> {
         self.way_out()()
     }
 
-    /// What calls code of others now and then: as [`outside`](Self::outside), for code that has the findings borrowed.
+    /// What foreign code runs under, as with [`outside`](Self::outside), for code that has the findings borrowed.
     pub(super) fn way_out(&self) -> impl Fn() -> Outside<'d> + use<'d, P> {
         let (holder, task) = (&self.handle.checker.holder, self.task);
         move || Outside {

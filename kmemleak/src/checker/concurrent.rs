@@ -1,16 +1,16 @@
 //! The background scan: a pass while other code runs.
 //!
-//! Nobody is stopped, so pointers move while they are looked for. These rules keep what is in use from being suspected:
+//! Other code runs, so pointers move while they are looked for. These rules keep objects in use from being suspected:
 //!
-//! - What is allocated while the pass goes on is marked from the start, and scanned when the queues have run dry.
-//! - An object that is unreferenced for the first time, or whose contents have changed since it last was, is treated
-//!   as if it were referenced: somebody works with it, or works on what it points to.
-//! - So is one that is too young, measured from the beginning of the pass.
-//! - But neither is done for what has been reported already: only a reference makes that one in use again.
-//! - What is left is a suspect. Who wants certainty has the suspects confirmed by a check in a stopped world. Where
-//!   the world can't be stopped there is none: pointers that move at every step may be missed by any number of passes. But
-//!   passes in a row, of which each takes away what it found referenced, leave little that is in use; they
-//!   go on until three have left the same suspects, or to a bound, and the verdict says which.
+//! - What is allocated during the pass is marked from the start, and scanned when the queues are empty.
+//! - An object that is unreferenced for the first time, or whose contents have changed since the last time, is treated as if it
+//!   were referenced: it, or an object that it points to, is in use.
+//! - An object that is too young, measured from the beginning of the pass, is treated as referenced as well.
+//! - These two rules do not apply to an object that was reported already: only a reference makes it count as in use again.
+//! - What is left is a suspect. For certainty, a check in a stopped world confirms the suspects. If the world can't be stopped
+//!   there is no certainty: pointers that move all the time may be missed by any number of passes. But passes in a row, of which
+//!   each removes what it found referenced, leave few objects that are in use; they go on until three have left the same
+//!   suspects, or to a bound, and the verdict says which.
 //!
 //! The marker keeps the first three ([`crate::marker::suspects`]).
 
@@ -25,7 +25,7 @@ use crate::verdict::{Filter, Making, Settled, list_white};
 /// A pass of the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass {
-    /// How old an object must have been when the pass began.
+    /// The least age of an object when the pass began.
     pub(crate) min_age_us: u64,
     pub(crate) among: Among,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Pass {
 /// What comes after a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Another one.
+    /// Another pass.
     Again,
     /// The verdict.
     Judge,
@@ -46,8 +46,8 @@ const MAX_PASSES: u32 = 16;
 
 /// Waits until the suspects stand still.
 ///
-/// A pass among suspects takes some away and adds none: those that are referenced in it, and those that were freed. So
-/// where there are as many as before they are the same ones.
+/// A pass among suspects removes some and adds none: those that are referenced in it, and those that were freed. So if there are
+/// as many as before they are the same ones.
 pub(crate) struct Patience {
     pub(crate) passes: u32,
     suspects: usize,
@@ -56,7 +56,7 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// With so many passes behind it.
+    /// The state after `passes` passes.
     pub(crate) const fn after(passes: u32) -> Self {
         Self {
             passes,
@@ -65,7 +65,7 @@ impl Patience {
         }
     }
 
-    /// A pass has found so many suspects.
+    /// Notes that a pass has found `suspects` suspects.
     pub(crate) fn count(&mut self, suspects: usize) -> Next {
         self.same = if suspects == self.suspects {
             self.same + 1
@@ -91,17 +91,17 @@ impl Patience {
     }
 }
 
-/// The longest stop of the world by which suspects are confirmed, in microseconds.
+/// The longest stop of the world that is allowed for confirming suspects, in microseconds.
 const STOP_MAX_US: u64 = 100_000;
 
-/// Words that a stopped check reads in a microsecond, at least: what the length of a stop is foretold by.
+/// Words that a stopped check reads in a microsecond, at least: by this the length of a stop is estimated.
 const WORDS_A_US: u64 = 30;
 
-/// Microseconds that a suspect takes more: to be listed, sorted, and told from what it owns.
+/// Additional microseconds for each suspect: to list it, sort it, and tell it from what it owns.
 const SUSPECT_US: u64 = 2;
 
 impl<P: Platform> Claim<'_, P> {
-    /// One pass, whose suspects are the verdict, unconfirmed, and count as reported.
+    /// Makes one pass, whose suspects are the verdict, unconfirmed, and count as reported.
     pub(crate) fn scan(&mut self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
         let summary = self.on_unscanned_stack(Self::scan_once)?;
@@ -109,7 +109,7 @@ impl<P: Platform> Claim<'_, P> {
         Ok(summary)
     }
 
-    /// A pass, and what makes sure of its suspects. Where that is given up the verdict of the pass alone stays.
+    /// Makes a pass, and confirms its suspects. If that is given up the verdict of the pass stays.
     pub(crate) fn scan_and_confirm(&mut self) -> Result<Summary, GivenUp> {
         self.take_suppressions();
         self.on_unscanned_stack(|claim| {
@@ -145,7 +145,7 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// One pass, and its suspects as the verdict.
+    /// Makes one pass, and its suspects the verdict.
     fn scan_once(&mut self) -> Result<Summary, GivenUp> {
         let start_us = self.tracker().now_us();
         let figures = self.pass(self.background_pass(), &mut |_| Next::Judge)?;
@@ -174,7 +174,7 @@ impl<P: Platform> Claim<'_, P> {
         )
     }
 
-    /// Passes until the suspects stand still, or there have been enough; the last one makes the verdict.
+    /// Makes passes until the suspects stand still, or there have been enough; the last one makes the verdict.
     pub(super) fn scan_until_still(
         &mut self,
         first: Pass,
@@ -194,7 +194,7 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// A pass, on a stack that is not scanned. `next` is told how many suspects it has, and says whether they are the
+    /// Makes a pass, on a stack that is not scanned. `next` is told how many suspects it has, and says whether they are the
     /// verdict's; the caller completes it then.
     ///
     /// While it marks it may be given up, and the verdict before stays. From where that is retired it goes on to its end.
@@ -221,8 +221,8 @@ impl<P: Platform> Claim<'_, P> {
             list_white(marker, &spin::mutex::SpinMutex::<_>::new(verdict));
             self.judge();
             let filter = Filter {
-                // Also what was born in the moment in which the pass began, for clocks may be coarse: what the pass did not
-                // meet is marked.
+                // Also an object that was born in the same tick as the pass began, for clocks may be coarse: objects that the
+                // pass did not see are marked.
                 before_us: before_us.saturating_add(1),
                 flags: flag::SUSPECT,
             };

@@ -1,4 +1,4 @@
-//! What the holder of the claim does with the findings, beside checking.
+//! What the holder of the claim does with the findings, besides checking.
 
 use core::fmt::Write;
 
@@ -31,17 +31,17 @@ impl<P: Platform> Claim<'_, P> {
         self.findings.verdict.revived.take()
     }
 
-    /// Takes the number of those for which there was no room.
+    /// Takes the number of such objects for which there was no room.
     pub(crate) fn take_lost_revived(&mut self) -> usize {
         self.findings.verdict.revived.take_lost()
     }
 
-    /// All that the verdict lists has been reported.
+    /// Notes that all that the verdict lists has been reported.
     pub(crate) fn note_reported(&mut self) {
         self.findings.verdict.note_reported(self.tracker());
     }
 
-    /// Takes the verdict's objects for granted, and what could not be recorded. How many objects there were.
+    /// Makes the verdict's objects gray, and acknowledges what could not be recorded. Returns how many objects there were.
     pub(crate) fn acknowledge(&mut self) -> usize {
         let tracker = self.tracker();
         tracker.forget_unrecorded();
@@ -50,7 +50,7 @@ impl<P: Platform> Claim<'_, P> {
         objects
     }
 
-    /// Remembers the verdict's leaks and what is alive at each call site: all of it, or what was remembered before.
+    /// Remembers the verdict's leaks and what is alive at each call site. If not all can be remembered, the earlier mark stays.
     pub(crate) fn mark(&mut self) -> Result<(), NotDone> {
         let tracker = self.tracker();
         let mut leaks = Baseline::new();
@@ -117,7 +117,7 @@ impl<P: Platform> Claim<'_, P> {
         self.findings.call_sites.each(tracker, noted, look)
     }
 
-    /// Takes the suppressions of the kernel's source, as far as that was not done.
+    /// Adds the suppressions of the kernel's source that were not added yet.
     pub(crate) fn take_suppressions(&mut self) {
         let tracker = self.tracker();
         if tracker.is_on() {
@@ -133,14 +133,14 @@ impl<P: Platform> Claim<'_, P> {
         tracker.without_interrupts(|meta| self.findings.suppressions.add(text, meta))
     }
 
-    /// Takes a suppression back; false if there is none.
+    /// Removes a suppression; false if there is none.
     pub(crate) fn unsuppress(&mut self, text: &str) -> bool {
         self.take_suppressions();
         let tracker = self.tracker();
         tracker.without_interrupts(|meta| self.findings.suppressions.remove(text, meta))
     }
 
-    /// Takes all suppressions back.
+    /// Removes all suppressions.
     pub(crate) fn unsuppress_all(&mut self) {
         self.take_suppressions();
         let tracker = self.tracker();
@@ -159,7 +159,7 @@ impl<P: Platform> Claim<'_, P> {
         self.findings.suppressions.each(look);
     }
 
-    /// Judges the call stacks of the verdict's objects. Whether a suppression matches any that was not judged yet.
+    /// Judges the call stacks of the verdict's objects. Returns whether a suppression matches any that was not judged yet.
     pub(super) fn judge(&mut self) -> bool {
         let (tracker, outside) = (self.tracker(), self.way_out());
         let Findings {
@@ -169,7 +169,7 @@ impl<P: Platform> Claim<'_, P> {
         } = &mut *self.findings;
         let mut functions = |address: usize, out: &mut dyn Write| {
             let _outside = outside();
-            // The matcher takes whatever is written.
+            // The matcher accepts any text.
             let _ = tracker.platform().functions(address, out);
         };
         suppressions.judge(tracker, &verdict.list, &mut functions)

@@ -1,4 +1,4 @@
-//! A detector's two halves together, for all that works on both.
+//! A detector's two halves together, for all code that works with both.
 
 use crate::checker::Checker;
 use crate::platform::Platform;

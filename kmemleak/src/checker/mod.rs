@@ -1,10 +1,10 @@
-//! Checks: who may check, how a pass is made, and what answers questions about the memory that was found.
+//! Checks: which task may check, how a pass is made, and how questions about the memory that was found are answered.
 //!
-//! The [`Checker`] is a lock. Its holder, the [claim], owns the findings: the verdict, the suppressions, the
-//! baseline, the call sites and the words of the last answer. All that makes or uses them is a method of the claim's guard, so
-//! nobody ever waits for a part of them.
+//! The [`Checker`] is a lock. Its holder, the [claim], owns the findings: the verdict, the suppressions, the baseline, the call
+//! sites and the words of the last answer. All that makes or uses them is a method of the claim's guard, so no task ever waits
+//! for a part of them.
 //!
-//! Never: text.
+//! This folder writes no text.
 
 pub(crate) mod claim;
 mod concurrent;
@@ -35,7 +35,7 @@ use self::references::References;
 struct Findings {
     verdict: Verdict,
     suppressions: Suppressions,
-    /// The leaks that there were at the last mark; `None` where there was none.
+    /// The leaks at the last mark; `None` if there was no mark.
     baseline: Option<Baseline>,
     call_sites: CallSites,
     references: References,
@@ -52,7 +52,7 @@ impl Findings {
         }
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     fn empty(&mut self) {
         self.verdict.empty();
         self.suppressions.empty();
@@ -65,17 +65,17 @@ impl Findings {
 /// The claim, and what it guards.
 pub(crate) struct Checker {
     holder: Holder,
-    /// Locked as long as somebody has the claim.
+    /// Locked as long as a task has the claim.
     findings: SpinMutex<Findings>,
     queues: WorkQueues,
-    /// Whether the check that goes on is asked to stop. Release and Acquire pair, though nothing is read by it: it is one word.
+    /// Whether the running check is asked to stop. Release and Acquire pair, though they order nothing else: it is one word.
     stopping: AtomicBool,
     /// Suppressions from the kernel's source.
     suppressions: &'static [&'static str],
 }
 
 impl Checker {
-    /// One that has checked nothing.
+    /// A checker before its first check.
     pub(crate) const fn new() -> Self {
         Self {
             holder: Holder::new(),
@@ -93,7 +93,7 @@ impl Checker {
 }
 
 impl<P: Platform> Handle<'_, P> {
-    /// Records nothing from now on; nothing leads back. A check that goes on is given up.
+    /// Turns the detector off: it records nothing from now on, and can't be turned on again. A running check is given up.
     pub(crate) fn turn_off(self) -> Result<(), Nested> {
         let Self { tracker, checker } = self;
         checker.stopping.store(true, Ordering::Release);
@@ -107,14 +107,14 @@ impl<P: Platform> Handle<'_, P> {
 }
 
 impl<P: Platform> Claim<'_, P> {
-    /// Gives all metadata back to the platform. Task context, once the detector is off. Or tells why it stays: because a
-    /// scope is open, or nobody can tell whether all callbacks have returned.
+    /// Gives all metadata back to the platform. Task context, once the detector is off. Returns why it stays, if so: a scope is
+    /// open, or it is not certain that all callbacks have returned.
     pub(crate) fn free_metadata(&mut self) -> Result<(), Retained> {
         let tracker = self.tracker();
         if tracker.is_borrowed() {
             return Err(Retained::Borrowed);
         }
-        // Once the world has stopped, nobody looks at metadata but the holder of the claim.
+        // Once the world has stopped, only the holder of the claim uses metadata.
         tracker.set_mode(Mode::Gone);
         if tracker.platform().stop_world(&|_| {}).is_err() {
             tracker.set_mode(Mode::Off);
@@ -131,8 +131,8 @@ impl<P: Platform> Claim<'_, P> {
 /// Why metadata is not given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retained {
-    /// A scope or its report uses it.
+    /// A scope or its report uses the metadata.
     Borrowed,
-    /// The world can't be stopped, so a callback may.
+    /// A callback may use the metadata, since the world can't be stopped.
     InUse,
 }

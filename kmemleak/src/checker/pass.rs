@@ -21,7 +21,7 @@ pub(super) struct Seen<R> {
 }
 
 impl<P: Platform> Claim<'_, P> {
-    /// Runs `scan` so that what it has on the stack is no root.
+    /// Runs `scan` on a stack that is no root.
     pub(crate) fn on_unscanned_stack<R>(
         &mut self,
         scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
@@ -38,8 +38,7 @@ impl<P: Platform> Claim<'_, P> {
 }
 
 impl<P: Platform> Handle<'_, P> {
-    /// Stops the world, where all CPUs do `together`, with a marker each, and then the first one does what is to be done
-    /// `alone`.
+    /// Stops the world, where all CPUs run `together`, with a marker each, and then the first one runs `alone`.
     pub(super) fn stopped<R: Send>(
         self,
         together: &(dyn Fn(&mut Marker<'_, P, Stopped>, usize) + Sync),
@@ -53,7 +52,7 @@ impl<P: Platform> Handle<'_, P> {
             let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
             let worker = cpu.index as usize;
             if worker >= workers {
-                // More CPUs than queues: it watches.
+                // There are more CPUs than queues: this one has nothing to do.
                 return;
             }
             let start_us = self.tracker.now_us();
@@ -81,7 +80,7 @@ impl<P: Platform> Handle<'_, P> {
         seen.into_inner().ok_or(StopError::Unsupported)
     }
 
-    /// Does `work` while other code runs, with a marker of its own and the time of the start: what is allocated meanwhile is
+    /// Runs `work` while other code runs, with a marker of its own and the time of the start: what is allocated meanwhile is
     /// marked.
     pub(super) fn running<R>(
         self,
@@ -97,7 +96,7 @@ impl<P: Platform> Handle<'_, P> {
         result.map(|result| (result, shared.figures()))
     }
 
-    /// Sees to memory for so many CPUs to mark with.
+    /// Allocates memory for `workers` CPUs to mark with.
     fn prepare(self, workers: usize) {
         let objects = self.tracker.metadata().objects / size_of::<Record>();
         self.tracker

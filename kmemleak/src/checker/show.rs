@@ -1,4 +1,4 @@
-//! The findings, shown to callers; the caller's code runs meanwhile.
+//! The findings, shown to callers, whose code runs meanwhile.
 
 use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;
@@ -30,7 +30,7 @@ impl<P: Platform> Claim<'_, P> {
         Ok(())
     }
 
-    /// Shows each object that suppressions hide and that is still there.
+    /// Shows each object that suppressions hide, if it is still there.
     pub(crate) fn show_suppressed(
         &self,
         look: &mut dyn FnMut(Unreferenced),
@@ -42,7 +42,7 @@ impl<P: Platform> Claim<'_, P> {
         Ok(())
     }
 
-    /// Shows each object of the verdict that is not remembered and is still there.
+    /// Shows each object of the verdict that is not remembered, if it is still there.
     pub(crate) fn show_new(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
         let _outside = self.outside();
         self.each_new(&mut |named, index| {

@@ -1,9 +1,9 @@
 //! The check: an exact verdict, now.
 //!
-//! The world is stopped, all CPUs mark from the roots, and what is not marked then is a leak: no minimum age, no
-//! second look. Where the platform can't stop the world, passes of the background scan are repeated until
-//! the suspects stand still ([`Patience`]): an object is suspected that was unreferenced in each of them. Suspects they
-//! remain: of what runs meanwhile nothing is certain.
+//! The world is stopped, all CPUs mark from the roots, and what is not marked then is a leak: no minimum age, no second look. If
+//! the platform can't stop the world, passes of the background scan are repeated until the suspects stand still ([`Patience`]):
+//! an object is suspected that was unreferenced in each of them. They remain suspects, since other code runs meanwhile and
+//! nothing is certain.
 
 use spin::mutex::SpinMutex;
 
@@ -16,7 +16,7 @@ use crate::platform::{Platform, StopError};
 use crate::verdict::summary::{How, Summary};
 use crate::verdict::{Filter, Making, Settled, list_white};
 
-/// Checks in a stopped world for one verdict, at most: each looks at call stacks that the one before has brought up.
+/// The largest number of checks in a stopped world for one verdict: each judges call stacks that the one before has found.
 const MAX_CHECKS: u32 = 8;
 
 impl<P: Platform> Claim<'_, P> {
@@ -34,7 +34,7 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// Checks in a stopped world, and again where call stacks turn out to be suppressed that nobody had looked at.
+    /// Checks in a stopped world, and again if call stacks turn out to be suppressed that were not judged before.
     pub(super) fn check_stopped(&mut self, filter: Filter) -> Result<Summary, StopError> {
         let mut summary = self.check_once(filter)?;
         for _ in 1..MAX_CHECKS {
@@ -50,7 +50,7 @@ impl<P: Platform> Claim<'_, P> {
         Ok(summary)
     }
 
-    /// A pass in a stopped world, after which the unmarked objects that `filter` lets are named.
+    /// Makes a pass in a stopped world, after which the unmarked objects that `filter` lets through are named.
     fn check_once(&mut self, filter: Filter) -> Result<Summary, StopError> {
         let (handle, tracker) = (self.handle(), self.tracker());
         let Findings {
@@ -58,7 +58,7 @@ impl<P: Platform> Claim<'_, P> {
             suppressions,
             ..
         } = &mut *self.findings;
-        // For the CPUs that work together; nobody else waits for it.
+        // For the CPUs that work together; nothing else waits for it.
         let verdict = SpinMutex::<_>::new(verdict);
         let seen = handle.stopped(
             &|marker, worker| {
@@ -73,7 +73,7 @@ impl<P: Platform> Claim<'_, P> {
                 marker.barrier();
             },
             |marker| {
-                // As above.
+                // In a stopped world no pass is given up.
                 let _ = verdict
                     .lock()
                     .conclude(tracker, suppressions, marker, filter);
@@ -99,7 +99,7 @@ impl<P: Platform> Claim<'_, P> {
             min_age_us: 0,
             among: Among::All,
         };
-        // The first pass only remembers what the contents were, the second has the first suspects.
+        // The first pass only remembers checksums of contents, the second has the first suspects.
         self.pass(pass, &mut |_| Next::Again)?;
         let mut patience = Patience::after(1);
         let figures = self.scan_until_still(pass, &mut patience)?;

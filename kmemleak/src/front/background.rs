@@ -1,4 +1,4 @@
-//! What a task of low priority does for the detector: it scans now and then, and tells what is new.
+//! The work of a task of low priority for the detector: it scans now and then, and reports what is new.
 
 use core::fmt::Write;
 
@@ -7,22 +7,22 @@ use crate::checker::handle::Handle;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
-/// How long to wait when somebody else checks.
+/// How long to wait when another task checks.
 const BUSY_US: u64 = 100_000;
 
 /// When [`Detector::background_step`](crate::Detector::background_step) is to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// In so many microseconds, or earlier.
+    /// In this time, or earlier.
     Wait {
         /// Microseconds.
         us: u64,
     },
-    /// Not before somebody switches the background scan on; it does no harm.
+    /// Not before the background scan is switched on; an earlier call does no harm.
     Stopped,
 }
 
-/// Scans if it is time to, and writes what is new to `log`.
+/// Scans if a scan is due, and writes what is new to `log`.
 pub(super) fn step<P: Platform>(handle: Handle<'_, P>, log: &mut dyn Write) -> NextStep {
     let tracker = handle.tracker;
     let settings = tracker.settings();
@@ -49,7 +49,7 @@ pub(super) fn step<P: Platform>(handle: Handle<'_, P>, log: &mut dyn Write) -> N
     NextStep::Wait { us: every_us }
 }
 
-/// Scans every so many seconds from now on, or with zero no more.
+/// Sets the seconds between two background scans; zero switches them off.
 pub(super) fn set_seconds<P: Platform>(tracker: &Tracker<P>, seconds: u64) {
     let settings = tracker.settings();
     settings.background_off.set(seconds == 0);

@@ -1,6 +1,6 @@
-//! The detector: what the tracker and the checker do, under the names that a kernel calls.
+//! The detector: the functions of the tracker and the checker, under the names that a kernel calls.
 //!
-//! All of `impl Detector` is here, and no method is more than the way to where something is done.
+//! All of `impl Detector` is here; each method only calls the function that does the work.
 
 use core::fmt::{self, Write};
 use core::ops::Range;
@@ -31,16 +31,16 @@ use crate::verdict::suppress::{SuppressError, Suppression};
 ///
 /// # Callbacks
 ///
-/// The methods that say "Any context" may be called in any context but a non-maskable interrupt, on several CPUs at
-/// once, from the first instruction on, with no lock of the allocator held. They never sleep, print, allocate
-/// or panic. What is wrong with a call is counted and told by [`drain_warnings`](Self::drain_warnings): so is a number
-/// that is no address, or at which no block can be (null, an error code, what [`Platform::block_addresses`] leaves out).
+/// The methods that say "Any context" may be called in any context but a non-maskable interrupt, on several CPUs at once, from
+/// the first instruction on, with no lock of the allocator held. They never sleep, print, allocate or panic. Errors of callers
+/// are counted and told by [`drain_warnings`](Self::drain_warnings), including a number that is not an address, or at which no
+/// block can be (null, an error code, what [`Platform::block_addresses`] leaves out).
 ///
-/// An address in a further copy of a per-CPU block means the block, but for `free`.
+/// An address in a further copy of a per-CPU block means the block, except in `free`.
 ///
-/// An allocator calls `alloc` when a block is out of all free lists and `free` before it returns to one. What
-/// an allocator does for its own bookkeeping it doesn't tell (Linux calls that NOLEAKTRACE): it is then
-/// unseen, and pointers in it keep nothing alive.
+/// An allocator calls `alloc` when a block is out of all free lists and `free` before it returns to one. It does not tell of
+/// blocks for its own bookkeeping (Linux calls that NOLEAKTRACE): the detector does not see them, and pointers in them keep
+/// nothing alive.
 pub struct Detector<P> {
     tracker: Tracker<P>,
     checker: Checker,
@@ -64,7 +64,7 @@ impl<P: Platform> Detector<P> {
         self
     }
 
-    /// Adds suppressions, as [`suppress`](Self::suppress) takes them. One that can't be taken is passed over.
+    /// Adds suppressions, as [`suppress`](Self::suppress) takes them. One that can't be added is left out.
     pub const fn with_suppressions(mut self, patterns: &'static [&'static str]) -> Self {
         self.checker.set_suppressions(patterns);
         self
@@ -72,11 +72,11 @@ impl<P: Platform> Detector<P> {
 
     /// A block was handed out: `size` bytes at `start`. Any context.
     ///
-    /// It is read only if [`Platform::readable`] vouches for it: the caller's word is not enough, but for that of a
+    /// The block is read only if [`Platform::readable`] vouches for it: the caller's word is not enough, except for that of a
     /// [`Tracked`](crate::Tracked).
     ///
-    /// Where it overlaps blocks that are known, those were freed without a callback: they are forgotten, and
-    /// counted. It is white until a reference is found, unless `options` or a disabled scope say otherwise.
+    /// If it overlaps blocks that are known, those were freed without a callback: they are forgotten, and counted. The block is
+    /// white until a reference is found, unless `options` or a disabled scope say otherwise.
     #[inline(always)]
     pub fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
         self.tracker.alloc(start, size, options);
@@ -84,25 +84,25 @@ impl<P: Platform> Detector<P> {
 
     /// The block at `start` is given back. Its address must be the one it was handed out with. Any context.
     ///
-    /// When it returns, the detector does not read the block any more.
+    /// When this returns, the detector does not read the block any more.
     #[inline(always)]
     pub fn free(&self, start: usize) {
         self.tracker.free(start);
     }
 
-    /// An allocator was told to free `address` and has refused: no block that a user has begins there, or it is to be freed
-    /// in another way. Nothing that is known changes. A warning names the call stacks of the caller and of who allocated
-    /// the block in which the address lies, or last lay. Any context.
+    /// An allocator was told to free `address` and has refused: no block begins there that it has handed out, or the block must
+    /// be freed in another way. The detector's records do not change. A warning names the call stacks of the caller and of the
+    /// allocation of the block in which the address lies, or last lay. Any context.
     pub fn refused_free(&self, address: usize) {
         self.tracker.refused_free(address);
     }
 
-    /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. What remains before and
-    /// after goes on as blocks of its own, with the age, the colour and the call stack of the whole, and its scan areas cut to
-    /// what remains: a part that none of them reaches into is not scanned. Any context.
+    /// The bytes from `start` on, `len` of them, are given back, of the block in which `start` lies. The parts before and after
+    /// them become blocks of their own, with the age, the colour and the call stack of the whole, and its scan areas cut to the
+    /// parts: a part that none of them reaches into is not scanned. Any context.
     ///
-    /// Where there is no memory for metadata, what remains of a block that loses an end stays known, and so does
-    /// what lies before a hole in its middle.
+    /// Where there is no memory for metadata, the rest of a block that loses an end stays known, and so does the part before a
+    /// hole in its middle.
     pub fn free_part(&self, start: usize, len: usize) {
         self.tracker.free_part(start, len);
     }
@@ -128,11 +128,11 @@ impl<P: Platform> Detector<P> {
     /// A block of virtually contiguous memory was handed out, `size` bytes at `start`, and the object at `area`
     /// describes it and points to it: so it needs two references. Any context.
     ///
-    /// Pointers to `area` beyond as many as that needs itself ([`AllocOptions::min_count`]) count for the block: of one that
-    /// needs one, all but one. That is so wherever `area` lies and whatever keeps it alive, but for a black one, which passes
-    /// nothing on. Where the block is an area itself, what it does not need goes on to its own block.
+    /// Pointers to `area` beyond as many as that needs itself ([`AllocOptions::min_count`]) count for the block: if it needs one,
+    /// all but one. That is so wherever `area` lies and whatever keeps it alive, except that a black one passes nothing on. If
+    /// the block is an area itself, the pointers that it does not need count for its own block.
     ///
-    /// For kernels whose bookkeeping is scanned; where it is not, [`alloc`](Self::alloc) will do.
+    /// For kernels whose bookkeeping is scanned; if it is not, [`alloc`](Self::alloc) is enough.
     pub fn vmalloc(&self, start: usize, size: usize, area: usize) {
         self.tracker.vmalloc(start, size, area);
     }
@@ -143,7 +143,7 @@ impl<P: Platform> Detector<P> {
         self.tracker.alloc_phys(start, size);
     }
 
-    /// As [`free_part`](Self::free_part), of a block of physical memory. Any context.
+    /// Gives back a part of a block of physical memory, as [`free_part`](Self::free_part) does of other blocks. Any context.
     pub fn free_part_phys(&self, start: usize, len: usize) {
         self.tracker.free_part(start, len);
     }
@@ -153,7 +153,7 @@ impl<P: Platform> Detector<P> {
         self.tracker.ignore(start);
     }
 
-    /// The block at `start` is no leak, whatever is found: it becomes gray, and is scanned. Any context.
+    /// The block at `start` is no leak, even if nothing points to it: it becomes gray, and is scanned. Any context.
     pub fn not_leak(&self, start: usize) {
         self.tracker.not_leak(start);
     }
@@ -169,15 +169,15 @@ impl<P: Platform> Detector<P> {
         self.tracker.no_scan(start);
     }
 
-    /// Of the block in which `start` lies, only these `len` bytes, and such as were named before, are
-    /// scanned. An area that goes past the block's end is refused with a warning. Where there is no memory for it, all
-    /// of the block is scanned. Any context.
+    /// Of the block in which `start` lies, only these `len` bytes and areas that were named before are scanned. An area that goes
+    /// past the block's end is refused with a warning. Where there is no memory for the area, all of the block is scanned. Any
+    /// context.
     pub fn scan_area(&self, start: usize, len: usize) {
         self.tracker.scan_area(start, len);
     }
 
-    /// The block at `start` is unreachable for a while, as a node is that moves from one list to another: the
-    /// background scan takes it for referenced once more, also if it has reported it. Any context.
+    /// The block at `start` is unreachable for a while, such as a node that moves from one list to another: the background scan
+    /// treats it as referenced once more, even if it has reported it. Any context.
     pub fn transient_leak(&self, start: usize) {
         self.tracker.transient_leak(start);
     }
@@ -188,44 +188,43 @@ impl<P: Platform> Detector<P> {
         self.tracker.update_trace(start);
     }
 
-    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where it is no
-    /// memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may seem
-    /// to be lost, so verdicts are incomplete then.
+    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where the range
+    /// is not memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may
+    /// seem to be lost, so verdicts are incomplete then.
     ///
-    /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass,
-    /// whatever covers it. A region that is added again, longer or shorter or the same, must be removed as often; as long as
-    /// any of them is there, what they cover together is a root. Its memory must stay readable
-    /// ([`Platform::readable`]).
+    /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass, even if
+    /// several cover it. A region that is added several times, even with different lengths, must be removed as often; as long as
+    /// any of them is there, what they cover together is a root. Its memory must stay readable ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
         self.tracker.region_add(start, len)
     }
 
-    /// Takes back the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is
-    /// read there that a check or scan has not begun to read. Any context.
+    /// Removes the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is read there
+    /// that a check or scan has not begun to read. Any context.
     pub fn region_remove(&self, start: usize) {
         self.tracker.region_remove(start);
     }
 
-    /// `len` bytes at `start` are in no root from now on, though the platform or a region may name them: memory in which an
-    /// allocator keeps its own state, say, that lies among variables which are roots. Tracked objects that lie there are objects
-    /// as any other. What is excluded again must be [included](Self::include) as often. Any context. False where
-    /// there is no memory to note it.
+    /// `len` bytes at `start` are in no root from now on, though the platform or a region may name them: for example memory in
+    /// which an allocator keeps its own state, among variables that are roots. Tracked objects that lie there are treated like
+    /// other objects. A range that is excluded again must be [included](Self::include) as often. Any context. False where there
+    /// is no memory to note it.
     pub fn exclude(&self, start: usize, len: usize) -> bool {
         self.tracker.exclude(start, len)
     }
 
-    /// Takes back the last [`exclude`](Self::exclude) of those that name this start; false if there is none. Any context.
+    /// Removes the last [`exclude`](Self::exclude) of those that name this start; false if there is none. Any context.
     pub fn include(&self, start: usize) -> bool {
         self.tracker.include(start)
     }
 
-    /// From here on, what the running task allocates is no leak (gray), until as many
-    /// [`disabled_end`](Self::disabled_end). Task context.
+    /// From here on, what the running task allocates is no leak (gray), until [`disabled_end`](Self::disabled_end) was called as
+    /// often as this. Task context.
     pub fn disabled_begin(&self) {
         self.tracker.disabled_begin();
     }
 
-    /// Ends what [`disabled_begin`](Self::disabled_begin) has begun. Task context.
+    /// Ends the last [`disabled_begin`](Self::disabled_begin). Task context.
     pub fn disabled_end(&self) {
         self.tracker.disabled_end();
     }
@@ -235,39 +234,39 @@ impl<P: Platform> Detector<P> {
     ///
     /// # Safety
     ///
-    /// The variable can be written to, and nobody else does.
+    /// The variable can be written to, and no other code writes to it.
     pub unsafe fn erase(&self, variable: *mut usize) {
         // SAFETY: the caller's promise.
         unsafe { variable.write_volatile(0) };
     }
 
-    /// Whether blocks are recorded. `off` is final.
+    /// Whether blocks are recorded. Once the detector is off, it never records again.
     ///
-    /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
+    /// A callback may ask this first, as the cheapest way out; the answer is certain only with interrupts off.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.tracker.is_on()
     }
 
-    /// Checks for leaks, now. Waits for a check that goes on. Task context, with no lock held.
+    /// Checks for leaks now. Waits for a running check. Task context, with no lock held.
     pub fn check(&self) -> Result<Summary, NotDone> {
         Ok(self.handle().claim_on()?.check()?)
     }
 
-    /// One pass of the background scan, now: its suspects are the verdict, unconfirmed. They count as reported, as with the
-    /// background's: what one pass reported the next ones report again for as long as it is unreferenced, young or
-    /// changed. Task context, with no lock held.
+    /// Makes one pass of the background scan now: its suspects are the verdict, unconfirmed. They count as reported, as those of
+    /// the background task do: what one pass reported the next ones report again for as long as it is unreferenced, even if it is
+    /// young or changed. Task context, with no lock held.
     pub fn scan(&self) -> Result<Summary, NotDone> {
         Ok(self.handle().claim_on()?.scan()?)
     }
 
-    /// Writes the last verdict as text: the leaders of what nothing points to, by call stack, then a line with the
-    /// sum. Task context, with no lock held.
+    /// Writes the last verdict as text: the leaders of the unreferenced objects, by call stack, then a line with the sum. Task
+    /// context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
         self.report_as(Format::Text, Which::Leaders, out)
     }
 
-    /// Writes the last verdict: such of its leaks, in that format, then a line with the sum. Task context, with no lock
+    /// Writes the selected leaks of the last verdict in the given format, then a line with the sum. Task context, with no lock
     /// held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
         match self.handle().claim() {
@@ -289,9 +288,8 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.show_suppressed(look)
     }
 
-    /// Shows each object that the last pass found alive through interior pointers only: no chain of pointers leads
-    /// there from a root that uses start pointers alone. By address. Task context, with no lock held; `look` may
-    /// allocate.
+    /// Shows each object that the last pass found alive through interior pointers only: no chain of start pointers alone leads to
+    /// it from a root. In the order of addresses. Task context, with no lock held; `look` may allocate.
     pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) -> Result<(), NotDone> {
         self.handle().claim()?.show_interior(look)
     }
@@ -304,10 +302,10 @@ impl<P: Platform> Detector<P> {
     }
 
     /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
-    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it what
-    /// was remembered before stays, and the detector's state is incomplete. Task context, with no lock held.
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it the
+    /// earlier mark stays, and the detector's state is incomplete. Task context, with no lock held.
     ///
-    /// It checks nothing itself: without a [`check`](Self::check) before, all that is lost already is new afterwards.
+    /// It does not check: without a [`check`](Self::check) before, all that is lost already is new afterwards.
     pub fn mark(&self) -> Result<(), NotDone> {
         self.handle().claim()?.mark()
     }
@@ -325,29 +323,29 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.show_new(look)
     }
 
-    /// Shows each call site with what is alive of what it allocated and how that has changed since the last
-    /// [`mark`](Self::mark), in the order of live bytes, the most first; those of which nothing is alive any more
-    /// come last. An error where there was no memory to count all. Task context, with no lock held; `look` may allocate.
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last [`mark`](Self::mark),
+    /// in the order of live bytes, the most first; sites with nothing alive come last. An error where there was no memory to
+    /// count all. Task context, with no lock held; `look` may allocate.
     pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
         self.handle().claim()?.show_sites(look)
     }
 
-    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in
-    /// 65 of all. Takes no memory and waits for nobody: for a kernel that is out of memory or about to end. False
-    /// where something was left out, since others were at it. Any context, with whatever locks held.
+    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all.
+    /// Takes no memory and waits for no lock: for a kernel that is out of memory or about to end. False if something was left
+    /// out, since it was locked. Any context, with whatever locks held.
     #[must_use = "false where something is left out"]
     pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
         self.tracker.is_on() && each_top(&self.tracker, top, look)
     }
 
-    /// What is tracked now, by a walk over all objects. Any context but a non-maskable interrupt.
+    /// Counts what is tracked now, by a walk over all objects. Any context but a non-maskable interrupt.
     pub fn tracking(&self) -> Tracking {
         self.tracker.tracking()
     }
 
-    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked
-    /// objects, scanned or not. Task context, with no lock held; `look` may allocate. What the caller has on its
-    /// stack is among the roots: it should not keep the address where it is seen.
+    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned or
+    /// not. Task context, with no lock held; `look` may allocate. The caller's stack is among the roots: the caller should not
+    /// keep the address there as it is.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         self.handle()
@@ -356,29 +354,28 @@ impl<P: Platform> Detector<P> {
             .map(|_| ())
     }
 
-    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root,
-    /// then one in each object on the way. From an object that is no leak by decree the chain begins in that object.
-    /// Context as of [`holders`](Self::holders).
+    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root, then one in
+    /// each object on the way. If an object that is declared to be no leak begins the chain, its first word lies in that object.
+    /// Task context, with no lock held; `look` may allocate.
     pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         self.handle().claim()?.find_path(hidden, look).map(|_| ())
     }
 
-    /// From the next verdict on, those unreferenced objects are not reported that have a function in their call stack whose name
-    /// matches `pattern` (`*` stands for any text) as a whole, or all of it that stands behind one of its `::`, with what
-    /// they lead to: `PATTERN`, or `PATTERN:max=N` for as long as there are no more than N. What was added before gets the
-    /// new ceiling. Task context, or before there are tasks.
+    /// From the next verdict on, unreferenced objects are not reported, with what they lead to, if a function in their call stack
+    /// has a name that matches `pattern` (`*` stands for any text) as a whole, or by all of it that follows one of its `::`. The
+    /// text is `PATTERN`, or `PATTERN:max=N` to hide them only as long as there are no more than N. A pattern that was added
+    /// before gets the new ceiling. Task context, or before there are tasks.
     pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
         self.handle().suppress(pattern)
     }
 
-    /// Takes a suppression back, whether or not `pattern` has a ceiling behind it; false if there is none with this
-    /// pattern. Task context.
+    /// Removes the suppression with this pattern, with or without a ceiling after it; false if there is none. Task context.
     pub fn unsuppress(&self, pattern: &str) -> Result<bool, NotDone> {
         Ok(self.handle().claim()?.unsuppress(pattern))
     }
 
-    /// Takes all suppressions back. Task context.
+    /// Removes all suppressions. Task context.
     pub fn unsuppress_all(&self) -> Result<(), NotDone> {
         self.handle().claim()?.unsuppress_all();
         Ok(())
@@ -392,13 +389,13 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.show_suppressions(look)
     }
 
-    /// Begins a scope: a check, whose leaks are not the scope's. Task context, with no lock held.
+    /// Begins a scope, with a check: the leaks that it finds are not the scope's. Task context, with no lock held.
     pub fn scope(&self) -> Scope<'_, P> {
         Scope::begin(self.handle())
     }
 
-    /// Scans if it is time to, and writes what is new to `log`: one line, or with `kmemleak.verbose=on`
-    /// all of the report. Task context, with no lock held; one task calls it, over and over.
+    /// Scans if a scan is due, and writes what is new to `log`: one line, or with `kmemleak.verbose=on` the whole report. Task
+    /// context, with no lock held; one task calls it again and again.
     pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
         background::step(self.handle(), log)
     }
@@ -416,13 +413,13 @@ impl<P: Platform> Detector<P> {
         control::parameters::take(self.handle(), word)
     }
 
-    /// Whether a line of text is a [`command`](Self::command) with the arguments that it takes, or nothing. Any context.
+    /// Whether a line of text is a [`command`](Self::command) with valid arguments, or empty. Any context.
     pub fn understands(&self, line: &str) -> bool {
         control::understands::<P>(line)
     }
 
-    /// Does what a line of text says and writes the answer; without a word, or with one that is none, what
-    /// there is. Task context, with no lock held.
+    /// Runs the command in a line of text and writes the answer; for an empty line or an unknown command, writes the commands
+    /// that there are. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
         control::command(self.handle(), line, out)
     }
@@ -432,14 +429,14 @@ impl<P: Platform> Detector<P> {
         self.tracker.settings().min_age.set(us);
     }
 
-    /// From now on nothing can be recorded for want of memory, or it can again: what is in store counts as used up,
-    /// and the platform is not asked. To try what a kernel does then. Any context.
+    /// From now on nothing can be recorded, as if there were no memory, or it can again: free metadata counts as used up, and the
+    /// platform is not asked. For tests of a kernel in that state. Any context.
     pub fn exhaust_metadata(&self, exhausted: bool) {
         self.tracker.exhaust_metadata(exhausted);
     }
 
-    /// Refuses the detector's own requests for memory, pages or parts of them, that have these numbers, counted from
-    /// now on: to try what becomes of each that may fail. Any context.
+    /// Refuses the detector's own requests for memory, pages or parts of them, that have these numbers, counted from now on: for
+    /// tests of each request that may fail. Any context.
     pub fn refuse_metadata(&self, numbers: Range<u64>) {
         self.tracker.refuse_metadata(numbers);
     }

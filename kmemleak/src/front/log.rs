@@ -1,4 +1,4 @@
-//! What goes to the kernel's log by itself: warnings, and what the background scan finds.
+//! What goes to the kernel's log without a command: warnings, and what the background scan finds.
 
 use core::fmt::Write;
 
@@ -9,7 +9,7 @@ use crate::tracker::Tracker;
 use crate::verdict::order::Which;
 use crate::verdict::summary::Summary;
 
-/// Writes the warnings that have come up since the last time. A log that can't be written to is its owner's affair.
+/// Writes the warnings that have come up since the last time. Errors of the log are ignored.
 pub(super) fn drain_warnings<P: Platform>(tracker: &Tracker<P>, log: &mut dyn Write) {
     while let Some((warning, [caller, allocated, freed])) = tracker.next_warning() {
         let _ = writeln!(log, "kmemleak: {}: {:?}", warning.kind, warning.address);
@@ -35,7 +35,7 @@ pub(super) fn write_news<P: Platform>(
 ) {
     let _outside = claim.outside();
     if summary.unreported_objects > 0 {
-        // As with warnings.
+        // Errors of the log are ignored.
         if claim.tracker().settings().verbose.is_on() {
             let _ = write_report(claim, Format::Text, Which::Unreported, log);
         } else {

@@ -1,6 +1,6 @@
 //! What a kernel sees: the detector's public methods, the wrapped allocator, reports, commands, the background task.
 //!
-//! Everything below is reached from here; nothing below knows of this folder.
+//! This folder uses all folders below it; none of them uses this one.
 
 pub(crate) mod background;
 pub(crate) mod control;

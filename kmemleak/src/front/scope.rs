@@ -1,10 +1,10 @@
-//! Leaks of a span of time: for tests that are to fail if what they ran lost memory.
+//! Leaks of a span of time: for tests that are to fail if the code under test loses memory.
 //!
-//! A scope remembers what is lost when it begins, and checks again when it ends: what is lost then and was not
-//! before, no matter which task allocated it and when, leaked inside. Scopes may overlap and nest.
+//! A scope remembers what is lost when it begins, and checks again when it ends: an object that is lost then and was not before
+//! has leaked inside, no matter which task allocated it and when. Scopes may overlap and nest.
 //!
-//! What is done here is done on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a name that was read in one scope
-//! lies in the frames on which the next one's check stands, and would be a reference.
+//! A scope works on a stack that is not scanned ([`Platform::on_unscanned_stack`]): a pointer that was read in one scope may
+//! remain in the stack frames of the next one's check, and would be a reference.
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
 
@@ -19,21 +19,21 @@ use crate::tracker::Borrow;
 use crate::verdict::baseline::Baseline;
 use crate::verdict::summary::Summary;
 
-/// A span of time, from which only what leaked inside it is told. Made by [`Detector::scope`](crate::Detector::scope).
+/// A span of time: only what leaked inside it is reported. Made by [`Detector::scope`](crate::Detector::scope).
 ///
-/// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): what is lost then and was not
-/// before leaked inside, no matter which task allocated it and when. Scopes may overlap and nest.
+/// It remembers what is lost when it begins, and checks again when it [ends](Self::finish): an object that is lost then and was
+/// not before leaked inside, no matter which task allocated it and when. Scopes may overlap and nest.
 #[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform> {
     handle: Handle<'d, P>,
     before: SpinMutex<Baseline>,
-    /// Why nothing can be said, if so.
+    /// Why nothing can be said of leaks, if so.
     trouble: Option<NotDone>,
     borrow: Borrow<'d, P>,
 }
 
 impl<'d, P: Platform> Scope<'d, P> {
-    /// A check, whose leaks are not the scope's.
+    /// Begins a scope, with a check: the leaks that it finds are not the scope's.
     pub(super) fn begin(handle: Handle<'d, P>) -> Self {
         let mut scope = Self {
             handle,
@@ -58,10 +58,10 @@ impl<'d, P: Platform> Scope<'d, P> {
         }
     }
 
-    /// Ends it: a check, and what leaked inside. An error also where that can't be told, since the detector is off,
-    /// memory is short, something [could not be recorded](Summary::unrecorded) (which may be what leaked), or what the check
-    /// lists that was not there before are suspects: then no objects are said to have [leaked](Leaked::objects). Task
-    /// context, with no lock held.
+    /// Ends the scope: checks, and returns what leaked inside. Also an error if that is not certain, since the detector is off,
+    /// memory is short, something [could not be recorded](Summary::unrecorded) (which may be what leaked), or the new objects
+    /// that the check lists are suspects: then no objects are said to have [leaked](Leaked::objects). Task context, with no lock
+    /// held.
     pub fn finish(self) -> Result<(), Leaked<'d, P>> {
         let mut leaked = Leaked {
             objects: 0,
@@ -83,7 +83,7 @@ impl<'d, P: Platform> Scope<'d, P> {
             );
             return Err(leaked);
         }
-        // What has no record is listed nowhere: that nothing is listed proves nothing then.
+        // Blocks without a record are listed nowhere: then an empty list proves nothing.
         if leaked.objects + leaked.suspects == 0 && leaked.unrecorded == 0 {
             Ok(())
         } else {
@@ -113,7 +113,7 @@ impl<'d, P: Platform> Scope<'d, P> {
         claim.each_new_since(Some(&self.before.lock()), &mut |named, index| {
             objects += 1;
             bytes += named.size(claim.tracker());
-            // What does not fit is left out, and said so.
+            // Text that does not fit is left out, and the report says so.
             let _ = write_leak(claim, named, index, &mut out);
         });
         let _ = match summary.doubt() {
@@ -164,7 +164,7 @@ impl<P: Platform> Leaked<'_, P> {
         self.bytes
     }
 
-    /// Objects that may have leaked, or not: the check's are no leaks but suspects ([`Doubt`](crate::Doubt)).
+    /// Objects that may have leaked, if the check found suspects and not leaks ([`Doubt`](crate::Doubt)).
     pub fn suspects(&self) -> usize {
         self.suspects
     }
@@ -204,12 +204,12 @@ impl<P: Platform> Write for Writer<'_, '_, P> {
     }
 }
 
-/// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile, and with the
-/// reason if that can't be told.
+/// Runs an expression, or a block, and gives its value; panics with the report if memory leaked meanwhile, and with the reason if
+/// that is not certain.
 ///
 /// The first argument is the [`Detector`](crate::Detector). What the value owns is no leak as long as the caller's stack is a
-/// root. What leaks meanwhile counts, whichever task allocated it: nothing else should lose memory at the same time. A body that
-/// leaves by `return`, `break` or `?` is not checked.
+/// root. Memory that any task loses meanwhile counts: no other code should leak at the same time. A body that leaves by `return`,
+/// `break` or `?` is not checked.
 ///
 /// ```
 /// # use kmemleak::{Detector, IrqState, Platform, Root, RootCursor, assert_no_leaks};

@@ -1,12 +1,12 @@
-//! The self-test: plants a leak, and must find exactly that.
+//! The self-test: it plants a leak, and a check must find exactly that.
 //!
-//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded
-//! as any block is: one that is no leak by decree, one that it points to, one that nothing points to, and one that
-//! the third points to. A check must report the third as a leader that owns the fourth, and neither of the first two.
-//! Then all is taken away, and a second check must report none of them.
+//! Four blocks are cut from a piece of the detector's own metadata, which is no root and no object, and are recorded as other
+//! blocks are: one that is declared to be no leak, one that it points to, one that nothing points to, and one that the third
+//! points to. A check must report the third as a leader that owns the fourth, and neither of the first two. Then all are freed,
+//! and a second check must report none of them.
 //!
-//! All of it happens where the stack is no root ([`Platform::on_unscanned_stack`]): what holds the blocks' addresses
-//! meanwhile is no reference.
+//! All of it runs on a stack that is no root ([`Platform::on_unscanned_stack`]): so the blocks' addresses there are no
+//! references.
 
 use core::fmt::{self, Display, Formatter, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -31,21 +31,21 @@ const BLOCKS: [(usize, i32); 4] = [(HOLDER, 0), (KEPT, 1), (LOST, 1), (OWNED, 1)
 /// The memory of the blocks.
 type Planted = [AtomicUsize; (OWNED + BLOCK) / WORD];
 
-/// What a self-test has seen.
+/// The result of a self-test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// What it had to.
+    /// The planted leak was found, and nothing else.
     Right,
     NoMemory,
     /// What the task allocates is no leak.
     Disabled,
     /// A suppression hides what was planted.
     Suppressed,
-    /// Of the blocks, so many were reported when two should be.
+    /// The number of blocks that were reported; it should be two.
     Reported(usize),
     /// The two were reported, but not one as the leader of the other.
     WrongLeader,
-    /// So many were reported when all were gone.
+    /// The number of blocks that were reported after all were freed.
     Remained(usize),
 }
 
@@ -77,7 +77,7 @@ impl Display for Outcome {
     }
 }
 
-/// Tests itself, and writes what it has seen.
+/// Runs the self-test, and writes the result.
 pub(super) fn write_selftest<P: Platform>(
     claim: &mut Claim<'_, P>,
     out: &mut dyn Write,
@@ -137,17 +137,17 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
     } else {
         Ok(Outcome::NoMemory)
     };
-    // Those that are not recorded are unknown: nothing is warned of then.
+    // Blocks that were not recorded are unknown: nothing is warned of then.
     for (offset, _) in BLOCKS {
         tracker.free(start + offset);
     }
-    // And nothing is left that anybody need be told.
+    // And nothing that was not recorded remains to be reported.
     tracker.uncount_unrecorded(unrecorded as u64);
     let seen = seen?;
     if seen == Outcome::NoMemory {
         return Ok(seen);
     }
-    // Whatever was seen: no verdict is left that names them.
+    // After any result, no verdict remains that names the blocks.
     claim.check_here()?;
     if seen != Outcome::Right {
         return Ok(seen);
@@ -192,7 +192,7 @@ fn planted<P: Platform>(claim: &Claim<'_, P>, start: usize) -> (usize, bool) {
         right &= match index.map(|index| list.rank(index)) {
             Some(Rank::Leader { owned_objects, .. }) => offset == LOST && owned_objects == 1,
             Some(Rank::Owned { leader }) => offset == OWNED && leader == start + LOST,
-            // There was no memory to find out.
+            // There was no memory to find the ranks.
             None => offset == LOST || offset == OWNED,
         };
     });

@@ -5,7 +5,7 @@ use core::fmt::{self, Formatter};
 use crate::metadata::MetaAlloc;
 use crate::metadata::piece_vec::PieceVec;
 
-/// Text, of which no character is parted: so each part of its memory is text.
+/// Text in parts; no character is divided between two parts: so each part is text.
 pub(super) struct StoredText {
     bytes: PieceVec<u8>,
     /// Bytes that found no room.

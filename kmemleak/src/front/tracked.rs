@@ -8,14 +8,14 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use super::detector::Detector;
 use crate::platform::Platform;
 
-/// An allocator whose blocks a detector is told of: for kernels that have one global allocator, and no slabs or
-/// pages that would be worth telling apart.
+/// An allocator that tells a detector of its blocks: for kernels that have one global allocator, and no slabs or pages that need
+/// to be tracked separately.
 ///
-/// What the allocator keeps in itself is in no root, though it is a static among others: it points to blocks that are
-/// free, and often to the first one that is not, which would never be lost. Blocks that it cuts from an array in itself are
-/// objects as any other. What it keeps elsewhere, in another static, is to be [excluded](Detector::exclude) by hand.
+/// The memory of the allocator value itself is in no root, though it is a static: it points to free blocks, and often to the
+/// first block that is in use, which would never be lost. Blocks that it cuts from an array in itself are ordinary objects. State
+/// that it keeps elsewhere, in another static, must be [excluded](Detector::exclude) by hand.
 ///
-/// Its blocks are read without a word of the platform's: that they are memory is what a `GlobalAlloc` promises.
+/// Its blocks are read without asking the platform: a `GlobalAlloc` promises that they are memory.
 ///
 /// The allocator itself is reached through it (`HEAP.lock()` of a `LockedHeap`). What is taken from it directly is not tracked,
 /// and must be given back directly.
@@ -24,9 +24,9 @@ use crate::platform::Platform;
 pub struct Tracked<A, P: Platform + 'static> {
     allocator: A,
     detector: &'static Detector<P>,
-    /// Where this lies, if the detector knows it: it has no address yet when it is made.
+    /// The address of this, if the detector knows it: it has no address yet when it is made.
     known_at: AtomicUsize,
-    /// Whether blocks are cleared.
+    /// Whether blocks are cleared when they are allocated and freed.
     wipes: bool,
 }
 
@@ -41,20 +41,20 @@ impl<A, P: Platform> Tracked<A, P> {
         }
     }
 
-    /// Hands blocks out zeroed, and clears them when they go back. So no pointer that a block's last user left behind hides a
+    /// Hands blocks out zeroed, and clears them when they are freed. So no pointer that a block's last user left behind hides a
     /// leak: neither in a block that its next user does not fill, nor in free memory that lies in a root. Each block is written
-    /// to once more when it is allocated and when it is freed.
+    /// once more when it is allocated and when it is freed.
     #[must_use]
     pub const fn wiping(mut self) -> Self {
         self.wipes = true;
         self
     }
 
-    /// Tells of a block.
+    /// Tells the detector of a block.
     ///
     /// # Safety
     ///
-    /// The allocator has handed it out for this layout; it is told of here when it goes back.
+    /// The allocator has handed it out for this layout; its free is told to the detector here, too.
     #[inline(always)]
     unsafe fn tell(&self, block: *mut u8, layout: Layout) -> *mut u8 {
         if !block.is_null() && self.detector.is_on() {
@@ -63,14 +63,14 @@ impl<A, P: Platform> Tracked<A, P> {
                 self.settle(here);
             }
             let start = block.expose_provenance();
-            // SAFETY: the caller has the block from the allocator just now, and frees it here before it goes back there.
+            // SAFETY: the allocator has just handed the block out, and `dealloc` tells of its free before it goes back.
             unsafe { self.detector.tracker().alloc_vouched(start, layout.size()) };
         }
         block
     }
 
-    /// Takes the allocator's own memory out of the roots, and that where it was before into them. Where there is no memory to
-    /// note it there is none for the block's record either, which is told; the next block tries again.
+    /// Excludes the allocator's own memory from the roots, and includes the memory where it was before. Where there is no memory
+    /// to note this there is none for the block's record either, which is reported; the next block tries again.
     #[cold]
     fn settle(&self, here: usize) {
         let before = self.known_at.swap(here, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl<A, P: Platform> Drop for Tracked<A, P> {
     }
 }
 
-// SAFETY: all blocks are the allocator's; the detector neither touches nor unwinds.
+// SAFETY: all blocks are the allocator's; the detector neither changes them nor unwinds.
 unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let block = if self.wipes {
@@ -114,17 +114,17 @@ unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
             // SAFETY: the caller's promise.
             unsafe { self.allocator.alloc(layout) }
         };
-        // SAFETY: it was handed out just now, or is null.
+        // SAFETY: the block was handed out just now, or the pointer is null.
         unsafe { self.tell(block, layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // Before it can be handed out again.
+        // The detector is told before the block can be handed out again.
         self.detector.free(block.addr());
         if self.wipes {
-            // SAFETY: the block is still the caller's, who has done with it.
+            // SAFETY: the block is still the caller's, who does not use it any more.
             unsafe { block.write_bytes(0, layout.size()) };
-            // A compiler that knows what freeing is would leave out writes that nobody reads before.
+            // A compiler that knows what freeing is would leave out writes that are not read before it.
             black_box(block);
         }
         // SAFETY: the caller's promise.
@@ -134,7 +134,7 @@ unsafe impl<A: GlobalAlloc, P: Platform> GlobalAlloc for Tracked<A, P> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promise.
         let block = unsafe { self.allocator.alloc_zeroed(layout) };
-        // SAFETY: as above.
+        // SAFETY: the caller's promise.
         unsafe { self.tell(block, layout) }
     }
 }

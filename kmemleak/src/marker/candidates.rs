@@ -1,4 +1,4 @@
-//! Words that may be pointers: what they point to, and what becomes of that.
+//! Words that may be pointers: what they point to, and what the marker does about it.
 
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -16,11 +16,11 @@ use crate::objects::record::{MANY, RecordRef, flag};
 use crate::objects::side_table::SideTable;
 use crate::platform::Platform;
 
-/// The entry of a chunk in which there is nothing, for rings that are not full.
+/// The entry of a chunk with no objects, for rings that are not full.
 pub(super) static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];
 
 pub(super) fn blank() -> Chunk {
-    // SAFETY: an entry in which nothing starts, and which nobody changes.
+    // SAFETY: an entry in which no object starts, and which is never changed.
     unsafe { Chunk::at(NonNull::from(&BLANK).cast()) }
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Candidate {
 #[derive(Clone, Copy)]
 pub(super) struct MarkedObject {
     pub(super) start: usize,
-    /// None in a ring that is not full.
+    /// Zero in a ring that is not full.
     pub(super) record: Option<RecordRef>,
 }
 
@@ -43,13 +43,13 @@ pub(super) struct MarkedObject {
 #[derive(Clone, Copy)]
 pub(super) enum Then {
     Nothing,
-    /// It is alive now.
+    /// The object is alive now: it is to be scanned.
     Queue,
-    /// It is a copy of the per-CPU block with this handle, pointed to like this.
+    /// The object is a copy of the per-CPU block with this handle, and was pointed to in this way.
     Owner(usize, Points),
-    /// It has no need of the pointer, which counts for the object at this address.
+    /// The object does not need the pointer, which counts for the object at this address.
     PassOn(usize),
-    /// Both: it is alive now for a pointer to its start, and has had as many as it needs before.
+    /// Both: it is alive now because of a pointer to its start, and already had as many pointers as it needs.
     QueueAndPassOn(usize),
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Then {
 pub(super) enum Points {
     /// The first byte of an object.
     AtStart,
-    /// Another one.
+    /// Any other byte.
     Inside,
 }
 
@@ -72,7 +72,7 @@ impl Points {
     }
 }
 
-/// There is no room in the queue for a marked object: leaves a note at it.
+/// The queue has no room for a marked object: leaves a note at the object.
 #[cold]
 #[inline(never)]
 pub(super) fn postpone(record: RecordRef, chunk: Chunk, overflowed: &AtomicBool) {
@@ -83,7 +83,7 @@ pub(super) fn postpone(record: RecordRef, chunk: Chunk, overflowed: &AtomicBool)
     }
 }
 
-/// An object is alive through interior pointers only, as far as is known.
+/// Notes that an object is alive through interior pointers only, as far as is known.
 #[cold]
 #[inline(never)]
 pub(super) fn note_interior_only(record: RecordRef, chunk: Chunk) {
@@ -92,8 +92,8 @@ pub(super) fn note_interior_only(record: RecordRef, chunk: Chunk) {
 }
 
 impl Object<'_> {
-    /// Makes it alive, and tells whether that is new: to one CPU of all that try. One with an excess reference is never
-    /// marked, so that all pointers to it are counted.
+    /// Makes the object alive, and tells whether that is new: true for only one of the CPUs that try. An object with an excess
+    /// reference is never marked, so that all pointers to it are counted.
     pub(crate) fn enliven(&self) -> bool {
         if self.record.has(flag::EXCESS) {
             return self.record.set(flag::REACHED) & flag::REACHED == 0;
@@ -102,15 +102,15 @@ impl Object<'_> {
     }
 }
 
-/// Notes whether a pointer to an object that counts them is one to its start: before it is counted. So the CPU whose pointer
-/// makes them enough knows of it, for the count is in the same word, or changes under a lock.
+/// Notes, before a pointer is counted, whether it points to the start of an object that counts its pointers. So the CPU whose
+/// pointer completes the count knows of it, for the count is in the same word, or changes under a lock.
 fn note_started(object: Object<'_>, points: Points, pointers: PointerPass) {
     if points == Points::AtStart && pointers == PointerPass::Starts {
         object.record.set_started();
     }
 }
 
-/// A word points at an object that is open.
+/// Handles a word that points at an object that is open.
 pub(super) fn refer(
     object: Object<'_>,
     points: Points,
@@ -143,7 +143,7 @@ pub(super) fn refer(
     }
 }
 
-/// Refers to an object that has an excess reference.
+/// Counts a reference to an object that has an excess reference.
 #[cold]
 fn refer_area(
     object: Object<'_>,
@@ -158,7 +158,7 @@ fn refer_area(
     };
     let record = object.record.read();
     let needed = match record.min_count() {
-        // Where there was no memory for the note, the object is no leak.
+        // If there was no memory for the note, the object is no leak.
         MANY => side_table
             .references(object.start)
             .map_or(0, |(needed, _)| needed),
@@ -180,8 +180,8 @@ fn refer_area(
     }
 }
 
-/// An object has as many references as it needs. Whether it is alive for that, and is to be queued: it waits until the start
-/// pointers are through if none of them is one.
+/// Handles an object that has as many references as it needs: whether it is now alive, and is to be queued. If none of them
+/// points to its start, it waits until all start pointers have been followed.
 fn referenced(
     object: Object<'_>,
     started: bool,
@@ -207,7 +207,7 @@ fn referenced(
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// A word that may be an address in an object.
+    /// Handles a word that may be an address in an object.
     #[inline(always)]
     pub(super) fn candidate(&mut self, word: usize) {
         if !A::STOPPED {
@@ -242,7 +242,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let granule = granule_of(word);
         let starts = chunk.starts().load(Ordering::Relaxed);
         if !word.is_multiple_of(WORD) || starts >> granule & 1 == 0 {
-            // Zero is in no object: what flushes the ring, and its entry is in no table.
+            // Zero, with which rings are flushed, is in no object, and its entry is in no table.
             if starts != 0 || word != 0 && !chunk.is_blank() {
                 self.look_up(word);
             } else {
@@ -256,8 +256,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if chunk.has(info::SPECIAL) {
             return self.look_up(word);
         }
-        // SAFETY: one starts there: the bit was seen, and the world is stopped. Where it is not, no candidate waits, and the
-        // blank ones that flush the ring have no bit.
+        // SAFETY: an object starts there: its bit was seen, and the world is stopped. While other code runs no candidate waits,
+        // and the blank ones that flush the ring have no bit.
         let object = unsafe { object_in(chunk_of(word), chunk, granule) };
         if object.mark.set() {
             if self.pointers == PointerPass::Interiors {
@@ -284,7 +284,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// A candidate that needs a closer look.
+    /// Handles a candidate that needs a closer look.
     #[inline(never)]
     pub(super) fn look_up(&mut self, word: usize) {
         let access = self.access;
@@ -317,7 +317,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// A pointer to a copy of a per-CPU block.
+    /// Handles a pointer to a copy of a per-CPU block.
     #[cold]
     fn refer_to_owner(&mut self, copy: usize, owner: usize, points: Points) {
         let access = self.access;
@@ -328,7 +328,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if points == Points::AtStart
             && registry.starting_at(access, owner, counts_all) == Some(false)
         {
-            // One is enough: the next ones are told by the mark.
+            // One pointer is enough: later ones find the mark.
             registry.starting_at(access, copy, |copy| {
                 if copy.record.has(flag::ALIAS) {
                     copy.mark.set();
@@ -337,8 +337,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// One more reference to the object at `start`, from elsewhere. The object that it counts for, if this one has no need of
-    /// it.
+    /// Counts one more reference to the object at `start`, from another object or a root. Returns the object that the reference
+    /// counts for, if this one does not need it.
     #[cold]
     fn refer_to(&mut self, start: usize, points: Points) -> Option<usize> {
         let access = self.access;
@@ -364,10 +364,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// A pointer that an object has no need of counts for another one; if that has no need of it either, for the next.
+    /// Counts a pointer that an object does not need for another object; if that does not need it either, for the next.
     ///
-    /// Each link is noted when the block at its end is new, so links that go round in a circle come of misuse, or of callbacks
-    /// that run at once; a pointer that has gone round meets only objects that have all they need (Brent 1980).
+    /// Each link is noted when the block at its end is new, so links form a circle only after misuse, or if callbacks run at the
+    /// same time; a pointer that has gone round meets only objects that have all they need (Brent 1980).
     #[cold]
     fn pass_on(&mut self, to: Option<usize>) {
         let (mut next, mut seen, mut steps, mut limit) = (to, None, 0_u32, 1_u32);
@@ -379,7 +379,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 (seen, steps, limit) = (Some(object), 0, limit.saturating_mul(2));
             }
             steps += 1;
-            // No pointer to its start: nobody points there.
+            // Nothing points to its start.
             next = self.refer_to(object, Points::Inside);
         }
     }
@@ -390,7 +390,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// No room in the queue: by the object's address, since its chunk is closed.
+    /// Handles a full queue by the object's address, since its chunk is closed.
     #[cold]
     pub(super) fn note_pending(&self, start: usize) {
         let access = self.access;
@@ -400,7 +400,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         });
     }
 
-    /// Looks at all candidates that wait, and queues all objects that do.
+    /// Looks at all waiting candidates, and queues all waiting objects.
     pub(super) fn flush(&mut self) {
         for _ in 0..RING {
             self.candidate_at(Candidate {
@@ -424,7 +424,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Marks and queues an object whatever points to it, and tells whether that is new. Its chunk is open.
+    /// Marks and queues an object even if nothing points to it, and tells whether that is new. Its chunk is open.
     pub(crate) fn keep(&mut self, object: Object<'_>) -> bool {
         let new = object.enliven();
         if new {

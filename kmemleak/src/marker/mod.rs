@@ -2,42 +2,41 @@
 //!
 //! A pass has these phases, each done by all CPUs that mark together, from shared cursors, with a barrier between:
 //!
-//! 1. *Whiten*: all marks and counts are cleared; gray objects are marked and queued, black ones marked only, so that
-//!    nothing looks at them again.
+//! 1. *Whiten*: all marks and counts are cleared; gray objects are marked and queued, black ones marked only, so that they are
+//!    not looked at again.
 //! 2. *Overlay*: objects that lie inside a root are marked: their words are scanned with the root, once ([`roots`]).
 //! 3. *Roots*: each word of each root; then each word of each queued object, until all queues are empty.
-//! 4. *Recovery*: what found no room in a queue has a flag in its record, and its chunk has one; a walk over the
-//!    index finds it again.
-//! 5. *Interior*: what is pointed to in its middle only has waited so far, likewise by flags; now it is marked,
-//!    and the queues run once more. What is first marked from here on is alive through interior pointers only: no chain
-//!    from a root leads there by start pointers alone. But for what needs several references, some of them to its start
-//!    that were found before: that is told apart at the end, with what it reaches.
+//! 4. *Recovery*: an object that found no room in a queue has a flag in its record, and its chunk has one; a walk over the index
+//!    finds it again.
+//! 5. *Interior*: objects with pointers only to their middle have waited so far, also marked by flags; now they are marked, and
+//!    the queues run once more. An object that is first marked from here on is alive through interior pointers only: no chain
+//!    from a root leads there by start pointers alone. The exception is an object that needs several references, some of which
+//!    pointed to its start and were found before: such objects are found at the end, with what they reach.
 //!
 //! Then an object is unreferenced if it is not marked. A word points at an object if it is an address of any
 //! of its bytes. An object that is being scanned is marked already, so a pointer to itself changes nothing.
 //!
 //! # Excess references
 //!
-//! An *area* is an object that describes a block of virtually contiguous memory ([`vmalloc`](crate::Detector::vmalloc)). Its
-//! pointers are counted, however many there are: so it is never marked, but has a flag when it is alive. Of `c` pointers to
-//! an area that needs `m`, `m` are its own and the others, `max(0, c - m)`, count for its block, as pointers to no
-//! particular place of it. Where the area lies and what keeps it alive makes no difference; a black one passes nothing on.
-//! A block that is an area itself passes on in the same way what it does not need.
+//! An *area* is an object that describes a block of virtually contiguous memory ([`vmalloc`](crate::Detector::vmalloc)). All
+//! pointers to it are counted: so it is never marked, but has a flag when it is alive. Of `c` pointers to an area that needs `m`,
+//! `m` are its own and the others, `max(0, c - m)`, count for its block, as pointers to no particular place of it. Where the area
+//! lies and what keeps it alive makes no difference; a black one passes nothing on. A block that is an area itself passes on in
+//! the same way the pointers that it does not need.
 //!
-//! So what counts for an object is a sum over the words of the roots and of what is alive: those that point to it, and what
-//! each area before it passes on, which grows with what counts for that and depends on nothing else. More that is alive
-//! adds words and takes none away, so what is alive in the end is the least fixed point of a monotone rule, whatever the
-//! order in which words are read. Counting one pointer at a time finds it: one that comes when an object has all
-//! it needs goes on, and which one that is makes no difference, for it is only counted.
+//! So what counts for an object is a sum over the words of the roots and of live objects: the words that point to it, and what
+//! each area before it passes on, which grows with what counts for that area and depends on nothing else. More live objects add
+//! words and take none away, so the set of live objects is the least fixed point of a monotone rule, in whatever order words are
+//! read. Counting one pointer at a time finds it: a pointer that comes when an object has all that it needs is passed on; which
+//! pointer that is makes no difference, for pointers are only counted.
 //!
-//! There is one marker. With the world stopped it runs on all CPUs and takes no lock. While other code runs it is one
-//! task's, it locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
+//! There is one marker. With the world stopped it runs on all CPUs and takes no lock. While other code runs, one task runs it, it
+//! locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
 //!
 //! # How it is fast
 //!
-//! A word is first held against the range of all objects. A candidate's way is then three cache misses long: entry,
-//! index, record. It waits in a ring at each, while the next ones are asked for; the words of an object are asked for
-//! some objects ahead.
+//! Each word is first compared with the range of all objects. A candidate then takes three cache misses: entry, index, record. It
+//! waits in a ring at each of them, while the next ones are prefetched; the words of an object are prefetched some objects ahead.
 //!
 //! # Invariants
 //!
@@ -82,19 +81,19 @@ const PIECE: usize = 4096;
 /// Candidates that wait for their entry, and for their index.
 const RING: usize = 16;
 
-/// How many objects ahead of its scan an object's words are asked for.
+/// How many objects ahead of its scan an object's words are prefetched.
 const AHEAD: usize = 8;
 
-/// Of these words, how many bytes.
+/// How many bytes of these words are prefetched.
 const AHEAD_BYTES: usize = 256;
 
 const LINE: usize = 64;
 
-/// A pass was given up: the detector is turned off.
+/// A pass was given up, because the detector was turned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
-/// What somebody's wish that it stop comes to.
+/// What follows when the pass is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resolve {
     MayGiveUp,
@@ -104,9 +103,9 @@ enum Resolve {
 /// Which pointers a pass follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PointerPass {
-    /// Those to the start of an object, while the others wait.
+    /// Pointers to the start of an object; other pointers wait.
     Starts,
-    /// All, from what interior pointers alone have reached.
+    /// All pointers, from objects that interior pointers alone have reached.
     Interiors,
 }
 
@@ -125,7 +124,7 @@ pub(crate) struct Tools<'a, P> {
 }
 
 impl<P: Platform> Tools<'_, P> {
-    /// Whether somebody vouches that these bytes can be read.
+    /// Whether the platform or a caller vouches that these bytes can be read.
     #[inline(always)]
     pub(crate) fn readable(&self, start: usize, len: usize) -> bool {
         self.strangers.or_platform(self.platform, start, len)
@@ -144,31 +143,31 @@ pub(crate) struct Marker<'a, P, A> {
     span: usize,
     candidates_ahead: [Candidate; RING],
     next_candidate: usize,
-    /// How many blank ones have been put into the ring.
+    /// How many blank candidates have been put into the ring.
     flushed: u64,
     marked_ahead: [MarkedObject; RING],
     next_marked: usize,
-    /// Objects whose words are being asked for.
+    /// Objects whose words are being prefetched.
     scanned_ahead: [Entry; AHEAD],
     next_scanned: usize,
-    /// The object whose words are being scanned, if pointers to it count for another one.
+    /// The object whose words are being scanned, if pointers to it count for another object.
     area: Option<usize>,
     pointers: PointerPass,
     resolve: Resolve,
-    /// A checksum in the making.
+    /// A checksum that is being computed.
     sum: u64,
     objects: u64,
     words: u64,
-    /// Candidates that went through no ring, and those that turned out to be no addresses in objects.
+    /// Candidates that went through no ring, and candidates that turned out not to be addresses in objects.
     candidates: u64,
     misses: u64,
-    /// Of the words, those in roots.
+    /// How many of the words lie in roots.
     root_words: u64,
     unread: u64,
     access: A,
 }
 
-/// Runs `work` with interrupts off, which they are in a stopped world.
+/// Runs `work` with interrupts off. In a stopped world they are off already.
 #[inline(always)]
 fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() -> R) -> R {
     if A::STOPPED {
@@ -180,7 +179,7 @@ fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() ->
     result
 }
 
-/// The end of the page that an address lies in: no word lies in two pieces.
+/// The end of the page that an address lies in: no word lies in two pages.
 fn next_piece(address: usize) -> usize {
     end_of(address | (PIECE - 1), 1)
 }
@@ -250,8 +249,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Scans all that is queued, what found no room in the queues, and what was pointed to in its middle, until
-    /// nothing is left.
+    /// Scans all that is queued, then the objects that found no room in the queues, then those that only interior pointers reach,
+    /// until nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
         self.pointers = PointerPass::Starts;
         loop {
@@ -280,7 +279,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     fn note_figures(&mut self) {
         let shared = self.shared;
-        // The rings hold nothing that counts: who counts has flushed them.
+        // The rings hold nothing that counts: a worker flushes its rings before it counts.
         let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
         let misses = self.misses - self.flushed;
         shared.objects.fetch_add(self.objects, Ordering::Relaxed);
@@ -296,7 +295,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (self.next_candidate, self.flushed) = (0, 0);
     }
 
-    /// Waits for all workers. The last to come puts the shared cursors back to their start.
+    /// Waits for all workers. The last to arrive puts the shared cursors back to their start.
     pub(crate) fn barrier(&self) {
         let shared = self.shared;
         let generation = shared.generation.load(Ordering::Acquire);
@@ -312,7 +311,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Where other code runs beside the pass: lets it run.
+    /// Lets other code run, where it runs beside the pass.
     #[inline(always)]
     pub(crate) fn pause(&self) -> Result<(), GivenUp> {
         if A::STOPPED {
@@ -327,19 +326,19 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// From now on it is not given up, though it is asked to: half of what follows would be worse than none.
+    /// From now on the pass is not given up, even if it is asked to stop: half of what follows would be worse than none.
     pub(crate) fn go_on_to_the_end(&mut self) {
         self.resolve = Resolve::GoesOn;
     }
 
-    /// Keeps interrupts off while others run.
+    /// Runs `work` with interrupts off, if other code runs beside the pass.
     #[inline(always)]
     pub(crate) fn without_interrupts<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
         let tools = self.tools;
         uninterrupted::<P, A, _>(tools.platform, || work(self))
     }
 
-    /// The next table of entries that nobody has taken in this phase.
+    /// The next table of entries that no worker has taken in this phase.
     pub(crate) fn take_leaf(&self) -> Option<(usize, Leaf)> {
         let cursor = &self.shared.leaf;
         let mut from = cursor.load(Ordering::Acquire);
@@ -354,7 +353,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Looks at all chunks, opened, with all workers.
+    /// Opens each chunk and looks at it, with all workers.
     #[inline(always)]
     pub(crate) fn each_chunk(
         &mut self,
@@ -364,7 +363,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             for (chunk_number, chunk) in leaf.chunks(number) {
                 if !chunk.is_used() {
                     if A::STOPPED && chunk.has_records() {
-                        // Nothing is in it any more, and nobody has it locked.
+                        // Nothing is in it any more, and nothing else has it locked.
                         chunk.retire(&self.tools.meta);
                     }
                     continue;
@@ -378,8 +377,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Shows where each object starts, further copies of per-CPU blocks as well. By one worker; `look` finds out whether
-    /// it is still there.
+    /// Shows where each object starts, including further copies of per-CPU blocks. For one worker; `look` finds out whether the
+    /// object is still there.
     pub(crate) fn each_object(
         &mut self,
         look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
@@ -416,7 +415,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.access
     }
 
-    /// What is known of memory, for others that work with the marker.
+    /// What is known of memory, for other code that works with the marker.
     pub(crate) fn registry(&self) -> &'a Registry {
         self.tools.registry
     }

@@ -14,7 +14,7 @@ use crate::objects::side_table::Area;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};
 
-/// An object while other code runs: it may be freed, and its place be used again for less.
+/// An object while other code runs: it may be freed, and a smaller object may take its place.
 #[derive(Clone, Copy)]
 pub(super) struct Guarded {
     pub(super) start: usize,
@@ -33,10 +33,10 @@ impl Guarded {
     }
 }
 
-/// Which words of an object are shown.
+/// Which words of an object are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WordSet {
-    /// Those that are scanned.
+    /// Those that the marker scans.
     Scanned,
     /// All of them.
     All,
@@ -52,7 +52,7 @@ fn words_of(copy: usize, area: Area) -> Range<usize> {
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// Scans queued objects until there are none, anywhere.
+    /// Scans queued objects until no queue and no steal buffer has any left.
     pub(super) fn drain(&mut self) -> Result<(), GivenUp> {
         let (shared, queues) = (self.shared, self.tools.queues);
         loop {
@@ -76,7 +76,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     shared.active.fetch_add(1, Ordering::AcqRel);
                     break;
                 }
-                // Who offers is active; so when nobody is, nothing is left.
+                // A worker that offers entries is active; so when no worker is active, no entry is left.
                 if shared.active.load(Ordering::Acquire) == 0 {
                     return Ok(());
                 }
@@ -99,7 +99,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         if let Some(next) = self.queue.pop() {
             if let Some(len) = next.plain_len() {
-                // Nothing starts so near the end of the address space that this goes beyond it.
+                // Nothing starts so near the end of the address space that this overflows.
                 let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
                 let mut line = start;
                 while line < end {
@@ -112,14 +112,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Scans the objects that still wait for their words.
+    /// Scans the objects that still wait for their words to be in the cache.
     pub(super) fn scan_waiting(&mut self) {
         for _ in 0..AHEAD {
             self.scan_after(Entry::NONE);
         }
     }
 
-    /// Lets an object wait for its words, and scans the one that has waited.
+    /// Lets an object wait until its words are in the cache, and scans the object that has waited there.
     #[inline(always)]
     pub(super) fn scan_after(&mut self, next: Entry) {
         let slot = &mut self.scanned_ahead[self.next_scanned % AHEAD];
@@ -131,7 +131,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         match entry.plain_len() {
             Some(len) => {
                 if self.tools.readable(entry.start(), len) {
-                    // SAFETY: plain blocks start at whole words; it is vouched for, and in a stopped world nobody frees it.
+                    // SAFETY: plain blocks start at whole words; it is vouched for, and is not freed in a stopped world.
                     let words = unsafe { MappedWords::new(entry.start(), len / WORD) };
                     self.scan_whole_words(words);
                 } else {
@@ -157,7 +157,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[inline(always)]
     pub(super) fn scan_block(&mut self, start: usize, len: usize) {
         if self.tools.readable(start, len) {
-            // SAFETY: it is vouched for, and in a stopped world nobody frees it.
+            // SAFETY: it is vouched for, and is not freed in a stopped world.
             self.scan_words(unsafe { MappedWords::between(start, end_of(start, len)) });
         } else {
             self.unread += 1;
@@ -178,11 +178,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return Ok(());
         }
         if record.has(flag::REACHED) && !record.has(flag::EXCESS) {
-            // It lies in a root.
+            // It is read as part of a root.
             return Ok(());
         }
         if record.has(flag::EXCESS) && self.area.is_none() {
-            // Its pointers to itself don't count. It is never marked, so they are told by who is being scanned.
+            // Its pointers to itself don't count. It is never marked, so they are told by which object is scanned.
             self.flush();
             self.area = Some(object);
             let result = self.scan_special(object, record, size, scan);
@@ -240,9 +240,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (false, next)
     }
 
-    /// Scans an object while other code runs, piece by piece, as long as it is not freed.
+    /// Scans an object while other code runs, piece by piece, until it is freed.
     pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
-        // The record may be gone with its object by now, or another's: nothing is read but by its address.
+        // The record may have been freed with its object, or be another object's by now: it is looked up by address each time.
         let Some((record, object)) = self.guarded(start) else {
             return self.pause();
         };
@@ -275,8 +275,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 
-    /// Does something with the words of each piece of a range that belongs to an object, as long as that is there: or another
-    /// one, in which the same may be read.
+    /// Does something with the words of each piece of a range that belongs to an object, as long as the object is there. If
+    /// another object has taken its place, words are read only if they may be read in that one too.
     pub(super) fn each_piece(
         &mut self,
         of: Guarded,
@@ -333,7 +333,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let end = end_of(start, len);
             if A::STOPPED {
                 if marker.tools.readable(start, len) {
-                    // SAFETY: it is vouched for, and in a stopped world nobody frees it.
+                    // SAFETY: it is vouched for, and is not freed in a stopped world.
                     marker.show_words(unsafe { MappedWords::between(start, end) }, look);
                 }
                 return Ok(());
@@ -395,7 +395,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 
-    /// A checksum of an object's contents, none if it is gone. While other code runs.
+    /// A checksum of an object's contents; `None` if it was freed. For use while other code runs.
     pub(crate) fn checksum(&mut self, start: usize) -> Result<Option<u32>, GivenUp> {
         self.sum = 0;
         let Some((record, object)) = self.guarded(start) else {
@@ -411,12 +411,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Adds words to the checksum.
     fn sum_words(&mut self, words: MappedWords) {
         for (_, word) in words.each(self.tools.platform) {
-            // As FNV-1a does with bytes, but rotated: upper bits are to count as well.
+            // Like FNV-1a with bytes, but rotated, so that upper bits count as well.
             self.sum = (self.sum.rotate_left(5) ^ word as u64).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
-    /// Scans words, if there are any.
+    /// Scans words; there may be none.
     #[inline(always)]
     pub(super) fn scan_words(&mut self, words: MappedWords) {
         if words.len() > 0 {
@@ -424,7 +424,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans words, one at least.
+    /// Scans words; there is at least one.
     #[inline(always)]
     fn scan_whole_words(&mut self, words: MappedWords) {
         self.words += words.len() as u64;
@@ -437,7 +437,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans words, the last of which is that of the address space.
+    /// Scans words, the last of which is the last word of the address space.
     #[cold]
     #[inline(never)]
     fn scan_to_the_end(&mut self, words: MappedWords) {

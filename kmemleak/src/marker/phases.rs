@@ -1,4 +1,4 @@
-//! The phases in which all objects are looked at: clearing the marks, and what was left in flags.
+//! The phases that look at all objects: clearing the marks, and finding what was left in flags.
 
 use core::sync::atomic::Ordering;
 
@@ -42,7 +42,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.objects += u64::from(!record.has(flag::ALIAS));
             if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
             {
-                // Marked when it was allocated, and still to be scanned.
+                // Marked when it was allocated, and not scanned yet.
                 born = true;
                 return;
             }
@@ -54,7 +54,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             object.mark.clear();
             match record.min_count() {
                 0 if record.has(flag::EXCESS) => {
-                    // Not queued before it is known whether it lies in a root.
+                    // Not queued before the pass knows whether it lies in a root.
                     object.enliven();
                     postpone(object.record, object.chunk, &self.shared.overflowed);
                 }
@@ -80,7 +80,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         !A::STOPPED && birth_us >= self.shared.start_us
     }
 
-    /// Scans what was allocated since the pass began, and what is left of what was freed in part.
+    /// Scans what was allocated since the pass began, and what remains of blocks that were freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
         self.each_chunk(|marker, chunk| {
             if !chunk.has(info::BORN) {
@@ -100,7 +100,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.finish()
     }
 
-    /// Queues what has the record's flag, in chunks that have the chunk's, and is to be scanned.
+    /// Queues the objects that have the record's flag, lie in chunks that have the chunk's flag, and are to be scanned.
     pub(super) fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
@@ -111,7 +111,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     let open = marker.access.open(chunk_number, chunk);
                     marker.recover_chunk(&open, in_chunk, in_record);
                 });
-                // One chunk's objects at a time, lest the queue is filled by what was in flags already.
+                // One chunk's objects at a time, so that objects that were in flags already do not fill the queue.
                 while self.queue.is_filling() {
                     self.scan_next()?;
                 }
@@ -131,7 +131,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             object.record.clear(in_record);
             if in_record == flag::INTERIOR {
                 if !object.enliven() {
-                    // Its start was pointed to as well.
+                    // A pointer to its start was found as well.
                     return;
                 }
                 note_interior_only(object.record, object.chunk);
@@ -140,11 +140,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         });
     }
 
-    /// What was marked late for want of references, but has its start pointed to by what was marked early, is reached
-    /// by start pointers alone; and so is what it points to the start of. For one worker, while the others wait.
+    /// An object that was marked late, since references were missing, but whose start an early marked object points to, is
+    /// reached by start pointers alone; and so is each object whose start it points to. For one worker, while the others wait.
     ///
-    /// An object that is to be followed has both flags, and most are in the queue; one that found no room there
-    /// is met by the next walk.
+    /// An object that is to be followed has both flags, and most such objects are in the queue; the next walk finds one that
+    /// found no room there.
     pub(super) fn follow_started(&mut self) -> Result<(), GivenUp> {
         loop {
             let mut found = false;

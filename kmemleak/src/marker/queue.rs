@@ -1,13 +1,14 @@
-//! What the marker has found and not yet scanned: a queue for each CPU, and a steal buffer from which others may take.
+//! What the marker has found and not yet scanned: a queue for each CPU, and a steal buffer from which others take.
 //!
-//! A queue is a ring in pages of metadata that only its CPU uses, more of them where there are more objects. While others wait
-//! for work, its CPU puts some of the oldest entries into its steal buffer; a worker that has nothing to do empties that of
-//! another one. A full queue refuses: the marker then leaves a note at the object itself, and finds it again by a walk over the
-//! index ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only be slower.
+//! A queue is a ring in pages of metadata that only its CPU uses; the more objects there are, the more pages it has. While other
+//! workers wait for work, its CPU puts some of the oldest entries into its steal buffer; a worker that has nothing to do empties
+//! the buffer of another one. A full queue refuses: the marker then leaves a note at the object itself, and finds it again by a
+//! walk over the index ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only
+//! be slower.
 //!
 //! # Locks
 //!
-//! One for each steal buffer, held for the copying of its entries.
+//! One for each steal buffer, held while its entries are copied.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,7 +20,7 @@ use crate::metadata::page::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
 use crate::objects::record::RecordRef;
 
-/// Pages of a queue, at least and at most. A queue takes a word for each eighth object.
+/// Pages of a queue, at least and at most. A queue has one word for every eight objects.
 const MIN_PAGES: usize = 8;
 const MAX_PAGES: usize = PAGE_WORDS;
 const OBJECTS_A_WORD: usize = 8;
@@ -27,12 +28,12 @@ const OBJECTS_A_WORD: usize = 8;
 const FEW: usize = 8;
 /// Entries that go into a steal buffer at once.
 const BATCH: usize = 64;
-/// CPUs that can mark together; more would have to watch.
+/// CPUs that can mark together; further CPUs have nothing to do.
 pub(crate) const MAX_WORKERS: usize = 64;
 
-/// An object that is marked and is to be scanned, in a word: its start without the lowest three bits (45 bits),
-/// inverted as all addresses in metadata; and its length in words (19 bits). Of an object whose record has to be asked,
-/// the largest lengths stand for the lowest three bits of its start.
+/// An object that is marked and is to be scanned, in a word: its start without the lowest three bits (45 bits), inverted as all
+/// addresses in metadata; and its length in words (19 bits). If the object's record has to be read, the largest lengths stand for
+/// the lowest three bits of its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(u64);
 
@@ -42,7 +43,7 @@ const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
 const LOW: usize = WORD - 1;
 
 impl Entry {
-    /// Nothing: no object is at the end of the address space.
+    /// No entry: no object is at the end of the address space.
     pub(crate) const NONE: Self = Self(0);
 
     #[inline(always)]
@@ -76,7 +77,7 @@ impl Entry {
         }
     }
 
-    /// Bytes in whole words from the start on, all of which are scanned; none if the record has to be asked.
+    /// Bytes in whole words from the start on, all of which are scanned; `None` if the record has to be read.
     #[inline(always)]
     pub(crate) fn plain_len(self) -> Option<usize> {
         let words = self.0 & MAX_LEN;
@@ -86,17 +87,18 @@ impl Entry {
 
 /// A CPU's memory for marking, kept from one pass to the next.
 pub(crate) struct WorkerQueue {
-    /// The page that names the pages of the ring, and how many there are. As `steal_buffer`, they publish pages, and all that
-    /// is in them: stored with Release by who prepares a pass, loaded with Acquire by the workers.
+    /// The page that names the pages of the ring, and how many there are. Like `steal_buffer`, they publish pages and their
+    /// contents: stored with Release by the task that prepares a pass, loaded with Acquire by the workers.
     ring: AtomicU64,
     pages: AtomicUsize,
     steal_buffer: AtomicU64,
-    /// A queue of few entries where there is no memory for the ring. Words of queues are Relaxed: one worker's, or, on the
-    /// steal buffer, under the lock.
+    /// A queue of few entries, used where there is no memory for the ring. Words of queues are Relaxed: each belongs to one
+    /// worker or, in the steal buffer, is accessed under the lock.
     few: [AtomicU64; FEW],
-    /// Entries in the steal buffer. Changed under the lock, which orders the entries as well. Without it, it is a hint for who
-    /// looks for work: Acquire, with the Release of who offers, so that who is the last to look finds no entry left over
-    /// (`SharedPass::active`). The queue's own worker reads Relaxed what it stored itself, or what a thief left.
+    /// Entries in the steal buffer. Changed under the lock, which orders the entries as well. Read without the lock, it is a hint
+    /// for a worker that looks for work: loaded with Acquire, stored with Release by the worker that offers, so that the last
+    /// worker that looks finds no entry left over (`SharedPass::active`). The queue's own worker reads Relaxed what it stored
+    /// itself, or what a thief left.
     offered: AtomicUsize,
     lock: SpinMutex<()>,
 }
@@ -120,7 +122,7 @@ impl WorkQueues {
         )
     }
 
-    /// Sees to memory for so many CPUs, and about so many objects, as far as there is any. Before the world is stopped.
+    /// Allocates memory for `workers` CPUs and about `objects` objects, if there is any. Called before the world is stopped.
     pub(crate) fn prepare(&self, workers: usize, objects: usize, meta: &MetaAlloc<'_>) {
         let workers = workers.clamp(1, MAX_WORKERS);
         let words = objects / OBJECTS_A_WORD / workers;
@@ -132,7 +134,7 @@ impl WorkQueues {
             };
             while queue.pages.load(Ordering::Relaxed) < pages {
                 let number = queue.pages.load(Ordering::Relaxed);
-                // SAFETY: a page of words, and a ring has so many pages at most.
+                // SAFETY: a page of words, and a ring has at most as many pages as that.
                 let page = unsafe { word_of(ring, number) };
                 if made(page, meta).is_none() {
                     return;
@@ -142,7 +144,7 @@ impl WorkQueues {
         }
     }
 
-    /// Takes up to a buffer full of entries that some CPU offers, and puts them into `queue`. False where none does.
+    /// Takes up to a buffer full of entries that some CPU offers, and puts them into `queue`. False if no CPU offers any.
     pub(crate) fn steal(&self, workers: usize, queue: &mut Queue<'_>) -> bool {
         self.0[..workers].iter().any(|victim| {
             if victim.offered.load(Ordering::Acquire) == 0 {
@@ -196,7 +198,7 @@ impl WorkQueues {
         }
     }
 
-    /// Forgets the memory, which is given back by its owner.
+    /// Forgets the memory; its owner gives it back.
     pub(crate) fn empty(&self) {
         for queue in &self.0 {
             queue.pages.store(0, Ordering::Relaxed);
@@ -210,7 +212,7 @@ fn page(word: &AtomicU64) -> Option<NonNull<u64>> {
     Hidden::from_bits(word.load(Ordering::Acquire)).metadata()
 }
 
-/// The page that a word names, made if it names none.
+/// The page that a word names; if it names none, a page is allocated.
 fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     page(word).or_else(|| {
         let memory = meta.page().ok()?.start().cast();
@@ -223,13 +225,13 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
 /// A page of a queue's ring.
 fn segment(queue: &WorkerQueue, number: usize) -> Option<NonNull<u64>> {
     let ring = page(&queue.ring)?;
-    // SAFETY: a page of words, and a ring has so many pages at most.
+    // SAFETY: a page of words, and a ring has at most as many pages as that.
     page(unsafe { word_of(ring, number) })
 }
 
 /// # Safety
 ///
-/// `page` is a segment or a steal buffer that has so many words.
+/// `page` is a segment or a steal buffer with more than `index` words.
 #[inline(always)]
 unsafe fn get(page: NonNull<u64>, index: usize) -> Entry {
     // SAFETY: the caller's promise.
@@ -245,7 +247,7 @@ unsafe fn put(page: NonNull<u64>, index: usize, entry: Entry) {
     unsafe { word_of(page, index) }.store(entry.0, Ordering::Relaxed);
 }
 
-/// Where entries are taken from a queue, or put into it.
+/// A position in a queue, where entries are taken out or put in.
 #[derive(Clone, Copy)]
 struct Cursor {
     segment: usize,
@@ -320,20 +322,20 @@ impl Queue<'_> {
         Some(entry)
     }
 
-    /// The beginning of the segment after that of an end.
+    /// The beginning of the segment that follows a position's.
     #[cold]
     #[inline(never)]
     fn after(&self, end: Cursor) -> Cursor {
         let number = (end.segment + 1) % self.segments;
         Cursor {
             segment: number,
-            // Of a single segment the beginning is its own.
+            // A single segment follows itself.
             start: segment(self.queue, number).unwrap_or(end.start),
             at: 0,
         }
     }
 
-    /// Puts some entries into the steal buffer, if that is empty and there are plenty.
+    /// Puts some entries into the steal buffer, if that is empty and the queue has plenty.
     #[inline(always)]
     pub(crate) fn offer(&mut self) {
         if self.queue.offered.load(Ordering::Relaxed) == 0 && self.len() > 2 * BATCH {

@@ -1,18 +1,19 @@
 //! The roots: what the platform names, then the registered regions; and objects that lie in them.
 //!
-//! Each word is read once a pass, whatever covers it: twice would be two references, and hide the loss of what needs two.
+//! Each word is read once a pass, even if several roots cover it: read twice, it would count as two references, and would hide
+//! the loss of an object that needs two.
 //!
 //! - The platform promises to name no word twice ([`Platform::next_root`]).
-//! - Regions are read as their union, in the order of addresses. What of it lies in a root of the platform's is left out; that
-//!   is only looked for where a root and a region meet.
-//! - From both is cut out what is excluded: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
-//! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. Of one that
-//!   lies in parts in part, as a copy of a per-CPU block may, those words are left out when it is scanned, if ever. Such are few
-//!   and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and have a flag that
-//!   keeps them from being scanned in the fast way.
+//! - Regions are read as their union, in the order of addresses. Parts of them that lie in a root of the platform's are left out;
+//!   this is checked only where a root and a region overlap.
+//! - From both, excluded memory is cut out: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
+//! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. If only some of
+//!   its bytes lie in parts, as may be with a copy of a per-CPU block, those words are left out when it is scanned, if ever. Such
+//!   objects are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and
+//!   have a flag that keeps them from being scanned in the fast way.
 //!
-//! While other code runs, stacks and registers come and go. So nothing is left out elsewhere for lying in one of these:
-//! better a word is read twice than not at all. What is suspected is looked at again.
+//! While other code runs, stacks and registers come and go. So no word elsewhere is left out because it lies in one of these: it
+//! is better to read a word twice than not at all. Suspects are looked at again.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -26,11 +27,11 @@ use crate::objects::record::flag;
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
-/// Who says that something is a root.
+/// The source of a root.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NamedBy {
     Platform,
-    /// Who registered a region.
+    /// A caller of the detector, which registered a region.
     Caller,
 }
 
@@ -39,11 +40,11 @@ pub(super) struct RootWalk {
     cursor: RootCursor,
     /// Where the next region may start: they are visited by address, since they come and go meanwhile.
     next_region: usize,
-    /// A region has something of a root of the platform's.
+    /// Whether a region overlaps a root of the platform's.
     crossed: bool,
     root: Root,
     named_by: NamedBy,
-    /// What has not been looked at of the root.
+    /// The rest of the root, which has not been looked at.
     left: Range<usize>,
     /// The part of it that is being handed out, and where the next piece begins.
     part: Range<usize>,
@@ -67,7 +68,7 @@ impl RootWalk {
     };
 }
 
-/// Some of a root, a page at most.
+/// A piece of a root, a page at most.
 pub(super) struct RootPiece {
     root: Root,
     range: Range<usize>,
@@ -80,7 +81,7 @@ fn range_of(root: Root) -> Range<usize> {
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// The next piece of a root that nobody has taken in this phase.
+    /// The next piece of a root that no worker has taken in this phase.
     fn take_piece(&self) -> Option<RootPiece> {
         let mut walk = self.shared.roots.lock();
         loop {
@@ -90,7 +91,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             let range = walk.at..next_piece(walk.at).min(walk.part.end);
             walk.at = range.end;
-            // What a caller has named is the platform's to vouch for; what it has named itself it has promised.
+            // The platform vouches for regions that a caller named; for its own roots it has promised that they can be read.
             if walk.named_by == NamedBy::Caller && !self.tools.readable(range.start, range.len()) {
                 continue;
             }
@@ -151,12 +152,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         root.len > 0 && !(is_stack && self.shared.stacks == Stacks::Skip)
     }
 
-    /// Whether it is the same all through the pass.
+    /// Whether the root is the same all through the pass.
     fn lasts(&self, root: Root) -> bool {
         A::STOPPED || !matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_))
     }
 
-    /// Shows what is in no root.
+    /// Shows the parts of a range that lie in no root.
     fn each_excluded(&self, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
         self.undisturbed(|| self.tools.root_ranges.excluded.each(look));
@@ -188,7 +189,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.outside_roots(range).is_empty()
     }
 
-    /// Finds the objects that lie in roots: those that do entirely are alive.
+    /// Finds the objects that lie in roots, and marks those that lie there entirely: they are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         let access = self.access;
         while let Some(piece) = self.take_piece() {
@@ -234,7 +235,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return;
         };
         let inside = piece.part.start <= range.start && range.end <= piece.part.end;
-        // Of a task's stack only the root is read.
+        // Of a task's stack only the words in the root are read.
         let stack = matches!(piece.root.kind, RootKind::Stack(_)) && record.has(flag::NO_SCAN);
         if inside || stack || record.has(flag::PHYS) {
             return;
@@ -268,7 +269,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Does something with those parts of an object's memory that are read in no root.
+    /// Does something with the parts of an object's memory that are read in no root.
     pub(super) fn each_part_outside(
         &mut self,
         range: Range<usize>,
@@ -310,7 +311,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if !self.shared.area_in_root.load(Ordering::Acquire) {
             return self.scan_words(words);
         }
-        // Objects with an excess reference lie in some: their pointers to themselves don't count.
+        // Objects with an excess reference may lie in roots: their pointers to themselves don't count.
         while words.len() > 0 {
             let Range { start, end } = words.range();
             let (area, next) = self.area_at(start, end);
@@ -322,8 +323,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// The object with an excess reference that the word at `at` belongs to, if it does to one, and where, from there to `end`,
-    /// the words begin that do not belong to the same.
+    /// The object with an excess reference that the word at `at` belongs to, if there is one, and the address, at most `end`, at
+    /// which the words begin that do not belong to that object.
     fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
         let access = self.access;
         let registry = self.tools.registry;
@@ -347,8 +348,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (None, next)
     }
 
-    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. By
-    /// one worker.
+    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. For one
+    /// worker.
     pub(crate) fn each_root_word(
         &mut self,
         look: &mut dyn FnMut(&mut Self, Root, usize, usize),
@@ -364,7 +365,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Whether a range has some of a task's stack, be stacks roots or not. By one worker.
+    /// Whether a range overlaps a task's stack, whether or not stacks are roots. For one worker.
     pub(crate) fn has_stack(&self, range: Range<usize>) -> bool {
         let mut cursor = RootCursor::default();
         while let Some(root) = self.tools.platform.next_root(&mut cursor) {

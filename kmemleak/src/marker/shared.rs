@@ -21,36 +21,36 @@ pub(crate) struct Figures {
     pub(crate) words: u64,
     pub(crate) candidates: u64,
     pub(crate) hits: u64,
-    /// Blocks, or pieces of them, that nobody vouches for, so that they were not read; zero if any was read.
+    /// Blocks, or pieces of them, that were not read since nothing vouches for them; zero if any block was read.
     pub(crate) unread: u64,
 }
 
-/// A pass, as far as it is shared.
+/// The part of a pass that its workers share.
 ///
-/// What one CPU does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last to come has
-/// seen all; it stores `generation` with Release, which the others load with Acquire. So between two barriers the cursors, and
-/// what has been seen, may be Relaxed; where they are stronger they say what they are read with.
+/// What one CPU does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last CPU to arrive has seen
+/// all; it stores `generation` with Release, which the others load with Acquire. So between two barriers the cursors, and what
+/// has been seen, may be Relaxed; where an ordering is stronger, its comment names the load that it pairs with.
 pub(crate) struct SharedPass {
-    /// All store the same before they begin. Each reads what it stored.
+    /// All workers store the same value before they begin, and each reads what it stored.
     pub(super) workers: AtomicUsize,
     pub(super) stacks: Stacks,
     /// When the pass began.
     pub(super) start_us: u64,
-    /// The next table of entries that is to be taken: each is one worker's, by the exchange.
+    /// The next table of entries to take: the exchange gives each table to one worker.
     pub(super) leaf: AtomicUsize,
     pub(super) roots: SpinMutex<RootWalk>,
-    /// Workers that have something to do. AcqRel, and Acquire for loads: before it counts itself out, a worker has taken
-    /// what it had offered, or has seen it taken by one that counts.
+    /// Workers that have something to do. AcqRel, and Acquire for loads: before a worker subtracts itself, it has taken back what
+    /// it had offered, or has seen it taken by a worker that is counted.
     pub(super) active: AtomicUsize,
     pub(super) arrived: AtomicUsize,
     pub(super) generation: AtomicUsize,
-    /// Something found no room in a queue. As the next two: read behind a barrier, which orders it.
+    /// Whether an object found no room in a queue. Like the next two: read behind a barrier, which orders it.
     pub(super) overflowed: AtomicBool,
-    /// Something is pointed to in its middle.
+    /// Whether an object is pointed to in its middle.
     pub(super) interior: AtomicBool,
-    /// Something that needs several references was marked late, though its start was pointed to early.
+    /// Whether an object that needs several references was marked late, though its start was pointed to early.
     pub(super) started: AtomicBool,
-    /// Something with an excess reference lies in a root. Set in one phase and read in later ones: the barrier between orders it.
+    /// Whether an object with an excess reference lies in a root. Set in one phase, read in later ones: a barrier orders it.
     pub(super) area_in_root: AtomicBool,
     /// Only counted, like the next.
     pub(super) objects: AtomicU64,
@@ -86,7 +86,7 @@ impl SharedPass {
         }
     }
 
-    /// How many CPUs mark together: all say the same, before they begin.
+    /// Sets how many CPUs mark together: all set the same number, before they begin.
     pub(crate) fn set_workers(&self, workers: usize) {
         self.workers.store(workers, Ordering::Release);
     }

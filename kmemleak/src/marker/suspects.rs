@@ -1,12 +1,13 @@
 //! What a pass finds unreferenced, and which of these are suspects where other code runs meanwhile.
 //!
-//! Nobody is stopped there, so what is in use may be found unmarked. What is young, was unreferenced for the first time, or
-//! is not what it was is kept, with what it leads to; what remains and was suspected before is a suspect.
+//! Other code runs meanwhile, so an object in use may be found unmarked. An object that is young, was unreferenced for the first
+//! time, or whose contents have changed is kept, with what it leads to; an object that remains and was suspected before is a
+//! suspect.
 //!
 //! # Locks
 //!
-//! A chunk's at a time, for the time it takes to look at its index; never more than a page is read with interrupts
-//! off. Others run after each piece.
+//! One chunk's at a time, while its index is looked at; never more than a page is read with interrupts off. Other code runs after
+//! each piece.
 
 use core::sync::atomic::Ordering;
 
@@ -17,12 +18,12 @@ use crate::objects::object::Object;
 use crate::objects::record::{Record, flag};
 use crate::platform::Platform;
 
-/// Who may be suspected.
+/// Which objects may be suspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Among {
-    /// What is unreferenced.
+    /// All that are unreferenced.
     All,
-    /// Who was suspected by the pass before, too.
+    /// Those that the pass before suspected, too.
     Suspects,
 }
 
@@ -34,7 +35,7 @@ pub(crate) enum Flagged {
     Some,
 }
 
-/// Whether an object is unreferenced at the end of a pass, and no leak by decree.
+/// Whether an object is unreferenced at the end of a pass, and is not declared to be no leak.
 pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
     !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED) && record.min_count() > 0
 }
@@ -62,7 +63,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 }
 
 impl<P: Platform> Marker<'_, P, Locked> {
-    /// Marks what is referenced, and what is to be treated so.
+    /// Marks what is referenced, and what is to be treated as if it were.
     pub(crate) fn mark_beside(&mut self, before_us: u64) -> Result<(), GivenUp> {
         self.run()?;
         self.barrier();
@@ -77,7 +78,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         Ok(())
     }
 
-    /// Flags those that are unreferenced, and no others, as suspects; how many there are.
+    /// Flags the unreferenced objects, and no others, as suspects, and returns how many there are.
     pub(crate) fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
         let registry = self.registry();
         let mut suspects = 0;
@@ -106,7 +107,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         Ok(suspects)
     }
 
-    /// Looks at all unmarked objects: those that are young, or not what they were, are marked.
+    /// Looks at all unmarked objects, and marks those that are young or whose contents have changed.
     fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
@@ -140,7 +141,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         registry.each_of(chunk, unmarked, &mut |object| {
             let record = object.record.read();
             if record.min_count() == 0 && !record.has(flag::REACHED) {
-                // No leak, since after the marks were cleared: it is to be scanned all the same.
+                // It was declared to be no leak after the marks were cleared: it is still to be scanned.
                 self.keep(object);
             }
             if !is_white(object, &record) {
@@ -151,7 +152,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                     *place = Some(object.start);
                     white.len += 1;
                 }
-                // More than can be looked at together: as if they had changed.
+                // More objects than can be looked at together: they are treated as if they had changed.
                 None => {
                     self.keep(object);
                 }
@@ -172,7 +173,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 object.record.set(flag::PRIMED);
                 object.record.set_checksum(checksum);
                 let young = record.birth_us() > before_us;
-                // What has been reported is reported again as long as it is a leak: else it would be said to be referenced.
+                // What was reported is reported again while it is a leak; else it would be reported as referenced again.
                 if (young || !held_still) && !record.has(flag::REPORTED) {
                     marker.keep(object);
                 }

@@ -1,8 +1,8 @@
 //! Reading memory: the next word that may be a pointer.
 //!
-//! Nearly all words that a marker reads point nowhere, so what such a word costs is what a check costs. On x86_64 four
-//! instructions are enough, and an eighth of the loop's own; a compiler makes it eight. It has to be assembly, which is
-//! also the plainest way to say that the words are read as they are, though others may write to them meanwhile.
+//! Nearly all words that a marker reads point nowhere, so the cost of such a word is the cost of a check. On x86_64 four
+//! instructions a word are enough, and a quarter of the loop's own; a compiler emits eight. So it is assembly, which is also the
+//! plainest way to say that the words are read as they are, though other code may write to them meanwhile.
 
 use core::ops::Range;
 
@@ -10,7 +10,7 @@ use crate::metadata::WORD;
 use crate::platform::Platform;
 use crate::platform::address::end_of;
 
-/// Where the whole words from `start` to `end` begin, and how many there are; `usize::MAX` as an end is that of the
+/// Where the whole words from `start` to `end` begin, and how many there are. An `end` of `usize::MAX` means the end of the
 /// address space ([`end_of`](crate::platform::address::end_of)).
 #[inline(always)]
 pub(crate) fn whole_words(start: usize, end: usize) -> (usize, usize) {
@@ -38,7 +38,7 @@ pub(crate) struct MappedWords {
 }
 
 impl MappedWords {
-    /// So many words.
+    /// `count` words from `start` on.
     ///
     /// # Safety
     ///
@@ -62,18 +62,18 @@ impl MappedWords {
         Self { start, count }
     }
 
-    /// How many they are.
+    /// How many words there are.
     #[inline(always)]
     pub(super) fn len(self) -> usize {
         self.count
     }
 
-    /// Where they lie; `usize::MAX` as an end is that of the address space.
+    /// Where they lie. An end of `usize::MAX` means the end of the address space.
     pub(super) fn range(self) -> Range<usize> {
         self.start..end_of(self.start, self.count * WORD)
     }
 
-    /// Those before an address, which is a multiple of a word's size or the end of the address space. The others are left.
+    /// Takes the words before an address: a multiple of a word's size, or the end of the address space. Others remain.
     pub(super) fn take_before(&mut self, end: usize) -> Self {
         let (start, count) = whole_words(self.start, end);
         let count = count.min(self.count);
@@ -82,7 +82,7 @@ impl MappedWords {
         Self { start, count }
     }
 
-    /// All of them, to be looked through. `None` if the last is that of the address space: no number is the address after it.
+    /// All words, to be searched. `None` if the last is that of the address space: no number is the address after it.
     #[inline(always)]
     pub(super) fn search(self) -> Option<Search> {
         let end = self.start.wrapping_add(self.count * WORD);
@@ -92,7 +92,7 @@ impl MappedWords {
         })
     }
 
-    /// Reads each of them, and where it lies.
+    /// Reads each word, and shows it with its address.
     pub(super) fn each<P: Platform>(self, platform: &P) -> impl Iterator<Item = (usize, usize)> {
         (0..self.count).map(move |index| {
             let at = self.start + index * WORD;
@@ -101,7 +101,7 @@ impl MappedWords {
         })
     }
 
-    /// Those that are less than `span` above `lowest` as pointers, one at a time: for where [`search`](Self::search) can't be.
+    /// The words less than `span` above `lowest`, one at a time: for use where [`search`](Self::search) is not possible.
     pub(super) fn each_within<P: Platform>(
         self,
         platform: &P,
@@ -117,7 +117,7 @@ impl MappedWords {
     }
 }
 
-/// Words that are being looked through.
+/// Words that are being searched.
 pub(super) struct Search {
     at: usize,
     end: usize,
@@ -148,19 +148,19 @@ impl Search {
         None
     }
 
-    /// Whether all have been looked at.
+    /// Whether all words have been looked at.
     pub(super) fn is_over(&self) -> bool {
         self.at >= self.end
     }
 
-    /// Where the word lies that was found last.
+    /// The address of the word that was found last.
     pub(super) fn found_at(&self) -> usize {
         self.at - WORD
     }
 }
 
-/// The next word from `at` to `end` that is less than `span` above `lowest`, for plain words: four at a time as long as there
-/// are as many. Goes on after it.
+/// The next word from `at` to `end` that is less than `span` above `lowest`, for plain words. Looks at four at a time as long as
+/// there are four, and advances past the word that it returns.
 ///
 /// # Safety
 ///

@@ -1,4 +1,4 @@
-//! Who calls: the call stack that leads to a callback.
+//! The call stack that leads to a callback.
 
 use crate::metadata::MetaAlloc;
 use crate::platform::{MAX_FRAMES, Platform};
@@ -24,8 +24,8 @@ impl<P: Platform> Tracker<P> {
         self.depot.store(&frames[..count], meta)
     }
 
-    /// The call stack of a callback that is told of, from wherever it is asked for: without the detector's and the
-    /// hooks' own frames.
+    /// The call stack of a callback, from wherever in the callback it is asked for: without the detector's and the hooks' own
+    /// frames.
     pub(crate) fn frames(&self) -> Frames {
         /// Frames of the detector itself, at most, before those that are kept.
         const OWN: usize = 8;
@@ -44,7 +44,7 @@ impl<P: Platform> Tracker<P> {
         Frames::of(all[skip..count].iter().copied())
     }
 
-    /// Keeps the call stack that frees a block, for the day when it is freed again.
+    /// Keeps the call stack that frees a block, for a warning in case the block is freed again.
     #[cold]
     #[inline(never)]
     pub(super) fn note_free(&self, start: usize, meta: &MetaAlloc<'_>) {

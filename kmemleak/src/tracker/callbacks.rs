@@ -1,4 +1,4 @@
-//! The callbacks that say something of a block: that it was handed out or given back, or how it is to be treated.
+//! The callbacks for a block: that it was handed out or given back, or how it is to be treated.
 //!
 //! Each looks at the mode first ([`Tracker::callback`]), and never sleeps, prints, allocates or panics. What is wrong
 //! with a call becomes a warning.
@@ -19,7 +19,7 @@ use crate::tracker::warnings::Kind;
 use crate::tracker::{AllocOptions, NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
-    /// A block was handed out; nobody vouches for it but the platform.
+    /// Records a block that was handed out; only the platform vouches for it.
     #[inline(always)]
     pub(crate) fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
         if !self.is_on() {
@@ -32,7 +32,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// As [`alloc`](Self::alloc), of a block that needs no platform to vouch for it.
+    /// Records a block, as [`alloc`](Self::alloc) does, that can be read without the platform's vouching for it.
     ///
     /// # Safety
     ///
@@ -44,7 +44,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// The block at `start` is given back.
+    /// Forgets the block at `start`, which is given back.
     #[inline(always)]
     pub(crate) fn free(&self, start: usize) {
         if self.is_on() {
@@ -52,7 +52,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// An allocator has refused to free `address`.
+    /// Warns that an allocator has refused to free `address`.
     #[cold]
     pub(crate) fn refused_free(&self, address: usize) {
         self.callback(|meta| {
@@ -65,12 +65,12 @@ impl<P: Platform> Tracker<P> {
         });
     }
 
-    /// A part of a block is given back.
+    /// Forgets a part of a block, which is given back.
     pub(crate) fn free_part(&self, start: usize, len: usize) {
         self.callback(|meta| self.take_part(start, len, meta));
     }
 
-    /// A block was handed out that the object at `area` describes.
+    /// Records a block that was handed out and that the object at `area` describes.
     pub(crate) fn vmalloc(&self, start: usize, size: usize, area: usize) {
         if !self.is_on() {
             return;
@@ -88,7 +88,7 @@ impl<P: Platform> Tracker<P> {
             }
         });
         if !self.counted(kept) {
-            // One of its references can't be told any more.
+            // One of its references can't be recognized any more.
             self.callback(|_| {
                 let change = |block: Object<'_>| block.set_min_count(1);
                 self.registry.starting_at(Locked, start, change)
@@ -96,7 +96,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// A block of physical memory was handed out.
+    /// Records a block of physical memory that was handed out.
     pub(crate) fn alloc_phys(&self, start: usize, size: usize) {
         if self.is_on() {
             self.strangers.note();
@@ -104,22 +104,22 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// The block becomes gray.
+    /// Makes the block gray.
     pub(crate) fn not_leak(&self, start: usize) {
         self.change(start, |object, _| object.set_min_count(0));
     }
 
-    /// The block becomes black.
+    /// Makes the block black.
     pub(crate) fn ignore(&self, start: usize) {
         self.change(start, |object, _| object.set_min_count(-1));
     }
 
-    /// The block is not scanned.
+    /// Excludes the block's contents from scanning.
     pub(crate) fn no_scan(&self, start: usize) {
         self.change(start, |object, _| object.set(flag::NO_SCAN));
     }
 
-    /// Only the areas that were named are scanned of the block.
+    /// Limits the scanning of the block to the areas that were named.
     pub(crate) fn scan_area(&self, start: usize, len: usize) {
         enum Told {
             Done(Kept),
@@ -146,14 +146,14 @@ impl<P: Platform> Tracker<P> {
         });
     }
 
-    /// The next scan takes the block for referenced.
+    /// Lets the next scan treat the block as referenced.
     pub(crate) fn transient_leak(&self, start: usize) {
         self.change(start, |object, _| {
             object.record.clear(flag::PRIMED | flag::REPORTED);
         });
     }
 
-    /// The block's call stack is the present one.
+    /// Replaces the block's call stack by the present one.
     pub(crate) fn update_trace(&self, start: usize) {
         self.callback(|meta| {
             let stack_id = self.stack_id(meta);
@@ -165,7 +165,7 @@ impl<P: Platform> Tracker<P> {
         });
     }
 
-    /// Changes the block that starts at `start`, or of which a copy does.
+    /// Changes the block that starts at `start`, or that has a copy which starts there.
     #[inline]
     fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &MetaAlloc<'_>)) {
         self.callback(|meta| {

@@ -1,10 +1,10 @@
 //! The detector's time: microseconds since a second before its first call, whatever the platform's clock says then.
 //!
-//! A platform's clock may begin anywhere: at the boot, in 1970, at a number that nobody has chosen. Records have no room
-//! for that. So the first call is noted, and all times within the detector are relative to it; the platform's
-//! clock is read here and nowhere else. What is shown to others as the time of a birth is the platform's again.
+//! A platform's clock may begin anywhere: at boot, in 1970, at an arbitrary number. Records have no room for that. So the time of
+//! the first call is noted, and all times within the detector are relative to it; the platform's clock is read here and nowhere
+//! else. The time of a birth is shown to others by the platform's clock.
 //!
-//! The time has 52 bits, 142 years. After that it stands still, and so it does before the second that precedes the first
+//! The time has 52 bits, 142 years. After that it stands still. It also stands still before the second that precedes the first
 //! call, in which the clocks of other CPUs may lag.
 //!
 //! # Locks
@@ -22,10 +22,10 @@ const LAST_US: u64 = (1 << BIRTH_BITS) - 1;
 /// What the time is at the first call.
 pub(crate) const FIRST_US: u64 = 1_000_000;
 
-/// There was no call: half of all that a clock can say, so that no clock is near.
+/// There was no call yet: half of the clock's range, so that no clock is near.
 const NOT_BEGUN: u64 = 1 << 63;
 
-/// Where the detector's time begins, in the platform's.
+/// Where the detector's time begins, by the platform's clock.
 pub(crate) struct Clock {
     /// One word: Relaxed. It changes once.
     origin: AtomicU64,
@@ -38,7 +38,7 @@ impl Clock {
         }
     }
 
-    /// The detector's time when the platform's is this.
+    /// The detector's time when the platform's clock shows `platform_us`.
     #[inline(always)]
     fn at(&self, platform_us: u64) -> u64 {
         let since_us = platform_us.wrapping_sub(self.origin.load(Ordering::Relaxed));
@@ -64,14 +64,14 @@ impl Clock {
         since_us.clamp(0, LAST_US as i64) as u64
     }
 
-    /// The platform's time at a time of the detector's.
+    /// The platform's time at a time of the detector's clock.
     pub(crate) fn platform_us(&self, us: u64) -> u64 {
         self.origin.load(Ordering::Relaxed).wrapping_add(us)
     }
 }
 
 impl<P: Platform> Tracker<P> {
-    /// The detector's time.
+    /// The present time of the detector's clock.
     #[inline(always)]
     pub(crate) fn now_us(&self) -> u64 {
         self.clock.at(self.platform.now_us())

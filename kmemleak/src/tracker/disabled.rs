@@ -1,11 +1,11 @@
-//! Tasks whose allocations are no leaks, for a while.
+//! Tasks whose allocations are no leaks for a while.
 
 use crate::platform::Platform;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
-    /// What the running task allocates is gray.
+    /// Makes gray what the running task allocates from now on.
     pub(crate) fn disabled_begin(&self) {
         self.callback(|meta| {
             let task = self.platform.context().task;
@@ -17,7 +17,7 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn disabled_end(&self) {
         self.callback(|meta| {
             let task = self.platform.context().task;
-            // Its beginning may be what there was no memory for.
+            // There may have been no memory to note its beginning.
             if !self.disabled.remove(task as usize, meta) && !self.is_incomplete() {
                 self.warn(Kind::NotDisabled, 0, NO_STACKS, meta);
             }

@@ -1,4 +1,4 @@
-//! What lies where a new block is recorded was freed without a callback: it is taken out, and counted.
+//! Objects in the place of a new block were freed without a callback: they are taken out, and counted.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -14,20 +14,20 @@ use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::warnings::Kind;
 
-/// What became of what was in the way of a new block.
+/// What became of an object in the way of a new block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evicted {
-    /// Something was taken out.
+    /// An object was taken out.
     Some,
-    /// Nothing was.
+    /// No object was taken out.
     None,
-    /// It is the new one itself: a copy that a per-CPU block has on several CPUs.
+    /// The object is the new one itself: a copy that a per-CPU block has on several CPUs.
     Itself,
 }
 
 impl<P: Platform> Tracker<P> {
-    /// Takes out what is in the way of a new block, from the one that `address` lies in on. One walk over the block's memory
-    /// finds them all; if it began anew after each, many small ones under a large one would take as many walks.
+    /// Takes out the objects in the way of a new block, beginning with the one that `address` lies in. One walk over the block's
+    /// memory finds them all; if it began anew after each, many small ones under a large one would take as many walks.
     #[cold]
     pub(super) fn evict_from(
         &self,
@@ -48,13 +48,13 @@ impl<P: Platform> Tracker<P> {
                 _ => return Evicted::Some,
             }
             if self.evict(new, record, next, meta) != Evicted::Some {
-                // The next insertion tells why.
+                // The next insertion finds out why.
                 return Evicted::Some;
             }
         }
     }
 
-    /// The block that `address` lies in was freed without a callback.
+    /// Takes out the block that `address` lies in, which was freed without a callback.
     #[cold]
     fn evict(&self, new: Extent, record: &Record, address: usize, meta: &MetaAlloc<'_>) -> Evicted {
         let old = self
@@ -71,15 +71,15 @@ impl<P: Platform> Tracker<P> {
         if own && start == new.start().get() {
             return Evicted::Itself;
         }
-        // A block does not make room for its own copies. And what has the handle of an alias whose block is gone may be
-        // another's.
+        // A block does not make room for its own copies. And an object with the handle of an alias whose block is gone may be
+        // another block.
         let goes = !own
             && match owner {
                 Some(owner) => self.registry.percpu_at(Locked, owner, |_| ()).is_some(),
                 None => true,
             };
         let block_gone = goes && self.evict_block(new, block, meta);
-        // The platform may know nothing of a block any more that was freed without a callback.
+        // The platform may know nothing any more of a block that was freed without a callback.
         let alias_gone = owner.is_some_and(|owner| {
             Address::new(start).is_some_and(|copy| self.registry.remove_alias(copy, owner, meta))
         });
@@ -90,7 +90,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// The block at `start` was freed without a callback. False if it is there no more.
+    /// Takes out the block at `start`, which was freed without a callback. False if it is not there any more.
     #[cold]
     fn evict_block(&self, new: Extent, start: usize, meta: &MetaAlloc<'_>) -> bool {
         let Some(address) = Address::new(start) else {

@@ -1,13 +1,13 @@
 //! The tracker: all that the callbacks touch, by which allocators tell of their blocks.
 //!
-//! It records what is allocated, with the call stack and the task that asked, and forgets what is freed. It looks at no
-//! block and knows of no check: all that it is told of one is that a pass goes on ([`Tracker::begin_pass`]), for what is
-//! allocated meanwhile is marked from the start.
+//! It records what is allocated, with the call stack and the task that asked, and forgets what is freed. It does not read blocks,
+//! and does not know of checks: it is only told that a pass runs ([`Tracker::begin_pass`]), since what is allocated meanwhile is
+//! marked from the start.
 //!
-//! Its fields are this folder's alone. Layers above work with what it lends them: the registry, the depot, the names of
-//! tasks, and metadata while there is any ([`mode`]).
+//! Its fields are private to this folder. Layers above work with what it lends them: the registry, the depot, the names of tasks,
+//! and metadata while there is any ([`mode`]).
 //!
-//! Never: a verdict, a claim, text.
+//! The tracker makes no verdict, takes no claim and writes no text.
 
 mod call_stack;
 mod callbacks;
@@ -49,7 +49,7 @@ use crate::settings::Settings;
 use crate::stacks::depot::{Depot, StackId};
 use crate::stacks::task_names::TaskNames;
 
-/// What an allocator says of a block beside its place.
+/// What an allocator says of a block besides its address and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocOptions {
     min_count: i32,
@@ -76,18 +76,18 @@ impl Default for AllocOptions {
     }
 }
 
-/// Of what was at an address nothing is remembered: neither who allocated it nor who freed it.
+/// Nothing is remembered of the block at an address: neither the call stack that allocated it nor the one that freed it.
 const NO_STACKS: (StackId, StackId) = (StackId::NONE, StackId::NONE);
 
-/// What is tracked, and by whom.
+/// What is tracked, and where it was allocated.
 pub(crate) struct Tracker<P> {
     platform: P,
     modes: Modes,
     settings: Settings,
     clock: Clock,
-    /// A pass goes on while other code runs: new blocks are marked.
+    /// Whether a pass runs beside other code: then new blocks are marked.
     scanning: RunningPass,
-    /// Nothing is recorded, as if memory were used up. One word: Relaxed.
+    /// Whether nothing is recorded, as if memory were used up. One word: Relaxed.
     exhausted: AtomicBool,
     registry: Registry,
     depot: Depot,
@@ -99,14 +99,14 @@ pub(crate) struct Tracker<P> {
     disabled: KeyedList,
     hazard: Hazard,
     warnings: SpinMutex<Warnings>,
-    /// What found no room in metadata, since the last `clear`. Only counted, as the next, and `missed_frees`.
+    /// What found no room in metadata, since the last `clear`. Only counted, like the next one and `missed_frees`.
     unrecorded: AtomicU64,
     /// What found no room, ever.
     unrecorded_total: AtomicU64,
-    /// Blocks that were found overlapped, so whose free was missed.
+    /// Blocks that a new block was found to overlap, so their free was missed.
     missed_frees: AtomicU64,
-    /// Users of metadata who may outlive a claim ([`Borrow`]). They count down with Release; who frees all memory loads it
-    /// with Acquire.
+    /// Users of metadata that may outlive a claim ([`Borrow`]). They count down with Release; the task that frees all memory
+    /// loads it with Acquire.
     borrowed: AtomicUsize,
     pool: Pool,
 }
@@ -185,23 +185,23 @@ impl<P: Platform> Tracker<P> {
         [start..start + size_of_val(self), self.pool.range()]
     }
 
-    /// From here on what is allocated is marked. The start of the pass has been noted.
+    /// Begins a pass: from here on what is allocated is marked. The start of the pass has been noted.
     pub(crate) fn begin_pass(&self) {
         self.scanning.begin();
     }
 
-    /// The pass has ended.
+    /// Ends the pass.
     pub(crate) fn end_pass(&self) {
         self.scanning.end();
     }
 
-    /// Metadata has one user more, for longer than a callback and without the claim.
+    /// Registers one more user of metadata, for longer than a callback and without the claim.
     pub(crate) fn borrow(&self) -> Borrow<'_, P> {
         self.borrowed.fetch_add(1, Ordering::Relaxed);
         Borrow(self)
     }
 
-    /// Whether it has any.
+    /// Whether metadata has any registered user.
     pub(crate) fn is_borrowed(&self) -> bool {
         self.borrowed.load(Ordering::Acquire) > 0
     }
@@ -210,21 +210,21 @@ impl<P: Platform> Tracker<P> {
     ///
     /// # Safety
     ///
-    /// The mode is [`Mode::Gone`], and nobody can be under way who saw another one: the world was stopped since.
+    /// The mode is [`Mode::Gone`], and no code runs that saw another one: the world was stopped since.
     pub(crate) unsafe fn empty(&self) {
         self.registry.empty();
         self.task_names.empty();
         self.root_ranges.empty();
         self.disabled.empty();
         *self.warnings.lock() = Warnings::new();
-        // SAFETY: nobody uses it any more.
+        // SAFETY: it is not used any more.
         unsafe { self.depot.empty() };
-        // SAFETY: as above; everything that named metadata has just been emptied.
+        // SAFETY: it is not used any more; everything that named metadata has just been emptied.
         unsafe { self.meta_for_marker(0).empty() };
     }
 }
 
-/// As long as this lives there is metadata. Its holder gives back its own metadata before.
+/// As long as this lives, metadata stays. Its holder gives back its own metadata before it drops this.
 pub(crate) struct Borrow<'t, P>(&'t Tracker<P>);
 
 impl<'t, P> Borrow<'t, P> {

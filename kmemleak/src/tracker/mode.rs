@@ -1,20 +1,20 @@
 //! Modes: whether blocks are recorded, and whether there is metadata to look at.
 //!
-//! A detector is *on*, then *off*: callbacks do nothing any more, and the last verdict stays. Then, when somebody asks for the
-//! memory, its metadata is *gone*. Nothing leads back.
+//! A detector is *on*, then *off*: callbacks do nothing any more, and the last verdict stays. Then, when a caller asks for the
+//! memory, its metadata is *gone*. A mode never goes back to an earlier one.
 //!
-//! Metadata goes back to the platform while other tasks run, and one of them may have been preempted in a callback, for
-//! as long as the scheduler likes. So a mode that was looked at with interrupts on says nothing of the next
-//! instruction. What counts is a look with interrupts off: who gives the metadata back changes the mode and then has the
-//! world stopped once, and a CPU joins a stop with interrupts on only. All that saw the mode before have left by then.
+//! Metadata goes back to the platform while other tasks run, and one of them may have been preempted in a callback, for as long
+//! as the scheduler likes. So a mode that was read with interrupts on says nothing of the next instruction. Only a mode that was
+//! read with interrupts off counts: the task that gives the metadata back changes the mode and then stops the world once, and a
+//! CPU joins a stop only with interrupts on. All code that saw the mode before has left by then.
 //!
-//! Hence three ways in, and no other, to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
+//! So there are only three ways to what a CPU takes metadata from ([`MetaAlloc`]) and to what lies there:
 //!
 //! - [`Tracker::enter`], for callbacks: while the detector is on.
 //! - [`Tracker::look`], for readers without the claim: while there is metadata.
 //! - [`Tracker::without_interrupts`], for the holder of the claim or of a scope: metadata stays while either is held.
 //!
-//! Between two entries nothing is known again. What was found before still lies there if the second one succeeds.
+//! Between two entries nothing is known for certain. What was found before still lies there if the second one succeeds.
 //!
 //! # Locks
 //!
@@ -26,7 +26,7 @@ use crate::metadata::MetaAlloc;
 use crate::platform::{IrqState, Platform};
 use crate::tracker::Tracker;
 
-/// What a detector does. The order is that of time.
+/// What a detector does. The modes follow each other in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Mode {
@@ -38,8 +38,8 @@ pub(crate) enum Mode {
     Gone,
 }
 
-/// The present mode. One word: Relaxed. That nobody is under way who saw the mode before is ordered by the stop of the world that
-/// follows a change, not by this.
+/// The present mode. One word: Relaxed. The stop of the world that follows a change, not this word, ensures that no code runs
+/// that saw the mode before.
 pub(crate) struct Modes(AtomicU8);
 
 impl Modes {
@@ -89,9 +89,9 @@ impl<P: Platform> Drop for Entered<'_, P> {
 }
 
 impl<P: Platform> Tracker<P> {
-    /// Whether blocks are recorded. `off` is final.
+    /// Whether blocks are recorded. Once the detector is off, it never records again.
     ///
-    /// A callback may ask this first, as the cheapest way out; what it says is certain only with interrupts off.
+    /// A callback may ask this first, as the cheapest way out; the answer is certain only with interrupts off.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.modes.is_on()
@@ -117,7 +117,7 @@ impl<P: Platform> Tracker<P> {
         self.is_on().then_some(entered)
     }
 
-    /// A callback that does this. `None` once the detector is off.
+    /// Runs `action` as a callback. `None` once the detector is off.
     #[inline(always)]
     pub(crate) fn callback<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> Option<R> {
         if !self.is_on() {
@@ -127,7 +127,7 @@ impl<P: Platform> Tracker<P> {
         Some(action(&entered.meta()))
     }
 
-    /// Reads metadata, on and off, without the claim. `None` once there is none.
+    /// Runs `action`, which reads metadata without the claim, on or off. `None` once the metadata is gone.
     #[inline(always)]
     pub(crate) fn look<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> Option<R> {
         let entered = self.interrupts_off();

@@ -6,7 +6,7 @@ use crate::platform::Platform;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 
-/// Chunks with objects that are looked at together, interrupts being off.
+/// Chunks with objects that are looked at together, with interrupts off.
 const TOGETHER: usize = 8;
 
 impl NamesInUse for Registry {
@@ -23,7 +23,7 @@ impl NamesInUse for Registry {
 }
 
 impl<P: Platform> Tracker<P> {
-    /// Where numbers of names are scarce, finds out which are free. Task context, with no lock held.
+    /// Finds out which numbers of names are free, if they are scarce. Task context, with no lock held.
     pub(crate) fn recycle_names(&self) {
         if !self.task_names.is_short() {
             return;

@@ -1,7 +1,7 @@
-//! Blocks that are freed in part: what remains goes on as it was.
+//! Blocks that are freed in part: what remains stays tracked as before.
 //!
-//! Pages are given back out of the middle of a block, or its end is trimmed, when memory is short: which is when there may be
-//! none for metadata either. So what needs none is done without:
+//! Pages are given back out of the middle of a block, or its end is trimmed, when memory is short: then there may be no memory
+//! for metadata either. So memory for metadata is avoided where possible:
 //!
 //! - The *front*, what lies before the hole, stays where it is recorded, and becomes shorter.
 //! - Of a block that loses its front, the *tail* takes the record, the room for it and the notes with it. It needs a page
@@ -31,7 +31,7 @@ impl<P: Platform> Tracker<P> {
     /// Takes `len` bytes at `start` out of a block.
     #[cold]
     pub(crate) fn take_part(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) {
-        // Of a per-CPU block there are no parts.
+        // A per-CPU block has no parts.
         let look = |object: Object<'_>| {
             let size = self.registry.size(object.start, object.record);
             let record = object.record.read();
@@ -134,7 +134,7 @@ impl<P: Platform> Tracker<P> {
         Some(())
     }
 
-    /// Attaches the notes of a tail, before anybody finds it. Its record, with the number of its task's name.
+    /// Attaches the notes of a tail before the tail can be found. Returns its record, with the number of its task's name.
     fn prepare(&self, start: usize, tail: Tail, name: u32) -> Record {
         self.counted(tail.kept);
         let mut record = tail.record;

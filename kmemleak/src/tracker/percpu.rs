@@ -9,7 +9,7 @@ use crate::platform::address::{Address, Extent};
 use crate::tracker::Tracker;
 
 impl<P: Platform> Tracker<P> {
-    /// A per-CPU block was handed out.
+    /// Records a per-CPU block that was handed out.
     #[inline(always)]
     pub(crate) fn alloc_percpu(&self, handle: usize, size: usize) {
         if self.is_on() {
@@ -34,7 +34,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// A per-CPU block with this handle. All copies must lie where a block can be; else the number that is refused.
+    /// The per-CPU block with this handle. An error if a copy lies where no block can be: the number that is refused.
     fn percpu_block(&self, handle: usize, size: usize) -> Result<Extent, usize> {
         for cpu in 0..self.platform.cpus() {
             let copy = Extent::copy(&self.platform, handle, cpu, size);
@@ -49,13 +49,13 @@ impl<P: Platform> Tracker<P> {
         let alias = alias_record(handle.get(), size);
         for cpu in 0..self.platform.cpus() {
             let copy = Extent::copy(&self.platform, handle.get(), cpu, size);
-            // All copies have a place: that was looked at before.
+            // All copies lie where a block can be: that was checked before.
             let Some(copy) = copy.filter(|copy| copy.start() != handle) else {
                 continue;
             };
             kept = kept.and(|| self.add(copy, &alias, meta));
         }
-        // Half of its copies would not do.
+        // Recording only some of its copies would not be enough.
         if kept == Kept::NoMemory && self.registry.remove(handle, meta).is_some() {
             self.remove_copies(handle, meta);
         }

@@ -1,7 +1,7 @@
-//! From a callback to a record: the way of each allocation, and of each free.
+//! From a callback to a record: what happens in each allocation, and in each free.
 //!
-//! The short way is inlined into one function for each callback. Everything that is rare (no memory, something in the way,
-//! what needs a note beside its record) is cold and goes on from there.
+//! The common path is inlined into one function for each callback. Everything that is rare (no memory, an object in the way, a
+//! note beside the record) is cold and continues from there.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -31,7 +31,7 @@ impl<P: Platform> Tracker<P> {
         self.record_at(start, size, 0, flag::PHYS, place);
     }
 
-    /// Records a block, of one byte at least, if it has a place.
+    /// Records a block of at least one byte, if a block can lie there.
     #[inline(always)]
     fn record_at(
         &self,
@@ -53,7 +53,7 @@ impl<P: Platform> Tracker<P> {
         self.counted(self.add(extent, &record, &meta));
     }
 
-    /// Records a block that needs more references than a record has room for, or more than there can be.
+    /// Records a block that needs more references than a record has room for, or more than can be counted.
     #[cold]
     #[inline(never)]
     pub(super) fn record_many(&self, start: usize, size: usize, min_count: i32) {
@@ -80,8 +80,8 @@ impl<P: Platform> Tracker<P> {
         }));
     }
 
-    /// Notes how many references a block needs that has been recorded. Where there is no memory, it needs as many as a
-    /// record has room for: with fewer it would be no leak either.
+    /// Notes how many references a recorded block needs. Where there is no memory for the note, it needs as many as a record has
+    /// room for: with fewer it would be no leak either.
     #[cold]
     fn note_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
         let noted = self.registry.starting_at(Locked, start, |object| {
@@ -93,7 +93,7 @@ impl<P: Platform> Tracker<P> {
             }
             kept
         });
-        // None where it was refused.
+        // There is no record if the block was refused.
         noted.unwrap_or(Kept::Yes)
     }
 
@@ -131,11 +131,11 @@ impl<P: Platform> Tracker<P> {
             .number(context.task, context.cpu, comm, meta, &self.registry)
     }
 
-    /// Records a block, in the place of whatever is said to be there.
+    /// Records a block, in the place of whatever is recorded there.
     #[inline(always)]
     pub(crate) fn add(&self, extent: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Kept {
         if self.exhausted.load(Relaxed) {
-            // Also where an index has room for one record more.
+            // This also holds if an index has room for one record more.
             return Kept::NoMemory;
         }
         let marked = self.marked();
@@ -147,7 +147,7 @@ impl<P: Platform> Tracker<P> {
         self.add_slow(extent, record, marked, meta, inserted)
     }
 
-    /// Whether what is recorded now is marked.
+    /// Whether an object that is recorded now is marked.
     #[inline(always)]
     pub(crate) fn marked(&self) -> Marked {
         if self.scanning.goes_on() {
@@ -157,7 +157,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Goes on where there is no memory, where something is in the way, or where a note is to be kept.
+    /// Continues where there is no memory, where an object is in the way, or where a note is to be kept.
     #[cold]
     #[inline(never)]
     fn add_slow(
@@ -168,11 +168,11 @@ impl<P: Platform> Tracker<P> {
         meta: &MetaAlloc<'_>,
         mut inserted: Result<(), Refused>,
     ) -> Kept {
-        /// How often what is in the way may be gone when it is looked at: another CPU takes it out just now.
+        /// How often the object in the way may be gone when it is looked at, since another CPU takes it out at that moment.
         const VAIN: usize = 16;
         let stride = self.platform.slab_stride(extent.start().get());
         let mut vain = 0;
-        // Each round takes an object out, or is one of a few that don't: so there is an end.
+        // Each round takes an object out, or is one of the few that take out none: so the loop ends.
         while let Err(Refused::Overlaps(address)) = inserted {
             match self.evict_from(extent, record, address, meta) {
                 Evicted::Some => {}
@@ -201,7 +201,7 @@ impl<P: Platform> Tracker<P> {
             self.registry.starting_at(Locked, start.get(), mark);
         } else {
             self.registry.remove(start, meta);
-            // Of the record alone the size can't be told.
+            // The record alone does not tell the size.
             self.registry
                 .map
                 .unreach(start.chunk(), extent.last().chunk());

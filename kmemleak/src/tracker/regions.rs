@@ -1,4 +1,4 @@
-//! Memory that is a root because a caller says so, and memory that is none, though the platform names it.
+//! Memory that is a root because a caller names it, and memory that is no root, though the platform names it.
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
@@ -8,7 +8,7 @@ use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
-    /// A region is a root; false where that could not be noted.
+    /// Makes a region a root; false if it could not be noted.
     pub(crate) fn region_add(&self, start: usize, len: usize) -> bool {
         let add = |meta: &MetaAlloc<'_>| {
             if Extent::memory(start, len.max(1)).is_none() {
@@ -24,7 +24,7 @@ impl<P: Platform> Tracker<P> {
     /// Takes back the last `region_add` that names this start.
     pub(crate) fn region_remove(&self, start: usize) {
         self.callback(|meta| {
-            // It may be what there was no memory for, if it can be one.
+            // It may be one for which there was no memory, if a region can be there.
             let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
             if !self.root_ranges.regions.remove(start, meta) && !is_missing {
                 self.warn(Kind::UnknownRegion, start, NO_STACKS, meta);
@@ -32,7 +32,7 @@ impl<P: Platform> Tracker<P> {
         });
     }
 
-    /// A range is in no root; false where that could not be noted.
+    /// Excludes a range from all roots; false if it could not be noted.
     pub(crate) fn exclude(&self, start: usize, len: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
         let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, meta) == Kept::Yes;

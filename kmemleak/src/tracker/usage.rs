@@ -1,4 +1,4 @@
-//! What the detector takes of memory, and what becomes of it when there is none.
+//! How much memory the detector takes, and what happens when there is none.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -7,14 +7,14 @@ use crate::metadata::kept::Kept;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
-/// How much memory the detector takes for itself, beside the static that it is.
+/// How much memory the detector takes for itself, besides the static that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// Bytes of all its pages.
     pub bytes: usize,
-    /// Of these, the records of objects, with the bitmaps that lead to them and what is noted beside.
+    /// Of these, bytes of the records of objects, with the bitmaps that lead to them and the notes beside them.
     pub objects: usize,
-    /// And the call stacks. The rest are the tables of the page map, queues, verdicts, and what is in store.
+    /// Of these, bytes of the call stacks. The rest are the tables of the page map, queues, verdicts, and free pages.
     pub call_stacks: usize,
 }
 
@@ -48,7 +48,7 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Counts what was not kept. Whether it was.
+    /// Counts what was not kept, and returns whether it was kept.
     #[inline(always)]
     pub(crate) fn counted(&self, kept: Kept) -> bool {
         if kept == Kept::NoMemory {
@@ -63,7 +63,7 @@ impl<P: Platform> Tracker<P> {
         self.unrecorded_total.fetch_add(1, Relaxed);
     }
 
-    /// What found no room in metadata, since somebody last took notice.
+    /// What found no room in metadata, since this was last acknowledged.
     pub(crate) fn unrecorded(&self) -> u64 {
         self.unrecorded.load(Relaxed)
     }
@@ -73,23 +73,23 @@ impl<P: Platform> Tracker<P> {
         self.unrecorded_total.load(Relaxed)
     }
 
-    /// Somebody takes notice of what found no room.
+    /// Acknowledges what found no room.
     pub(crate) fn forget_unrecorded(&self) {
         self.unrecorded.store(0, Relaxed);
     }
 
-    /// Blocks that were found overlapped, so whose free was missed.
+    /// Blocks that a new block was found to overlap, so their free was missed.
     pub(crate) fn missed_frees(&self) -> u64 {
         self.missed_frees.load(Relaxed)
     }
 
-    /// So many of the blocks without a record are gone.
+    /// Notes that `count` of the blocks without a record were freed.
     pub(crate) fn uncount_unrecorded(&self, count: u64) {
         self.unrecorded.fetch_sub(count, Relaxed);
         self.unrecorded_total.fetch_sub(count, Relaxed);
     }
 
-    /// Whether something is missing of which nobody has taken notice yet.
+    /// Whether something is missing that was not acknowledged yet.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.unrecorded() > 0
     }

@@ -10,7 +10,7 @@ use crate::objects::record::{Record, flag};
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
-/// What is tracked.
+/// The number of tracked objects, and their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracking {
     /// Objects; a per-CPU block counts once.
@@ -20,7 +20,7 @@ pub struct Tracking {
 }
 
 impl<P: Platform> Tracker<P> {
-    /// What is tracked now.
+    /// Counts what is tracked now.
     pub(crate) fn tracking(&self) -> Tracking {
         let mut tracking = Tracking {
             objects: 0,
@@ -48,8 +48,8 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Shows the records of objects, as far as that can be done without waiting; those that start at no multiple of eight are
-    /// passed over. False where chunks were passed over, since others are at them. Any context, with whatever locks held.
+    /// Shows the records of objects, as far as that is possible without waiting; those that start at no multiple of eight are
+    /// left out. False if chunks were left out, since they are in use elsewhere. Any context, with whatever locks held.
     pub(crate) fn each_without_waiting(&self, look: &mut dyn FnMut(&Record)) -> bool {
         let (mut chunks, mut all) = (self.registry.chunks(0), true);
         while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
@@ -59,7 +59,7 @@ impl<P: Platform> Tracker<P> {
                     return;
                 };
                 for granule in Chunk::granules(chunk.starts().load(Relaxed)) {
-                    // SAFETY: one of the starts, and the chunk is locked.
+                    // SAFETY: an object starts there, and the chunk is locked.
                     let object = unsafe { object_in(number, chunk.chunk(), granule) };
                     let record = object.record.read();
                     if !record.has(flag::ALIAS) {

@@ -1,7 +1,7 @@
 //! Warnings: what callers of the callbacks did wrong.
 //!
-//! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task takes it to
-//! the log. The same thing from the same call stack goes there once; it is counted every time.
+//! A callback can't print. It counts, and puts what it saw into a fixed ring, from which a task writes it to the log. A warning
+//! of the same kind from the same call stack is written once; it is counted every time.
 
 use core::fmt;
 
@@ -23,23 +23,23 @@ pub(crate) enum Kind {
     UnknownFree,
     /// A free that the allocator has refused.
     RefusedFree,
-    /// Another callback for such an address.
+    /// Another callback for an address where no tracked block starts.
     UnknownObject,
-    /// A new block lies where one is that was never freed.
+    /// A new block lies where a block is recorded that was never freed.
     Overlap,
     /// A scan area goes past its block's end.
     AreaTooLarge,
     /// A block would reach beyond the half of the address space that it starts in.
     BadSize,
-    /// More references are wanted than can be counted, or fewer than none.
+    /// More references are wanted than can be counted, or a negative number of them.
     BadMinCount,
     /// A region is removed that was not registered.
     UnknownRegion,
-    /// A disabled scope ends that has not begun.
+    /// A disabled scope ends that was never begun.
     NotDisabled,
     /// No block can start at the number.
     NoBlock,
-    /// A region is added that is no memory.
+    /// A region is added that is not memory.
     NoRegion,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Kind {
 pub(crate) struct Warning {
     pub(crate) kind: Kind,
     pub(crate) address: Hidden,
-    /// The call stack of the caller.
+    /// The call stack that led to the callback.
     caller: StackId,
     /// The call stack that allocated the block there last, if it is remembered.
     allocated: StackId,
@@ -80,7 +80,7 @@ pub(crate) struct Warnings {
     len: usize,
     /// Warnings that found the ring full.
     lost: u64,
-    /// All that was ever wrong.
+    /// All warnings there ever were.
     count: u64,
 }
 
@@ -108,7 +108,7 @@ impl Warnings {
         self.len += 1;
     }
 
-    /// The oldest warning, and how many were lost before it.
+    /// Takes the oldest warning, and how many were lost before it.
     fn pop(&mut self) -> Option<Warning> {
         let warning = self.ring[self.first].take()?;
         self.first = (self.first + 1) % RING;
@@ -125,7 +125,7 @@ impl Warnings {
 impl<P: Platform> Tracker<P> {
     #[cold]
     pub(crate) fn warn_unknown(&self, kind: Kind, number: usize, meta: &MetaAlloc<'_>) {
-        // It may be one of those for which there was no record, if there can be one.
+        // The block may be one for which there was no record, if a block can be there.
         let may_be = Address::new(number).is_some_and(|address| !address.is_in_first_page());
         if !may_be || !self.is_incomplete() {
             let last = self.registry.last_stack_ids(number);
@@ -133,11 +133,11 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// A block is refused: none can be where it is said to be.
+    /// Warns of a block that is refused: no block can be where it is said to be.
     #[cold]
     #[inline(never)]
     pub(crate) fn warn_no_block(&self, start: usize, meta: &MetaAlloc<'_>) {
-        // If one could be there were it of one byte, it is the size.
+        // If a block of one byte could be there, the size is wrong.
         let kind = match Extent::block(&self.platform, start, 1) {
             Some(_) => Kind::BadSize,
             None => Kind::NoBlock,
@@ -170,10 +170,10 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Takes the oldest warning, with the call stacks that it names: of the caller, of who allocated the block there last, and
-    /// of who freed it.
+    /// Takes the oldest warning, with the call stacks that it names: of the caller, of the last allocation of the block there,
+    /// and of its free.
     pub(crate) fn next_warning(&self) -> Option<(Warning, [Frames; 3])> {
-        // What the call stacks are is read in one go: the metadata may go meanwhile.
+        // The call stacks are read in one go: the metadata may be given back meanwhile.
         self.look(|_| {
             let warning = self.warnings.lock().pop()?;
             let stack_ids = [warning.caller, warning.allocated, warning.freed];
@@ -186,7 +186,7 @@ impl<P: Platform> Tracker<P> {
         self.without_interrupts(|_| self.warnings.lock().take_lost())
     }
 
-    /// How many warnings there were, told or not.
+    /// How many warnings there were, written or not.
     pub(crate) fn count_warnings(&self) -> u64 {
         self.without_interrupts(|_| self.warnings.lock().count)
     }

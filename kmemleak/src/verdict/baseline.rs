@@ -11,7 +11,7 @@ use crate::platform::Platform;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, Named, fate};
 
-/// What tells a leak from others.
+/// What tells a leak from other leaks.
 #[derive(Clone, Copy)]
 struct KnownLeak {
     start: Hidden,
@@ -58,7 +58,7 @@ fn has<'a>(known: &mut Peekable<impl Iterator<Item = &'a KnownLeak>>, named: &Na
 pub(crate) enum Remember {
     /// Those that the verdict names.
     Named,
-    /// Also those that suppressions hide: should there be more of these than a ceiling allows, they are no news.
+    /// Also those that suppressions hide: if these exceed a ceiling later, they are not reported as new.
     NamedAndSuppressed,
 }
 
@@ -84,7 +84,7 @@ impl Baseline {
     }
 }
 
-/// Shows each object of a list that is not remembered. Where there is no baseline, that is each.
+/// Shows each object of a list that is not remembered. Where there is no baseline, it shows all.
 pub(crate) fn each_new<P: Platform>(
     baseline: Option<&Baseline>,
     tracker: &Tracker<P>,
@@ -95,7 +95,7 @@ pub(crate) fn each_new<P: Platform>(
     let mut known = from_the_first();
     list.each(tracker, &mut |named, index| {
         if index.is_none() {
-            // Those that are not in order, for want of memory, are looked for from the first on.
+            // Objects that are not in order, since there was no memory for it, are searched from the first on.
             known = from_the_first();
         }
         if !known.as_mut().is_some_and(|known| has(known, named)) {

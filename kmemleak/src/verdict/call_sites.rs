@@ -1,21 +1,20 @@
-//! What is alive at each call site, and how that has changed since a mark: for memory that is never lost, only never
-//! given back.
+//! What is alive at each call site, and how that has changed since a mark: for memory that stays reachable and is never given
+//! back.
 //!
-//! A site is a call stack. Nothing is counted while objects come and go; who asks has all of them walked over.
+//! A site is a call stack. Nothing is counted while objects come and go; a question has all of them walked over.
 //!
 //! # At the end
 //!
-//! A kernel that is out of memory, or that has panicked, wants to know where memory went, too; but it has none for
-//! tables, and nobody may be waited for: the holder of a lock may never go on. So the largest sites are found in a
-//! few words on the stack (Misra and Gries 1982): each object adds its bytes to its site's counter; where all
-//! counters are taken by others, as much is taken away from each of them, and who comes to zero makes room. What has
-//! more than its share of all bytes, one part in [`COUNTERS`] and one more, has a counter left. A second walk counts
-//! those right. Chunks that are locked are passed over, and so are the few objects that start at no multiple of
-//! eight, which a lock guards.
+//! A kernel that is out of memory, or that has panicked, needs to know where memory went, too; but it has none for tables, and
+//! must not wait: the holder of a lock may never go on. So the largest sites are found in a few words on the stack (Misra and
+//! Gries 1982): each object adds its bytes to its site's counter; if all counters belong to other sites, as much is taken away
+//! from each of them, and a site whose counter comes to zero loses it. A site that has more than one part in [`COUNTERS`] + 1 of
+//! all bytes has a counter left. A second walk counts those sites exactly. Chunks that are locked are left out, and so are the
+//! few objects that start at no multiple of eight, which a lock guards.
 //!
 //! # Locks
 //!
-//! A chunk's at a time, while the objects are walked over. At the end they are only tried.
+//! A chunk's at a time, while the objects are walked over. At the end, locks are only tried.
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::page::NoMemory;
@@ -27,7 +26,7 @@ use crate::tracker::Tracker;
 /// A call site, and what is alive of what it allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site<'a> {
-    /// Return addresses of its call stack, innermost first. Empty for what has none.
+    /// Return addresses of its call stack, innermost first. Empty if there is no call stack.
     pub call_stack: &'a [usize],
     /// Live bytes.
     pub bytes: usize,
@@ -37,7 +36,7 @@ pub struct Site<'a> {
     pub growth: Option<Growth>,
 }
 
-/// What came to a call site since the mark, less what went.
+/// Growth of a call site since the mark: what was allocated less what was freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
     /// Bytes.
@@ -46,12 +45,12 @@ pub struct Growth {
     pub objects: i64,
 }
 
-/// A call site of those with the most live bytes.
+/// A call site among those with the most live bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopSite<'a> {
-    /// Return addresses of its call stack, innermost first. Empty for what has none.
+    /// Return addresses of its call stack, innermost first. Empty if there is no call stack.
     pub call_stack: &'a [usize],
-    /// Live bytes; of a block of 4 GiB or more, so many count.
+    /// Live bytes; a block of 4 GiB or more counts as just under 4 GiB.
     pub bytes: usize,
     /// Live objects.
     pub objects: usize,
@@ -60,7 +59,7 @@ pub struct TopSite<'a> {
 /// Sites that can be told apart without memory.
 const COUNTERS: usize = 64;
 
-/// A site that may be one of the largest. Free where it has no bytes.
+/// A site that may be one of the largest. The counter is free if it has no bytes.
 #[derive(Clone, Copy)]
 struct Counter {
     stack_id: StackId,
@@ -82,7 +81,7 @@ impl Counters {
         )
     }
 
-    /// Takes bytes of a site, or takes as many from all.
+    /// Adds bytes of a site, or takes as many from all others.
     fn compete(&mut self, stack_id: StackId, bytes: usize) {
         let counters = &mut self.0;
         let same = |counter: &&mut Counter| counter.bytes > 0 && counter.stack_id == stack_id;
@@ -101,7 +100,7 @@ impl Counters {
         }
     }
 
-    /// From now on only what has a counter is counted, from zero.
+    /// From now on counts only sites that have a counter, from zero.
     fn settle(&mut self) -> usize {
         self.0.sort_unstable_by_key(|counter| counter.bytes == 0);
         let left = self.0.partition_point(|counter| counter.bytes > 0);
@@ -153,12 +152,12 @@ impl CallSites {
         }
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.table.empty();
     }
 
-    /// One block more.
+    /// Counts one block more.
     fn add(
         &mut self,
         stack_id: StackId,
@@ -186,8 +185,8 @@ impl CallSites {
         all
     }
 
-    /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then
-    /// that stays.
+    /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then the earlier
+    /// note stays.
     pub(crate) fn mark<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
         let all = self.count(tracker);
         if all {
@@ -278,7 +277,7 @@ mod tests {
             let mut counters = Counters::new();
             let mut objects: std::vec::Vec<(u32, usize)> =
                 (0..SMALL).map(|site| (site, 10)).collect();
-            // One of few large objects, one of many small ones between the others.
+            // A site of few large objects, and one of many small ones between the others.
             objects.extend([(SMALL, 900); 2]);
             (0..SMALL as usize / 4).for_each(|at| objects.insert(at * 3, (SMALL + 1, 3)));
             if turned {

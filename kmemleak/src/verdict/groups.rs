@@ -1,9 +1,9 @@
 //! Groups: the leaks of a verdict by the call stack that allocated them, and the order in which they are reported.
 //!
-//! A group's leader bytes are those of its leaders, its owned bytes are what these own, wherever
-//! that was allocated: so the sums of all groups are the sum of the verdict, and a group shows what is at stake at its
-//! call stack. Groups are reported by the sum of the two, largest first; those whose objects all belong to leaders of
-//! other groups come last, by their own bytes.
+//! A group's leader bytes are those of its leaders, its owned bytes are the bytes of what these own, whichever call stack
+//! allocated that: so the sums of all groups are the sum of the verdict, and a group shows how much was lost because of its call
+//! stack. Groups are reported by the sum of the two, largest first; groups whose objects all belong to leaders of other groups
+//! come last, by their own bytes.
 //!
 //! Objects are reported group by group, in each by leader, in the order of allocation, each leader with what it owns
 //! behind it. That order takes one walk to count and one to place, and lies in the verdict's list.
@@ -39,17 +39,17 @@ pub struct Group {
     pub newest_us: u64,
 }
 
-/// A group, and where its next leader goes while places are given out.
+/// A group, and the next free place of its leaders while places are given out.
 #[derive(Default)]
 struct GroupRow {
     group: Group,
     next_place: Cell<usize>,
 }
 
-/// The groups of a verdict. Used by one at a time.
+/// The groups of a verdict. Not shared between CPUs.
 pub(crate) struct Groups {
     table: StackTable<GroupRow>,
-    /// There was no memory for all of them.
+    /// Whether there was no memory for all of them.
     pub(crate) incomplete: bool,
 }
 
@@ -83,7 +83,7 @@ impl Groups {
         self.incomplete = false;
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.table.empty();
         self.incomplete = false;
@@ -91,7 +91,7 @@ impl Groups {
 }
 
 impl GroupRow {
-    /// One object more. To be called in the order of allocation.
+    /// Adds an object. To be called in the order of allocation.
     fn add(&mut self, list: &LeakList, index: usize, bytes: usize) {
         let group = &mut self.group;
         let leader = list.has(index, fate::LEADER);

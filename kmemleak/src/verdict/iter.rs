@@ -1,11 +1,11 @@
 //! Walks over what the verdict names.
 //!
-//! Where there was no memory to list all that the verdict names, it is found by its flag in the registry, by address: table
-//! by table of the page map, in which a huge block is a word or two, and a chunk at a time with interrupts off.
+//! Where there was no memory to list all objects that the verdict names, they are found by their flag in the registry, by
+//! address: table by table of the page map, in which a huge block is a word or two, and a chunk at a time with interrupts off.
 //!
 //! # Locks
 //!
-//! A chunk's, one at a time; none while somebody looks.
+//! A chunk's, one at a time; none while the caller's code runs.
 
 use crate::objects::access::{Access, Locked};
 use crate::objects::object::Object;
@@ -26,23 +26,23 @@ pub struct Unreferenced {
     pub birth_us: u64,
     /// A number that stands for the call stack that allocated it.
     pub call_stack: u32,
-    /// Its place in the graph of what is lost. `None` where there was no memory to find out.
+    /// Its place in the graph of lost objects. `None` where there was no memory to find out.
     pub rank: Option<Rank>,
 }
 
-/// Whether an unreferenced object was lost by itself.
+/// Whether an unreferenced object is a leader or was lost with one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
     /// A leader: nothing that is not itself reached from it points to it.
     Leader {
-        /// Objects that it owns: that were lost with it.
+        /// Objects that it owns.
         owned_objects: usize,
         /// Bytes of these.
         owned_bytes: usize,
     },
     /// It was lost with a leader.
     Owned {
-        /// Where that starts.
+        /// Where the leader starts.
         leader: usize,
     },
 }
@@ -110,7 +110,7 @@ impl Named {
 
 impl LeakList {
     /// Shows each object of the verdict with its number, whether it is still there or not, in the order of allocation. Where
-    /// there was no memory to put them in order: those that are still there, by address, without a number.
+    /// there was no memory to put them in order, shows those that are still there, by address, without a number.
     pub(crate) fn each<P: Platform>(
         &self,
         tracker: &Tracker<P>,
@@ -126,7 +126,7 @@ impl LeakList {
         }
     }
 
-    /// Shows those that are still there, under the locks of their chunks.
+    /// Shows the objects that are still there, under the locks of their chunks.
     pub(crate) fn each_there<P: Platform>(
         &self,
         tracker: &Tracker<P>,
@@ -146,7 +146,7 @@ impl LeakList {
         }
     }
 
-    /// The place in the graph of what is lost of the leak with this number.
+    /// The place of the leak with this number in the graph of lost objects.
     pub(crate) fn rank(&self, index: usize) -> Rank {
         let leader = self.leader(index) as usize;
         if leader == index {
@@ -173,7 +173,7 @@ pub(crate) fn each_interior<P: Platform>(tracker: &Tracker<P>, look: &mut dyn Fn
     });
 }
 
-/// Shows each object that has a flag, by address, whatever becomes of it meanwhile.
+/// Shows each object that has a flag, by address; objects may be freed meanwhile.
 fn each_flagged<P: Platform>(tracker: &Tracker<P>, flags: u16, look: &mut dyn FnMut(&Named)) {
     let mut from = Some(0);
     while let Some(named) = from.and_then(|from| next_flagged(tracker, from, flags)) {
@@ -189,7 +189,7 @@ fn next_flagged<P: Platform>(tracker: &Tracker<P>, from: usize, flags: u16) -> O
         let mut found: Option<Named> = None;
         tracker.without_interrupts(|_| {
             let open = Locked.open(number, chunk);
-            // Those at no multiple of eight come after the others.
+            // Objects that start at no multiple of eight come after the others.
             registry.each_of(&open, u64::MAX, &mut |object| {
                 let sooner = found.is_none_or(|found| object.start < found.start);
                 if object.start >= from && sooner && object.record.has(flags) {

@@ -1,10 +1,9 @@
-//! Leaders: of all that is lost, which objects the rest was lost with.
+//! Leaders: the unreferenced objects with which the rest was lost.
 //!
-//! When the root of a tree is lost, so are its leaves. One line for the root is what a person wants. A *leader* is an
-//! unreferenced object to which nothing that is not itself reached from there points: one for each strongly connected
-//! component of the unreferenced objects that no other component points into, the object of it that was allocated
-//! first. All other unreferenced objects are *owned*: each belongs to the leader allocated first of those that
-//! reach it.
+//! When the root of a tree is lost, so are its leaves. A person wants one line, for the root. A *leader* is an unreferenced
+//! object to which nothing that is not itself reached from there points: each strongly connected component of the unreferenced
+//! objects into which no other component points has one leader, the object of it that was allocated first. All other unreferenced
+//! objects are *owned*: each belongs to the leader allocated first of those that reach it.
 //!
 //! Pointers are those that the marker follows: in words that are scanned, to any byte of an object, no matter how many
 //! references it needs.
@@ -13,14 +12,14 @@
 //!
 //! No component is ever formed. The objects are numbered in the order of allocation.
 //!
-//! 1. Upwards, from each object that has not been reached so far, all is reached that it leads to. Who is
-//!    started from is *first*. Each leader is: only its own component leads to it, of which it is the lowest.
-//! 2. Downwards, from each first object that this sweep has not reached, the same. These are the leaders. Suppose a
-//!    first object is none. Then a leader outside its component reaches it, and has a higher number: from a lower one
-//!    the first sweep would have reached it. This sweep starts from higher numbers first, so it has reached the object
-//!    already. A leader, on the other hand, is reached from its own component alone, and of that only the leader is
-//!    first: the others were reached from it.
-//! 3. Upwards once more, from each leader: what belongs to nobody yet belongs to it.
+//! 1. Upwards, from each object that has not been reached so far, all objects are reached that it leads to. An object that the
+//!    sweep starts from is *first*. Each leader is first: only its own component leads to it, and it is the lowest of that.
+//! 2. Downwards, from each first object that this sweep has not reached, all objects are reached that it leads to. The objects
+//!    that this sweep starts from are the leaders. Suppose a first object is no leader. Then a leader outside its component
+//!    reaches it, and has a higher number: from a lower one the first sweep would have reached it. This sweep starts from higher
+//!    numbers first, so it has reached the object already. A leader, on the other hand, is reached from its own component alone,
+//!    of which only the leader is first: the first sweep reached the others from it.
+//! 3. Upwards once more, from each leader: each object that has no owner yet belongs to it.
 //!
 //! Each sweep reads each object once: linear in objects and pointers. The queue, the marks and the owners lie in the
 //! verdict's list, so nothing is allocated and nothing recurses. Where the list itself found no room for all objects, there
@@ -40,8 +39,8 @@ use crate::objects::registry::Registry;
 use crate::platform::Platform;
 use crate::verdict::leak_list::{LeakList, NOBODY, fate};
 
-/// Finds the leaders of the leaks in the list, which is sorted, and who belongs to whom. The caller has the claim, and
-/// nobody else uses the list.
+/// Finds the leaders of the leaks in the list, which is sorted, and which leader owns each other leak. The caller has the claim,
+/// and nothing else uses the list.
 pub(crate) fn find<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
     list: &LeakList,
@@ -59,7 +58,7 @@ pub(crate) fn find<P: Platform, A: Access>(
     let registry = marker.registry();
     for index in leaks(list) {
         if list.leader(index) == NOBODY {
-            // Its words have changed meanwhile, which in a stopped world they can't.
+            // Its words have changed meanwhile, which is impossible in a stopped world.
             list.set_fate(index, fate::LEADER);
             list.set_leader(index, index as u32);
         }

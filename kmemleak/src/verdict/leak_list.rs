@@ -1,7 +1,7 @@
-//! The objects that a verdict names: copies of their records, so that they can be reported when they are gone.
+//! The objects that a verdict names: copies of their records, so that they can be reported after they were freed.
 //!
-//! The list lies in pages of metadata, which it keeps for the next verdict, and is sorted by the order of allocation. What
-//! finds no room is counted, and is found again by its flag in the registry (`flag::LISTED`).
+//! The list lies in pages of metadata, which it keeps for the next verdict, and is sorted by the order of allocation. Objects for
+//! which it has no room are counted, and are found again by their flag in the registry (`flag::LISTED`).
 
 use core::cell::Cell;
 
@@ -11,31 +11,31 @@ use crate::metadata::page_vec::PageVec;
 use crate::objects::record::Record;
 use crate::stacks::task_names::Round;
 
-/// The number of no object.
+/// A number that no object has.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// Chains that wait to be merged: as many as a row's number has bits.
 const BINS: usize = 32;
 
-/// What became of an object.
+/// What was found out about an object.
 pub(crate) mod fate {
     /// Reached in the sweep that goes on.
     pub(crate) const REACHED: u32 = 1 << 0;
-    /// Not reached from any that was allocated before.
+    /// Not reached from any object that was allocated before.
     pub(crate) const FIRST: u32 = 1 << 1;
     /// A leader.
     pub(crate) const LEADER: u32 = 1 << 2;
     /// Hidden by a suppression.
     pub(crate) const SUPPRESSED: u32 = 1 << 3;
-    /// Not of those that the verdict is about.
+    /// Not among the objects that the verdict is about.
     pub(crate) const LEFT: u32 = 1 << 4;
-    /// The verdict before the last mark did not have it.
+    /// The verdict before the last mark did not have the object.
     pub(crate) const NEW: u32 = 1 << 5;
-    /// No leak.
+    /// Not a leak.
     pub(crate) const NO_LEAK: u32 = SUPPRESSED | LEFT;
 }
 
-/// An object that is named.
+/// An object that the verdict names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) start: usize,
@@ -51,15 +51,15 @@ struct Row {
     record: Record,
     /// The number of its leader.
     leader: Cell<u32>,
-    /// While leaders are looked for, an entry of a queue; then of the order in which objects are reported.
+    /// While leaders are looked for, an entry of a queue; later an entry of the order in which objects are reported.
     queued: Cell<u32>,
-    /// What became of it: see [`fate`].
+    /// What was found out about it: see [`fate`].
     fate: Cell<u32>,
     /// Of a leader: the bytes that it owns.
     owned_bytes: Cell<usize>,
     /// Of a leader: the objects that it owns.
     owned: Cell<u32>,
-    /// Of a leader: where the next of those goes in the order.
+    /// Of a leader: where the next of its owned objects goes in the order.
     next_place: Cell<u32>,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct LeakList {
     rows: PageVec<Row>,
     /// Objects that found no room.
     pub(crate) left_out: usize,
-    /// When the copies in it were made.
+    /// When the copies in the list were made.
     copied: Round,
 }
 
@@ -94,7 +94,7 @@ impl LeakList {
         self.left_out = 0;
     }
 
-    /// Appends an object; where there is no memory it is left out.
+    /// Appends an object; it is left out if there is no memory.
     pub(crate) fn push(&mut self, start: usize, record: Record, meta: &MetaAlloc<'_>) {
         let row = Row {
             start: Hidden::new(start),
@@ -124,15 +124,15 @@ impl LeakList {
         self.of(index, |row| row.start.get())
     }
 
-    /// Something of an object; blank where there is none with this number.
+    /// A part of an object's row; blank if there is no object with this number.
     fn of<T: Default>(&self, index: usize, part: impl FnOnce(&Row) -> T) -> T {
         self.rows.get(index).map_or_else(T::default, part)
     }
 
     /// Puts the objects in the order of their allocation, ties by address.
     pub(crate) fn sort(&mut self) {
-        // Chains of what is in order already are merged, those of like length first: the bin with number n has a
-        // chain that took n merges. No row moves before its place is known.
+        // Chains of rows that are in order already are merged, chains of similar length first: the bin with number n has a chain
+        // that took n merges. No row moves before its place is known.
         let mut bins = [NOBODY; BINS];
         let (len, mut next) = (self.rows.len(), 0);
         while next < len {
@@ -177,7 +177,7 @@ impl LeakList {
         self.of(index, |row| (row.record.birth_us(), row.start.get()))
     }
 
-    /// Merges two chains that are in order, linked by what stands in the queue; one may be none.
+    /// Merges two chains that are in order, linked by their entries in the queue; one of them may be empty.
     fn merge(&self, one: u32, other: u32) -> u32 {
         let (mut one, mut other) = (one, other);
         let (mut first, mut last) = (NOBODY, NOBODY);
@@ -244,7 +244,7 @@ impl LeakList {
         self.of(leader, |row| row.owned.get() as usize)
     }
 
-    /// A leader owns one object more, of so many bytes.
+    /// Gives a leader one object more, of `bytes` bytes.
     pub(crate) fn add_owned(&self, leader: usize, bytes: usize) {
         self.of(leader, |row| {
             row.owned_bytes.update(|sum| sum + bytes);
@@ -263,7 +263,7 @@ impl LeakList {
         self.of(leader, |row| row.next_place.set(place as u32));
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.rows.empty();
         self.left_out = 0;

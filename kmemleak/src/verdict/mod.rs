@@ -1,10 +1,10 @@
 //! The verdict: which objects nothing points to. How it is made, kept and retired.
 //!
-//! A verdict belongs to the holder of the claim, who hands it down here: it stays while it is looked at. But blocks are freed
-//! meanwhile, so what it names is an address and a birth, and a reader that needs to know whether that is still there asks the
-//! registry.
+//! A verdict belongs to the holder of the claim, who hands it down here: it stays while it is read. But blocks are freed
+//! meanwhile, so it names an object by its address and birth, and a reader that needs to know whether the object is still there
+//! asks the registry.
 //!
-//! Never: text. A suppression's pattern is held against names that are written to it, which is reading.
+//! This folder writes no text. A suppression's pattern reads the names that are written to it.
 
 pub(crate) mod baseline;
 pub(crate) mod call_sites;
@@ -50,7 +50,7 @@ pub(crate) struct Making {
     pub(crate) stopped_us: u64,
 }
 
-/// Objects that were reported and are referenced again, until they are reported once more.
+/// How many objects are kept that were reported and are referenced again, until that is reported too.
 const REVIVED: usize = 32;
 
 /// Objects that had been reported, and are referenced again.
@@ -58,7 +58,7 @@ pub(crate) struct Revived {
     /// Starts and sizes.
     objects: [(Hidden, usize); REVIVED],
     len: usize,
-    /// More of them than there was room for.
+    /// How many more there were than there was room for.
     lost: usize,
 }
 
@@ -101,7 +101,7 @@ pub(crate) struct Verdict {
     /// When it was made.
     pub(crate) at_us: u64,
     pub(crate) groups: Groups,
-    /// Left by the last passes.
+    /// Objects left by the last passes.
     pub(crate) flagged: Flagged,
     pub(crate) suppressed_objects: usize,
     pub(crate) suppressed_bytes: usize,
@@ -111,9 +111,9 @@ pub(crate) struct Verdict {
 /// Which unmarked objects are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filter {
-    /// Allocated before, or reported already.
+    /// Objects that were allocated before this time, or reported already.
     pub(crate) before_us: u64,
-    /// With this flag, if it is not zero.
+    /// Objects with this flag, if it is not zero.
     pub(crate) flags: u16,
 }
 
@@ -149,7 +149,7 @@ impl Verdict {
         }
     }
 
-    /// There is none.
+    /// The verdict before any check.
     pub(crate) fn forget(&mut self, now: Round) {
         self.list.clear(now);
         self.groups.clear();
@@ -157,7 +157,7 @@ impl Verdict {
         (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.list.empty();
         self.groups.empty();
@@ -166,13 +166,13 @@ impl Verdict {
     }
 }
 
-/// Lists the unmarked objects, as many CPUs as mark together.
+/// Lists the unmarked objects, with all CPUs that mark together.
 pub(crate) fn list_white<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
     verdict: &SpinMutex<&mut Verdict>,
 ) {
     let meta = marker.meta();
-    // In a stopped world nobody asks it to stop, beside others it goes on to the end.
+    // In a stopped world it is not asked to stop; while other code runs it goes on to the end.
     let _ = marker.each_white(&mut |object| {
         object.record.set(flag::LISTED);
         let record = object.record.read();
@@ -181,8 +181,8 @@ pub(crate) fn list_white<P: Platform, A: Access>(
 }
 
 impl Verdict {
-    /// Before objects are named: forgets the verdict before, and notes which of its objects have been reported and
-    /// are referenced again.
+    /// Called before objects are named: forgets the verdict before, and notes which of its objects have been reported and are
+    /// referenced again.
     pub(crate) fn retire<P: Platform>(&mut self, tracker: &Tracker<P>) {
         let Self { list, revived, .. } = self;
         list.each(tracker, &mut |named, _| {
@@ -201,7 +201,7 @@ impl Verdict {
         });
         list.each_suppressed(&mut |named| {
             named.change(tracker, &mut |object| {
-                // Nobody is told that it is referenced again, but when it is lost once more, that is news.
+                // It is not reported that this object is referenced again, but if it is lost once more, it is reported as new.
                 if !is_white(object, &object.record.read()) {
                     object.record.clear(flag::REPORTED | flag::SUSPECT);
                 }
@@ -210,8 +210,8 @@ impl Verdict {
         self.forget(tracker.task_names().now());
     }
 
-    /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter`
-    /// doesn't let, and finds the leaders of the others. For one worker, while the others wait.
+    /// Makes a verdict of the unmarked objects that are listed: takes out what is suppressed and what `filter` does not let
+    /// through, and finds the leaders of the others. For one worker, while the others wait.
     pub(crate) fn conclude<P: Platform, A: Access>(
         &mut self,
         tracker: &Tracker<P>,
@@ -236,7 +236,7 @@ impl Verdict {
         Ok(())
     }
 
-    /// Completes the verdict when its objects are named.
+    /// Completes the verdict when its objects have been named.
     pub(crate) fn complete<P: Platform>(
         &mut self,
         tracker: &Tracker<P>,
@@ -295,14 +295,14 @@ impl Verdict {
         summary
     }
 
-    /// All that it lists has been reported.
+    /// Notes that all that it lists has been reported.
     pub(crate) fn note_reported<P: Platform>(&self, tracker: &Tracker<P>) {
         self.list.each_there(tracker, &mut |_, object| {
             object.record.set(flag::REPORTED);
         });
     }
 
-    /// Takes all that it lists for granted: no leaks (gray) from now on. How many there were. There is no verdict then.
+    /// Makes gray all objects that it lists, and returns how many there were. There is no verdict then.
     pub(crate) fn acknowledge<P: Platform>(&mut self, tracker: &Tracker<P>) -> usize {
         let mut objects = 0;
         self.list.each_there(tracker, &mut |_, object| {
@@ -312,7 +312,7 @@ impl Verdict {
                 .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
             objects += 1;
         });
-        // Nobody will see it when one of these is referenced again, so what is reported of them begins afresh.
+        // No later verdict tells when one of these is referenced again, so they count as not reported.
         self.list.each_suppressed(&mut |named| {
             named.change(tracker, &mut |object| object.record.clear(flag::REPORTED));
         });

@@ -10,13 +10,13 @@ use crate::verdict::leak_list::{Named, fate};
 /// Which leaks of a verdict are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// The leaders, group by group, which stand for what they own.
+    /// The leaders, group by group; each stands for what it owns.
     Leaders,
     /// All, group by group, each leader with what it owns.
     All,
-    /// Those that have not been reported, one by one.
+    /// The leaks that have not been reported, one by one.
     Unreported,
-    /// Those that the verdict before the last mark did not have, one by one.
+    /// The leaks that the verdict before the last mark did not have, one by one.
     New,
 }
 

@@ -1,14 +1,14 @@
 //! Patterns of function names, in metadata.
 //!
-//! A pattern is text in which `*` stands for any text, and all else for itself. It matches a name as a whole, or all of it
-//! that stands behind one of its `::`: `arc_cycle` and `leak::arc_cycle` match `kernel::shell::leak::arc_cycle`, and
-//! `leak::arc` does not. Neither what a pattern may say nor a name has a largest length.
+//! A pattern is text in which `*` stands for any text, and all else for itself. It matches a name as a whole, or all of it that
+//! follows one of its `::`: `arc_cycle` and `leak::arc_cycle` match `kernel::shell::leak::arc_cycle`, and `leak::arc` does not.
+//! Neither a pattern nor a name has a largest length.
 //!
-//! # How it is held against a name
+//! # How a name is matched
 //!
-//! Names come from the platform piece by piece and are not kept. So what is kept is how far the pattern has been matched: a
-//! bit for each of its places, set if what has come, from the name's start or from behind one of its `::`, matches
-//! the pattern up to there. A byte makes a new set of places from those before; two sets take turns.
+//! Names come from the platform piece by piece and are not kept. So what is kept is how far the pattern has been matched: a bit
+//! for each of its places, set if the text so far, from the name's start or from behind one of its `::`, matches the pattern up
+//! to there. A byte makes a new set of places from those before; two sets take turns.
 //!
 //! # Invariants
 //!
@@ -103,7 +103,7 @@ impl Glob {
         self.len == text.len() && self.bytes().eq(text.bytes())
     }
 
-    /// Nothing has come yet, of any name.
+    /// Starts over: no text has come yet, of any name.
     pub(super) fn begin(&self) {
         self.hit.set(false);
         self.begin_name();
@@ -115,7 +115,7 @@ impl Glob {
         self.begin_segment();
     }
 
-    /// What comes now may be all that there is to match, too.
+    /// The text that comes now may also be matched from here on.
     pub(super) fn begin_segment(&self) {
         self.come_to(self.current.get(), 0);
     }
@@ -123,7 +123,7 @@ impl Glob {
     /// The name goes on with this byte.
     pub(super) fn step(&self, byte: u8) {
         let (now, next) = (self.current.get(), 1 - self.current.get());
-        // Most patterns are through with most names after the first letter.
+        // Most patterns fail on most names after the first letter.
         if !self.any[now].get() {
             return self.ends[now].set(false);
         }
@@ -146,7 +146,7 @@ impl Glob {
         self.current.set(next);
     }
 
-    /// The name has ended, and another one begins.
+    /// Ends the name, and begins another one.
     pub(super) fn end_name(&self) {
         if self.ends[self.current.get()].get() {
             self.hit.set(true);
@@ -166,7 +166,7 @@ impl Glob {
         words.for_each(|word| word.set(0));
     }
 
-    /// Puts a place into a set, with those behind it that are come to by nothing.
+    /// Puts a place into a set, with the places behind it that are reached without any text.
     fn come_to(&self, set: usize, mut place: usize) {
         let mut parts = self.text.iter().skip(place / PER_PART);
         while place < self.len
@@ -191,7 +191,7 @@ impl Glob {
     }
 }
 
-/// The pattern of a suppression, as it was given. Shows itself as its text, and can be compared with text.
+/// The pattern of a suppression, as it was given. It is displayed as its text, and can be compared with text.
 #[derive(Clone, Copy)]
 pub struct Pattern<'a>(pub(super) &'a Glob);
 

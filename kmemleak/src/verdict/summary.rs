@@ -9,15 +9,15 @@ use crate::platform::StopError;
 pub enum How {
     /// In one pass, with the world stopped: exact.
     Stopped,
-    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed of late. Where its
-    /// suspects were confirmed in a stopped world, that counts.
+    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed lately. If a check in a
+    /// stopped world confirmed the suspects, the verdict is of that check instead.
     Scanned {
         /// How many passes it took.
         passes: u32,
     },
     /// In repeated passes, since the world could not be stopped.
     Repeated {
-        /// Why not.
+        /// Why the world could not be stopped.
         reason: StopError,
         /// How many passes it took.
         passes: u32,
@@ -27,13 +27,13 @@ pub enum How {
 /// Why what a verdict lists are suspects, and no leaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// So much could not be recorded for want of memory: blocks, or what was said of them. What these keep alive is among
-    /// the suspects.
+    /// This number of blocks, or of statements about blocks, could not be recorded since there was no memory. What these keep
+    /// alive is among the suspects.
     Unrecorded(u64),
-    /// They were found while other code ran, and no stop of the world has confirmed it: what is in use may be among them.
+    /// They were found while other code ran, and no stop of the world has confirmed them: objects in use may be among them.
     Unconfirmed,
-    /// Nobody vouches that blocks can be read, and so many were passed over: the platform's
-    /// [`readable`](crate::Platform::readable) is false of all. What only they point to is among the suspects.
+    /// Nothing vouches that blocks can be read, and this number was not: the platform's [`readable`](crate::Platform::readable)
+    /// is false for all of them. Objects that only they point to are among the suspects.
     Unread(u64),
 }
 
@@ -55,9 +55,8 @@ impl fmt::Display for Doubt {
 
 /// A verdict in figures.
 ///
-/// It lists objects that nothing was found to point to. These are *leaks* if that is certain: the world was stopped, and
-/// all was recorded. Else they are *suspects*, all of them. What is said of those that are listed holds for the ones as for
-/// the others.
+/// It lists objects that nothing was found to point to. These are *leaks* if that is certain: the world was stopped, and all was
+/// recorded. Otherwise all of them are *suspects*. What is said of listed objects holds for leaks and suspects alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Leaks: objects that nothing points to.
@@ -68,15 +67,15 @@ pub struct Summary {
     pub suspects: usize,
     /// Their bytes.
     pub suspect_bytes: usize,
-    /// Those listed that have not been reported.
+    /// The listed objects that have not been reported.
     pub unreported_objects: usize,
     /// Bytes of these.
     pub unreported_bytes: usize,
-    /// The leaders among those listed: the rest was lost with these. `None` where there was no memory to find out.
+    /// The leaders among the listed objects: the rest was lost with these. `None` where there was no memory to find out.
     pub leaders: Option<usize>,
-    /// Bytes of the leaders; those of all where there are none.
+    /// Bytes of the leaders; bytes of all listed objects where there are no leaders.
     pub leader_bytes: usize,
-    /// Call stacks that allocated those listed. `None` where there was no memory to count.
+    /// Call stacks that allocated the listed objects. `None` where there was no memory to count.
     pub groups: Option<usize>,
     /// Objects that suppressions hide.
     pub suppressed_objects: usize,
@@ -84,10 +83,10 @@ pub struct Summary {
     pub suppressed_bytes: usize,
     /// How it was made.
     pub how: How,
-    /// Whether the suspects stood still at last. If not, the last pass there may be still took some away, and another
-    /// one might take more.
+    /// Whether the suspects stood still at last. If not, the last pass that was allowed still took some away, and another one
+    /// might take more.
     pub settled: bool,
-    /// What could not be recorded for want of memory, since the last `clear`: blocks, and what was said of them.
+    /// What could not be recorded since there was no memory, since the last `clear`: blocks, and what was said of them.
     pub unrecorded: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
@@ -97,11 +96,11 @@ pub struct Summary {
     pub tracked: u64,
     /// Words that were read.
     pub words: u64,
-    /// Blocks that were not read, where nobody vouches for any that it can be; see [`Doubt::Unread`].
+    /// Blocks that were not read, if nothing vouches that any block can be read; see [`Doubt::Unread`].
     pub unread: u64,
     /// Words among those read that might be addresses in objects.
     pub candidates: u64,
-    /// Candidates that are. The others are misses.
+    /// Candidates that are addresses in objects. The others are misses.
     pub hits: u64,
     /// CPUs that marked together.
     pub cpus: u32,
@@ -118,7 +117,7 @@ impl Summary {
         self.bytes + self.suspect_bytes
     }
 
-    /// Why those that are listed are suspects; `None` if they are leaks.
+    /// Why the listed objects are suspects; `None` if they are leaks.
     pub fn doubt(&self) -> Option<Doubt> {
         match self.how {
             _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),

@@ -1,19 +1,19 @@
-//! Entries: leaks that are known, and not to be reported.
+//! Suppressions: leaks that are known, and not to be reported.
 //!
-//! A suppression is a pattern of function names ([`Pattern`]). It is held against the name of
-//! each function of the call stack that allocated an object, inlined ones included. An unreferenced object with a
-//! matching one counts as a root after all others: it and what it leads to are suppressed, and no leaks. With
-//! `PATTERN:max=N` more than N such objects are reported all the same. There may be as many suppressions as memory takes.
+//! A suppression is a pattern of function names ([`Pattern`]). It is compared with the name of each function of the call stack
+//! that allocated an object, inlined functions included. An unreferenced object with a matching name counts as a root after all
+//! other roots: it and what it leads to are suppressed, and are no leaks. With `PATTERN:max=N`, if there are more than N such
+//! objects, they are reported all the same. The number of suppressions is limited by memory only.
 //!
 //! Patterns come from a list in the kernel's source ([`with_suppressions`](crate::Detector::with_suppressions)), from the boot
 //! parameter `kmemleak.suppress=`, and from the command `suppress`.
 //!
 //! # When names are looked up
 //!
-//! Naming a function takes long, sleeps and allocates, so it is not done while the world is stopped. Call stacks are
-//! *judged* beforehand: which suppressions match is kept in a table. A check in a stopped world whose leaks have call
-//! stacks that were not judged yet is followed by their judgement and, if a pattern matches any of them, by one more
-//! check. So only the call stacks of what seems lost are ever named, and without suppressions none is.
+//! Naming a function takes long, sleeps and allocates, so it is not done while the world is stopped. Call stacks are *judged*
+//! beforehand: a table keeps which suppressions match. If a check in a stopped world finds leaks with call stacks that were not
+//! judged yet, these are judged next and, if a pattern matches any of them, one more check follows. So only the call stacks of
+//! objects that seem lost are ever named, and none is without suppressions.
 //!
 //! # Locks
 //!
@@ -42,11 +42,11 @@ use crate::verdict::pattern::{Glob, Pattern};
 pub enum SuppressError {
     /// The pattern is empty.
     Empty,
-    /// What follows `:max=` is no number.
+    /// The text after `:max=` is not a number.
     Ceiling,
     /// There is no memory for it.
     NoMemory,
-    /// It was asked for from inside an answer: see [`NotDone::Nested`](crate::NotDone::Nested).
+    /// It was requested from code that the detector calls: see [`NotDone::Nested`](crate::NotDone::Nested).
     Nested,
 }
 
@@ -74,7 +74,7 @@ impl From<NoMemory> for SuppressError {
 pub struct Suppression<'a> {
     /// The pattern.
     pub pattern: Pattern<'a>,
-    /// Unreferenced objects that it hides at most; with more it hides none.
+    /// The largest number of unreferenced objects that it hides; if there are more it hides none.
     pub max: Option<u64>,
     /// Unreferenced objects whose call stacks match.
     pub matched: u64,
@@ -87,7 +87,7 @@ pub struct Suppression<'a> {
 /// No ceiling.
 const NO_MAX: u64 = u64::MAX;
 
-/// A suppression, as it is kept.
+/// A suppression as it is stored.
 struct Known {
     glob: Glob,
     max: u64,
@@ -121,7 +121,7 @@ impl Known {
         }
     }
 
-    /// There is no verdict that anything is hidden from.
+    /// Notes that no verdict hides anything.
     fn forget_hidden(&self) {
         for count in [&self.matched, &self.objects, &self.bytes] {
             count.set(0);
@@ -129,10 +129,10 @@ impl Known {
     }
 }
 
-/// Holds names, a line each, against all patterns at once.
+/// Compares names, a line each, with all patterns at once.
 struct Matcher<'a> {
     all: &'a List<Known>,
-    /// The byte before, in the same name.
+    /// The preceding byte of the same name.
     before: u8,
 }
 
@@ -172,12 +172,12 @@ struct Match {
     next: Option<u32>,
 }
 
-/// The suppressions, and what was found out with them.
+/// The suppressions, and which call stacks they match.
 pub(crate) struct Suppressions {
     all: List<Known>,
-    /// Of the list in the kernel's source, those that have been taken.
+    /// How many of the list in the kernel's source have been added.
     taken: usize,
-    /// For each call stack that was looked at: the first row of those of the suppressions that match.
+    /// For each call stack that was judged: the first row of the suppressions that match.
     judged: StackTable<Option<u32>>,
     matches: PageVec<Match>,
 }
@@ -192,7 +192,7 @@ impl Suppressions {
         }
     }
 
-    /// Adds one, `PATTERN` or `PATTERN:max=N`. One with the same pattern gets the new ceiling.
+    /// Adds a suppression, `PATTERN` or `PATTERN:max=N`. One with the same pattern gets the new ceiling.
     pub(crate) fn add(&mut self, text: &str, meta: &MetaAlloc<'_>) -> Result<(), SuppressError> {
         let (pattern, max) = parse(text)?;
         let max = max.unwrap_or(NO_MAX);
@@ -210,7 +210,7 @@ impl Suppressions {
         Ok(())
     }
 
-    /// Takes back the one with this pattern, whether or not a ceiling stands behind it; false if there is none.
+    /// Removes the suppression with this pattern, with or without a ceiling after it; false if there is none.
     pub(crate) fn remove(&mut self, text: &str, meta: &MetaAlloc<'_>) -> bool {
         let bare = parse(text).map_or(text, |(bare, _)| bare);
         let mut take = |text: &str| self.all.take_first(|one| one.glob.is(text));
@@ -218,7 +218,7 @@ impl Suppressions {
         found.map(|one| self.drop_one(one, meta)).is_some()
     }
 
-    /// Takes all back.
+    /// Removes all.
     pub(crate) fn remove_all(&mut self, meta: &MetaAlloc<'_>) {
         while let Some(one) = self.all.pop() {
             self.drop_one(one, meta);
@@ -253,8 +253,8 @@ impl Suppressions {
         rows.map(|one| one.suppression)
     }
 
-    /// Notes which suppressions have matched a call stack's names; whether any has. Where there is no memory, the call stack
-    /// counts as one that none matches, and what it allocated is reported, which is the lesser evil.
+    /// Notes which suppressions match a call stack's names, and returns whether any does. Where there is no memory, the call
+    /// stack counts as matched by none, and what it allocated is reported: better than hiding a leak.
     fn note_judgement(
         &mut self,
         stack_id: StackId,
@@ -275,7 +275,7 @@ impl Suppressions {
         Ok(first.is_some())
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.judged.empty();
         self.matches.empty();
@@ -299,7 +299,7 @@ fn parse(text: &str) -> Result<(&str, Option<u64>), SuppressError> {
     Ok((pattern, max))
 }
 
-/// Whether this text is a suppression, for which there may be no memory.
+/// Whether this text is a suppression. There may still be no memory for it.
 pub(crate) fn is_one(text: &str) -> bool {
     parse(text).is_ok()
 }
@@ -311,7 +311,7 @@ pub(crate) struct Concealed {
 }
 
 impl Suppressions {
-    /// Adds those of the list in the kernel's source that have not been. Those for which there is no memory are tried again.
+    /// Adds those of the kernel's source that were not added yet. Those for which there is no memory are tried again.
     pub(crate) fn take<P: Platform>(
         &mut self,
         source: &'static [&'static str],
@@ -332,13 +332,13 @@ impl Suppressions {
         self.all.iter().map(Known::shown).for_each(look);
     }
 
-    /// There is no verdict that anything is hidden from.
+    /// Notes that no verdict hides anything.
     pub(crate) fn forget_hidden(&self) {
         self.all.iter().for_each(Known::forget_hidden);
     }
 
-    /// Judges the call stacks of the listed objects that were not judged yet. `functions` writes the names of the functions
-    /// that an address leads into, a line each. Whether a suppression matches any of them. Task context.
+    /// Judges the call stacks of the listed objects that were not judged yet, and returns whether a suppression matches any of
+    /// them. `functions` writes the names of the functions that an address leads into, a line each. Task context.
     pub(crate) fn judge<P: Platform>(
         &mut self,
         tracker: &Tracker<P>,
@@ -362,7 +362,7 @@ impl Suppressions {
         news
     }
 
-    /// Holds the functions of a call stack against all patterns.
+    /// Compares the functions of a call stack with all patterns.
     fn match_names(&self, frames: &[usize], functions: &mut dyn FnMut(usize, &mut dyn Write)) {
         let mut matcher = Matcher {
             all: &self.all,
@@ -378,8 +378,8 @@ impl Suppressions {
         }
     }
 
-    /// Marks what is suppressed, and what that leads to, and takes it out of the list's leaks. For one worker, after a
-    /// pass whose unmarked objects are listed.
+    /// Marks what is suppressed and what that leads to, and takes it out of the list's leaks. For one worker, after a pass whose
+    /// unmarked objects are listed.
     pub(crate) fn hide<P: Platform, A: Access>(
         &mut self,
         tracker: &Tracker<P>,
@@ -433,7 +433,7 @@ fn is_marked(object: Object<'_>) -> bool {
     object.mark.is_set() || object.record.has(flag::REACHED)
 }
 
-/// Takes what is marked out of the list's leaks.
+/// Takes marked objects out of the list's leaks.
 fn take_marked<P: Platform>(tracker: &Tracker<P>, list: &LeakList) -> Concealed {
     let mut hidden = Concealed {
         objects: 0,

@@ -1,4 +1,4 @@
-//! Who holds an object: all words are read, those of roots and those of objects.
+//! What holds an object: all words are read, those of roots and those of objects.
 
 use crate::checker::references::rows::{Origin, References};
 use crate::checker::references::{Before, NoAnswer, Query, Target, target_at};
@@ -22,7 +22,7 @@ impl Query for Holders {
         trail: &mut References,
     ) -> Result<Result<(), NoAnswer>, GivenUp> {
         let platform = marker.platform();
-        // Of a per-CPU block a pointer to any copy counts, and so does the handle, which need not be one of them.
+        // A pointer to any copy of a per-CPU block counts, and so does the handle, which need not be the address of a copy.
         let copies = match target.record.has(flag::PERCPU) {
             true => platform.cpus(),
             false => 0,
@@ -58,13 +58,13 @@ impl Query for Holders {
             marker.each_word(start, WordSet::All, &mut |_, _, word| {
                 points |= points_there(word)
             })?;
-            // What lies below a task's stack pointer is unused, but has all that was called, this command first of all.
+            // Memory below a task's stack pointer is unused, but has old frames of all calls, including those of this command.
             let range = start..end_of(start, holder.size);
             if !points || marker.has_stack(range) {
                 return Ok(());
             }
             marker.each_word(start, WordSet::All, &mut |marker, slot, word| {
-                // Words in roots have been met there.
+                // Words in roots were read with the roots.
                 if points_there(word) && !marker.is_in_root(slot..end_of(slot, WORD)) {
                     trail.push(slot, origin, target.start, marker.meta());
                 }

@@ -1,15 +1,15 @@
-//! Who points where: the words that point into an object, and the way to it from a root.
+//! References: the words that point into an object, and the way to it from a root.
 //!
-//! Both questions are answered in a stopped world, by one CPU; where the world can't be stopped, while other code runs.
+//! Both questions are answered in a stopped world, by one CPU; if the world can't be stopped, while other code runs.
 //!
-//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, but for
-//! what is dead of tasks' stacks.
+//! *Holders* are found by reading all: each word of each root, and of each tracked object, scanned or not, except the unused
+//! parts of task stacks.
 //!
-//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then one goes out from the roots
-//! in all directions at once (Moore 1959), and takes the mark from each object that it comes to, so that it comes
-//! there once. The list of what was found serves as the queue: it has for each object the word by which it was found,
-//! and the entry in whose object that word lies. Objects that are no leaks by decree are roots, too. That is linear
-//! in what is alive, takes 48 bytes for each object on the way, and ends when the object is met.
+//! The *path* is the shortest one. First a pass, by all CPUs, marks what is alive. Then a breadth-first search (Moore 1959) goes
+//! out from the roots, and takes the mark from each object that it visits, so that it visits each once. The list of visited
+//! objects serves as the queue: it has for each object the word by which it was found, and the entry in whose object that word
+//! lies. Objects that are declared to be no leaks are roots, too. The search is linear in the live objects, takes 48 bytes for
+//! each visited object, and ends when it finds the object.
 
 mod holders;
 mod path;
@@ -30,24 +30,24 @@ use crate::objects::object::Object;
 use crate::objects::record::Record;
 use crate::platform::Platform;
 
-/// Why there is no answer, or none that is of use.
+/// Why there is no answer, or no complete one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoAnswer {
     /// The address lies in no tracked object.
     NoObject,
     /// No chain of pointers leads to the object from a root.
     Unreached,
-    /// No chain of pointers leads to the object, but it is no leak by decree, and so a root itself.
+    /// No chain of pointers leads to the object, but it is declared to be no leak, and so a root itself.
     IsRoot,
     /// The object lies in a root.
     InRoot,
     /// There was no memory for an answer, or not for all of it.
     NoMemory,
-    /// Who asks was asked to stop.
+    /// The task was asked to stop.
     Stopped,
     /// The detector is off.
     Off,
-    /// It was asked from inside another answer: see [`NotDone::Nested`].
+    /// It was asked from code that the detector calls: see [`NotDone::Nested`].
     Nested,
 }
 
@@ -146,7 +146,7 @@ impl<P: Platform> Claim<'_, P> {
         let target = self.examine(address, &mut Path::default())?;
         let _outside = self.outside();
         let references = &mut self.findings.references;
-        // It was found from the end to the root, and is told the other way round.
+        // It was found from the end to the root, and is shown from the root to the end.
         let mut row = references.link_path();
         while let Some(here) = row {
             references.slot(here).into_iter().for_each(&mut *look);

@@ -1,4 +1,4 @@
-//! The shortest way to an object from a root, breadth first.
+//! The shortest way from a root to an object, breadth first.
 
 use core::ops::Range;
 
@@ -15,13 +15,13 @@ use crate::platform::address::end_of;
 
 #[derive(Default)]
 pub(super) struct Path {
-    /// The object's start, once the question is asked.
+    /// The start of the object that is asked about.
     target: Option<Hidden>,
     found: bool,
 }
 
 impl Path {
-    /// Comes to whatever a word points to.
+    /// Visits the object that a word points to.
     fn come<P: Platform, A: Access>(
         &mut self,
         marker: &mut Marker<'_, P, A>,
@@ -58,7 +58,7 @@ impl Path {
     }
 }
 
-/// Takes the mark from an object, and tells whether it had one: whether it is alive, and was not come to before.
+/// Takes the mark from an object, and tells whether it had one: whether it is alive, and was not visited before.
 fn take_mark(object: Object<'_>) -> bool {
     if object.record.has(flag::EXCESS) {
         let reached = object.record.has(flag::REACHED);

@@ -25,16 +25,16 @@ struct FoundWord {
 /// What a word lies in.
 enum FoundIn {
     Root(RootKind),
-    /// An object, which this row has found.
+    /// An object, which the row with this number has found.
     Object(u32),
-    /// Nothing: the object that it would point to is a root by itself.
+    /// None: the object that the word would point to is a root itself.
     ByDecree,
 }
 
 /// The words that were found.
 pub(crate) struct References {
     rows: PageVec<FoundWord>,
-    /// Some found no room.
+    /// Whether some found no room.
     pub(super) short: bool,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct References {
 #[derive(Clone, Copy)]
 pub(super) enum Origin {
     Root(Root),
-    /// An object, which this row has found.
+    /// An object, which the row with this number has found.
     Object {
         start: usize,
         size: usize,
@@ -59,7 +59,7 @@ impl References {
         }
     }
 
-    /// Forgets everything; the memory is given back by its owner.
+    /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.rows.empty();
     }
@@ -106,7 +106,7 @@ impl References {
         pushed.ok()
     }
 
-    /// The row by which the object was found that a row's word lies in; none if that is in a root.
+    /// The row of the object that a row's word lies in; none if the word lies in a root.
     fn before(&self, row: usize) -> Option<usize> {
         let FoundIn::Object(before) = self.rows.get(row)?.found_in else {
             return None;
@@ -119,12 +119,12 @@ impl References {
         self.rows.len()
     }
 
-    /// Where the object starts that the word of a row points to.
+    /// The start of the object that the word of a row points to.
     pub(super) fn object(&self, row: usize) -> Option<usize> {
         self.rows.get(row).map(|word| word.object.get())
     }
 
-    /// Links the rows of the way that ends with the last row, from its beginning on, and gives the first one.
+    /// Links the rows of the path that ends with the last row, from its beginning on, and returns the first one.
     pub(super) fn link_path(&mut self) -> Option<usize> {
         let mut row = self.rows.len().checked_sub(1)?;
         while let Some(before) = self.before(row) {
@@ -134,7 +134,7 @@ impl References {
         Some(row)
     }
 
-    /// The row behind a row of the way.
+    /// The row that follows a row of the path.
     pub(super) fn next(&self, row: usize) -> Option<usize> {
         self.rows.get(row)?.next.get().map(|next| next as usize)
     }

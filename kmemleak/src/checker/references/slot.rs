@@ -1,4 +1,4 @@
-//! What an answer shows: a word, and where it lies.
+//! An entry of an answer: a word, and where it lies.
 
 use crate::platform::Root;
 
@@ -7,12 +7,12 @@ use crate::platform::Root;
 pub struct Slot {
     /// Its address.
     pub address: usize,
-    /// What it lies in.
+    /// What the word lies in.
     pub place: SlotPlace,
 }
 
 impl Slot {
-    /// Where it is in its object; `None` in a root, and in another copy of a per-CPU block than the one that has its
+    /// Its offset in its object; `None` in a root, and in a copy of a per-CPU block other than the one whose address is the
     /// handle.
     pub(crate) fn offset(&self) -> Option<usize> {
         let SlotPlace::Object { start, size } = self.place else {

@@ -1,6 +1,6 @@
-//! The commands: what each is called, what it takes, what it does.
+//! The commands: their names, their arguments, and what they do.
 //!
-//! One more is a line in the table and a function, whose arguments say what the command takes.
+//! A new command is a line in the table and a function, whose arguments say what the command takes.
 
 use super::Commands;
 use super::status::write_status;
@@ -14,7 +14,7 @@ use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::order::Which;
 
-/// Call sites that are shown unless it is said how many.
+/// How many call sites are shown by default.
 const TOP_SITES: usize = 10;
 
 impl<P: Platform> Commands<P> {
@@ -186,7 +186,7 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
             call.out,
             "kmemleak: remembered {sum}, and what is alive at each call site"
         ),
-        // The check was one all the same.
+        // The check was made nevertheless.
         Err(_) => writeln!(
             call.out,
             "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {sum}"

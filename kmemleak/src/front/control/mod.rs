@@ -1,4 +1,4 @@
-//! The words by which people speak to the detector: commands and boot parameters.
+//! The text interface of the detector: commands and boot parameters.
 
 mod commands;
 pub(crate) mod parameters;
@@ -15,12 +15,12 @@ use crate::platform::Platform;
 /// The table of commands of a handle.
 struct Commands<P>(PhantomData<P>);
 
-/// Whether a line of text is a command with the arguments that it takes, or nothing.
+/// Whether a line of text is a command with valid arguments, or empty.
 pub(super) fn understands<P: Platform>(line: &str) -> bool {
     parse(&Commands::<P>::TABLE, line).is_ok()
 }
 
-/// Does what a line of text says and writes the answer.
+/// Runs the command in a line of text and writes the answer.
 pub(super) fn command<P: Platform>(
     handle: Handle<'_, P>,
     line: &str,

@@ -9,16 +9,16 @@ use crate::front::background;
 use crate::platform::Platform;
 use crate::verdict::suppress::SuppressError;
 
-/// A boot parameter that is none.
+/// Why a boot parameter was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterError {
     /// There is no parameter of that name.
     Unknown,
-    /// It takes other values.
+    /// The parameter takes other values.
     Value,
     /// A suppression that was not added.
     Suppress(SuppressError),
-    /// It was given from inside an answer: see [`NotDone::Nested`].
+    /// It was given by code that the detector calls: see [`NotDone::Nested`].
     Nested,
 }
 
@@ -62,7 +62,7 @@ pub(in crate::front) fn take<P: Platform>(
         "kmemleak.verbose" => settings.verbose.set(on()?),
         "kmemleak.free_stacks" => settings.free_stacks.set(on()?),
         "kmemleak.suppress" => {
-            // One that can't be taken keeps none of the others away.
+            // One that can't be added does not keep the others from being added.
             let mut all = Ok(());
             for pattern in given?.split(',') {
                 let taken = handle.suppress(pattern);

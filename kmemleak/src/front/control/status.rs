@@ -1,4 +1,4 @@
-//! What the detector knows and does, in a few lines.
+//! The state of the detector, in a few lines.
 
 use core::fmt::{self, Write};
 
@@ -63,7 +63,7 @@ pub(super) fn write_status<P: Platform>(handle: Handle<'_, P>, out: &mut dyn Wri
     )
 }
 
-/// What is known through the claim alone.
+/// The part of the state that only the holder of the claim can read.
 fn findings_status<P: Platform>(
     claim: &mut Claim<'_, P>,
     now_us: u64,

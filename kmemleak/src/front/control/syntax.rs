@@ -1,8 +1,8 @@
 //! How a line of text becomes a command.
 //!
-//! What a command takes is said by the function that does it ([`Action`]): it gets a value of the right kind, or is not
-//! called. A command may have several forms, which differ in their argument; what is wrong with a line is told of all forms
-//! that the line may mean.
+//! The type of the function that runs a command says what the command takes ([`Action`]): the function gets a value of the right
+//! kind, or is not called. A command may have several forms, which differ in their argument; an error in a line is explained for
+//! all forms that the line may mean.
 
 use core::fmt::{self, Display, Formatter, Write};
 
@@ -15,7 +15,7 @@ use crate::platform::Platform;
 use crate::verdict::order::Which;
 use crate::verdict::suppress;
 
-/// Whether it was done; if so, whether the answer could be written.
+/// Whether the command was done; if so, whether the answer could be written.
 pub(super) type Done = Result<fmt::Result, NotDone>;
 
 /// What a command works with: the detector, its flags, and where the answer goes.
@@ -26,17 +26,17 @@ pub(super) struct Call<'c, P: Platform> {
     pub(super) out: &'c mut dyn Write,
 }
 
-/// What a command does, and so what it takes.
+/// What a command does, which also says what it takes.
 pub(super) enum Action<P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
     /// A number, or none.
     Number(fn(Call<'_, P>, Option<usize>) -> Done),
     Address(fn(Call<'_, P>, Hidden) -> Done),
-    /// The rest of the line, blanks and all, unless there are flags in it: names of functions have blanks.
+    /// The rest of the line with its blanks, unless there are flags in it: names of functions have blanks.
     Pattern(fn(Call<'_, P>, &str) -> Done),
-    /// A pattern, perhaps with a ceiling, likewise.
+    /// A pattern, perhaps with a ceiling: the rest of the line with its blanks.
     Suppression(fn(Call<'_, P>, &str) -> Done),
-    /// `on` or `off`, with an equals sign before, as the next.
+    /// `on` or `off`, after an equals sign; `Seconds` has one, too.
     Switch(fn(Call<'_, P>, bool) -> Done),
     Seconds(fn(Call<'_, P>, u64) -> Done),
 }
@@ -81,7 +81,7 @@ impl<P: Platform> Action<P> {
         }
     }
 
-    /// It with its value; `None` where it does not take that.
+    /// The action with its value; `None` if it does not take that value.
     fn bind<'l>(&self, value: Option<&'l str>) -> Option<Bound<'l, P>> {
         Some(match (self, value) {
             (Alone(run), None) => Bound::Alone(*run),
@@ -128,7 +128,7 @@ pub(super) struct Command<P: Platform> {
     all: bool,
     /// Whether it takes `--json`.
     json: bool,
-    /// Whether it does something once the detector is off.
+    /// Whether it can be used once the detector is off.
     after_off: bool,
 }
 
@@ -177,7 +177,7 @@ impl<P: Platform> Display for Command<P> {
     }
 }
 
-/// A line that makes a command.
+/// A line that is a valid command.
 pub(super) struct Line<'l, P: Platform> {
     bound: Bound<'l, P>,
     after_off: bool,
@@ -204,9 +204,9 @@ impl<P: Platform> Line<'_, P> {
     }
 }
 
-/// A line that doesn't.
+/// A line that is not.
 pub(super) struct Wrong<'l> {
-    /// The name of the command, or the word that is none.
+    /// The name of the command, or the unknown word.
     name: &'l str,
     what: WhatIsWrong<'l>,
     format: Format,
@@ -219,7 +219,7 @@ enum WhatIsWrong<'l> {
     Unexpected(&'l str),
 }
 
-/// Makes a command of a line.
+/// Parses a line.
 pub(super) fn parse<'l, P: Platform>(
     commands: &'l [Command<P>],
     line: &'l str,
@@ -321,7 +321,7 @@ impl Wrong<'_> {
     }
 }
 
-/// What the forms of a command take.
+/// The arguments that the forms of a command take.
 struct Expected<'c, P: Platform> {
     commands: &'c [Command<P>],
     name: &'c str,
@@ -344,8 +344,8 @@ impl<P: Platform> Display for Expected<'_, P> {
     }
 }
 
-/// How many letters must be changed, added or taken away to make one word of the other (Levenshtein),
-/// counted for words of up to 15 letters.
+/// How many letters must be changed, added or taken away to turn one word into the other (Levenshtein), counted for words of up
+/// to 15 letters.
 fn distance(one: &str, other: &str) -> usize {
     const MAX: usize = 15;
     let other = &other.as_bytes()[..other.len().min(MAX)];
@@ -371,8 +371,8 @@ pub(super) fn switch(value: &str) -> Option<bool> {
     }
 }
 
-/// A number, in hexadecimal whether or not it begins with `0x`: inverted from the first digit on, for a word that
-/// holds the address would be one that points there.
+/// A number, in hexadecimal whether or not it begins with `0x`. It is kept inverted from the first digit on, since a word that
+/// holds the address would be a pointer to it.
 pub(super) fn parse_hidden(text: &str) -> Option<Hidden> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.is_empty() || digits.len() > 16 {

@@ -1,4 +1,4 @@
-//! What a block has in it, and all that is known of one.
+//! The contents of a block, and all that is known of an object.
 
 use core::fmt::{self, Write};
 

@@ -19,7 +19,7 @@ use crate::verdict::order::Which;
 use crate::verdict::summary::{How, Summary};
 use crate::verdict::suppress::Suppression;
 
-/// The version of the schema: it changes when a field goes or means something else, not when one is added.
+/// The version of the schema: it changes when a field is removed or changes its meaning, not when one is added.
 const SCHEMA: u32 = 2;
 
 /// Begins a line.
@@ -48,7 +48,7 @@ impl Display for Quoted {
     }
 }
 
-/// Text between quotation marks; what would end it, and what is no character of JSON text, is escaped.
+/// Text between quotation marks; characters that would end it or are invalid in JSON text are escaped.
 struct Escaped<'a>(&'a mut dyn Write);
 
 impl Write for Escaped<'_> {
@@ -61,7 +61,7 @@ impl Write for Escaped<'_> {
     }
 }
 
-/// Instead of an answer.
+/// A line that replaces an answer.
 pub(super) fn error(what: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     begin("error", out)?;
     write!(out, ",\"error\":")?;

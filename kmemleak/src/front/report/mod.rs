@@ -1,11 +1,10 @@
-//! Telling people, and machines, what was found.
+//! Reports: what was found, for people and for programs.
 //!
-//! Writing takes long, and what writes may allocate from the very allocators that are tracked: so nothing is
-//! written under a lock. A record is copied out, with the first bytes of its block if that is still there,
-//! then written.
+//! Writing takes long, and the writer may allocate from the very allocators that are tracked: so nothing is written under a lock.
+//! A record is copied out, with the first bytes of its block if that is still there, then written.
 //!
-//! There are two formats: text, and JSON with one object a line, of which `kmemleak/FORMATS.md` is the reference. Neither
-//! leaves anything out but what it says it does.
+//! There are two formats: text, and JSON with one object a line, of which `kmemleak/FORMATS.md` is the reference. If either
+//! leaves something out, it says so.
 
 mod dump;
 mod json;
@@ -29,7 +28,7 @@ use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::summary::Doubt;
 
-/// What is said where there is no verdict.
+/// The text of a report when there is no verdict.
 const NO_CHECK: &str = "no check so far, or none since the last clear";
 
 /// How a report is written.
@@ -37,16 +36,16 @@ const NO_CHECK: &str = "no check so far, or none since the last clear";
 pub enum Format {
     /// For people.
     Text,
-    /// For machines: a JSON object a line, as `FORMATS.md` says.
+    /// For programs: a JSON object a line, as `FORMATS.md` says.
     Json,
 }
 
-/// What is asked of an address.
+/// A question about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Question {
-    /// Who holds the object that it lies in.
+    /// What holds the object that it lies in.
     Holders,
-    /// By which way a root leads to it.
+    /// By which path a root leads to it.
     Path,
 }
 
@@ -60,7 +59,7 @@ impl Question {
     }
 }
 
-/// What those that a verdict lists are.
+/// What the objects that a verdict lists are: leaks or suspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Leaks,
@@ -76,7 +75,7 @@ impl Standing {
     }
 }
 
-/// Says what is in the way of an answer.
+/// Says why there is no answer.
 pub(super) fn complain(
     format: Format,
     what: &dyn fmt::Display,

@@ -23,7 +23,7 @@ use crate::verdict::suppress::Suppression;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stack {
     Here,
-    /// With its group.
+    /// Written with its group.
     Above,
 }
 

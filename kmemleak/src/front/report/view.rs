@@ -21,7 +21,7 @@ pub(super) struct LeakView<'a> {
     pub(super) size: usize,
     pub(super) age_us: u64,
     pub(super) comm: Comm,
-    /// None where the order was too much for memory.
+    /// `None` where there was no memory for an order.
     pub(super) rank: Option<Rank>,
     pub(super) contents: Contents,
     pub(super) frames: Frames,
@@ -32,7 +32,7 @@ pub(super) enum Contents {
     Read(Dump),
     /// It has been freed since.
     Freed,
-    /// Nobody knows whether it has been freed, so it is not read: the detector is off, and hears of no free.
+    /// It is not known whether it has been freed, so it is not read: the detector is off, and hears of no free.
     Unknown,
 }
 
@@ -77,7 +77,7 @@ impl Contents {
             if record.birth_us() != birth_us {
                 return Self::Freed;
             }
-            // Who frees a block waits for the chunk's lock only as long as it is told.
+            // A free waits for the chunk's lock only as long as the detector is on.
             match tracker.is_on() {
                 true => Self::Read(read(tracker, named.start, &record)),
                 false => Self::Unknown,
@@ -119,10 +119,10 @@ fn read<P: Platform>(tracker: &Tracker<P>, start: usize, record: &Record) -> Dum
         let address = start + offset;
         let word = address & !(WORD - 1);
         if word < start || size - (word - start) < WORD {
-            // Half a word at the end, that is not the block's alone.
+            // A word at the end that lies only partly in the block.
             break;
         }
-        // SAFETY: a whole word of the block; who frees it waits for the chunk's lock.
+        // SAFETY: a whole word of the block; its free waits for the chunk's lock.
         let word = unsafe { platform.words().read(word) };
         *byte = word.to_ne_bytes()[address % WORD];
         dump.len = offset + 1;
@@ -140,7 +140,7 @@ pub(super) fn comm_of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Comm 
         .get(named.record.task_name(), named.copied)
 }
 
-/// The object that an address lies in, a per-CPU block for each of its copies.
+/// The object that an address lies in; an address in any copy of a per-CPU block means the block.
 pub(super) fn named_at<P: Platform>(tracker: &Tracker<P>, address: usize) -> Option<Named> {
     let copied = tracker.task_names().now();
     let named = |object: Object<'_>, _| Named {

@@ -4,7 +4,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use crate::verdict::summary::Summary;
 
-/// So many of something.
+/// A number of things, with their name.
 pub(crate) struct Count<'a>(pub(crate) usize, pub(crate) &'a str);
 
 impl Display for Count<'_> {
@@ -14,7 +14,7 @@ impl Display for Count<'_> {
     }
 }
 
-/// The sum of a verdict: the line for machines.
+/// The sum of a verdict: the line for programs.
 pub(crate) struct Sum<'a>(pub(crate) &'a Summary);
 
 impl Display for Sum<'_> {
@@ -51,7 +51,7 @@ impl Write for Plain<'_> {
     }
 }
 
-/// Text that there is already, escaped as [`Plain`] escapes it.
+/// Text that is in memory already, escaped as [`Plain`] escapes it.
 pub(crate) struct Typed<'a>(pub(crate) &'a str);
 
 impl Display for Typed<'_> {
@@ -69,7 +69,7 @@ impl Display for Age {
     }
 }
 
-/// So many passes.
+/// A number of passes.
 pub(super) struct PassCount(pub(super) u32);
 
 impl Display for PassCount {
