@@ -97,7 +97,7 @@ pub fn build(packages: &[Package], profile: Profile) -> Result<(), BuildError> {
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    // Progress is for somebody who watches.
+    // Progress is shown on a terminal only.
     if !io::stderr().is_terminal() {
         cargo.arg("--quiet");
     }

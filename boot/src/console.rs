@@ -6,7 +6,7 @@
 //! - Input waits until the guest has said something: a UART's driver discards what it finds when it
 //!   brings the device up. From then on QEMU takes what the guest takes, and the rest waits in the pipe.
 //! - The end of the input is told the guest as a terminal would tell it, by the character for the end of a transmission at the
-//!   beginning of a line: the kernel does all that was typed before, and ends. A last line that nobody has ended is ended first.
+//!   beginning of a line: the kernel does all that was typed before, and ends. An unfinished last line is ended first.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -25,7 +25,7 @@ pub fn kind(headless: bool) -> Console {
     }
 }
 
-/// What to tell somebody who wants to leave.
+/// How to leave, as the user is told.
 pub fn how_to_leave(kind: Console) -> &'static str {
     match kind {
         Console::Terminal => "the serial line is yours; Ctrl-A X leaves, so does the command exit",
@@ -69,9 +69,9 @@ pub fn attach(
 const END: u8 = 0x04;
 
 fn pass_input(mut input: ChildStdin, has_spoken: &Receiver<()>) {
-    // The sender is gone when QEMU has ended; then there is nobody to type to.
+    // The sender is gone when QEMU has ended; then no input is wanted.
     if has_spoken.recv().is_ok() {
-        // Fails when QEMU has ended: what was typed after that is for nobody.
+        // Fails when QEMU has ended: what is typed after that is dropped.
         let _ = pass_all(io::stdin().lock(), &mut input);
     }
 }
@@ -112,7 +112,7 @@ fn pass_output(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        // Where the input is not passed on by us, nobody listens.
+        // On a terminal, QEMU reads the input itself, and this has no receiver.
         let _ = spoken.send(());
         if let Some(leaks) = &mut leaks {
             leaks.feed(&buffer[..count]);
@@ -122,7 +122,7 @@ fn pass_output(
     }
 }
 
-/// The terminal's modes as they were; restored when dropped, for QEMU does so only if it ends in peace.
+/// The terminal's modes as they were; restored when dropped, for QEMU does so only if it is not killed.
 struct SavedTerminal {
     modes: Option<String>,
 }

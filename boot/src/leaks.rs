@@ -6,7 +6,7 @@
 //! - `kmemleak: N unreferenced objects (B bytes)`,
 //! - where that is not certain, `kmemleak: N unreferenced objects (B bytes), S suspects, U unrecorded`, or one of the last two,
 //! - as JSON `{"schema":2,"kind":"summary",…,"objects":N,…,"suspects":S,…,"unrecorded":U,…}`,
-//! - of a check that is there to be compared with, `kmemleak: remembered …, and …`, with one of the first two sums.
+//! - of the command `mark`, `kmemleak: remembered …, and …`, with one of the first two sums.
 
 /// Follows the output and remembers the last verdict.
 #[derive(Debug, Default)]
@@ -58,8 +58,8 @@ impl LeakWatch {
 /// How a verdict begins that is JSON.
 const SUMMARY: &str = r#"{"schema":2,"kind":"summary","#;
 
-/// The verdict, if the line is one. It may have been written over an erased prompt; but what somebody types after a prompt
-/// is none.
+/// The verdict, if the line is one. It may have been written over an erased prompt; but what is typed after a prompt
+/// is no verdict.
 fn parse(line: &str) -> Option<Verdict> {
     let line = line.trim_end_matches('\r');
     let line = line.rsplit('\r').next()?;
@@ -104,7 +104,7 @@ fn doubt<'t>(text: &'t str, words: &[&str]) -> Option<(u64, &'t str)> {
     }
 }
 
-/// The verdict in a summary's fields. Where it is not said how the objects were found there was no check.
+/// The verdict in a summary's fields. If `how` is null there was no check.
 /// Inside of text no name of a field is found: its quotation marks would be escaped.
 fn in_summary(fields: &str) -> Option<Verdict> {
     let value = |field: &str| {
@@ -115,7 +115,7 @@ fn in_summary(fields: &str) -> Option<Verdict> {
         return None;
     }
     let objects = value(r#""objects":"#)?.parse().ok()?;
-    // Who does not know of such things has no such fields.
+    // A summary without these fields counts as one with zeros.
     let number = |field: &str| value(field).and_then(|number| number.parse().ok());
     let suspects = number(r#""suspects":"#).unwrap_or(0);
     let unrecorded = number(r#""unrecorded":"#).unwrap_or(0);
@@ -130,7 +130,7 @@ mod tests {
 
     fn last(output: &str) -> Option<Verdict> {
         let mut watch = LeakWatch::default();
-        // In pieces, as a pipe has it.
+        // In pieces, as a pipe delivers it.
         output
             .as_bytes()
             .chunks(7)
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(last(&output), None);
     }
 
-    /// As `kmemleak/src/report/json.rs` writes it.
+    /// As `kmemleak/src/front/report/json.rs` writes it.
     fn summary(how: &str, reason: &str, objects: &str) -> String {
         format!(
             "{{\"schema\":2,\"kind\":\"summary\",\"how\":{how},\"passes\":1,\"reason\":{reason},\

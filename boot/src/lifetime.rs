@@ -1,7 +1,7 @@
 //! A child that ends with its parent.
 //!
-//! QEMU goes on when the process that drives it is killed: the end of its input is no end for the guest, and
-//! nobody would notice that it still runs. Linux can be asked to end it; elsewhere it is left running.
+//! QEMU goes on when the process that drives it is killed: the end of its input does not end the guest,
+//! and it would run on unnoticed. Linux can be asked to end it; elsewhere it is left running.
 
 use std::process::Command;
 
@@ -22,6 +22,6 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(ask) };
 }
 
-/// Nothing to be done here.
+/// Does nothing: only Linux ends a child with its parent.
 #[cfg(not(target_os = "linux"))]
 pub fn end_with_parent(_: &mut Command) {}

@@ -29,7 +29,7 @@ pub enum Accel {
     Auto,
     /// Emulation.
     Tcg,
-    /// The CPU itself.
+    /// The CPU itself, by KVM.
     Kvm,
 }
 
@@ -195,8 +195,8 @@ impl Drop for ResetLog {
     }
 }
 
-/// Whether KVM can be expected to work: the CPU has it and we may use it. A device that opens is not
-/// enough: there are machines where it does, and breaks.
+/// Whether KVM can be expected to work: the CPU has it and we may use it. That the device opens is
+/// not enough: on some machines it does, and KVM fails later.
 fn has_kvm() -> bool {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = cpus

@@ -70,9 +70,9 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let outcome = Outcome::of(status, &log);
     let verdict = match (outcome, kind) {
         (Outcome::Passed, _) => None,
-        // Ctrl-A X is a fair way to leave, and who mistypes at a terminal sees it.
+        // On a terminal Ctrl-A X is a usual way to leave, and the user sees which line was mistyped.
         (Outcome::NoVerdict | Outcome::NotUnderstood, Console::Terminal) => None,
-        // Whatever the last check says, not all has been done that was asked for.
+        // Whatever the last check says, not all that was asked for has been done.
         (Outcome::NotUnderstood, Console::Streams) => Some(NOT_UNDERSTOOD),
         (Outcome::Failed, _) => Some(FAILED),
         (Outcome::QemuError, _) => Some(QEMU_ERROR),

@@ -36,7 +36,7 @@ pub struct Session {
     seen: usize,
 }
 
-/// Why what was waited for did not come: the machine's report, and what that was.
+/// What was waited for did not come: what it was, and the machine's report.
 #[derive(Clone, Debug)]
 pub struct Unexpected {
     /// What was waited for.

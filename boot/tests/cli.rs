@@ -15,7 +15,7 @@ fn boot(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it with that input, which ends then.
+/// Runs the binary with this input, and then ends the input.
 fn run(mut command: Command, input: &str) -> Output {
     command
         .stdin(Stdio::piped())
@@ -148,7 +148,7 @@ fn the_end_of_the_input_is_the_end_of_the_machine() {
         ("", "> "),
         ("\n\n", "> "),
         ("cpus\n", "\ncpu 1: "),
-        // Also a line that nobody has ended, or a sequence of a key.
+        // Also after an unfinished line, or an unfinished sequence of a key.
         ("cpus\nps", " idle/1 "),
         ("cpus\x1b", "\ncpu 1: "),
         ("cpus\x1b[", "\ncpu 1: "),
@@ -192,7 +192,7 @@ fn what_is_no_command_is_told_by_the_exit_code() {
             "{printed}"
         );
     }
-    // A failure of its own counts for more.
+    // The kernel's own failure takes precedence.
     assert_ends(
         &run(boot(&[]), "frobnicate\npanic\n"),
         1,
@@ -267,7 +267,7 @@ fn the_last_check_decides_whether_leaks_are_a_failure() {
             6,
             "the last check found leaks",
         ),
-        // The kernel's own failure counts for more.
+        // The kernel's own failure takes precedence.
         ("leak pages\nkmemleak scan\npanic\n", 1, "the guest failed"),
     ];
     for (input, code, message) in cases {
@@ -275,7 +275,7 @@ fn the_last_check_decides_whether_leaks_are_a_failure() {
     }
 }
 
-/// A QEMU of the test's own says so: the shell has no command that uses up the detector's memory.
+/// A script in place of QEMU prints the verdict: the shell has no command that uses up the detector's memory.
 #[test]
 fn a_check_that_is_not_certain_has_a_code_of_its_own() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("uncertain");

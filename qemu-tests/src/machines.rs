@@ -17,7 +17,7 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Builds all that is booted.
 pub fn build() -> Result<(), Failure> {
     requirements::check()?;
-    // Apart: built together, the kernel would have what only the test kernel asks for.
+    // One by one: built together, the kernel would get features that only the test kernel asks for.
     artifacts::build(&[Package::Loader, Package::Kernel], Profile::Release)?;
     artifacts::build(&[Package::Guest], Profile::Release)?;
     Ok(())

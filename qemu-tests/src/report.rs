@@ -30,7 +30,7 @@ impl Object {
     }
 }
 
-/// Where the lines go that a backtrace has.
+/// What the lines of a backtrace belong to.
 enum Frames {
     /// There is no backtrace at the moment.
     None,

@@ -1,4 +1,4 @@
-//! The kernel's file: an ELF at fixed addresses, checked before anything of it is believed.
+//! The kernel's file: an ELF at fixed addresses, checked before any of it is used.
 //!
 //! What is checked here needs no check later: segments lie in the file, at canonical addresses, share no
 //! page (a page has one set of permissions) and are never both writable and executable; the entry point
@@ -15,7 +15,7 @@ use crate::PAGE;
 
 const ENDIAN: LittleEndian = LittleEndian;
 
-/// The section in which a kernel keeps its wishes.
+/// The section in which a kernel says what it asks of its loader.
 const CONFIG_SECTION: &[u8] = b".bootloader-config";
 
 /// What is wrong with the kernel's file.
@@ -90,7 +90,7 @@ impl From<object::Error> for ImageError {
 /// What may be done with the memory of a segment, besides reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing.
+    /// Nothing besides reading.
     ReadOnly,
     /// Writing.
     Write,

@@ -1,11 +1,11 @@
-//! The loader's reasoning: what to make of the tables that QEMU leaves, of the kernel's file and of its
-//! wishes. Pure, so that it is tested on the host; the binary's `machine` modules act on it.
+//! The loader's decisions, made from the tables that QEMU leaves and from the kernel's file and its requests.
+//! Nothing here touches the machine, so it is tested on the host; the binary's `machine` modules act on it.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`start_info`] | the tables of the PVH boot protocol |
 //! | [`memory_map`] | which memory is whose, and frames for the loader |
-//! | [`image`] | the kernel's file: segments, entry, wishes |
+//! | [`image`] | the kernel's file: segments, entry, requests |
 //! | [`address_space`] | which virtual addresses are still free |
 //! | [`error`] | everything that may be wrong, as text |
 #![no_std]

@@ -7,8 +7,8 @@
 //! # Invariants
 //!
 //! - Usable regions are page-aligned, sorted, not empty, and overlap nothing that is not usable.
-//! - Frames come from usable regions between 1 MiB (below it, firmware and CPU start-up have their
-//!   business) and 4 GiB (above it, the loader has nothing mapped).
+//! - Frames come from usable regions between 1 MiB (firmware and CPU start-up use what is below
+//!   it) and 4 GiB (above it, the loader has nothing mapped).
 
 use core::cmp::{max, min};
 
@@ -29,7 +29,7 @@ const FRAMES_END: u64 = 4 << 30;
 #[derive(Debug)]
 pub struct MemoryMap {
     regions: ArrayVec<MemoryRegion, MAX_REGIONS>,
-    /// Usable memory below has been taken, from [`FRAMES_START`] on.
+    /// Usable memory from [`FRAMES_START`] up to here has been taken.
     next_frame: u64,
 }
 
@@ -112,7 +112,7 @@ impl MemoryMap {
             .sort_unstable_by_key(|region| (region.start, region.end));
     }
 
-    /// Makes one region of usable regions that touch or overlap. All regions are usable yet.
+    /// Makes one region of usable regions that touch or overlap. All regions are still usable.
     fn merge_usable(&mut self) {
         self.sort();
         let mut merged = ArrayVec::<MemoryRegion, MAX_REGIONS>::new();

@@ -17,7 +17,7 @@ use crate::world::{Measuree, World, Wrong, become_cpu};
 
 /// Pairs of one figure, at least.
 const PAIRS: usize = 200_000;
-/// At most, where no pass comes to its end meanwhile.
+/// Pairs of one figure at most, where no pass ends meanwhile.
 const MAX_PAIRS: usize = 20_000_000;
 
 /// Functions that lead to a pair.

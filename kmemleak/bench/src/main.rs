@@ -21,7 +21,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `workload` | KLW-1: the objects, how they point at each other, what is leaked |
-//! | `world` | the same laid out in a machine's memory, with a detector that is told of it |
+//! | `world` | the workload laid out in a machine's memory, with a detector that is told of it |
 //! | `platform` | the emulated machine with what a benchmark needs otherwise |
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |

@@ -29,7 +29,7 @@ pub trait Hooks: Copy + Sync {
     fn free(self, start: usize);
 }
 
-/// A detector is told.
+/// Tells a detector of each block.
 #[derive(Clone, Copy)]
 pub struct Tracked<'a>(pub &'a Measuree);
 
@@ -45,7 +45,7 @@ impl Hooks for Tracked<'_> {
     }
 }
 
-/// Nothing is.
+/// Does nothing.
 #[derive(Clone, Copy)]
 struct Untracked;
 

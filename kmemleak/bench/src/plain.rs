@@ -1,8 +1,8 @@
 //! The allocator under the pairs: as plain as one can be.
 //!
 //! Each thread has its own. Free blocks of a size are a list through their first words; a list that is empty takes a
-//! slab of fresh memory. So what a tracked pair costs more than an untracked one is the detector's cost, and the
-//! ratio of the two flatters nobody.
+//! slab of fresh memory. So what a tracked pair costs more than an untracked one is the detector's cost, and
+//! no slow allocator makes the ratio of the two look better.
 
 use kmemleak_emulated::Machine;
 

@@ -4,7 +4,7 @@
 //! - *The time* is cheap, see [`clock`](crate::clock).
 //! - *Metadata* comes page by page from large pieces, as from a kernel's page allocator: one after the other, not
 //!   strewn over the host's heap.
-//! - *All memory is readable*: nobody looks into a list of what is not.
+//! - *All memory is readable*: no list of unreadable ranges is searched.
 //!
 //! CPUs, stops and call stacks are the machine's own.
 

@@ -5,8 +5,8 @@
 //! random is drawn from streams of one seed, so that a *check value* over sizes, places of the pointers and their
 //! targets tells whether two programs have built the same graph.
 //!
-//! The generator knows objects by number only. Where they lie is a matter of [`Workload::place`] and of whoever
-//! gives that an address, so nothing here can keep an object alive.
+//! The generator knows objects by number only. Where they lie is decided by [`Workload::place`] and by the
+//! caller that gives that an address, so nothing here can keep an object alive.
 
 use clap::ValueEnum;
 
@@ -14,7 +14,7 @@ use clap::ValueEnum;
 pub const ROOTS: usize = 64;
 /// Objects that a workload has at least: the roots point at as many, all of them reachable.
 pub const MIN_OBJECTS: u32 = ROOTS as u32;
-/// And at most.
+/// Objects that a workload has at most.
 pub const MAX_OBJECTS: u32 = 100_000_000;
 
 const WORD: usize = 8;

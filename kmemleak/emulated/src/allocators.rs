@@ -3,8 +3,8 @@
 //! Four kinds, as a kernel has: slab classes, naturally aligned pages, whole pages with a guard page behind
 //! them, and per-CPU blocks with a copy for each CPU. All bookkeeping is the host's; no word of it is scanned.
 //!
-//! Blocks are handed out zeroed. A freed block keeps its contents, and is the first to be used again: whoever
-//! still reads or believes it is soon found out. What the host has no memory for is refused. A fresh block is memory
+//! Blocks are handed out zeroed. A freed block keeps its contents, and is the first to be used again: code
+//! that still uses it is soon found out. What the host has no memory for is refused. A fresh block is memory
 //! that nobody has touched yet, and costs the host next to nothing, however large it is.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub enum Allocator {
     Slab,
     /// A power of two of pages, aligned to their size at least.
     Pages,
-    /// Whole pages, with a page behind them that is nobody's.
+    /// Whole pages, with a page behind them that belongs to no block.
     Vmalloc,
     /// A copy for each CPU. The block's address is a handle that holds no copy; its alignment and theirs is up to a page.
     PerCpu,
@@ -133,7 +133,7 @@ impl Allocators {
             Shape::Slab { class: bytes }
             | Shape::Pages { bytes }
             | Shape::Vmalloc { bytes, .. } => {
-                // SAFETY: memory of ours, and nobody's block.
+                // SAFETY: memory of ours, in no block.
                 unsafe { zero(start, bytes) }
             }
             Shape::Percpu { bytes, stride } => (1..=self.cpus).for_each(|copy| {
@@ -154,7 +154,7 @@ impl Allocators {
             Shape::Vmalloc { bytes, align } => {
                 (self.host(bytes.checked_add(PAGE)?, align)?, 1, bytes)
             }
-            // The part that the handles lie in is never used: they are addresses of nothing.
+            // The part that the handles lie in is never used: no handle is the address of a copy.
             Shape::Percpu { bytes, stride } => {
                 let all = stride.checked_mul(1 + self.cpus)?;
                 (self.host(all, PAGE)?, stride / bytes, bytes)
@@ -283,7 +283,7 @@ mod tests {
         for from in [Allocator::Slab, Allocator::Pages, Allocator::Vmalloc] {
             assert_eq!(allocators.alloc(from, PAGE, 1 << 63), None, "{from:?}");
         }
-        // And what follows is as if nothing had been asked for.
+        // Later requests are served as if this one had not been made.
         assert!(allocators.alloc(Allocator::Vmalloc, PAGE, 8).is_some());
     }
 

@@ -56,7 +56,7 @@ impl Time {
     }
 
     pub(crate) fn advance_us(&self, us: u64) {
-        // Not past the end of time: whatever a test asks for, the clock does not go back.
+        // Saturating: whatever a test asks for, the clock does not go back.
         let advance = |advanced_us: u64| Some(advanced_us.saturating_add(us));
         let _ = self
             .advanced_us
@@ -91,7 +91,7 @@ fn cycles() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// None: it stands.
+/// There is no counter: it stands at 0.
 #[cfg(any(not(target_arch = "x86_64"), miri))]
 fn cycles() -> u64 {
     0

@@ -48,30 +48,30 @@ pub(crate) fn current() -> Context {
     CURRENT.get()
 }
 
-/// Interrupts off; returns how often they were before.
+/// Switches interrupts off; returns how often they were off before.
 #[inline]
 pub(crate) fn irq_save() -> usize {
     IRQS_OFF.replace(IRQS_OFF.get() + 1)
 }
 
-/// As they were.
+/// Restores what [`irq_save`] found.
 #[inline]
 pub(crate) fn irq_restore(before: usize) {
     let now = IRQS_OFF.replace(before);
     debug_assert_eq!(now, before + 1, "interrupts are put back in reverse order");
 }
 
-/// Task context with no lock held, or a panic that says who isn't.
+/// Panics, with `what` in the message, if interrupts are off.
 pub(crate) fn assert_may_wait(what: &str) {
     assert_eq!(IRQS_OFF.get(), 0, "{what} with interrupts off");
 }
 
-/// How a machine answers who wants to stop the world.
+/// How a machine answers a request to stop the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// It stops.
     Works,
-    /// It has no way to.
+    /// It has no way to stop.
     Unsupported,
     /// This CPU does not come.
     Missing(u32),
@@ -94,7 +94,7 @@ impl Drop for Running<'_> {
 pub(crate) struct Cpus {
     count: u32,
     stop: Mutex<Stop>,
-    /// Written to by who stops the world, read by who runs.
+    /// Locked for writing by the CPU that stops the world, for reading by those that run.
     running: RwLock<()>,
 }
 

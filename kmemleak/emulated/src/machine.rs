@@ -87,7 +87,7 @@ pub struct Machine {
     stack: Memory,
     registers: Memory,
     regions: Vec<Memory>,
-    /// Starts and lengths.
+    /// Starts and lengths of registered ranges.
     registered: Mutex<Vec<(usize, usize)>>,
     unreadable: Mutex<Vec<(usize, usize)>>,
     allocators: Mutex<Allocators>,
@@ -191,7 +191,7 @@ impl Machine {
         unsafe { self.write_unchecked(address, word) };
     }
 
-    /// Reads such a word. Panics as [`write`](Self::write) does.
+    /// Reads a word of the machine's memory, of those that [`write`](Self::write) writes. Panics as [`write`](Self::write) does.
     pub fn read(&self, address: usize) -> usize {
         self.assert_word(address);
         // SAFETY: as above.
@@ -239,7 +239,7 @@ impl Machine {
     // Allocators.
 
     fn allocators(&self) -> MutexGuard<'_, Allocators> {
-        // A test may well give back what is no block; the lists are whole when that panics.
+        // Freeing what is no block panics, as tests do on purpose; the lists are consistent then.
         self.allocators
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -250,7 +250,7 @@ impl Machine {
         self.allocators().alloc(from, size, align)
     }
 
-    /// What a test asks for is there.
+    /// A block, or a panic where there is none.
     fn known_to_fit(&self, from: Allocator, size: usize, align: usize) -> usize {
         let block = self.try_alloc(from, size, align);
         block.unwrap_or_else(|| panic!("no block of {size} bytes aligned to {align} by {from:?}"))
@@ -315,7 +315,7 @@ impl Machine {
         registered.push((start, len));
     }
 
-    /// Ends that, and tells whether it was one.
+    /// Makes a range a root no longer; returns whether it was one.
     pub fn remove_root(&self, start: usize) -> bool {
         let mut registered = self.registered.lock().expect("nobody panics under it");
         let before = registered.len();
@@ -364,7 +364,7 @@ impl Machine {
     }
 
     pub(crate) fn readable(&self, start: usize, len: usize) -> bool {
-        // Nothing of the host's lies in the first page.
+        // The host maps nothing in the first page.
         start >= PAGE
             && self
                 .unreadable
@@ -402,17 +402,17 @@ impl Machine {
         self.cpus.running()
     }
 
-    /// How who stops the world is answered.
+    /// Sets how requests to stop the world are answered.
     pub fn set_stop(&self, stop: Stop) {
         self.cpus.set_stop(stop);
     }
 
-    /// Asks whoever checks while other code runs to give up.
+    /// Asks a pass that runs beside other code to give up.
     pub fn ask_to_stop(&self) {
         self.asked_to_stop.store(true, Ordering::Relaxed);
     }
 
-    /// Takes that back.
+    /// Takes back the request to give up.
     pub fn ask_no_more(&self) {
         self.asked_to_stop.store(false, Ordering::Relaxed);
     }
@@ -438,7 +438,7 @@ impl Machine {
         }
     }
 
-    /// How often the detector has let others run, whichever thread it was that called it.
+    /// How often the detector has let others run, on all threads together.
     pub fn relaxed(&self) -> usize {
         self.relaxed.load(Ordering::Relaxed)
     }
@@ -451,7 +451,7 @@ impl Machine {
             Some(mut action) => {
                 action(self);
                 let mut place = self.at_relax.lock().expect("nobody panics under it");
-                // Unless it named another one to follow it.
+                // Unless the action set another one in its place.
                 place.get_or_insert(action);
             }
         }
@@ -469,7 +469,7 @@ impl Machine {
         self.metadata.pages()
     }
 
-    /// How often it was refused one.
+    /// How often the detector was refused a page of metadata.
     pub fn metadata_refused(&self) -> usize {
         self.metadata.refused()
     }

@@ -37,7 +37,7 @@ impl Memory {
         })
     }
 
-    /// A word that the host is known to have.
+    /// A piece as of [`try_new`](Self::try_new); panics where the host has no memory.
     pub(crate) fn new(bytes: usize, align: usize) -> Self {
         Self::try_new(bytes, align).expect("the host has memory for a machine")
     }
@@ -63,7 +63,7 @@ impl Drop for Memory {
     }
 }
 
-/// The word at an address, to be read and written whoever else does.
+/// The word at an address, which others may read and write at the same time.
 ///
 /// # Safety
 ///

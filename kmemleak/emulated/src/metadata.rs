@@ -8,7 +8,7 @@ use kmemleak::METADATA_PAGE;
 
 use crate::memory::{Memory, WORD, write};
 
-/// What a fresh page holds: nobody is to count on zeros.
+/// What a fresh page holds: the detector must not count on zeros.
 const JUNK: usize = usize::from_ne_bytes([0xa5; WORD]);
 
 pub(crate) struct Metadata {

@@ -8,21 +8,21 @@ pub const WORDS: usize = 64;
 /// A word that is not in a block. Numbers of words stay below [`WORDS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Of the section of initialised variables.
+    /// A word of the section of initialised variables.
     Data(usize),
-    /// Of the section of zeroed ones.
+    /// A word of the section of zeroed variables.
     Bss(usize),
-    /// Of this CPU's static per-CPU area.
+    /// A word of this CPU's static per-CPU area.
     PerCpu(u32, usize),
     /// The descriptor of this page frame, which is in use.
     Page(usize),
-    /// Of the live part of the parked task's stack.
+    /// A word of the live part of the parked task's stack.
     Stack(usize),
-    /// Of its dead part, below the stack pointer: no root.
+    /// A word of that stack's dead part, below the stack pointer: no root.
     Dead(usize),
     /// A saved register of that task.
     Register(usize),
-    /// Of this region. It is a root while it is registered.
+    /// A word of this region. It is a root while it is registered.
     Region(usize, usize),
 }
 

@@ -117,7 +117,7 @@ unsafe impl Platform for Emulated {
         self.0.cpus.count()
     }
 
-    /// Zero for a block that is no more: nothing can be read there, and nothing is found there.
+    /// Zero for a block that has been freed: nothing can be read there, and no object lies there.
     fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
         self.0.percpu_copy(handle, cpu).unwrap_or(0)
     }

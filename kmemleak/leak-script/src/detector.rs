@@ -160,7 +160,7 @@ impl<'d, P: Platform> Subject<'d, P> {
 
     /// There are no suppressions and no mark.
     pub(crate) fn forget_suppressions_and_mark(&self) {
-        // Nobody asks from inside an answer.
+        // No call comes from inside an answer, so none is refused.
         let _ = self.detector.unsuppress_all();
         let _ = self.detector.unmark();
     }
@@ -177,7 +177,7 @@ impl<'d, P: Platform> Subject<'d, P> {
         Ok(())
     }
 
-    /// All that it has in store counts as used up, or no longer does. (The machine refuses it more, or gives it.)
+    /// Makes the detector treat its store of metadata as used up, or no longer. (The machine refuses more, or gives it.)
     pub(crate) fn metadata(&self, switch: Switch) -> Done {
         self.detector.exhaust_metadata(switch == Switch::Off);
         Ok(())
@@ -186,7 +186,7 @@ impl<'d, P: Platform> Subject<'d, P> {
     // Passes.
 
     pub(crate) fn scan(&self) -> Done {
-        // As with a check.
+        // An error once it is off: then there is no verdict but the one before.
         let _ = self.detector.scan();
         Ok(())
     }
@@ -215,7 +215,7 @@ impl<'d, P: Platform> Subject<'d, P> {
 
     pub(crate) fn leaks(&self) -> Vec<Leak> {
         let mut leaks = Vec::new();
-        // Nobody asks from inside an answer; nor below.
+        // Neither this question nor those below come from inside an answer: none is refused.
         let _ = self.detector.for_each_unreferenced(&mut |object| {
             leaks.push(Leak {
                 start: Hidden::new(object.start),
@@ -258,7 +258,7 @@ impl<'d, P: Platform> Subject<'d, P> {
         let _ = self.detector.for_each_site(&mut |site| {
             let mut name = String::new();
             if let [frame] = *site.call_stack {
-                // Text that only grows takes all that is written.
+                // Writing to a `String` never fails.
                 let _ = self.detector.platform().functions(frame, &mut name);
             }
             if name.trim_end() == label {
@@ -293,7 +293,7 @@ impl<'d, P: Platform> Subject<'d, P> {
     fn found(&self, slot: &Slot) -> Found {
         let mut name = String::new();
         if let SlotPlace::Root(root) = slot.place {
-            // Text that only grows takes all that is written.
+            // Writing to a `String` never fails.
             let _ = self
                 .detector
                 .platform()
@@ -324,7 +324,7 @@ impl<'d, P: Platform> Subject<'d, P> {
             return Expected::Disabled;
         }
         let mut status = String::new();
-        // Text that only grows takes all that is written.
+        // Writing to a `String` never fails.
         let _ = self.detector.command("status", &mut status);
         let state = status.lines().find(|line| line.starts_with("state"));
         if state.is_some_and(|line| line.contains("incomplete")) {
@@ -335,7 +335,7 @@ impl<'d, P: Platform> Subject<'d, P> {
     }
 
     fn command(&self, line: &str) -> Done {
-        // As above; the answer is for people.
+        // Writing to a `String` never fails; the answer is not looked at.
         let _ = self.detector.command(line, &mut String::new());
         Ok(())
     }

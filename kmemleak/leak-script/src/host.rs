@@ -1,7 +1,7 @@
 //! Scripts on the host: an emulated machine and a detector of its own for each.
 //!
-//! The machine's memory ends where that of the kernel's machine would, so that a script which takes too much is the same
-//! mistake on both, and not the host's ruin.
+//! The machine has about as much memory as the kernel's machine: a script that takes too much fails on both, and does not
+//! exhaust the host.
 
 extern crate std;
 
@@ -22,10 +22,10 @@ use crate::statement::{Allocator, Place};
 /// Bytes of memory that blocks may take.
 const MEMORY: usize = 256 << 20;
 
-/// The line that was begun last, of whichever script.
+/// The line that was begun last, of any script.
 static LINE: AtomicUsize = AtomicUsize::new(0);
 
-/// The line that was begun last, where one script runs at a time; 0 before its first one. For whoever reports a panic.
+/// The line that was begun last, where one script runs at a time; 0 before its first one. For the report of a panic.
 pub fn line() -> usize {
     LINE.load(Ordering::Relaxed)
 }
@@ -33,7 +33,7 @@ pub fn line() -> usize {
 /// What became of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All that it expects is so.
+    /// All its expectations hold.
     Passed,
     /// It is not for this machine.
     Skipped,

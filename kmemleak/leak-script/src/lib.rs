@@ -26,7 +26,7 @@
 //!
 //! # Invariants
 //!
-//! - The interpreter is no reference: addresses are kept inverted, in its own heap as elsewhere.
+//! - The interpreter keeps no object alive: it stores addresses inverted, in its own heap as elsewhere.
 //! - The detector hears of a block when it is out of its allocator, and for the last time before it goes back.
 //! - Each statement but `alloc` calls from a site of its own, so that its warning is told whatever was told before.
 #![no_std]

@@ -1,4 +1,4 @@
-//! What a process that runs a script elsewhere reports of it: the test kernel under QEMU, or one of the host.
+//! What a process that runs scripts for the runner reports: the test kernel under QEMU, or a process on the host.
 //!
 //! `qemu-tests/guest/src/scripts.rs` says how the lines look, and writes them there.
 
@@ -48,7 +48,7 @@ fn unescaped(text: &str) -> String {
     plain
 }
 
-/// How many scripts come, and which: for each its length, 4 bytes, little-endian, and the text.
+/// Packs the number of scripts and their texts: for each its length, 4 bytes, little-endian, and the text.
 pub fn pack(scripts: &[(usize, String)]) -> Result<Vec<u8>, TryFromIntError> {
     let mut bytes = Vec::new();
     for (_, text) in scripts {
@@ -59,7 +59,7 @@ pub fn pack(scripts: &[(usize, String)]) -> Result<Vec<u8>, TryFromIntError> {
     Ok(bytes)
 }
 
-/// The texts that were packed; no more than are whole.
+/// The texts that were packed, without those that are cut off.
 pub fn unpack(mut bytes: &[u8]) -> Vec<&str> {
     let mut texts = Vec::new();
     while let Some((len, rest)) = bytes.split_first_chunk()
@@ -77,7 +77,7 @@ pub fn escaped(text: &str) -> String {
     let mut line = String::new();
     for char in text.chars() {
         match char {
-            // Text takes all that is written.
+            // Writing to a `String` never fails.
             '\0'..' ' | '%' | '\x7f' => _ = write!(line, "%{:02x}", u32::from(char)),
             _ => line.push(char),
         }

@@ -1,8 +1,7 @@
 //! What a script runs on.
 //!
-//! Whatever a script asks of a machine may fail, and then the script does; the machine goes on to the next one. Which
-//! blocks there are, and what they are aligned to, is the same on all machines, as [`alignment`] says: only where memory
-//! ends may differ.
+//! Anything that a script asks of a machine may fail; then the script fails, and the machine goes on to the next one. All
+//! machines have blocks of the same sizes and alignments, as [`alignment`] says: only how much memory they have may differ.
 
 use crate::statement::{Allocator, Place};
 
@@ -12,7 +11,7 @@ const PAGE: usize = 4096;
 const PAGES_MAX: usize = 8 << 20;
 /// The largest block that each CPU has a copy of.
 const PERCPU_MAX: usize = 32 << 10;
-/// What such blocks are aligned to at least.
+/// What blocks with a copy for each CPU are aligned to at least.
 const PERCPU_ALIGN: usize = 16;
 /// The sizes of slabs' blocks. They are aligned to the largest power of two that divides them.
 const SLAB_CLASSES: [usize; 15] = [
@@ -55,15 +54,15 @@ pub fn alignment(from: Allocator, size: usize, align: usize) -> Option<usize> {
 /// Whether the detector gets memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supply {
-    /// It does.
+    /// It gets memory.
     Given,
     /// Each request fails.
     Refused,
 }
 
-/// Memory, allocators and time, for scripts to play with. All from one task.
+/// Memory, allocators and time, for scripts to play with. One task makes all calls.
 ///
-/// The detector is told by the interpreter: none of these methods does.
+/// The interpreter tells the detector of blocks; none of these methods does.
 pub trait Machine {
     /// A zeroed block that the detector doesn't know: its address, or the handle of a per-CPU block. `None` where there
     /// is no memory for it. The alignment is one that [`alignment`] has told for this size.
@@ -92,14 +91,14 @@ pub trait Machine {
     /// It is a place, or lies in a live block, wholly and aligned.
     unsafe fn write(&mut self, address: usize, word: usize);
 
-    /// Reads one.
+    /// Reads a word.
     ///
     /// # Safety
     ///
     /// As for [`write`](Self::write).
     unsafe fn read(&self, address: usize) -> usize;
 
-    /// A line of the script begins. For who wants to know how far it came.
+    /// A line of the script begins. A machine may note it, to tell how far the script came.
     fn begin_line(&mut self, line: usize) {
         let _ = line;
     }
@@ -113,8 +112,8 @@ pub trait Machine {
     /// Whether the detector gets memory from now on.
     fn supply(&mut self, supply: Supply);
 
-    /// Whether an object that the detector names belongs to the script, though no name of it does: where nothing but
-    /// the script allocates, a mistake of the detector.
+    /// Whether an object that the detector reports counts as the script's, though the script has no name for it. Where
+    /// only the script allocates it does: such a report is a mistake of the detector.
     fn is_ours(&self, address: usize) -> bool {
         let _ = address;
         true

@@ -82,7 +82,7 @@ fn read(file: &Path) -> Result<String, String> {
     })
 }
 
-/// What became of which file, told in the order in which they were named, as soon as that is known.
+/// What became of each file, printed in the order in which they were named, as soon as it is known.
 struct Report<'f> {
     files: &'f [PathBuf],
     outcomes: Vec<Option<Outcome>>,
@@ -123,7 +123,7 @@ impl<'f> Report<'f> {
         }
     }
 
-    /// Nothing can be run any more: all files of which nothing is known have failed.
+    /// Nothing can be run any more: all files without an outcome have failed.
     fn give_up(&mut self, why: &str) {
         for index in 0..self.files.len() {
             if self.outcomes[index].is_none() {
@@ -133,7 +133,7 @@ impl<'f> Report<'f> {
     }
 }
 
-/// How many files went which way.
+/// How many files passed, failed, and were skipped.
 #[derive(Default)]
 struct Sum {
     passed: usize,

@@ -40,7 +40,7 @@ impl Names {
         found.ok_or_else(|| format!("nothing was ever named {name}"))
     }
 
-    /// As above, while it is live.
+    /// The object of this name, while it is live.
     pub(crate) fn live(&self, name: Name<'_>) -> Result<&Object, String> {
         let object = self.get(name)?;
         if object.live {
@@ -92,7 +92,7 @@ impl Names {
         self.all_live().find(|object| object.start == start)
     }
 
-    /// What a target is. The caller stores it and forgets it.
+    /// What a target is. The caller stores it and keeps no copy.
     pub(crate) fn value(&self, target: Target<'_>) -> Result<Hidden, String> {
         Ok(Hidden::new(match target {
             Target::At(name, offset) => self.get(name)?.start.get().wrapping_add_signed(offset),

@@ -1,8 +1,8 @@
 //! Scripts on the host, in a process of their own.
 //!
-//! Whatever a script brings down (a detector that panics, waits for itself, or takes all memory) it takes its process along,
-//! and no other script. As with machines under QEMU: the scripts that were not begun go to the next process. The texts
-//! go in by the standard input, what becomes of them comes out as [`lines`] on the standard output.
+//! A script that makes the detector panic, wait for itself or take all memory ends its process, and no other script: the
+//! scripts that were not begun go to the next process, as to the next machine under QEMU. The texts go in by the standard
+//! input, and the outcomes come out as [`lines`] on the standard output.
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -30,7 +30,7 @@ pub fn run(scripts: &[(usize, String)], cpus: u32, report: &mut Report<'_>) -> i
     run_in(&command, LIMIT, scripts, report)
 }
 
-/// Runs scripts by processes of this command, of which each script may take so long.
+/// Runs scripts by processes of this command, each script for `limit` at most.
 fn run_in(
     command: &dyn Fn() -> Command,
     limit: Duration,
@@ -45,7 +45,7 @@ fn run_in(
     Ok(())
 }
 
-/// Runs these scripts in one process, and returns with how many of them it is done: at least one.
+/// Runs these scripts in one process, and returns how many of them are done: at least one.
 fn run_some(
     mut command: Command,
     limit: Duration,
@@ -56,7 +56,7 @@ fn run_some(
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = Running(command.spawn()?);
     if let Some(mut input) = process.0.stdin.take() {
-        // It reads all of them before it answers. Where it does not, what it says tells.
+        // The process reads all texts before it answers. If it does not, its output shows what happened.
         let _ = input.write_all(&texts);
     }
     let output = process.0.stdout.take().map(read_lines);
@@ -80,7 +80,7 @@ fn run_some(
                 format!("the process that ran it ended: {}", process.0.wait()?)
             }
         };
-        // Between two scripts it has done its part; one that does none would be started for ever.
+        // A process that ends between two scripts is no failure; but one that does none would be started again and again.
         if begun || done == 0 {
             report.add(file, Outcome::Failed(why));
             done += 1;

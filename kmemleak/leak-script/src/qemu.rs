@@ -47,7 +47,7 @@ pub fn run(
     Ok(())
 }
 
-/// Boots a machine for these scripts, and returns with how many of them it is done: at least one.
+/// Boots a machine for these scripts, and returns how many of them are done: at least one.
 fn boot(
     scripts: &[(usize, String)],
     cpus: u32,
@@ -65,7 +65,7 @@ fn boot(
             Ok(line) => line,
             Err(unexpected) => {
                 let ended = unexpected.ended;
-                // Between two scripts it has done its part; one that does none would be booted for ever.
+                // A machine that ends between two scripts is no failure; but one that does none would be booted again and again.
                 if begun || done == 0 {
                     report.add(file, Outcome::Failed(what_was_seen(&ended)));
                     done += 1;
@@ -80,7 +80,7 @@ fn boot(
                 done += 1;
                 begun = false;
             }
-            // The kernel's own affair.
+            // The line is the kernel's, not the runner's.
             None => continue,
         }
         deadline = Instant::now() + LIMIT;
@@ -101,7 +101,7 @@ fn machine(parcel: &Parcel, cpus: u32) -> Machine {
     }
 }
 
-/// How a machine ended that should have gone on, in a line.
+/// How a machine that should have gone on ended, in one line.
 fn what_was_seen(ended: &Ended) -> String {
     if ended.outcome == Verdict::TimedOut {
         return format!("no answer in {} s", LIMIT.as_secs());
@@ -145,7 +145,7 @@ impl Parcel {
 
 impl Drop for Parcel {
     fn drop(&mut self) {
-        // The temporary directory's own keeper sees to what can't be removed.
+        // A file that can't be removed stays in the temporary directory.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -11,12 +11,12 @@ use crate::statement::{Place, Scope, Statement, Switch};
 /// scopes, regions, the verdict and warnings. Its blocks have been freed before, and the detector gets memory. What
 /// is off stays off.
 ///
-/// For each statement that leaves something one is done that takes it back. Where the script has come to its end in
-/// order these are too many, which the detector warns of; so the warnings are dropped last.
+/// For each statement that leaves something, one that takes it back is done. If the script has taken it back itself, that
+/// is once too often, and the detector warns; so the warnings are dropped last.
 pub fn reset<P: Platform>(script: &Script<'_>, machine: &dyn Machine, detector: &Detector<P>) {
     // This sets the minimum age, too.
     let subject = Subject::new(detector);
-    // What a detector can't do it can't have left.
+    // A detector that can't do a statement has nothing of it left.
     let _ = subject.metadata(Switch::On);
     let _ = subject.clear();
     let _ = subject.stack(Switch::On);

@@ -43,7 +43,7 @@ impl From<String> for Stop {
     }
 }
 
-/// Runs a script on a machine that nothing of an earlier one is left on, with a detector of which the same is true.
+/// Runs a script. Neither the machine nor the detector has anything left of an earlier script.
 pub fn run<P: Platform>(
     script: &Script<'_>,
     machine: &mut dyn Machine,
@@ -168,7 +168,7 @@ impl<P: Platform> Run<'_, P> {
         Ok(())
     }
 
-    /// Gets a block for this object, and tells the detector. Its start is what it gets.
+    /// Allocates a block, notes its address as this object's start, and tells the detector.
     fn alloc(&mut self, object: Object) -> Result<(), Stop> {
         let (from, size) = (object.from, object.size);
         let align = machine::alignment(from, size, object.align);
@@ -181,8 +181,8 @@ impl<P: Platform> Run<'_, P> {
         Ok(())
     }
 
-    /// An area that begins past the end of its object could be in another one. It is told as one from the object's start
-    /// to where it ends, which goes past the end as well.
+    /// An area that begins past the end of its object could be in another one. So the detector is told of one
+    /// from the object's start to the area's end, which lies past the object's end as well.
     fn scan_area(&mut self, name: Name<'_>, offset: usize, len: usize) -> Result<(), Stop> {
         let object = self.names.get(name)?;
         let (offset, len) = match offset < object.size {
@@ -193,7 +193,7 @@ impl<P: Platform> Run<'_, P> {
         Ok(())
     }
 
-    /// Of what is not live the detector alone is told.
+    /// The free of an object that is not live goes to the detector alone, not to an allocator.
     fn free(&mut self, name: Name<'_>) -> Result<(), Stop> {
         let object = self.names.get(name)?.clone();
         self.subject.free(object.from, object.start.get())?;

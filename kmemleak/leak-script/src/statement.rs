@@ -41,21 +41,21 @@ pub enum Scope {
 /// A word outside all objects, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Of an initialised static array.
+    /// A word of an initialised static array.
     Data(usize),
-    /// Of a zeroed one.
+    /// A word of a zeroed static array.
     Bss(usize),
-    /// Of a static variable of this CPU.
+    /// A word of a static variable of this CPU.
     PerCpu(u32, usize),
-    /// Of the descriptor of this page frame, which is in use.
+    /// A word of the descriptor of this page frame, which is in use.
     Page(usize),
-    /// Of a parked task's stack, live.
+    /// A word of the live part of a parked task's stack.
     Stack(usize),
-    /// Below its stack pointer.
+    /// A word of that stack below the stack pointer.
     Dead(usize),
     /// A saved register of that task.
     Register(usize),
-    /// Of this root region.
+    /// A word of this root region.
     Region(usize, usize),
 }
 
@@ -75,14 +75,14 @@ pub struct Word<'s> {
 pub enum Slot<'s> {
     /// Inside an object.
     Word(Word<'s>),
-    /// Elsewhere.
+    /// Outside all objects.
     Place(Place),
 }
 
 /// What is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'s> {
-    /// So many bytes from the start of an object, or where it started.
+    /// So many bytes from the start of an object, or from where a freed one started.
     At(Name<'s>, isize),
     /// The address after an object's last byte.
     End(Name<'s>),
@@ -139,9 +139,9 @@ pub enum Statement<'s> {
 pub enum Expected {
     /// Blocks are recorded.
     Enabled,
-    /// They are not any more.
+    /// Blocks are not recorded any more.
     Disabled,
-    /// They are, but some could not be.
+    /// Blocks are recorded, but some could not be.
     Incomplete,
 }
 

@@ -112,7 +112,7 @@ impl<P: Platform> Run<'_, P> {
         }
     }
 
-    /// The leaks whose rank is such a one.
+    /// The leaks whose rank satisfies `is`.
     fn leaks_of(&self, is: impl Fn(Option<Rank>) -> bool) -> Vec<Hidden> {
         let leaks = self.subject.leaks().into_iter();
         leaks
@@ -148,7 +148,7 @@ impl<P: Platform> Run<'_, P> {
             Ok(found) => found,
             Err(why) => return [why.to_string()].into(),
         };
-        // What is no slot of a script is named as the platform does.
+        // A word that is no slot of a script has the platform's name.
         let name = |found: Found| match self.names.describe(found.word, self.machine) {
             Some(slot) => slot,
             None if found.name.is_empty() => format!("{:?}", found.word),

@@ -44,7 +44,7 @@ macro_rules! atomic {
             ///
             /// # Safety
             ///
-            /// None is asked for here: an address outside of all pages panics.
+            /// No condition: an address outside of all pages panics.
             pub(crate) unsafe fn from_ptr<'a>(place: *mut $number) -> &'a Self {
                 let page = page_of(place.addr());
                 let index = place.addr() % METADATA_PAGE / size_of::<$number>();
@@ -157,13 +157,13 @@ impl AtomicBool {
 #[track_caller]
 pub(crate) fn fence(order: Ordering) {
     let order = ordering(Location::caller(), Part::Success, order);
-    // A fence that orders nothing is none.
+    // A relaxed fence orders nothing and is left out.
     if order != Ordering::Relaxed {
         loomed::fence(order);
     }
 }
 
-/// A spin lock, of loom's mutex: who waits lets others run.
+/// A spin lock, made of loom's mutex: a thread that waits lets others run.
 #[derive(Debug)]
 pub(crate) struct Lock<T> {
     own: OnceCell<Mutex<()>>,
@@ -299,13 +299,13 @@ fn page_of<'a>(address: usize) -> &'a Page {
 ///
 /// # Safety
 ///
-/// None is asked for here: that is what is found out.
+/// No condition: loom finds out whether a write may still come.
 pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
     // SAFETY: loom looks whether it is.
     unsafe { word.own().unsync_load() }
 }
 
-/// As [`settled_u32`].
+/// The value of a word of this size that is not written any more: fails where a write may still come.
 ///
 /// # Safety
 ///

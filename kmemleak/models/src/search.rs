@@ -41,7 +41,7 @@ impl Model {
     }
 }
 
-/// Failures of models are expected, and told by who searches: nothing is printed where they happen.
+/// Failures of models are expected, and the search reports them: nothing is printed where they happen.
 fn be_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -64,7 +64,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Other tasks' blocks are seen meanwhile, and are theirs.
+    /// While one task runs confined code, other tasks' blocks come from the usual allocators, and the detector tracks them.
     fn other_tasks_are_not_confined() smp [1, 2] {
         static STATE: AtomicU32 = AtomicU32::new(0);
         let kept = alloc::sync::Arc::new(Mutex::new(Vec::<Box<[u64; 8]>>::with_capacity(8)));
@@ -101,8 +101,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// Confined code that wants more than there is is left; it has taken no more than it has left, and all is given back. Until
-    /// there is more, it is not even tried.
+    /// Confined code that wants too much memory is ended: half of the free memory is left to others, and all that it took is
+    /// given back. Until there is more memory, it is not tried again.
     fn want_of_memory_ends_confined_code_alone() smp [1, 2] {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         static LEAST: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -135,7 +135,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Confined code that panics is left, and not made again.
+    /// Confined code that panics is ended alone; what it made is dropped, and later calls report the panic.
     fn a_panic_ends_confined_code_alone() smp [1, 2] {
         let free = buddy::free_pages();
         let mut confined = Confined::new();
@@ -153,7 +153,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Code that holds something is not left: its panic is one.
+    /// A panic of confined code that holds a guard is an ordinary panic: it ends the machine.
     fn a_panic_with_a_guard_is_a_panic() smp [1] fails "index out of bounds" {
         let work = |list: &Vec<u8>| {
             let _guard = PreemptGuard::new();

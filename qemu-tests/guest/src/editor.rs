@@ -72,7 +72,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The end is one at the beginning of a line only.
+    /// The character for the end of the input counts at the beginning of a line only.
     fn the_end() smp [1] {
         let mut editor = Editor::new();
         assert_eq!(editor.byte(0x04), Edit::End);

@@ -54,7 +54,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Who writes past the end of a vmalloc block meets a guard page.
+    /// A write past the end of a vmalloc block meets a guard page.
     fn a_guard_page_ends_a_buffer() smp [1] fails "guard page hit, past the end of the buffer of 8192 bytes" {
         let block = vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory");
         let past = block.as_ptr().wrapping_add(8192);
@@ -64,8 +64,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// Two stacks share a guard page. Who grows down into it has overflown; who writes past the top of the one below it has not,
-    /// and is not taken for the neighbour.
+    /// Two stacks share a guard page. A task that grows down into it has overflown its stack; a write past the top of the stack
+    /// below it is no overflow, and is not taken for the neighbour's.
     fn a_guard_page_has_two_sides() smp [1] {
         let park = || {
             let task = task::spawn("neighbour", Priority::Normal, || loop {
@@ -89,7 +89,7 @@ guest_test! {
         assert_eq!(told(above.start - 8, above.start), overflow);
         assert_eq!(told(above.start - 200, above.start - 200), overflow);
         assert_eq!(told(above.start - 4096, above.start - 4000), overflow);
-        // The one below, at its top; the one above, with room left; somebody else.
+        // The one below, at its top; the one above, with room left; another task.
         for stack_pointer in [below.end - 64, above.start + 512, backtrace::stack_pointer()] {
             assert_eq!(told(below.end, stack_pointer), format!("{past}, or {before}"));
         }
@@ -98,7 +98,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A write past the top of a stack is told as that.
+    /// A write past the top of a stack is reported as such.
     fn a_stack_has_a_top() smp [1] fails "guard page hit, past the end of the stack of 65536 bytes" {
         let top: *mut u8 = core::ptr::with_exposed_provenance_mut(task::current().stack().end);
         // SAFETY: not sound at all: the machine must end here.
@@ -107,7 +107,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// An address at which nothing is mapped.
+    /// A read of an address at which nothing is mapped is reported as a page fault.
     fn a_null_pointer_is_told() smp [1] fails "page fault (vector 14, error code 0x0) at address 0x0000000000000008" {
         read_null();
     }
@@ -120,14 +120,14 @@ fn read_null() {
 }
 
 guest_test! {
-    /// An instruction that is none.
+    /// An invalid instruction is reported as such.
     fn an_invalid_opcode_is_told() smp [1] fails "invalid opcode (vector 6" {
         // SAFETY: not sound at all: the machine must end here.
         unsafe { core::arch::asm!("ud2") };
     }
 }
 
-/// What a message says of itself fails.
+/// Text whose formatting fails halfway.
 struct Fails(fn());
 
 impl Display for Fails {
@@ -146,7 +146,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A fault in a message has its call stack, on through that of the panic.
+    /// A fault while a panic's message is formatted has its call stack, which goes on through that of the panic.
     fn a_fault_in_a_message_has_its_call_stack() smp [1, 2]
     fails "  guest::ends::a_fault_in_a_message_has_its_call_stack+0x" {
         panic!("{}", Fails(read_null));
@@ -154,14 +154,14 @@ guest_test! {
 }
 
 guest_test! {
-    /// So has a panic in a message, and what is told of the machine comes as well.
+    /// A panic while a panic's message is formatted is reported, and the report of the machine follows.
     fn a_panic_in_a_message_is_told() smp [2] fails "call sites with the most live bytes" {
         panic!("{}", Fails(|| panic!("of its own")));
     }
 }
 
 guest_test! {
-    /// Messages that fail without end end the machine all the same.
+    /// The machine ends although each message fails in turn.
     fn failures_without_end_have_one() smp [1] fails "and that could not be told, either" {
         fn again() {
             panic!("{}", Fails(again));
@@ -179,7 +179,7 @@ fn deaf(counter: &AtomicU32) {
     }
 }
 
-/// Has another CPU be deaf, and returns when it is.
+/// Makes another CPU run [`deaf`], and returns when it does.
 fn deafen_another() -> &'static AtomicU32 {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     drop(task::spawn("deaf", Priority::Normal, || deaf(&COUNTER)));
@@ -198,7 +198,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Nobody runs on beside the end.
+    /// No other CPU runs while the machine is being ended.
     fn nothing_runs_beside_the_end() smp [2, 4] fails "they stand still" {
         struct Watched(&'static AtomicU32);
         impl Display for Watched {
@@ -247,7 +247,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A fault of CPUs that were stopped does, too, whatever the initiator is at.
+    /// A fault of CPUs that were stopped ends the machine, too, whatever the initiator is doing.
     fn a_fault_in_a_stopped_world_is_told() smp [4] fails "was at guest::ends::deaf+0x" {
         static AT_WORK: AtomicU32 = AtomicU32::new(0);
         let _ = stop::stop_world(&|cpu| {
@@ -270,7 +270,7 @@ fn take_pages() {
 }
 
 guest_test! {
-    /// A machine without memory says which call sites have it.
+    /// A machine without memory says which call sites hold the memory.
     fn want_of_memory_is_told() smp [1, 2] fails "memory allocation of 4096 bytes failed" {
         take_pages();
         let mut blocks: Vec<Box<[u8; 4096]>> = Vec::with_capacity(1000);
@@ -295,7 +295,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// All CPUs panic at once: one of them tells.
+    /// All CPUs panic at once: one of them reports.
     fn panics_at_once_are_told_once() smp [4] fails "call sites with the most live bytes" {
         static READY: AtomicU32 = AtomicU32::new(0);
         for _ in 0..running() {

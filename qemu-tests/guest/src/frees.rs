@@ -20,7 +20,7 @@ static UNSEEN: SlabCache = SlabCache::new("test-frees-unseen", 96, Trace::NoLeak
 static OTHER: SlabCache = SlabCache::new("test-other", 64, Trace::Trace);
 
 guest_test! {
-    /// A second free is told, by the allocator and by the detector (who names who had the block last), and
+    /// A second free is reported, by the allocator and by the detector (which names the block's last owner), and
     /// survived: the block is handed out once.
     fn double_free_is_told_and_survived() smp [1, 2] {
         let _ours = leak::hold_warnings();
@@ -233,7 +233,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The boot heap, which believes what it is given, is given nothing back that it has not handed out.
+    /// The boot heap, which does not check what is freed, gets nothing back that it has not handed out.
     fn the_boot_heap_takes_back_its_blocks_only() smp [1] {
         let _ours = leak::hold_warnings();
         let before = (KMEMLEAK.tracking().objects, heap::boot_heap_used());
@@ -249,7 +249,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Pages and vmalloc blocks, freed twice or with the wrong size.
+    /// Frees of pages and vmalloc blocks twice or with the wrong size are refused.
     fn wrong_page_frees_are_told_and_survived() smp [1, 2] {
         let pages = buddy::alloc(1, Tracking::Tracked).expect("memory");
         buddy::free(pages, 0, Tracking::Tracked);
@@ -269,7 +269,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A block of pages that is given back part by part: each page once, and the detector knows what remains.
+    /// A block of pages can be given back part by part: each page once, and the detector knows what remains.
     fn parts_of_a_block_are_given_back() smp [1, 2] {
         let objects = || KMEMLEAK.tracking().objects;
         let _ours = leak::hold_warnings();

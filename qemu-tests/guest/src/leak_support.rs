@@ -42,7 +42,7 @@ pub fn apart(work: impl FnOnce() + Send + 'static) {
         .join();
 }
 
-/// As above, for work that has a result without an address in it.
+/// Runs `work` as [`apart`] does, and returns its result, inverted.
 pub fn secret_of(work: impl FnOnce() -> usize + Send + 'static) -> Secret {
     static RESULT: AtomicUsize = AtomicUsize::new(0);
     apart(|| RESULT.store(Secret::hide(work()).inverted(), Ordering::Release));
@@ -88,7 +88,7 @@ pub fn unreferenced() -> Vec<Secret> {
     found
 }
 
-/// What the detector has to say since the last time. Tests hold the warnings before they bring some about.
+/// The detector's warnings since the last call. Tests hold the warnings before they bring some about.
 pub fn warnings() -> String {
     let mut text = String::new();
     KMEMLEAK.drain_warnings(&mut text);

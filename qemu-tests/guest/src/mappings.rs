@@ -14,8 +14,8 @@ use kernel::task::{self, JoinHandle, Priority};
 use crate::guest_test;
 
 guest_test! {
-    /// A page table is empty from the moment on at which CPUs find it, whatever its frame held before: of a page that was
-    /// never mapped nobody hears that it is.
+    /// A page table is empty from the moment on at which CPUs find it, whatever its frame held before: a page that was
+    /// never mapped is never seen as mapped.
     fn new_page_tables_are_empty() smp [2, 4] {
         // What one table describes.
         const TABLE: usize = 2 << 20;
@@ -57,7 +57,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Tasks on all CPUs that map in one table's range at once, and want the same new table: each mapping is there.
+    /// When tasks on all CPUs map in one table's range at once and need the same new table, each mapping is there.
     fn mappings_of_all_cpus_at_once_are_all_there() smp [2, 4] {
         const PAGES: usize = 64;
         const ROUNDS: usize = 40;
@@ -106,7 +106,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// CPUs that look at the page tables, and such that change them, don't disturb one another.
+    /// CPUs that read the page tables and CPUs that change them don't disturb one another.
     fn tables_are_looked_at_and_changed_by_all() smp [2, 4] {
         /// What one table maps.
         const SPAN: usize = 2 << 20;
@@ -134,12 +134,12 @@ guest_test! {
 }
 
 guest_test! {
-    /// All CPUs answer a flush, also when who asks is moved to another CPU while it asks: it is never left
+    /// All CPUs answer a flush, also when the task that asks is moved to another CPU meanwhile: it is never left
     /// waiting for the CPU that it came from.
     fn a_flush_is_answered_whoever_moves() smp [2] {
         const MOVES: u32 = 60;
         static END: AtomicU32 = AtomicU32::new(0);
-        // More tasks than CPUs: each tick of the clock moves somebody.
+        // More tasks than CPUs: each tick of the clock moves some task.
         let busy: Vec<_> = (0..running() + 1)
             .map(|_| task::spawn("busy", Priority::Normal, || while END.load(Ordering::Relaxed) == 0 {}))
             .collect();

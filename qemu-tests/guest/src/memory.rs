@@ -20,7 +20,7 @@ static CACHE: SlabCache = SlabCache::new("test", 96, Trace::Trace);
 static UNSEEN: SlabCache = SlabCache::new("test-unseen", 96, Trace::NoLeakTrace);
 
 guest_test! {
-    /// A block that was in a per-CPU cache's slot and is lost is found: the slot does not hold it any more.
+    /// A lost block that was in a per-CPU cache's slot before is found: the slot does not hold it any more.
     fn popped_slots_keep_nothing_alive() smp [1, 2, 4] leaks nothing {
         let lost: Vec<_> = (0..40).map(|_| plant(|_| ())).collect();
         let mut found = check();
@@ -81,7 +81,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Blocks handed from CPU to CPU come back; what users have adds up.
+    /// Blocks handed from CPU to CPU come back, and the count of blocks in use is right.
     fn caches_add_up_across_cpus() smp [2, 4] leaks nothing {
         static FREED: AtomicU32 = AtomicU32::new(0);
         for _ in 0..20 {
@@ -123,7 +123,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A page-sized free of somebody else's untracked pages is refused.
+    /// A page-sized free of another owner's untracked pages is refused.
     fn untracked_pages_are_no_blocks_of_the_heap() smp [1] {
         let layout = Layout::from_size_align(16_384, 8).expect("a layout");
         let pages = buddy::alloc(2, Tracking::Untracked).expect("memory");
@@ -213,7 +213,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// More than there is is refused, and what was there stays usable.
+    /// A request for more memory than there is is refused, and the memory stays usable.
     fn running_out_is_survived() smp [1] {
         let mut taken = Vec::with_capacity(1 << 17);
         while let Some(page) = buddy::alloc(0, Tracking::Untracked) {
@@ -230,7 +230,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The detector runs out of metadata: it goes on, and says what it misses.
+    /// When the detector runs out of metadata, it goes on, and says what it misses.
     fn metadata_exhaustion_is_told_not_fatal() smp [1] {
         let _ours = leak::hold_warnings();
         let mut taken = Vec::with_capacity(1 << 17);

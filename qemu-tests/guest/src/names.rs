@@ -24,7 +24,7 @@ use crate::guest_test;
 
 const WORD: usize = size_of::<usize>();
 
-/// The first root that is like this.
+/// The first root that satisfies the condition.
 fn root(is_it: impl Fn(&Root) -> bool) -> Option<Root> {
     let mut cursor = RootCursor::default();
     core::iter::from_fn(|| KernelPlatform.next_root(&mut cursor)).find(is_it)
@@ -48,7 +48,7 @@ static IN_DATA: [AtomicUsize; 4] = [const { AtomicUsize::new(1) }; 4];
 static IN_BSS: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
 
 guest_test! {
-    /// A word of a variable is its section, the variable's name, and the offset.
+    /// The name of a variable's word is its section, the variable's name, and the offset.
     fn words_of_variables() smp [1, 2] {
         let (data, bss) = (black_box(&IN_DATA), black_box(&IN_BSS));
         assert_eq!(name((&raw const data[0]).addr()), ".data guest::names::IN_DATA+0x0");
@@ -58,7 +58,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Where there is no variable, the offset in the section.
+    /// The name of a word in no variable is its section and the offset in it.
     fn words_of_no_variable() smp [1] {
         // Sections are filled up to whole pages.
         let unnamed = [(".data", memory::data()), (".bss", memory::bss())].map(|(section, at)| {
@@ -74,7 +74,7 @@ percpu! {
 }
 
 guest_test! {
-    /// A word of a CPU's static area is the CPU, and the variable of the template.
+    /// The name of a word in a CPU's static area is the CPU, and the variable of the template.
     fn words_of_percpu_variables() smp [1, 2] {
         for cpu in 0..running() {
             let address = (&raw const PER_CPU.on(cpu)[1]).addr();
@@ -86,7 +86,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A word of a frame's descriptor is the frame's number and what the word is for.
+    /// The name of a word in a frame's descriptor is the frame's number and what the word is for.
     fn words_of_frame_descriptors() smp [1, 2] {
         let page = buddy::alloc(0, Tracking::Untracked).expect("memory");
         let address = page.addr().get();
@@ -136,8 +136,8 @@ fn stack_root(id: TaskId) -> Option<Root> {
 }
 
 guest_test! {
-    /// A word of a waiting task's stack is the task and the offset from its stack pointer, or a register that it has pushed
-    /// there; when the task is gone, its number and the offset.
+    /// The name of a word in a waiting task's stack is the task and the offset from its stack pointer, or a register that it
+    /// has pushed there; when the task is gone, its number and the offset.
     fn words_of_a_waiting_tasks_stack() smp [1, 2] {
         let holder = holder();
         let id = holder.task().id();
@@ -164,8 +164,8 @@ guest_test! {
 static STARTS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 guest_test! {
-    /// In a stopped world the stacks of the tasks that run begin with the same registers; while other code runs nobody knows
-    /// where they are.
+    /// In a stopped world the stacks of the tasks that run begin with the same registers; while other code runs their
+    /// place is not known.
     fn words_of_a_running_tasks_stack() smp [1, 2] {
         let spin = || while GO.load(Ordering::Acquire) != 2 {};
         let spinner = task::spawn("spinner", Priority::Normal, spin).expect("memory for a task");
@@ -276,7 +276,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// So does a CPU that joins a stopped world, and the task that checks.
+    /// A CPU that joins a stopped world pushes the registers in the order in which they are named, as does the task that checks.
     fn a_stop_pushes_what_is_named() smp [1] {
         extern "C" fn push(_: *mut usize, _: usize) {
             context::with_registers_pushed(&mut look_at_pushed);
@@ -331,7 +331,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// While the machine is being ended nobody waits for the debug information, and the symbol table's name is all.
+    /// While the machine is being ended no code waits for the debug information: names come from the symbol table alone.
     fn functions_while_ending() smp [1, 2] fails "[guest::names::outer]" {
         /// Panics under the lock over the debug information.
         struct Panics(usize);

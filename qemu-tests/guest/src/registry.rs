@@ -43,7 +43,7 @@ pub enum Expect {
 }
 
 /// Declares a test: a function, with the numbers of CPUs it is run with, and for one that must end the
-/// machine with failure, the text that the console must then show. One that says so fails if it leaks.
+/// machine with failure, the text that the console must then show. A test with `leaks nothing` fails if it leaks.
 ///
 /// ```text
 /// guest_test! {
@@ -104,7 +104,7 @@ impl Display for GuestTest {
     }
 }
 
-/// The first task: does what the command line says, and ends the machine, or starts who does.
+/// The first task: does what the command line says, and ends the machine, or starts the task that does.
 pub fn run() {
     if cmdline::words().any(|word| word == "list") {
         GUEST_TESTS.iter().for_each(|test| println!("{test}"));

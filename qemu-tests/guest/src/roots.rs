@@ -29,7 +29,7 @@ static IN_DATA: AtomicUsize = AtomicUsize::new(1);
 static IN_BSS: AtomicUsize = AtomicUsize::new(0);
 
 guest_test! {
-    /// A variable with an initial value.
+    /// A variable with an initial value keeps a block alive.
     fn data() smp [1, 2] {
         let block = plant(|address| IN_DATA.store(address, Ordering::Release));
         alive_until(block, || IN_DATA.store(1, Ordering::Release));
@@ -37,21 +37,21 @@ guest_test! {
 }
 
 guest_test! {
-    /// A variable that starts as zero.
+    /// A variable that starts as zero keeps a block alive.
     fn bss() smp [1, 2] {
         let block = plant(|address| IN_BSS.store(address, Ordering::Release));
         alive_until(block, || IN_BSS.store(0, Ordering::Release));
     }
 }
 
-/// Sections of one's own, of which the linker script has no line.
+/// Variables in sections that only the source names.
 #[unsafe(link_section = ".data.ro_after_init")]
 static IN_OWN_DATA: AtomicUsize = AtomicUsize::new(1);
 #[unsafe(link_section = ".bss.own")]
 static IN_OWN_BSS: AtomicUsize = AtomicUsize::new(0);
 
 guest_test! {
-    /// A variable in a section that somebody has named, as the linker script says how.
+    /// A variable in a section that the source names keeps a block alive, if the linker script's patterns cover it.
     fn sections_of_ones_own() smp [1] {
         for variable in [&IN_OWN_DATA, &IN_OWN_BSS] {
             let block = plant(|address| variable.store(address, Ordering::Release));
@@ -65,7 +65,7 @@ percpu! {
 }
 
 guest_test! {
-    /// Each CPU's copy of a static per-CPU variable.
+    /// Each CPU's copy of a static per-CPU variable keeps a block alive.
     fn static_percpu() smp [1, 2, 4] {
         for cpu in 0..running() {
             let block = plant(move |address| PER_CPU.on(cpu).store(address, Ordering::Release));
@@ -75,7 +75,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Each CPU's copy of a dynamic per-CPU block that is itself pointed to: by its handle, or by any copy.
+    /// Each CPU's copy of a dynamic per-CPU block keeps a block alive, if its handle or any copy is itself pointed to.
     fn dynamic_percpu_blocks() smp [1, 2, 4] {
         for holder in 0..running() {
             let handle = secret_of(|| dynamic_percpu::alloc_percpu(16, 8).expect("memory"));
@@ -83,7 +83,7 @@ guest_test! {
                 apart(move || IN_BSS.store(dynamic_percpu::percpu_copy(handle.show(), holder), Ordering::Release));
                 let word = move || {
                     let copy = dynamic_percpu::percpu_copy(handle.show(), cpu);
-                    // SAFETY: a word of the block, of which everybody here thinks as an atomic.
+                    // SAFETY: a word of the block, which all code here uses as an atomic.
                     unsafe { AtomicUsize::from_ptr(ptr::with_exposed_provenance_mut(copy)) }
                 };
                 let block = plant(move |address| word().store(address, Ordering::Release));
@@ -98,7 +98,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The descriptor of a page frame in use: until it is cleared, and until the frame is given back.
+    /// The descriptor of a page frame in use keeps a block alive until it is cleared, or the frame is given back.
     fn frame_descriptors() smp [1, 2] {
         let page = buddy::alloc(0, Tracking::Untracked).expect("memory");
         let frame = frame::frame_of(page.addr().get()).expect("a descriptor");
@@ -137,7 +137,7 @@ extern "C" fn park_until_told() {
 }
 
 guest_test! {
-    /// The live part of a waiting task's stack.
+    /// The live part of a waiting task's stack keeps a block alive.
     fn stack_of_a_waiting_task() smp [1, 2, 4] {
         let block = plant(|_| ());
         let holder = held_by(move || {
@@ -150,7 +150,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// A register of a waiting task, saved where it gave up its CPU.
+    /// A register of a waiting task, saved where it gave up its CPU, keeps a block alive.
     fn register_of_a_waiting_task() smp [1, 2, 4] {
         let block = plant(|_| ());
         let holder = held_by(move || {
@@ -174,7 +174,7 @@ guest_test! {
 
 guest_test! {
     /// A register of a task that runs (with one CPU: that was running when it was interrupted), which no call
-    /// would keep.
+    /// would keep, keeps a block alive.
     fn register_of_a_running_task() smp [1, 2, 4] {
         let block = plant(|_| ());
         let holder = held_by(move || {
@@ -201,7 +201,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The stack of the task that checks.
+    /// The stack of the task that checks keeps a block alive.
     fn stack_of_the_checking_task() smp [1, 2] {
         let block = plant(|_| ());
         let mut slot = black_box([block.show()]);
@@ -213,7 +213,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Objects that are reached: of slabs, of whole pages, of vmalloc, the pointer in their middle.
+    /// Objects that are reached keep a block alive by a pointer in their middle: of slabs, of whole pages, of vmalloc.
     fn objects() smp [1, 2] {
         let pages = secret_of(|| buddy::alloc(1, Tracking::Tracked).expect("memory").addr().get());
         let virt = secret_of(|| vmalloc::vmalloc(8192, vmalloc::Kind::Data).expect("memory").addr().get());

@@ -5,7 +5,7 @@
 //!
 //! The words are in variables of the test kernel; in the descriptors of four frames, taken for that; on the stack of
 //! a task that is parked permanently, in what the switch to another task has saved of its registers, and below its stack
-//! pointer; and, for regions, in a page that is nobody's root.
+//! pointer; and, for regions, in a page that is no root otherwise.
 
 use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::vec::Vec;
@@ -264,7 +264,7 @@ impl Machine for KernelMachine {
         scripted::refuse_metadata(supply == Supply::Refused);
     }
 
-    /// Whatever the kernel itself should have lost is not.
+    /// Only blocks that began as the script's are: what the kernel itself has lost is not.
     fn is_ours(&self, address: usize) -> bool {
         self.starts.contains(&address)
     }
@@ -273,7 +273,7 @@ impl Machine for KernelMachine {
 /// A task that waits permanently.
 ///
 /// Its stack is no object, so that its dead part is in none. What the switch has saved of r12 to r15 is free to be
-/// written to, since nobody will ever go on with what it was.
+/// written to, since no code will ever go on with what it was.
 struct Parked {
     live: usize,
     stack_pointer: usize,

@@ -19,13 +19,13 @@
 //! # What nothing may keep alive
 //!
 //! The interpreter runs as the *player* of [`kernel::scripted`]: neither its stack nor its heap is scanned. Its
-//! task's stack is no object, either, and what its task is started with is in a static, as an object would have
-//! nobody to point to it.
+//! task's stack is no object, either, and what its task is started with is in a static, as nothing would
+//! point to it if it were an object.
 //!
-//! The blocks of a script are memory that others had before, and a task that waits has frames with slots that nobody has
-//! written to since. An address there of a block that was freed long ago is that of a script's block tomorrow. So nobody
-//! waits for the player: the task that starts it ends, its stack and its frames are gone, and only then, with all others
-//! asleep that clear the ground before they are, it plays. (CPUs that idle have given up the frames of their start.)
+//! The blocks of a script are memory that others had before, and a task that waits has frames with slots that have not
+//! been written to since. A stale address there, of a block that was freed long ago, may be that of a script's block. So no
+//! task waits for the player: the task that starts it ends, and its stack is gone. The player begins only then, when all
+//! other tasks sleep, which clear the memory of their next frames before. (Idle CPUs have given up their start's frames.)
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Formatter, Write};

@@ -41,12 +41,12 @@ fn asks_for_zeros() -> *mut u8 {
 
 #[inline(never)]
 fn asks_for_more(block: *mut u8) -> *mut u8 {
-    // SAFETY: the block has that layout, and is longer than nothing afterwards.
+    // SAFETY: the block has that layout, and its new size is not zero.
     black_box(unsafe { alloc::alloc::realloc(block, LAYOUT, 2 * LAYOUT.size()) })
 }
 
 guest_test! {
-    /// A call stack begins with who asked for memory, however that was done: the allocator's own functions are left out.
+    /// A call stack begins with the function that asked for memory, however it asked: the allocator's own functions are left out.
     fn call_stacks_begin_with_who_asks() smp [1] leaks nothing {
         let (plain, zeroed) = (asks(), asks_for_zeros());
         assert!(innermost(plain).starts_with("guest::sites::asks+0x"), "{}", innermost(plain));
@@ -86,7 +86,7 @@ fn hoard_everything() {
 }
 
 guest_test! {
-    /// Who is out of memory is told so,
+    /// A failed allocation is reported with its size.
     fn out_of_memory_is_told() smp [1, 2] fails "memory allocation of 1000000 bytes failed" {
         hoard_everything();
         black_box(Vec::<u8>::with_capacity(black_box(1_000_000)));
@@ -94,7 +94,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// and who has it all. (Nothing of the one who hoards is in the call stack of the panic.)
+    /// A failed allocation reports the call sites that hold the memory. (The panic's own call stack has none of their functions.)
     fn out_of_memory_tells_the_top_sites() smp [1, 4] fails "guest::sites::hoard+0x" {
         hoard_everything();
         black_box(Vec::<u8>::with_capacity(black_box(1_000_000)));
@@ -108,7 +108,7 @@ fn take_a_lot() {
 }
 
 guest_test! {
-    /// A panic tells them, also while the detector is at work and can't be asked.
+    /// A panic reports the top call sites, also while the detector is at work and can't be asked.
     fn a_panic_of_who_asks_the_detector_tells_the_top_sites() smp [1, 2] fails "    guest::sites::take_a_lot+0x" {
         apart(take_a_lot);
         let _ = KMEMLEAK.for_each_site(&mut |_| panic!("as it should"));

@@ -51,7 +51,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The stack pointer that is noted of a CPU is the one of the task that it runs, also of an initiator that was on another CPU
+    /// The stack pointer that is noted for a CPU is that of the task that it runs, also of an initiator that was on another CPU
     /// a moment ago.
     fn stack_pointers_are_of_who_runs() smp [1, 2, 4] {
         static END: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +77,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Several tasks stop the world at once: one after the other.
+    /// Several tasks that want to stop the world at once do so one after the other.
     fn stops_take_turns() smp [1, 2, 4] {
         static RUNNING: AtomicU32 = AtomicU32::new(0);
         let stoppers: Vec<_> = (0..4)
@@ -121,7 +121,7 @@ guest_test! {
 
 guest_test! {
     /// A CPU that does not come is named, and the check is made in passes while other code runs: what it lists are suspects.
-    /// When it has come to its senses, checks are exact again.
+    /// When it takes interrupts again, checks are exact again.
     fn a_missing_cpu_is_named() smp [2] {
         static STATE: AtomicU32 = AtomicU32::new(0);
         let block = plant(|_| ());

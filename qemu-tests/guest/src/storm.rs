@@ -212,14 +212,14 @@ fn storm(beside: Beside) {
 }
 
 guest_test! {
-    /// As it is.
+    /// The storm beside checks, freed blocks left as they are.
     fn allocation_storm() smp [1, 2, 4] {
         storm(Beside::Checks);
     }
 }
 
 guest_test! {
-    /// With freed blocks cleared.
+    /// The storm beside checks, with freed blocks cleared.
     fn allocation_storm_with_wipe() smp [1, 4] {
         mm::set_wipe(mm::Wipe::OnFree);
         storm(Beside::Checks);
@@ -227,8 +227,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// With the background scan going all the while: it faults on nothing that is freed under its hands, and leaves
-    /// nothing behind by which a later check would err.
+    /// The storm beside the background scan: the scan faults on no block that is freed while it reads, and leaves
+    /// nothing behind that makes a later check wrong.
     fn allocation_storm_beside_the_background_scan() smp [1, 2, 4] {
         storm(Beside::Scans);
     }

@@ -38,8 +38,8 @@ guest_test! {
 }
 
 guest_test! {
-    /// A CPU that idles has none of the frames on its stack in which it was started: what is left in them is of blocks that
-    /// are freed and handed out to others.
+    /// The stack of an idle CPU does not hold the frames in which it was started: stale words in them would point to blocks
+    /// that were freed and handed out again.
     fn an_idle_cpu_has_forgotten_its_start() smp [1] {
         /// Waiting, and leaving the CPU to this task: two frames and what is pushed; or those of the handler in which it was
         /// taken. The start itself has more than that.
@@ -100,7 +100,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The sleeping mutex lets one in at a time, also while its holder sleeps.
+    /// The sleeping mutex lets one task in at a time, also while its holder sleeps.
     fn mutex_excludes() smp [1, 2, 4] leaks nothing {
         static COUNT: Mutex<u64> = Mutex::new(0);
         in_many(8, || {
@@ -120,7 +120,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// The spinlock lets one in at a time, and keeps who holds it on its CPU.
+    /// The spinlock lets one task in at a time, and keeps its holder on its CPU.
     fn spinlock_excludes() smp [1, 2, 4] leaks nothing {
         static COUNT: SpinLock<u64> = SpinLock::new(0);
         in_many(8, || {
@@ -136,7 +136,7 @@ guest_test! {
 }
 
 guest_test! {
-    /// Who waits is woken, however wake-ups and waits fall together.
+    /// A task that waits is woken, however wake-ups and waits fall together.
     fn wake_ups_are_not_lost() smp [1, 2, 4] leaks nothing {
         static QUEUE: WaitQueue = WaitQueue::new();
         static TOKENS: AtomicU32 = AtomicU32::new(0);
@@ -219,7 +219,7 @@ guest_test! {
     fn tasks_leave_nothing() smp [1, 2, 4] leaks nothing {
         use kernel::stop;
         use kernel::mm;
-        // The task that was waited for is still in the reaper's hands for a moment: no longer than until the world stops.
+        // The task that was waited for is the reaper's for a moment, at most until the world stops.
         let reaped = || while stop::stop_world(&|_| ()).is_err() {};
         // Caches fill up first.
         in_many(20, || {});

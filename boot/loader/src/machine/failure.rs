@@ -34,7 +34,7 @@ pub fn fail(reason: Arguments<'_>) -> ! {
         // The machine ends either way.
         let _ = write!(Serial(uart), "loader: {reason}\r\n");
     }
-    // SAFETY: the port belongs to the exit device or to nobody.
+    // SAFETY: the port belongs to the exit device or to no device.
     unsafe { PortWriteOnly::new(EXIT_PORT).write(EXIT_FAILURE) };
     loop {
         hlt();

@@ -85,7 +85,7 @@ pub fn load(start_info: u64) -> Result<Handover, LoadError> {
     let dynamic_end = mappings.dynamic_range_end.unwrap_or(u64::MAX);
     let mut mapper = Mapper::new(&mut memory, AddressSpace::new(dynamic_start..=dynamic_end))?;
 
-    // What has its place comes before what may be put anywhere.
+    // Mappings at given addresses come before those that may be put anywhere.
     mapper.map_handover(handover::page())?;
     for segment in image.segments() {
         let place = Mapping::FixedAddress(segment.first_page());
@@ -135,7 +135,7 @@ pub fn load(start_info: u64) -> Result<Handover, LoadError> {
     mapper.share_with_loader(info_start, boot_info)?;
     let level_4 = mapper.level_4();
 
-    // No frame is taken from here on: the regions tell of all that were.
+    // No frame is taken from here on: the regions must list all that were.
     // SAFETY: just mapped for that, in both address spaces, and used by nobody.
     let regions = unsafe { place_regions(info_start, &memory.into_regions()?) };
     let mut info = BootInfo::new(regions.into());
@@ -186,7 +186,7 @@ fn memory_map(start_info: &StartInfo) -> Result<MemoryMap, LoadError> {
     MemoryMap::new(entries.as_chunks().0.iter().map(MemoryEntry::parse))
 }
 
-/// Takes page 0, whose address is that of nothing, and the loader itself out of the usable memory.
+/// Takes page 0, whose address is the null pointer, and the loader itself out of the usable memory.
 fn reserve_loader(memory: &mut MemoryMap) -> Result<(), LoadError> {
     unsafe extern "C" {
         static __loader_start: u8;

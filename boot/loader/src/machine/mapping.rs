@@ -46,7 +46,7 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// The error that this mapping can't be had.
+    /// The error that this mapping can't be made.
     pub fn refuse(&self, reason: &'static str) -> LoadError {
         let address = match self.place {
             Mapping::FixedAddress(address) => Some(address),
@@ -94,7 +94,7 @@ impl<'m> Mapper<'m> {
         self.level_4
     }
 
-    /// Keeps the addresses that the kernel names for this mapping, if it does, from being given to another.
+    /// Reserves the addresses that the kernel names for this mapping, if it names any.
     pub fn reserve(&mut self, wish: Wish, len: u64) -> Result<(), LoadError> {
         match wish.place {
             Mapping::FixedAddress(address) => self

@@ -7,8 +7,8 @@
 //! | [`physical`] | reading and writing physical memory |
 //! | [`mapping`] | the kernel's page tables |
 //! | [`handover`] | leaving for the kernel |
-//! | [`failure`] | telling why not |
-//! | [`no_heap`] | the allocator that there is not |
+//! | [`failure`] | telling why the kernel can't be started |
+//! | [`no_heap`] | an allocator that has no memory |
 
 mod failure;
 mod handover;

@@ -12,7 +12,7 @@ use self::words::{FEW, PAGE, Parsed, SLAB_MAX, WORD, Words, number, signed};
 use crate::failure::{Failure, Reason};
 use crate::statement::{Allocator, Expectation, Expected, Scope, Statement};
 
-/// Where alone a script runs.
+/// The only place where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Only {
     /// On the host.
@@ -33,7 +33,7 @@ pub(crate) struct Line<'s> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script<'s> {
     pub(crate) lines: Vec<Line<'s>>,
-    /// Where alone it runs, if it says so.
+    /// The only place where it runs, if it names one.
     pub only: Option<Only>,
     /// CPUs that it needs.
     pub cpus: u32,
@@ -42,7 +42,7 @@ pub struct Script<'s> {
 impl<'s> Script<'s> {
     /// Reads a script.
     pub fn parse(text: &'s str) -> Result<Self, Failure> {
-        // What some editors begin a file with.
+        // The byte order mark, which some editors write.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut script = Self {
             lines: Vec::new(),
@@ -76,7 +76,7 @@ impl<'s> Script<'s> {
 }
 
 /// What the comments at the head of a script say. The first one counts, but each has to say something: a script must not
-/// run by mistake where it was kept away from.
+/// run by mistake where its author did not want it to.
 fn only(text: &str) -> Result<Option<Only>, Failure> {
     let head = text.lines().map(str::trim);
     let head = head.take_while(|line| line.is_empty() || line.starts_with('#'));

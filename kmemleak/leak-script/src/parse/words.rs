@@ -8,9 +8,9 @@ use crate::statement::{Name, Place, Slot, Switch, Target, Word};
 
 /// Words of sections, stacks and regions: their numbers stay below.
 pub(super) const WORDS: usize = 64;
-/// Page frames, registers and regions: the same.
+/// Page frames, registers and regions: their numbers stay below.
 pub(super) const FEW: usize = 4;
-/// CPUs: the same.
+/// CPUs: their numbers stay below.
 pub(super) const CPUS: u32 = 2;
 /// Bytes of a word.
 pub(super) const WORD: usize = 8;
@@ -215,7 +215,7 @@ pub(super) fn number(word: &str) -> Parsed<usize> {
         Some(digits) => (digits, 16),
         None => (word, 10),
     };
-    // What the library would take beside digits.
+    // The library's parser would take a plus sign as well.
     if digits.starts_with('+') {
         return Err(format!("\"{word}\" is no number"));
     }
@@ -233,7 +233,7 @@ pub(super) fn signed(word: &str) -> Parsed<i64> {
         .map_err(|_| format!("\"{word}\" is too large"))
 }
 
-/// A name, or that of what is behind a hole in the object of that name.
+/// A name, or a name with `.tail`: what lies behind a hole in the object of that name.
 fn name(word: &str) -> Parsed<Name<'_>> {
     let mut base = word;
     while let Some(shorter) = base.strip_suffix(".tail") {

@@ -1,7 +1,7 @@
 //! CPUs that store call stacks at once.
 //!
-//! What must hold: a name leads to the stack that it was given for, whatever others do; equal stacks have one name; and who
-//! takes an entry from where it was published sees all of it, so that it may be read as plain words.
+//! What must hold: a name leads to the stack that it was given for, whatever others do; equal stacks have one name; and a
+//! CPU that takes an entry from where it was published sees all of it, so that it may be read as plain words.
 
 use std::cell::OnceCell;
 
@@ -129,7 +129,7 @@ fn run(depot: &Arc<Depot>, cpus: &[&'static [usize]]) {
     }
 }
 
-/// A page there is.
+/// A depot that has a page already.
 fn warm() -> Arc<Depot> {
     let depot = depot();
     depot.store(&[TEXT_BASE], &Pages);

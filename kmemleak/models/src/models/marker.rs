@@ -16,7 +16,7 @@ use crate::objects::word_lock;
 use crate::search::Model;
 use crate::tracker::running_pass::RunningPass;
 
-/// What is right.
+/// The protocol as it is: these models must hold.
 pub const PROTOCOL: Protocol = Protocol {
     sources: &[
         include_str!("../../../src/objects/hazard.rs"),
@@ -42,7 +42,7 @@ pub const PROTOCOL: Protocol = Protocol {
     ],
 };
 
-/// As above, with one thing wrong in each: these must fail.
+/// The protocol with one thing wrong in each model: these must fail.
 pub const WRONG: &[Model] = &[
     Model {
         name: "the block that is read is said when the chunk is unlocked",
@@ -206,7 +206,7 @@ enum Whiten {
 }
 
 /// A block is allocated while a pass begins, and is suspected if it is unmarked in the end and was not born since. Nothing
-/// else is suspected, and not what was born in the moment of the start if its callback saw the pass.
+/// else is suspected; nor is a block that was born as the pass started, if its callback saw the pass.
 fn allocate_and_pass(judge: Judge, mark: Mark, whiten: Whiten) {
     let chunk = Chunk::new();
     let its = chunk.clone();
