@@ -1,11 +1,10 @@
 //! The console: lines out. Bytes come in at the [shell](crate::shell::input).
 //!
-//! Text is put together on the stack of the printing task and sent a line at a time: a formatter that
-//! prints, panics or takes long does so without the serial line's lock, and lines of several CPUs don't
-//! get mixed.
+//! Text is put together on the stack of the printing task and sent a line at a time: a formatter that prints, panics or
+//! takes long does not hold the serial line's lock, and lines of several CPUs do not mix.
 //!
-//! Some of this text lies on a stack for as long as a task lives, the shell's above all. So its memory is
-//! cleared first: stale words between the letters would seem to be pointers to the leak detector.
+//! A writer may lie on a stack for as long as its task lives, as the shell's does. So its buffer is cleared first: the
+//! leak detector would take stale words in it for pointers.
 
 use core::fmt::{self, Write};
 
@@ -40,7 +39,7 @@ impl Console {
     }
 
     fn push(&mut self, character: char) {
-        // A terminal wants the carriage returned as well.
+        // A terminal needs a carriage return before the line feed.
         if character == '\n' {
             self.push_raw('\r');
         }
@@ -79,7 +78,7 @@ impl Drop for Console {
 
 /// Prints to the console. Any context.
 pub fn print(arguments: fmt::Arguments<'_>) {
-    // The console itself does not fail; what the arguments' formatters say is their own affair.
+    // The console does not fail; an error of an argument's formatter is ignored.
     let _ = Console::new().write_fmt(arguments);
 }
 
@@ -96,47 +95,47 @@ macro_rules! println {
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
 }
 
-/// The line that somebody is typing, with its prompt.
+/// The line being typed, with its prompt.
 static EDITED: SpinLock<ArrayString<EDITED_LEN>> = SpinLock::new(ArrayString::new_const());
 
 /// Bytes of a prompt and a line.
 const EDITED_LEN: usize = 1024 + 16;
 
-/// Tells what stands on the console's last line, so that an [`Announcement`] can put it back. Task context.
+/// Notes what the console's last line shows, so that an [`Announcement`] can print it again. Task context.
 pub fn set_edited(prompt: &str, line: &str) {
     let mut edited = EDITED.lock();
     edited.clear();
-    // What does not fit is not put back.
+    // What does not fit is not printed again.
     let _ = write!(edited, "{prompt}{line}");
 }
 
-/// Nobody is typing. Task context.
+/// Notes that no line is being typed. Task context.
 pub fn clear_edited() {
     EDITED.lock().clear();
 }
 
-/// Prints a line of its own accord: above the line that is being typed, if there is one. Task context.
+/// Prints lines that no command asked for: above the line that is being typed, if there is one. Task context.
 pub fn announce(text: &str) {
     // The console does not fail.
     let _ = Announcement::new().write_str(text);
 }
 
-/// A writer of lines that nobody has asked for: they stand above the line that is being typed, if there is one. That comes back
-/// when the writer is dropped. Task context.
+/// A writer of lines that no command asked for: they appear above the line that is being typed, if there is one. That line is
+/// printed again when the writer is dropped. Task context.
 #[derive(Debug)]
 pub struct Announcement {
     out: Console,
     at: Place,
 }
 
-/// Where an announcement is.
+/// How far an announcement has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// Nothing has been written.
     Before,
-    /// In a line.
+    /// The last line is not complete.
     Inside,
-    /// At the start of one.
+    /// The last line is complete.
     AtStart,
 }
 
@@ -162,7 +161,7 @@ impl Write for Announcement {
             return Ok(());
         }
         if self.at == Place::Before && !EDITED.lock().is_empty() {
-            // To the line's start, and erase it.
+            // Go to the start of the line and erase it.
             self.out.write_str("\r\x1b[K")?;
         }
         self.at = if text.ends_with('\n') {

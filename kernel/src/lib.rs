@@ -14,7 +14,7 @@
 //! | [`stop`], [`smp`], [`trap`] | stopping all CPUs, starting them, interrupting them |
 //! | [`leak`] | the kernel as the leak detector sees it |
 //! | [`scripted`] | a task that plays with the detector, for tests |
-//! | [`console`], [`cmdline`], [`symbols`], [`panic`] | lines out, words in, names of addresses, the end |
+//! | [`console`], [`cmdline`], [`symbols`], [`panic`] | output, the command line, names of addresses, panics |
 #![no_std]
 #![cfg(target_os = "none")]
 
@@ -61,13 +61,13 @@ pub const BOOT_CONFIG: BootloaderConfig = {
     config
 };
 
-/// Brings the kernel up and runs `main` as its first task. The boot CPU's flow of control ends in its
-/// idle task, which gives up all frames up to here. When `main` returns, its task ends and the kernel goes on.
+/// Brings the kernel up and runs `main` in its first task. The boot CPU's flow of control becomes its idle task, which
+/// discards all stack frames of the start. When `main` returns, its task ends and the kernel goes on.
 pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     // SAFETY: the first thing the kernel does.
     unsafe { percpu::init_boot_cpu() };
     serial::init();
-    // SAFETY: this is the boot CPU; nobody else has these stacks.
+    // SAFETY: this is the boot CPU; no other CPU uses these stacks.
     unsafe { gdt::init(0, gdt::boot_stacks()) };
     preempt::init(stop::join, scheduler::preempt);
     idt::init();
@@ -102,7 +102,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     scheduler::idle()
 }
 
-/// Ends a machine that the kernel can't run on. That is nothing that has gone wrong in the kernel: no call stack is told.
+/// Ends a machine that the kernel can't run on. This is no failure of the kernel, so no call stack is printed.
 fn refuse(error: &MachineError) -> ! {
     println!("kernel: this machine will not do: {error}");
     exit(ExitCode::Failure)
@@ -112,7 +112,7 @@ fn refuse(error: &MachineError) -> ! {
 ///
 /// # Safety
 ///
-/// There are `len` bytes at `start`, mapped, that nobody writes to or gives away any more.
+/// There are `len` mapped bytes at `start`, which are never written to or freed any more.
 unsafe fn boot_memory(start: Option<u64>, len: u64) -> &'static [u8] {
     match start {
         Some(start) => {

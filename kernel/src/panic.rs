@@ -1,15 +1,15 @@
-//! The end that nobody wanted: a panic or an exception.
+//! The end of the machine by a panic or an exception.
 //!
-//! The first CPU to get here stops the others by a non-maskable interrupt, whatever they are at; then it tells what happened with
-//! the call stack, where the others were, which call sites have the most live memory, and ends the machine with failure. It
-//! trusts nothing that others may have left locked: the console's lock is broken, memory comes from a reserve, and neither call
-//! stack nor call sites need any.
+//! The first CPU to get here halts the others by a non-maskable interrupt, whatever they are doing. Then it prints what happened,
+//! the call stack, where the other CPUs were, and which call sites have the most live memory, and ends the machine with failure.
+//! It waits for no lock that others may have left held: it breaks the serial line's lock, memory comes from a reserve, and
+//! neither the call stack nor the call sites need any.
 //!
-//! Whatever fails in telling (a message may fault while it is formatted) comes here again, on the same CPU, is told with its own
-//! call stack, which goes on through the first one's, and what had not been told yet is. After some such failures the machine
-//! ends at once. So does a wait for what a stopped CPU holds ([`ending`]).
+//! A failure during this report (a message may fault while it is formatted) comes here again, on the same CPU. It is printed with
+//! its own call stack, which goes on through the first one's, and then the rest of the report. After some such failures the
+//! machine ends at once. A wait for what a halted CPU holds is such a failure, too ([`ending`]).
 //!
-//! Who is out of memory comes here, too, since it panics.
+//! A failed allocation panics, so it comes here, too.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -33,13 +33,13 @@ const FRAMES: usize = 32;
 /// Call sites shown.
 const SITES: usize = 5;
 
-/// Failures in telling, after which there is no further try.
+/// Failures after which the report is not tried again.
 const MOST_FAILURES: u32 = 3;
 
-/// How often this CPU has come here.
+/// How often the CPU that ends the machine has called [`fatal`].
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 
-/// Not zero: the call sites have been told, or that has failed.
+/// Not zero: the call sites have been printed, or printing them has failed.
 static SITES_TOLD: AtomicU32 = AtomicU32::new(0);
 
 /// Called by `panic!`.
@@ -49,12 +49,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     fatal(format_args!("{info}"), 0, backtrace::frame_pointer())
 }
 
-/// Tells what happened and ends the machine with failure. The call stack is shown from `rip` (left out
-/// if zero) and the frame pointer on. Any context.
+/// Prints what happened and ends the machine with failure. The call stack begins with `rip` (left out if zero) and goes
+/// on from the frame pointer. Any context.
 pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
     interrupts::disable();
     match ending::begin() {
-        // SAFETY: the others never go on, and neither does who was interrupted here.
+        // SAFETY: the other CPUs never go on, and neither does the code that was interrupted here.
         Ender::First => unsafe { halt::halt_others() },
         Ender::Again => {}
         Ender::Another => ending::halt_here(rip),
@@ -68,7 +68,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         0 => tell_what(what),
         1 => tell(format_args!("\nwhile telling of that: {what}\n")),
         MOST_FAILURES.. => exit(ExitCode::Failure),
-        // Not even what is told without asking anybody.
+        // The message may be what fails: it is left out.
         _ => println!("\nand that could not be told, either"),
     }
     trace.tell();
@@ -79,7 +79,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
     exit(ExitCode::Failure)
 }
 
-/// Prints in pieces, as they come: what has been formatted before a failure is seen.
+/// Prints each piece as soon as it is formatted: if formatting fails, the pieces before are seen.
 fn tell(what: fmt::Arguments<'_>) {
     struct Pieces(Console);
     impl Write for Pieces {
@@ -89,7 +89,7 @@ fn tell(what: fmt::Arguments<'_>) {
             Ok(())
         }
     }
-    // The console does not fail; what formatters say is their own affair.
+    // The console does not fail; an error of an argument's formatter is ignored.
     let _ = Pieces(Console::new()).write_fmt(what);
 }
 
@@ -111,16 +111,16 @@ struct Trace {
 
 impl Trace {
     fn new(rip: usize, frame_pointer: usize) -> Self {
-        // Before there are tasks, the boot stack: whatever is near the stack pointer.
+        // Before there are tasks: the page of the boot stack that the stack pointer is in.
         let near = backtrace::stack_pointer() & !0xfff;
         let task = scheduler::with_current(|task| task.stack());
         let stacks = [
             task.unwrap_or(near..near + 0x1000),
-            // An exception that has interrupted the telling of another one has a stack of its own below.
+            // An exception may have interrupted the report of another one, which runs on an exception stack.
             gdt::exception_stacks(cpu_id()),
         ];
         let mut frames = [0; FRAMES];
-        // SAFETY: stacks in use, or the page we stand on.
+        // SAFETY: stacks in use, or the page of the stack in use.
         let count = unsafe { backtrace::walk_across(&stacks, frame_pointer, &mut frames) };
         Self { rip, frames, count }
     }
@@ -139,7 +139,7 @@ impl Trace {
     }
 }
 
-/// In detail, unless that is what fails.
+/// With lines, unless the report has failed before: reading the lines may be what fails.
 fn detail() -> Detail {
     if FAILURES.load(Ordering::Relaxed) > 2 {
         Detail::Names
@@ -148,7 +148,7 @@ fn detail() -> Detail {
     }
 }
 
-/// Tells where the other CPUs were.
+/// Prints where the other CPUs were.
 fn tell_others() {
     for cpu in halt::others() {
         match whereabouts(cpu) {
@@ -161,7 +161,7 @@ fn tell_others() {
     }
 }
 
-/// Tells where the most live memory was allocated.
+/// Prints where the most live memory was allocated.
 fn tell_sites() {
     if !KMEMLEAK.is_on() {
         return;

@@ -20,11 +20,11 @@ use crate::stop;
 use crate::task::scheduler;
 use crate::trap::idt;
 
-/// How long a CPU is given after INIT (Intel SDM volume 3, 9.4.4.1), and between start-up interrupts.
+/// How long to wait after INIT (Intel SDM volume 3, 9.4.4.1), and between start-up interrupts, in microseconds.
 const AFTER_INIT_US: u64 = 10_000;
 const AFTER_STARTUP_US: u64 = 200;
 
-/// How long a CPU may take to come up.
+/// How long a CPU may take to come up, in microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
 // The trampoline: position-independent within its page, since it runs at whatever page it is copied to.
@@ -43,7 +43,7 @@ global_asm!(
     "xor ebx, ebx",
     "mov bx, ax",
     "shl ebx, 4",
-    // the addresses that only the page knows
+    // the addresses that depend on the page
     ".set OFF_GDT, trampoline_gdt - trampoline_start",
     ".set OFF_GDT_POINTER, trampoline_gdt_pointer - trampoline_start",
     ".set OFF_FAR, trampoline_far - trampoline_start",
@@ -147,13 +147,13 @@ impl Trampoline {
 
 impl Drop for Trampoline {
     fn drop(&mut self) {
-        // SAFETY: made when this was; the CPUs that were started have left the trampoline.
+        // SAFETY: mapped by `install`; the CPUs that were started have left the trampoline.
         unsafe { vmalloc::unmap_identity(self.physical) };
     }
 }
 
-/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. On the boot CPU, once; task context. The world is not stopped
-/// meanwhile: a CPU that came up in a stopped world would run in it.
+/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. Called once, on the boot CPU; task context. Keeps the world from
+/// being stopped meanwhile: a CPU that came up in a stopped world would run in it.
 pub fn start_all(machine: &Machine) {
     let _not_stopped = stop::keep_going();
     let trampoline = Trampoline::install();
@@ -166,7 +166,7 @@ pub fn start_all(machine: &Machine) {
     for apic_id in others.take(MAX_CPUS - 1) {
         if let Err(error) = start_one(&trampoline, apic_id) {
             crate::println!("cpu with apic id {apic_id}: {error}");
-            // It may wake up yet, in the trampoline and with the next one's parameters: start no more.
+            // It may still come up later, and would then read the next CPU's parameters: start no more CPUs.
             break;
         }
     }
@@ -227,7 +227,7 @@ extern "C" fn start(cpu: u64) -> ! {
     // SAFETY: prepared for this CPU before it was started.
     unsafe { percpu::enter(cpu) };
     let stacks = untracked(gdt::EXCEPTION_STACKS_LEN).expect("no memory for exception stacks");
-    // SAFETY: this CPU, fresh memory that stays its own.
+    // SAFETY: this is that CPU, and the fresh memory stays its own.
     unsafe { gdt::init(cpu, stacks) };
     idt::init();
     apic::init_cpu(cpu);

@@ -1,25 +1,25 @@
 //! Stopping the world.
 //!
-//! Who stops the world asks all other CPUs by an interrupt. The interrupt only asks: a CPU joins when its
-//! preemption count is zero, so in no handler and under no spinlock; at the latest at its outermost
-//! unlock or at the end of its outermost interrupt. A CPU that has joined has pushed its registers on its stack and
-//! noted the stack pointer, so that the detector finds them; then it waits for the work that all do.
+//! The CPU that stops the world, the initiator, interrupts all other CPUs. The interrupt only leaves a note: a CPU joins when its
+//! preemption count is zero, so in no handler and with no spinlock held; at the latest when it releases its outermost spinlock
+//! or ends its outermost handler. A CPU that has joined has pushed its registers on its stack and noted the stack pointer, so
+//! that the detector finds them; then it waits for the work that all CPUs run.
 //!
-//! Each stop has a generation. A CPU joins the one that is asked for when it comes; one that was given up
-//! meanwhile is asked for no more, and its work is never published, so nobody can join it late.
+//! Each stop has a generation. A CPU joins the generation that is asked for at that moment. One that was given up is asked
+//! for no more, and its work is never published, so a late CPU does nothing for it.
 //!
 //! # Invariants
 //!
 //! - The work of a generation is published after all CPUs have joined it, and its closure lives until
-//!   all have done it.
+//!   all CPUs have done it.
 //! - The initiator holds no spinlock while it waits, and answers interrupts. It stays on its CPU from before it notes its stack
 //!   pointer.
-//! - The CPUs that run are counted once in a stop, and it is told to all: none comes up meanwhile.
-//! - A CPU that waits here looks whether the machine is ending.
+//! - A stop counts the running CPUs once, and all of them get that number: no CPU comes up meanwhile.
+//! - A CPU that waits here checks whether the machine is ending.
 //!
 //! # Locks
 //!
-//! `STOPPING`, a sleeping one, lets one stop happen at a time, and none while CPUs are started.
+//! `STOPPING`, a sleeping lock, allows one stop at a time, and none while CPUs are started.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -37,7 +37,7 @@ use crate::task::{Mutex, MutexGuard};
 /// How long a CPU may take to join, in microseconds.
 const PATIENCE_US: u64 = 1_000_000;
 
-/// What all CPUs run, and how many they are.
+/// What all CPUs run, and the number of CPUs.
 struct Work<'a> {
     run: &'a (dyn Fn(StoppedCpu) + Sync),
     cpus: u32,
@@ -59,17 +59,16 @@ percpu! {
     static JOINED: AtomicU64 = AtomicU64::new(0);
     /// The last generation whose work this CPU has done.
     static DONE: AtomicU64 = AtomicU64::new(0);
-    /// Where this CPU's stack began to be dead when it stopped last.
+    /// This CPU's stack pointer when it last stopped; the stack below it was dead.
     static STACK_POINTER: AtomicUsize = AtomicUsize::new(0);
 }
 
 /// Runs `work` on all CPUs at once, while nothing else runs, with interrupts off.
 ///
-/// Task context, with no spinlock held. Fails when a CPU does not come within a second; `work` has not
-/// run then.
+/// Task context, with no spinlock held. Fails if a CPU does not join within a second; then `work` has not run.
 pub fn stop_world(work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     let _one_at_a_time = STOPPING.lock();
-    // The stack pointer is this CPU's: noted on another one, it would be that one's, and this one's a stale one.
+    // If this task moved before the stop, its stack pointer would be noted for the CPU that it has left.
     let stay_here = PreemptGuard::new();
     let mut result = Ok(());
     context::with_registers_pushed(&mut |stack_pointer| {
@@ -84,12 +83,12 @@ pub fn keep_going() -> MutexGuard<'static, ()> {
     STOPPING.lock()
 }
 
-/// The stack pointer of a CPU in a stopped world: what lies below was dead when it stopped.
+/// The stack pointer of a CPU in a stopped world: the stack below it was dead when the CPU stopped.
 pub fn stack_pointer(cpu: u32) -> usize {
     STACK_POINTER.on(cpu).load(Ordering::Acquire)
 }
 
-/// Whether the world is stopped, as seen by who works on it.
+/// Whether the world is stopped, for code that runs as the work of a stop.
 pub fn is_stopped() -> bool {
     let asked = ASKED.load(Ordering::Acquire);
     asked != 0 && PUBLISHED.load(Ordering::Acquire) == asked
@@ -127,7 +126,7 @@ fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     missing.map_or(Ok(()), |cpu| Err(StopError::Missing(cpu)))
 }
 
-/// Waits until a CPU has noted `generation`; false if it has not in time.
+/// Waits until a CPU has noted `generation`; false if it has not done so by `deadline_us`.
 fn wait_for(noted: &AtomicU64, generation: u64, deadline_us: u64) -> bool {
     while noted.load(Ordering::Acquire) != generation {
         if time::now_us() > deadline_us {
@@ -138,12 +137,12 @@ fn wait_for(noted: &AtomicU64, generation: u64, deadline_us: u64) -> bool {
     true
 }
 
-/// The interrupt by which another CPU asks.
+/// Handles the interrupt by which another CPU asks to stop the world.
 pub fn interrupt() {
     preempt::set_pending(Pending::STOP, &IrqGuard::new());
 }
 
-/// Joins the stop that is asked for, if one still is. Interrupts are off, the preemption count is zero.
+/// Joins the stop that is asked for, if there still is one. Interrupts are off, the preemption count is zero.
 pub fn join() {
     context::with_registers_pushed(&mut |stack_pointer| {
         {

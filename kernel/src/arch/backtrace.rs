@@ -2,7 +2,7 @@
 //!
 //! Everything here is compiled with frame pointers, core and alloc included: `rbp` points at the
 //! caller's `rbp`, with the return address above it. The assembly keeps the chain unbroken: an interrupt
-//! stub links the interrupted code in, a new task starts with a zero.
+//! stub links the interrupted code in, a new task starts with a frame pointer of zero.
 
 use core::arch::asm;
 use core::ops::Range;
@@ -17,7 +17,7 @@ pub fn frame_pointer() -> usize {
     rbp
 }
 
-/// The stack pointer of the calling function, near enough.
+/// The stack pointer of the calling function, approximately.
 #[inline(always)]
 pub fn stack_pointer() -> usize {
     let rsp;
@@ -26,7 +26,7 @@ pub fn stack_pointer() -> usize {
     rsp
 }
 
-/// Return addresses from `frame_pointer` on, innermost first, as long as the chain stays in `stack`.
+/// Stores return addresses from `frame_pointer` on, innermost first, as long as the chain stays in `stack`. Returns their number.
 ///
 /// # Safety
 ///
@@ -36,8 +36,8 @@ pub unsafe fn walk(frame_pointer: usize, stack: Range<usize>, frames: &mut [usiz
     unsafe { kmemleak::frame_pointer_walk(frame_pointer, stack, frames) }
 }
 
-/// Return addresses from `frame_pointer` on, innermost first, as long as the chain stays in `stacks` and goes up in each. From
-/// one it may go on to another: an exception may have begun a stack of its own.
+/// Stores return addresses from `frame_pointer` on, innermost first, as long as the chain stays in `stacks` and goes up in each;
+/// returns their number. The chain may go from one stack to another, since some exceptions have stacks of their own.
 ///
 /// # Safety
 ///

@@ -1,18 +1,18 @@
 //! Switching stacks.
 //!
-//! A task that does not run is its stack pointer: what a function call keeps is pushed below it. So its
-//! registers lie in the live part of its stack, which the leak detector scans from that pointer up. Whoever notes a
-//! stack pointer for it pushes the same registers in the same order: [`PUSHED`] names them.
+//! A task that does not run is represented by its stack pointer, at which the registers lie that a function keeps for its
+//! caller. So they are in the live part of its stack, which the leak detector scans from that pointer up. All code that notes a
+//! stack pointer for the detector pushes the same registers in the same order: [`PUSHED`] names them.
 
 use core::arch::naked_asm;
 use core::ffi::c_void;
 
-/// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has told, lowest
-/// address first, a word each: those that a function keeps for its caller. The return address is above them.
+/// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has passed on, lowest
+/// address first, one word each: those that a function keeps for its caller. The return address is above them.
 pub const PUSHED: [&str; 6] = ["r15", "r14", "r13", "r12", "rbx", "rbp"];
 
-/// Saves this task on its stack, leaves its stack pointer in `*save`, and goes on with the task whose
-/// stack pointer is `next`. Returns when somebody goes on with this one.
+/// Saves this task on its stack, stores its stack pointer in `*save`, and switches to the task whose stack pointer is
+/// `next`. Returns when another call switches back to this task.
 ///
 /// # Safety
 ///
@@ -49,12 +49,11 @@ struct Initial {
     rbp: usize,
     /// Where the task starts.
     rip: usize,
-    /// The return address of where it starts: none, and so the end of a backtrace.
+    /// The return address of the function at `rip`: zero, which ends a backtrace.
     end: usize,
 }
 
-/// Lays the ground for a task that starts with `entry`, on the stack that ends at `top`, and returns its
-/// stack pointer.
+/// Prepares the stack that ends at `top` for a task that starts with `entry`, and returns its stack pointer.
 ///
 /// # Safety
 ///
@@ -77,12 +76,11 @@ pub unsafe fn prepare(top: usize, entry: extern "C" fn() -> !) -> usize {
     pointer
 }
 
-/// Clears the stack below the caller's frame, down to `bottom`, and the registers that a function need not keep: an
-/// interrupt would push what is left in them.
+/// Clears the stack below the caller's frame, down to `bottom`, and the registers that a function need not keep for its
+/// caller: an interrupt would push the values left in them.
 ///
-/// What was called before has left its locals there, and frames that are laid over them need not write to all
-/// of their slots: an address that was printed a moment ago would seem to be in use. Who looks for leaks
-/// clears the ground first.
+/// Earlier calls have left their locals there, and later frames at the same place need not write to all of their slots: an
+/// address that was printed before would seem to be in use. Code that looks for leaks calls this first.
 ///
 /// # Safety
 ///
@@ -105,15 +103,14 @@ pub unsafe extern "C" fn clear_dead_stack(bottom: usize) {
     )
 }
 
-/// Gives up all frames of the stack between `bottom` and `top`, clears it, and goes on with `entry` at its top.
+/// Discards all frames of the stack between `bottom` and `top`, clears it, and enters `entry` at its top.
 ///
-/// Who has done its work and calls what never returns would keep its frames as long as that runs, and all that is left in
-/// them with them.
+/// A plain call of `entry`, which never returns, would keep the caller's frames and the addresses in them.
 ///
 /// # Safety
 ///
-/// The caller runs on the stack from `bottom` to `top`, which is a multiple of 16; nothing in its frames or in those of its
-/// callers is used any more, by whomever.
+/// The caller runs on the stack from `bottom` to `top`, which is a multiple of 16; no code uses anything in its frames or in
+/// those of its callers any more.
 #[unsafe(naked)]
 pub unsafe extern "C" fn start_over(bottom: usize, top: usize, entry: extern "C" fn() -> !) -> ! {
     naked_asm!(
@@ -129,16 +126,16 @@ pub unsafe extern "C" fn start_over(bottom: usize, top: usize, entry: extern "C"
         "xor r13d, r13d",
         "xor r14d, r14d",
         "xor r15d, r15d",
-        // The return address: none, and so the end of a backtrace.
+        // The return address: zero, which ends a backtrace.
         "push rax",
         "jmp rdx",
     )
 }
 
-/// Calls `call` with `data` on clean ground: the stack below, down to `bottom`, is cleared, and so is each register
-/// that a function would push there.
+/// Calls `call` with `data` on a cleared stack: clears the stack below, down to `bottom`, and each register that a function
+/// would push there.
 ///
-/// What `call` leaves unwritten in what it builds is then zero, and not what its callers worked with.
+/// So the bytes that `call` leaves unwritten in the values it builds are zero, and hold no addresses from its callers.
 ///
 /// # Safety
 ///
@@ -188,8 +185,8 @@ pub unsafe extern "C" fn call_on_clean_stack(
     )
 }
 
-/// Calls `call` with the registers that a function keeps for its caller pushed on the stack, as [`PUSHED`] says, and the
-/// stack pointer: what lies from there up is all that the callers have on this stack.
+/// Pushes the registers that a function keeps for its caller, in the order of [`PUSHED`], and calls `call` with the stack
+/// pointer: all that the callers have on this stack lies from there up.
 pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
     extern "C" fn run(stack_pointer: usize, call: *mut c_void) {
         // SAFETY: the pointer below, whose target waits for us to return.
@@ -217,13 +214,13 @@ pub fn with_registers_pushed(mut call: &mut dyn FnMut(usize)) {
     push_registers((&raw mut call).cast());
 }
 
-/// Calls `call` with `data` and returns zero; where [`leave`] is called meanwhile, returns at once with its reason. `resume` is
-/// written: what `leave` is to be given.
+/// Calls `call` with `data` and returns zero; if [`leave`] is called meanwhile, returns its reason at once. Stores in `*resume`
+/// the value that `leave` takes.
 ///
 /// # Safety
 ///
-/// `call` can be called with `data`, and `resume` be written. If `call` may be left: none of the frames that are dropped then
-/// needs its destructor.
+/// `call` can be called with `data`, and `resume` is writable. If [`leave`] is called, no value in the frames that it skips needs
+/// its destructor.
 #[unsafe(naked)]
 pub unsafe extern "C" fn call_until_left(
     resume: *mut usize,
@@ -259,7 +256,7 @@ pub unsafe extern "C" fn call_until_left(
 ///
 /// # Safety
 ///
-/// The caller is inside of that call, and `resume` is what it was told.
+/// The caller is inside of that call, and `resume` is the value that [`call_until_left`] has stored for it.
 #[unsafe(naked)]
 pub unsafe extern "C" fn leave(resume: usize, reason: usize) -> ! {
     naked_asm!(

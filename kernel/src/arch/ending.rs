@@ -1,7 +1,7 @@
 //! Whether the machine is being ended, and what waiting code does then.
 //!
-//! One CPU ends the machine and halts the others, whatever they are at. So what one of these holds is never given back, and
-//! nobody may wait for it: code that spins calls [`relax`].
+//! One CPU ends the machine and halts the others, whatever they are doing. So a lock that a halted CPU holds is never released,
+//! and no code may wait for it: code that spins calls [`relax`].
 
 use core::hint;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use super::interrupts;
 use super::percpu::cpu_id;
 use crate::percpu;
 
-/// The CPU that ends the machine, plus one; zero while all is well.
+/// The number of the CPU that ends the machine, plus one; zero while no CPU does.
 static ENDING: AtomicU32 = AtomicU32::new(0);
 
 percpu! {
@@ -20,18 +20,18 @@ percpu! {
 
 const SOMEWHERE: usize = 1;
 
-/// Who ends the machine, as seen by a CPU that comes to do that.
+/// Which CPU ends the machine, as seen by a CPU that called [`begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ender {
     /// This CPU, from now on.
     First,
-    /// This CPU, which has been at it.
+    /// This CPU, which has called [`begin`] before.
     Again,
-    /// Another one.
+    /// Another CPU.
     Another,
 }
 
-/// This CPU comes to end the machine.
+/// Makes this CPU the one that ends the machine, unless another one is.
 pub fn begin() -> Ender {
     let me = cpu_id() + 1;
     match ENDING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
@@ -41,7 +41,7 @@ pub fn begin() -> Ender {
     }
 }
 
-/// Whether the machine is being ended: a CPU that still runs may not wait for others.
+/// Whether the machine is being ended: a CPU that still runs must not wait for others then.
 #[inline]
 pub fn is_ending() -> bool {
     ENDING.load(Ordering::Acquire) != 0
@@ -53,7 +53,7 @@ pub fn ends_here() -> bool {
     ENDING.load(Ordering::Acquire) == cpu_id() + 1
 }
 
-/// What a spinning CPU does meanwhile. Where the machine ends, what is waited for does not come any more. Any context.
+/// What a spinning CPU does between two tries. If the machine is being ended, it calls [`must_not_wait`]. Any context.
 #[inline(always)]
 pub fn relax() {
     hint::spin_loop();
@@ -62,8 +62,8 @@ pub fn relax() {
     }
 }
 
-/// A wait at the end of the machine lasts for ever: another CPU is halted at once, and the one that tells goes on with what it
-/// can tell.
+/// Called where a CPU would wait while the machine is being ended, which would last for ever: on the CPU that ends the machine it
+/// panics, so that the report goes on with its next part; it halts any other CPU.
 #[cold]
 pub fn must_not_wait() {
     if ends_here() {
@@ -72,7 +72,7 @@ pub fn must_not_wait() {
     halt_here(0);
 }
 
-/// Halts this CPU, which was at `rip`; zero if nobody needs to know.
+/// Halts this CPU, which was at `rip`; zero if that is not known.
 pub fn halt_here(rip: usize) -> ! {
     interrupts::disable();
     let halted_at = HALTED_AT.on(cpu_id());
@@ -85,9 +85,9 @@ pub fn halt_here(rip: usize) -> ! {
 pub enum Whereabouts {
     /// It has not halted.
     Running,
-    /// It halted while it waited for the end.
+    /// It halted by itself, where it waited or had panicked.
     Waiting,
-    /// It was halted at this address.
+    /// It was halted, or had an exception, at this address.
     At(usize),
 }
 

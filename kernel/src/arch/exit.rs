@@ -1,4 +1,4 @@
-//! Ending the machine, with a verdict.
+//! Ending the machine, with an exit code.
 
 use x86_64::instructions::port::Port;
 
@@ -21,7 +21,7 @@ pub enum ExitCode {
 
 /// Ends QEMU; on a machine without its exit device, halts this CPU. Any context.
 pub fn exit(code: ExitCode) -> ! {
-    // SAFETY: the port belongs to the exit device or to nobody.
+    // SAFETY: the port belongs to the exit device or to no device.
     unsafe { Port::new(DEBUG_EXIT_PORT).write(code as u32) };
     interrupts::halt_forever()
 }

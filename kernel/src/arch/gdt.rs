@@ -1,9 +1,9 @@
 //! Segments, and the stacks of exceptions that can't trust the one in use.
 //!
-//! A page fault may come from a task that has run into its guard page, a double fault from worse; a
-//! machine check and a non-maskable interrupt come at any moment. These four get stacks of their own, from
-//! the interrupt stack table. All others stay on the stack of the interrupted task, which the leak
-//! detector scans.
+//! A page fault may come from a task whose stack has run into its guard page, a double fault from an exception that found no
+//! stack; a machine check and a non-maskable interrupt come at any moment. These four get stacks of their own, from
+//! the interrupt stack table. All other exceptions and interrupts stay on the stack of the interrupted task, which the
+//! leak detector scans.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -24,13 +24,13 @@ pub const EXCEPTION_STACK_LEN: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExceptionStack {
-    /// Of double faults.
+    /// For double faults.
     DoubleFault,
-    /// Of non-maskable interrupts.
+    /// For non-maskable interrupts.
     NonMaskable,
-    /// Of machine checks.
+    /// For machine checks.
     MachineCheck,
-    /// Of page faults.
+    /// For page faults.
     PageFault,
 }
 
@@ -39,7 +39,7 @@ const STACKS: usize = 4;
 /// Bytes of all exception stacks of one CPU.
 pub const EXCEPTION_STACKS_LEN: usize = STACKS * EXCEPTION_STACK_LEN;
 
-/// The boot CPU's exception stacks, needed before there is an allocator. No root of the leak detector:
+/// The boot CPU's exception stacks, needed before there is an allocator. They are not a root of the leak detector:
 /// code that runs on them ends the machine.
 #[repr(align(4096))]
 struct BootStacks(#[expect(dead_code, reason = "memory for the CPU")] [u8; EXCEPTION_STACKS_LEN]);
@@ -64,7 +64,7 @@ pub fn boot_stacks() -> NonNull<u8> {
     NonNull::new(stacks.cast()).expect("a static is not at zero")
 }
 
-/// Where all exception stacks of a CPU lie; nowhere while it has none.
+/// Where all exception stacks of a CPU lie; an empty range while it has none.
 pub fn exception_stacks(cpu: u32) -> Range<usize> {
     let Some(tss) = TSS.on(cpu).get() else {
         return 0..0;
@@ -82,10 +82,10 @@ pub fn exception_stacks(cpu: u32) -> Range<usize> {
 pub unsafe fn init(cpu: u32, stacks: NonNull<u8>) {
     let tss = TSS.on(cpu).call_once(|| {
         let mut tss = TaskStateSegment::new();
-        // The segment is packed: its table is put together beside it.
+        // The segment is packed: its table is filled in as a copy.
         let mut table = tss.interrupt_stack_table;
         for (index, entry) in table.iter_mut().take(STACKS).enumerate() {
-            // Within the stack: where it ends, somebody else's block may begin, and this table is a root.
+            // Inside the stack: another block may begin where it ends, and this table is a root.
             let top = stacks.addr().get() + (index + 1) * EXCEPTION_STACK_LEN - 16;
             *entry = VirtAddr::new(top as u64);
         }

@@ -23,7 +23,7 @@ pub fn flag() -> InterruptFlag {
     }
 }
 
-/// Stops taking interrupts and tells how it was before.
+/// Turns interrupts off and returns how the flag was before.
 #[inline]
 pub fn disable() -> InterruptFlag {
     let before = flag();
@@ -31,7 +31,7 @@ pub fn disable() -> InterruptFlag {
     before
 }
 
-/// Takes interrupts (again). The caller holds no lock that an interrupt handler takes.
+/// Turns interrupts on. The caller holds no lock that an interrupt handler takes.
 #[inline]
 pub fn enable() {
     x86_64::instructions::interrupts::enable();
@@ -45,8 +45,8 @@ pub fn restore(before: InterruptFlag) {
     }
 }
 
-/// Waits for an interrupt and takes it. To be called with interrupts off, after a last look at
-/// whether there is work: enabling and halting are one step, so that no wake-up falls between.
+/// Waits for an interrupt and takes it. Called with interrupts off, after a last check for work: enabling and halting are
+/// one step, so that no wake-up is lost in between.
 #[inline]
 pub fn enable_and_wait() {
     x86_64::instructions::interrupts::enable_and_hlt();

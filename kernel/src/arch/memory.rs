@@ -11,7 +11,7 @@
 /// Virtual address at which physical address 0 is mapped; the rest follows.
 pub const PHYSICAL_WINDOW: u64 = 0xffff_8880_0000_0000;
 
-/// Where the window shows a physical address.
+/// The virtual address of a physical address, in the window.
 pub const fn window(physical: u64) -> usize {
     (PHYSICAL_WINDOW + physical) as usize
 }
@@ -52,7 +52,7 @@ sections! {
     image: __text_start..__heap_arena_end;
     /// The code.
     text: __text_start..__text_end;
-    /// The detector's and the allocators' entries, with which every call stack of an allocation begins.
+    /// The entry functions of the detector and of the allocators: every call stack of an allocation begins with them.
     hooks: __hooks_start..__hooks_end;
     /// Variables with initial values.
     data: __data_start..__data_end;

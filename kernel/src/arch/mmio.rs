@@ -33,9 +33,9 @@ impl Registers {
         unsafe { self.at(offset).read_volatile() }
     }
 
-    /// Writes one.
+    /// Writes a register of 64 bits.
     pub fn write(&self, offset: usize, value: u64) {
-        // SAFETY: as above.
+        // SAFETY: a mapped register, aligned.
         unsafe { self.at(offset).write_volatile(value) };
     }
 }

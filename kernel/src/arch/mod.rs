@@ -1,10 +1,10 @@
-//! The CPU: what knows x86_64. It knows of nothing else in the kernel.
+//! The CPU: code for x86_64. It uses no other part of the kernel.
 //!
 //! | module | what |
 //! | --- | --- |
 //! | [`backtrace`] | walking the frame pointers |
 //! | [`context`] | switching from one task's stack to another's |
-//! | [`exit`] | ending the machine with a verdict |
+//! | [`exit`] | ending the machine with an exit code |
 //! | [`ending`] | whether the machine is being ended |
 //! | [`gdt`] | the segments and the stacks of exceptions |
 //! | [`interrupts`] | the interrupt flag |

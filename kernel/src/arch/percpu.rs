@@ -7,8 +7,8 @@
 //!
 //! The few words that every lock and every allocation touches (the distance itself, the number of
 //! the CPU, the preemption count, the current task) are reached in one instruction, `gs:[symbol]`,
-//! which no migration can tear. All others are reached by reference, and a reference is only good
-//! while its holder stays on this CPU; so [`PerCpu::local`] asks for the guard that keeps it there.
+//! which no migration can split. All others are reached by reference, and a reference is only valid
+//! while its holder stays on this CPU; so [`PerCpu::local`] takes the guard that keeps it there.
 //!
 //! # Invariants
 //!
@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
-/// The most CPUs that are started; more are left asleep and told so.
+/// The most CPUs that are started; any others are left asleep.
 pub const MAX_CPUS: usize = 64;
 
 /// A guard that keeps the code that holds it on its CPU.
@@ -45,7 +45,7 @@ pub unsafe trait InterruptsOff {}
 pub struct PerCpu<T>(UnsafeCell<T>);
 
 // SAFETY: the copies are handed out as shared references only: to the CPU that owns one while it
-// can't be interrupted (`local`), or to everybody where T allows that (`T: Sync`).
+// can't be interrupted (`local`), or to any CPU where T allows that (`T: Sync`).
 unsafe impl<T: Send> Sync for PerCpu<T> {}
 
 /// Declares per-CPU variables; each CPU starts with a copy of the initial value.
@@ -62,7 +62,7 @@ macro_rules! percpu {
 }
 
 impl<T> PerCpu<T> {
-    /// Not to be called but by [`percpu!`](crate::percpu): elsewhere there is but one copy.
+    /// Called only by [`percpu!`](crate::percpu): a variable outside its section has one copy only.
     pub const fn new(initial: T) -> Self {
         Self(UnsafeCell::new(initial))
     }
@@ -73,23 +73,23 @@ impl<T> PerCpu<T> {
         unsafe { &*self.pointer(this_offset()) }
     }
 
-    /// This CPU's copy, for a type whose methods bear being interrupted.
+    /// This CPU's copy, for a type that may be shared: interrupt handlers may use it meanwhile.
     pub fn local_shared<'a>(&'static self, _guard: &'a impl StaysHere) -> &'a T
     where
         T: Sync,
     {
-        // SAFETY: as above; interrupt handlers may share the reference, since T is Sync.
+        // SAFETY: the area of a running CPU is mapped and initialised, and the guard keeps us on it; T is Sync.
         unsafe { &*self.pointer(this_offset()) }
     }
 
-    /// The copy of a CPU that has been started, for a type that may be shared.
+    /// The copy of a CPU that has an area, for a type that may be shared.
     pub fn on(&'static self, cpu: u32) -> &'static T
     where
         T: Sync,
     {
         let offset = offset_of(cpu);
         assert!(offset != 0, "cpu {cpu} has no per-CPU area");
-        // SAFETY: the area of a started CPU is mapped and initialised, and stays permanently.
+        // SAFETY: the area is mapped and initialised, and stays permanently.
         unsafe { &*self.pointer(offset) }
     }
 
@@ -109,7 +109,7 @@ percpu! {
 
 const NO_TASK: u32 = u32::MAX;
 
-/// CPUs that run; their numbers are the ones below.
+/// Number of CPUs that run; they are numbered from zero.
 static RUNNING: AtomicU32 = AtomicU32::new(1);
 
 /// Number of CPUs that run.
@@ -117,13 +117,13 @@ pub fn running() -> u32 {
     RUNNING.load(Ordering::Acquire)
 }
 
-/// One CPU more runs: this one, whose start is done.
+/// Counts this CPU, whose start is done, among those that run.
 pub fn has_come_up(cpu: u32) {
     RUNNING.store(cpu + 1, Ordering::Release);
 }
 
-/// Number of the task that this CPU runs, or has interrupted; none before there are tasks. One instruction, so that it is this
-/// task's whatever happens around it. Any context.
+/// Number of the task that this CPU runs, or has interrupted; none before there are tasks. Read in one instruction, so that no
+/// migration can make it another task's. Any context.
 #[inline]
 pub fn task_id() -> Option<u32> {
     let id: u32;
@@ -135,7 +135,7 @@ pub fn task_id() -> Option<u32> {
     (id != NO_TASK).then_some(id)
 }
 
-/// `cpu` runs this task from now on. For the scheduler.
+/// Notes that `cpu` runs this task from now on. For the scheduler.
 pub fn set_task_id(cpu: u32, task: u32) {
     TASK_ID.on(cpu).store(task, Ordering::Relaxed);
 }
@@ -170,8 +170,8 @@ pub fn area(cpu: u32) -> Option<usize> {
     }
 }
 
-/// Where the template has what the area of `cpu` has at `address`, or `None` if that is no address of the area. The
-/// symbols of per-CPU variables are of the template.
+/// The address in the template that corresponds to `address` in the area of `cpu`, or `None` if `address` is not in that area.
+/// The symbols of per-CPU variables are addresses in the template.
 pub fn in_template(cpu: u32, address: usize) -> Option<usize> {
     let offset = address.checked_sub(area(cpu)?)?;
     (offset < area_len()).then(|| template() + offset)
@@ -189,7 +189,7 @@ pub fn cpus() -> u32 {
     CPUS.load(Ordering::Acquire)
 }
 
-/// Number of the CPU that runs this. Good for as long as the caller can't be moved.
+/// Number of the CPU that runs this. Valid for as long as the caller can't be moved to another CPU.
 #[inline]
 pub fn cpu_id() -> u32 {
     let id;
@@ -219,18 +219,18 @@ fn this_offset() -> usize {
 /// Called once, as the first thing the kernel does.
 pub unsafe fn init_boot_cpu() {
     let area = (&raw const __percpu_boot_start).cast_mut();
-    // SAFETY: the linker made the area as long as the template, and nobody uses it yet.
+    // SAFETY: the linker made the area as long as the template, and no code uses it yet.
     unsafe { prepare(0, area) };
     // SAFETY: the area was prepared for this CPU.
     unsafe { enter(0) };
 }
 
-/// Fills `area` with the initial values and makes it the one of `cpu`.
+/// Fills `area` with the initial values and makes it the area of `cpu`.
 ///
 /// # Safety
 ///
-/// `area` is [`area_len`] bytes of memory that stay mapped permanently and are nobody else's, aligned as
-/// the template is; `cpu` does not run yet and is the next one, below [`MAX_CPUS`].
+/// `area` is [`area_len`] bytes of memory that stay mapped permanently and are used for nothing else, aligned as
+/// the template is; `cpu` does not run yet and is the next CPU, below [`MAX_CPUS`].
 pub unsafe fn prepare(cpu: u32, area: *mut u8) {
     let template_start = &raw const __percpu_start;
     // SAFETY: both are that long; the template is only read.

@@ -33,7 +33,7 @@ pub struct Machine {
 /// Why the kernel can't run on this machine.
 #[derive(Debug)]
 pub enum MachineError {
-    /// The boot loader knew no root pointer.
+    /// The boot loader gave no root pointer.
     NoRootPointer,
     /// A table is missing or broken.
     Tables(AcpiError),
@@ -43,7 +43,7 @@ pub enum MachineError {
     NoLocalApic,
     /// There is no HPET.
     NoHpet,
-    /// What is there instead of an HPET says that it counts once in so many femtoseconds.
+    /// The registers are not those of an HPET: they give this period of a count, in femtoseconds.
     NoHpetThere(u64),
 }
 
@@ -71,7 +71,7 @@ impl From<AcpiError> for MachineError {
     }
 }
 
-/// Shows tables through the window on physical memory.
+/// Gives access to the tables through the window on physical memory.
 #[derive(Clone, Debug)]
 struct Window;
 

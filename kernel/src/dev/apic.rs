@@ -1,9 +1,9 @@
-//! Interrupt controllers: a local APIC for each CPU, and the I/O APIC that routes the serial line's.
+//! Interrupt controllers: a local APIC for each CPU, and the I/O APIC that routes the serial line's interrupt.
 //!
 //! The register work is the `x2apic` crate's, which uses the registers in memory (xAPIC) or those of the CPU
 //! (x2APIC), whichever there is. Each CPU talks to its own local APIC only.
 //!
-//! What is written before another CPU is interrupted is seen by its handler: the sender goes through [`fence`].
+//! What a CPU writes before it interrupts another one is seen by the handler there: the sender calls [`fence`].
 
 use core::arch::asm;
 use core::cell::RefCell;
@@ -27,7 +27,7 @@ use crate::sync::IrqGuard;
 /// Timer interrupts a second, on each CPU.
 pub const TICKS_PER_SECOND: u32 = 250;
 
-/// How long the timer is measured.
+/// How long the timer is measured, in microseconds.
 const CALIBRATION_US: u64 = 5_000;
 
 const FS_PER_SECOND: u64 = 1_000_000_000_000_000;
@@ -49,7 +49,7 @@ static REGISTERS: Once<usize> = Once::new();
 /// Timer counts between two ticks.
 static TIMER_PERIOD: AtomicU32 = AtomicU32::new(0);
 
-/// APIC numbers of the CPUs by our numbers.
+/// APIC numbers of the CPUs, by the kernel's CPU numbers.
 static APIC_IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
 
 /// Runs `action` on this CPU's local APIC, if it is set up.
@@ -59,7 +59,7 @@ fn with_local<R>(action: impl FnOnce(&mut LocalApic) -> R) -> Option<R> {
     local.as_mut().map(|own| action(&mut own.0))
 }
 
-/// Masks the old interrupt controllers, which a PC starts with: their vectors are those of exceptions.
+/// Masks the old interrupt controllers, which a PC starts with: they use the vectors of exceptions.
 fn mask_legacy_controllers() {
     for port in [0x21, 0xa1] {
         // SAFETY: the data port of an 8259; all ones masks all of its inputs.
@@ -73,7 +73,7 @@ pub fn init(machine: &Machine, hpet: &Hpet, map: impl Fn(u64, usize) -> Register
     REGISTERS.call_once(|| map(machine.local_apic, 4096).address());
     init_cpu(0);
     let (fs, counts) = with_local(|local| {
-        // SAFETY: this CPU's own timer, whose interrupt is masked and which nobody uses yet.
+        // SAFETY: this CPU's own timer, whose interrupt is masked and which no code uses yet.
         unsafe { local.set_timer_initial(u32::MAX) };
         hpet.measure(CALIBRATION_US, || {
             // SAFETY: reads a register of this CPU's own.
@@ -88,7 +88,7 @@ pub fn init(machine: &Machine, hpet: &Hpet, map: impl Fn(u64, usize) -> Register
     route_serial(machine, map(machine.io_apic, 4096));
 }
 
-/// Sets up this CPU's local APIC, its timer still. Interrupts are off.
+/// Sets up this CPU's local APIC, with its timer stopped. Interrupts are off.
 pub fn init_cpu(cpu: u32) {
     let registers = *REGISTERS
         .get()
@@ -116,8 +116,8 @@ pub fn init_cpu(cpu: u32) {
     take_nmis(registers);
 }
 
-/// Has this CPU's second local interrupt, to which every PC wires its button for non-maskable interrupts (MultiProcessor
-/// Specification 1.4, 3.6.2), be one. After a reset it is masked, and not all firmware changes that.
+/// Makes this CPU's local interrupt pin 1 deliver non-maskable interrupts: every PC wires its button for them to it
+/// (MultiProcessor Specification 1.4, 3.6.2). After a reset the pin is masked, and not all firmware changes that.
 fn take_nmis(registers: usize) {
     /// The entry of the local vector table, as a model-specific register and as an offset.
     const LINT1: (u32, usize) = (0x836, 0x360);
@@ -139,12 +139,12 @@ fn is_x2apic() -> bool {
     core::arch::x86_64::__cpuid(1).ecx & X2APIC != 0
 }
 
-/// APIC number of one of our CPUs that runs.
+/// APIC number of a CPU that runs.
 pub fn apic_id(cpu: u32) -> u32 {
     APIC_IDS[cpu as usize].load(Ordering::Acquire)
 }
 
-/// The destination field as the mode in use wants it.
+/// The destination field in the form of the mode in use.
 fn destination(apic_id: u32) -> u32 {
     if is_x2apic() { apic_id } else { apic_id << 24 }
 }
@@ -180,10 +180,10 @@ pub fn end_of_interrupt() {
     with_local(|local| unsafe { local.end_of_interrupt() });
 }
 
-/// Makes all CPUs see what this one has written so far, before it interrupts them. A write to an x2APIC's register waits for
-/// nothing (Intel SDM volume 3, 11.12.3): a handler might still read what was there before, and its CPU be waited for in vain.
+/// Makes all CPUs see what this one has written so far, before it interrupts them. A write to an x2APIC's register does not wait
+/// for earlier writes (Intel SDM volume 3, 11.12.3): without this, a handler might read old values and never answer.
 fn fence() {
-    // SAFETY: orders memory accesses, and nothing else. No `nomem`: the compiler is to keep the order, too.
+    // SAFETY: orders memory accesses, and nothing else. No `nomem`: the compiler must keep the order, too.
     unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
 }
 
@@ -194,18 +194,18 @@ pub fn send(cpu: u32, vector: u8) {
     with_local(|local| unsafe { local.send_ipi(vector, destination(apic_id(cpu))) });
 }
 
-/// Interrupts all other CPUs. Those that were never started don't hear it.
+/// Interrupts all other CPUs. Those that were never started ignore it.
 pub fn send_to_others(vector: u8) {
     fence();
     // SAFETY: all our vectors have their handlers.
     with_local(|local| unsafe { local.send_ipi_all(vector, IpiAllShorthand::AllExcludingSelf) });
 }
 
-/// Interrupts one other CPU that runs, whatever it is at.
+/// Interrupts one other CPU that runs, by a non-maskable interrupt.
 ///
 /// # Safety
 ///
-/// This CPU ends the machine: if it was at its local APIC when it came to that, it never goes on there.
+/// This CPU ends the machine: if it interrupted code that was using its local APIC, that code never goes on.
 pub(super) unsafe fn send_nmi(cpu: u32) {
     fence();
     let guard = IrqGuard::new();
@@ -217,14 +217,14 @@ pub(super) unsafe fn send_nmi(cpu: u32) {
     }
 }
 
-/// Puts a CPU that is not running yet, named by APIC number, back to its start.
+/// Sends INIT to a CPU that is not running yet, named by its APIC number: it then waits for [`send_startup`].
 pub fn send_init(apic_id: u32) {
     // SAFETY: the caller starts this CPU, so it runs nothing of ours.
     with_local(|local| unsafe { local.send_init_ipi(destination(apic_id)) });
 }
 
-/// Lets a CPU that was put back to its start run the page with this number, in real mode.
+/// Makes a CPU that got INIT run the code in the page with this number, in real mode.
 pub fn send_startup(apic_id: u32, page: u8) {
-    // SAFETY: as above; the page holds the code to start with.
+    // SAFETY: the caller starts this CPU; the page holds the code to start with.
     with_local(|local| unsafe { local.send_sipi(page, destination(apic_id)) });
 }

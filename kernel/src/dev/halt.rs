@@ -1,8 +1,8 @@
 //! Halting the other CPUs when the machine ends.
 //!
-//! By a non-maskable interrupt, since a CPU may keep its interrupts off for ever. Each notes where it was, and halts on the stack
-//! that this interrupt has for itself. It is sent to each CPU that runs and not to all at once: one that waits for its start
-//! would take it in real mode.
+//! It takes a non-maskable interrupt, since a CPU may keep its interrupts off for ever. Each CPU notes where it was, and halts on
+//! the stack that this interrupt has for itself. The interrupt is sent to each CPU that runs and not to all at once: a CPU that
+//! waits for its start would take it in real mode.
 
 use super::{apic, time};
 use crate::arch::ending::{Whereabouts, whereabouts};
@@ -15,7 +15,7 @@ const PATIENCE_US: u64 = 1_000_000;
 ///
 /// # Safety
 ///
-/// This CPU ends the machine: what it was at when it came to that never goes on.
+/// This CPU ends the machine: the code that it was running before never goes on.
 pub unsafe fn halt_others() {
     for cpu in others() {
         // SAFETY: the caller's promise.

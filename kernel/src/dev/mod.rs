@@ -1,4 +1,4 @@
-//! The devices of a PC: what a CPU talks to by ports and mapped registers.
+//! The devices of a PC, which a CPU reaches by ports and mapped registers.
 //!
 //! | module | what |
 //! | --- | --- |

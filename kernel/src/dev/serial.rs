@@ -1,12 +1,12 @@
 //! The serial line: a 16550 UART at the first port of every PC.
 //!
-//! Sending waits for the device. Receiving is by interrupt, into a ring that the console's reader
-//! empties. When the ring is full the receive interrupt is turned off, so that what comes next waits in
-//! the device, and from there in the sender: input is held back, never lost.
+//! Sending waits for the device. Receiving is by interrupt, into a ring that [`take`] empties. When the ring is full, the
+//! receive interrupt is turned off, so that the next bytes wait in the device, and then in the sender: input is held back,
+//! never lost.
 //!
 //! # Locks
 //!
-//! One, over device and ring, with interrupts off; nothing is called under it.
+//! One, over device and ring, with interrupts off; no other lock is taken under it.
 
 use arrayvec::ArrayVec;
 use uart_16550::backend::PioBackend;
@@ -33,7 +33,7 @@ static SERIAL: SpinLock<Serial, LocalIrqDisabled> = SpinLock::new(Serial {
 
 /// Brings the device up. Without one, what is sent is dropped.
 pub fn init() {
-    // SAFETY: the first serial port of a PC, or no device at all; the lock keeps it ours.
+    // SAFETY: the first serial port of a PC, or no device at all; only the holder of the lock uses it.
     let uart = unsafe { Uart16550::new_port(PORT) };
     if let Ok(mut uart) = uart
         && uart.init(Config::default()).is_ok()
@@ -83,11 +83,11 @@ pub fn take() -> ArrayVec<u8, RING> {
     bytes
 }
 
-/// Opens the lock when the machine is about to end, and its holder won't go on.
+/// Opens the lock, if it is held, when the machine is being ended and the holder never goes on.
 ///
 /// # Safety
 ///
-/// All other CPUs are halted, or the machine is past caring whether two lines get mixed.
+/// The machine is being ended. All other CPUs are halted, or could not be halted, and then lines may mix.
 pub unsafe fn break_lock() {
     if SERIAL.try_lock().is_none() {
         // SAFETY: the holder is halted or is ourselves, interrupted; it never goes on.

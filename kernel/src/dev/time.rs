@@ -1,9 +1,8 @@
 //! The clock: the time stamp counter, its rate measured against the HPET.
 //!
-//! The HPET tells its own rate, so that a stretch of its counter is a stretch of time no matter how long
-//! the measuring was held up; a one-shot of the PIT is not (a busy host makes it lie by a factor of
-//! three). At both ends of the stretch the two counters are read at one moment, or as nearly so as can be: who is
-//! held up between two readings reads again.
+//! The HPET gives its own rate, so the difference of two readings of it is a time, no matter how long the measuring was held
+//! up. A one-shot of the PIT has no such readings (on a busy host it was wrong by a factor of three). At both ends of the
+//! interval the two counters are read as nearly at one moment as possible: several times, and the quickest reading counts.
 
 use core::arch::x86_64::_rdtsc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -11,10 +10,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::acpi::MachineError;
 use crate::arch::mmio::Registers;
 
-/// How long the counters are compared.
+/// How long the counters are compared, in microseconds.
 const CALIBRATION_US: u64 = 5_000;
 
-/// How often the counters are read for one moment, of which the quickest reading counts.
+/// How many times the counters are read for one moment; the quickest reading counts.
 const READINGS: usize = 16;
 
 /// Registers of the HPET (IA-PC HPET Specification 1.0a, 2.3), as offsets in bytes.
@@ -28,12 +27,12 @@ const MOST_FS_PER_COUNT: u64 = 0x05f5_e100;
 /// Femtoseconds in a microsecond.
 const FS_PER_US: u64 = 1_000_000_000;
 
-/// Microseconds of one count of the time stamp counter, times 2^64; zero until it is known. So the time, which
-/// each allocation is stamped with, takes a multiplication and no division.
+/// Microseconds of one count of the time stamp counter, times 2^64; zero until it is known. So reading the time, as each
+/// allocation does, takes a multiplication and no division.
 static US_PER_COUNT: AtomicU64 = AtomicU64::new(0);
 static TSC_AT_BOOT: AtomicU64 = AtomicU64::new(0);
 
-/// The counter that the CPU keeps.
+/// The CPU's time stamp counter.
 #[inline]
 pub fn tsc() -> u64 {
     // SAFETY: reads a counter.
@@ -46,13 +45,13 @@ pub fn now_us() -> u64 {
     us(tsc().wrapping_sub(TSC_AT_BOOT.load(Ordering::Relaxed)))
 }
 
-/// Microseconds that so many counts are; zero before the clock is set up. Any context.
+/// Converts counts of the time stamp counter to microseconds; zero before the clock is set up. Any context.
 #[inline]
 pub fn us(counts: u64) -> u64 {
     ((u128::from(counts) * u128::from(US_PER_COUNT.load(Ordering::Relaxed))) >> 64) as u64
 }
 
-/// Waits by spinning. Any context, once the clock is set up.
+/// Spins for `us` microseconds. Any context, once the clock is set up.
 pub fn spin_us(us: u64) {
     let end = now_us() + us;
     while now_us() < end {
@@ -60,14 +59,14 @@ pub fn spin_us(us: u64) {
     }
 }
 
-/// A stretch of time, measured by the HPET.
+/// The HPET, whose counter measures time.
 pub struct Hpet {
     registers: Registers,
     fs_per_count: u64,
 }
 
 impl Hpet {
-    /// Starts the counter of the HPET whose registers these are, if it is one.
+    /// Starts the counter of the HPET at `registers`; fails if they are not those of an HPET.
     pub fn new(registers: Registers) -> Result<Self, MachineError> {
         let mut hpet = Self {
             registers,
@@ -89,12 +88,12 @@ impl Hpet {
         self.registers.write(register, value);
     }
 
-    /// Spins for about `us` microseconds, and returns how many femtoseconds it really were, and by how much `other` has
+    /// Spins for about `us` microseconds, and returns how many femtoseconds have really passed, and by how much `other` has
     /// gone up meanwhile.
     pub fn measure(&self, us: u64, other: impl Fn() -> u64) -> (u64, u64) {
         let counts = us * FS_PER_US / self.fs_per_count;
         let start = self.moment(&other);
-        // Some counters have 32 bits only; so do the differences.
+        // Some HPETs count in 32 bits only, so the differences have 32 bits.
         let passed = |now: u32| u64::from(now.wrapping_sub(start.counter));
         while passed(self.counter()) < counts {
             core::hint::spin_loop();
@@ -108,7 +107,7 @@ impl Hpet {
         self.read(MAIN_COUNTER) as u32
     }
 
-    /// What both count at one moment.
+    /// Reads both counters as nearly at one moment as possible.
     fn moment(&self, other: &impl Fn() -> u64) -> Moment {
         let mut best = Moment {
             counter: 0,

@@ -1,10 +1,10 @@
 //! Forgetting stale translations on all CPUs.
 //!
 //! Code that takes a mapping away calls [`flush_all_cpus`] before the addresses or the frames are used
-//! again. Each call has a number; each CPU notes the last number it has flushed for. So answers can't be
-//! counted twice, several callers may wait at once, and the one who waits may itself be moved to another
-//! CPU or stopped with the world. Asking is another matter: who asks the *others* and is moved before it flushes
-//! here would leave out the CPU that it came from. So it stays on its CPU for the two.
+//! again. Each call has a number; each CPU notes the last number it has flushed for. So no answer is
+//! counted twice, several callers may wait at once, and a waiting caller may itself be moved to another CPU or stopped with
+//! the world. But a caller must not be moved after it has interrupted the *other* CPUs and before it flushes its own: the CPU
+//! that it came from would be left out. So it disables preemption for these two steps.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,10 +25,10 @@ percpu! {
     static ANSWERED: AtomicU64 = AtomicU64::new(0);
 }
 
-/// Makes all CPUs forget what they know of mappings that were taken away, and waits until they have.
+/// Flushes the translations of all CPUs, and waits until all have done so.
 ///
-/// Task context, with interrupts on and no spinlock held: who waits under one may wait for somebody
-/// who waits for the lock. While the boot CPU runs alone, any context.
+/// Task context, with interrupts on and no spinlock held: a CPU that waits for that lock with interrupts off would never
+/// answer. While the boot CPU runs alone, any context.
 pub fn flush_all_cpus() {
     let number = ASKED.fetch_add(1, Ordering::AcqRel) + 1;
     let cpus = running();
@@ -53,10 +53,10 @@ pub fn flush_all_cpus() {
     }
 }
 
-/// Flushes this CPU's translations: the interrupt by which another CPU asks.
+/// Flushes this CPU's translations. Also the handler of the interrupt by which another CPU asks for that.
 pub fn interrupt() {
     let guard = IrqGuard::new();
-    // What is asked for while this flush goes on is answered by the next interrupt.
+    // A call that begins during this flush is answered by the next interrupt.
     let asked = ASKED.load(Ordering::Acquire);
     tlb::flush_all();
     ANSWERED.local(&guard).fetch_max(asked, Ordering::Release);

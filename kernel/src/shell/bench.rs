@@ -7,20 +7,20 @@
 //! cargo run -- --smp 1 --memory 2G --accel tcg -- -icount shift=0,sleep=off
 //! ```
 //!
-//! So nothing that is timed reads a device, and no tick falls into a pair's time.
+//! For that, no timed code reads a device, and interrupts are off while pairs are timed.
 //!
-//! *Pairs*: 64 bytes are allocated, written to and freed, over and over, by a task whose call stack has seven
-//! frames. Three lines: from the global allocator; from a slab cache that is tracked; and from one that is not, whose
-//! hooks are never called. The last two are otherwise the same, and their ratio is what tracking costs.
-//! What the hooks cost when the detector is off is told by the first line after a boot with
-//! `kmemleak=off`; `kmemleak off` does as well, but is final.
+//! *Pairs*: a task whose call stack has seven frames allocates 64 bytes, writes to them and frees them, over and over.
+//! Three lines: from the global allocator; from a slab cache that is tracked; and from one that is not tracked, whose
+//! hooks are never called. The two caches are otherwise equal, and the ratio of their times is what tracking costs.
+//! For the cost of the hooks when the detector is off, see the first line after a boot with `kmemleak=off`, or
+//! after the command `kmemleak off`, which can't be undone.
 //!
-//! *Checks*: a random forest under 64 roots, of objects whose mean size is 282 bytes, with words in them that are
-//! no pointers. One in a thousand objects is lost: nothing points to it but words that are stored inverted, by which
-//! it is found again and freed. A check must find these and no others.
+//! *Checks*: a random forest of 64 trees, of objects whose mean size is 282 bytes, most of whose words are
+//! not pointers. One in a thousand objects is lost: only a word that is stored inverted refers to it, by which the
+//! benchmark finds and frees it afterwards. A check must find these objects and no others.
 //!
-//! Tasks of their own build the forest and free it: what they leave on their stacks, which are gone when
-//! the check begins, keeps nothing alive.
+//! Separate tasks build the forest and free it: their stacks are freed before the check begins, so words left
+//! there keep nothing alive.
 
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::sync::Arc;
@@ -36,7 +36,7 @@ use crate::mm::{PAGE, buddy};
 use crate::sync::{IrqGuard, SpinLock};
 use crate::task::{self, Priority, SpawnError, scheduler};
 
-/// What is checked when nobody says how many objects.
+/// Numbers of objects of the checks that `bench` without an argument makes.
 const CHECKS: [usize; 4] = [0, 10_000, 100_000, 500_000];
 
 /// What is to be measured.
@@ -58,12 +58,12 @@ fn parse(line: &str) -> Option<What> {
     }
 }
 
-/// Whether that can be measured.
+/// Whether `line` is empty or names something that can be measured.
 pub fn takes(line: &str) -> bool {
     parse(line).is_some()
 }
 
-/// The command.
+/// Runs the command.
 pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
     match parse(line) {
         Some(What::All) => {
@@ -76,7 +76,7 @@ pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
     }
 }
 
-/// Runs `work` in a task of its own and waits until that has ended.
+/// Runs `work` in a task of its own and waits until that task has ended.
 fn in_own_task<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SpawnError> {
@@ -95,14 +95,14 @@ fn in_own_task<T: Send + 'static>(
 const FRAMES: usize = 7;
 /// Bytes of a pair's block.
 const SIZE: usize = 64;
-/// Pairs that are timed, and such as go before.
+/// Number of pairs that are timed, and of pairs before them that are not.
 const PAIRS: usize = 10_000;
 const WARM_UP: usize = 1000;
 
 static TRACKED: SlabCache = SlabCache::new("bench-tracked", SIZE, Trace::Trace);
 static UNTRACKED: SlabCache = SlabCache::new("bench-untracked", SIZE, Trace::NoLeakTrace);
 
-/// Times of pairs.
+/// Times of [`PAIRS`] pairs, and the frames of the call stack that they had.
 #[derive(Clone, Copy)]
 struct Times {
     frames: usize,
@@ -139,7 +139,7 @@ fn pairs(out: &mut dyn Write) -> fmt::Result {
     )
 }
 
-/// Calls `work` where the call stack is as deep as it is to be.
+/// Calls `work` with a call stack of [`FRAMES`] frames.
 #[inline(never)]
 fn below<T>(work: fn() -> T) -> T {
     // `work` adds a frame of its own.
@@ -152,7 +152,7 @@ fn below<T>(work: fn() -> T) -> T {
     core::hint::black_box(result)
 }
 
-/// How many callers the function that this is part of has.
+/// How many callers the function has into which this is inlined.
 #[inline(always)]
 fn callers() -> usize {
     let stack = scheduler::with_current(task::Task::stack).unwrap_or_default();
@@ -189,11 +189,11 @@ fn cached(cache: &'static SlabCache) -> Option<()> {
 
 #[inline(always)]
 fn write(block: NonNull<u8>) {
-    // SAFETY: a block of that size, aligned, nobody else's.
+    // SAFETY: a block of that size, aligned, which no other code uses.
     unsafe { block.cast::<u64>().write_volatile(1) };
 }
 
-/// How long [`PAIRS`] pairs take, when they have become a habit.
+/// How long [`PAIRS`] pairs take, after [`WARM_UP`] others.
 #[inline(always)]
 fn time_pair(mut pair: impl FnMut() -> Option<()>) -> Option<u64> {
     for _ in 0..WARM_UP {
@@ -207,14 +207,14 @@ fn time_pair(mut pair: impl FnMut() -> Option<()>) -> Option<u64> {
     Some(time::tsc() - start)
 }
 
-/// Trees of the forest.
+/// Number of trees in the forest.
 const TREES: usize = 64;
-/// One object in so many is lost.
+/// One object in this many is lost.
 const LOST_SHARE: usize = 1000;
-/// Memory that an object takes, at the very most: its share of a slab and of the detector's metadata.
+/// Bytes of memory that an object takes at most on average: its share of a slab and of the detector's metadata.
 const OBJECT_COST: usize = 400;
 
-/// Sizes of objects, each with the hundredths of them that are at most as large. The mean is 282.
+/// Sizes of objects, each after the percentage of objects that are at most as large. The mean is 282.
 const SIZES: [(usize, usize); 6] = [
     (18, 32),
     (34, 64),
@@ -224,21 +224,21 @@ const SIZES: [(usize, usize); 6] = [
     (100, 1024),
 ];
 
-/// Words of an object: its two children, or zeros; its size. The others are no pointers.
+/// Words of an object: its two children, or zeros; its size. The other words are not pointers.
 const CHILDREN: usize = 0;
 const OBJECT_SIZE: usize = 2;
 const FILLER: usize = 3;
 
 /// The trees' roots.
 static FOREST: [AtomicUsize; TREES] = [const { AtomicUsize::new(0) }; TREES];
-/// The lost object that was made last, inverted. The first word of each is the one made before, inverted.
+/// The address of the last lost object, inverted. The first word of each holds that of the one made before, inverted.
 static LOST: AtomicUsize = AtomicUsize::new(!0);
 
 fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
     for &objects in numbers {
         check(objects, out)?;
     }
-    // The last verdict is to name nothing that was freed since.
+    // Another check, so that the last verdict names no object that was freed since.
     match KMEMLEAK.check() {
         Ok(summary) => writeln!(
             out,
@@ -250,7 +250,7 @@ fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
     }
 }
 
-/// Builds, checks, frees.
+/// Builds a forest, checks, and frees it.
 fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
     write!(out, "{{\"bench\":\"check\",\"objects\":{objects},")?;
     let (needed, free) = (
@@ -267,7 +267,7 @@ fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
     }
     let built = in_own_task(move || plant(objects));
     if let Ok(Ok(bytes)) = built {
-        // Begin right after a tick, so that one falls into the check as late as possible.
+        // Begin right after a tick, so that the next one comes as late as possible in the check.
         task::sleep_us(1);
         let start = time::tsc();
         let found = KMEMLEAK.check();
@@ -296,7 +296,7 @@ fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
 /// There was no memory for an object.
 struct RanOut;
 
-/// Plants the forest, and returns how many bytes it has.
+/// Builds the forest, and returns how many bytes it has.
 fn plant(objects: usize) -> Result<usize, RanOut> {
     let mut random = Random(0);
     let mut bytes = 0;
@@ -331,7 +331,7 @@ fn new_object(random: &mut Random) -> Result<usize, RanOut> {
     Ok(object)
 }
 
-/// Hangs an object at the end of a random way down a tree. The first ones are the trees' roots.
+/// Links an object at the end of a random path down a tree. The first [`TREES`] objects are the roots of the trees.
 fn hang(object: usize, number: usize, random: &mut Random) {
     if number < TREES {
         FOREST[number].store(object, Ordering::Relaxed);
@@ -349,10 +349,10 @@ fn hang(object: usize, number: usize, random: &mut Random) {
     }
 }
 
-/// Frees all that was planted.
+/// Frees the forest and the lost objects.
 fn fell() {
     for tree in &FOREST {
-        // What is still to be freed, linked by a word that has no other use any more.
+        // The objects still to be freed, linked by a word that has no other use any more.
         let mut rest = tree.swap(0, Ordering::Relaxed);
         let push = |rest: &mut usize, object: usize| {
             if object != 0 {

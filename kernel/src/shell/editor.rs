@@ -1,42 +1,42 @@
 //! The line editor: bytes in, edits out.
 //!
-//! A state machine that knows no console: it takes what was typed a byte at a time and says what is to be
-//! echoed and when a line is complete. Escape sequences of arrow keys and the like are swallowed. A control character
-//! inside of one, such as Enter after the Escape key, ends it and means what it always means.
+//! A state machine without a console: it takes the input a byte at a time and returns what is to be
+//! echoed and when a line is complete. Escape sequences, as of arrow keys, are ignored. A control character
+//! inside of one, such as Enter after the Escape key, ends it and has its usual meaning.
 //!
 //! # Invariants
 //!
-//! A line is taken as it was typed, or not at all: characters that find no room are counted, and while there are any the
-//! line can be shortened or given up, but not completed. So are bytes that are no ASCII: a line with such can only be given up,
-//! for nobody sees where in it they were. Control characters without a meaning are keys and no text; a tab is a blank.
+//! A line is taken as it was typed, or not at all. Characters that do not fit are counted, and while there are any, the line
+//! can be shortened or given up, but not completed. Bytes that are not ASCII are counted, too: a line with them can only be
+//! given up, since the screen does not show where they were. Other control characters are ignored; a tab is a blank.
 
 use arrayvec::ArrayString;
 
 /// Bytes of the longest line.
 pub const LINE_LEN: usize = 1024;
 
-/// What a byte has brought about.
+/// What a typed byte has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Nothing to be seen.
+    /// Nothing that is shown.
     None,
     /// The character was added.
     Insert(char),
-    /// The last character was taken away.
+    /// The last character was removed.
     Erase,
-    /// So many characters were taken away: the whole line, or its last word.
+    /// This many characters were removed: the whole line, or its last word.
     EraseMany(usize),
     /// The line was given up.
     Cancel,
     /// The line is complete; take it by [`Editor::take`].
     Complete,
-    /// The character is not kept: the line is as long as it may be, or that is no ASCII.
+    /// The byte is not added: the line is full, or the byte is not ASCII. Or no word is removed, since the line is too long.
     Full,
-    /// The line that was completed had so many bytes, more than [`LINE_LEN`]. It is gone.
+    /// The completed line had this many bytes, more than [`LINE_LEN`]. It was discarded.
     TooLong(usize),
-    /// The line that was completed had so many bytes that are no ASCII. It is gone.
+    /// The completed line had this many bytes that are not ASCII. It was discarded.
     Foreign(usize),
-    /// The end of what is typed.
+    /// The end of the input.
     End,
 }
 
@@ -54,12 +54,12 @@ enum Escape {
 #[derive(Debug)]
 pub struct Editor {
     line: ArrayString<LINE_LEN>,
-    /// Characters behind the line that found no room.
+    /// Number of characters after the line that did not fit.
     excess: usize,
-    /// Bytes among the line that are no ASCII.
+    /// Number of typed bytes of the line that are not ASCII.
     foreign: usize,
     escape: Escape,
-    /// The last byte ended a line by a carriage return: a line feed after it belongs to it.
+    /// Whether the last byte was a carriage return, which ended a line: a line feed after it is ignored.
     after_return: AfterReturn,
 }
 
@@ -72,7 +72,7 @@ enum AfterReturn {
 impl Editor {
     /// An empty line.
     pub fn new() -> Self {
-        // In cleared memory: it lies on a stack permanently, and stale words there would seem to be pointers.
+        // In cleared memory: it stays on a stack, and the leak detector would take stale words there for pointers.
         let mut line = ArrayString::zero_filled();
         line.clear();
         Self {
@@ -96,7 +96,7 @@ impl Editor {
         line
     }
 
-    /// One byte was typed.
+    /// Takes a typed byte.
     pub fn byte(&mut self, byte: u8) -> Edit {
         if self.is_in_escape(byte) {
             return Edit::None;
@@ -124,7 +124,7 @@ impl Editor {
                 (self.excess, self.foreign) = (0, 0);
                 self.erase_to(0)
             }
-            // Control-W. Where the last word of what found no room began nobody knows.
+            // Control-W. The characters that did not fit are not kept, so it is not known where the last word begins.
             0x17 if self.excess > 0 => Edit::Full,
             0x17 => {
                 let word = self.line.trim_end();

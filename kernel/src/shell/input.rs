@@ -1,4 +1,4 @@
-//! What is typed: bytes of the serial line, for a task that waits for them.
+//! Input: bytes of the serial line, for a task that waits for them.
 
 use arrayvec::ArrayVec;
 

@@ -1,8 +1,7 @@
-//! `leak KIND`: plants one leak of a kind that kernels really have.
+//! `leak KIND`: plants one leak of a kind that occurs in kernels.
 //!
-//! Each is planted by a function of that name, which is what the detector is to name. It runs in a task of
-//! its own that has ended, its stack given back, before the prompt returns: nothing of it may be
-//! left anywhere to point at the block by chance.
+//! Each leak is planted by a function of that name, which the detector must report. It runs in a task of its own, which has
+//! ended and whose stack is freed before the prompt returns: so no stale word of it points to the block by chance.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -66,12 +65,12 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// Whether that is a kind, or none, for the list.
+/// Whether `name` is a kind, or empty, which asks for the list of kinds.
 pub fn takes(name: &str) -> bool {
     name.is_empty() || KINDS.iter().any(|kind| kind.name == name)
 }
 
-/// The command.
+/// Runs the command.
 pub fn run(name: &str, out: &mut dyn Write) -> fmt::Result {
     let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
         match name {
@@ -90,7 +89,7 @@ pub fn run(name: &str, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "planted: {}", kind.planted)
 }
 
-/// Puts a pointer where the compiler can't know what becomes of it, and forgets it.
+/// Hides a pointer from the compiler, and forgets it.
 fn lose<T: ?Sized>(pointer: *const T) {
     black_box(pointer);
 }
@@ -123,7 +122,7 @@ struct Node {
     payload: [u8; 40],
 }
 
-/// The list's head. A pointer to a node is as good in one task as in another.
+/// The list's head. A pointer to a node is valid in any task.
 struct Head(Option<NonNull<Node>>);
 
 // SAFETY: the list owns its nodes, and the lock around it lets one task at a time reach them.
@@ -133,12 +132,12 @@ static LIST: SpinLock<Head> = SpinLock::new(Head(None));
 
 #[inline(never)]
 fn unlinked_node() {
-    // What an earlier call has left in the list.
+    // Frees what an earlier call has left in the list.
     while pop().is_some() {}
     for payload in 1..=3 {
         push(payload);
     }
-    // The one in the middle is unlinked; freeing it is what the caller forgets. The others stay in use.
+    // The node in the middle is unlinked, but not freed: the leak. The others stay in use.
     let list = LIST.lock();
     if let Some(first) = list.0 {
         // SAFETY: the list's own node, and the lock is held.
@@ -159,7 +158,7 @@ fn push(payload: u8) {
     });
     let node = NonNull::from(Box::leak(node));
     let mut list = LIST.lock();
-    // SAFETY: the node is ours until it is in the list.
+    // SAFETY: only this function has the node until it is in the list.
     unsafe { &mut *node.as_ptr() }.next = list.0;
     list.0 = Some(node);
 }
@@ -167,7 +166,7 @@ fn push(payload: u8) {
 fn pop() -> Option<u8> {
     let mut list = LIST.lock();
     let first = list.0?;
-    // SAFETY: the list's nodes come from boxes; this one is out of it with the next line.
+    // SAFETY: the list's nodes come from boxes; the next line takes this one out of the list, whose lock is held.
     let node = unsafe { Box::from_raw(first.as_ptr()) };
     list.0 = node.next;
     drop(list);
@@ -176,7 +175,7 @@ fn pop() -> Option<u8> {
 
 #[inline(never)]
 fn error_path() {
-    // What a driver does that finds its device missing after it has taken its buffer.
+    // Like a driver that allocates its buffer and then finds that its device is missing.
     fn set_up(buffer: *mut [u8]) -> Result<(), &'static str> {
         black_box(buffer);
         Err("no such device")

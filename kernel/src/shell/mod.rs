@@ -1,13 +1,13 @@
 //! The shell on the serial line: a prompt, an editor, a table of commands.
 //!
-//! Nothing below it knows of it. Commands write to a `fmt::Write` and take the rest of their line as they
-//! like; adding one is adding a line to [`COMMANDS`].
+//! Each command parses the rest of its line itself and writes to a `fmt::Write`; a new command is a new entry
+//! of [`COMMANDS`].
 //!
 //! # The end
 //!
 //! The command `exit` and the end of the input (Control-D on an empty line, which is what `boot` sends where a pipe ends)
-//! end the machine. The exit code tells whether there was a line that was not understood: a person sees it at once, a script has
-//! gone on with what follows.
+//! end the machine. The exit code says whether there was a line that was not understood: a script, which does not stop at such a
+//! line, needs it.
 
 mod bench;
 mod commands;
@@ -23,12 +23,12 @@ use crate::arch::exit::{ExitCode, exit};
 use crate::console::{self, Console};
 use crate::{symbols, task};
 
-/// What is shown when a command may be typed.
+/// Shown when a command can be typed.
 const PROMPT: &str = "> ";
 
-/// What takes the character before the cursor away: a step back, a blank, a step back.
+/// Erases the character before the cursor: a step back, a blank, a step back.
 const ERASE: &str = "\x08 \x08";
-/// Says that there is no room.
+/// Signals that a typed byte was not taken.
 const BELL: char = '\x07';
 
 /// Whether all lines so far were commands with arguments that they take.
@@ -39,7 +39,7 @@ struct Command {
     name: &'static str,
     arguments: &'static str,
     help: &'static str,
-    /// Whether it takes such arguments. One that takes none is not run with any; others say themselves what is wrong.
+    /// Whether it takes these arguments. A command without arguments is not run with any; others report themselves what is wrong.
     takes: fn(&str) -> bool,
     run: fn(&str, &mut dyn Write) -> fmt::Result,
 }
@@ -124,13 +124,13 @@ const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Reads commands and runs them, without an end. The task that calls it becomes the shell.
+/// Reads commands and runs them; never returns. The task that calls it becomes the shell.
 pub fn run() {
     let mut editor = Editor::new();
     let mut out = Console::new();
     prompt(&mut out, "");
     loop {
-        // The frames in which it waits are not to hold what commands have worked with.
+        // The frames in which the shell waits must not hold addresses that commands have worked with.
         task::clear_dead_stack();
         for byte in input::read() {
             feed(&mut editor, byte, &mut out);
@@ -145,7 +145,7 @@ fn prompt(out: &mut Console, line: &str) {
     out.flush();
 }
 
-/// One byte was typed.
+/// Handles a typed byte.
 fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
     // Writing to the console does not fail.
     let _ = match editor.byte(byte) {
@@ -161,7 +161,7 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
         Edit::Complete => {
             console::clear_edited();
             let _ = writeln!(out);
-            // What the last command has printed is not to seem in use to this one.
+            // Addresses that the last command has printed must not keep blocks alive in this one.
             task::clear_dead_stack();
             let _ = execute(&editor.take(), out);
             return prompt(out, "");

@@ -1,15 +1,15 @@
 //! Files, lines and inlined functions, from the debug information.
 //!
-//! What reads it is a library that needs memory, 5 to 6 MiB in thousands of blocks, and knows no way to go on without; and that
-//! takes what it reads for sound. So it runs [confined](crate::mm::confined): if it gets no memory, or stumbles over damaged
-//! information, it is left, and a name is told without its line. A caller that asks for names learns that once: [`missing`].
+//! The library that reads it needs memory, 5 to 6 MiB in thousands of blocks, panics if it gets none, and expects sound debug
+//! information. So it runs [confined](crate::mm::confined): if it gets no memory, or panics over damaged information, it is
+//! left, and a name is written without its line. [`missing`] gives the reason, and [`tell_missing`] writes it once.
 //!
-//! What is found is plain references into the kernel's file and into the confined memory; nothing here allocates.
+//! The results are references into the kernel's file and into the confined memory; other code here does not allocate.
 //!
 //! # Locks
 //!
-//! A sleeping one over the debug information, held while a name is written. Who ends the machine takes it if it is free, and does
-//! without otherwise.
+//! A sleeping lock over the debug information, held while a name is written. The CPU that ends the machine takes it if it is
+//! free, and otherwise writes names without lines.
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,7 +24,7 @@ use crate::task::{Mutex, MutexGuard};
 
 type Reader = EndianSlice<'static, LittleEndian>;
 
-/// None where what there is makes no sense.
+/// None if the debug information is damaged.
 type Lines = Option<Context<Reader>>;
 
 static DEBUG: Mutex<Confined<Lines>> = Mutex::new(Confined::new());
@@ -36,7 +36,7 @@ pub enum Missing {
     NoMemory,
     /// The debug information is damaged.
     Damaged,
-    /// Somebody who never goes on was reading it.
+    /// A task that never goes on was reading the debug information.
     InUse,
 }
 
@@ -50,10 +50,10 @@ impl fmt::Display for Missing {
     }
 }
 
-/// What is missing at present: a number for each reason, zero for nothing.
+/// Why lines are missing at present: a number for each reason, zero if they are not.
 static MISSING: AtomicU32 = AtomicU32::new(0);
 
-/// Why names are told without lines at present; none if they have theirs.
+/// Why names are written without lines at present; none if they have lines.
 pub fn missing() -> Option<Missing> {
     match MISSING.load(Ordering::Relaxed) {
         0 => None,
@@ -63,11 +63,10 @@ pub fn missing() -> Option<Missing> {
     }
 }
 
-/// Whether nobody has been told yet what is missing.
+/// Whether [`tell_missing`] has still to write what is missing.
 static IS_NEWS: AtomicBool = AtomicBool::new(false);
 
-/// Writes what names lack since the last time, in a line of its own: not among the names, which stand in a report. Task
-/// context.
+/// Writes once why names have no lines, in a line of its own: not among the names, which are part of a report. Task context.
 pub fn tell_missing(out: &mut dyn fmt::Write) -> fmt::Result {
     match missing() {
         Some(missing) if IS_NEWS.swap(false, Ordering::Relaxed) => {
@@ -77,10 +76,10 @@ pub fn tell_missing(out: &mut dyn fmt::Write) -> fmt::Result {
     }
 }
 
-/// Notes what the last name has lacked. At the end of the machine the report says so itself.
+/// Notes why the last name had no line, or that it had one. At the end of the machine the report itself says why.
 fn note(lacked: Option<Missing>) {
     let Some(lacked) = lacked else {
-        // What is damaged remains so, elsewhere.
+        // The information is still damaged at another place.
         if missing() != Some(Missing::Damaged) {
             MISSING.store(0, Ordering::Relaxed);
         }
@@ -97,21 +96,21 @@ fn note(lacked: Option<Missing>) {
     }
 }
 
-/// A function that an address is in.
+/// A function that contains an address.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place<'a> {
-    /// As the linker knows it.
+    /// Its name for the linker.
     pub name: Option<&'a str>,
     /// The file of the address, or of the call that was inlined.
     pub file: Option<&'a str>,
-    /// And the line.
+    /// The line of the address, or of the call that was inlined.
     pub line: Option<u32>,
 }
 
 /// The most functions that are named for one address.
 const MOST: usize = 16;
 
-/// The functions that an address is in, the outermost first.
+/// The functions that contain an address, the innermost first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain<'a> {
     places: [Place<'a>; MOST],
@@ -133,7 +132,7 @@ impl<'a> Chain<'a> {
         self.places[..self.count].iter().rev()
     }
 
-    /// Adds the function round the others. Of more than fit, the outermost are kept.
+    /// Adds the function that contains the others. If there are too many, the innermost is dropped.
     fn push(&mut self, place: Place<'a>) {
         if self.count == MOST {
             self.places.rotate_left(1);
@@ -144,7 +143,7 @@ impl<'a> Chain<'a> {
     }
 }
 
-/// Runs `work` on the functions that `address` is in, or on none if that can't be had.
+/// Runs `work` on the functions that contain `address`, or on none if they can't be found.
 pub(super) fn with_functions<R>(
     image: &Image,
     address: u64,
@@ -173,7 +172,7 @@ fn lock() -> Option<MutexGuard<'static, Confined<Lines>>> {
     }
 }
 
-/// Reads what must be read before anything can be looked up. Confined.
+/// Reads what must be read before the first address can be looked up. Runs confined.
 fn read(image: &Image) -> Lines {
     let load = |id: gimli::SectionId| -> Result<Reader, ()> {
         Ok(EndianSlice::new(image.section(id.name()), LittleEndian))
@@ -182,7 +181,7 @@ fn read(image: &Image) -> Lines {
     Context::from_dwarf(dwarf).ok()
 }
 
-/// Reads on, as far as it takes for this address; none if that makes no sense. Confined.
+/// Reads as much more as this address needs; none if the information is damaged. Runs confined.
 fn look_up(lines: Option<&Context<Reader>>, address: u64) -> Option<Chain<'_>> {
     let mut chain = Chain::EMPTY;
     let mut frames = lines?.find_frames(address).skip_all_loads().ok()?;

@@ -2,14 +2,14 @@
 //!
 //! The boot loader leaves the file in memory. The symbol table gives a function's or a variable's name and extent, and takes no
 //! memory; the debug information gives the line, and the functions that were inlined there ([`lines`](self::missing)). Reading
-//! that takes memory and time (some tenths of a second), so it is done when the first name is asked for, and kept. Where there is
-//! no memory for it, names are told without lines, and that this is so.
+//! that takes memory and time (some tenths of a second), so it is done when the first name is asked for, and kept. If there is
+//! no memory for it, names are written without lines, and [`tell_missing`] says why.
 //!
-//! The file is taken for what it is, bytes: whatever they say, a name comes out or a number.
+//! The file is not trusted: whatever its bytes are, the result is a name or a number.
 //!
 //! # Locks
 //!
-//! A sleeping one over the debug information (`lines.rs`).
+//! A sleeping lock over the debug information (`lines.rs`).
 
 mod lines;
 
@@ -43,7 +43,7 @@ pub fn at(address: usize) -> Symbol {
 
 /// The name of the place from which a call returns to `address`.
 pub fn of_return(address: usize) -> Symbol {
-    // The call is the instruction before; if the call never returns, the next function may start here.
+    // The call is the instruction before: if it never returns, the next function may start at `address`.
     Symbol {
         shown: address,
         looked_up: address.wrapping_sub(1),
@@ -51,12 +51,12 @@ pub fn of_return(address: usize) -> Symbol {
     }
 }
 
-/// The functions that the call leads into which returns to `address`, as a `Display`: their bare names, one a line.
+/// The functions that contain the call which returns to `address`, as a `Display`: their bare names, one per line.
 pub fn functions_of_return(address: usize) -> Functions {
     Functions(of_return(address))
 }
 
-/// The variable that the byte at `address` belongs to, as a `Display`. None where the symbol table knows of none.
+/// The variable that the byte at `address` belongs to, as a `Display`. None if the symbol table has none there.
 pub fn variable(address: usize) -> Option<Variable> {
     let address = address as u64;
     let named = Image::get()?.find(elf::STT_OBJECT, address)?;
@@ -75,7 +75,7 @@ pub struct Symbol {
     detail: Detail,
 }
 
-/// How much is said of an address.
+/// How much is written about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// The function, from the symbol table; that takes no memory.
@@ -85,18 +85,18 @@ pub enum Detail {
 }
 
 impl Symbol {
-    /// The place, told in this detail.
+    /// The place, to be written in this detail.
     pub fn with(self, detail: Detail) -> Self {
         Self { detail, ..self }
     }
 }
 
-/// Functions that show themselves one a line: the one of the symbol table, then those inlined there that are the kernel's
-/// own. Where nothing is known, a number. Showing them may sleep in task context.
+/// Functions that show themselves one per line: the function in the symbol table, then those inlined there that are not
+/// the standard library's. A number where nothing is known. Showing them may sleep in task context.
 #[derive(Clone, Copy, Debug)]
 pub struct Functions(Symbol);
 
-/// A place in a variable, that shows itself as `name+0xoffset`.
+/// A place in a variable, which shows itself as `name+0xoffset`.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     name: &'static str,
@@ -110,7 +110,7 @@ struct Named {
     size: u64,
 }
 
-/// The kernel's file, read where it lies: that takes no memory.
+/// The kernel's file, read in place, which takes no memory.
 #[derive(Clone, Copy)]
 struct Image {
     data: &'static [u8],
@@ -125,7 +125,7 @@ impl Image {
         Some(Self { data, sections })
     }
 
-    /// The symbol of this type that `address` lies in.
+    /// The symbol of this type that contains `address`.
     fn find(&self, kind: elf::SymbolType, address: u64) -> Option<Named> {
         let symbols = self
             .sections
@@ -154,7 +154,7 @@ impl Image {
 }
 
 impl Symbol {
-    /// The function that it lies in, with the file that says so.
+    /// The function that contains it, with the kernel's file.
     fn function(&self) -> Option<(Image, Named)> {
         let image = Image::get()?;
         let function = image.find(elf::STT_FUNC, self.looked_up as u64)?;
@@ -216,8 +216,7 @@ fn of_the_kernel<'a, 'b>(place: &'b Place<'a>) -> Option<(&'a str, &'b Place<'a>
     (!is_library(&Beginning::of(rustc_demangle::demangle(name)))).then_some((name, place))
 }
 
-/// As much of a name as it takes to see whose it is, in memory that was cleared first: it lies on the stack of somebody who goes
-/// on.
+/// The first 256 bytes of a name, enough to see its crate, in memory that was cleared first: the stack it lies on stays in use.
 struct Beginning(ArrayString<256>);
 
 impl Beginning {
@@ -239,10 +238,10 @@ impl Write for Beginning {
     }
 }
 
-/// Whether a function is of the standard library: how `Box` calls the allocator tells nobody anything.
+/// Whether a function is the standard library's: how `Box` calls the allocator is no help in a report.
 fn is_library(name: &str) -> bool {
     const LIBRARIES: [&str; 3] = ["core::", "alloc::", "__rustc::"];
-    // Of `<Type as path::Trait>::function` the trait's path counts.
+    // For `<Type as path::Trait>::function` the trait's path counts.
     let path = name
         .split_once(" as ")
         .map_or(name.trim_start_matches(['<', '&']), |(_, path)| path);

@@ -1,13 +1,13 @@
 //! What a lock disables while it is held: preemption, or this CPU's interrupts as well.
 //!
-//! One count per CPU says whether the code that runs may be torn away: its low half counts the
-//! guards of this file, its high half the interrupt handlers that are being run. What has to wait for
-//! the count to reach zero (another task's turn, the stop of the world) leaves a note in
-//! `PENDING`; the last guard or the outermost handler, which brings the count to zero, does it.
+//! One count per CPU says whether the running code may be preempted: its low half counts the
+//! guards of this file, its high half the interrupt handlers that are being run. Work that has to wait for
+//! a count of zero (a switch to another task, a stop of the world) is noted in
+//! `PENDING`; the last guard or the outermost handler, which brings the count to zero, does the work.
 //!
 //! # Invariants
 //!
-//! - A CPU leaves its task, and joins a stopped world, at a count of zero only: so at such moments it
+//! - A CPU is preempted, and joins a stop of the world, at a count of zero only: so at such moments it
 //!   holds no spinlock and is in no handler.
 //! - [`IrqGuard`] counts as well. It turns interrupts on again *before* it takes itself off the
 //!   count, so that at zero interrupts are on unless the caller itself had turned them off.
@@ -28,13 +28,13 @@ percpu! {
     static PENDING: AtomicU32 = AtomicU32::new(0);
 }
 
-/// What joins a stop of the world, and what gives this CPU to another task. Both lie above the locks, and are told to these at
-/// the start.
+/// What joins a stop of the world, and what gives this CPU to another task. Both are in modules that use the locks, so
+/// [`init`] sets them.
 static JOIN_STOP: Once<fn()> = Once::new();
 static PREEMPT: Once<fn()> = Once::new();
 
-/// Says what is done at a count of zero, interrupts being off, when the world is to be stopped, or another task is to have the
-/// CPU.
+/// Sets what is called, at a count of zero and with interrupts off, when the world is to be stopped or another task is to get
+/// the CPU.
 pub fn init(join_stop: fn(), preempt: fn()) {
     JOIN_STOP.call_once(|| join_stop);
     PREEMPT.call_once(|| preempt);
@@ -48,7 +48,7 @@ const HANDLER: u32 = 1 << 16;
 pub struct Pending(u32);
 
 impl Pending {
-    /// Another task is to have this CPU.
+    /// Another task is to get this CPU.
     pub const RESCHEDULE: Self = Self(1);
     /// The world is to be stopped.
     pub const STOP: Self = Self(2);
@@ -87,12 +87,12 @@ fn pending() -> Pending {
     Pending(bits)
 }
 
-/// This CPU's count: how many guards and handlers the code that runs is in. Good for comparison alone.
+/// This CPU's count of guards and handlers. Handlers count more than one: use it for comparison only.
 pub fn depth() -> u32 {
     count()
 }
 
-/// Whether the code that runs can't be torn away from this CPU.
+/// Whether the running code can't be preempted.
 pub fn is_disabled() -> bool {
     count() != 0
 }
@@ -102,7 +102,7 @@ pub fn in_interrupt() -> bool {
     count() >= HANDLER
 }
 
-/// The number of the task that runs this; none in a handler, and before there are tasks. Any context.
+/// The number of the running task; none in a handler, and before there are tasks. Any context.
 #[inline]
 pub fn running_task() -> Option<u32> {
     if in_interrupt() {
@@ -174,7 +174,7 @@ impl IrqGuard {
     ///
     /// # Safety
     ///
-    /// Interrupts are off, and this CPU's count holds one that nobody else is going to take off.
+    /// Interrupts are off, and this CPU's count includes one that no other guard takes off.
     pub(crate) unsafe fn adopt(before: InterruptFlag) -> Self {
         Self {
             before,
@@ -197,7 +197,7 @@ impl Drop for IrqGuard {
     }
 }
 
-/// The part of an interrupt handler: counted on entry, uncounted at the end.
+/// Counts an interrupt handler from its entry to its end.
 pub(crate) struct HandlerScope(PhantomData<*mut ()>);
 
 impl HandlerScope {
@@ -211,18 +211,17 @@ impl HandlerScope {
 impl Drop for HandlerScope {
     fn drop(&mut self) {
         add(HANDLER.wrapping_neg());
-        // Interrupts are off, as they were all the time; so nothing slips in between.
+        // Interrupts have been off all the time, so no interrupt comes in between.
         if count() == 0 && pending().0 != 0 {
             do_pending();
         }
     }
 }
 
-/// Does what waits, if nothing forbids it any more.
+/// Does the noted work, if the count is zero and interrupts are on.
 #[cold]
 fn run_pending() {
-    // Code that runs with interrupts off without a guard keeps its CPU; the next interrupt's end
-    // comes here again.
+    // Code that has turned interrupts off without a guard keeps its CPU; the end of the next interrupt does the work.
     if count() != 0 || interrupts::flag() == InterruptFlag::Disabled {
         return;
     }
@@ -233,11 +232,11 @@ fn run_pending() {
     interrupts::enable();
 }
 
-/// Does what waits. Interrupts are off and the count is zero.
+/// Does the noted work. Interrupts are off and the count is zero.
 fn do_pending() {
     loop {
         let work = {
-            // Taken and given back by hand: the guard's own end would come here again.
+            // Counted without a guard: dropping one would call this function again.
             add(1);
             let work = take_pending();
             add(1u32.wrapping_neg());
@@ -256,7 +255,7 @@ fn do_pending() {
     }
 }
 
-/// Takes this CPU's notes. Interrupts are off.
+/// Takes the notes of this CPU's pending work. Interrupts are off.
 fn take_pending() -> Pending {
     let mut bits = 0u32;
     // SAFETY: exchanges one word of this CPU's area.

@@ -1,8 +1,8 @@
 //! The spinlock, generic over what it disables.
 //!
-//! The lock word is the `spin` crate's. What this file adds is that nobody is torn away from its CPU while it holds one, and that
-//! nobody waits when the machine ends, for a holder that was halted: `SpinLock<T>` disables preemption; `SpinLock<T,
-//! LocalIrqDisabled>` interrupts as well, and is the one to use for whatever an interrupt handler locks, too.
+//! The lock word is the `spin` crate's. This file adds that the holder is not preempted, and that no CPU waits for a holder that
+//! was halted at the end of the machine. `SpinLock<T>` disables preemption; `SpinLock<T, LocalIrqDisabled>` disables interrupts
+//! as well, and is needed for all that an interrupt handler locks, too.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -26,9 +26,9 @@ impl RelaxStrategy for Wait {
 
 /// What a lock disables.
 pub trait Guardian {
-    /// Disables it for as long as it lives.
+    /// A guard that disables preemption or interrupts for as long as it lives.
     type Guard;
-    /// Disables it.
+    /// Makes such a guard.
     fn guard() -> Self::Guard;
 }
 
@@ -98,7 +98,7 @@ impl<T: ?Sized, G: Guardian> SpinLock<T, G> {
         self.inner.get_mut()
     }
 
-    /// Opens the lock over its holder's head.
+    /// Opens the lock without its guard.
     ///
     /// # Safety
     ///
@@ -116,19 +116,19 @@ impl<T: ?Sized, G> fmt::Debug for SpinLock<T, G> {
     }
 }
 
-/// A held lock. The fields are dropped in this order: first it opens, then what it disabled goes on.
+/// A held lock. The fields are dropped in this order: first the lock opens, then what it disabled is enabled.
 pub struct SpinLockGuard<'a, T: ?Sized, G: Guardian = PreemptDisabled> {
     inner: SpinMutexGuard<'a, T, Wait>,
     disabled: G::Guard,
 }
 
 impl<T: ?Sized, G: Guardian> SpinLockGuard<'_, T, G> {
-    /// What keeps this CPU while the lock is held.
+    /// The guard that keeps the holder on this CPU while the lock is held.
     pub fn disabled(&self) -> &G::Guard {
         &self.disabled
     }
 
-    /// Leaves the lock closed and returns what keeps this CPU, for somebody to open it by
+    /// Leaves the lock closed and returns the guard that keeps the holder on this CPU. The lock is then opened by
     /// [`force_unlock`](SpinLock::force_unlock).
     pub fn keep_locked(self) -> G::Guard {
         let Self { inner, disabled } = self;

@@ -3,12 +3,12 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`scheduler`] | who runs where; blocking, waking, sleeping, ending |
-//! | [`reaper`] | gives back what a task leaves when it has ended |
+//! | [`reaper`] | frees what a task leaves when it has ended |
 //! | [`Mutex`], [`WaitQueue`] | waiting asleep |
 //!
-//! A [`Task`] is shared: the scheduler's lists hold it, tasks that wait for it hold it. Its stack belongs to
-//! it until the reaper takes it. The leak detector knows a live stack as a tracked block that is not
-//! scanned as such; its live part is a root.
+//! A [`Task`] is shared by the scheduler's lists and the tasks that wait for it. Its stack belongs to
+//! it until the reaper frees that. For the leak detector a stack is a tracked block that is not scanned as a block; its live
+//! part is a root.
 
 mod mutex;
 pub mod reaper;
@@ -40,12 +40,12 @@ pub const STACK_LEN: usize = 64 * 1024;
 /// Number of a task. Never used again for another.
 pub type TaskId = u32;
 
-/// Who goes first.
+/// Which ready tasks run first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Round-robin with all others of this kind.
+    /// Round-robin with all other tasks of this priority.
     Normal,
-    /// When no other is ready, and now and then a slice all the same.
+    /// Runs when no normal task is ready, and for one slice in a while even if there is one.
     Low,
 }
 
@@ -85,8 +85,8 @@ impl fmt::Display for State {
     }
 }
 
-/// What a task does, once. Not a boxed `FnOnce`, whose call is a function of the standard library's: where the compiler does not
-/// inline that, it is a frame in each call stack.
+/// The code that a task runs, once. A boxed `FnOnce` would be called through a function of the standard library: where the
+/// compiler does not inline that, it is a frame in each call stack.
 trait Work: Send {
     fn run(&mut self);
 }
@@ -112,13 +112,13 @@ pub struct Task {
     state: AtomicU32,
     /// The CPU that runs it, or ran it last.
     cpu: AtomicU32,
-    /// When a sleeper is to be woken, in microseconds since the boot.
+    /// When the task is to be woken if it sleeps, in microseconds since the boot.
     deadline_us: AtomicU64,
-    /// Not zero: somebody woke the task while it was not blocked; its next block returns at once.
+    /// Not zero: the task was woken while it was not blocked, so its next [`park`] returns at once.
     token: AtomicU32,
     /// Not zero: the reaper is done with it.
     reaped: AtomicU32,
-    /// Those who wait for its end.
+    /// Tasks that wait for its end.
     joiners: WaitQueue,
     entry: SpinLock<Option<Entry>, LocalIrqDisabled>,
     run_link: LinkedListAtomicLink,
@@ -241,7 +241,7 @@ fn allocate_stack() -> Result<Range<usize>, SpawnError> {
         .ok_or(SpawnError)?
         .addr()
         .get();
-    // Its live part is a root; what lies below the stack pointer keeps nothing alive.
+    // The live part is a root; words below the stack pointer must keep nothing alive.
     hooks::no_scan(start);
     Ok(start..start + STACK_LEN)
 }
@@ -261,7 +261,7 @@ pub fn spawn(
 ///
 /// # Safety
 ///
-/// All of `stack` is writable and nobody else's, and its end is a multiple of 16. It came from vmalloc, or the
+/// All of `stack` is writable and used for nothing else, and its end is a multiple of 16. It came from vmalloc, or the
 /// task never ends.
 pub(crate) unsafe fn spawn_on(
     name: &str,
@@ -294,7 +294,7 @@ pub fn exit() -> ! {
     scheduler::exit()
 }
 
-/// Clears as much of this task's stack, below the caller's frame, as a handler will need.
+/// Clears 8 KiB of this task's stack below the caller's frame, where the frames of an interrupt handler will lie.
 #[inline(always)]
 fn clear_stack_below() {
     const LEN: usize = 8192;
@@ -315,8 +315,8 @@ pub fn clear_dead_stack() {
     }
 }
 
-/// Runs `work` with the dead part of the stack and the registers cleared: nothing that the caller works with gets into
-/// what `work` builds but does not write. Any context; on the stack of no task, registers only.
+/// Runs `work` with the dead part of the stack and the registers cleared: no address that the caller works with gets into
+/// bytes that `work` leaves unwritten. Any context; on a stack that is no task's, only the registers are cleared.
 pub fn on_clean_stack<R>(work: impl FnOnce() -> R) -> R {
     struct Call<W, R> {
         work: Option<W>,

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::WaitQueue;
 
-/// A lock that waits asleep. For tasks only, with no spinlock held; its holder may sleep, too.
+/// A lock whose waiters sleep. For tasks only, with no spinlock held; its holder may sleep, too.
 pub struct Mutex<T: ?Sized> {
     locked: AtomicBool,
     waiters: WaitQueue,
@@ -16,7 +16,7 @@ pub struct Mutex<T: ?Sized> {
 
 // SAFETY: the lock lets one task at a time reach the value.
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
-// SAFETY: as above.
+// SAFETY: the lock lets one task at a time reach the value.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
@@ -41,7 +41,7 @@ impl<T: ?Sized> Mutex<T> {
         let taken = self
             .locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
-        // Lazily: a guard that is made and thrown away would open the lock.
+        // Made only if the lock was taken: dropping a guard opens the lock.
         taken.is_ok().then(|| MutexGuard { mutex: self })
     }
 }

@@ -1,19 +1,18 @@
-//! Who runs where.
+//! Which task runs on which CPU.
 //!
-//! One queue of ready tasks for all CPUs, a list of sleepers in the order of their deadlines, a list of all
-//! tasks in the order of their numbers. Each CPU has an idle task, which is never queued; the boot CPU's is
-//! the one that booted, on the stack the loader gave it.
+//! A queue of ready tasks for each priority, a list of sleepers in the order of their deadlines, a list of all
+//! tasks: all CPUs share them. Each CPU has an idle task, which is never queued; the boot CPU's goes on
+//! from the boot, on the stack the loader gave it.
 //!
-//! Blocking works by tokens: [`park`] blocks unless somebody has called [`unpark`] since the last time. So
-//! a task that waits for something notes that it waits, looks once more, and parks; a wake-up in between is
-//! not lost, and one too many is harmless, since everybody looks again.
+//! Blocking works by tokens: [`park`] blocks unless [`unpark`] has been called for the task since its last `park`. So
+//! a task that waits for a condition notes that it waits, checks once more, and parks; a wake-up in between is
+//! not lost, and a needless one is harmless, since all callers check again.
 //!
 //! # Invariants
 //!
-//! - A task is in the ready queue exactly while it is `Ready`; it is `Running` on at most one CPU.
-//! - The lock is held while stacks are switched, and opened by the task that is switched to. So nobody
-//!   sees a task as ready whose registers are not saved yet, nor takes the stack of one that is still on
-//!   it.
+//! - A task that is not idle is in a ready queue exactly while it is `Ready`; it is `Running` on at most one CPU.
+//! - The lock is held while stacks are switched, and opened by the task that is switched to. So no CPU runs a ready task whose
+//!   registers are not saved yet, and none frees a stack that is still in use.
 //! - At a switch the preemption count is one, the lock's own.
 //!
 //! # Locks
@@ -36,7 +35,7 @@ use crate::sync::{
     IrqGuard, LocalIrqDisabled, Pending, PreemptGuard, SpinLock, SpinLockGuard, preempt,
 };
 
-/// Of this many picks one favours tasks of low priority, so that they get on whatever happens.
+/// One of this many picks prefers tasks of low priority, so that they always make progress.
 const LOW_TURN: usize = 16;
 
 struct Scheduler {
@@ -63,11 +62,11 @@ static SCHEDULER: SpinLock<Scheduler, LocalIrqDisabled> = SpinLock::new(Schedule
     picks: 0,
 });
 
-/// Ready tasks, to be looked at without the lock.
+/// Number of ready tasks, which can be read without the lock.
 static READY: AtomicUsize = AtomicUsize::new(0);
 /// CPUs that wait for work, as bits.
 static IDLE_CPUS: AtomicU64 = AtomicU64::new(0);
-/// The first sleeper's deadline, to be looked at without the lock.
+/// The first sleeper's deadline, which can be read without the lock.
 static NEXT_DEADLINE_US: AtomicU64 = AtomicU64::new(u64::MAX);
 
 percpu! {
@@ -107,7 +106,7 @@ impl Scheduler {
         Some(task)
     }
 
-    /// Makes a blocked task ready; leaves any other a token.
+    /// Makes a blocked task ready; leaves a token for a task that is not blocked.
     fn wake(&mut self, task: &Arc<Task>) {
         self.forget_deadline(task);
         if task.state() != State::Blocked {
@@ -165,7 +164,7 @@ fn kick_idle_cpu() {
         return;
     }
     let cpu = idle.trailing_zeros();
-    // The next one goes to another CPU.
+    // The next call interrupts another CPU.
     IDLE_CPUS.fetch_and(!(1 << cpu), Ordering::AcqRel);
     let stay_here = PreemptGuard::new();
     if cpu == cpu_id() {
@@ -178,8 +177,8 @@ fn kick_idle_cpu() {
 
 /// Takes this CPU from its task and gives it to the next one; returns when the task gets a CPU again.
 ///
-/// The frame of this function stays on the stack of a task that waits, for as long as it waits, and is a
-/// root: it must not hold the next task's address. So that is another function's affair.
+/// The frame of this function stays on the stack of a task for as long as the task waits, and is part of a
+/// root: it must not hold the next task's address. So [`hand_over`], a function of its own, chooses the next task.
 fn leave(mut scheduler: Guard, how: Leave) {
     if ending::is_ending() {
         ending::must_not_wait();
@@ -187,7 +186,7 @@ fn leave(mut scheduler: Guard, how: Leave) {
     let Some((save, next_pointer)) = hand_over(&mut scheduler, how) else {
         return;
     };
-    // The lock stays closed; what it disables is put right when this task runs again.
+    // The lock stays closed; what it disables is enabled when this task runs again.
     let disabled = scheduler.keep_locked();
     // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
     // `save` is a word of a task that the list of all tasks keeps.
@@ -197,8 +196,8 @@ fn leave(mut scheduler: Guard, how: Leave) {
     drop(disabled);
 }
 
-/// Chooses the next task and makes it the running one; returns where this one's stack pointer is to be saved,
-/// and the next one's. None if this one goes on.
+/// Chooses the next task and makes it the running one; returns where to save this task's stack pointer, and the
+/// stack pointer of the next task. None if this task goes on.
 #[inline(never)]
 fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
     let cpu = cpu_id() as usize;
@@ -247,7 +246,7 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
     Some((save, next_pointer))
 }
 
-/// What [`leave`] does after a switch, for a task that has not been switched away from.
+/// Does what [`leave`] does after a switch, for a new task, which begins without a call of it.
 ///
 /// # Safety
 ///
@@ -255,7 +254,7 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
 pub(super) unsafe fn finish_first_switch() {
     // SAFETY: the task that switched to this one kept the lock closed and left it to us.
     unsafe { SCHEDULER.force_unlock() };
-    // SAFETY: and left the preemption count at one and interrupts off.
+    // SAFETY: that task also left the preemption count at one and interrupts off.
     drop(unsafe { IrqGuard::adopt(interrupts::InterruptFlag::Enabled) });
 }
 
@@ -292,14 +291,14 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
     Some(top)
 }
 
-/// What a CPU does when nobody else wants it. Called by its idle task at the end of this CPU's start, and never left: the frames
-/// of the start are given up. They are a root as long as the CPU idles, and the addresses in them are of blocks that may be freed
-/// and handed out to others at any time. Interrupts are off, and come on when the start is given up: one before that might give
-/// the CPU to another task for long.
+/// What a CPU does when no task is ready. Called by its idle task at the end of the CPU's start; never returns, and discards the
+/// frames of the start. They would be part of a root as long as the CPU idles, and the blocks whose addresses they hold may be
+/// freed and allocated again. Called with interrupts off; they are turned on after the frames are discarded, since an interrupt
+/// before that might give the CPU to another task for long.
 pub fn idle() -> ! {
     let stack = with_current(Task::stack).expect("every CPU that runs has an idle task");
-    // SAFETY: this is the idle task's stack, whose end is a page's; who calls this is done, and owns nothing there that
-    // anybody knows of.
+    // SAFETY: this is the idle task's stack, whose end is page-aligned; the callers are done, and no code has references to
+    // their frames.
     unsafe { context::start_over(stack.start, stack.end, wait_for_work) }
 }
 
@@ -308,13 +307,13 @@ extern "C" fn wait_for_work() -> ! {
         interrupts::disable();
         let bit = 1 << cpu_id();
         IDLE_CPUS.fetch_or(bit, Ordering::AcqRel);
-        // The next interrupt's frames will lie here, with gaps that are never written; and they are a root.
+        // The next interrupt's frames will lie here, with gaps that are never written, and are part of a root.
         super::clear_stack_below();
         if READY.load(Ordering::Acquire) == 0 {
             interrupts::enable_and_wait();
         }
         IDLE_CPUS.fetch_and(!bit, Ordering::AcqRel);
-        // Nor is what a handler has left to lie in the frame in which this task waits for its next turn.
+        // The frames in which this task waits for its next turn must not hold what a handler has left.
         super::clear_stack_below();
         interrupts::enable();
         if READY.load(Ordering::Acquire) != 0 {
@@ -339,7 +338,7 @@ pub(super) fn take_dead() -> Option<Arc<Task>> {
     let mut scheduler = SCHEDULER.lock();
     let task = scheduler.dead.pop_front()?;
     if task.all_link.is_linked() {
-        // SAFETY: only this list links by `all_link`. What it held goes when `task` does, outside.
+        // SAFETY: only this list links by `all_link`. Its reference is dropped without the lock.
         let listed = unsafe { scheduler.all.cursor_mut_from_ptr(Arc::as_ptr(&task)) }.remove();
         drop(scheduler);
         drop(listed);
@@ -347,7 +346,7 @@ pub(super) fn take_dead() -> Option<Arc<Task>> {
     Some(task)
 }
 
-/// Lets others run, if any is ready. Task context.
+/// Lets another task run, if one is ready. Task context.
 pub fn yield_now() {
     leave(SCHEDULER.lock(), Leave::Yield);
 }
@@ -357,13 +356,13 @@ pub fn preempt() {
     leave(SCHEDULER.lock(), Leave::Yield);
 }
 
-/// Waits to be woken, unless that has happened since the last time. May return early, so callers look
-/// again. Task context, with no spinlock held.
+/// Waits until [`unpark`] wakes this task; returns at once if that has happened since the last call. May return early, so
+/// callers check again. Task context, with no spinlock held.
 pub fn park() {
     park_with(None);
 }
 
-/// As [`park`], but no longer than until `deadline_us`, in microseconds since the boot.
+/// Waits as [`park`] does, but at most until `deadline_us`, in microseconds since the boot.
 pub fn park_until(deadline_us: u64) {
     park_with(Some(deadline_us));
 }
@@ -386,12 +385,12 @@ fn park_with(deadline_us: Option<u64>) {
     leave(scheduler, Leave::Block);
 }
 
-/// Wakes a task, or saves it its next [`park`]. Any context.
+/// Wakes a task; if it is not blocked, its next [`park`] returns at once. Any context.
 pub fn unpark(task: &Arc<Task>) {
     SCHEDULER.lock().wake(task);
 }
 
-/// Waits for at least `us` microseconds; the clock ticks every 4000. Task context.
+/// Sleeps for at least `us` microseconds; the timer that wakes it ticks every 4000. Task context.
 pub fn sleep_us(us: u64) {
     let deadline = time::now_us() + us;
     while time::now_us() < deadline {
@@ -405,7 +404,7 @@ pub(super) fn exit() -> ! {
     unreachable!("a task that has ended was given a CPU");
 }
 
-/// The timer interrupt of each CPU.
+/// Handles the timer interrupt of each CPU.
 pub fn tick() {
     let now_us = time::now_us();
     if cpu_id() == 0 && NEXT_DEADLINE_US.load(Ordering::Relaxed) <= now_us {
@@ -416,13 +415,13 @@ pub fn tick() {
     }
 }
 
-/// The interrupt by which another CPU hands over a ready task.
+/// Handles the interrupt by which another CPU asks this one to run a ready task.
 pub fn reschedule_interrupt() {
     preempt::set_pending(Pending::RESCHEDULE, &IrqGuard::new());
 }
 
-/// The running task's address; null before there are tasks. One instruction, so that it is this task's
-/// whatever happens around it.
+/// The running task's address; null before there are tasks. Read in one instruction, so that no migration can
+/// make it another task's.
 fn current_pointer() -> *const Task {
     let pointer;
     // SAFETY: reads one word of this CPU's area.
@@ -451,14 +450,14 @@ pub fn try_current() -> Option<Arc<Task>> {
 }
 
 /// Runs `look` on the running (or interrupted) task, if there are tasks already. Any context; unlike
-/// [`try_current`] it touches no count and frees nothing.
+/// [`try_current`] it changes no reference count and frees nothing.
 pub fn with_current<R>(look: impl FnOnce(&Task) -> R) -> Option<R> {
     let pointer = current_pointer();
     // SAFETY: null, or a task that is kept by the scheduler while it runs; and it runs this.
     unsafe { pointer.as_ref() }.map(look)
 }
 
-/// What `look` makes of the task with the lowest number that is not below `from`. Any context.
+/// Runs `look` on the task with the lowest number that is not below `from`, and returns its result. Any context.
 pub fn find_task<R>(from: u32, look: impl FnOnce(&Task) -> R) -> Option<R> {
     let scheduler = SCHEDULER.lock();
     scheduler

@@ -1,7 +1,7 @@
 //! Waiting for a condition, asleep.
 //!
-//! A wake-up is for one who waits in vain. Who is chosen for it while on the point of leaving, with what it waited for
-//! in its hands, hands it on.
+//! A wake-up is for a task whose condition does not hold yet. A task that is chosen for one, but has already found that its
+//! condition holds, passes the wake-up on to the next waiter.
 //!
 //! # Locks
 //!
@@ -21,14 +21,14 @@ pub struct WaitQueue {
 }
 
 impl WaitQueue {
-    /// A queue in which nobody waits.
+    /// An empty queue.
     pub const fn new() -> Self {
         Self {
             waiters: SpinLock::new(LinkedList::new(WaitAdapter::NEW)),
         }
     }
 
-    /// Sleeps until `condition` gives a value, and returns it. It is looked at now and after each
+    /// Sleeps until `condition` returns a value, and returns that. The condition is called at once and after each
     /// wake-up, with nothing locked. Task context, with no spinlock held.
     pub fn wait_for<R>(&self, mut condition: impl FnMut() -> Option<R>) -> R {
         if let Some(value) = condition() {
@@ -36,7 +36,7 @@ impl WaitQueue {
         }
         let task = scheduler::current();
         loop {
-            // First noted as a waiter, then a last look: a wake-up in between leaves a token.
+            // First this task becomes a waiter, then it checks once more: a wake-up in between leaves a token.
             self.waiters.lock().push_back(task.clone());
             let value = condition();
             if value.is_none() {
@@ -60,7 +60,7 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes all. Any context.
+    /// Wakes all tasks that wait. Any context.
     pub fn wake_all(&self) {
         let mut waiters = self.waiters.lock();
         while let Some(task) = waiters.pop_front() {
@@ -68,7 +68,7 @@ impl WaitQueue {
         }
     }
 
-    /// Takes a task out of the queue; false if its waker has done so.
+    /// Takes a task out of the queue; false if a waker has already done so.
     fn remove(&self, task: &Arc<Task>) -> bool {
         let mut waiters = self.waiters.lock();
         if !task.wait_link.is_linked() {

@@ -1,5 +1,5 @@
-//! Exceptions: all of them end the machine, after telling what is known. A non-maskable interrupt is one, and also the way
-//! in which the CPU that ends the machine halts the others.
+//! Exceptions: all of them end the machine, after a report of what is known. A non-maskable interrupt does so, too, and is
+//! also the way in which the CPU that ends the machine halts the others.
 
 use core::fmt;
 
@@ -39,11 +39,11 @@ const NON_MASKABLE: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
 
-/// Tells of the exception and ends the machine with failure.
+/// Reports the exception and ends the machine with failure, or halts this CPU if another one ends the machine.
 pub fn handle(frame: &TrapFrame) {
     if frame.vector == NON_MASKABLE && ending::is_ending() {
         if ending::ends_here() {
-            // The report that this asks for is being written.
+            // This CPU is writing the report already.
             return;
         }
         ending::halt_here(frame.rip as usize);

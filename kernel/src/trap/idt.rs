@@ -1,12 +1,11 @@
-//! The way into the kernel: the interrupt table and its stubs.
+//! The interrupt table and its stubs, by which interrupts and exceptions enter the kernel.
 //!
 //! Each vector has a stub of a few instructions: it pushes its number (and a zero where the CPU pushes no
-//! error code), then all go through one path that saves the registers as a [`TrapFrame`] and links a
+//! error code), then jumps to one common path that saves the registers as a [`TrapFrame`] and links a
 //! frame into the chain of frame pointers, so that a backtrace goes on through the interrupted code.
 //!
-//! Handlers run with interrupts off, on the stack of the interrupted task (but for those exceptions
-//! that have stacks of their own); so the registers of the interrupted code are where the leak detector looks
-//! for them.
+//! Handlers run with interrupts off, on the stack of the interrupted task (except for the exceptions that have stacks of
+//! their own). So the registers of the interrupted code are where the leak detector scans.
 
 use core::arch::naked_asm;
 
@@ -67,7 +66,7 @@ extern "C" fn handle(frame: &mut TrapFrame) {
         _ => crate::println!("unexpected interrupt {vector:#x}"),
     }
     apic::end_of_interrupt();
-    // Last: what waited for the handler's end may switch to another task.
+    // Last: the pending work that this does may switch to another task.
     drop(scope);
 }
 
@@ -103,7 +102,7 @@ macro_rules! set {
 macro_rules! set_on_stack {
     ($($entry:expr, $stack:expr => $stub:expr;)+) => {
         $(
-            // SAFETY: as for any stub.
+            // SAFETY: a stub is what the CPU is to enter: it saves everything and returns by iretq.
             let options = unsafe { $entry.set_handler_addr($stub) };
             // SAFETY: the stack table has this entry, and no other exception uses it.
             unsafe { options.set_stack_index($stack as u16) };
@@ -147,7 +146,7 @@ fn table() -> InterruptDescriptorTable {
     idt
 }
 
-/// Loads the table, which all CPUs share. After the CPU's segments.
+/// Loads the table, which all CPUs share. Called after the CPU's segments are loaded.
 pub fn init() {
     IDT.call_once(table).load();
 }

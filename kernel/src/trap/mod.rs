@@ -1,6 +1,6 @@
-//! The way into the kernel: interrupts and exceptions, and who handles them.
+//! The entry of interrupts and exceptions into the kernel, and their dispatch to handlers.
 //!
-//! Everything that handles one is called from here, so this folder is over all others but the start.
+//! This folder calls all handlers, so it may use all other folders; only the start uses it.
 
 pub mod exceptions;
 pub mod frame;
