@@ -290,7 +290,7 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     alloc_for(PAGE.checked_shl(order)?, order, tracking)
 }
 
-/// Allocates like [`alloc`], for a user who wants `len` bytes of the block: the leak detector is told that size. The bytes
+/// Allocates like [`alloc()`], for a user who wants `len` bytes of the block: the leak detector is told that size. The bytes
 /// behind them are unused. Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
