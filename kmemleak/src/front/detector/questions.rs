@@ -1,0 +1,199 @@
+//! What is asked: checks, reports, questions about objects and call sites, commands.
+
+use core::fmt::{self, Write};
+
+use super::Detector;
+use crate::checker::claim::{Nested, NotDone};
+use crate::checker::references::{NoAnswer, Slot};
+use crate::front::background::{self, NextStep};
+use crate::front::control::{self, parameters::ParameterError};
+use crate::front::log;
+use crate::front::report::{self, Format};
+use crate::front::scope::Scope;
+use crate::metadata::hidden::Hidden;
+use crate::platform::Platform;
+use crate::tracker::Tracking;
+use crate::verdict::call_sites::{Site, TopSite, each_top};
+use crate::verdict::groups::Group;
+use crate::verdict::iter::{Block, Unreferenced};
+use crate::verdict::order::Which;
+use crate::verdict::summary::Summary;
+use crate::verdict::suppress::{SuppressError, Suppression};
+
+impl<P: Platform> Detector<P> {
+    /// Checks for leaks now. Waits for a running check. Task context, with no lock held.
+    pub fn check(&self) -> Result<Summary, NotDone> {
+        Ok(self.handle().claim_on()?.check()?)
+    }
+
+    /// Makes one pass of the background scan now: its suspects are the verdict, unconfirmed. They count as reported, as those of
+    /// the background task do: what one pass reported the next ones report again for as long as it is unreferenced, even if it is
+    /// young or changed. Task context, with no lock held.
+    pub fn scan(&self) -> Result<Summary, NotDone> {
+        Ok(self.handle().claim_on()?.scan()?)
+    }
+
+    /// Writes the last verdict as text: the leaders of the unreferenced objects, by call stack, then a line with the sum. Task
+    /// context, with no lock held.
+    pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
+        self.report_as(Format::Text, Which::Leaders, out)
+    }
+
+    /// Writes the selected leaks of the last verdict in the given format, then a line with the sum. Task context, with no lock
+    /// held.
+    pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
+        match self.handle().claim() {
+            Ok(claim) => report::write_report(&claim, format, which, out),
+            Err(Nested) => report::complain(format, &NotDone::Nested, out),
+        }
+    }
+
+    /// Shows each object of the last verdict to `look`, leaks or suspects, in the order of allocation; those that have been
+    /// freed since are left out. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_unreferenced(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
+        self.handle().claim()?.show_unreferenced(look)
+    }
+
+    /// Shows each object that suppressions hide from the last verdict, in the order of allocation; those that have
+    /// been freed since are left out, and those that there was no memory to list. Task context, with no lock held;
+    /// `look` may allocate.
+    pub fn for_each_suppressed(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
+        self.handle().claim()?.show_suppressed(look)
+    }
+
+    /// Shows each object that the last pass found alive through interior pointers only: no chain of start pointers alone leads to
+    /// it from a root. In the order of addresses. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) -> Result<(), NotDone> {
+        self.handle().claim()?.show_interior(look)
+    }
+
+    /// Shows the groups of the last verdict with their call stacks (return addresses, innermost first), in the order in
+    /// which they are reported; none where there was no memory to form them. Task context, with no lock held; `look` may
+    /// allocate.
+    pub fn for_each_group(&self, look: &mut dyn FnMut(&Group, &[usize])) -> Result<(), NotDone> {
+        self.handle().claim()?.show_groups(look)
+    }
+
+    /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it the
+    /// earlier mark stays, and the detector's state is incomplete. Task context, with no lock held.
+    ///
+    /// It does not check: without a [`check`](Self::check) before, all that is lost already is new afterwards.
+    pub fn mark(&self) -> Result<(), NotDone> {
+        self.handle().claim()?.mark()
+    }
+
+    /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
+    pub fn unmark(&self) -> Result<(), NotDone> {
+        self.handle().claim()?.unmark();
+        Ok(())
+    }
+
+    /// Shows each object of the last verdict that the verdict before the last [`mark`](Self::mark) did not have, in
+    /// the order of allocation; those that have been freed since are left out. Task context, with no lock held;
+    /// `look` may allocate.
+    pub fn for_each_new(&self, look: &mut dyn FnMut(Unreferenced)) -> Result<(), NotDone> {
+        self.handle().claim()?.show_new(look)
+    }
+
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last [`mark`](Self::mark),
+    /// in the order of live bytes, the most first; sites with nothing alive come last. An error where there was no memory to
+    /// count all. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
+        self.handle().claim()?.show_sites(look)
+    }
+
+    /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all.
+    /// Takes no memory and waits for no lock: for a kernel that is out of memory or about to end. False if something was left
+    /// out, since it was locked. Any context, with whatever locks held.
+    #[must_use = "false where something is left out"]
+    pub fn for_top_sites(&self, top: usize, look: &mut dyn FnMut(TopSite<'_>)) -> bool {
+        self.tracker.is_on() && each_top(&self.tracker, top, look)
+    }
+
+    /// Counts what is tracked now, by a walk over all objects. Any context but a non-maskable interrupt.
+    pub fn tracking(&self) -> Tracking {
+        self.tracker.tracking()
+    }
+
+    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned or
+    /// not. Task context, with no lock held; `look` may allocate. The caller's stack is among the roots: the caller should not
+    /// keep the address there as it is.
+    pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
+        let hidden = Hidden::new(address);
+        self.handle()
+            .claim()?
+            .find_holders(hidden, look)
+            .map(|_| ())
+    }
+
+    /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root, then one in
+    /// each object on the way. If an object that is declared to be no leak begins the chain, its first word lies in that object.
+    /// Task context, with no lock held; `look` may allocate.
+    pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
+        let hidden = Hidden::new(address);
+        self.handle().claim()?.find_path(hidden, look).map(|_| ())
+    }
+
+    /// From the next verdict on, unreferenced objects are not reported, with what they lead to, if a function in their call stack
+    /// has a name that matches `pattern` (`*` stands for any text) as a whole, or by all of it that follows one of its `::`. The
+    /// text is `PATTERN`, or `PATTERN:max=N` to hide them only as long as there are no more than N. A pattern that was added
+    /// before gets the new ceiling. Task context, or before there are tasks.
+    pub fn suppress(&self, pattern: &str) -> Result<(), SuppressError> {
+        self.handle().suppress(pattern)
+    }
+
+    /// Removes the suppression with this pattern, with or without a ceiling after it; false if there is none. Task context.
+    pub fn unsuppress(&self, pattern: &str) -> Result<bool, NotDone> {
+        Ok(self.handle().claim()?.unsuppress(pattern))
+    }
+
+    /// Removes all suppressions. Task context.
+    pub fn unsuppress_all(&self) -> Result<(), NotDone> {
+        self.handle().claim()?.unsuppress_all();
+        Ok(())
+    }
+
+    /// Shows each suppression, with what it hid from the last verdict. Task context.
+    pub fn for_each_suppression(
+        &self,
+        look: &mut dyn FnMut(Suppression<'_>),
+    ) -> Result<(), NotDone> {
+        self.handle().claim()?.show_suppressions(look)
+    }
+
+    /// Begins a scope, with a check: the leaks that it finds are not the scope's. Task context, with no lock held.
+    pub fn scope(&self) -> Scope<'_, P> {
+        Scope::begin(self.handle())
+    }
+
+    /// Scans if a scan is due, and writes what is new to `log`: one line, or with `kmemleak.verbose=on` the whole report. Task
+    /// context, with no lock held; one task calls it again and again.
+    pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
+        background::step(self.handle(), log)
+    }
+
+    /// Writes the warnings that have come up since the last time. Task context, with no lock held.
+    pub fn drain_warnings(&self, out: &mut dyn Write) {
+        log::drain_warnings(&self.tracker, out);
+    }
+
+    /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan), `kmemleak.verbose=on|off`,
+    /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
+    /// each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas between several). Task
+    /// context, or before there are tasks.
+    pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
+        control::parameters::take(self.handle(), word)
+    }
+
+    /// Whether a line of text is a [`command`](Self::command) with valid arguments, or empty. Any context.
+    pub fn understands(&self, line: &str) -> bool {
+        control::understands::<P>(line)
+    }
+
+    /// Runs the command in a line of text and writes the answer; for an empty line or an unknown command, writes the commands
+    /// that there are. Task context, with no lock held.
+    pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
+        control::command(self.handle(), line, out)
+    }
+}
