@@ -148,6 +148,10 @@ unsafe impl Platform for Emulated {
         self.0.readable(start, len)
     }
 
+    fn stays_readable(&self, start: usize, len: usize) -> bool {
+        self.0.readable(start, len)
+    }
+
     #[cfg(miri)]
     fn words(&self) -> kmemleak::Words<'_> {
         kmemleak::Words::Foreign(self)

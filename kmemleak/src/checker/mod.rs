@@ -21,6 +21,7 @@ use spin::mutex::SpinMutex;
 
 use self::claim::{Claim, Holder, Nested};
 use self::handle::Handle;
+use self::pass::Ground;
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
 use crate::tracker::Mode;
@@ -68,6 +69,7 @@ pub(crate) struct Checker {
     /// Locked as long as a task has the claim.
     findings: SpinMutex<Findings>,
     queues: WorkQueues,
+    ground: Ground,
     /// Whether the running check is asked to stop. Release and Acquire pair, though they order nothing else: it is one word.
     stopping: AtomicBool,
     /// Suppressions from the kernel's source.
@@ -81,6 +83,7 @@ impl Checker {
             holder: Holder::new(),
             findings: SpinMutex::new(Findings::new()),
             queues: WorkQueues::new(),
+            ground: Ground::new(),
             stopping: AtomicBool::new(false),
             suppressions: &[],
         }

@@ -5,10 +5,12 @@ use spin::mutex::SpinMutex;
 use crate::checker::Checker;
 use crate::checker::claim::Claim;
 use crate::checker::handle::Handle;
+use crate::marker::own_stack::OwnStack;
 use crate::marker::queue::MAX_WORKERS;
 use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
 use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
+use crate::platform::arch::with_registers_on_stack;
 use crate::platform::{Platform, StopError, StoppedCpu};
 
 /// What was seen in a stopped world.
@@ -21,19 +23,74 @@ pub(super) struct Seen<R> {
 }
 
 impl<P: Platform> Claim<'_, P> {
-    /// Runs `scan` on a stack that is no root.
+    /// Runs `scan` on a stack that is no root, or in a part of the caller's stack that is none.
     pub(crate) fn on_unscanned_stack<R>(
         &mut self,
         scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
     ) -> Result<R, GivenUp> {
         let (mut scan, mut result) = (Some(scan), Err(GivenUp));
-        let tracker = self.tracker();
-        tracker.platform().on_unscanned_stack(&mut || {
-            if let Some(scan) = scan.take() {
-                result = scan(self);
-            }
+        let checker = self.handle().checker;
+        let platform = self.tracker().platform();
+        let (bounds, task) = (platform.stack_bounds(), platform.context().task);
+        with_registers_on_stack(&mut |callers| {
+            // SAFETY: the platform's promise: it is the stack that this code runs on, and can be read.
+            let stack = || unsafe { OwnStack::new(bounds.clone()?, callers?, task) };
+            let _left_out = checker.stand_on(stack);
+            platform.on_unscanned_stack(&mut || {
+                if let Some(scan) = scan.take() {
+                    result = scan(self);
+                }
+            });
         });
         result
+    }
+}
+
+/// Where the stack lies that a check is made on. Only the holder of the claim sets it; the CPUs that check with it read it.
+pub(super) struct Ground(SpinMutex<Option<OwnStack>>);
+
+impl Ground {
+    pub(super) const fn new() -> Self {
+        Self(SpinMutex::<_>::new(None))
+    }
+}
+
+/// As long as this lives, the detector leaves out its own frames.
+struct LeftOut<'c>(Option<&'c Ground>);
+
+impl Drop for LeftOut<'_> {
+    fn drop(&mut self) {
+        if let Some(ground) = self.0 {
+            *ground.0.lock() = None;
+        }
+    }
+}
+
+impl Checker {
+    /// Notes the stack, unless a caller did.
+    fn stand_on(&self, stack: impl FnOnce() -> Option<OwnStack>) -> LeftOut<'_> {
+        let mut noted = self.ground.0.lock();
+        if noted.is_some() {
+            return LeftOut(None);
+        }
+        *noted = stack();
+        LeftOut(Some(&self.ground))
+    }
+}
+
+/// As long as this lives, the platform keeps the roots readable.
+struct KeptRoots<'p, P: Platform>(&'p P);
+
+impl<'p, P: Platform> KeptRoots<'p, P> {
+    fn new(platform: &'p P) -> Self {
+        platform.roots_begin();
+        Self(platform)
+    }
+}
+
+impl<P: Platform> Drop for KeptRoots<'_, P> {
+    fn drop(&mut self) {
+        self.0.roots_end();
     }
 }
 
@@ -48,6 +105,7 @@ impl<P: Platform> Handle<'_, P> {
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
         let (alone, seen) = (SpinMutex::<_>::new(Some(alone)), SpinMutex::<_>::new(None));
+        let _kept = KeptRoots::new(platform);
         platform.stop_world(&|cpu: StoppedCpu| {
             let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
             let worker = cpu.index as usize;
@@ -87,6 +145,7 @@ impl<P: Platform> Handle<'_, P> {
         work: impl FnOnce(&mut Marker<'_, P, Locked>, u64) -> Result<R, GivenUp>,
     ) -> Result<(R, Figures), GivenUp> {
         self.prepare(1);
+        let _kept = KeptRoots::new(self.tracker.platform());
         let start_us = self.tracker.now_us();
         self.tracker.begin_pass();
         let shared = SharedPass::new(1, self.stacks(), start_us);
@@ -125,6 +184,7 @@ impl<P: Platform> Handle<'_, P> {
             hazard: tracker.hazard(),
             stopping: &self.checker.stopping,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
+            own_stack: self.checker.ground.0.lock().clone(),
             meta: tracker.meta_for_marker(cpu),
         }
     }

@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{Marker, PointerPass, RING, SharedPass};
-use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::metadata::WORD;
 use crate::objects::access::Access;
@@ -15,6 +14,7 @@ use crate::objects::page_map::{Look, chunk_of};
 use crate::objects::record::{MANY, RecordRef, flag};
 use crate::objects::side_table::SideTable;
 use crate::platform::Platform;
+use crate::platform::arch::prefetch;
 
 /// The entry of a chunk with no objects, for rings that are not full.
 pub(super) static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];

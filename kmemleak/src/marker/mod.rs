@@ -45,14 +45,15 @@
 //!   free takes the block out under that lock, and waits then while the marker reads it.
 //! - The mark of an object is set by one CPU, which queues it.
 
-pub(crate) mod prefetch;
 pub(crate) mod queue;
 pub(crate) mod suspects;
 pub(crate) mod words;
 
 mod candidates;
 pub(crate) mod objects;
+pub(crate) mod own_stack;
 mod phases;
+mod root_words;
 pub(crate) mod roots;
 mod shared;
 
@@ -60,13 +61,14 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use self::candidates::{Candidate, MarkedObject, blank};
+use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{Chunk, GRANULE, info};
-use crate::objects::hazard::Hazard;
+use crate::objects::hazard::{Hazard, PIECE};
 use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
 use crate::objects::registry::Registry;
@@ -74,9 +76,6 @@ use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
 use crate::platform::Platform;
 use crate::platform::address::end_of;
-
-/// Bytes that are read in one piece.
-const PIECE: usize = 4096;
 
 /// Candidates that wait for their entry, and for their index.
 const RING: usize = 16;
@@ -120,6 +119,8 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) stopping: &'a AtomicBool,
     /// The detector's own memory, which is in no root.
     pub(crate) own: [Range<usize>; 3],
+    /// The stack that the pass is made on, where the platform says where that lies.
+    pub(crate) own_stack: Option<OwnStack>,
     pub(crate) meta: MetaAlloc<'a>,
 }
 

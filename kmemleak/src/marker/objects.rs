@@ -4,7 +4,6 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
-use crate::marker::prefetch::prefetch;
 use crate::marker::queue::Entry;
 use crate::marker::words::{MappedWords, words_in};
 use crate::metadata::WORD;
@@ -13,6 +12,7 @@ use crate::objects::record::{Record, flag};
 use crate::objects::side_table::Area;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};
+use crate::platform::arch::prefetch;
 
 /// An object while other code runs: it may be freed, and a smaller object may take its place.
 #[derive(Clone, Copy)]

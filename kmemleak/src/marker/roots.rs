@@ -18,8 +18,10 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+use super::candidates::postpone;
+use super::own_stack::OwnStack;
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
-use crate::marker::words::{MappedWords, whole_words, words_in};
+use crate::marker::words::words_in;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
@@ -29,8 +31,10 @@ use crate::platform::{Platform, Root, RootCursor, RootKind};
 
 /// The source of a root.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum NamedBy {
+pub(super) enum NamedBy {
     Platform,
+    /// The detector itself: it is the stack that the pass is made on.
+    Detector,
     /// A caller of the detector, which registered a region.
     Caller,
 }
@@ -70,19 +74,20 @@ impl RootWalk {
 
 /// A piece of a root, a page at most.
 pub(super) struct RootPiece {
-    root: Root,
-    range: Range<usize>,
+    pub(super) root: Root,
+    pub(super) named_by: NamedBy,
+    pub(super) range: Range<usize>,
     /// The part of the root that it belongs to.
     part: Range<usize>,
 }
 
-fn range_of(root: Root) -> Range<usize> {
+pub(super) fn range_of(root: Root) -> Range<usize> {
     root.start..end_of(root.start, root.len)
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The next piece of a root that no worker has taken in this phase.
-    fn take_piece(&self) -> Option<RootPiece> {
+    pub(super) fn take_piece(&self) -> Option<RootPiece> {
         let mut walk = self.shared.roots.lock();
         loop {
             if walk.at >= walk.part.end {
@@ -97,6 +102,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             return Some(RootPiece {
                 root: walk.root,
+                named_by: walk.named_by,
                 range,
                 part: walk.part.clone(),
             });
@@ -108,6 +114,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         loop {
             let part = first_outside(walk.left.clone(), &mut |cut| {
                 self.each_excluded(cut);
+                if walk.named_by != NamedBy::Detector {
+                    self.each_own_stack(cut);
+                }
                 if walk.named_by == NamedBy::Caller && walk.crossed {
                     self.each_lasting_root(&mut |root| cut(words_in(range_of(root))));
                 }
@@ -123,7 +132,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     fn next_root(&self, walk: &mut RootWalk) -> Option<Root> {
         let regions = &self.tools.root_ranges.regions;
-        while let Some(root) = self.tools.platform.next_root(&mut walk.cursor) {
+        while walk.named_by == NamedBy::Platform {
+            let Some(root) = self.tools.platform.next_root(&mut walk.cursor) else {
+                walk.named_by = NamedBy::Detector;
+                let own = self.tools.own_stack.as_ref().map(OwnStack::root);
+                if let Some(root) = own.filter(|root| self.is_read(*root)) {
+                    return Some(root);
+                }
+                break;
+            };
             if !self.is_read(root) {
                 continue;
             }
@@ -163,6 +180,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.undisturbed(|| self.tools.root_ranges.excluded.each(look));
     }
 
+    fn each_own_stack(&self, look: RangeVisitor<'_>) {
+        self.tools
+            .own_stack
+            .iter()
+            .map(OwnStack::bounds)
+            .for_each(look);
+    }
+
     fn each_lasting_root(&self, look: &mut dyn FnMut(Root)) {
         let mut cursor = RootCursor::default();
         while let Some(root) = self.tools.platform.next_root(&mut cursor) {
@@ -175,6 +200,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The first part of a range whose words are read in no root that lasts.
     fn outside_roots(&self, range: Range<usize>) -> Range<usize> {
         first_outside(range, &mut |cut| {
+            // Of the own stack nothing is read but its root.
+            self.each_own_stack(cut);
             let mut walk = RootWalk::NEW;
             while let Some(part) = self.next_part(&mut walk) {
                 if self.lasts(walk.root) {
@@ -192,6 +219,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Finds the objects that lie in roots, and marks those that lie there entirely: they are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         let access = self.access;
+        if self.worker == 0 {
+            self.overlay_own_stack();
+        }
         while let Some(piece) = self.take_piece() {
             let straddling = &self.tools.root_ranges.straddling;
             self.without_interrupts(|marker| {
@@ -218,6 +248,43 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.pause()?;
         }
         Ok(())
+    }
+
+    /// Finds the objects that hold the stack of the pass: they are alive. For one worker.
+    fn overlay_own_stack(&mut self) {
+        let Some(own) = self.tools.own_stack.as_ref().map(OwnStack::bounds) else {
+            return;
+        };
+        let (access, registry) = (self.access, self.tools.registry);
+        let mut next = own.start;
+        while next < own.end {
+            let found = self.without_interrupts(|_| {
+                registry.containing(access, next, |object| {
+                    let range = object.start
+                        ..end_of(object.start, registry.size(object.start, object.record));
+                    (
+                        object.record.has(flag::ALIAS | flag::PERCPU | flag::PHYS),
+                        range,
+                    )
+                })
+            });
+            let Some((false, range)) = found else {
+                break;
+            };
+            self.tools.root_ranges.straddling.add(&range);
+            self.without_interrupts(|marker| {
+                registry.starting_at(access, range.start, |object| {
+                    object.set(flag::NOTES);
+                    if object.record.has(flag::EXCESS) {
+                        object.enliven();
+                        postpone(object.record, object.chunk, &marker.shared.overflowed);
+                    } else {
+                        marker.keep(object);
+                    }
+                })
+            });
+            next = range.end;
+        }
     }
 
     /// The object at the edge of a part may reach beyond it: into another part, or out of the roots.
@@ -287,128 +354,5 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             left.start = part.end;
             work(self, part.start, part.len())?;
         }
-    }
-
-    pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
-        while let Some(RootPiece { root, range, .. }) = self.take_piece() {
-            self.each_root_piece(root, range, &mut Self::scan_root_words);
-            self.pause()?;
-            while self.queue.is_filling() {
-                self.scan_next()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The words of a piece of a root.
-    fn scan_root_words(&mut self, words: MappedWords) {
-        let before = self.words;
-        self.scan_words_of_root(words);
-        self.root_words += self.words - before;
-    }
-
-    fn scan_words_of_root(&mut self, mut words: MappedWords) {
-        if !self.shared.area_in_root.load(Ordering::Acquire) {
-            return self.scan_words(words);
-        }
-        // Objects with an excess reference may lie in roots: their pointers to themselves don't count.
-        while words.len() > 0 {
-            let Range { start, end } = words.range();
-            let (area, next) = self.area_at(start, end);
-            self.flush();
-            self.area = area;
-            self.scan_words(words.take_before(next));
-            self.flush();
-            self.area = None;
-        }
-    }
-
-    /// The object with an excess reference that the word at `at` belongs to, if there is one, and the address, at most `end`, at
-    /// which the words begin that do not belong to that object.
-    fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
-        let access = self.access;
-        let registry = self.tools.registry;
-        let words_end = |object: Object<'_>| {
-            let end = end_of(object.start, registry.size(object.start, object.record));
-            (object.record.has(flag::EXCESS))
-                .then_some((object.start, words_in(object.start..end).end))
-        };
-        if let Some(Some((area, words_end))) = registry.containing(access, at, words_end)
-            && at < words_end
-        {
-            return (Some(area), words_end.min(end));
-        }
-        let mut next = end;
-        registry.each_in(access, at..end, &mut |object| {
-            let (first, _) = whole_words(object.start, end);
-            if object.record.has(flag::EXCESS) && first > at {
-                next = next.min(first);
-            }
-        });
-        (None, next)
-    }
-
-    /// Shows each word of the roots that may be an address in an object, with the root and the word's own address. For one
-    /// worker.
-    pub(crate) fn each_root_word(
-        &mut self,
-        look: &mut dyn FnMut(&mut Self, Root, usize, usize),
-    ) -> Result<(), GivenUp> {
-        while let Some(RootPiece { root, range, .. }) = self.take_piece() {
-            self.each_root_piece(root, range, &mut |marker, words| {
-                marker.show_words(words, &mut |marker, slot, word| {
-                    look(marker, root, slot, word);
-                });
-            });
-            self.pause()?;
-        }
-        Ok(())
-    }
-
-    /// Whether a range overlaps a task's stack, whether or not stacks are roots. For one worker.
-    pub(crate) fn has_stack(&self, range: Range<usize>) -> bool {
-        let mut cursor = RootCursor::default();
-        while let Some(root) = self.tools.platform.next_root(&mut cursor) {
-            let meet = root.start < range.end && range.start < end_of(root.start, root.len);
-            if meet && matches!(root.kind, RootKind::Stack(_)) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Does something with the words of a piece of a root.
-    #[inline(always)]
-    fn each_root_piece(
-        &mut self,
-        root: Root,
-        piece: Range<usize>,
-        work: &mut dyn FnMut(&mut Self, MappedWords),
-    ) {
-        if !A::STOPPED && matches!(root.kind, RootKind::Stack(_)) {
-            self.stack_piece(piece, work);
-        } else {
-            // SAFETY: the platform promises that its roots can be read as long as the walk goes on, and vouches for regions.
-            let words = unsafe { MappedWords::between(piece.start, piece.end) };
-            self.without_interrupts(|marker| work(marker, words));
-        }
-    }
-
-    /// A piece of a stack while other code runs: its task may end meanwhile, and the stack be freed.
-    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, MappedWords)) {
-        let access = self.access;
-        self.without_interrupts(|marker| {
-            let tools = marker.tools;
-            let held = tools
-                .registry
-                .containing(access, piece.start, |object| tools.hazard.set(object.start));
-            if held.is_some() || tools.platform.stays_readable(piece.start, piece.len()) {
-                // SAFETY: the free of the block that holds it waits for the marker, or it is never unmapped.
-                work(marker, unsafe {
-                    MappedWords::between(piece.start, piece.end)
-                });
-            }
-            tools.hazard.clear();
-        });
     }
 }

@@ -7,8 +7,9 @@
 use core::ops::Range;
 
 use crate::metadata::WORD;
-use crate::platform::Platform;
 use crate::platform::address::end_of;
+use crate::platform::arch::find_word;
+use crate::platform::{Platform, Words};
 
 /// Where the whole words from `start` to `end` begin, and how many there are. An `end` of `usize::MAX` means the end of the
 /// address space ([`end_of`](crate::platform::address::end_of)).
@@ -132,10 +133,9 @@ impl Search {
         lowest: usize,
         span: usize,
     ) -> Option<usize> {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if let crate::platform::Words::Plain = platform.words() {
+        if let Words::Plain = platform.words() {
             // SAFETY: made of words that may be read.
-            return unsafe { find(&mut self.at, self.end, lowest, span) };
+            return unsafe { find_word(&mut self.at, self.end, lowest, span) };
         }
         while self.at < self.end {
             // SAFETY: made of words that may be read.
@@ -157,82 +157,6 @@ impl Search {
     pub(super) fn found_at(&self) -> usize {
         self.at - WORD
     }
-}
-
-/// The next word from `at` to `end` that is less than `span` above `lowest`, for plain words. Looks at four at a time as long as
-/// there are four, and advances past the word that it returns.
-///
-/// # Safety
-///
-/// `at` and `end` are multiples of a word's size, and each word between them may be read.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline(always)]
-unsafe fn find(at: &mut usize, end: usize, lowest: usize, span: usize) -> Option<usize> {
-    let (mut address, mut word) = (*at, 0_usize);
-    let found: u32;
-    // SAFETY: reads words between `at` and `end` only.
-    unsafe {
-        core::arch::asm!(
-            "xor {found:e}, {found:e}",
-            "sub {end}, 24",
-            "cmp {address}, {end}",
-            "jae 3f",
-            "2:",
-            "mov {word}, [{address}]",
-            "lea {above}, [{word} + {below}]",
-            "cmp {above}, {span}",
-            "jb 5f",
-            "mov {word}, [{address} + 8]",
-            "lea {above}, [{word} + {below}]",
-            "cmp {above}, {span}",
-            "jb 6f",
-            "mov {word}, [{address} + 16]",
-            "lea {above}, [{word} + {below}]",
-            "cmp {above}, {span}",
-            "jb 7f",
-            "mov {word}, [{address} + 24]",
-            "lea {above}, [{word} + {below}]",
-            "cmp {above}, {span}",
-            "jb 8f",
-            "add {address}, 32",
-            "cmp {address}, {end}",
-            "jb 2b",
-            // Fewer than four are left.
-            "3:",
-            "add {end}, 24",
-            "jmp 4f",
-            "9:",
-            "mov {word}, [{address}]",
-            "lea {above}, [{word} + {below}]",
-            "cmp {above}, {span}",
-            "jb 5f",
-            "add {address}, 8",
-            "4:",
-            "cmp {address}, {end}",
-            "jb 9b",
-            "jmp 20f",
-            "8:",
-            "add {address}, 8",
-            "7:",
-            "add {address}, 8",
-            "6:",
-            "add {address}, 8",
-            "5:",
-            "add {address}, 8",
-            "inc {found:e}",
-            "20:",
-            found = out(reg) found,
-            word = inout(reg) word,
-            address = inout(reg) address,
-            above = out(reg) _,
-            end = inout(reg) end => _,
-            below = in(reg) lowest.wrapping_neg(),
-            span = in(reg) span,
-            options(nostack, readonly),
-        );
-    }
-    *at = address;
-    (found != 0).then_some(word)
 }
 
 #[cfg(test)]

@@ -58,13 +58,13 @@ impl KeyedList {
         Kept::Yes
     }
 
-    /// Decrements the count of a key's last value, and removes the value when the count is zero. False if the key is not there.
-    pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> bool {
+    /// Decrements the count of a key's last value, and removes the value when the count is zero. Returns the value; `None` if the
+    /// key is not there.
+    pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> Option<usize> {
         let key = Hidden::new(key);
         let mut list = self.list.lock();
-        let Some(last) = list.find_mut(|one| one.key == key) else {
-            return false;
-        };
+        let last = list.find_mut(|one| one.key == key)?;
+        let value = last.value;
         last.count -= 1;
         if last.count == 0
             && let Some(last) = list.take_first(|one| one.key == key)
@@ -72,7 +72,7 @@ impl KeyedList {
             self.len.fetch_sub(1, Ordering::Relaxed);
             last.give_back(meta);
         }
-        true
+        Some(value)
     }
 
     /// Whether a key is there.

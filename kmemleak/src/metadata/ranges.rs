@@ -38,9 +38,10 @@ impl Ranges {
         self.list.add(start, len, meta)
     }
 
-    /// Takes back the range that was added last of those that start here. False if there is none.
-    pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> bool {
-        self.list.remove(start, meta)
+    /// Takes back the range that was added last of those that start here, and returns it. `None` if there is none.
+    pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> Option<Range<usize>> {
+        let len = self.list.remove(start, meta)?;
+        Some(range_of((start, len)))
     }
 
     /// Shows each range, in no order.

@@ -23,7 +23,7 @@ pub struct Context {
 /// What the detector needs to walk a stack by frame pointers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StackWalk {
-    /// The address of the innermost frame: what the frame pointer register holds.
+    /// What the frame pointer register holds, which names the innermost frame.
     pub frame_pointer: usize,
     /// Where the stack lies. All of it can be read.
     pub stack: Range<usize>,

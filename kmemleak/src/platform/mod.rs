@@ -10,13 +10,14 @@
 //! from; "any" excludes non-maskable interrupts, from which nothing of this crate may be called.
 
 pub(crate) mod address;
+pub mod arch;
 mod context;
 mod root;
 mod stop;
 mod words;
 
 use core::fmt;
-use core::ops::{ControlFlow, RangeInclusive};
+use core::ops::{ControlFlow, Range, RangeInclusive};
 use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
@@ -45,16 +46,18 @@ pub const COMM_LEN: usize = 16;
 /// | [`now_us`](Self::now_us), [`irq_save`](Self::irq_save), [`irq_restore`](Self::irq_restore) | in any context | *required* |
 /// | [`next_root`](Self::next_root) | by a check | *required* |
 /// | [`context`](Self::context), [`cpu`](Self::cpu), [`comm`](Self::comm) | by callbacks | one task and one CPU are known, and the task's name is `kernel` |
-/// | [`stack_walk`](Self::stack_walk), or [`call_stack`](Self::call_stack) | by callbacks | leaks have no call stacks, and are not grouped |
+/// | [`stack_bounds`](Self::stack_bounds) | by callbacks and checks | nothing, if the next two and `on_unscanned_stack` are there |
+/// | [`stack_walk`](Self::stack_walk), or [`call_stack`](Self::call_stack) | by callbacks | without `stack_bounds`, leaks have no call stacks, and are not grouped |
 /// | [`metadata_alloc`](Self::metadata_alloc), [`metadata_free`](Self::metadata_free) | by callbacks; in task context | metadata ends with the bootstrap pool |
 /// | [`slab_stride`](Self::slab_stride) | by callbacks | records of slabs take somewhat more memory |
 /// | [`block_addresses`](Self::block_addresses) | by callbacks | a callback that names an address of user space is taken at its word |
 /// | [`cpus`](Self::cpus), [`percpu_copy`](Self::percpu_copy) | in any context | there is one CPU, and a per-CPU block has one copy |
 /// | [`phys_to_virt`](Self::phys_to_virt) | in any context | blocks of physical memory are not scanned |
-/// | [`readable`](Self::readable), [`stays_readable`](Self::stays_readable) | by callbacks and checks | blocks are read only if all come from a [`Tracked`](crate::Tracked) |
+/// | [`readable`](Self::readable) | by callbacks and checks | blocks are read only if all come from a [`Tracked`](crate::Tracked) |
+/// | [`roots_begin`](Self::roots_begin), [`roots_end`](Self::roots_end), [`stays_readable`](Self::stays_readable) | by a check | no stack that is named may be unmapped while a check runs |
 /// | [`words`](Self::words) | by a check | words are read as they lie in memory |
 /// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
-/// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | what a check leaves on its own stack may hide leaks, if that stack is a root |
+/// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | without `stack_bounds`, what a check leaves on its own stack may hide leaks, if that stack is a root |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
 /// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
 /// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
@@ -65,15 +68,15 @@ pub const COMM_LEN: usize = 16;
 /// numbers: what they name is read where the platform vouches for it, and nowhere else, but for blocks of a
 /// [`Tracked`](crate::Tracked). An implementation promises:
 ///
-/// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read: in a stopped world until the world goes
-///   on, else as long as the walk does. But of a stack that a tracked block holds it is enough that it can be read until that
-///   block's free is told, and of another one what [`stays_readable`](Self::stays_readable) says. *Else:* reads of memory that is
-///   not there, or of a device.
+/// - **Roots.** All that [`next_root`](Self::next_root) names is mapped and can be read until [`roots_end`](Self::roots_end), or in
+///   a stopped world until the world goes on. But of a stack that a tracked block holds it is enough that it can be read until
+///   that block's free is told, and of another one what [`stays_readable`](Self::stays_readable) says. *Else:* reads of memory that
+///   is not there, or of a device.
 /// - **Blocks and regions.** Where [`readable`](Self::readable) is true, the memory is mapped, may be read, and reading has no
 ///   effects. This stays true until the block is no longer tracked, or the region no longer a region: until
 ///   [`free`](crate::Detector::free), [`free_part`](crate::Detector::free_part), [`free_percpu`](crate::Detector::free_percpu)
-///   or [`region_remove`](crate::Detector::region_remove) *return*, or a check that was begun before ends, whichever is later
-///   for a region. (A free waits for a reader.) Where there is no tracked block or region, the answer promises nothing.
+///   or [`region_remove`](crate::Detector::region_remove) *return*. (They wait for a reader.) Where there is no tracked block or
+///   region, the answer promises nothing.
 ///   A platform that answers `true` for every address vouches for all code that can call the detector.
 ///   *Else:* reads of memory that is not there, or of a device. The default vouches for nothing.
 /// - **Other places of a block.** The promise for blocks also holds where [`phys_to_virt`](Self::phys_to_virt) and
@@ -93,7 +96,8 @@ pub const COMM_LEN: usize = 16;
 ///   is run on none. *Else:* two markers share one queue, or metadata is read while it is changed.
 /// - **CPUs.** [`cpus`](Self::cpus) is not less than the number of CPUs, unless `stop_world` is replaced. *Else:* a world counts
 ///   as stopped in which another CPU runs, and metadata is read while that CPU changes it.
-/// - **Stacks.** All of the stack that [`stack_walk`](Self::stack_walk) names is the calling code's own and can be read.
+/// - **Stacks.** All of the stack that [`stack_bounds`](Self::stack_bounds) or [`stack_walk`](Self::stack_walk) names is the calling
+///   code's own and can be read.
 ///   *Else:* reads of memory that is not there, or of a device.
 ///
 /// What else the methods promise (that [`now_us`](Self::now_us) does not go backwards, that [`cpus`](Self::cpus) never
@@ -117,10 +121,12 @@ pub unsafe trait Platform: Sync {
     /// The cursor is plain data, all zero at the start, in which the platform keeps its place. The walk may go on later, or
     /// on another CPU. The platform must not name a word twice in one walk: the detector does not check that, and would count
     /// two references. These are not roots and must not be named: heap arenas, free lists and caches of allocators, stacks
-    /// below their stack pointer. The detector itself leaves out its own memory, and what is
-    /// [excluded](crate::Detector::exclude).
+    /// below their stack pointer. The detector itself leaves out its own memory, what is
+    /// [excluded](crate::Detector::exclude), and, where [`stack_bounds`](Self::stack_bounds) names the stack of the code that checks,
+    /// that stack: it reads the part in use by itself.
     ///
-    /// Called with the world stopped, or (where it can't be stopped) from the task that checks.
+    /// Called with the world stopped, or (where it can't be stopped) from the task that checks, between
+    /// [`roots_begin`](Self::roots_begin) and [`roots_end`](Self::roots_end).
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root>;
 
     // Called by the tracking callbacks, and so in every context that allocates.
@@ -148,12 +154,24 @@ pub unsafe trait Platform: Sync {
         Comm::new("kernel")
     }
 
+    /// Where the stack of the running code lies: of the task, or of the interrupt handler if that has a stack of its own. Any
+    /// context. On an architecture that the crate [knows](arch), this is all that it needs to walk call stacks, and to check on
+    /// the stack of its caller: the part in use is a root, with the registers that functions preserve, and what the check itself
+    /// leaves there is none. If the stack lies in a tracked block, that block is alive, and nothing else of the stack is read.
+    ///
+    /// The default names none.
+    #[inline]
+    fn stack_bounds(&self) -> Option<Range<usize>> {
+        None
+    }
+
     /// Where the current call stack lies, for code that keeps frame pointers: faster than [`call_stack`](Self::call_stack).
-    /// It is to be inlined into its caller, whose frame is the innermost. Any context. The default returns `None`, and
-    /// `call_stack` is called instead.
+    /// It is to be inlined into its caller, whose frame is the innermost. Any context. Where it returns `None`, `call_stack` is
+    /// called instead. The default begins in its caller, in the stack of [`stack_bounds`](Self::stack_bounds), if there is one and
+    /// the architecture is known.
     #[inline(always)]
     fn stack_walk(&self) -> Option<StackWalk> {
-        None
+        arch::stack_walk(self.stack_bounds()?)
     }
 
     /// Fills `frames` with the return addresses of the calling functions, innermost first, and
@@ -255,10 +273,22 @@ pub unsafe trait Platform: Sync {
         Ok(())
     }
 
+    /// Begins a walk over the roots, or several: until [`roots_end`](Self::roots_end), whatever [`next_root`](Self::next_root) names
+    /// must stay readable. So a kernel whose tasks may end meanwhile keeps the stacks of these mapped until then, for example by
+    /// taking a reference to each, or by letting nobody reap. Task context, with no lock held; called before the world is stopped,
+    /// by one task at a time, and not nested.
+    fn roots_begin(&self) {}
+
+    /// Ends what [`roots_begin`](Self::roots_begin) began: the stacks of tasks that have ended may be unmapped again. Called when the
+    /// world goes on. Task context, with no lock held.
+    fn roots_end(&self) {}
+
     /// Runs `scan`, in which the calling task looks for leaks: while other code runs, with the world stopped, or first
     /// one and then the other. The stack that `scan` uses should be no root, since the addresses of all objects pass through
     /// it; the stack of its callers, and their registers, must be. When calls are nested, the outer call counts. Task
     /// context.
+    ///
+    /// Only platforms without [`stack_bounds`](Self::stack_bounds) need it, for example by switching to another stack.
     fn on_unscanned_stack(&self, scan: &mut dyn FnMut()) {
         scan();
     }
@@ -270,11 +300,16 @@ pub unsafe trait Platform: Sync {
         ControlFlow::Continue(())
     }
 
-    /// Whether `len` bytes at `start` can be read and are never unmapped. Asked of a piece of a stack that is in no object,
-    /// while other code runs, so that an answer of [`readable`](Self::readable) could be out of date at once. Any context.
+    /// Whether `len` bytes of a stack, at `start`, can be read until [`roots_end`](Self::roots_end). Asked while other code runs, of
+    /// a piece of a stack that lies in no tracked block (a tracked block can be read until its free has been told). What is not
+    /// readable is left out, and what only it points to becomes a suspect. Any context.
+    ///
+    /// The default is true. A kernel that unmaps stacks of tasks that end while a check runs must say so here, unless it keeps
+    /// them in [`roots_begin`](Self::roots_begin).
     #[inline]
     fn stays_readable(&self, start: usize, len: usize) -> bool {
-        self.readable(start, len)
+        let _ = (start, len);
+        true
     }
 
     /// How words of scanned memory are read. Any context. The default reads them as they lie there.

@@ -1,8 +1,8 @@
 //! Walks call stacks by frame pointers.
 //!
 //! Code that is compiled with `-C force-frame-pointers=yes` keeps its stack as a chain of frames. A frame is two
-//! words: the address of the caller's frame, and above it the return address. (x86_64 and AArch64.) Stacks grow
-//! down, so that the chain goes up.
+//! words: the caller's frame pointer, and above it the return address. Stacks grow down, so that the chain goes up. A frame
+//! pointer is the address of these words on x86_64 and AArch64; on RISC-V it lies above them ([`FRAME_POINTER_ABOVE`]).
 //!
 //! # Broken stacks
 //!
@@ -18,6 +18,7 @@
 use core::ops::Range;
 
 use crate::platform::StackWalk;
+use crate::platform::arch::FRAME_POINTER_ABOVE;
 
 /// Bytes of a word.
 pub(crate) const WORD: usize = size_of::<usize>();
@@ -44,7 +45,7 @@ impl FrameChain {
     #[inline(always)]
     pub(crate) unsafe fn new(frame_pointer: usize, stack: &Range<usize>) -> Option<Self> {
         Some(Self {
-            at: frame_pointer,
+            at: frame_at(frame_pointer),
             lowest: stack.start,
             highest: stack.end.checked_sub(FRAME)?,
         })
@@ -103,15 +104,15 @@ impl FrameChain {
         if self.stands_at_frame() {
             self.lowest = self.at + FRAME;
             // SAFETY: aligned, and inside the stack that can be read, as was just seen.
-            self.at = unsafe { read(self.at) };
+            self.at = frame_at(unsafe { read(self.at) });
         }
     }
 }
 
 /// Fills `frames` with the return addresses of the calls that led here, innermost first, and returns their number.
 ///
-/// `frame_pointer` points at the caller's frame pointer, with the return address in the word above it (x86_64
-/// and AArch64 code that is compiled with `-C force-frame-pointers=yes`). The walk ends at the first frame that does
+/// `frame_pointer` is what the frame pointer register holds in code that is compiled with `-C force-frame-pointers=yes` (x86_64,
+/// AArch64, RISC-V of 64 bits). The walk ends at the first frame that does
 /// not lie in `stack` wholly, is not aligned, or does not lie above the one before; and at a return address of zero. Any
 /// context.
 ///
@@ -135,6 +136,12 @@ pub unsafe fn frame_pointer_walk(
         chain.up();
     }
     frames.len()
+}
+
+/// The address of the frame that a frame pointer names; no frame's address if it names none.
+#[inline(always)]
+pub(super) fn frame_at(frame_pointer: usize) -> usize {
+    frame_pointer.wrapping_sub(FRAME_POINTER_ABOVE)
 }
 
 /// Reads a word of a stack.

@@ -18,7 +18,7 @@ impl<P: Platform> Tracker<P> {
         self.callback(|meta| {
             let task = self.platform.context().task;
             // There may have been no memory to note its beginning.
-            if !self.disabled.remove(task as usize, meta) && !self.is_incomplete() {
+            if self.disabled.remove(task as usize, meta).is_none() && !self.is_incomplete() {
                 self.warn(Kind::NotDisabled, 0, NO_STACKS, meta);
             }
         });

@@ -21,13 +21,15 @@ impl<P: Platform> Tracker<P> {
         self.callback(add) == Some(true)
     }
 
-    /// Takes back the last `region_add` that names this start.
+    /// Takes back the last `region_add` that names this start, and waits while the marker reads there.
     pub(crate) fn region_remove(&self, start: usize) {
         self.callback(|meta| {
             // It may be one for which there was no memory, if a region can be there.
             let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
-            if !self.root_ranges.regions.remove(start, meta) && !is_missing {
-                self.warn(Kind::UnknownRegion, start, NO_STACKS, meta);
+            match self.root_ranges.regions.remove(start, meta) {
+                Some(region) => self.hazard.wait_in(region),
+                None if is_missing => {}
+                None => self.warn(Kind::UnknownRegion, start, NO_STACKS, meta),
             }
         });
     }
@@ -42,6 +44,6 @@ impl<P: Platform> Tracker<P> {
     /// Takes back the last `exclude` that names this start.
     pub(crate) fn include(&self, start: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        self.callback(|meta| excluded.remove(start, meta)) == Some(true)
+        self.callback(|meta| excluded.remove(start, meta).is_some()) == Some(true)
     }
 }

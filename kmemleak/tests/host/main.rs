@@ -24,6 +24,7 @@ mod names;
 mod off;
 mod one_cpu;
 mod overlap;
+mod own_stack;
 mod parts;
 mod percpu;
 mod physical;

@@ -84,6 +84,7 @@ pub const NEVERS: Nevers = &[
     ("unsafe impl Send", "metadata"),
     ("unsafe impl<T: Send> Send", "metadata"),
     ("impl<P: Platform> Detector<P>", "front::detector"),
+    ("asm!", "platform::arch"),
 ];
 
 /// In the kernel: where the detector is named, and what it hears of frees.

@@ -134,8 +134,9 @@ impl<P: Platform> Detector<P> {
         self.tracker.region_add(start, len)
     }
 
-    /// Removes the last [`region_add`](Self::region_add) of those that name this start. When it returns nothing is read there
-    /// that a check or scan has not begun to read. Any context.
+    /// Removes the last [`region_add`](Self::region_add) of those that name this start. It waits while a scan reads there, for the
+    /// time of one page: when it returns, nothing is read there any more, as far as no other region covers it. So a kernel may name
+    /// the stack of each task as a region, add it before the task runs and remove it before the stack is unmapped. Any context.
     pub fn region_remove(&self, start: usize) {
         self.tracker.region_remove(start);
     }

@@ -3,8 +3,9 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::platform::MAX_FRAMES;
+use crate::platform::arch::FRAME_POINTER_ABOVE;
 use crate::stacks::depot::entry::{STATE_LEN, StackEntry};
-use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, holds, read};
+use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, frame_at, holds, read};
 
 impl StackEntry {
     /// Whether this entry's call stack is the one whose frames begin at `frame`, in a stack whose last frame may lie at
@@ -36,7 +37,7 @@ impl StackEntry {
                 // SAFETY: as for the distance.
                 let predicted = frame + unsafe { rest.link_seen($index) };
                 // SAFETY: as above.
-                if !unsafe { holds(frame, predicted) } {
+                if !unsafe { holds(frame, predicted + FRAME_POINTER_ABOVE) } {
                     return false;
                 }
                 frame = predicted;
@@ -68,7 +69,7 @@ impl StackEntry {
         }
         // This was the entry's last frame: the walk has to end here, too.
         // SAFETY: as above.
-        let caller = unsafe { read(frame) };
+        let caller = frame_at(unsafe { read(frame) });
         if !caller.is_multiple_of(WORD) || caller < frame + FRAME || caller > highest {
             return true;
         }

@@ -1,0 +1,86 @@
+//! RISC-V of 64 bits.
+
+use core::arch::asm;
+
+pub(crate) use super::portable::find_word;
+use crate::platform::context::IrqState;
+
+/// The interrupt enable of supervisor mode, in `sstatus` (Privileged Architecture, 12.1.1).
+const INTERRUPTS: usize = 1 << 1;
+
+/// Disables interrupts on this hart and returns the state before, for [`irq_restore`]: what
+/// [`Platform::irq_save`](crate::Platform::irq_save) is for. Any context, in supervisor mode.
+#[inline]
+pub fn irq_save() -> IrqState {
+    let status: usize;
+    // SAFETY: the order of memory accesses is kept.
+    unsafe { asm!("csrrci {}, sstatus, 2", out(reg) status, options(nostack)) };
+    IrqState(status & INTERRUPTS)
+}
+
+/// Enables interrupts again if they were enabled before. Any context, in supervisor mode.
+#[inline]
+pub fn irq_restore(state: IrqState) {
+    // SAFETY: the order of memory accesses is kept.
+    unsafe { asm!("csrs sstatus, {}", in(reg) state.0 & INTERRUPTS, options(nostack)) };
+}
+
+/// The frame pointer of the function into which this is inlined. Any context.
+#[inline(always)]
+pub fn frame_pointer() -> usize {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("mv {}, s0", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// The stack pointer of the function into which this is inlined. Any context.
+#[inline(always)]
+pub fn stack_pointer() -> usize {
+    let value;
+    // SAFETY: reads a register.
+    unsafe { asm!("mv {}, sp", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+#[inline(always)]
+pub(super) fn frame_pointer_if_known() -> Option<usize> {
+    Some(frame_pointer())
+}
+
+#[inline(always)]
+pub(super) fn stack_pointer_if_known() -> Option<usize> {
+    Some(stack_pointer())
+}
+
+/// The registers that a function preserves (RISC-V ELF psABI, integer calling convention).
+#[inline(always)]
+pub(super) fn preserved_registers() -> [usize; 12] {
+    let mut registers = [0; 12];
+    // SAFETY: writes twelve words of the array.
+    unsafe {
+        asm!(
+            "sd s0, 0({to})",
+            "sd s1, 8({to})",
+            "sd s2, 16({to})",
+            "sd s3, 24({to})",
+            "sd s4, 32({to})",
+            "sd s5, 40({to})",
+            "sd s6, 48({to})",
+            "sd s7, 56({to})",
+            "sd s8, 64({to})",
+            "sd s9, 72({to})",
+            "sd s10, 80({to})",
+            "sd s11, 88({to})",
+            to = in(reg) &raw mut registers,
+            options(nostack, preserves_flags),
+        );
+    }
+    registers
+}
+
+/// Asks for the cache line that `address` lies in, where that is known how.
+#[inline(always)]
+pub(crate) fn prefetch(address: usize) {
+    let _ = address;
+}

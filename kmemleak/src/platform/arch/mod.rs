@@ -1,0 +1,133 @@
+//! What the crate knows of processors, so that a kernel need not say it: interrupt flag, registers, stack.
+//!
+//! Each of the features `x86_64`, `aarch64` and `riscv64` (all are on by default) has an effect on its own target only. There the
+//! functions of this module exist, and a platform that implements [`Platform::stack_bounds`](crate::Platform::stack_bounds) gets
+//! these for nothing:
+//!
+//! - call stacks, by a walk over frame pointers (code must be compiled with `-C force-frame-pointers=yes`);
+//! - a check for which the stack and the registers of the code that asks are roots, but not what the check itself
+//!   leaves there. With one CPU, the world is stopped as well: that is the default of
+//!   [`Platform::stop_world`](crate::Platform::stop_world).
+//!
+//! On other targets, and without the features, the crate contains no assembly, these functions are missing, and the platform has to
+//! implement [`Platform::stack_walk`](crate::Platform::stack_walk) and
+//! [`Platform::on_unscanned_stack`](crate::Platform::on_unscanned_stack) itself.
+//!
+//! All assembly of the crate is in this folder.
+
+#[cfg(all(feature = "aarch64", target_arch = "aarch64", not(miri)))]
+mod cpu_aarch64;
+#[cfg(all(feature = "riscv64", target_arch = "riscv64", not(miri)))]
+mod cpu_riscv64;
+#[cfg(not(any(
+    all(feature = "aarch64", target_arch = "aarch64", not(miri)),
+    all(feature = "riscv64", target_arch = "riscv64", not(miri)),
+    all(feature = "x86_64", target_arch = "x86_64", not(miri)),
+)))]
+mod cpu_unknown;
+#[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+mod cpu_x86_64;
+#[cfg(not(all(feature = "x86_64", target_arch = "x86_64", not(miri))))]
+mod portable;
+
+use core::hint::black_box;
+use core::ops::Range;
+
+#[cfg(all(feature = "aarch64", target_arch = "aarch64", not(miri)))]
+pub use self::cpu_aarch64::*;
+#[cfg(all(feature = "riscv64", target_arch = "riscv64", not(miri)))]
+pub use self::cpu_riscv64::*;
+#[cfg(not(any(
+    all(feature = "aarch64", target_arch = "aarch64", not(miri)),
+    all(feature = "riscv64", target_arch = "riscv64", not(miri)),
+    all(feature = "x86_64", target_arch = "x86_64", not(miri)),
+)))]
+pub(crate) use self::cpu_unknown::*;
+#[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+pub use self::cpu_x86_64::*;
+use crate::platform::context::StackWalk;
+
+/// How far a frame pointer lies above the two words of its frame: the caller's frame pointer, and above it the return address.
+/// (RISC-V ELF psABI: `fp` is the stack pointer at entry, and both words lie below it. x86_64 and AArch64: it points at them.)
+pub(crate) const FRAME_POINTER_ABOVE: usize = if cfg!(target_arch = "riscv64") { 16 } else { 0 };
+
+/// A walk over frame pointers that begins in the caller, if the architecture is known: what
+/// [`Platform::stack_walk`](crate::Platform::stack_walk) returns by default for the stack of the running code. Any context.
+#[inline(always)]
+pub fn stack_walk(stack: Range<usize>) -> Option<StackWalk> {
+    Some(StackWalk {
+        frame_pointer: frame_pointer_if_known()?,
+        stack,
+        skip: 0..0,
+    })
+}
+
+/// Runs `work` with the registers that a function must preserve in memory, above the address that `work` is given: all that the
+/// callers have on this stack lies above it, too, and all that `work` puts there lies below. Where the architecture is not known,
+/// `work` is given none. Any context.
+#[inline(never)]
+pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
+    let registers = preserved_registers();
+    let stack_pointer = stack_pointer_if_known();
+    // Not to be inlined: the frame of `work` would lie in this one.
+    black_box(work)(stack_pointer);
+    black_box(&registers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[test]
+    fn preserved_registers_lie_above_the_work_and_its_frame_below() {
+        let local = 0u8;
+        let above = core::ptr::from_ref(&local).addr();
+        let mut seen = None;
+        with_registers_on_stack(&mut |stack_pointer| {
+            let local = 0u8;
+            seen = stack_pointer.zip(Some(core::ptr::from_ref(black_box(&local)).addr()));
+        });
+        let (stack_pointer, below) = seen.expect("a known architecture");
+        assert!(below < stack_pointer && stack_pointer < above);
+    }
+
+    /// A value that is nowhere but in a register that functions preserve must be found above the stack pointer.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[test]
+    fn each_preserved_register_is_found() {
+        extern "C" fn look(found: &mut [bool; 6]) {
+            with_registers_on_stack(&mut |stack_pointer| {
+                let from = stack_pointer.expect("a known architecture");
+                // Far enough for the frames between here and the function that sets the registers, and in this thread's stack.
+                for (number, found) in found.iter_mut().enumerate() {
+                    let value = !(0x5afe_0000_0000_0000 + number);
+                    *found = (from..from + 1024).step_by(8).any(|at| {
+                        // SAFETY: aligned, and on this thread's stack.
+                        unsafe {
+                            core::ptr::with_exposed_provenance::<usize>(at).read_volatile() == value
+                        }
+                    });
+                }
+            });
+        }
+        let mut found = [false; 6];
+        // SAFETY: preserves what a function must, and calls one with an aligned stack.
+        unsafe {
+            core::arch::asm!(
+                "push rbx", "push rbp", "push r12", "push r13", "push r14", "push r15",
+                "mov rbp, rsp", "and rsp, -16", "push rbp", "push rbp",
+                "not rax", "mov rbx, rax", "dec rax", "mov rbp, rax", "dec rax", "mov r12, rax", "dec rax",
+                "mov r13, rax", "dec rax", "mov r14, rax", "dec rax", "mov r15, rax", "xor eax, eax",
+                "call {look}",
+                "pop rsp",
+                "pop r15", "pop r14", "pop r13", "pop r12", "pop rbp", "pop rbx",
+                look = sym look,
+                inout("rax") 0x5afe_0000_0000_0000_usize => _,
+                inout("rdi") &raw mut found => _,
+                clobber_abi("C"),
+            );
+        }
+        assert_eq!(found, [true; 6]);
+    }
+}
