@@ -124,7 +124,7 @@ pub use crate::metadata::pool::BootstrapPool;
 pub use crate::platform::*;
 pub use crate::stacks::frame_walk::frame_pointer_walk;
 pub use crate::tracker::{AllocOptions, Metadata, Tracking};
-pub use crate::verdict::call_sites::{Growth, Site, TopSite};
+pub use crate::verdict::call_sites::{Growth, Site, SiteOrder, TopSite};
 pub use crate::verdict::groups::Group;
 pub use crate::verdict::iter::{Block, Rank, Unreferenced};
 pub use crate::verdict::order::Which;

@@ -255,22 +255,24 @@ impl<'d, P: Platform> Subject<'d, P> {
     pub(crate) fn growth(&self, label: &str) -> (i64, i64) {
         let (mut bytes, mut blocks) = (0, 0);
         // Where some are not counted for want of memory, the script sees it by the figures.
-        let _ = self.detector.for_each_site(&mut |site| {
-            let mut name = String::new();
-            if let [frame] = *site.call_stack {
-                // Writing to a `String` never fails.
-                let _ = self.detector.platform().functions(frame, &mut name);
-            }
-            if name.trim_end() == label {
-                // Where there was no mark, all has come since.
-                let (more, more_blocks) = match site.growth {
-                    Some(growth) => (growth.bytes, growth.objects),
-                    None => (site.bytes as i64, site.objects as i64),
-                };
-                bytes += more;
-                blocks += more_blocks;
-            }
-        });
+        let _ = self
+            .detector
+            .for_each_site(kmemleak::SiteOrder::Bytes, &mut |site| {
+                let mut name = String::new();
+                if let [frame] = *site.call_stack {
+                    // Writing to a `String` never fails.
+                    let _ = self.detector.platform().functions(frame, &mut name);
+                }
+                if name.trim_end() == label {
+                    // Where there was no mark, all has come since.
+                    let (more, more_blocks) = match site.growth {
+                        Some(growth) => (growth.bytes, growth.objects),
+                        None => (site.bytes as i64, site.objects as i64),
+                    };
+                    bytes += more;
+                    blocks += more_blocks;
+                }
+            });
         (bytes, blocks)
     }
 

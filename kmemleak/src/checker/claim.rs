@@ -34,6 +34,8 @@ pub enum NotDone {
     Nested,
     /// There was no memory for it.
     NoMemory,
+    /// Growth was asked for, and there is no mark to measure it from.
+    NoMark,
 }
 
 impl fmt::Display for NotDone {
@@ -43,6 +45,7 @@ impl fmt::Display for NotDone {
             Self::Stopped => "asked to stop",
             Self::Nested => "asked from inside another answer",
             Self::NoMemory => "no memory for it",
+            Self::NoMark => "no mark to measure growth from: \"mark\" makes one",
         })
     }
 }

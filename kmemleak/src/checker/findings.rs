@@ -9,7 +9,7 @@ use crate::metadata::kept::Kept;
 use crate::platform::Platform;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::{self, Baseline, Remember};
-use crate::verdict::call_sites::{Noted, Site};
+use crate::verdict::call_sites::{Noted, Site, SiteOrder};
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::suppress::{SuppressError, Suppression};
@@ -107,14 +107,24 @@ impl<P: Platform> Claim<'_, P> {
         baseline::each_new(baseline, self.tracker(), list, look);
     }
 
-    /// Shows each call site, in the order of live bytes. False where there was no memory to count all.
-    pub(crate) fn each_site(&mut self, look: &mut dyn FnMut(Site<'_>)) -> bool {
+    /// The order of call sites that was asked for; if none was, growth where there is a mark to measure it from.
+    pub(crate) fn site_order(&self, asked: Option<SiteOrder>) -> Result<SiteOrder, NotDone> {
+        match (asked, self.has_baseline()) {
+            (Some(SiteOrder::Growth), false) => Err(NotDone::NoMark),
+            (Some(order), _) => Ok(order),
+            (None, true) => Ok(SiteOrder::Growth),
+            (None, false) => Ok(SiteOrder::Bytes),
+        }
+    }
+
+    /// Shows each call site. False where there was no memory to count all.
+    pub(crate) fn each_site(&mut self, order: SiteOrder, look: &mut dyn FnMut(Site<'_>)) -> bool {
         let noted = match self.has_baseline() {
             true => Noted::Yes,
             false => Noted::No,
         };
         let tracker = self.tracker();
-        self.findings.call_sites.each(tracker, noted, look)
+        self.findings.call_sites.each(tracker, noted, order, look)
     }
 
     /// Adds the suppressions of the kernel's source that were not added yet.

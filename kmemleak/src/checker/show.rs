@@ -2,7 +2,7 @@
 
 use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;
-use crate::verdict::call_sites::Site;
+use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Unreferenced, each_interior};
 use crate::verdict::leak_list::Named;
@@ -73,9 +73,14 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Shows each call site.
-    pub(crate) fn show_sites(&mut self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
+    pub(crate) fn show_sites(
+        &mut self,
+        order: SiteOrder,
+        look: &mut dyn FnMut(Site<'_>),
+    ) -> Result<(), NotDone> {
+        let order = self.site_order(Some(order))?;
         let _outside = self.outside();
-        match self.each_site(look) {
+        match self.each_site(order, look) {
             true => Ok(()),
             false => Err(NotDone::NoMemory),
         }

@@ -36,6 +36,17 @@ pub struct Site<'a> {
     pub growth: Option<Growth>,
 }
 
+/// The order of call sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteOrder {
+    /// By live bytes, the most first; sites with nothing alive come last.
+    Bytes,
+    /// By growth since the last mark, in bytes, the most first; sites that have shrunk come last.
+    Growth,
+    /// By live objects, the most first.
+    Count,
+}
+
 /// Growth of a call site since the mark: what was allocated less what was freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Growth {
@@ -117,7 +128,7 @@ pub(crate) enum Noted {
 }
 
 /// What is alive of what a site allocated.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default)]
 struct Alive {
     bytes: usize,
     objects: usize,
@@ -136,6 +147,16 @@ impl SiteRow {
         Growth {
             bytes: change(self.now.bytes, self.marked.bytes),
             objects: change(self.now.objects, self.marked.objects),
+        }
+    }
+
+    /// What the row is ordered by; what is equal in the first figure is ordered by the second.
+    fn weight(&self, order: SiteOrder) -> (i64, i64) {
+        let (bytes, objects) = (self.now.bytes as i64, self.now.objects as i64);
+        match order {
+            SiteOrder::Bytes => (bytes, objects),
+            SiteOrder::Growth => (self.growth().bytes, bytes),
+            SiteOrder::Count => (objects, bytes),
         }
     }
 }
@@ -200,16 +221,16 @@ impl CallSites {
         self.table.clear();
     }
 
-    /// Shows each call site, in the order of live bytes, with its growth if anything was noted before. False where there was
-    /// no memory to count all.
+    /// Shows each call site, with its growth if anything was noted before. False where there was no memory to count all.
     pub(crate) fn each<P: Platform>(
         &mut self,
         tracker: &Tracker<P>,
         noted: Noted,
+        order: SiteOrder,
         look: &mut dyn FnMut(Site<'_>),
     ) -> bool {
         let all = self.count(tracker);
-        self.table.order_by(|row| row.now);
+        self.table.order_by(|row| row.weight(order));
         for (stack_id, row) in self.table.in_order() {
             let growth = row.growth();
             let frames = tracker.depot().get(stack_id);

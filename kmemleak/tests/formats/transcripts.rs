@@ -44,7 +44,8 @@ fn help() {
   clear                     take what is reported now for granted; after off: free the metadata
   mark                      check now, and remember what is lost and what is alive
   new [--json]              check now, and report what was lost since the mark
-  sites [N] [--json]        call sites with the most live bytes (10), and their growth since the mark
+  sites [N] [--by bytes|growth|count] [--json]
+                            call sites (10) by growth since the mark; without a mark by live bytes
   interior [--json]         what only pointers into its middle keep alive
   dump ADDR                 what is known of the object at an address
   holders ADDR [--json]     the words that point into an object
@@ -401,6 +402,42 @@ fn wrong_arguments_get_the_command_s_own_lines() {
             (
                 "sites --all",
                 "kmemleak: sites: unexpected argument `--all`\n",
+            ),
+            (
+                "sites --by",
+                "kmemleak: sites --by: missing argument: expected bytes, growth or count\n",
+            ),
+            (
+                "sites --by --json",
+                "{\"schema\":2,\"kind\":\"error\",\"error\":\"sites --by: missing argument: expected bytes, growth or count\"}\n",
+            ),
+            (
+                "sites --by=",
+                "kmemleak: sites --by: missing argument: expected bytes, growth or count\n",
+            ),
+            (
+                "sites --by size",
+                "kmemleak: sites --by: invalid value `size`: expected bytes, growth or count\n",
+            ),
+            (
+                "sites --by=size 3",
+                "kmemleak: sites --by: invalid value `size`: expected bytes, growth or count\n",
+            ),
+            (
+                "sites --by bytes --by count",
+                "kmemleak: sites: unexpected argument `--by`\n",
+            ),
+            (
+                "sites --by bytes 3 4",
+                "kmemleak: sites: unexpected argument `4`\n",
+            ),
+            (
+                "report --by bytes",
+                "kmemleak: report: unexpected argument `--by`\n",
+            ),
+            (
+                "report --all=1",
+                "kmemleak: report: unexpected argument `--all=1`\n",
             ),
             ("new --all", "kmemleak: new: unexpected argument `--all`\n"),
             (

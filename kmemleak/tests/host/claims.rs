@@ -24,7 +24,10 @@ fn is_refused(detector: &Subject) {
     assert_eq!(detector.for_each_interior(&mut |_| ()), refused);
     assert_eq!(detector.for_each_new(&mut |_| ()), refused);
     assert_eq!(detector.for_each_group(&mut |_, _| ()), refused);
-    assert_eq!(detector.for_each_site(&mut |_| ()), refused);
+    assert_eq!(
+        detector.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| ()),
+        refused
+    );
     assert_eq!(detector.for_each_suppression(&mut |_| ()), refused);
     assert_eq!(detector.unsuppress("x"), Err(NotDone::Nested));
     assert_eq!(detector.unsuppress_all(), refused);
@@ -106,7 +109,7 @@ fn who_is_shown_something_may_not_ask() {
     looked(detector.for_each_interior(&mut |_| look()));
     looked(detector.for_each_new(&mut |_| look()));
     looked(detector.for_each_group(&mut |_, _| look()));
-    looked(detector.for_each_site(&mut |_| look()));
+    looked(detector.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| look()));
     looked(detector.for_each_suppression(&mut |_| look()));
     let held = lab.block(64);
     lab.hold(1, held);

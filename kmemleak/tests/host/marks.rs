@@ -13,18 +13,21 @@ fn new(lab: &Lab) -> Vec<usize> {
 /// Call sites: name, bytes, blocks, growth in both.
 fn sites(lab: &Lab) -> Vec<(String, usize, usize, i64, i64)> {
     let mut sites = Vec::new();
-    let complete = lab.detector.for_each_site(&mut |site| {
-        let mut name = String::new();
-        if let Some(&first) = site.call_stack.first() {
-            kmemleak::Platform::symbol(lab.detector.platform(), first, &mut name).expect("text");
-        }
-        // Where there was no mark, all has come since.
-        let growth = site.growth.unwrap_or(kmemleak::Growth {
-            bytes: site.bytes as i64,
-            objects: site.objects as i64,
+    let complete = lab
+        .detector
+        .for_each_site(kmemleak::SiteOrder::Bytes, &mut |site| {
+            let mut name = String::new();
+            if let Some(&first) = site.call_stack.first() {
+                kmemleak::Platform::symbol(lab.detector.platform(), first, &mut name)
+                    .expect("text");
+            }
+            // Where there was no mark, all has come since.
+            let growth = site.growth.unwrap_or(kmemleak::Growth {
+                bytes: site.bytes as i64,
+                objects: site.objects as i64,
+            });
+            sites.push((name, site.bytes, site.objects, growth.bytes, growth.objects));
         });
-        sites.push((name, site.bytes, site.objects, growth.bytes, growth.objects));
-    });
     assert_eq!(complete, Ok(()));
     sites
 }
@@ -283,19 +286,28 @@ fn the_top_of_the_sites() {
         let end = answer.lines().last().expect("one").to_owned();
         (answer.matches("backtrace").count(), end)
     };
-    assert_eq!(shown("sites"), (10, "kmemleak: 10 of 15 call sites".into()));
-    assert_eq!(shown("sites 3"), (3, "kmemleak: 3 of 15 call sites".into()));
-    assert_eq!(shown("sites 0"), (0, "kmemleak: 0 of 15 call sites".into()));
+    assert_eq!(
+        shown("sites"),
+        (10, "kmemleak: 10 of 15 call sites, by bytes".into())
+    );
+    assert_eq!(
+        shown("sites 3"),
+        (3, "kmemleak: 3 of 15 call sites, by bytes".into())
+    );
+    assert_eq!(
+        shown("sites 0"),
+        (0, "kmemleak: 0 of 15 call sites, by bytes".into())
+    );
     assert_eq!(
         shown("sites=99"),
-        (15, "kmemleak: 15 of 15 call sites".into())
+        (15, "kmemleak: 15 of 15 call sites, by bytes".into())
     );
     let answer = lab.say("sites 1");
     assert!(answer.starts_with("120 bytes in 1 object:\n"), "{answer}");
     assert!(answer.contains("\n    site_14.\n"));
     lab.say("mark");
     block(&lab, "site_14.", 8);
-    let answer = lab.say("sites 1");
+    let answer = lab.say("sites 1 --by bytes");
     assert!(
         answer.starts_with("128 bytes in 2 objects, grown by +8 bytes (+1):\n"),
         "{answer}"
@@ -308,6 +320,40 @@ fn the_top_of_the_sites() {
         lab.say("sites -1"),
         "kmemleak: sites: invalid value `-1`: expected a number\n"
     );
+}
+
+/// What grows comes first where there is a mark, however small it is.
+#[test]
+fn the_order_of_the_sites() {
+    let lab = Lab::new();
+    block(&lab, "large", 4000);
+    (0..9).for_each(|_| _ = block(&lab, "many", 8));
+    block(&lab, "grows", 16);
+    let first = |command: &str| {
+        let answer = lab.say(command);
+        let name = ["large", "many", "grows"]
+            .into_iter()
+            .find(|name| answer.contains(&format!("\n    {name}\n")));
+        let end = answer.lines().last().expect("one").to_owned();
+        (name, end)
+    };
+    let end = |by: &str| format!("kmemleak: 1 of 3 call sites, by {by}");
+    assert_eq!(first("sites 1"), (Some("large"), end("bytes")));
+    assert_eq!(first("sites 1 --by count"), (Some("many"), end("count")));
+    let no_mark = "kmemleak: no mark to measure growth from: \"mark\" makes one\n";
+    assert_eq!(lab.say("sites --by growth"), no_mark);
+    let order = kmemleak::SiteOrder::Growth;
+    let refused = lab.detector.for_each_site(order, &mut |_| panic!("no"));
+    assert_eq!(refused, Err(kmemleak::NotDone::NoMark));
+    lab.say("mark");
+    block(&lab, "grows", 16);
+    for command in ["sites 1", "sites 1 --by growth", "sites --by=growth 1"] {
+        assert_eq!(first(command), (Some("grows"), end("growth")));
+    }
+    assert_eq!(first("sites 1 --by bytes"), (Some("large"), end("bytes")));
+    lab.detector.unmark().expect("asked from outside");
+    assert_eq!(first("sites 1"), (Some("large"), end("bytes")));
+    assert_eq!(lab.say("sites --by growth"), no_mark);
 }
 
 #[test]
@@ -347,12 +393,13 @@ fn without_memory_to_count_it_says_so() {
     block(&lab, "probe", 8);
     lab.detector.exhaust_metadata(true);
     assert_eq!(
-        lab.detector.for_each_site(&mut |_| ()),
+        lab.detector
+            .for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| ()),
         Err(kmemleak::NotDone::NoMemory)
     );
     assert_eq!(
         lab.say("sites"),
-        "kmemleak: no memory to count all call sites\nkmemleak: 0 of 0 call sites\n"
+        "kmemleak: no memory to count all call sites\nkmemleak: 0 of 0 call sites, by bytes\n"
     );
 }
 

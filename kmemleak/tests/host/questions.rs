@@ -218,7 +218,10 @@ fn when_all_memory_is_given_back_none_is_taken() {
     assert_eq!(detector.unsuppress("x"), Ok(false));
     assert_eq!(detector.check(), Err(kmemleak::NotDone::Off));
     detector.unmark().expect("asked from outside");
-    assert_eq!(detector.for_each_site(&mut |_| ()), Ok(()));
+    assert_eq!(
+        detector.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| ()),
+        Ok(())
+    );
     assert_eq!(machine.metadata_pages(), 0);
 }
 

@@ -111,7 +111,7 @@ guest_test! {
     /// A panic reports the top call sites, also while the detector is at work and can't be asked.
     fn a_panic_of_who_asks_the_detector_tells_the_top_sites() smp [1, 2] fails "    guest::sites::take_a_lot+0x" {
         apart(take_a_lot);
-        let _ = KMEMLEAK.for_each_site(&mut |_| panic!("as it should"));
+        let _ = KMEMLEAK.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| panic!("as it should"));
     }
 }
 

@@ -139,14 +139,15 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 20] = [
+const HELP: [&str; 21] = [
     "  scan [--all] [--json]     check for leaks now, and report",
     "  report [--all] [--json]   the last check's report again; --all: also what leaders own",
     "  status                    what the detector knows and does",
     "  clear                     take what is reported now for granted; after off: free the metadata",
     "  mark                      check now, and remember what is lost and what is alive",
     "  new [--json]              check now, and report what was lost since the mark",
-    "  sites [N] [--json]        call sites with the most live bytes (10), and their growth since the mark",
+    "  sites [N] [--by bytes|growth|count] [--json]",
+    "                            call sites (10) by growth since the mark; without a mark by live bytes",
     "  interior [--json]         what only pointers into its middle keep alive",
     "  dump ADDR                 what is known of the object at an address",
     "  holders ADDR [--json]     the words that point into an object",

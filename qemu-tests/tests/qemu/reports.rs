@@ -255,7 +255,7 @@ fn sites() -> Result<(), Failure> {
         BACKTRACE,
         "    kernel::shell::leak::pages+0x…/0x… (kernel/src/shell/leak.rs:…)",
         START,
-        "kmemleak: 1 of … call sites",
+        "kmemleak: 1 of … call sites, by bytes",
     ];
     expect(&mut session, "sites 1", &expected)?;
     let values = json(&mut session, "sites 1000 --json")?;

@@ -3,6 +3,7 @@
 //! A new command is a line in the table and a function, whose arguments say what the command takes.
 
 use super::Commands;
+use super::options::CommandOption::{All, By, Json};
 use super::status::write_status;
 use super::syntax::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
 use super::syntax::{Call, Command, Done};
@@ -19,16 +20,13 @@ const TOP_SITES: usize = 10;
 
 impl<P: Platform> Commands<P> {
     pub(super) const TABLE: [Command<P>; 20] = [
-        Command::new("scan", Alone(scan), "check for leaks now, and report")
-            .all()
-            .json(),
+        Command::new("scan", Alone(scan), "check for leaks now, and report").takes(&[All, Json]),
         Command::new(
             "report",
             Alone(report),
             "the last check's report again; --all: also what leaders own",
         )
-        .all()
-        .json()
+        .takes(&[All, Json])
         .after_off(),
         Command::new("status", Alone(status), "what the detector knows and does").after_off(),
         Command::new(
@@ -47,19 +45,19 @@ impl<P: Platform> Commands<P> {
             Alone(new),
             "check now, and report what was lost since the mark",
         )
-        .json(),
+        .takes(&[Json]),
         Command::new(
             "sites",
             Number(sites),
-            "call sites with the most live bytes (10), and their growth since the mark",
+            "call sites (10) by growth since the mark; without a mark by live bytes",
         )
-        .json(),
+        .takes(&[By, Json]),
         Command::new(
             "interior",
             Alone(interior),
             "what only pointers into its middle keep alive",
         )
-        .json(),
+        .takes(&[Json]),
         Command::new(
             "dump",
             Address(dump),
@@ -70,19 +68,19 @@ impl<P: Platform> Commands<P> {
             Address(holders),
             "the words that point into an object",
         )
-        .json(),
+        .takes(&[Json]),
         Command::new(
             "path",
             Address(path),
             "the shortest way to an object from a root",
         )
-        .json(),
+        .takes(&[Json]),
         Command::new(
             "suppress",
             Alone(suppressions),
             "the suppressions, and what they hide",
         )
-        .json(),
+        .takes(&[Json]),
         Command::new(
             "suppress",
             Suppression(suppress),
@@ -126,7 +124,7 @@ fn status<P: Platform>(call: Call<'_, P>) -> Done {
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim_on()?;
     claim.check()?;
-    let written = report::write_report(&claim, call.format, call.which, call.out);
+    let written = report::write_report(&claim, call.options.format, call.options.which, call.out);
     if written.is_ok() {
         claim.note_reported();
     }
@@ -138,7 +136,7 @@ fn new<P: Platform>(call: Call<'_, P>) -> Done {
     claim.check()?;
     Ok(report::write_report(
         &claim,
-        call.format,
+        call.options.format,
         Which::New,
         call.out,
     ))
@@ -148,8 +146,8 @@ fn report<P: Platform>(call: Call<'_, P>) -> Done {
     let claim = call.handle.claim()?;
     Ok(report::write_report(
         &claim,
-        call.format,
-        call.which,
+        call.options.format,
+        call.options.which,
         call.out,
     ))
 }
@@ -196,12 +194,23 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
 
 fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
     let (mut claim, top) = (call.handle.claim()?, top.unwrap_or(TOP_SITES));
-    Ok(report::write_sites(&mut claim, call.format, top, call.out))
+    let order = claim.site_order(call.options.by)?;
+    Ok(report::write_sites(
+        &mut claim,
+        call.options.format,
+        order,
+        top,
+        call.out,
+    ))
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {
     let claim = call.handle.claim()?;
-    Ok(report::write_interior(&claim, call.format, call.out))
+    Ok(report::write_interior(
+        &claim,
+        call.options.format,
+        call.out,
+    ))
 }
 
 fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
@@ -219,7 +228,7 @@ fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
 }
 
 fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {
-    let (mut claim, format) = (call.handle.claim()?, call.format);
+    let (mut claim, format) = (call.handle.claim()?, call.options.format);
     Ok(report::write_references(
         &mut claim, format, question, address, call.out,
     ))
@@ -229,7 +238,7 @@ fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim()?;
     Ok(report::write_suppressions(
         &mut claim,
-        call.format,
+        call.options.format,
         call.out,
     ))
 }

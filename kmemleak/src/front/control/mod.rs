@@ -1,6 +1,7 @@
 //! The text interface of the detector: commands and boot parameters.
 
 mod commands;
+mod options;
 pub(crate) mod parameters;
 mod status;
 mod syntax;

@@ -2,27 +2,26 @@
 //!
 //! The type of the function that runs a command says what the command takes ([`Action`]): the function gets a value of the right
 //! kind, or is not called. A command may have several forms, which differ in their argument; an error in a line is explained for
-//! all forms that the line may mean.
+//! all forms that the line may mean. The [options](super::options) that a form takes are listed in the table.
 
 use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
+use super::options::{CommandOption, Given, Options};
 use crate::checker::claim::NotDone;
 use crate::checker::handle::Handle;
 use crate::front::report::{Format, Typed, complain};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
-use crate::verdict::order::Which;
 use crate::verdict::suppress;
 
 /// Whether the command was done; if so, whether the answer could be written.
 pub(super) type Done = Result<fmt::Result, NotDone>;
 
-/// What a command works with: the detector, its flags, and where the answer goes.
+/// What a command works with: the detector, its options, and where the answer goes.
 pub(super) struct Call<'c, P: Platform> {
     pub(super) handle: Handle<'c, P>,
-    pub(super) which: Which,
-    pub(super) format: Format,
+    pub(super) options: Options,
     pub(super) out: &'c mut dyn Write,
 }
 
@@ -32,7 +31,7 @@ pub(super) enum Action<P: Platform> {
     /// A number, or none.
     Number(fn(Call<'_, P>, Option<usize>) -> Done),
     Address(fn(Call<'_, P>, Hidden) -> Done),
-    /// The rest of the line with its blanks, unless there are flags in it: names of functions have blanks.
+    /// The rest of the line with its blanks, unless there are options in it: names of functions have blanks.
     Pattern(fn(Call<'_, P>, &str) -> Done),
     /// A pattern, perhaps with a ceiling: the rest of the line with its blanks.
     Suppression(fn(Call<'_, P>, &str) -> Done),
@@ -124,10 +123,8 @@ pub(super) struct Command<P: Platform> {
     name: &'static str,
     action: Action<P>,
     what: &'static str,
-    /// Whether it takes `--all`.
-    all: bool,
-    /// Whether it takes `--json`.
-    json: bool,
+    /// The options that it takes.
+    takes: &'static [CommandOption],
     /// Whether it can be used once the detector is off.
     after_off: bool,
 }
@@ -138,19 +135,13 @@ impl<P: Platform> Command<P> {
             name,
             action,
             what,
-            all: false,
-            json: false,
+            takes: &[],
             after_off: false,
         }
     }
 
-    pub(super) const fn all(mut self) -> Self {
-        self.all = true;
-        self
-    }
-
-    pub(super) const fn json(mut self) -> Self {
-        self.json = true;
+    pub(super) const fn takes(mut self, options: &'static [CommandOption]) -> Self {
+        self.takes = options;
         self
     }
 
@@ -163,17 +154,20 @@ impl<P: Platform> Command<P> {
 impl<P: Platform> Display for Command<P> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         const WIDTH: usize = 25;
-        let form = [
-            self.name,
-            self.action.form(),
-            if self.all { " [--all]" } else { "" },
-            if self.json { " [--json]" } else { "" },
-        ];
-        let len: usize = form.iter().map(|part| part.len()).sum();
-        f.write_str("  ")?;
-        form.iter().try_for_each(|part| f.write_str(part))?;
-        let rest = (WIDTH + 1).saturating_sub(len).max(1);
-        writeln!(f, "{:rest$}{}", "", self.what)
+        write!(f, "  {}{}", self.name, self.action.form())?;
+        let mut len = self.name.len() + self.action.form().len();
+        for option in self.takes {
+            let (name, form) = (option.name(), option.form());
+            write!(f, " [{name}{form}]")?;
+            len += name.len() + form.len() + 3;
+        }
+        if len > WIDTH {
+            // What it does stands in a line of its own.
+            writeln!(f)?;
+            len = 0;
+            f.write_str("  ")?;
+        }
+        writeln!(f, "{:rest$}{}", "", self.what, rest = WIDTH + 1 - len)
     }
 }
 
@@ -181,16 +175,14 @@ impl<P: Platform> Display for Command<P> {
 pub(super) struct Line<'l, P: Platform> {
     bound: Bound<'l, P>,
     after_off: bool,
-    which: Which,
-    format: Format,
+    options: Options,
 }
 
 impl<P: Platform> Line<'_, P> {
     pub(super) fn run(&self, handle: Handle<'_, P>, out: &mut dyn Write) -> fmt::Result {
         let call = Call {
             handle,
-            which: self.which,
-            format: self.format,
+            options: self.options,
             out: &mut *out,
         };
         let done = match handle.tracker.is_on() || self.after_off {
@@ -199,7 +191,7 @@ impl<P: Platform> Line<'_, P> {
         };
         match done {
             Ok(written) => written,
-            Err(why) => complain(self.format, &why, out),
+            Err(why) => complain(self.options.format, &why, out),
         }
     }
 }
@@ -208,6 +200,8 @@ impl<P: Platform> Line<'_, P> {
 pub(super) struct Wrong<'l> {
     /// The name of the command, or the unknown word.
     name: &'l str,
+    /// The option that it is about.
+    option: Option<CommandOption>,
     what: WhatIsWrong<'l>,
     format: Format,
 }
@@ -234,50 +228,66 @@ pub(super) fn parse<'l, P: Platform>(
     if named().next().is_none() {
         return Err(Wrong {
             name: first,
+            option: None,
             what: WhatIsWrong::NoCommand,
             format: Format::Text,
         });
     }
-    let (mut value, mut all, mut format, mut extra) = (set, false, Format::Text, None);
+    let (mut value, mut given, mut extra) = (set, Given::NONE, None);
     let rest = line.trim().strip_prefix(name).unwrap_or_default();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
-    let has_flags = words.clone().any(|word| word.starts_with("--"));
-    if named().any(|command| command.action.takes_rest()) && !rest.is_empty() && !has_flags {
+    let has_options = words.clone().any(|word| word.starts_with("--"));
+    if named().any(|command| command.action.takes_rest()) && !rest.is_empty() && !has_options {
         value = Some(rest);
         words = "".split_whitespace();
     }
-    for word in words {
-        match word {
-            "--all" => all = true,
-            "--json" => format = Format::Json,
-            _ if value.is_none() && !word.starts_with("--") => value = Some(word),
-            _ => extra = extra.or(Some(word)),
+    while let Some(word) = words.next() {
+        let is_option = word.starts_with("--");
+        if is_option && given.take(word, &mut words) {
+            continue;
+        }
+        if !is_option && value.is_none() {
+            value = Some(word);
+        } else {
+            extra = extra.or(Some(word));
         }
     }
-    let wrong = |what| Wrong { name, what, format };
+    let format = given.format();
+    let wrong = |option, what| Wrong {
+        name,
+        option,
+        what,
+        format,
+    };
     let suiting = || named().filter(|command| command.action.suits(value));
     let taken = suiting().find_map(|command| Some((command, command.action.bind(value)?)));
     let nearest = taken.as_ref().map(|(command, _)| *command);
     let Some(command) = nearest.or(suiting().next()) else {
-        return Err(wrong(match value {
+        let what = match value {
             Some(value) => WhatIsWrong::Unexpected(value),
             None => WhatIsWrong::Missing,
-        }));
+        };
+        return Err(wrong(None, what));
     };
-    let extra = extra
-        .or((all && !command.all).then_some("--all"))
-        .or((format == Format::Json && !command.json).then_some("--json"));
-    if let Some(word) = extra {
-        return Err(wrong(WhatIsWrong::Unexpected(word)));
+    let beside = given.beside(command.takes).map(CommandOption::name);
+    if let Some(word) = extra.or(beside) {
+        return Err(wrong(None, WhatIsWrong::Unexpected(word)));
     }
+    let options = given.check().map_err(|(option, value)| {
+        let what = match value {
+            "" => WhatIsWrong::Missing,
+            _ => WhatIsWrong::Invalid(value),
+        };
+        wrong(Some(option), what)
+    })?;
     let Some((_, bound)) = taken else {
-        return Err(wrong(WhatIsWrong::Invalid(value.unwrap_or_default())));
+        let value = value.unwrap_or_default();
+        return Err(wrong(None, WhatIsWrong::Invalid(value)));
     };
     Ok(Line {
         bound,
         after_off: command.after_off,
-        which: if all { Which::All } else { Which::Leaders },
-        format,
+        options,
     })
 }
 
@@ -288,7 +298,7 @@ impl Wrong<'_> {
         out: &mut dyn Write,
     ) -> fmt::Result {
         let (name, format) = (self.name, self.format);
-        let expected = Expected { commands, name };
+        let (asked, expected) = (Asked(self), Expected { commands, of: self });
         match self.what {
             WhatIsWrong::NoCommand => {
                 let names = commands.iter().map(|command| command.name);
@@ -304,12 +314,12 @@ impl Wrong<'_> {
             }
             WhatIsWrong::Missing => complain(
                 format,
-                &format_args!("{name}: missing argument: expected {expected}"),
+                &format_args!("{asked}: missing argument: expected {expected}"),
                 out,
             ),
             WhatIsWrong::Invalid(value) => complain(
                 format,
-                &format_args!("{name}: invalid value `{value}`: expected {expected}"),
+                &format_args!("{asked}: invalid value `{value}`: expected {expected}"),
                 out,
             ),
             WhatIsWrong::Unexpected(word) => complain(
@@ -321,27 +331,50 @@ impl Wrong<'_> {
     }
 }
 
-/// The arguments that the forms of a command take.
+/// The command that was typed; with the option, if that is what is wrong.
+struct Asked<'w>(&'w Wrong<'w>);
+
+impl Display for Asked<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)?;
+        match self.0.option {
+            Some(option) => write!(f, " {}", option.name()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The values that the option takes, or the arguments that the forms of the command take.
 struct Expected<'c, P: Platform> {
     commands: &'c [Command<P>],
-    name: &'c str,
+    of: &'c Wrong<'c>,
 }
 
 impl<P: Platform> Display for Expected<'_, P> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let named = (self.commands.iter()).filter(|command| command.name == self.name);
-        let all = named.flat_map(|command| command.action.expects());
-        let count = all.clone().count();
-        for (place, one) in all.enumerate() {
-            let before = match place {
-                0 => "",
-                _ if place + 1 == count => " or ",
-                _ => ", ",
-            };
-            write!(f, "{before}{one}")?;
+        if let Some(option) = self.of.option {
+            return write_one_of(option.expects().iter(), f);
         }
-        Ok(())
+        let named = (self.commands.iter()).filter(|command| command.name == self.of.name);
+        write_one_of(named.flat_map(|command| command.action.expects()), f)
     }
+}
+
+/// Writes the values, with an "or" before the last one.
+fn write_one_of(
+    all: impl Iterator<Item = &'static &'static str> + Clone,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
+    let count = all.clone().count();
+    for (place, one) in all.enumerate() {
+        let before = match place {
+            0 => "",
+            _ if place + 1 == count => " or ",
+            _ => ", ",
+        };
+        write!(f, "{before}{one}")?;
+    }
+    Ok(())
 }
 
 /// How many letters must be changed, added or taken away to turn one word into the other (Levenshtein), counted for words of up

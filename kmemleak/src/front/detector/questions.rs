@@ -13,7 +13,7 @@ use crate::front::scope::Scope;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::tracker::Tracking;
-use crate::verdict::call_sites::{Site, TopSite, each_top};
+use crate::verdict::call_sites::{Site, SiteOrder, TopSite, each_top};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Unreferenced};
 use crate::verdict::order::Which;
@@ -96,11 +96,15 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.show_new(look)
     }
 
-    /// Shows each call site with what is alive of what it allocated and how that has changed since the last [`mark`](Self::mark),
-    /// in the order of live bytes, the most first; sites with nothing alive come last. An error where there was no memory to
-    /// count all. Task context, with no lock held; `look` may allocate.
-    pub fn for_each_site(&self, look: &mut dyn FnMut(Site<'_>)) -> Result<(), NotDone> {
-        self.handle().claim()?.show_sites(look)
+    /// Shows each call site with what is alive of what it allocated and how that has changed since the last [`mark`](Self::mark).
+    /// Errors: [`NotDone::NoMemory`] where there was none to count all; [`NotDone::NoMark`] for an order by growth without a
+    /// mark. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_site(
+        &self,
+        order: SiteOrder,
+        look: &mut dyn FnMut(Site<'_>),
+    ) -> Result<(), NotDone> {
+        self.handle().claim()?.show_sites(order, look)
     }
 
     /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all.

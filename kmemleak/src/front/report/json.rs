@@ -3,7 +3,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::view::{Contents, LeakView, comm_of, named_at};
-use super::{Question, Standing};
+use super::{Question, Standing, order_name};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -11,7 +11,7 @@ use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
-use crate::verdict::call_sites::Site;
+use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::leak_list::Named;
@@ -101,11 +101,18 @@ pub(super) fn references_end(
     }
 }
 
-pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn sites_end(
+    shown: usize,
+    of: usize,
+    order: SiteOrder,
+    all: bool,
+    out: &mut dyn Write,
+) -> fmt::Result {
     begin("sites", out)?;
+    let by = order_name(order);
     writeln!(
         out,
-        ",\"shown\":{shown},\"total\":{of},\"complete\":{all}}}"
+        ",\"shown\":{shown},\"total\":{of},\"by\":\"{by}\",\"complete\":{all}}}"
     )
 }
 

@@ -23,6 +23,7 @@ use crate::checker::claim::Claim;
 use crate::checker::references::Slot;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
+use crate::verdict::call_sites::SiteOrder;
 use crate::verdict::iter::each_interior;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -56,6 +57,15 @@ impl Question {
             Self::Holders => "holder",
             Self::Path => "step",
         }
+    }
+}
+
+/// What an order of call sites is called, as `--by` takes it.
+const fn order_name(order: SiteOrder) -> &'static str {
+    match order {
+        SiteOrder::Bytes => "bytes",
+        SiteOrder::Growth => "growth",
+        SiteOrder::Count => "count",
     }
 }
 
@@ -150,16 +160,17 @@ pub(super) fn write_references<P: Platform>(
     }
 }
 
-/// Writes the call sites with the most live bytes, `top` of them.
+/// Writes the first call sites of an order, `top` of them.
 pub(super) fn write_sites<P: Platform>(
     claim: &mut Claim<'_, P>,
     format: Format,
+    order: SiteOrder,
     top: usize,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (_outside, tracker) = (claim.outside(), claim.tracker());
     let (mut count, mut written) = (0, Ok(()));
-    let all = claim.each_site(&mut |site| {
+    let all = claim.each_site(order, &mut |site| {
         count += 1;
         if written.is_ok() && count <= top {
             written = match format {
@@ -170,8 +181,8 @@ pub(super) fn write_sites<P: Platform>(
     });
     written?;
     match format {
-        Format::Text => text::sites_end(count.min(top), count, all, out),
-        Format::Json => json::sites_end(count.min(top), count, all, out),
+        Format::Text => text::sites_end(count.min(top), count, order, all, out),
+        Format::Json => json::sites_end(count.min(top), count, order, all, out),
     }
 }
 

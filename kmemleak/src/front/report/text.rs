@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, PassCount, Plain, Sum, write_dump};
-use super::{Question, Standing};
+use super::{Question, Standing, order_name};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -12,7 +12,7 @@ use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::crc::crc_of;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
-use crate::verdict::call_sites::Site;
+use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::order::Which;
@@ -388,11 +388,18 @@ pub(super) fn references_end(
     }
 }
 
-pub(super) fn sites_end(shown: usize, of: usize, all: bool, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn sites_end(
+    shown: usize,
+    of: usize,
+    order: SiteOrder,
+    all: bool,
+    out: &mut dyn Write,
+) -> fmt::Result {
     if !all {
         writeln!(out, "kmemleak: no memory to count all call sites")?;
     }
-    writeln!(out, "kmemleak: {shown} of {}", Count(of, "call site"))
+    let (of, by) = (Count(of, "call site"), order_name(order));
+    writeln!(out, "kmemleak: {shown} of {of}, by {by}")
 }
 
 pub(super) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {

@@ -1,0 +1,149 @@
+//! Options of commands: words that begin with `--`, some of which have a value (`--by growth`, or `--by=growth`).
+//!
+//! The table of commands says which options a command takes. While a line is read, the options in it are only collected
+//! ([`Given`]): which command is meant, and so which options it takes, is not known before the line ends. Then all values are
+//! checked together and become [`Options`].
+//!
+//! A new option is a variant of [`CommandOption`], with its three answers, a field of [`Options`] and the line that fills it.
+
+use core::str::SplitWhitespace;
+
+use self::CommandOption::{All, By, Json};
+use crate::front::report::Format;
+use crate::verdict::call_sites::SiteOrder;
+use crate::verdict::order::Which;
+
+/// An option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommandOption {
+    All,
+    By,
+    Json,
+}
+
+impl CommandOption {
+    const EACH: [Self; 3] = [All, By, Json];
+
+    /// The option as it is typed.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            All => "--all",
+            By => "--by",
+            Json => "--json",
+        }
+    }
+
+    /// How its value is written in a list of commands; empty if it has none.
+    pub(super) const fn form(self) -> &'static str {
+        match self {
+            All | Json => "",
+            By => " bytes|growth|count",
+        }
+    }
+
+    /// What its value may be, one of these.
+    pub(super) const fn expects(self) -> &'static [&'static str] {
+        match self {
+            All | Json => &[],
+            By => &["bytes", "growth", "count"],
+        }
+    }
+
+    const fn has_value(self) -> bool {
+        !self.form().is_empty()
+    }
+}
+
+/// The options of a line, checked.
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    /// `--all`: all leaks instead of the leaders.
+    pub(super) which: Which,
+    /// `--json`.
+    pub(super) format: Format,
+    /// `--by`: the order of call sites.
+    pub(super) by: Option<SiteOrder>,
+}
+
+/// The options of a line as they were typed: the value of each that was given, empty where it has none.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'l>([Option<&'l str>; CommandOption::EACH.len()]);
+
+impl<'l> Given<'l> {
+    pub(super) const NONE: Self = Self([None; CommandOption::EACH.len()]);
+
+    /// Takes an option, and its value from the words that follow. False if the word is no option, or one that was given before.
+    pub(super) fn take(&mut self, word: &'l str, rest: &mut SplitWhitespace<'l>) -> bool {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        };
+        let Some(option) = (CommandOption::EACH.into_iter()).find(|option| option.name() == name)
+        else {
+            return false;
+        };
+        let again = self.value(option).is_some();
+        if !option.has_value() {
+            if value.is_none() {
+                self.0[option as usize] = Some("");
+            }
+            return value.is_none();
+        }
+        let value = value.or_else(|| {
+            let next = rest.clone().next().filter(|next| !next.starts_with("--"))?;
+            rest.next();
+            Some(next)
+        });
+        self.0[option as usize] = Some(value.unwrap_or_default());
+        !again
+    }
+
+    fn value(&self, option: CommandOption) -> Option<&'l str> {
+        self.0[option as usize]
+    }
+
+    pub(super) fn format(&self) -> Format {
+        match self.value(Json) {
+            Some(_) => Format::Json,
+            None => Format::Text,
+        }
+    }
+
+    /// An option that was given, and is not among these.
+    pub(super) fn beside(&self, taken: &[CommandOption]) -> Option<CommandOption> {
+        let mut given = CommandOption::EACH.into_iter();
+        given.find(|option| self.value(*option).is_some() && !taken.contains(option))
+    }
+
+    /// The options with their values; or the first with a value that it does not take, which is empty where there is none.
+    pub(super) fn check(&self) -> Result<Options, (CommandOption, &'l str)> {
+        Ok(Options {
+            which: match self.value(All) {
+                Some(_) => Which::All,
+                None => Which::Leaders,
+            },
+            format: self.format(),
+            by: self.parsed(By, site_order)?,
+        })
+    }
+
+    fn parsed<T>(
+        &self,
+        option: CommandOption,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, (CommandOption, &'l str)> {
+        let value = self.value(option);
+        value
+            .map(|value| parse(value).ok_or((option, value)))
+            .transpose()
+    }
+}
+
+fn site_order(text: &str) -> Option<SiteOrder> {
+    match text {
+        "bytes" => Some(SiteOrder::Bytes),
+        "growth" => Some(SiteOrder::Growth),
+        "count" => Some(SiteOrder::Count),
+        _ => None,
+    }
+}
