@@ -9,7 +9,7 @@ use crate::metadata::kept::Kept;
 use crate::platform::Platform;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::{self, Baseline, Remember};
-use crate::verdict::call_sites::{Noted, Site, SiteOrder};
+use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::suppress::{SuppressError, Suppression};
@@ -119,12 +119,8 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Shows each call site. False where there was no memory to count all.
     pub(crate) fn each_site(&mut self, order: SiteOrder, look: &mut dyn FnMut(Site<'_>)) -> bool {
-        let noted = match self.has_baseline() {
-            true => Noted::Yes,
-            false => Noted::No,
-        };
         let tracker = self.tracker();
-        self.findings.call_sites.each(tracker, noted, order, look)
+        self.findings.call_sites.each(tracker, order, look)
     }
 
     /// Adds the suppressions of the kernel's source that were not added yet.

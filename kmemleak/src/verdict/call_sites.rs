@@ -3,6 +3,12 @@
 //!
 //! A site is a call stack. Nothing is counted while objects come and go; a question has all of them walked over.
 //!
+//! # Memory
+//!
+//! 104 bytes for each call stack of which anything was alive at a mark or a question, in pages that stay until all metadata is
+//! given back: 64 of them are the [history] of the last eight marks. Want of memory while objects are counted leaves the earlier
+//! marks as they are.
+//!
 //! # At the end
 //!
 //! A kernel that is out of memory, or that has panicked, needs to know where memory went, too; but it has none for tables, and
@@ -16,6 +22,7 @@
 //!
 //! A chunk's at a time, while the objects are walked over. At the end, locks are only tried.
 
+use super::history::{self, History, Trend};
 use crate::metadata::MetaAlloc;
 use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
@@ -34,6 +41,10 @@ pub struct Site<'a> {
     pub objects: usize,
     /// How that has changed since the last mark; `None` where there is none.
     pub growth: Option<Growth>,
+    /// Live bytes at the last marks, eight at most, oldest first. Empty where there is no mark.
+    pub history: &'a [usize],
+    /// What these say of its growth; `None` if it is neither steady nor a step, or there are too few of them.
+    pub trend: Option<Trend>,
 }
 
 /// The order of call sites.
@@ -120,13 +131,6 @@ impl Counters {
     }
 }
 
-/// Whether anything was noted before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Noted {
-    Yes,
-    No,
-}
-
 /// What is alive of what a site allocated.
 #[derive(Clone, Copy, Default)]
 struct Alive {
@@ -134,20 +138,32 @@ struct Alive {
     objects: usize,
 }
 
-/// A site, now and at the last mark.
+/// A site, now and at the last marks.
 #[derive(Default)]
 struct SiteRow {
     now: Alive,
-    marked: Alive,
+    /// Live bytes at the last marks.
+    history: History,
+    /// Live objects at the last one.
+    marked_objects: usize,
 }
 
+const _: () = assert!(size_of::<SiteRow>() == 88, "as the header says");
+
 impl SiteRow {
+    /// Since the last mark; what is alive, where there was none.
     fn growth(&self) -> Growth {
         let change = |now: usize, marked: usize| now.wrapping_sub(marked) as i64;
+        let marked_bytes: usize = self.history.last(1).iter().sum();
         Growth {
-            bytes: change(self.now.bytes, self.marked.bytes),
-            objects: change(self.now.objects, self.marked.objects),
+            bytes: change(self.now.bytes, marked_bytes),
+            objects: change(self.now.objects, self.marked_objects),
         }
+    }
+
+    fn mark(&mut self) {
+        self.history.push(self.now.bytes);
+        self.marked_objects = self.now.objects;
     }
 
     /// What the row is ordered by; what is equal in the first figure is ordered by the second.
@@ -164,18 +180,22 @@ impl SiteRow {
 /// All sites.
 pub(crate) struct CallSites {
     table: StackTable<SiteRow>,
+    /// How many marks the rows have of each site.
+    marks: usize,
 }
 
 impl CallSites {
     pub(crate) const fn new() -> Self {
         Self {
             table: StackTable::new(),
+            marks: 0,
         }
     }
 
     /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.table.empty();
+        self.marks = 0;
     }
 
     /// Counts one block more.
@@ -206,12 +226,12 @@ impl CallSites {
         all
     }
 
-    /// Notes what is alive, in the place of what was noted before. False where there was no memory to count all: then the earlier
-    /// note stays.
+    /// Notes what is alive. False where there was no memory to count all: then what was noted before stays.
     pub(crate) fn mark<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
         let all = self.count(tracker);
         if all {
-            self.table.each_mut(|row| row.marked = row.now);
+            self.table.each_mut(SiteRow::mark);
+            self.marks = history::MARKS.min(self.marks + 1);
         }
         all
     }
@@ -219,13 +239,13 @@ impl CallSites {
     /// Forgets what was noted.
     pub(crate) fn unmark(&mut self) {
         self.table.clear();
+        self.marks = 0;
     }
 
     /// Shows each call site, with its growth if anything was noted before. False where there was no memory to count all.
     pub(crate) fn each<P: Platform>(
         &mut self,
         tracker: &Tracker<P>,
-        noted: Noted,
         order: SiteOrder,
         look: &mut dyn FnMut(Site<'_>),
     ) -> bool {
@@ -238,7 +258,9 @@ impl CallSites {
                 call_stack: frames.as_slice(),
                 bytes: row.now.bytes,
                 objects: row.now.objects,
-                growth: (noted == Noted::Yes).then_some(growth),
+                growth: (self.marks > 0).then_some(growth),
+                history: row.history.last(self.marks),
+                trend: row.history.trend(self.marks, row.now.bytes),
             };
             if site.objects > 0 || growth.objects != 0 {
                 look(site);

@@ -9,6 +9,7 @@
 pub(crate) mod baseline;
 pub(crate) mod call_sites;
 pub(crate) mod groups;
+pub(crate) mod history;
 pub(crate) mod iter;
 pub(crate) mod leaders;
 pub(crate) mod leak_list;

@@ -356,6 +356,91 @@ fn the_order_of_the_sites() {
     assert_eq!(lab.say("sites --by growth"), no_mark);
 }
 
+/// The history of a site by its name, in text: the head of its answer, and the marks.
+fn history(lab: &Lab, name: &str) -> (String, Option<String>) {
+    let answer = lab.say("sites 100");
+    let mut head = String::new();
+    let mut marks = None;
+    for line in answer.lines() {
+        if line.contains(" bytes in ") {
+            (head, marks) = (line.to_owned(), None);
+        } else if line.starts_with("  bytes at ") {
+            marks = Some(line.trim().to_owned());
+        } else if line.trim() == name {
+            return (head, marks);
+        }
+    }
+    panic!("no {name} in {answer}");
+}
+
+#[test]
+fn a_steady_climb_is_told_from_a_step() {
+    let lab = Lab::new();
+    block(&lab, "climbs", 100);
+    block(&lab, "steps", 100);
+    lab.say("mark");
+    let (head, marks) = history(&lab, "climbs");
+    assert_eq!(head, "100 bytes in 1 object, grown by +0 bytes (+0):");
+    assert_eq!(marks, None, "one mark is no history");
+    for round in 0..4 {
+        block(&lab, "climbs", 10);
+        if round == 1 {
+            block(&lab, "steps", 400);
+        }
+        lab.say("mark");
+    }
+    block(&lab, "climbs", 10);
+    assert_eq!(
+        history(&lab, "climbs"),
+        (
+            "150 bytes in 6 objects, grown by +10 bytes (+1), steady:".into(),
+            Some("bytes at the last 5 marks: 100, 110, 120, 130, 140, now 150".into())
+        )
+    );
+    assert_eq!(
+        history(&lab, "steps"),
+        (
+            "500 bytes in 2 objects, grown by +0 bytes (+0), step:".into(),
+            Some("bytes at the last 5 marks: 100, 100, 500, 500, 500, now 500".into())
+        )
+    );
+    // Eight are kept; what came late had nothing before.
+    block(&lab, "late", 7);
+    (0..6).for_each(|_| _ = lab.say("mark"));
+    assert_eq!(
+        history(&lab, "late").1,
+        Some("bytes at the last 8 marks: 0, 0, 7, 7, 7, 7, 7, 7, now 7".into())
+    );
+    lab.detector.unmark().expect("asked from outside");
+    assert_eq!(
+        history(&lab, "climbs"),
+        ("150 bytes in 6 objects:".into(), None)
+    );
+}
+
+/// A mark for which there is no memory leaves the history as it is, and so does one that a second try makes good.
+#[test]
+fn want_of_memory_keeps_the_history() {
+    let lab = Lab::new();
+    block(&lab, "early", 8);
+    (0..2).for_each(|_| assert_eq!(lab.detector.mark(), Ok(())));
+    block(&lab, "early", 8);
+    (0..300).for_each(|number| _ = block(&lab, &format!("late {number}"), 8));
+    lab.machine.set_metadata_budget(0);
+    assert_eq!(lab.detector.mark(), Err(kmemleak::NotDone::NoMemory));
+    lab.machine.set_metadata_budget(usize::MAX);
+    let before = history(&lab, "early");
+    assert_eq!(
+        before.1,
+        Some("bytes at the last 2 marks: 8, 8, now 16".into())
+    );
+    assert_eq!(lab.detector.mark(), Ok(()));
+    assert_eq!(
+        history(&lab, "early").1,
+        Some("bytes at the last 3 marks: 8, 8, 16, now 16".into())
+    );
+}
+
 #[test]
 fn a_changed_call_stack_moves_to_its_site() {
     let lab = Lab::new();

@@ -75,15 +75,16 @@ impl<P: Platform> Detector<P> {
     }
 
     /// Remembers the leaks and suspects of the last verdict, and what is alive at each call site, for
-    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site). Where there is no memory for it the
-    /// earlier mark stays, and the detector's state is incomplete. Task context, with no lock held.
+    /// [`for_each_new`](Self::for_each_new) and [`for_each_site`](Self::for_each_site), which also has what was alive at the
+    /// marks before, seven at most. Where there is no memory for it the earlier marks stay, and the detector's state is
+    /// incomplete. Task context, with no lock held.
     ///
     /// It does not check: without a [`check`](Self::check) before, all that is lost already is new afterwards.
     pub fn mark(&self) -> Result<(), NotDone> {
         self.handle().claim()?.mark()
     }
 
-    /// Forgets what [`mark`](Self::mark) remembered. Task context, with no lock held.
+    /// Forgets what all [`mark`](Self::mark)s remembered. Task context, with no lock held.
     pub fn unmark(&self) -> Result<(), NotDone> {
         self.handle().claim()?.unmark();
         Ok(())

@@ -3,7 +3,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::view::{Contents, LeakView, comm_of, named_at};
-use super::{Question, Standing, order_name};
+use super::{Question, Standing, order_name, trend_name};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -314,6 +314,16 @@ pub(super) fn site_json<P: Platform>(
         OrNull(site.growth.map(|growth| growth.bytes)),
         OrNull(site.growth.map(|growth| growth.objects))
     )?;
+    write!(out, ",\"history\":[")?;
+    for (place, bytes) in site.history.iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(out, "{comma}{bytes}")?;
+    }
+    write!(out, "],\"trend\":")?;
+    match site.trend {
+        Some(trend) => write!(out, "\"{}\"", trend_name(trend))?,
+        None => write!(out, "null")?,
+    }
     frames_json(tracker, site.call_stack, out)?;
     writeln!(out, "}}")
 }

@@ -24,6 +24,7 @@ use crate::checker::references::Slot;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::call_sites::SiteOrder;
+use crate::verdict::history::Trend;
 use crate::verdict::iter::each_interior;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -66,6 +67,14 @@ const fn order_name(order: SiteOrder) -> &'static str {
         SiteOrder::Bytes => "bytes",
         SiteOrder::Growth => "growth",
         SiteOrder::Count => "count",
+    }
+}
+
+/// What a trend is called.
+const fn trend_name(trend: Trend) -> &'static str {
+    match trend {
+        Trend::Steady => "steady",
+        Trend::Step => "step",
     }
 }
 

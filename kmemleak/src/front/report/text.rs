@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, PassCount, Plain, Sum, write_dump};
-use super::{Question, Standing, order_name};
+use super::{Question, Standing, order_name, trend_name};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -318,7 +318,16 @@ pub(super) fn site_text<P: Platform>(
             growth.bytes, growth.objects
         )?;
     }
+    if let Some(trend) = site.trend {
+        write!(out, ", {}", trend_name(trend))?;
+    }
     writeln!(out, ":")?;
+    if let marks @ 2.. = site.history.len() {
+        write!(out, "  bytes at the last {marks} marks: ")?;
+        let mut history = site.history.iter();
+        history.try_for_each(|bytes| write!(out, "{bytes}, "))?;
+        writeln!(out, "now {}", site.bytes)?;
+    }
     write_addresses(tracker, "backtrace", site.call_stack, out)
 }
 
