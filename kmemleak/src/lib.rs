@@ -113,6 +113,7 @@ mod tracker;
 mod verdict;
 
 pub use crate::checker::claim::NotDone;
+pub use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 pub use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 pub use crate::front::background::NextStep;
 pub use crate::front::control::parameters::ParameterError;

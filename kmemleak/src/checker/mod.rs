@@ -1,7 +1,7 @@
 //! Checks: which task may check, how a pass is made, and how questions about the memory that was found are answered.
 //!
 //! The [`Checker`] is a lock. Its holder, the [claim], owns the findings: the verdict, the suppressions, the baseline, the call
-//! sites and the words of the last answer. All that makes or uses them is a method of the claim's guard, so no task ever waits
+//! sites, and the words and objects of the last answers. All that makes or uses them is a method of the claim's guard, so no task ever waits
 //! for a part of them.
 //!
 //! This folder writes no text.
@@ -10,6 +10,7 @@ pub(crate) mod claim;
 mod concurrent;
 mod findings;
 pub(crate) mod handle;
+pub(crate) mod live;
 mod pass;
 pub(crate) mod references;
 mod show;
@@ -21,6 +22,7 @@ use spin::mutex::SpinMutex;
 
 use self::claim::{Claim, Holder, Nested};
 use self::handle::Handle;
+use self::live::LiveObjects;
 use self::pass::Ground;
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
@@ -40,6 +42,7 @@ struct Findings {
     baseline: Option<Baseline>,
     call_sites: CallSites,
     references: References,
+    live: LiveObjects,
 }
 
 impl Findings {
@@ -50,6 +53,7 @@ impl Findings {
             baseline: None,
             call_sites: CallSites::new(),
             references: References::new(),
+            live: LiveObjects::new(),
         }
     }
 
@@ -60,6 +64,7 @@ impl Findings {
         self.baseline = None;
         self.call_sites.empty();
         self.references.empty();
+        self.live.empty();
     }
 }
 

@@ -14,6 +14,7 @@
 //! This module knows nothing of objects.
 
 mod class;
+pub(crate) mod heap;
 pub(crate) mod hidden;
 pub(crate) mod kept;
 pub(crate) mod keyed_list;

@@ -4,6 +4,7 @@ use core::cell::Cell;
 use core::cmp::Reverse;
 
 use crate::metadata::MetaAlloc;
+use crate::metadata::heap::{Places, heapsort};
 use crate::metadata::page::NoMemory;
 use crate::metadata::page_vec::PageVec;
 use crate::stacks::depot::StackId;
@@ -98,19 +99,11 @@ impl<R> StackTable<R> {
         for number in 0..self.len() {
             self.set_ordered(number, number as u32);
         }
-        let weight = |place| {
-            let number = self.ordered(place)?;
-            Some((weight(self.get(number)?), Reverse(number)))
+        let mut order = Order {
+            table: self,
+            weight,
         };
-        heapsort(
-            self.len(),
-            &|one, other| weight(one) < weight(other),
-            &mut |one, other| {
-                if let (Some(one), Some(other)) = (self.rows.get(one), self.rows.get(other)) {
-                    one.ordered.swap(&other.ordered);
-                }
-            },
-        );
+        heapsort(&mut order, self.len());
     }
 
     /// The number of the row that stands in this place of the order.
@@ -154,33 +147,25 @@ fn bucket_of(stack: StackId) -> usize {
     (stack.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
 }
 
-/// Sorts what lies in `len` places, by a comparison of two and an exchange of two. (Heapsort, Williams 1964: no
-/// recursion, no memory.)
-fn heapsort(len: usize, after: &dyn Fn(usize, usize) -> bool, swap: &mut dyn FnMut(usize, usize)) {
-    let sift = |mut root: usize, end: usize, swap: &mut dyn FnMut(usize, usize)| {
-        loop {
-            let left = 2 * root + 1;
-            if left >= end {
-                return;
-            }
-            let right = left + 1;
-            let last = if right < end && after(right, left) {
-                right
-            } else {
-                left
-            };
-            if !after(last, root) {
-                return;
-            }
-            swap(last, root);
-            root = last;
-        }
-    };
-    for root in (0..len / 2).rev() {
-        sift(root, len, swap);
+/// The order of a table's rows, while it is made.
+struct Order<'t, R, W> {
+    table: &'t StackTable<R>,
+    weight: W,
+}
+
+impl<R, K: Ord, W: Fn(&R) -> K> Places for Order<'_, R, W> {
+    fn is_after(&self, one: usize, other: usize) -> bool {
+        let weight = |place| {
+            let number = self.table.ordered(place)?;
+            Some(((self.weight)(self.table.get(number)?), Reverse(number)))
+        };
+        weight(one) < weight(other)
     }
-    for end in (1..len).rev() {
-        swap(0, end);
-        sift(0, end, swap);
+
+    fn exchange(&mut self, one: usize, other: usize) {
+        let rows = &self.table.rows;
+        if let (Some(one), Some(other)) = (rows.get(one), rows.get(other)) {
+            one.ordered.swap(&other.ordered);
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::objects::access::{Access, Locked};
 use crate::objects::object::Object;
 use crate::objects::page_map::chunk_of;
 use crate::objects::record::flag;
-use crate::platform::Platform;
+use crate::platform::{Comm, Platform};
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, Named, fate};
 
@@ -81,6 +81,14 @@ impl Named {
     pub(crate) fn size<P: Platform>(&self, tracker: &Tracker<P>) -> usize {
         let short = self.record.short_size();
         tracker.without_interrupts(|_| tracker.registry().size_from(self.start, short))
+    }
+
+    /// The name of the task that allocated it.
+    pub(crate) fn comm<P: Platform>(&self, tracker: &Tracker<P>) -> Comm {
+        match self.record.has(flag::INTERRUPT) {
+            true => Comm::new("hardirq"),
+            false => (tracker.task_names()).get(self.record.task_name(), self.copied),
+        }
     }
 
     /// Whether it is still there.

@@ -79,6 +79,8 @@ fn everything() -> Vec<Value> {
         "report --all --json".into(),
         "new --json".into(),
         "sites --json".into(),
+        "site 0 --json".into(),
+        "objects --json".into(),
         "interior --json".into(),
         "suppress --json".into(),
         format!("holders {owned:#x} --json"),
@@ -274,6 +276,7 @@ fn text_has_no_control_characters_but_its_own_line_ends() {
     lab.detector.drain_warnings(&mut answers);
     for command in [
         "sites".into(),
+        "objects".into(),
         format!("dump {lost:x}"),
         format!("holders {held:x}"),
         format!("path {held:x}"),
@@ -299,6 +302,40 @@ fn text_has_no_control_characters_but_its_own_line_ends() {
         answers.matches("x\\u{1b}[2J\\u{7f}\\u{9b}y").count() >= 12,
         "{answers}"
     );
+}
+
+#[test]
+fn a_call_site_with_its_history_and_its_objects() {
+    let lab = Lab::new();
+    set_current(SHELL);
+    set_comm("shell");
+    lab.machine.call_from(&["open", "main"]);
+    let oldest = lab.block_with(16, AllocOptions::new().min_count(0));
+    for _ in 0..4 {
+        assert_eq!(lab.detector.mark(), Ok(()));
+        lab.block(16);
+    }
+    let crc = say(&lab, "sites --json")[0]["crc"].clone();
+    let answer = say(
+        &lab,
+        &format!("site {} --top 1 --json", crc.as_str().expect("text")),
+    );
+    let site = json!({
+        "schema": 2, "kind": "site", "bytes": 80, "objects": 5, "growth_bytes": 16, "growth_objects": 1,
+        "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "backtrace": ["open", "main"]
+    });
+    let object = json!({
+        "schema": 2, "kind": "live_object", "address": hex(oldest), "size": 16, "birth_us": answer[1]["birth_us"],
+        "age_us": answer[1]["age_us"], "task": 3, "comm": "shell", "cpu": 1, "interrupt": false, "colour": "gray",
+        "freed": false, "crc": crc, "backtrace": ["open", "main"]
+    });
+    let end = json!({ "schema": 2, "kind": "live_objects", "shown": 1, "total": 5, "bytes": 80, "complete": true });
+    assert_eq!(answer, [site, object, end]);
+    let age = (answer[1]["birth_us"].as_u64(), answer[1]["age_us"].as_u64());
+    assert!(matches!(age, (Some(1), Some(1..))), "{age:?}");
+    lab.detector.exhaust_metadata(true);
+    let answer = say(&lab, "objects --json");
+    assert_eq!(answer.last().expect("an end")["total"], 5);
 }
 
 #[test]
@@ -339,6 +376,8 @@ fn ends_come_with_nothing_before_them() {
         ("interior --json", "interiors"),
         ("suppress --json", "suppressions"),
         ("sites --json", "sites"),
+        ("objects --json", "live_objects"),
+        ("site 0 --json", "error"),
         ("scan --json", "summary"),
         ("new --json", "summary"),
     ] {

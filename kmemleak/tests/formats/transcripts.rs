@@ -46,6 +46,10 @@ fn help() {
   new [--json]              check now, and report what was lost since the mark
   sites [N] [--by bytes|growth|count] [--json]
                             call sites (10) by growth since the mark; without a mark by live bytes
+  site CRC [--task PID] [--older SECS] [--top N] [--json]
+                            a call site, its bytes at the last marks, and its oldest objects (20)
+  objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]
+                            the oldest live objects (20), with their addresses
   interior [--json]         what only pointers into its middle keep alive
   dump ADDR                 what is known of the object at an address
   holders ADDR [--json]     the words that point into an object

@@ -28,6 +28,9 @@ fn is_refused(detector: &Subject) {
         detector.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| ()),
         refused
     );
+    let all = kmemleak::ObjectFilter::ALL;
+    let live = detector.for_each_object(&all, &mut |_| ());
+    assert_eq!(live, Err(NotDone::Nested));
     assert_eq!(detector.for_each_suppression(&mut |_| ()), refused);
     assert_eq!(detector.unsuppress("x"), Err(NotDone::Nested));
     assert_eq!(detector.unsuppress_all(), refused);
@@ -51,6 +54,8 @@ fn is_refused(detector: &Subject) {
         "mark",
         "new",
         "sites",
+        "site 1",
+        "objects",
         "interior",
         "holders 10",
         "path 10",
@@ -110,6 +115,9 @@ fn who_is_shown_something_may_not_ask() {
     looked(detector.for_each_new(&mut |_| look()));
     looked(detector.for_each_group(&mut |_, _| look()));
     looked(detector.for_each_site(kmemleak::SiteOrder::Bytes, &mut |_| look()));
+    let all = kmemleak::ObjectFilter::ALL;
+    let live = detector.for_each_object(&all, &mut |_| look());
+    looked(live.map(|_| ()));
     looked(detector.for_each_suppression(&mut |_| look()));
     let held = lab.block(64);
     lab.hold(1, held);

@@ -18,6 +18,7 @@ mod lab;
 mod layouts;
 mod leaders;
 mod limits;
+mod live;
 mod marks;
 mod metadata;
 mod names;

@@ -211,7 +211,15 @@ fn when_all_memory_is_given_back_none_is_taken() {
     say("scan");
     say("off");
     say("clear");
-    for command in ["status", "report", "holders 10", "path 10", "sites", "help"] {
+    for command in [
+        "status",
+        "report",
+        "holders 10",
+        "path 10",
+        "sites",
+        "objects",
+        "help",
+    ] {
         say(command);
     }
     assert_eq!(detector.path(0x10, &mut |_| ()), Err(NoAnswer::Off));

@@ -108,6 +108,8 @@ fn off() -> Result<(), Failure> {
         "mark",
         "new",
         "sites",
+        "site 0",
+        "objects",
         "interior",
         "dump 0",
         "holders 0",
@@ -139,7 +141,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 21] = [
+const HELP: [&str; 25] = [
     "  scan [--all] [--json]     check for leaks now, and report",
     "  report [--all] [--json]   the last check's report again; --all: also what leaders own",
     "  status                    what the detector knows and does",
@@ -148,6 +150,10 @@ const HELP: [&str; 21] = [
     "  new [--json]              check now, and report what was lost since the mark",
     "  sites [N] [--by bytes|growth|count] [--json]",
     "                            call sites (10) by growth since the mark; without a mark by live bytes",
+    "  site CRC [--task PID] [--older SECS] [--top N] [--json]",
+    "                            a call site, its bytes at the last marks, and its oldest objects (20)",
+    "  objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]",
+    "                            the oldest live objects (20), with their addresses",
     "  interior [--json]         what only pointers into its middle keep alive",
     "  dump ADDR                 what is known of the object at an address",
     "  holders ADDR [--json]     the words that point into an object",

@@ -3,11 +3,15 @@
 //! A new command is a line in the table and a function, whose arguments say what the command takes.
 
 use super::Commands;
-use super::options::CommandOption::{All, By, Json};
+use super::options::CommandOption::{All, By, Json, Older, Site, Task, Top};
+use super::options::Options;
 use super::status::write_status;
-use super::syntax::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
+use super::syntax::Action::{
+    Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch,
+};
 use super::syntax::{Call, Command, Done};
 use crate::checker::Retained;
+use crate::checker::live::ObjectFilter;
 use crate::front::background;
 use crate::front::report::{self, Count, Question, Sum, Typed};
 use crate::front::selftest::write_selftest;
@@ -18,8 +22,11 @@ use crate::verdict::order::Which;
 /// How many call sites are shown by default.
 const TOP_SITES: usize = 10;
 
+/// How many objects are shown by default.
+const TOP_OBJECTS: usize = 20;
+
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 20] = [
+    pub(super) const TABLE: [Command<P>; 22] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report").takes(&[All, Json]),
         Command::new(
             "report",
@@ -52,6 +59,18 @@ impl<P: Platform> Commands<P> {
             "call sites (10) by growth since the mark; without a mark by live bytes",
         )
         .takes(&[By, Json]),
+        Command::new(
+            "site",
+            Checksum(site),
+            "a call site, its bytes at the last marks, and its oldest objects (20)",
+        )
+        .takes(&[Task, Older, Top, Json]),
+        Command::new(
+            "objects",
+            Alone(objects),
+            "the oldest live objects (20), with their addresses",
+        )
+        .takes(&[Site, Task, Older, Top, Json]),
         Command::new(
             "interior",
             Alone(interior),
@@ -202,6 +221,34 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
         top,
         call.out,
     ))
+}
+
+fn site<P: Platform>(call: Call<'_, P>, crc: u32) -> Done {
+    let mut claim = call.handle.claim()?;
+    let filter = ObjectFilter {
+        site: Some(crc),
+        ..filter_of(&call.options)
+    };
+    let format = call.options.format;
+    Ok(report::write_site(
+        &mut claim, format, crc, &filter, call.out,
+    ))
+}
+
+fn objects<P: Platform>(call: Call<'_, P>) -> Done {
+    let (mut claim, filter) = (call.handle.claim()?, filter_of(&call.options));
+    let format = call.options.format;
+    Ok(report::write_objects(&mut claim, format, &filter, call.out))
+}
+
+/// The objects that the options of a line select.
+fn filter_of(options: &Options) -> ObjectFilter {
+    ObjectFilter {
+        site: options.site,
+        task: options.task,
+        min_age_us: options.older_s.unwrap_or(0).saturating_mul(1_000_000),
+        top: options.top.unwrap_or(TOP_OBJECTS),
+    }
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {

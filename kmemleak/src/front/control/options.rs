@@ -6,12 +6,15 @@
 //!
 //! A new option is a variant of [`CommandOption`], with its three answers, a field of [`Options`] and the line that fills it.
 
-use core::str::SplitWhitespace;
+use core::str::{FromStr, SplitWhitespace};
 
-use self::CommandOption::{All, By, Json};
+use self::CommandOption::{All, By, Json, Older, Site, Task, Top};
 use crate::front::report::Format;
 use crate::verdict::call_sites::SiteOrder;
 use crate::verdict::order::Which;
+
+/// What a checksum of a call stack looks like.
+pub(super) const CHECKSUM: &str = "a checksum in hexadecimal (crc)";
 
 /// An option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +22,14 @@ pub(super) enum CommandOption {
     All,
     By,
     Json,
+    Older,
+    Site,
+    Task,
+    Top,
 }
 
 impl CommandOption {
-    const EACH: [Self; 3] = [All, By, Json];
+    const EACH: [Self; 7] = [All, By, Json, Older, Site, Task, Top];
 
     /// The option as it is typed.
     pub(super) const fn name(self) -> &'static str {
@@ -30,6 +37,10 @@ impl CommandOption {
             All => "--all",
             By => "--by",
             Json => "--json",
+            Older => "--older",
+            Site => "--site",
+            Task => "--task",
+            Top => "--top",
         }
     }
 
@@ -38,6 +49,10 @@ impl CommandOption {
         match self {
             All | Json => "",
             By => " bytes|growth|count",
+            Older => " SECS",
+            Site => " CRC",
+            Task => " PID",
+            Top => " N",
         }
     }
 
@@ -46,6 +61,10 @@ impl CommandOption {
         match self {
             All | Json => &[],
             By => &["bytes", "growth", "count"],
+            Older => &["a number of seconds"],
+            Site => &[CHECKSUM],
+            Task => &["a task's number"],
+            Top => &["a number"],
         }
     }
 
@@ -63,6 +82,14 @@ pub(super) struct Options {
     pub(super) format: Format,
     /// `--by`: the order of call sites.
     pub(super) by: Option<SiteOrder>,
+    /// `--older`: the least age of objects, in seconds.
+    pub(super) older_s: Option<u64>,
+    /// `--site`: the checksum of a call stack.
+    pub(super) site: Option<u32>,
+    /// `--task`: a task's number.
+    pub(super) task: Option<u32>,
+    /// `--top`: how many are shown.
+    pub(super) top: Option<usize>,
 }
 
 /// The options of a line as they were typed: the value of each that was given, empty where it has none.
@@ -124,6 +151,10 @@ impl<'l> Given<'l> {
             },
             format: self.format(),
             by: self.parsed(By, site_order)?,
+            older_s: self.parsed(Older, number)?,
+            site: self.parsed(Site, checksum)?,
+            task: self.parsed(Task, number)?,
+            top: self.parsed(Top, number)?,
         })
     }
 
@@ -137,6 +168,16 @@ impl<'l> Given<'l> {
             .map(|value| parse(value).ok_or((option, value)))
             .transpose()
     }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+/// A checksum of a call stack, as reports show it.
+pub(super) fn checksum(text: &str) -> Option<u32> {
+    let digits = text.len() <= 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
 }
 
 fn site_order(text: &str) -> Option<SiteOrder> {

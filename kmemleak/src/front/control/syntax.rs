@@ -6,8 +6,8 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use self::Action::{Address, Alone, Number, Pattern, Seconds, Suppression, Switch};
-use super::options::{CommandOption, Given, Options};
+use self::Action::{Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch};
+use super::options::{self, CommandOption, Given, Options, checksum};
 use crate::checker::claim::NotDone;
 use crate::checker::handle::Handle;
 use crate::front::report::{Format, Typed, complain};
@@ -31,6 +31,8 @@ pub(super) enum Action<P: Platform> {
     /// A number, or none.
     Number(fn(Call<'_, P>, Option<usize>) -> Done),
     Address(fn(Call<'_, P>, Hidden) -> Done),
+    /// A checksum of a call stack.
+    Checksum(fn(Call<'_, P>, u32) -> Done),
     /// The rest of the line with its blanks, unless there are options in it: names of functions have blanks.
     Pattern(fn(Call<'_, P>, &str) -> Done),
     /// A pattern, perhaps with a ceiling: the rest of the line with its blanks.
@@ -47,6 +49,7 @@ impl<P: Platform> Action<P> {
             Alone(_) => "",
             Number(_) => " [N]",
             Address(_) => " ADDR",
+            Checksum(_) => " CRC",
             Pattern(_) => " PATTERN",
             Suppression(_) => " PATTERN[:max=N]",
             Switch(_) => "=on|off",
@@ -60,6 +63,7 @@ impl<P: Platform> Action<P> {
             Alone(_) => &[],
             Number(_) => &["a number"],
             Address(_) => &["an address in hexadecimal"],
+            Checksum(_) => &[options::CHECKSUM],
             Pattern(_) => &["a pattern"],
             Suppression(_) => &["PATTERN", "PATTERN:max=N"],
             Switch(_) => &["on", "off"],
@@ -86,6 +90,7 @@ impl<P: Platform> Action<P> {
             (Alone(run), None) => Bound::Alone(*run),
             (Number(run), value) => Bound::Number(*run, value.map(str::parse).transpose().ok()?),
             (Address(run), Some(value)) => Bound::Address(*run, parse_hidden(value)?),
+            (Checksum(run), Some(value)) => Bound::Checksum(*run, checksum(value)?),
             (Pattern(run), Some(value)) => Bound::Text(*run, value),
             (Suppression(run), Some(value)) if suppress::is_one(value) => Bound::Text(*run, value),
             (Switch(run), Some(value)) => Bound::Switch(*run, switch(value)?),
@@ -100,6 +105,7 @@ enum Bound<'l, P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
     Number(fn(Call<'_, P>, Option<usize>) -> Done, Option<usize>),
     Address(fn(Call<'_, P>, Hidden) -> Done, Hidden),
+    Checksum(fn(Call<'_, P>, u32) -> Done, u32),
     Text(fn(Call<'_, P>, &str) -> Done, &'l str),
     Switch(fn(Call<'_, P>, bool) -> Done, bool),
     Seconds(fn(Call<'_, P>, u64) -> Done, u64),
@@ -111,6 +117,7 @@ impl<P: Platform> Bound<'_, P> {
             Bound::Alone(run) => run(call),
             Bound::Number(run, number) => run(call, number),
             Bound::Address(run, address) => run(call, address),
+            Bound::Checksum(run, crc) => run(call, crc),
             Bound::Text(run, text) => run(call, text),
             Bound::Switch(run, on) => run(call, on),
             Bound::Seconds(run, seconds) => run(call, seconds),

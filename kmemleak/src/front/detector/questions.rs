@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use super::Detector;
 use crate::checker::claim::{Nested, NotDone};
+use crate::checker::live::{LiveObject, ObjectFilter};
 use crate::checker::references::{NoAnswer, Slot};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
@@ -106,6 +107,18 @@ impl<P: Platform> Detector<P> {
         look: &mut dyn FnMut(Site<'_>),
     ) -> Result<(), NotDone> {
         self.handle().claim()?.show_sites(order, look)
+    }
+
+    /// Shows the live objects that match `filter`, oldest first, and returns how many match in all. An object that is freed while
+    /// they are shown says so. Other CPUs are not held up, so what comes or goes during the walk may be among them or not.
+    /// Errors: [`NotDone::Off`]; [`NotDone::NoMemory`] where not all that were asked for could be shown, but only the oldest
+    /// of them. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_object(
+        &self,
+        filter: &ObjectFilter,
+        look: &mut dyn FnMut(LiveObject<'_>),
+    ) -> Result<Tracking, NotDone> {
+        self.handle().claim_on()?.show_live(filter, look)
     }
 
     /// Shows the `top` call sites with the most live bytes, the most first, of those that have more than one part in 65 of all.

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::text::write_frames;
-use super::view::{Contents, comm_of, named_at};
+use super::view::{Contents, named_at};
 use super::words::write_dump;
 use crate::objects::record::flag;
 use crate::platform::Platform;
@@ -29,7 +29,7 @@ pub(in crate::front) fn dump<P: Platform>(
     writeln!(
         out,
         "  comm {:?}, pid {}, cpu {}",
-        comm_of(tracker, &named),
+        named.comm(tracker),
         record.task(),
         record.cpu()
     )?;

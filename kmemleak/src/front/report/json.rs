@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use super::view::{Contents, LeakView, comm_of, named_at};
-use super::{Question, Standing, order_name, trend_name};
+use super::view::{Contents, LeakView, named_at};
+use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -11,7 +11,6 @@ use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
-use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::leak_list::Named;
@@ -23,12 +22,12 @@ use crate::verdict::suppress::Suppression;
 const SCHEMA: u32 = 2;
 
 /// Begins a line.
-fn begin(kind: &str, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn begin(kind: &str, out: &mut dyn Write) -> fmt::Result {
     write!(out, "{{\"schema\":{SCHEMA},\"kind\":\"{kind}\"")
 }
 
 /// A value, or null.
-struct OrNull<T>(Option<T>);
+pub(super) struct OrNull<T>(pub(super) Option<T>);
 
 impl<T: Display> Display for OrNull<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -40,7 +39,7 @@ impl<T: Display> Display for OrNull<T> {
 }
 
 /// An address: text, since not all readers take numbers of 64 bits.
-struct Quoted(usize);
+pub(super) struct Quoted(pub(super) usize);
 
 impl Display for Quoted {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -101,22 +100,7 @@ pub(super) fn references_end(
     }
 }
 
-pub(super) fn sites_end(
-    shown: usize,
-    of: usize,
-    order: SiteOrder,
-    all: bool,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    begin("sites", out)?;
-    let by = order_name(order);
-    writeln!(
-        out,
-        ",\"shown\":{shown},\"total\":{of},\"by\":\"{by}\",\"complete\":{all}}}"
-    )
-}
-
-fn string(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn string(value: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     out.write_char('"')?;
     write!(Escaped(out), "{value}")?;
     out.write_char('"')
@@ -237,7 +221,7 @@ fn named_json<P: Platform>(
         tracker.birth_us(record),
         record.task()
     )?;
-    string(&comm_of(tracker, named).as_str(), out)?;
+    string(&named.comm(tracker).as_str(), out)?;
     write!(
         out,
         ",\"cpu\":{},\"interrupt\":{}",
@@ -246,7 +230,7 @@ fn named_json<P: Platform>(
     )
 }
 
-fn frames_json<P: Platform>(
+pub(super) fn frames_json<P: Platform>(
     tracker: &Tracker<P>,
     addresses: &[usize],
     out: &mut dyn Write,
@@ -297,34 +281,6 @@ pub(super) fn slot_json<P: Platform>(
             frames_json(tracker, frames.as_slice(), out)?;
         }
     }
-    writeln!(out, "}}")
-}
-
-pub(super) fn site_json<P: Platform>(
-    tracker: &Tracker<P>,
-    site: &Site<'_>,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    begin("site", out)?;
-    write!(
-        out,
-        ",\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
-        site.bytes,
-        site.objects,
-        OrNull(site.growth.map(|growth| growth.bytes)),
-        OrNull(site.growth.map(|growth| growth.objects))
-    )?;
-    write!(out, ",\"history\":[")?;
-    for (place, bytes) in site.history.iter().enumerate() {
-        let comma = if place > 0 { "," } else { "" };
-        write!(out, "{comma}{bytes}")?;
-    }
-    write!(out, "],\"trend\":")?;
-    match site.trend {
-        Some(trend) => write!(out, "\"{}\"", trend_name(trend))?,
-        None => write!(out, "null")?,
-    }
-    frames_json(tracker, site.call_stack, out)?;
     writeln!(out, "}}")
 }
 

@@ -8,11 +8,15 @@
 
 mod dump;
 mod json;
+mod live;
+mod sites;
 mod text;
 mod view;
 mod words;
 
 pub(super) use self::dump::dump;
+pub(super) use self::live::write_objects;
+pub(super) use self::sites::{write_site, write_sites};
 pub(super) use self::text::write_frames;
 pub(super) use self::words::{Count, Plain, Sum, Typed};
 
@@ -23,8 +27,6 @@ use crate::checker::claim::Claim;
 use crate::checker::references::Slot;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
-use crate::verdict::call_sites::SiteOrder;
-use crate::verdict::history::Trend;
 use crate::verdict::iter::each_interior;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -58,23 +60,6 @@ impl Question {
             Self::Holders => "holder",
             Self::Path => "step",
         }
-    }
-}
-
-/// What an order of call sites is called, as `--by` takes it.
-const fn order_name(order: SiteOrder) -> &'static str {
-    match order {
-        SiteOrder::Bytes => "bytes",
-        SiteOrder::Growth => "growth",
-        SiteOrder::Count => "count",
-    }
-}
-
-/// What a trend is called.
-const fn trend_name(trend: Trend) -> &'static str {
-    match trend {
-        Trend::Steady => "steady",
-        Trend::Step => "step",
     }
 }
 
@@ -166,32 +151,6 @@ pub(super) fn write_references<P: Platform>(
     match format {
         Format::Text => text::references_end(question, count, answer, out),
         Format::Json => json::references_end(question, count, answer, out),
-    }
-}
-
-/// Writes the first call sites of an order, `top` of them.
-pub(super) fn write_sites<P: Platform>(
-    claim: &mut Claim<'_, P>,
-    format: Format,
-    order: SiteOrder,
-    top: usize,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    let (_outside, tracker) = (claim.outside(), claim.tracker());
-    let (mut count, mut written) = (0, Ok(()));
-    let all = claim.each_site(order, &mut |site| {
-        count += 1;
-        if written.is_ok() && count <= top {
-            written = match format {
-                Format::Text => text::site_text(tracker, &site, out),
-                Format::Json => json::site_json(tracker, &site, out),
-            };
-        }
-    });
-    written?;
-    match format {
-        Format::Text => text::sites_end(count.min(top), count, order, all, out),
-        Format::Json => json::sites_end(count.min(top), count, order, all, out),
     }
 }
 

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, PassCount, Plain, Sum, write_dump};
-use super::{Question, Standing, order_name, trend_name};
+use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
@@ -12,7 +12,6 @@ use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::crc::crc_of;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
-use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::order::Which;
@@ -229,7 +228,7 @@ pub(in crate::front) fn write_frames<P: Platform>(
     write_addresses(tracker, title, frames.as_slice(), out)
 }
 
-fn write_addresses<P: Platform>(
+pub(super) fn write_addresses<P: Platform>(
     tracker: &Tracker<P>,
     title: &str,
     addresses: &[usize],
@@ -300,37 +299,6 @@ pub(super) fn slot_text<P: Platform>(
     writeln!(out)
 }
 
-pub(super) fn site_text<P: Platform>(
-    tracker: &Tracker<P>,
-    site: &Site<'_>,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    write!(
-        out,
-        "{} bytes in {}",
-        site.bytes,
-        Count(site.objects, "object")
-    )?;
-    if let Some(growth) = site.growth {
-        write!(
-            out,
-            ", grown by {:+} bytes ({:+})",
-            growth.bytes, growth.objects
-        )?;
-    }
-    if let Some(trend) = site.trend {
-        write!(out, ", {}", trend_name(trend))?;
-    }
-    writeln!(out, ":")?;
-    if let marks @ 2.. = site.history.len() {
-        write!(out, "  bytes at the last {marks} marks: ")?;
-        let mut history = site.history.iter();
-        history.try_for_each(|bytes| write!(out, "{bytes}, "))?;
-        writeln!(out, "now {}", site.bytes)?;
-    }
-    write_addresses(tracker, "backtrace", site.call_stack, out)
-}
-
 /// Says why what is listed are suspects.
 fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     let passes = match summary.how {
@@ -395,20 +363,6 @@ pub(super) fn references_end(
         ),
         Err(why) => writeln!(out, "kmemleak: {why}"),
     }
-}
-
-pub(super) fn sites_end(
-    shown: usize,
-    of: usize,
-    order: SiteOrder,
-    all: bool,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    if !all {
-        writeln!(out, "kmemleak: no memory to count all call sites")?;
-    }
-    let (of, by) = (Count(of, "call site"), order_name(order));
-    writeln!(out, "kmemleak: {shown} of {of}, by {by}")
 }
 
 pub(super) fn suppression_text(one: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {

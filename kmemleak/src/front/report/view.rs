@@ -60,7 +60,7 @@ impl<'a> LeakView<'a> {
             named,
             size: named.size(tracker),
             age_us: verdict.at_us.saturating_sub(named.record.birth_us()),
-            comm: comm_of(tracker, named),
+            comm: named.comm(tracker),
             rank: index.map(|index| verdict.list.rank(index)),
             contents: Contents::of(tracker, named),
             frames: tracker.depot().get(named.record.stack_id()),
@@ -128,16 +128,6 @@ fn read<P: Platform>(tracker: &Tracker<P>, start: usize, record: &Record) -> Dum
         dump.len = offset + 1;
     }
     dump
-}
-
-/// The name of the task that allocated an object.
-pub(super) fn comm_of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Comm {
-    if named.record.has(flag::INTERRUPT) {
-        return Comm::new("hardirq");
-    }
-    tracker
-        .task_names()
-        .get(named.record.task_name(), named.copied)
 }
 
 /// The object that an address lies in; an address in any copy of a per-CPU block means the block.

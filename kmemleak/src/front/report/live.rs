@@ -1,0 +1,120 @@
+//! Live objects, in a line each, with their addresses.
+
+use core::fmt::{self, Write};
+
+use super::Format;
+use super::json::{OrNull, Quoted, begin, frames_json, string};
+use super::words::{Age, Count, Plain};
+use crate::checker::claim::Claim;
+use crate::checker::live::{Colour, LiveObject, ObjectFilter};
+use crate::platform::Platform;
+use crate::stacks::crc::crc_of;
+use crate::tracker::Tracker;
+
+const fn colour_name(colour: Colour) -> &'static str {
+    match colour {
+        Colour::Gray => "gray",
+        Colour::Black => "black",
+    }
+}
+
+/// Writes the oldest objects that match, then how many there are.
+pub(in crate::front) fn write_objects<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    format: Format,
+    filter: &ObjectFilter,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let tracker = claim.tracker();
+    let (mut shown, mut written) = (0, Ok(()));
+    let (all, complete) = claim.each_live(filter, &mut |object| {
+        shown += 1;
+        if written.is_ok() {
+            written = match format {
+                Format::Text => object_text(tracker, &object, out),
+                Format::Json => object_json(tracker, &object, out),
+            };
+        }
+    });
+    written?;
+    let _outside = claim.outside();
+    let (total, bytes) = (all.objects, all.bytes);
+    if format == Format::Json {
+        begin("live_objects", out)?;
+        return writeln!(
+            out,
+            ",\"shown\":{shown},\"total\":{total},\"bytes\":{bytes},\"complete\":{complete}}}"
+        );
+    }
+    if !complete {
+        let these = Count(shown, "object");
+        writeln!(out, "kmemleak: no memory to list more than {these}")?;
+    }
+    let of = Count(total, "object");
+    write!(out, "kmemleak: {shown} of {of} ({bytes} bytes)")?;
+    match total - shown {
+        0 => writeln!(out),
+        more => writeln!(out, ", {more} more that are younger"),
+    }
+}
+
+fn object_text<P: Platform>(
+    tracker: &Tracker<P>,
+    object: &LiveObject<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write!(
+        out,
+        "  {:#018x} (size {}), age {}, comm {:?}, pid {}",
+        object.start,
+        object.size,
+        Age(object.age_us),
+        object.comm,
+        object.task
+    )?;
+    if let Some(colour) = object.colour {
+        write!(out, ", {}", colour_name(colour))?;
+    }
+    if object.freed {
+        write!(out, ", freed since")?;
+    }
+    match object.call_stack.first() {
+        Some(&innermost) => {
+            let crc = crc_of(object.call_stack);
+            write!(out, ", crc {crc:08x}, from ")?;
+            tracker.platform().symbol(innermost, &mut Plain(out))?;
+        }
+        None => write!(out, ", no call stack")?,
+    }
+    writeln!(out)
+}
+
+fn object_json<P: Platform>(
+    tracker: &Tracker<P>,
+    object: &LiveObject<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    begin("live_object", out)?;
+    write!(
+        out,
+        ",\"address\":{},\"size\":{},\"birth_us\":{},\"age_us\":{},\"task\":{},\"comm\":",
+        Quoted(object.start),
+        object.size,
+        object.birth_us,
+        object.age_us,
+        object.task
+    )?;
+    string(&object.comm.as_str(), out)?;
+    write!(
+        out,
+        ",\"cpu\":{},\"interrupt\":{},\"colour\":",
+        object.cpu, object.interrupt
+    )?;
+    match object.colour {
+        Some(colour) => string(&colour_name(colour), out)?,
+        None => write!(out, "{}", OrNull::<u8>(None))?,
+    }
+    write!(out, ",\"freed\":{}", object.freed)?;
+    frames_json(tracker, object.call_stack, out)?;
+    writeln!(out, "}}")
+}

@@ -1,0 +1,172 @@
+//! Call sites, and what they have grown by.
+
+use core::fmt::{self, Write};
+
+use super::json::{OrNull, begin, frames_json};
+use super::live::write_objects;
+use super::text::write_addresses;
+use super::words::Count;
+use super::{Format, complain};
+use crate::checker::claim::Claim;
+use crate::checker::live::ObjectFilter;
+use crate::platform::Platform;
+use crate::stacks::crc::crc_of;
+use crate::tracker::Tracker;
+use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::history::Trend;
+
+const NO_MEMORY: &str = "kmemleak: no memory to count all call sites";
+
+/// What an order is called, as `--by` takes it.
+const fn order_name(order: SiteOrder) -> &'static str {
+    match order {
+        SiteOrder::Bytes => "bytes",
+        SiteOrder::Growth => "growth",
+        SiteOrder::Count => "count",
+    }
+}
+
+/// What a trend is called.
+const fn trend_name(trend: Trend) -> &'static str {
+    match trend {
+        Trend::Steady => "steady",
+        Trend::Step => "step",
+    }
+}
+
+/// Writes the first call sites of an order, `top` of them.
+pub(in crate::front) fn write_sites<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    format: Format,
+    order: SiteOrder,
+    top: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let (_outside, tracker) = (claim.outside(), claim.tracker());
+    let (mut count, mut written) = (0, Ok(()));
+    let all = claim.each_site(order, &mut |site| {
+        count += 1;
+        if written.is_ok() && count <= top {
+            written = write_one(tracker, format, &site, out);
+        }
+    });
+    written?;
+    let (shown, by) = (count.min(top), order_name(order));
+    match format {
+        Format::Text => {
+            if !all {
+                writeln!(out, "{NO_MEMORY}")?;
+            }
+            let of = Count(count, "call site");
+            writeln!(out, "kmemleak: {shown} of {of}, by {by}")
+        }
+        Format::Json => {
+            begin("sites", out)?;
+            writeln!(
+                out,
+                ",\"shown\":{shown},\"total\":{count},\"by\":\"{by}\",\"complete\":{all}}}"
+            )
+        }
+    }
+}
+
+/// Writes the call site with this checksum, then its objects.
+pub(in crate::front) fn write_site<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    format: Format,
+    crc: u32,
+    filter: &ObjectFilter,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let (outside, tracker) = (claim.outside(), claim.tracker());
+    let (mut count, mut written) = (0, Ok(()));
+    let all = claim.each_site(SiteOrder::Bytes, &mut |site| {
+        if crc_of(site.call_stack) == crc {
+            count += 1;
+            if written.is_ok() {
+                written = write_one(tracker, format, &site, out);
+            }
+        }
+    });
+    written?;
+    if count == 0 && all {
+        let nothing = format_args!("no call site {crc:08x} has anything alive, or had at the mark");
+        return complain(format, &nothing, out);
+    }
+    if !all && format == Format::Text {
+        writeln!(out, "{NO_MEMORY}")?;
+    }
+    drop(outside);
+    write_objects(claim, format, filter, out)
+}
+
+fn write_one<P: Platform>(
+    tracker: &Tracker<P>,
+    format: Format,
+    site: &Site<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match format {
+        Format::Text => site_text(tracker, site, out),
+        Format::Json => site_json(tracker, site, out),
+    }
+}
+
+fn site_text<P: Platform>(
+    tracker: &Tracker<P>,
+    site: &Site<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write!(
+        out,
+        "{} bytes in {}",
+        site.bytes,
+        Count(site.objects, "object")
+    )?;
+    if let Some(growth) = site.growth {
+        write!(
+            out,
+            ", grown by {:+} bytes ({:+})",
+            growth.bytes, growth.objects
+        )?;
+    }
+    if let Some(trend) = site.trend {
+        write!(out, ", {}", trend_name(trend))?;
+    }
+    writeln!(out, ":")?;
+    if let marks @ 2.. = site.history.len() {
+        write!(out, "  bytes at the last {marks} marks: ")?;
+        let mut history = site.history.iter();
+        history.try_for_each(|bytes| write!(out, "{bytes}, "))?;
+        writeln!(out, "now {}", site.bytes)?;
+    }
+    write_addresses(tracker, "backtrace", site.call_stack, out)
+}
+
+fn site_json<P: Platform>(
+    tracker: &Tracker<P>,
+    site: &Site<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    begin("site", out)?;
+    write!(
+        out,
+        ",\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
+        site.bytes,
+        site.objects,
+        OrNull(site.growth.map(|growth| growth.bytes)),
+        OrNull(site.growth.map(|growth| growth.objects))
+    )?;
+    write!(out, ",\"history\":[")?;
+    for (place, bytes) in site.history.iter().enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        write!(out, "{comma}{bytes}")?;
+    }
+    write!(out, "],\"trend\":")?;
+    match site.trend {
+        Some(trend) => write!(out, "\"{}\"", trend_name(trend))?,
+        None => write!(out, "null")?,
+    }
+    frames_json(tracker, site.call_stack, out)?;
+    writeln!(out, "}}")
+}
