@@ -1,8 +1,8 @@
 //! Checks: which task may check, how a pass is made, and how questions about the memory that was found are answered.
 //!
 //! The [`Checker`] is a lock. Its holder, the [claim], owns the findings: the verdict, the suppressions, the baseline, the call
-//! sites, and the words and objects of the last answers. All that makes or uses them is a method of the claim's guard, so no task ever waits
-//! for a part of them.
+//! sites, and the words and objects of the last answers. All that makes or uses them is a method of the claim's guard, so no task
+//! ever waits for a part of them.
 //!
 //! This folder writes no text.
 

@@ -20,6 +20,8 @@ crate::tests![
     mark_and_new,
     sites,
     sites_since_a_mark,
+    a_climb_is_told_from_what_stands,
+    objects_are_pursued_by_their_addresses,
     naming_is_no_call_site
 ];
 
@@ -311,6 +313,72 @@ fn counts(session: &mut Session) -> Result<(u64, u64), Failure> {
         before.rsplit(' ').next()?.parse().ok()
     });
     Ok((objects.ok_or("no objects")?, words.ok_or("no words")?))
+}
+
+/// What grows between all marks is steady, and what only is large has no such word.
+fn a_climb_is_told_from_what_stands() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for _ in 0..3 {
+        plant(&mut session, "forgotten-free")?;
+        ask(&mut session, "mark")?;
+    }
+    plant(&mut session, "forgotten-free")?;
+    let expected = [
+        "256 bytes in 4 objects, grown by +64 bytes (+1), steady:",
+        "  bytes at the last 3 marks: 64, 128, 192, now 256",
+        BACKTRACE,
+        BY_FORGOTTEN,
+        START,
+        "kmemleak: 1 of … call sites, by growth",
+    ];
+    expect(&mut session, "sites 1", &expected)?;
+    let values = json(&mut session, "sites 1000 --json")?;
+    let steady = of_kind(&values, "site");
+    let steady = steady.iter().filter(|site| site["trend"] == "steady");
+    match steady.count() {
+        1 => Ok(()),
+        count => Err(format!("{count} sites climb: {values:#?}").into()),
+    }
+}
+
+/// From the list of live objects to the path of one that is held, and to none for one that is lost; the list itself, though it
+/// has all addresses, keeps nothing alive.
+fn objects_are_pursued_by_their_addresses() -> Result<(), Failure> {
+    let mut session = shell()?;
+    plant(&mut session, "unlinked-node")?;
+    let values = json(&mut session, "objects --top 1000 --json")?;
+    let objects = of_kind(&values, "live_object");
+    let end = of_kind(&values, "live_objects");
+    let [end] = end[..] else {
+        return Err(format!("not one end: {values:#?}").into());
+    };
+    let count = objects.len();
+    let all = serde_json::json!({"shown": count, "total": count, "complete": true});
+    expect_fields(end, &all)?;
+    let ages: Vec<_> = objects.iter().map(|one| one["age_us"].as_u64()).collect();
+    if !ages.is_sorted_by(|one, other| one >= other) {
+        return Err(format!("not the oldest first: {ages:?}").into());
+    }
+    let nodes = objects
+        .iter()
+        .filter(|object| expect_from(object, "kernel::shell::leak::push").is_ok());
+    let mut answers = Vec::new();
+    for node in nodes {
+        let (address, crc) = (node["address"].as_str(), node["crc"].as_str());
+        let (address, crc) = (address.ok_or("no address")?, crc.ok_or("no crc")?);
+        let site = ask(&mut session, &format!("site {crc} --top 1"))?;
+        expect_in(&site, &format!("  {address} (size 48), age "))?;
+        expect_in(&site, "kmemleak: 1 of 1 object (48 bytes)\n")?;
+        answers.push(ask(&mut session, &format!("path {address}"))?);
+    }
+    let lost = |answer: &&String| *answer == "kmemleak: no root leads there\n";
+    if (answers.len(), answers.iter().filter(lost).count()) != (3, 1) {
+        return Err(format!("not one of three is lost: {answers:#?}").into());
+    }
+    expect_in(
+        &ask(&mut session, "scan")?,
+        "kmemleak: 1 unreferenced object (48 bytes)\n",
+    )
 }
 
 /// A report leaves nothing for the detector to see: neither a call site nor more to read.
