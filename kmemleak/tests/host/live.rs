@@ -213,6 +213,35 @@ fn filters_choose_by_site_task_and_age() {
     assert!(lab.say("objects --site 0").contains(", no call stack\n"));
 }
 
+/// Whose site an object is, is not mixed up where there are many.
+#[test]
+fn each_site_has_its_own_objects() {
+    let lab = Lab::new();
+    for number in 0..400 {
+        lab.machine.call_from(&[&format!("site {}", number % 200)]);
+        lab.block(16);
+    }
+    let mut sites = std::collections::HashMap::<u32, Vec<usize>>::new();
+    let answer = lab.say("objects --top 400 --json");
+    for line in answer.lines().take(400) {
+        let field = |name: &str| {
+            let (_, rest) = line.split_once(&format!("\"{name}\":\"")).expect("a field");
+            rest.split_once('"').expect("its end").0
+        };
+        let crc = u32::from_str_radix(field("crc"), 16).expect("a checksum");
+        let start = usize::from_str_radix(&field("address")[2..], 16).expect("an address");
+        sites.entry(crc).or_default().push(start);
+    }
+    assert_eq!(sites.len(), 200);
+    for (crc, starts) in sites {
+        let filter = ObjectFilter {
+            site: Some(crc),
+            ..ObjectFilter::ALL
+        };
+        assert_eq!(live(&lab, filter), (starts, 2));
+    }
+}
+
 #[test]
 fn wrong_options_are_told_of() {
     let lab = Lab::new();

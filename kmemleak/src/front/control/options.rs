@@ -176,8 +176,10 @@ fn number<T: FromStr>(text: &str) -> Option<T> {
 
 /// A checksum of a call stack, as reports show it.
 pub(super) fn checksum(text: &str) -> Option<u32> {
-    let digits = text.len() <= 8 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+    // A sign would be taken as well.
+    let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let crc = u32::from_str_radix(text, 16).ok();
+    crc.filter(|_| digits)
 }
 
 fn site_order(text: &str) -> Option<SiteOrder> {
