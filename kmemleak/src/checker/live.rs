@@ -1,8 +1,8 @@
 //! Live objects with their addresses, the oldest first: a miss, or what grows, is pursued from there by holders and path.
 //!
-//! One walk over all objects, a chunk at a time, counts those that match and keeps the oldest of them: in a heap whose root is the
-//! youngest that is kept (48 bytes each, in pages that stay for the next question). So it takes memory for what is shown, not for
-//! what there is. If memory is short, fewer are kept: still the oldest, and the answer says so.
+//! One walk over all objects, a chunk at a time, counts those that match and keeps the oldest of them: in a heap whose root is
+//! the youngest that is kept (48 bytes each, in pages that stay for the next question). So it takes memory for what is shown, not
+//! for what there is. If memory is short, fewer are kept: still the oldest, and the answer says so.
 //!
 //! Other CPUs go on meanwhile, so the answer is of no single moment: what is born or freed during the walk may be in it or not.
 //!

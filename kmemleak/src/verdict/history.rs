@@ -11,8 +11,8 @@ const LEAST_INTERVALS: usize = 3;
 
 /// How a call site has grown over the last marks, of which eight are kept.
 ///
-/// An interval lies between two marks, or between the last mark and now; the last one counts only if the site's bytes have changed
-/// in it. At least three intervals are needed, and more bytes now than at the first of these marks.
+/// An interval lies between two marks, or between the last mark and now; the last one counts only if the site's bytes have
+/// changed in it. At least three intervals are needed, and more bytes now than at the first of these marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trend {
     /// No interval has more than half of all bytes by which it rose; and from the first rise on there are at least three
