@@ -1,5 +1,7 @@
 //! What can be set at run time.
 //!
+//! Zero bits mean the defaults, so that a detector that nobody has touched takes no room in a kernel's image.
+//!
 //! # Locks
 //!
 //! None: each setting is one word, and orders nothing (Relaxed). Any context.
@@ -25,23 +27,26 @@ impl Switch {
     }
 }
 
-/// A time or a span of time, in microseconds of the detector's clock.
+/// A time or a span of time, in microseconds of the detector's clock. The word holds the bits in which it differs from `DEFAULT`.
 #[derive(Debug)]
-pub(crate) struct Microseconds(AtomicU64);
+pub(crate) struct Microseconds<const DEFAULT: u64>(AtomicU64);
 
-impl Microseconds {
-    const fn new(us: u64) -> Self {
-        Self(AtomicU64::new(us))
+impl<const DEFAULT: u64> Microseconds<DEFAULT> {
+    const fn by_default() -> Self {
+        Self(AtomicU64::new(0))
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.load(Relaxed) ^ DEFAULT
     }
 
     pub(crate) fn set(&self, us: u64) {
-        self.0.store(us, Relaxed);
+        self.0.store(us ^ DEFAULT, Relaxed);
     }
 }
+
+/// What a detector's clock shows at its first call.
+pub(crate) const FIRST_US: u64 = 1_000_000;
 
 /// All settings.
 #[derive(Debug)]
@@ -54,26 +59,25 @@ pub(crate) struct Settings {
     pub(crate) verbose: Switch,
     /// The call stack of each free is kept.
     pub(crate) free_stacks: Switch,
-    /// How long the background task waits between two scans.
-    pub(crate) scan_every: Microseconds,
-    /// When it scans next.
-    pub(crate) next_scan: Microseconds,
-    /// The least age of an object that the background scan reports.
-    pub(crate) min_age: Microseconds,
+    /// How long the background task waits between two scans: ten minutes.
+    pub(crate) scan_every: Microseconds<600_000_000>,
+    /// When it scans next: for the first time after a minute.
+    pub(crate) next_scan: Microseconds<{ FIRST_US + 60_000_000 }>,
+    /// The least age of an object that the background scan reports: five seconds.
+    pub(crate) min_age: Microseconds<5_000_000>,
 }
 
 impl Settings {
-    /// The settings of a detector whose clock begins at `first_us`: the background task scans after a minute, and every ten
-    /// minutes from then on; objects younger than five seconds are not reported.
-    pub(crate) const fn new(first_us: u64) -> Self {
+    /// The defaults.
+    pub(crate) const fn new() -> Self {
         Self {
             skip_stacks: Switch::off(),
             background_off: Switch::off(),
             verbose: Switch::off(),
             free_stacks: Switch::off(),
-            scan_every: Microseconds::new(600_000_000),
-            next_scan: Microseconds::new(first_us + 60_000_000),
-            min_age: Microseconds::new(5_000_000),
+            scan_every: Microseconds::by_default(),
+            next_scan: Microseconds::by_default(),
+            min_age: Microseconds::by_default(),
         }
     }
 }

@@ -127,7 +127,7 @@ impl<P: Platform> Claim<'_, P> {
     pub(crate) fn take_suppressions(&mut self) {
         let tracker = self.tracker();
         if tracker.is_on() {
-            let source = self.handle().checker.suppressions;
+            let source = self.handle().checker.suppressions.unwrap_or_default();
             self.findings.suppressions.take(source, tracker);
         }
     }

@@ -77,8 +77,8 @@ pub(crate) struct Checker {
     ground: Ground,
     /// Whether the running check is asked to stop. Release and Acquire pair, though they order nothing else: it is one word.
     stopping: AtomicBool,
-    /// Suppressions from the kernel's source.
-    suppressions: &'static [&'static str],
+    /// Suppressions from the kernel's source; `None` is zero bits.
+    suppressions: Option<&'static [&'static str]>,
 }
 
 impl Checker {
@@ -90,13 +90,13 @@ impl Checker {
             queues: WorkQueues::new(),
             ground: Ground::new(),
             stopping: AtomicBool::new(false),
-            suppressions: &[],
+            suppressions: None,
         }
     }
 
     /// Takes its first suppressions from a list in the kernel's source.
     pub(crate) const fn set_suppressions(&mut self, patterns: &'static [&'static str]) {
-        self.suppressions = patterns;
+        self.suppressions = Some(patterns);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::checker::concurrent::{Next, Pass, Patience};
 use crate::marker::GivenUp;
 use crate::marker::suspects::Among;
 use crate::platform::{Platform, StopError};
-use crate::verdict::summary::{How, Summary};
+use crate::verdict::summary::{How, LastSummary, Summary};
 use crate::verdict::{Filter, Making, Settled, list_white};
 
 /// The largest number of checks in a stopped world for one verdict: each judges call stacks that the one before has found.
@@ -45,7 +45,7 @@ impl<P: Platform> Claim<'_, P> {
             summary = self.check_once(filter)?;
             summary.took_us += took_us;
             summary.stopped_us += stopped_us;
-            self.findings.verdict.summary = Some(summary);
+            self.findings.verdict.summary = LastSummary::Some(summary);
         }
         Ok(summary)
     }

@@ -14,6 +14,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::metadata::class::{CLASSES, Class};
 use crate::metadata::hidden::Hidden;
+use crate::metadata::lent::{LentMemory, WholePages};
 use crate::metadata::page::{NewPage, NoMemory, PAGE_WORDS, PageSource};
 use crate::metadata::page_log::PageLog;
 use crate::metadata::piece::{FreePieces, Piece};
@@ -72,14 +73,17 @@ impl Own {
 /// What CPUs share.
 struct Common {
     free: FreePieces,
-    pages: PageLog,
+    /// Pages of the platform.
+    log: PageLog,
+    lent: LentMemory,
 }
 
 impl Common {
     const fn new() -> Self {
         Self {
             free: FreePieces::new(),
-            pages: PageLog::new(),
+            log: PageLog::new(),
+            lent: LentMemory::new(),
         }
     }
 }
@@ -93,6 +97,8 @@ pub(crate) struct Memory {
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
     refusals: Refusals,
+    /// Where the first pages come from.
+    pool: Option<Pool>,
 }
 
 /// Requests that are refused, for tests of what happens then. Relaxed: changed while nobody takes memory.
@@ -134,7 +140,18 @@ impl Memory {
                 end: AtomicU64::new(0),
                 requests: AtomicU64::new(0),
             },
+            pool: None,
         }
+    }
+
+    /// Takes the first pages from `pool`.
+    pub(crate) const fn set_pool(&mut self, pool: Pool) {
+        self.pool = Some(pool);
+    }
+
+    /// Where the pool lies; nowhere if there is none.
+    pub(crate) fn pool_range(&self) -> Range<usize> {
+        self.pool.map_or(0..0, Pool::range)
     }
 
     /// Bytes of metadata pages.
@@ -170,7 +187,6 @@ impl Memory {
 /// Takes pages and pieces, for one CPU.
 pub(crate) struct MetaAlloc<'a> {
     pub(crate) platform: &'a dyn Platform,
-    pub(crate) pool: Pool,
     pub(crate) memory: &'a Memory,
     pub(crate) cpu: u32,
 }
@@ -183,24 +199,33 @@ impl PageSource for MetaAlloc<'_> {
 }
 
 impl MetaAlloc<'_> {
+    /// A page of the pool, else of the platform, else of what was lent.
     fn page_under(&self, common: &mut Common) -> Result<NewPage, NoMemory> {
-        let page = common.pages.noted(|| self.raw_page()).ok_or(NoMemory)?;
-        // SAFETY: zeroed by `raw_page`, and logged once.
+        let Common { log, lent, .. } = common;
+        let zeroed = |page| self.zeroed(page);
+        let of_platform = || self.platform.metadata_alloc().map(zeroed);
+        let of_pool = self.memory.pool.and_then(Pool::take).map(zeroed);
+        let page = of_pool
+            .or_else(|| log.noted(of_platform))
+            .or_else(|| lent.take().map(zeroed))
+            .ok_or(NoMemory)?;
+        // SAFETY: zeroed, and taken from where it came from.
         Ok(unsafe { NewPage::new(page) })
     }
 
-    /// A page of the pool or the platform, zeroed.
-    fn raw_page(&self) -> Option<NonNull<u8>> {
-        let page = self
-            .pool
-            .take()
-            .or_else(|| self.platform.metadata_alloc())?;
-        // SAFETY: a page of the pool's or the platform's, which has no other user.
+    /// Clears and counts a page that was just taken from the pool, the platform, or what was lent. It has no other user.
+    fn zeroed(&self, page: NonNull<u8>) -> NonNull<u8> {
+        // SAFETY: such a page is memory, and nobody else uses it.
         unsafe { ptr::write_bytes(page.as_ptr(), 0, METADATA_PAGE) };
         self.memory
             .bytes
             .fetch_add(METADATA_PAGE, Ordering::Relaxed);
-        Some(page)
+        page
+    }
+
+    /// Adds pages that are lent for good.
+    pub(crate) fn lend(&self, pages: WholePages) {
+        self.memory.common.lock().lent.add(pages);
     }
 
     /// A piece of a class.
@@ -250,7 +275,7 @@ impl MetaAlloc<'_> {
         own.cut_rest(class).ok_or(NoMemory)
     }
 
-    /// Forgets everything and gives all pages but those of the bootstrap pool to the platform. Task context.
+    /// Forgets everything and gives the platform's pages back to it. Task context.
     ///
     /// # Safety
     ///
@@ -264,12 +289,9 @@ impl MetaAlloc<'_> {
         for bytes in &self.memory.pieces {
             bytes.store(0, Ordering::Relaxed);
         }
-        let own = self.pool.range();
-        common.pages.hand_over(|page| {
-            if !own.contains(&page.addr().get()) {
-                // SAFETY: it came from the platform, and nobody uses it any more.
-                unsafe { self.platform.metadata_free(page) };
-            }
+        common.log.hand_over(|page| {
+            // SAFETY: it came from the platform, and nobody uses it any more.
+            unsafe { self.platform.metadata_free(page) };
         });
     }
 }

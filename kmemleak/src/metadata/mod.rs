@@ -1,9 +1,10 @@
 //! Memory for metadata: pages from a bootstrap pool and the platform, cut into pieces.
 //!
 //! Code that tracks allocations cannot allocate. So metadata comes from pages: first from a bootstrap pool, so that tracking
-//! works before any allocator does, then from the platform. They are cut into [pieces](piece::Piece) of a few [sizes](Class);
+//! works before any allocator does, then from the platform, and where that gives none, from what the kernel has [lent]. They are cut into [pieces](piece::Piece) of a few [sizes](Class);
 //! a piece that is given back is kept for the next use of its class. Each CPU has a small stash of pieces, so that the shared
-//! lists are rarely used. Pages are given back all at once, when the detector is off.
+//! lists are rarely used. The platform's pages are given back all at once,
+//! when the detector is off; the others stay the detector's.
 //!
 //! # Invariants
 //!
@@ -18,6 +19,7 @@ pub(crate) mod heap;
 pub(crate) mod hidden;
 pub(crate) mod kept;
 pub(crate) mod keyed_list;
+pub(crate) mod lent;
 pub(crate) mod list;
 mod memory;
 pub(crate) mod page;

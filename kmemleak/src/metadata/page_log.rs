@@ -1,4 +1,4 @@
-//! A log of all pages that were taken: they are given back together.
+//! A log of the pages that the platform gave: they are given back together.
 
 use core::ptr::NonNull;
 
@@ -12,38 +12,38 @@ type Addresses = [Hidden; PAGE_WORDS];
 pub(super) struct PageLog {
     /// The page of addresses that is being filled.
     last: Hidden,
-    /// How many words of that page are in use.
-    used: usize,
+    /// How many words of that page are free.
+    room: usize,
 }
 
 impl PageLog {
     pub(super) const fn new() -> Self {
         Self {
             last: Hidden::NONE,
-            used: PAGE_WORDS,
+            room: 0,
         }
     }
 
-    /// Takes a page, and adds its address to the log.
+    /// Takes a page of the platform's, and adds its address to the log.
     pub(super) fn noted(&mut self, page: impl Fn() -> Option<NonNull<u8>>) -> Option<NonNull<u8>> {
-        if self.used == PAGE_WORDS {
+        if self.room == 0 {
             let addresses = page()?;
             // SAFETY: the first word of a page that nobody else has.
             unsafe { addresses.cast().write(self.last) };
-            (self.last, self.used) = (Hidden::of(addresses), 1);
+            (self.last, self.room) = (Hidden::of(addresses), PAGE_WORDS - 1);
         }
         let page = page()?;
         let mut addresses = self.last.pointer::<Addresses>()?;
         // SAFETY: a zeroed page of the log's own, borrowed exclusively with it.
         let addresses = unsafe { addresses.as_mut() };
-        addresses[self.used] = Hidden::of(page);
-        self.used += 1;
+        addresses[PAGE_WORDS - self.room] = Hidden::of(page);
+        self.room -= 1;
         Some(page)
     }
 
     /// Passes all pages to `give_back`, including the log's own.
     pub(super) fn hand_over(self, give_back: impl Fn(NonNull<u8>)) {
-        let (mut last, mut used) = (self.last, self.used);
+        let (mut last, mut used) = (self.last, PAGE_WORDS - self.room);
         while let Some(addresses) = last.pointer::<Addresses>() {
             // SAFETY: a page of the log's own, which is copied before it is given back.
             let before = unsafe { addresses.as_ref() }[0];

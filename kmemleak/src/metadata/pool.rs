@@ -9,7 +9,7 @@
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::platform::METADATA_PAGE;
@@ -39,6 +39,18 @@ impl<const PAGES: usize> BootstrapPool<PAGES> {
         }
     }
 
+    /// The pages that are free, for [`add_metadata`](crate::Detector::add_metadata). None are left: a second call returns an empty
+    /// slice. Any context.
+    #[expect(clippy::mut_from_ref, reason = "the counter gives each page once")]
+    pub fn take(&'static self) -> &'static mut [u8] {
+        let used = self.used.swap(PAGES, Ordering::Relaxed).min(PAGES);
+        let free = &self.pages[used..];
+        let bytes =
+            ptr::slice_from_raw_parts_mut(free.as_ptr().cast_mut().cast(), size_of_val(free));
+        // SAFETY: pages of a static that may be written through a shared reference; the counter has given them to this call alone.
+        unsafe { &mut *bytes }
+    }
+
     /// The pool, whatever its size.
     pub(crate) const fn erased(&'static self) -> Pool {
         Pool {
@@ -63,12 +75,6 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool without pages.
-    pub(crate) const fn none() -> Self {
-        static NONE: BootstrapPool<0> = BootstrapPool::new();
-        NONE.erased()
-    }
-
     /// A page that nobody else has. It holds what its last user left in it.
     pub(crate) fn take(self) -> Option<NonNull<u8>> {
         if self.used.load(Ordering::Relaxed) >= self.pages.len() {

@@ -110,30 +110,32 @@ pub(crate) fn first_outside(
 ///
 /// Relaxed: it widens in one phase of a pass and is read in later ones, with a barrier between.
 pub(crate) struct Hull {
-    start: AtomicUsize,
+    /// The start, inverted: zero for a hull of nothing.
+    inverted_start: AtomicUsize,
     end: AtomicUsize,
 }
 
 impl Hull {
     pub(crate) const fn new() -> Self {
         Self {
-            start: AtomicUsize::new(usize::MAX),
+            inverted_start: AtomicUsize::new(0),
             end: AtomicUsize::new(0),
         }
     }
 
     pub(crate) fn clear(&self) {
-        self.start.store(usize::MAX, Ordering::Relaxed);
+        self.inverted_start.store(0, Ordering::Relaxed);
         self.end.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self, range: &Range<usize>) {
-        self.start.fetch_min(range.start, Ordering::Relaxed);
+        self.inverted_start
+            .fetch_max(!range.start, Ordering::Relaxed);
         self.end.fetch_max(range.end, Ordering::Relaxed);
     }
 
     pub(crate) fn meets(&self, range: &Range<usize>) -> bool {
-        let start = self.start.load(Ordering::Relaxed);
+        let start = !self.inverted_start.load(Ordering::Relaxed);
         start.max(range.start) < self.end.load(Ordering::Relaxed).min(range.end)
     }
 }

@@ -32,10 +32,10 @@ fn with_meta<const PAGES: usize>(
     pool: &'static BootstrapPool<PAGES>,
     test: impl FnOnce(&MetaAlloc<'_>),
 ) {
-    let memory = Memory::new();
+    let mut memory = Memory::new();
+    memory.set_pool(pool.erased());
     test(&MetaAlloc {
         platform: &NoPlatform,
-        pool: pool.erased(),
         memory: &memory,
         cpu: 0,
     });
@@ -46,8 +46,7 @@ fn with_meta<const PAGES: usize>(
 fn pages_are_zero_and_run_out() {
     static POOL: BootstrapPool<3> = BootstrapPool::new();
     with_meta(&POOL, |meta| {
-        // The very first page holds the addresses of the others.
-        for _ in 0..2 {
+        for _ in 0..3 {
             let page = meta.page().expect("there is one").start();
             // SAFETY: a page of this test's alone.
             let bytes = unsafe { page.cast::<[u8; METADATA_PAGE]>().as_mut() };
@@ -65,7 +64,7 @@ fn a_piece_is_taken_again_by_its_class() {
     with_meta(&POOL, |meta| {
         let all = || core::iter::from_fn(|| meta.take(Class::LARGEST).ok());
         let pieces: Vec<_> = all().collect();
-        assert_eq!(pieces.len(), 8 * (METADATA_PAGE / Class::LARGEST.bytes()));
+        assert_eq!(pieces.len(), 9 * (METADATA_PAGE / Class::LARGEST.bytes()));
         // What was left of the pages is cut into smaller ones.
         let note = meta.take(Class::NOTE).expect("there is room");
         let count = pieces.len();
@@ -158,8 +157,8 @@ fn rows_are_what_they_were_written() {
 
 #[test]
 fn without_memory_there_are_fewer_rows() {
-    // One page logs the others, one is a directory of pages, two hold rows.
-    static POOL: BootstrapPool<4> = BootstrapPool::new();
+    // One is a directory of pages, two hold rows.
+    static POOL: BootstrapPool<3> = BootstrapPool::new();
     with_meta(&POOL, |meta| {
         let mut rows = PageVec::<u64>::new();
         assert_eq!(rows.extend(1025, meta), Err(NoMemory));

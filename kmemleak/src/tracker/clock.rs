@@ -15,33 +15,36 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::objects::record::{BIRTH_BITS, Record};
 use crate::platform::Platform;
+use crate::settings::FIRST_US;
 use crate::tracker::Tracker;
 
 const LAST_US: u64 = (1 << BIRTH_BITS) - 1;
 
-/// What the time is at the first call.
-pub(crate) const FIRST_US: u64 = 1_000_000;
-
-/// There was no call yet: half of the clock's range, so that no clock is near.
+/// The origin while there was no call yet: half of the clock's range, so that no clock is near.
 const NOT_BEGUN: u64 = 1 << 63;
 
 /// Where the detector's time begins, by the platform's clock.
 pub(crate) struct Clock {
-    /// One word: Relaxed. It changes once.
-    origin: AtomicU64,
+    /// The origin's distance from [`NOT_BEGUN`], so that a clock that has not begun is zero. One word: Relaxed. It changes once.
+    from_not_begun: AtomicU64,
 }
 
 impl Clock {
     pub(crate) const fn new() -> Self {
         Self {
-            origin: AtomicU64::new(NOT_BEGUN),
+            from_not_begun: AtomicU64::new(0),
         }
+    }
+
+    #[inline(always)]
+    fn origin(&self) -> u64 {
+        self.from_not_begun.load(Ordering::Relaxed) ^ NOT_BEGUN
     }
 
     /// The detector's time when the platform's clock shows `platform_us`.
     #[inline(always)]
     fn at(&self, platform_us: u64) -> u64 {
-        let since_us = platform_us.wrapping_sub(self.origin.load(Ordering::Relaxed));
+        let since_us = platform_us.wrapping_sub(self.origin());
         if since_us <= LAST_US {
             since_us
         } else {
@@ -53,12 +56,10 @@ impl Clock {
     #[cold]
     #[inline(never)]
     fn at_the_edge(&self, platform_us: u64) -> u64 {
-        let begins = platform_us.wrapping_sub(FIRST_US);
+        let begins = platform_us.wrapping_sub(FIRST_US) ^ NOT_BEGUN;
         let (order, fail) = (Ordering::Relaxed, Ordering::Relaxed);
-        let origin = match (self.origin).compare_exchange(NOT_BEGUN, begins, order, fail) {
-            Ok(_) => begins,
-            Err(origin) => origin,
-        };
+        let _ = (self.from_not_begun).compare_exchange(0, begins, order, fail);
+        let origin = self.origin();
         // As a difference it may be negative, and the platform's clock may wrap round.
         let since_us = platform_us.wrapping_sub(origin) as i64;
         since_us.clamp(0, LAST_US as i64) as u64
@@ -66,7 +67,7 @@ impl Clock {
 
     /// The platform's time at a time of the detector's clock.
     pub(crate) fn platform_us(&self, us: u64) -> u64 {
-        self.origin.load(Ordering::Relaxed).wrapping_add(us)
+        self.origin().wrapping_add(us)
     }
 }
 

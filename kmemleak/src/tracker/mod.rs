@@ -39,7 +39,7 @@ pub use self::walk::Tracking;
 use self::warnings::Warnings;
 use crate::metadata::Memory;
 use crate::metadata::keyed_list::KeyedList;
-use crate::metadata::pool::{BootstrapPool, Pool};
+use crate::metadata::pool::BootstrapPool;
 use crate::objects::hazard::Hazard;
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
@@ -108,7 +108,6 @@ pub(crate) struct Tracker<P> {
     /// Users of metadata that may outlive a claim ([`Borrow`]). They count down with Release; the task that frees all memory
     /// loads it with Acquire.
     borrowed: AtomicUsize,
-    pool: Pool,
 }
 
 impl<P: Platform> Tracker<P> {
@@ -117,7 +116,7 @@ impl<P: Platform> Tracker<P> {
         Self {
             platform,
             modes: Modes::new(),
-            settings: Settings::new(clock::FIRST_US),
+            settings: Settings::new(),
             clock: Clock::new(),
             scanning: RunningPass::new(),
             exhausted: AtomicBool::new(false),
@@ -134,7 +133,6 @@ impl<P: Platform> Tracker<P> {
             unrecorded_total: AtomicU64::new(0),
             missed_frees: AtomicU64::new(0),
             borrowed: AtomicUsize::new(0),
-            pool: Pool::none(),
         }
     }
 
@@ -143,7 +141,7 @@ impl<P: Platform> Tracker<P> {
         &mut self,
         pool: &'static BootstrapPool<PAGES>,
     ) {
-        self.pool = pool.erased();
+        self.memory.set_pool(pool.erased());
     }
 
     /// The kernel.
@@ -182,7 +180,7 @@ impl<P: Platform> Tracker<P> {
     /// Where its own memory lies, which is in no root: itself, and its pool.
     pub(crate) fn own(&self) -> [Range<usize>; 2] {
         let start = core::ptr::from_ref(self).addr();
-        [start..start + size_of_val(self), self.pool.range()]
+        [start..start + size_of_val(self), self.memory.pool_range()]
     }
 
     /// Begins a pass: from here on what is allocated is marked. The start of the pass has been noted.

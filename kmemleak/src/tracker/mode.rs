@@ -144,7 +144,6 @@ impl<P: Platform> Tracker<P> {
     fn meta(&self, cpu: u32) -> MetaAlloc<'_> {
         MetaAlloc {
             platform: &self.platform,
-            pool: self.pool,
             memory: &self.memory,
             cpu,
         }

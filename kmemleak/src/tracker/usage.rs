@@ -4,6 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::kept::Kept;
+use crate::metadata::lent::WholePages;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
@@ -46,6 +47,20 @@ impl<P: Platform> Tracker<P> {
             objects: self.memory.piece_bytes(),
             call_stacks: self.depot.bytes(),
         }
+    }
+
+    /// Takes the whole pages in `memory` for metadata, which are no root from now on. Returns how many bytes these are.
+    pub(crate) fn add_metadata(&self, memory: &'static mut [u8]) -> usize {
+        let Some(pages) = WholePages::of(memory) else {
+            return 0;
+        };
+        let (range, bytes) = (pages.range(), pages.bytes());
+        let taken = self.callback(|meta| {
+            meta.lend(pages);
+            self.counted(self.root_ranges.excluded.add(range.start, bytes, meta));
+            bytes
+        });
+        taken.unwrap_or(0)
     }
 
     /// Counts what was not kept, and returns whether it was kept.

@@ -74,8 +74,20 @@ pub(crate) struct Warning {
     freed: StackId,
 }
 
+impl Warning {
+    /// A place of the ring that was never used: zero bits.
+    const BLANK: Self = Self {
+        kind: Kind::UnknownFree,
+        address: Hidden::NONE,
+        caller: StackId::NONE,
+        allocated: StackId::NONE,
+        freed: StackId::NONE,
+    };
+}
+
 pub(crate) struct Warnings {
-    ring: [Option<Warning>; RING],
+    /// Those that wait: `len` from `first` on. The others are blank or old.
+    ring: [Warning; RING],
     first: usize,
     len: usize,
     /// Warnings that found the ring full.
@@ -87,7 +99,7 @@ pub(crate) struct Warnings {
 impl Warnings {
     pub(crate) const fn new() -> Self {
         Self {
-            ring: [None; RING],
+            ring: [Warning::BLANK; RING],
             first: 0,
             len: 0,
             lost: 0,
@@ -104,15 +116,15 @@ impl Warnings {
             self.lost += 1;
             return;
         }
-        self.ring[(self.first + self.len) % RING] = Some(warning);
+        self.ring[(self.first + self.len) % RING] = warning;
         self.len += 1;
     }
 
     /// Takes the oldest warning, and how many were lost before it.
     fn pop(&mut self) -> Option<Warning> {
-        let warning = self.ring[self.first].take()?;
+        self.len = self.len.checked_sub(1)?;
+        let warning = self.ring[self.first];
         self.first = (self.first + 1) % RING;
-        self.len -= 1;
         Some(warning)
     }
 

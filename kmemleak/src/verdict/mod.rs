@@ -31,7 +31,7 @@ use crate::tracker::Tracker;
 use crate::verdict::groups::Groups;
 use crate::verdict::iter::Rank;
 use crate::verdict::leak_list::{LeakList, fate};
-use crate::verdict::summary::{How, Summary};
+use crate::verdict::summary::{How, LastSummary, Summary};
 use crate::verdict::suppress::Suppressions;
 
 /// Whether the suspects of several passes stand still.
@@ -98,7 +98,7 @@ impl Revived {
 /// The last verdict.
 pub(crate) struct Verdict {
     pub(crate) list: LeakList,
-    pub(crate) summary: Option<Summary>,
+    pub(crate) summary: LastSummary,
     /// When it was made.
     pub(crate) at_us: u64,
     pub(crate) groups: Groups,
@@ -140,7 +140,7 @@ impl Verdict {
     pub(crate) const fn new() -> Self {
         Self {
             list: LeakList::new(),
-            summary: None,
+            summary: LastSummary::None,
             at_us: 0,
             groups: Groups::new(),
             flagged: Flagged::None,
@@ -154,7 +154,7 @@ impl Verdict {
     pub(crate) fn forget(&mut self, now: Round) {
         self.list.clear(now);
         self.groups.clear();
-        self.summary = None;
+        self.summary = LastSummary::None;
         (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
     }
 
@@ -162,7 +162,7 @@ impl Verdict {
     pub(crate) fn empty(&mut self) {
         self.list.empty();
         self.groups.empty();
-        self.summary = None;
+        self.summary = LastSummary::None;
         (self.suppressed_objects, self.suppressed_bytes) = (0, 0);
     }
 }
@@ -291,7 +291,7 @@ impl Verdict {
             summary.leader_bytes += size;
             summary.leaders = summary.leaders.map(|leaders| leaders + 1);
         });
-        self.summary = Some(summary);
+        self.summary = LastSummary::Some(summary);
         self.at_us = at_us;
         summary
     }

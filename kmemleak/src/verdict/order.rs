@@ -45,7 +45,7 @@ impl Verdict {
         if which == Which::New {
             self.note_new(tracker, baseline);
         }
-        let leaks = self.summary.map_or(0, |summary| summary.listed());
+        let leaks = self.summary.get().map_or(0, |summary| summary.listed());
         for index in (0..leaks).map(|place| list.queued(place)) {
             let Some(named) = list.get(index) else {
                 continue;

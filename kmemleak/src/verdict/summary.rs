@@ -106,6 +106,23 @@ pub struct Summary {
     pub cpus: u32,
 }
 
+/// The summary of the last verdict, if there is one. Unlike in an `Option`, it is laid down that none is zero bits.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum LastSummary {
+    None = 0,
+    Some(Summary),
+}
+
+impl LastSummary {
+    pub(crate) fn get(self) -> Option<Summary> {
+        match self {
+            Self::None => None,
+            Self::Some(summary) => Some(summary),
+        }
+    }
+}
+
 impl Summary {
     /// Objects that the verdict lists: leaks, or suspects.
     pub fn listed(&self) -> usize {

@@ -17,6 +17,7 @@ mod interior;
 mod lab;
 mod layouts;
 mod leaders;
+mod lent;
 mod limits;
 mod live;
 mod marks;

@@ -78,7 +78,7 @@ fn findings_status<P: Platform>(
         Count(verdict.suppressed_objects, "object"),
         verdict.suppressed_bytes
     )?;
-    let Some(summary) = verdict.summary else {
+    let Some(summary) = verdict.summary.get() else {
         return writeln!(out, "last check   none");
     };
     write!(

@@ -16,7 +16,10 @@ use crate::tracker::{Metadata, Tracker};
 
 /// A leak detector, for a static.
 ///
-/// Its first metadata comes from a [pool](Self::with_pool), then from [`Platform::metadata_alloc`].
+/// Its metadata comes from a [pool](Self::with_pool) first, then from [`Platform::metadata_alloc`], and where that gives none, from
+/// what was [added](Self::add_metadata).
+///
+/// A [new](Self::new) one is all zeros (if the platform is), so that its static lies in `.bss`.
 ///
 /// # Callbacks
 ///
@@ -44,13 +47,45 @@ impl<P: Platform> Detector<P> {
         }
     }
 
-    /// Adds memory for what is allocated before the platform can give any.
+    /// Adds memory for what is allocated before any code of the kernel can call [`add_metadata`](Self::add_metadata), and before
+    /// the platform can give any: the first metadata comes from there.
+    ///
+    /// A detector with a pool, or with suppressions from the source, is not all zeros. So its static lies in `.data`, and the
+    /// kernel's image is larger by its size, about 200 KiB. `add_metadata` and [`suppress`](Self::suppress) cost none of that.
     pub const fn with_pool<const PAGES: usize>(
         mut self,
         pool: &'static BootstrapPool<PAGES>,
     ) -> Self {
         self.tracker.set_pool(pool);
         self
+    }
+
+    /// Gives the detector memory for its metadata, for good: the whole pages (4096 bytes) that lie in `memory`, whatever its
+    /// alignment. Returns how many bytes these are: 0 if there is no whole page, and if the detector is off. Any context, as often
+    /// as wanted.
+    ///
+    /// It is used where [`Platform::metadata_alloc`] gives none. So it is all the metadata of a kernel that does not implement that
+    /// method, and a reserve of one that does. It is in no root, and is never handed to the platform, not even when the metadata is
+    /// freed. A [`BootstrapPool`] is memory that can be [given](BootstrapPool::take).
+    ///
+    /// ```
+    /// # use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor};
+    /// # struct Kernel;
+    /// # // SAFETY: there are no roots, interrupts or blocks.
+    /// # unsafe impl Platform for Kernel {
+    /// #     fn now_us(&self) -> u64 { 0 }
+    /// #     fn irq_save(&self) -> IrqState { IrqState(0) }
+    /// #     fn irq_restore(&self, _: IrqState) {}
+    /// #     fn next_root(&self, _: &mut RootCursor) -> Option<Root> { None }
+    /// # }
+    /// static POOL: BootstrapPool<16> = BootstrapPool::new();
+    /// static KMEMLEAK: Detector<Kernel> = Detector::new(Kernel);
+    ///
+    /// // Before the first allocation:
+    /// assert_eq!(KMEMLEAK.add_metadata(POOL.take()), 16 * 4096);
+    /// ```
+    pub fn add_metadata(&self, memory: &'static mut [u8]) -> usize {
+        self.tracker.add_metadata(memory)
     }
 
     /// Adds suppressions, as [`suppress`](Self::suppress) takes them. One that can't be added is left out.

@@ -103,7 +103,7 @@ pub(super) fn write_report<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let _outside = claim.outside();
-    match (claim.verdict().summary, format) {
+    match (claim.verdict().summary.get(), format) {
         (None, _) => complain(format, &NO_CHECK, out),
         (Some(summary), Format::Text) => text::report(claim, which, &summary, out),
         (Some(summary), Format::Json) => json::report(claim, which, &summary, out),
@@ -117,7 +117,7 @@ pub(super) fn write_leak<P: Platform>(
     index: Option<usize>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let summary = claim.verdict().summary;
+    let summary = claim.verdict().summary.get();
     let standing = Standing::of(summary.and_then(|summary| summary.doubt()));
     let leak = LeakView::of(claim, named, index);
     text::leak_text(claim.tracker(), &leak, standing, text::Stack::Here, out)
@@ -161,7 +161,7 @@ pub(super) fn write_interior<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (_outside, tracker) = (claim.outside(), claim.tracker());
-    if claim.verdict().summary.is_none() {
+    if claim.verdict().summary.get().is_none() {
         return complain(format, &NO_CHECK, out);
     }
     let (mut count, mut bytes, mut written) = (0, 0, Ok(()));

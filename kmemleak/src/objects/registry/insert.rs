@@ -85,7 +85,7 @@ impl Registry {
             chunk.starts().store(starts | bit, Ordering::Release);
         }
         drop(chunk);
-        if start < self.lowest.load(Ordering::Relaxed)
+        if !start > self.inverted_lowest.load(Ordering::Relaxed)
             || last > self.highest.load(Ordering::Relaxed)
         {
             self.widen(start, last, record);
@@ -100,10 +100,11 @@ impl Registry {
     fn widen(&self, start: usize, last: usize, record: &Record) {
         // Nothing points to physical memory by its physical address.
         if !record.has(flag::PHYS) {
-            self.lowest.fetch_min(start, Ordering::Relaxed);
+            self.inverted_lowest.fetch_max(!start, Ordering::Relaxed);
             self.highest.fetch_max(last, Ordering::Relaxed);
         }
-        self.first_leaf.fetch_min(leaf_of(start), Ordering::Relaxed);
+        self.inverted_first_leaf
+            .fetch_max(!leaf_of(start), Ordering::Relaxed);
         self.end_leaf
             .fetch_max(leaf_of(last) + 1, Ordering::Relaxed);
     }

@@ -39,14 +39,14 @@ pub(crate) struct Registry {
     pub(crate) map: PageMap,
     pub(crate) side_table: SideTable,
     emptied: Emptied,
-    /// The lowest byte of all objects that there ever were. Relaxed, as the three below: they only widen. A pass reads them at
+    /// The lowest byte of all objects that there ever were, inverted: zero before the first. Relaxed, as the three below: they only widen. A pass reads them at
     /// its start. In a stopped world, the stop orders all earlier changes; objects that are recorded during a pass and not seen
     /// are new, and are judged by their birth.
-    lowest: AtomicUsize,
+    inverted_lowest: AtomicUsize,
     /// The last byte of the highest object.
     highest: AtomicUsize,
-    /// The tables that all objects are in, physical memory's included: the first, and the one after the last.
-    first_leaf: AtomicUsize,
+    /// The tables that all objects are in, physical memory's included: the first, inverted, and the one after the last.
+    inverted_first_leaf: AtomicUsize,
     end_leaf: AtomicUsize,
 }
 
@@ -56,16 +56,16 @@ impl Registry {
             map: PageMap::new(),
             side_table: SideTable::new(),
             emptied: Emptied::new(),
-            lowest: AtomicUsize::new(usize::MAX),
+            inverted_lowest: AtomicUsize::new(0),
             highest: AtomicUsize::new(0),
-            first_leaf: AtomicUsize::new(usize::MAX),
+            inverted_first_leaf: AtomicUsize::new(0),
             end_leaf: AtomicUsize::new(0),
         }
     }
 
     /// The range in which all objects lie that there ever were: its first address, and its length in bytes.
     pub(crate) fn span(&self) -> (usize, usize) {
-        let lowest = self.lowest.load(Ordering::Relaxed);
+        let lowest = !self.inverted_lowest.load(Ordering::Relaxed);
         let highest = self.highest.load(Ordering::Relaxed);
         // No block lies in the first page, so the sum does not overflow.
         let bytes = highest.checked_sub(lowest).map_or(0, |bytes| bytes + 1);
@@ -74,7 +74,8 @@ impl Registry {
 
     /// The numbers of the page map's tables that all objects are in.
     pub(crate) fn leaves(&self) -> core::ops::Range<usize> {
-        self.first_leaf.load(Ordering::Relaxed)..self.end_leaf.load(Ordering::Relaxed)
+        let first = !self.inverted_first_leaf.load(Ordering::Relaxed);
+        first..self.end_leaf.load(Ordering::Relaxed)
     }
 
     /// The size of an object.
@@ -116,9 +117,9 @@ impl Registry {
         self.map.empty();
         self.side_table.empty();
         self.emptied.empty();
-        self.lowest.store(usize::MAX, Ordering::Relaxed);
+        self.inverted_lowest.store(0, Ordering::Relaxed);
         self.highest.store(0, Ordering::Relaxed);
-        self.first_leaf.store(usize::MAX, Ordering::Relaxed);
+        self.inverted_first_leaf.store(0, Ordering::Relaxed);
         self.end_leaf.store(0, Ordering::Relaxed);
     }
 }

@@ -106,7 +106,7 @@ impl Depot {
     fn reserve(&self, units: u32, meta: &impl PageSource) -> Result<u32, NoMemory> {
         let mut used = self.used.load(Relaxed);
         loop {
-            let mut start = used;
+            let mut start = used.max(1);
             if start % PAGE_UNITS + units > PAGE_UNITS {
                 start = start.next_multiple_of(PAGE_UNITS);
             }

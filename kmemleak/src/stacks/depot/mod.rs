@@ -102,7 +102,7 @@ pub(crate) struct Depot {
     /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
     /// first entry was published, so code that has an entry finds it.
     base: AtomicU64,
-    /// The first unit that is not taken. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
+    /// The first unit that is not taken; 0 if none is. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
     /// another: `unreserve` gives room back with Release after it was written to, and `reserve` takes it with Acquire before it
     /// is written to again. The value that an exchange expects is a guess, which is loaded Relaxed.
     used: AtomicU32,
@@ -119,7 +119,7 @@ impl Depot {
             buckets: [const { AtomicU32::new(0) }; BUCKETS],
             tables: [const { PageLink::new() }; TABLES],
             base: AtomicU64::new(Hidden::NONE.bits()),
-            used: AtomicU32::new(1),
+            used: AtomicU32::new(0),
             stacks: AtomicU32::new(0),
             pages: AtomicU32::new(0),
         }
@@ -278,7 +278,7 @@ impl Depot {
             .for_each(|first| first.store(0, Relaxed));
         self.tables.iter().for_each(PageLink::clear);
         self.base.store(Hidden::NONE.bits(), Relaxed);
-        self.used.store(1, Relaxed);
+        self.used.store(0, Relaxed);
         self.stacks.store(0, Relaxed);
         self.pages.store(0, Relaxed);
     }
