@@ -13,6 +13,12 @@ use crate::objects::record::Record;
 use crate::platform::arch::with_registers_on_stack;
 use crate::platform::{Platform, StopError, StoppedCpu};
 
+/// How often the world is stopped at most, as blocks are in flight.
+const STOPS: u32 = 8;
+
+/// How often other code is let run before each stop, while a block is in flight.
+const WAITS: u32 = 64;
+
 /// What was seen in a stopped world.
 pub(super) struct Seen<R> {
     pub(super) result: R,
@@ -96,6 +102,9 @@ impl<P: Platform> Drop for KeptRoots<'_, P> {
 
 impl<P: Platform> Handle<'_, P> {
     /// Stops the world, where all CPUs run `together`, with a marker each, and then the first one runs `alone`.
+    ///
+    /// If an allocator is moving a block at that moment, the world goes on, and is stopped again. After [`STOPS`] stops the block is
+    /// left out, and `figures` says so.
     pub(super) fn stopped<R: Send>(
         self,
         together: &(dyn Fn(&mut Marker<'_, P, Stopped>, usize) + Sync),
@@ -105,8 +114,8 @@ impl<P: Platform> Handle<'_, P> {
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
         let (alone, seen) = (SpinMutex::<_>::new(Some(alone)), SpinMutex::<_>::new(None));
-        let _kept = KeptRoots::new(platform);
-        platform.stop_world(&|cpu: StoppedCpu| {
+        let moves = self.tracker.moves();
+        let work = |cpu: StoppedCpu, in_flight: usize| {
             let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);
             let worker = cpu.index as usize;
             if worker >= workers {
@@ -126,16 +135,44 @@ impl<P: Platform> Handle<'_, P> {
             if let Some(alone) = alone {
                 let unshared = SharedPass::new(1, self.stacks(), 0);
                 let result = alone(&mut Marker::new(&tools, &unshared, 0, access));
+                let figures = Figures {
+                    in_flight: in_flight as u64,
+                    ..shared.figures()
+                };
                 *seen.lock() = Some(Seen {
                     result,
-                    figures: shared.figures(),
+                    figures,
                     start_us,
                     stopped_us: self.tracker.now_us().saturating_sub(start_us),
                     cpus: workers as u32,
                 });
             }
-        })?;
+        };
+        let _kept = KeptRoots::new(platform);
+        for left in (0..STOPS).rev() {
+            self.wait_for_landing();
+            platform.stop_world(&|cpu: StoppedCpu| {
+                // All CPUs find the same number: nobody moves a block now.
+                let in_flight = moves.in_flight();
+                if in_flight == 0 || left == 0 {
+                    work(cpu, in_flight);
+                }
+            })?;
+            if seen.lock().is_some() {
+                break;
+            }
+        }
         seen.into_inner().ok_or(StopError::Unsupported)
+    }
+
+    /// Lets other code run for a while, as long as an allocator is moving a block.
+    fn wait_for_landing(self) {
+        for _ in 0..WAITS {
+            if self.tracker.moves().in_flight() == 0 {
+                return;
+            }
+            let _ = self.tracker.platform().relax();
+        }
     }
 
     /// Runs `work` while other code runs, with a marker of its own and the time of the start: what is allocated meanwhile is
@@ -182,6 +219,7 @@ impl<P: Platform> Handle<'_, P> {
             root_ranges: tracker.root_ranges(),
             queues: &self.checker.queues,
             hazard: tracker.hazard(),
+            moves: tracker.moves(),
             stopping: &self.checker.stopping,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
             own_stack: self.checker.ground.0.lock().clone(),

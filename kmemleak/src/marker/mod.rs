@@ -69,6 +69,7 @@ use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::hazard::{Hazard, PIECE};
+use crate::objects::moves::Moves;
 use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
 use crate::objects::registry::Registry;
@@ -116,6 +117,7 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) root_ranges: &'a RootRanges,
     pub(crate) queues: &'a WorkQueues,
     pub(crate) hazard: &'a Hazard,
+    pub(crate) moves: &'a Moves,
     pub(crate) stopping: &'a AtomicBool,
     /// The detector's own memory, which is in no root.
     pub(crate) own: [Range<usize>; 3],

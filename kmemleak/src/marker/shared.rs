@@ -23,6 +23,8 @@ pub(crate) struct Figures {
     pub(crate) hits: u64,
     /// Blocks, or pieces of them, that were not read since nothing vouches for them; zero if any block was read.
     pub(crate) unread: u64,
+    /// Blocks that an allocator was moving when it ended.
+    pub(crate) in_flight: u64,
 }
 
 /// The part of a pass that its workers share.
@@ -58,6 +60,7 @@ pub(crate) struct SharedPass {
     pub(super) candidates: AtomicU64,
     pub(super) hits: AtomicU64,
     pub(super) unread: AtomicU64,
+    pub(super) in_flight: AtomicU64,
     /// Words in objects.
     pub(super) object_words: AtomicU64,
 }
@@ -82,6 +85,7 @@ impl SharedPass {
             candidates: AtomicU64::new(0),
             hits: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
             object_words: AtomicU64::new(0),
         }
     }
@@ -105,6 +109,7 @@ impl SharedPass {
                 0 => self.unread.load(Ordering::Relaxed),
                 _ => 0,
             },
+            in_flight: self.in_flight.load(Ordering::Relaxed),
         }
     }
 }

@@ -40,6 +40,12 @@ pub(crate) fn is_white(object: Object<'_>, record: &Record) -> bool {
     !object.mark.is_set() && !record.has(flag::ALIAS | flag::REACHED) && record.min_count() > 0
 }
 
+/// How often a pass looks for blocks that were moved, since others have been picked up meanwhile.
+const LANDINGS: usize = 8;
+
+/// How often it lets other code run each time, while a block is in flight.
+const WAITS: usize = 64;
+
 /// Unmarked objects of a chunk that are looked at together.
 const TOGETHER: usize = 64;
 
@@ -73,8 +79,30 @@ impl<P: Platform> Marker<'_, P, Locked> {
         self.barrier();
         self.finish()?;
         self.barrier();
-        self.scan_born()?;
-        self.barrier();
+        self.scan_landed()
+    }
+
+    /// Scans what was allocated since the pass began, and blocks that were moved meanwhile. Waits a while for those in flight; what
+    /// only they point to would seem to be lost.
+    fn scan_landed(&mut self) -> Result<(), GivenUp> {
+        let moves = self.tools.moves;
+        for _ in 0..LANDINGS {
+            let mut still = moves.standstill();
+            for _ in 0..WAITS {
+                if still.is_some() {
+                    break;
+                }
+                self.pause()?;
+                still = moves.standstill();
+            }
+            self.scan_born()?;
+            self.barrier();
+            if still.is_some_and(|still| moves.none_since(still)) {
+                return Ok(());
+            }
+        }
+        let in_flight = moves.in_flight().max(1) as u64;
+        self.shared.in_flight.store(in_flight, Ordering::Relaxed);
         Ok(())
     }
 

@@ -15,6 +15,7 @@ mod clock;
 mod disabled;
 mod evict;
 mod mode;
+mod moving;
 mod names_in_use;
 mod parts;
 mod percpu;
@@ -33,6 +34,7 @@ use spin::mutex::SpinMutex;
 use self::clock::Clock;
 pub(crate) use self::mode::Mode;
 use self::mode::Modes;
+pub(crate) use self::moving::Moving;
 use self::running_pass::RunningPass;
 pub use self::usage::Metadata;
 pub use self::walk::Tracking;
@@ -41,6 +43,7 @@ use crate::metadata::Memory;
 use crate::metadata::keyed_list::KeyedList;
 use crate::metadata::pool::BootstrapPool;
 use crate::objects::hazard::Hazard;
+use crate::objects::moves::Moves;
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
@@ -98,6 +101,7 @@ pub(crate) struct Tracker<P> {
     /// Tasks whose allocations are no leaks.
     disabled: KeyedList,
     hazard: Hazard,
+    moves: Moves,
     warnings: SpinMutex<Warnings>,
     /// What found no room in metadata, since the last `clear`. Only counted, like the next one and `missed_frees`.
     unrecorded: AtomicU64,
@@ -128,6 +132,7 @@ impl<P: Platform> Tracker<P> {
             strangers: Strangers::new(),
             disabled: KeyedList::new(),
             hazard: Hazard::new(),
+            moves: Moves::new(),
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
@@ -175,6 +180,11 @@ impl<P: Platform> Tracker<P> {
 
     pub(crate) fn hazard(&self) -> &Hazard {
         &self.hazard
+    }
+
+    /// The blocks that allocators are moving.
+    pub(crate) fn moves(&self) -> &Moves {
+        &self.moves
     }
 
     /// Where its own memory lies, which is in no root: itself, and its pool.

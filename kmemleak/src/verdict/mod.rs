@@ -270,6 +270,7 @@ impl Verdict {
             took_us: at_us.saturating_sub(making.start_us),
             words: figures.words,
             unread: figures.unread,
+            in_flight: figures.in_flight,
             cpus: making.cpus,
         };
         let certain = summary.doubt().is_none();

@@ -35,6 +35,9 @@ pub enum Doubt {
     /// Nothing vouches that blocks can be read, and this number was not: the platform's [`readable`](crate::Platform::readable)
     /// is false for all of them. Objects that only they point to are among the suspects.
     Unread(u64),
+    /// Allocators were moving this number of blocks to another place or size, however often the check waited for that. Objects that
+    /// only these point to are among the suspects.
+    InFlight(u64),
 }
 
 impl fmt::Display for Doubt {
@@ -45,6 +48,15 @@ impl fmt::Display for Doubt {
                 write!(f, "{missing} records are missing for want of memory")
             }
             Self::Unconfirmed => f.write_str("the world was not stopped to make sure"),
+            Self::InFlight(1) => {
+                f.write_str("1 block was being reallocated all the time, and was not read")
+            }
+            Self::InFlight(blocks) => {
+                write!(
+                    f,
+                    "{blocks} blocks were being reallocated all the time, and were not read"
+                )
+            }
             Self::Unread(blocks) => write!(
                 f,
                 "the platform vouches for no block to be readable, and {blocks} were passed over (Platform::readable)"
@@ -98,6 +110,8 @@ pub struct Summary {
     pub words: u64,
     /// Blocks that were not read, if nothing vouches that any block can be read; see [`Doubt::Unread`].
     pub unread: u64,
+    /// Blocks that were not read, since an allocator was moving them; see [`Doubt::InFlight`].
+    pub in_flight: u64,
     /// Words among those read that might be addresses in objects.
     pub candidates: u64,
     /// Candidates that are addresses in objects. The others are misses.
@@ -139,6 +153,7 @@ impl Summary {
         match self.how {
             _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
             _ if self.unread > 0 => Some(Doubt::Unread(self.unread)),
+            _ if self.in_flight > 0 => Some(Doubt::InFlight(self.in_flight)),
             How::Stopped => None,
             How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
         }

@@ -22,6 +22,7 @@ mod limits;
 mod live;
 mod marks;
 mod metadata;
+mod moved;
 mod names;
 mod off;
 mod one_cpu;

@@ -361,7 +361,7 @@ fn summary_json(
     )?;
     writeln!(
         out,
-        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"unrecorded\":{}}}",
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"unrecorded\":{}}}",
         summary.tracked,
         summary.words,
         summary.candidates,
@@ -371,6 +371,7 @@ fn summary_json(
         summary.stopped_us,
         summary.cpus,
         summary.unread,
+        summary.in_flight,
         summary.unrecorded
     )
 }

@@ -335,6 +335,13 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
             "kmemleak: {doubt}: what only these point to is among the suspects"
         )?;
     }
+    if summary.in_flight > 0 {
+        let doubt = Doubt::InFlight(summary.in_flight);
+        writeln!(
+            out,
+            "kmemleak: {doubt}: what only these point to is among the suspects"
+        )?;
+    }
     if summary.unrecorded == 0 {
         return Ok(());
     }

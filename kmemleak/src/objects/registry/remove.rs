@@ -6,9 +6,10 @@ use super::Registry;
 use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::{GRANULE, granule_of, info};
-use crate::objects::object::alias_owner;
+use crate::objects::object::{Object, alias_owner};
 use crate::objects::page_map::{Look, chunk_of};
 use crate::objects::record::{Record, RecordRef, flag};
+use crate::objects::side_table::Loose;
 use crate::platform::address::Address;
 use crate::stacks::depot::StackId;
 
@@ -32,6 +33,34 @@ impl Registry {
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
         self.take_if(start, |_, flags| flags & flag::ALIAS == 0, meta, keep)
+    }
+
+    /// Takes out a block that is nothing but one range of memory: its record, its size, and its notes but for one with the size.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn take_with_notes(
+        &self,
+        start: Address,
+        meta: &MetaAlloc<'_>,
+    ) -> Option<(Record, usize, Loose)> {
+        const OTHER: u16 = flag::ALIAS | flag::PERCPU | flag::PHYS;
+        let detach = |object: Object<'_>| {
+            let flags = object.record.flags();
+            let noted = flags & (flag::NOTES | flag::EXCESS) != 0;
+            (flags & OTHER == 0).then(|| noted.then(|| self.side_table.detach(object.start)))
+        };
+        let notes = self.starting_at(Locked, start.get(), detach)??;
+        let mut taken = None;
+        self.take(start, meta, |record, size| taken = Some((record, size)));
+        let notes = notes.unwrap_or(Loose::NONE);
+        match taken {
+            Some((record, size)) => Some((record, size, notes)),
+            None => {
+                // Another CPU has taken it out: an error of a caller.
+                self.side_table.give_back(notes, meta);
+                None
+            }
+        }
     }
 
     /// Takes out the alias at `copy` of the per-CPU block with the handle `owner`. False if there was none.

@@ -159,6 +159,11 @@ impl SideTable {
         self.give_back(self.take_where(start, drop), meta);
     }
 
+    /// Takes the notes of an object that can go with it to another place: all but its size, and the record of an unaligned one.
+    pub(crate) fn detach(&self, start: usize) -> Loose {
+        self.take_where(start, |kind| kind != UNALIGNED && kind != SIZE)
+    }
+
     /// Takes out the note that holds an unaligned object's record, for use by [`SideTable::put_unaligned`].
     pub(crate) fn take_unaligned(&self, start: usize) -> Loose {
         self.take_where(start, |kind| kind == UNALIGNED)

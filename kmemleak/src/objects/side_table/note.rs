@@ -33,10 +33,16 @@ pub(crate) struct Unaligned<'a> {
 pub(crate) struct Loose(pub(super) Hidden);
 
 impl Loose {
-    pub(super) const NONE: Self = Self(Hidden::NONE);
+    pub(crate) const NONE: Self = Self(Hidden::NONE);
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0 == Hidden::NONE
+    }
+
+    /// Whether one of them is an excess reference.
+    pub(crate) fn has_excess(&self) -> bool {
+        let all = core::iter::successors(Note::at(self.0), |note| Note::at(note.link()));
+        all.into_iter().any(|note| note.get(KIND) == EXCESS)
     }
 
     pub(super) fn push(&mut self, note: Note) {

@@ -190,6 +190,22 @@ impl TaskNames {
         HeldName { row, number }
     }
 
+    /// [Holds](Self::hold) the number of a record that was in no chunk since it was copied; 0 if the number has become another
+    /// name's.
+    pub(crate) fn hold_copied(
+        &self,
+        number: u32,
+        copied: Round,
+        cpu: u32,
+        meta: &impl PageSource,
+    ) -> HeldName<'_> {
+        let mut held = self.hold(number, cpu, meta);
+        if held.number != NONE && self.names.read(held.number, copied).is_none() {
+            held.number = NONE;
+        }
+        held
+    }
+
     /// Whether few numbers are free.
     pub(crate) fn is_short(&self) -> bool {
         self.live.load(Relaxed) as usize > MANY
