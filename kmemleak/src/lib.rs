@@ -101,6 +101,8 @@ compile_error!(
 
 mod atomic;
 mod checker;
+#[cfg(feature = "elf")]
+pub mod elf;
 mod front;
 mod marker;
 mod metadata;

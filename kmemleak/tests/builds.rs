@@ -1,5 +1,5 @@
-//! The crate builds where its documentation says so: with the oldest Rust that the manifest promises, and for targets of 64
-//! bits; others are refused in words. What a machine has not installed is skipped, and named.
+//! The crate builds with all its features where its documentation says so: with the oldest Rust that the manifest promises,
+//! and for targets of 64 bits; others are refused in words. What a machine has not installed is skipped, and named.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -71,7 +71,13 @@ fn check_target(target: &str) -> Option<Output> {
 /// Runs `cargo check`, in a directory of its own, since cargo holds a lock on the one that this test was built in.
 fn check(directory: &str, cargo: &mut Command) -> Output {
     cargo
-        .args(["check", "--lib", "--locked", "--manifest-path"])
+        .args([
+            "check",
+            "--lib",
+            "--all-features",
+            "--locked",
+            "--manifest-path",
+        ])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--target-dir")
         .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join(directory))

@@ -9,6 +9,7 @@ pub const DETECTOR: Layers = &[
     ("sizes", ""),
     ("settings", ""),
     ("platform", ""),
+    ("elf", "platform"),
     ("metadata", "platform atomic"),
     ("stacks", "metadata platform atomic sizes"),
     ("objects", "stacks metadata platform atomic sizes"),
@@ -28,7 +29,7 @@ pub const DETECTOR: Layers = &[
     ),
     (
         "lib",
-        "front checker verdict tracker stacks metadata platform",
+        "front checker verdict tracker stacks metadata elf platform",
     ),
 ];
 
@@ -77,10 +78,10 @@ pub const NEVERS: Nevers = &[
     ("writeln!", "front"),
     (
         "write!",
-        "front platform metadata::hidden stacks::depot verdict::summary verdict::suppress verdict::pattern",
+        "front elf platform metadata::hidden stacks::depot verdict::summary verdict::suppress verdict::pattern",
     ),
     // Who may be shared or sent without the compiler's word for it.
-    ("unsafe impl Sync", "metadata::pool"),
+    ("unsafe impl Sync", "metadata::pool elf::headers"),
     ("unsafe impl Send", "metadata"),
     ("unsafe impl<T: Send> Send", "metadata"),
     ("impl<P: Platform> Detector<P>", "front::detector"),
