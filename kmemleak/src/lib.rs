@@ -118,6 +118,8 @@ pub use crate::checker::claim::NotDone;
 pub use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 pub use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 pub use crate::front::background::NextStep;
+#[cfg(feature = "c-api")]
+pub use crate::front::c_api;
 pub use crate::front::control::parameters::ParameterError;
 pub use crate::front::detector::Detector;
 pub use crate::front::report::Format;

@@ -12,7 +12,7 @@ use serde_json::Value;
 const CRATE: &str = concat!("kmemleak-", env!("CARGO_PKG_VERSION"));
 
 /// Files of a package that lie beside `src`.
-const BESIDE_SOURCES: [&str; 8] = [
+const BESIDE_SOURCES: [&str; 9] = [
     // Made by cargo.
     ".cargo_vcs_info.json",
     "Cargo.lock",
@@ -23,6 +23,7 @@ const BESIDE_SOURCES: [&str; 8] = [
     "LICENSE-APACHE",
     "LICENSE-MIT",
     "README.md",
+    "include/kmemleak.h",
 ];
 
 #[test]

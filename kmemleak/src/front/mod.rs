@@ -3,6 +3,8 @@
 //! This folder uses all folders below it; none of them uses this one.
 
 pub(crate) mod background;
+#[cfg(feature = "c-api")]
+pub mod c_api;
 pub(crate) mod control;
 pub(crate) mod detector;
 mod log;
