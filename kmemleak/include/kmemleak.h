@@ -138,6 +138,8 @@ enum kmemleak_result {
 	KMEMLEAK_NESTED,
 	/* There was no memory for it. */
 	KMEMLEAK_NO_MEMORY,
+	/* There is no mark to measure from. */
+	KMEMLEAK_NO_MARK,
 };
 
 /* A verdict in figures. */

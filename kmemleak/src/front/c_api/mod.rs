@@ -95,6 +95,8 @@ pub enum CResult {
     Nested,
     /// `KMEMLEAK_NO_MEMORY`, as [`NotDone::NoMemory`].
     NoMemory,
+    /// `KMEMLEAK_NO_MARK`, as [`NotDone::NoMark`].
+    NoMark,
 }
 
 impl<T> From<Result<T, NotDone>> for CResult {
@@ -105,6 +107,7 @@ impl<T> From<Result<T, NotDone>> for CResult {
             Err(NotDone::Stopped) => Self::Stopped,
             Err(NotDone::Nested) => Self::Nested,
             Err(NotDone::NoMemory) => Self::NoMemory,
+            Err(NotDone::NoMark) => Self::NoMark,
         }
     }
 }
