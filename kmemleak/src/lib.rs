@@ -85,9 +85,9 @@
 //!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that
 //!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word). In blocks that are used
 //!   again, [`Tracked::wiping`] leaves none behind.
-//! - Pointers are found only where they are stored as they are, at multiples of eight bytes. For a block whose pointers are
-//!   compressed, XORed, split or packed, call [`Detector::not_leak`]; for pointers with tags in their upper bits, implement
-//!   [`ForeignWords::untag`].
+//! - Pointers are found only where they are stored as they are, at multiples of eight bytes. Of a block in which they are physical
+//!   addresses or packed, say so ([`Detector::read_as`]); where they are compressed, XORed or split, call [`Detector::not_leak`]. Tags
+//!   in their upper bits are stripped with a line in [`Platform::words`] ([`Words::Tagged`]).
 //! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, and the
 //!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or call `not_leak`.
 //! - Blocks are read only where [`Platform::readable`] or a [`Tracked`] vouches for them. A verdict for which no block could be

@@ -50,6 +50,7 @@ pub(crate) mod suspects;
 pub(crate) mod words;
 
 mod candidates;
+mod encoded;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
 mod phases;

@@ -4,8 +4,9 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
+use crate::marker::encoded::{BEYOND, BlockPart, Encoding, MappedPiece, PieceVisitor};
 use crate::marker::queue::Entry;
-use crate::marker::words::{MappedWords, words_in};
+use crate::marker::words::{MappedWords, WordVisitor, words_in};
 use crate::metadata::WORD;
 use crate::objects::access::Access;
 use crate::objects::record::{Record, flag};
@@ -42,8 +43,8 @@ pub(crate) enum WordSet {
     All,
 }
 
-/// Does something with a word that lies at the first address.
-pub(crate) type WordVisitor<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
+/// Does something with a part of an object.
+pub(super) type PartVisitor<'l, M> = &'l mut dyn FnMut(&mut M, BlockPart) -> Result<(), GivenUp>;
 
 /// The whole words of an area, of the copy of its object at `copy`.
 fn words_of(copy: usize, area: Area) -> Range<usize> {
@@ -147,20 +148,17 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Some((record, object)) = self.guarded(start) else {
             return;
         };
-        let _ = self.scan_special(start, &record, object.size, &mut |marker, start, len| {
-            marker.scan_block(start, len);
+        let _ = self.scan_special(start, &record, object.size, &mut |marker, part| {
+            marker.scan_part(part);
             Ok(())
         });
     }
 
-    /// The words of a block with the world stopped.
-    #[inline(always)]
-    pub(super) fn scan_block(&mut self, start: usize, len: usize) {
-        if self.tools.readable(start, len) {
-            // SAFETY: it is vouched for, and is not freed in a stopped world.
-            self.scan_words(unsafe { MappedWords::between(start, end_of(start, len)) });
-        } else {
-            self.unread += 1;
+    /// A part of a block with the world stopped.
+    fn scan_part(&mut self, part: BlockPart) {
+        match self.stopped_piece(part) {
+            Some(piece) => self.scan_piece(&piece),
+            None => self.unread += 1,
         }
     }
 
@@ -171,7 +169,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         object: usize,
         record: &Record,
         size: usize,
-        scan: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
+        scan: PartVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
         let tools = self.tools;
         if record.has(flag::NO_SCAN | flag::ALIAS) || record.min_count() < 0 {
@@ -190,7 +188,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.area = None;
             return result;
         }
+        let reading = self.reading_of(object, record);
         self.each_copy(object, record, size, &mut |marker, copy| {
+            let encoding = Encoding::new(reading, copy);
+            let mut scan = |marker: &mut Self, start: usize, len: usize| {
+                let range = start..end_of(start, len);
+                scan(marker, BlockPart { range, encoding })
+            };
             let mut number = 0;
             while let Some(area) =
                 marker.without_interrupts(|_| tools.registry.area(object, number))
@@ -202,14 +206,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     let (skip, next) = marker
                         .without_interrupts(|marker| marker.covered(object, copy, number, at, end));
                     if !skip {
-                        marker.each_part_outside(at..next, scan)?;
+                        marker.each_part_outside(at..next, &mut scan)?;
                     }
                     at = next;
                 }
                 number += 1;
             }
             if number == 0 {
-                marker.each_part_outside(copy..copy.saturating_add(size), scan)?;
+                marker.each_part_outside(copy..end_of(copy, size), &mut scan)?;
             }
             Ok(())
         })
@@ -247,18 +251,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return self.pause();
         };
         if record.is_plain() {
-            let range = object.start..end_of(object.start, object.size);
-            self.each_piece(object, range, &mut Self::scan_words)
+            let all = BlockPart::plain(object.start, object.size);
+            self.each_piece(object, all, &mut |marker, piece| marker.scan_piece(piece))
         } else {
-            self.scan_special(
-                object.start,
-                &record,
-                object.size,
-                &mut |marker, start, len| {
-                    let range = start..end_of(start, len);
-                    marker.each_piece(object, range, &mut Self::scan_words)
-                },
-            )
+            self.scan_special(object.start, &record, object.size, &mut |marker, part| {
+                marker.each_piece(object, part, &mut |marker, piece| marker.scan_piece(piece))
+            })
         }
     }
 
@@ -275,18 +273,22 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 
-    /// Does something with the words of each piece of a range that belongs to an object, as long as the object is there. If
+    /// Does something with each piece of a part of an object, as long as the object is there. If
     /// another object has taken its place, words are read only if they may be read in that one too.
     pub(super) fn each_piece(
         &mut self,
         of: Guarded,
-        range: Range<usize>,
-        work: &mut dyn FnMut(&mut Self, MappedWords),
+        part: BlockPart,
+        work: PieceVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
         let access = self.access;
-        let mut at = range.start;
-        while at < range.end {
-            let next = next_piece(at).min(range.end);
+        let Range { start: mut at, end } = part.range;
+        while at < end {
+            let next = next_piece(at).min(end);
+            let until = match part.encoding.is_plain() {
+                true => next,
+                false => end_of(next, BEYOND).min(end),
+            };
             let there = self.without_interrupts(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at(access, of.start, |object| {
@@ -301,9 +303,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if held != Some(true) {
                     return false;
                 }
-                if tools.readable(at, next - at) {
+                if tools.readable(at, until - at) {
                     // SAFETY: it is vouched for, and its free waits for the marker.
-                    work(marker, unsafe { MappedWords::between(at, next) });
+                    work(marker, &unsafe {
+                        MappedPiece::new(at..next, until, part.encoding)
+                    });
                 } else {
                     marker.unread += 1;
                 }
@@ -329,42 +333,30 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Some((record, object)) = self.guarded(start) else {
             return Ok(());
         };
-        let mut show = |marker: &mut Self, start: usize, len: usize| {
-            let end = end_of(start, len);
+        let mut show = |marker: &mut Self, part: BlockPart| {
             if A::STOPPED {
-                if marker.tools.readable(start, len) {
-                    // SAFETY: it is vouched for, and is not freed in a stopped world.
-                    marker.show_words(unsafe { MappedWords::between(start, end) }, look);
+                if let Some(piece) = marker.stopped_piece(part) {
+                    marker.show_piece(&piece, look);
                 }
                 return Ok(());
             }
-            marker.each_piece(object, start..end, &mut |marker, words| {
-                marker.show_words(words, look);
+            marker.each_piece(object, part, &mut |marker, piece| {
+                marker.show_piece(piece, look);
             })
         };
         match words {
-            WordSet::Scanned if record.is_plain() => show(self, object.start, object.size),
-            WordSet::Scanned => self.scan_special(start, &record, object.size, &mut show),
-            WordSet::All => self.each_copy(start, &record, object.size, &mut |marker, copy| {
-                show(marker, copy, object.size)
-            }),
-        }
-    }
-
-    /// Shows each word that may be an address in an object.
-    pub(super) fn show_words(&mut self, words: MappedWords, look: WordVisitor<'_, Self>) {
-        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let Some(mut search) = words.search() else {
-            for (at, word) in words.each_within(platform, lowest, span) {
-                look(self, at, word);
+            WordSet::Scanned if record.is_plain() => {
+                show(self, BlockPart::plain(object.start, object.size))
             }
-            return;
-        };
-        while !search.is_over() {
-            let Some(word) = search.next_within(platform, lowest, span) else {
-                return;
-            };
-            look(self, search.found_at(), word);
+            WordSet::Scanned => self.scan_special(start, &record, object.size, &mut show),
+            WordSet::All => {
+                let reading = self.reading_of(start, &record);
+                self.each_copy(start, &record, object.size, &mut |marker, copy| {
+                    let range = copy..end_of(copy, object.size);
+                    let encoding = Encoding::new(reading, copy);
+                    show(marker, BlockPart { range, encoding })
+                })
+            }
         }
     }
 
@@ -402,8 +394,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return Ok(None);
         };
         self.each_copy(start, &record, object.size, &mut |marker, copy| {
-            let memory = copy..end_of(copy, object.size);
-            marker.each_piece(object, memory, &mut Self::sum_words)
+            let memory = BlockPart::plain(copy, object.size);
+            marker.each_piece(object, memory, &mut |marker, piece| {
+                marker.sum_words(piece.words());
+            })
         })?;
         Ok(Some((self.sum ^ self.sum >> 32) as u32))
     }

@@ -9,17 +9,19 @@ use core::sync::atomic::Ordering;
 
 use super::roots::{NamedBy, RootPiece, range_of};
 use super::{GivenUp, Marker, Tools};
+use crate::marker::encoded::{Encoding, MappedPiece, PieceVisitor};
 use crate::marker::words::{MappedWords, whole_words, words_in};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
 use crate::objects::record::flag;
+use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
         while let Some(piece) = self.take_piece() {
-            self.each_root_piece(piece, &mut Self::scan_root_words);
+            self.each_root_piece(piece, &mut Self::scan_root_piece);
             self.pause()?;
             while self.queue.is_filling() {
                 self.scan_next()?;
@@ -28,11 +30,28 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// The words of a piece of a root.
-    fn scan_root_words(&mut self, words: MappedWords) {
+    /// Follows the pointers in a piece of a root.
+    fn scan_root_piece(&mut self, piece: &MappedPiece) {
         let before = self.words;
-        self.scan_words_of_root(words);
+        match piece.is_plain() {
+            true => self.scan_words_of_root(piece.words()),
+            false => self.scan_encoded_root(piece),
+        }
         self.root_words += self.words - before;
+    }
+
+    fn scan_encoded_root(&mut self, piece: &MappedPiece) {
+        if !self.shared.area_in_root.load(Ordering::Acquire) {
+            return self.scan_piece(piece);
+        }
+        self.scan_encoded(piece, &mut |marker, at, number| {
+            let (area, _) = marker.area_at(at, end_of(at, 1));
+            marker.flush();
+            marker.area = area;
+            marker.candidate(number);
+            marker.flush();
+            marker.area = None;
+        });
     }
 
     fn scan_words_of_root(&mut self, mut words: MappedWords) {
@@ -84,8 +103,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> Result<(), GivenUp> {
         while let Some(piece) = self.take_piece() {
             let root = piece.root;
-            self.each_root_piece(piece, &mut |marker, words| {
-                marker.show_words(words, &mut |marker, slot, word| {
+            self.each_root_piece(piece, &mut |marker, piece| {
+                marker.show_piece(piece, &mut |marker, slot, word| {
                     look(marker, root, slot, word);
                 });
             });
@@ -114,23 +133,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         false
     }
 
-    /// Does something with the words of a piece of a root.
+    /// Does something with a piece of a root.
     #[inline(always)]
-    fn each_root_piece(&mut self, piece: RootPiece, work: &mut dyn FnMut(&mut Self, MappedWords)) {
+    fn each_root_piece(&mut self, piece: RootPiece, work: PieceVisitor<'_, Self>) {
         let range = piece.range;
-        if !A::STOPPED && piece.named_by == NamedBy::Caller {
+        if !A::STOPPED && piece.named_by == NamedBy::Callers {
             self.region_piece(range, work);
+        } else if !A::STOPPED && matches!(piece.named_by, NamedBy::Caller(_)) {
+            self.single_piece(range, piece.until, work);
         } else if !A::STOPPED && matches!(piece.root.kind, RootKind::Stack(_)) {
             self.stack_piece(range, work);
         } else {
             // SAFETY: the platform promises that its roots can be read as long as the walk goes on, and vouches for regions.
-            let words = unsafe { MappedWords::between(range.start, range.end) };
-            self.without_interrupts(|marker| work(marker, words));
+            let mapped = unsafe { MappedPiece::new(range, piece.until, piece.encoding) };
+            self.without_interrupts(|marker| work(marker, &mapped));
         }
     }
 
     /// A piece of a region while other code runs: the region may be removed meanwhile.
-    fn region_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, MappedWords)) {
+    fn region_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) {
         self.without_interrupts(|marker| {
             let Tools {
                 hazard,
@@ -139,20 +160,46 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             } = marker.tools;
             hazard.set_region(piece.start);
             let mut at = piece.start;
-            while let Some(region) = root_ranges.regions.next_from(at)
+            while let Some(region) = root_ranges.regions.next_from(at, RegionUse::is_common)
                 && region.start < piece.end
             {
                 let end = region.end.min(piece.end);
                 // SAFETY: the platform vouches for it, and whoever removes the region waits for the marker.
-                work(marker, unsafe { MappedWords::between(region.start, end) });
+                work(marker, &unsafe { MappedPiece::of_words(region.start, end) });
                 at = end;
             }
             hazard.clear();
         });
     }
 
+    /// A piece of a region that is read on its own, while other code runs: it may be removed meanwhile, and another one be added
+    /// there. Of the bytes up to `until`, the last belong to the next piece.
+    fn single_piece(&mut self, piece: Range<usize>, until: usize, work: PieceVisitor<'_, Self>) {
+        self.without_interrupts(|marker| {
+            let tools = marker.tools;
+            tools.hazard.set_region(piece.start);
+            let mut at = piece.start;
+            while let Some(one) =
+                (tools.root_ranges.regions).next_single_from(at, RegionUse::is_single)
+                && one.range.start < piece.end
+            {
+                let (start, end) = (one.range.start, one.range.end.min(piece.end));
+                let until = one.range.end.min(until);
+                if one.how.vouched_by == VouchedBy::Caller || tools.readable(start, until - start) {
+                    let encoding = Encoding::new(one.how.reading, one.start);
+                    // SAFETY: somebody vouches for it, and whoever removes the region waits for the marker.
+                    work(marker, &unsafe {
+                        MappedPiece::new(start..end, until, encoding)
+                    });
+                }
+                at = end;
+            }
+            tools.hazard.clear();
+        });
+    }
+
     /// A piece of a stack while other code runs: its task may end meanwhile, and the stack be freed.
-    fn stack_piece(&mut self, piece: Range<usize>, work: &mut dyn FnMut(&mut Self, MappedWords)) {
+    fn stack_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) {
         let access = self.access;
         self.without_interrupts(|marker| {
             let tools = marker.tools;
@@ -163,8 +210,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if held.is_some() || own() || tools.platform.stays_readable(piece.start, piece.len()) {
                 // SAFETY: the free of the block that holds it waits for the marker; or it is the stack that this code runs on; or
                 // the platform has promised that it stays readable.
-                work(marker, unsafe {
-                    MappedWords::between(piece.start, piece.end)
+                work(marker, &unsafe {
+                    MappedPiece::of_words(piece.start, piece.end)
                 });
             }
             tools.hazard.clear();

@@ -4,9 +4,11 @@
 //! the loss of an object that needs two.
 //!
 //! - The platform promises to name no word twice ([`Platform::next_root`]).
-//! - Regions are read as their union, in the order of addresses. Parts of them that lie in a root of the platform's are left out;
+//! - Regions that are not read as words ([`Reading`](crate::Reading)), or for which their caller vouches, come next. Each is read on its
+//!   own, and what lies there is read in no other root: they say more of it than the others.
+//! - Other regions are read as their union, in the order of addresses. Parts of them that lie in a root of the platform's are left out;
 //!   this is checked only where a root and a region overlap.
-//! - From both, excluded memory is cut out: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
+//! - From all, excluded memory is cut out: the detector itself, and what [`exclude`](crate::Detector::exclude) names.
 //! - What remains are the *parts*. An object all of whose bytes lie in parts is alive, and is not scanned itself. If only some of
 //!   its bytes lie in parts, as may be with a copy of a per-CPU block, those words are left out when it is scanned, if ever. Such
 //!   objects are few and rarely far apart: they are known by a [`Hull`](crate::metadata::ranges::Hull) round all of them, and
@@ -21,11 +23,13 @@ use core::sync::atomic::Ordering;
 use super::candidates::postpone;
 use super::own_stack::OwnStack;
 use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
+use crate::marker::encoded::{BEYOND, Encoding};
 use crate::marker::words::words_in;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
 use crate::objects::record::flag;
+use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
@@ -35,8 +39,10 @@ pub(super) enum NamedBy {
     Platform,
     /// The detector itself: it is the stack that the pass is made on.
     Detector,
-    /// A caller of the detector, which registered a region.
-    Caller,
+    /// Callers of the detector, which registered regions that are read as their union.
+    Callers,
+    /// A caller that registered a region which is read on its own.
+    Caller(VouchedBy),
 }
 
 /// How far a walk over the roots has come.
@@ -44,9 +50,12 @@ pub(super) struct RootWalk {
     cursor: RootCursor,
     /// Where the next region may start: they are visited by address, since they come and go meanwhile.
     next_region: usize,
+    /// Where the next region may start that is read on its own; these come before the others.
+    next_single: usize,
     /// Whether a region overlaps a root of the platform's.
     crossed: bool,
     root: Root,
+    encoding: Encoding,
     named_by: NamedBy,
     /// The rest of the root, which has not been looked at.
     left: Range<usize>,
@@ -59,12 +68,14 @@ impl RootWalk {
     pub(super) const NEW: Self = Self {
         cursor: RootCursor { stage: 0, index: 0 },
         next_region: 0,
+        next_single: 0,
         crossed: false,
         root: Root {
             kind: RootKind::Section,
             start: 0,
             len: 0,
         },
+        encoding: Encoding::WORDS,
         named_by: NamedBy::Platform,
         left: 0..0,
         part: 0..0,
@@ -77,8 +88,20 @@ pub(super) struct RootPiece {
     pub(super) root: Root,
     pub(super) named_by: NamedBy,
     pub(super) range: Range<usize>,
+    /// How far may be read.
+    pub(super) until: usize,
+    pub(super) encoding: Encoding,
     /// The part of the root that it belongs to.
     part: Range<usize>,
+}
+
+/// A registered region.
+fn region(range: Range<usize>) -> Root {
+    Root {
+        kind: RootKind::Region,
+        start: range.start,
+        len: range.len(),
+    }
 }
 
 pub(super) fn range_of(root: Root) -> Range<usize> {
@@ -97,13 +120,26 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let range = walk.at..next_piece(walk.at).min(walk.part.end);
             walk.at = range.end;
             // The platform vouches for regions that a caller named; for its own roots it has promised that they can be read.
-            if walk.named_by == NamedBy::Caller && !self.tools.readable(range.start, range.len()) {
+            let asked = match walk.named_by {
+                NamedBy::Platform | NamedBy::Detector | NamedBy::Caller(VouchedBy::Caller) => false,
+                NamedBy::Callers | NamedBy::Caller(VouchedBy::Platform) => true,
+            };
+            if asked && !self.tools.readable(range.start, range.len()) {
                 continue;
+            }
+            let mut until = range.end;
+            if !walk.encoding.is_plain() {
+                let beyond = end_of(until, BEYOND).min(walk.part.end);
+                if !asked || self.tools.readable(until, beyond - until) {
+                    until = beyond;
+                }
             }
             return Some(RootPiece {
                 root: walk.root,
                 named_by: walk.named_by,
                 range,
+                until,
+                encoding: walk.encoding,
                 part: walk.part.clone(),
             });
         }
@@ -117,7 +153,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if walk.named_by != NamedBy::Detector {
                     self.each_own_stack(cut);
                 }
-                if walk.named_by == NamedBy::Caller && walk.crossed {
+                if matches!(walk.named_by, NamedBy::Caller(_)) {
+                    return;
+                }
+                self.each_single(cut);
+                if walk.named_by == NamedBy::Callers && walk.crossed {
                     self.each_lasting_root(&mut |root| cut(words_in(range_of(root))));
                 }
             });
@@ -149,14 +189,19 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             return Some(root);
         }
-        let region = self.undisturbed(|| regions.next_from(walk.next_region))?;
-        walk.next_region = region.end;
-        walk.named_by = NamedBy::Caller;
-        Some(Root {
-            kind: RootKind::Region,
-            start: region.start,
-            len: region.len(),
-        })
+        let (from, wanted) = (walk.next_single, RegionUse::is_single);
+        if let Some(one) = self.undisturbed(|| regions.next_single_from(from, wanted)) {
+            walk.next_single = one.range.end;
+            walk.named_by = NamedBy::Caller(one.how.vouched_by);
+            walk.encoding = Encoding::new(one.how.reading, one.start);
+            return Some(region(one.range));
+        }
+        let (from, wanted) = (walk.next_region, RegionUse::is_common);
+        let range = self.undisturbed(|| regions.next_from(from, wanted))?;
+        walk.next_region = range.end;
+        walk.named_by = NamedBy::Callers;
+        walk.encoding = Encoding::WORDS;
+        Some(region(range))
     }
 
     fn undisturbed<R>(&self, work: impl FnOnce() -> R) -> R {
@@ -177,7 +222,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Shows the parts of a range that lie in no root.
     fn each_excluded(&self, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
-        self.undisturbed(|| self.tools.root_ranges.excluded.each(look));
+        self.undisturbed(|| self.tools.root_ranges.excluded.each(|()| true, look));
+    }
+
+    /// Shows the regions that are read on their own.
+    fn each_single(&self, look: RangeVisitor<'_>) {
+        let regions = &self.tools.root_ranges.regions;
+        self.undisturbed(|| regions.each(RegionUse::is_single, look));
     }
 
     fn each_own_stack(&self, look: RangeVisitor<'_>) {
@@ -204,8 +255,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.each_own_stack(cut);
             let mut walk = RootWalk::NEW;
             while let Some(part) = self.next_part(&mut walk) {
-                if self.lasts(walk.root) {
-                    cut(words_in(part));
+                match walk.encoding.is_plain() {
+                    true if self.lasts(walk.root) => cut(words_in(part)),
+                    true => {}
+                    false => cut(part),
                 }
             }
         })

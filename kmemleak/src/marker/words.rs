@@ -31,6 +31,9 @@ pub(crate) fn words_in(range: Range<usize>) -> Range<usize> {
     first..end_of(first, words * WORD)
 }
 
+/// Does something with a number that is stored at the first address.
+pub(crate) type WordVisitor<'l, M> = &'l mut dyn FnMut(&mut M, usize, usize);
+
 /// Whole words that may be read: words of a root, or of an object that is kept from being freed.
 #[derive(Clone, Copy)]
 pub(crate) struct MappedWords {

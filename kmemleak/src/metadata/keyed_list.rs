@@ -15,23 +15,23 @@ use crate::metadata::list::{List, MetaBox};
 use crate::metadata::page::NoMemory;
 
 /// A key with a value.
-struct Keyed {
+struct Keyed<V> {
     key: Hidden,
-    value: usize,
+    value: V,
     /// How often it was added.
     count: usize,
 }
 
 /// The list. A key that was added several times has to be removed as often; the value that was added last is removed first.
-pub(crate) struct KeyedList {
+pub(crate) struct KeyedList<V = usize> {
     /// The entry that was added last comes first.
-    list: SpinMutex<List<Keyed>>,
+    list: SpinMutex<List<Keyed<V>>>,
     /// How many keys there are; if none, the lock is not taken. Relaxed: changed under the lock. A task sees what it has added
     /// itself; a look-up that misses a key which another CPU adds at that moment counts as done before.
     len: AtomicUsize,
 }
 
-impl KeyedList {
+impl<V: Copy + PartialEq> KeyedList<V> {
     pub(crate) const fn new() -> Self {
         Self {
             list: SpinMutex::new(List::new()),
@@ -40,7 +40,7 @@ impl KeyedList {
     }
 
     /// Adds a key with a value, or counts it once more if its last value is the same.
-    pub(crate) fn add(&self, key: usize, value: usize, meta: &MetaAlloc<'_>) -> Kept {
+    pub(crate) fn add(&self, key: usize, value: V, meta: &MetaAlloc<'_>) -> Kept {
         let key = Hidden::new(key);
         let mut list = self.list.lock();
         if let Some(last) = list.find_mut(|one| one.key == key)
@@ -60,7 +60,7 @@ impl KeyedList {
 
     /// Decrements the count of a key's last value, and removes the value when the count is zero. Returns the value; `None` if the
     /// key is not there.
-    pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> Option<usize> {
+    pub(crate) fn remove(&self, key: usize, meta: &MetaAlloc<'_>) -> Option<V> {
         let key = Hidden::new(key);
         let mut list = self.list.lock();
         let last = list.find_mut(|one| one.key == key)?;
@@ -86,9 +86,9 @@ impl KeyedList {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Calls `work` with all keys and their values, in no order; under the lock, unless the list is empty.
+    /// Calls `work` with all keys and their values, the one that was added last first; under the lock, unless the list is empty.
     #[inline(always)]
-    pub(crate) fn with_all<R>(&self, work: impl FnOnce(All<'_>) -> R) -> R {
+    pub(crate) fn with_all<R>(&self, work: impl FnOnce(All<'_, V>) -> R) -> R {
         match self.is_empty() {
             true => work(All(&List::new())),
             false => work(All(&self.list.lock())),
@@ -104,10 +104,10 @@ impl KeyedList {
 
 /// All keys and values of a list that is locked.
 #[derive(Clone, Copy)]
-pub(crate) struct All<'a>(&'a List<Keyed>);
+pub(crate) struct All<'a, V>(&'a List<Keyed<V>>);
 
-impl All<'_> {
-    pub(crate) fn each(self) -> impl Iterator<Item = (usize, usize)> {
+impl<V: Copy> All<'_, V> {
+    pub(crate) fn each(self) -> impl Iterator<Item = (usize, V)> {
         self.0.iter().map(|one| (one.key.get(), one.value))
     }
 }

@@ -4,6 +4,9 @@
 //! start, the one that was added last is removed first. What counts is the union, which [`Ranges::next_from`] returns in the
 //! order of addresses: a byte in several ranges is in it once, and ranges that touch are merged.
 //!
+//! A range may say *how* its memory is to be treated. Then the union is that of all ranges that say the same, or the ranges are
+//! visited one at a time ([`Ranges::next_single_from`]).
+//!
 //! # Locks
 //!
 //! The lock of the list in which a set is kept: see [`crate::metadata::keyed_list`].
@@ -17,16 +20,24 @@ use crate::metadata::keyed_list::KeyedList;
 use crate::platform::address::end_of;
 
 /// A set of a few ranges.
-pub(crate) struct Ranges {
-    /// Their lengths, by their starts.
-    list: KeyedList,
+pub(crate) struct Ranges<H = ()> {
+    /// Their lengths, and how they are treated, by their starts.
+    list: KeyedList<(usize, H)>,
 }
 
-fn range_of((start, len): (usize, usize)) -> Range<usize> {
+/// A range that is treated in its own way, or what other ranges leave of it.
+pub(crate) struct Single<H> {
+    /// Where the whole range starts.
+    pub(crate) start: usize,
+    pub(crate) range: Range<usize>,
+    pub(crate) how: H,
+}
+
+fn range_of<H>((start, (len, _)): (usize, (usize, H))) -> Range<usize> {
     start..end_of(start, len)
 }
 
-impl Ranges {
+impl<H: Copy + PartialEq> Ranges<H> {
     pub(crate) const fn new() -> Self {
         Self {
             list: KeyedList::new(),
@@ -34,20 +45,22 @@ impl Ranges {
     }
 
     /// Adds a range, or counts it once more if it is the last one that was added with its start.
-    pub(crate) fn add(&self, start: usize, len: usize, meta: &MetaAlloc<'_>) -> Kept {
-        self.list.add(start, len, meta)
+    pub(crate) fn add(&self, start: usize, len: usize, how: H, meta: &MetaAlloc<'_>) -> Kept {
+        self.list.add(start, (len, how), meta)
     }
 
     /// Takes back the range that was added last of those that start here, and returns it. `None` if there is none.
     pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> Option<Range<usize>> {
-        let len = self.list.remove(start, meta)?;
-        Some(range_of((start, len)))
+        let value = self.list.remove(start, meta)?;
+        Some(range_of((start, value)))
     }
 
-    /// Shows each range, in no order.
-    pub(crate) fn each(&self, look: RangeVisitor<'_>) {
-        self.list
-            .with_all(|all| all.each().map(range_of).for_each(look));
+    /// Shows each of the ranges that are treated as `wanted`, in no order.
+    pub(crate) fn each(&self, wanted: impl Fn(H) -> bool, look: RangeVisitor<'_>) {
+        self.list.with_all(|all| {
+            let some = all.each().filter(|(_, (_, how))| wanted(*how));
+            some.map(range_of).for_each(look);
+        });
     }
 
     /// Whether `range` overlaps a range of the set.
@@ -57,10 +70,15 @@ impl Ranges {
             .with_all(|all| all.each().map(range_of).any(meets))
     }
 
-    /// The first range of the union, without what lies below `from`.
-    pub(crate) fn next_from(&self, from: usize) -> Option<Range<usize>> {
+    /// The first range of the union of those that are treated as `wanted`, without what lies below `from`.
+    pub(crate) fn next_from(
+        &self,
+        from: usize,
+        wanted: impl Fn(H) -> bool,
+    ) -> Option<Range<usize>> {
         self.list.with_all(|all| {
-            let after = || all.each().map(range_of).filter(|one| one.end > from);
+            let some = || all.each().filter(|(_, (_, how))| wanted(*how));
+            let after = || some().map(range_of).filter(|one| one.end > from);
             let start = after()
                 .filter(|one| !one.is_empty())
                 .map(|one| one.start.max(from))
@@ -70,6 +88,36 @@ impl Ranges {
                 end = longer.end;
             }
             Some(start..end)
+        })
+    }
+
+    /// The first range that is treated as `wanted`, without what lies below `from`. Where such ranges overlap, the one that was
+    /// added last counts.
+    pub(crate) fn next_single_from(
+        &self,
+        from: usize,
+        wanted: impl Fn(H) -> bool,
+    ) -> Option<Single<H>> {
+        self.list.with_all(|all| {
+            let after = || {
+                let some = all.each().filter(|(_, (_, how))| wanted(*how));
+                some.map(|one| (range_of(one), one.1.1))
+                    .filter(|(range, _)| range.end > from && !range.is_empty())
+            };
+            let start = after().map(|(range, _)| range.start.max(from)).min()?;
+            // Those that were added later come first.
+            let mut newer = usize::MAX;
+            for (range, how) in after() {
+                if range.start <= start {
+                    return Some(Single {
+                        start: range.start,
+                        range: start..range.end.min(newer),
+                        how,
+                    });
+                }
+                newer = newer.min(range.start);
+            }
+            None
         })
     }
 

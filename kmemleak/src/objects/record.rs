@@ -39,7 +39,7 @@ pub(crate) mod flag {
     pub(crate) const PERCPU: u16 = 1 << 1;
     /// Its contents are not scanned.
     pub(crate) const NO_SCAN: u16 = 1 << 2;
-    /// The object has notes: areas, the size, an excess reference.
+    /// The object has notes: areas, how it is read, the size, an excess reference.
     pub(crate) const NOTES: u16 = 1 << 3;
     /// Marked, but there was no room in the queue.
     pub(crate) const PENDING: u16 = 1 << 4;

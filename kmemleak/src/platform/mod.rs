@@ -12,6 +12,8 @@
 pub(crate) mod address;
 pub mod arch;
 mod context;
+pub(crate) mod descriptors;
+mod reading;
 mod root;
 mod stop;
 mod words;
@@ -21,6 +23,7 @@ use core::ops::{ControlFlow, Range, RangeInclusive};
 use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
+pub use self::reading::Reading;
 pub use self::root::{Root, RootCursor, RootKind};
 pub use self::stop::{StopError, StoppedCpu};
 pub use self::words::{ForeignWords, Words};
@@ -52,10 +55,10 @@ pub const COMM_LEN: usize = 16;
 /// | [`slab_stride`](Self::slab_stride) | by callbacks | records of slabs take somewhat more memory |
 /// | [`block_addresses`](Self::block_addresses) | by callbacks | a callback that names an address of user space is taken at its word |
 /// | [`cpus`](Self::cpus), [`percpu_copy`](Self::percpu_copy) | in any context | there is one CPU, and a per-CPU block has one copy |
-/// | [`phys_to_virt`](Self::phys_to_virt) | in any context | blocks of physical memory are not scanned |
+/// | [`phys_to_virt`](Self::phys_to_virt) | in any context | blocks of physical memory are not scanned, and no physical address is followed |
 /// | [`readable`](Self::readable) | by callbacks and checks | blocks are read only if all come from a [`Tracked`](crate::Tracked) |
 /// | [`roots_begin`](Self::roots_begin), [`roots_end`](Self::roots_end), [`stays_readable`](Self::stays_readable) | by a check | no stack that is named may be unmapped while a check runs |
-/// | [`words`](Self::words) | by a check | words are read as they lie in memory |
+/// | [`words`](Self::words) | by a check | words are read as they lie in memory, and pointers have no tags |
 /// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
 /// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | without `stack_bounds`, what a check leaves on its own stack may hide leaks, if that stack is a root |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
@@ -218,7 +221,8 @@ pub unsafe trait Platform: Sync {
         handle
     }
 
-    /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. Any context.
+    /// Where `len` bytes of physical memory at `start` are mapped; `None` if they are not. For blocks that are read as
+    /// [`Physical`](Reading::Physical) this is asked for whatever number below 2^47 lies there, and must not panic. Any context.
     fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
         let _ = (start, len);
         None
@@ -312,7 +316,8 @@ pub unsafe trait Platform: Sync {
         true
     }
 
-    /// How words of scanned memory are read. Any context. The default reads them as they lie there.
+    /// How words of scanned memory are read, and which tags are stripped from them ([`Words::Tagged`]). Any context. The default
+    /// reads them as they lie there.
     #[inline(always)]
     fn words(&self) -> Words<'_> {
         Words::Plain

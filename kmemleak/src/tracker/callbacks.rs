@@ -13,7 +13,7 @@ use crate::objects::access::Locked;
 use crate::objects::object::Object;
 use crate::objects::record::{MAX_INLINE, flag};
 use crate::objects::side_table::Area;
-use crate::platform::Platform;
+use crate::platform::{Platform, Reading};
 use crate::stacks::depot::StackId;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{AllocOptions, NO_STACKS, Tracker};
@@ -141,6 +141,32 @@ impl<P: Platform> Tracker<P> {
             match self.registry.block_containing(Locked, start, add) {
                 Some(Told::Done(kept)) => _ = self.counted(kept),
                 Some(Told::TooLarge) => self.warn(Kind::AreaTooLarge, start, NO_STACKS, meta),
+                None => self.warn_unknown(Kind::UnknownObject, start, meta),
+            }
+        });
+    }
+
+    /// Notes how the block is read.
+    pub(crate) fn read_as(&self, start: usize, reading: Reading) {
+        enum Told {
+            Done(Kept),
+            TooLarge,
+        }
+        self.callback(|meta| {
+            let note = |object: Object<'_>, _| {
+                if !reading.fits(self.registry.size(object.start, object.record)) {
+                    return Told::TooLarge;
+                }
+                let side_table = &self.registry.side_table;
+                let kept = side_table.set_reading(object.start, reading, meta);
+                if kept == Kept::Yes && reading != Reading::Words {
+                    object.set(flag::NOTES);
+                }
+                Told::Done(kept)
+            };
+            match self.registry.block_containing(Locked, start, note) {
+                Some(Told::Done(kept)) => _ = self.counted(kept),
+                Some(Told::TooLarge) => self.warn(Kind::TooLargeForBytes, start, NO_STACKS, meta),
                 None => self.warn_unknown(Kind::UnknownObject, start, meta),
             }
         });

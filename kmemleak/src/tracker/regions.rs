@@ -2,23 +2,62 @@
 
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
-use crate::platform::Platform;
+use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::Extent;
+use crate::platform::{Platform, Reading};
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
 impl<P: Platform> Tracker<P> {
-    /// Makes a region a root; false if it could not be noted.
-    pub(crate) fn region_add(&self, start: usize, len: usize) -> bool {
-        let add = |meta: &MetaAlloc<'_>| {
-            if Extent::memory(start, len.max(1)).is_none() {
-                self.warn(Kind::NoRegion, start, NO_STACKS, meta);
-                return false;
-            }
-            self.strangers.note();
-            self.counted(self.root_ranges.regions.add(start, len, meta))
+    /// Makes a region a root, which the platform vouches for; false if it could not be noted.
+    pub(crate) fn region_add(&self, start: usize, len: usize, reading: Reading) -> bool {
+        let vouched_by = VouchedBy::Platform;
+        let region_use = RegionUse {
+            reading,
+            vouched_by,
         };
-        self.callback(add) == Some(true)
+        self.callback(|meta| self.add_region(start, len, region_use, meta)) == Some(true)
+    }
+
+    /// Adds a region as [`region_add`](Self::region_add) does, for which the platform need not vouch.
+    ///
+    /// # Safety
+    ///
+    /// It is memory that can be read until it is [removed](Self::region_remove), and a check that was begun before has ended.
+    pub(crate) unsafe fn region_add_vouched(
+        &self,
+        start: usize,
+        len: usize,
+        reading: Reading,
+    ) -> bool {
+        let vouched_by = VouchedBy::Caller;
+        let region_use = RegionUse {
+            reading,
+            vouched_by,
+        };
+        self.callback(|meta| self.add_region(start, len, region_use, meta)) == Some(true)
+    }
+
+    fn add_region(
+        &self,
+        start: usize,
+        len: usize,
+        region_use: RegionUse,
+        meta: &MetaAlloc<'_>,
+    ) -> bool {
+        let wrong = if Extent::memory(start, len.max(1)).is_none() {
+            Some(Kind::NoRegion)
+        } else {
+            (!region_use.reading.fits(len)).then_some(Kind::TooLargeForBytes)
+        };
+        if let Some(kind) = wrong {
+            self.warn(kind, start, NO_STACKS, meta);
+            return false;
+        }
+        if region_use.vouched_by == VouchedBy::Platform {
+            self.strangers.note();
+        }
+        self.counted(self.root_ranges.regions.add(start, len, region_use, meta))
     }
 
     /// Takes back the last `region_add` that names this start, and waits while the marker reads there.
@@ -37,7 +76,7 @@ impl<P: Platform> Tracker<P> {
     /// Excludes a range from all roots; false if it could not be noted.
     pub(crate) fn exclude(&self, start: usize, len: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, meta) == Kept::Yes;
+        let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, (), meta) == Kept::Yes;
         self.callback(add) == Some(true)
     }
 

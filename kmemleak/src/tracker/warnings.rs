@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     NoBlock,
     /// A region is added that is not memory.
     NoRegion,
+    /// A block or a region is to be read at each byte, and is too large for that.
+    TooLargeForBytes,
 }
 
 impl fmt::Display for Kind {
@@ -57,6 +59,7 @@ impl fmt::Display for Kind {
             Self::NotDisabled => "end of a disabled scope that has not begun",
             Self::NoBlock => "no object can be at this number",
             Self::NoRegion => "no region can be at this number",
+            Self::TooLargeForBytes => "more than 4096 bytes are to be read as bytes",
         })
     }
 }

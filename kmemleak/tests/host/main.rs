@@ -34,6 +34,7 @@ mod physical;
 mod pointers;
 mod preempted;
 mod questions;
+mod readings;
 mod references;
 mod regions;
 mod report;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kmemleak::{AllocOptions, Detector};
+use kmemleak::{AllocOptions, Detector, Reading};
 
 use crate::sparse::{BLOCKS, Sparse};
 
@@ -15,6 +15,7 @@ type Work<'w> = &'w dyn Fn(&Subject);
 const BLOCK: usize = 4096;
 const PERCPU: usize = BLOCKS + (1 << 30);
 const REGION: usize = BLOCKS + (2 << 30);
+const LARGE: usize = BLOCKS + (4 << 30);
 
 /// A detector that knows some blocks, a region and a disabled scope, and has something to warn of.
 fn knowing() -> Arc<Subject> {
@@ -25,6 +26,7 @@ fn knowing() -> Arc<Subject> {
         detector.scan_area(start, 64);
     }
     detector.alloc_percpu(PERCPU, 64);
+    detector.alloc(LARGE, 2 * BLOCK, AllocOptions::new());
     assert!(detector.region_add(REGION, 64));
     detector.free(BLOCKS + 8);
     detector.disabled_begin();
@@ -82,9 +84,16 @@ fn no_callback_touches_metadata_that_is_gone() {
         ("no_scan", &|one| one.no_scan(BLOCKS)),
         ("scan_area", &|one| one.scan_area(BLOCKS, 8)),
         ("scan_area too large", &|one| one.scan_area(BLOCKS, 8192)),
+        ("read_as", &|one| one.read_as(BLOCKS, Reading::PHYSICAL)),
+        ("read_as too large", &|one| {
+            one.read_as(LARGE, Reading::Bytes)
+        }),
         ("transient_leak", &|one| one.transient_leak(BLOCKS)),
         ("update_trace", &|one| one.update_trace(BLOCKS)),
         ("region_add", &|one| _ = one.region_add(new, 64)),
+        ("region_add_as", &|one| {
+            _ = one.region_add_as(new, 64, Reading::Bytes);
+        }),
         ("region_remove", &|one| one.region_remove(REGION)),
         ("region_remove of none", &|one| one.region_remove(new)),
         ("disabled_begin", &|one| one.disabled_begin()),

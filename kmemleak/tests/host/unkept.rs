@@ -1,6 +1,6 @@
 //! What finds no room in metadata, whatever it is: counted, told, and no block in use is called a leak for it.
 
-use kmemleak::AllocOptions;
+use kmemleak::{AllocOptions, Reading};
 
 use crate::sparse::{BLOCKS, SparseLab};
 
@@ -76,6 +76,18 @@ fn whatever_it_is_it_is_counted_and_told() {
             what: "a region",
             before: nothing,
             work: &|lab| assert!(!lab.detector.region_add(REGION, 64)),
+        },
+        Case {
+            what: "a reading",
+            before: block,
+            work: &|lab| lab.detector.read_as(BLOCKS, Reading::Bytes),
+        },
+        Case {
+            what: "a region that is read otherwise",
+            before: nothing,
+            work: &|lab| {
+                assert!(!lab.detector.region_add_as(REGION, 64, Reading::Bytes));
+            },
         },
         Case {
             what: "a disabled scope",

@@ -1,6 +1,6 @@
 //! Callbacks for what is not tracked: told, counted, survived.
 
-use kmemleak::AllocOptions;
+use kmemleak::{AllocOptions, Reading};
 
 use crate::lab::Lab;
 
@@ -87,11 +87,14 @@ fn free_of_the_middle_of_a_block_leaves_it() {
 fn each_other_callback() {
     let lab = Lab::new();
     let stranger = lab.machine.slab(64);
-    let callbacks: [(&str, &dyn Fn()); 9] = [
+    let callbacks: [(&str, &dyn Fn()); 10] = [
         ("not_leak", &|| lab.detector.not_leak(stranger)),
         ("ignore", &|| lab.detector.ignore(stranger)),
         ("no_scan", &|| lab.detector.no_scan(stranger)),
         ("scan_area", &|| lab.detector.scan_area(stranger, 8)),
+        ("read_as", &|| {
+            lab.detector.read_as(stranger, Reading::Bytes)
+        }),
         ("free_percpu", &|| lab.detector.free_percpu(stranger)),
         ("ignore_percpu", &|| lab.detector.ignore_percpu(stranger)),
         ("free_part", &|| lab.detector.free_part(stranger, 8)),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use kmemleak::{
-    AllocOptions, BootstrapPool, Detector, Doubt, ForeignWords, IrqState, Platform, Root,
+    AllocOptions, BootstrapPool, Detector, Doubt, ForeignWords, IrqState, Platform, Reading, Root,
     RootCursor, RootKind, Tracked, Words,
 };
 
@@ -75,6 +75,32 @@ unsafe impl ForeignWords for Tagging {
     }
 }
 
+/// Leaves it to the detector to read words, and says what their tags are.
+struct Stripping;
+
+// SAFETY: as of `Plain`.
+unsafe impl Platform for Stripping {
+    fn now_us(&self) -> u64 {
+        Plain.now_us()
+    }
+
+    fn irq_save(&self) -> IrqState {
+        Plain.irq_save()
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        Plain.irq_restore(state);
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        Plain.next_root(cursor)
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words::Tagged(|word| ((word << 8) as isize >> 8) as usize)
+    }
+}
+
 #[test]
 fn no_call_of_a_safe_function_reads_what_nobody_vouches_for() {
     static POOL: BootstrapPool<256> = BootstrapPool::new();
@@ -104,6 +130,8 @@ fn reads_nothing(detector: &'static Detector<impl Platform>) {
         detector.vmalloc(start + 8192, 64, start);
         detector.alloc_phys(start >> 20, 64);
         detector.region_add(start + 16384, 64);
+        detector.region_add_as(start + 16640, 64, Reading::Bytes);
+        detector.read_as(start + 64, Reading::PHYSICAL);
     }
     VARIABLES[0].store(NOWHERE[1] + 64, Ordering::Relaxed);
     for _ in 0..3 {
@@ -155,6 +183,72 @@ fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
     VARIABLES[1].store(0, Ordering::Relaxed);
     let summary = DETECTOR.check().expect("it is on");
     assert_eq!((summary.objects, summary.doubt()), (2, None));
+}
+
+/// Tags are stripped in roots, in blocks, and in blocks that are not read as words; nothing else is asked of the platform.
+#[test]
+fn tags_are_stripped_wherever_pointers_are_found() {
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Stripping> = Detector::new(Stripping).with_pool(&POOL);
+    static HEAP: Tracked<System, Stripping> = Tracked::new(System, &DETECTOR);
+    static ROOT: AtomicUsize = AtomicUsize::new(0);
+    const TAG: usize = 0xa5 << 56;
+    let layout = Layout::new::<[usize; 4]>();
+    // SAFETY: the layout is not of size zero.
+    let allocate = || unsafe { HEAP.alloc_zeroed(layout) }.cast::<u8>();
+    let blocks = [allocate(), allocate(), allocate()];
+    let tagged = blocks.map(|block| block.expose_provenance() | TAG);
+    // SAFETY: a word of the first block.
+    unsafe { blocks[0].wrapping_add(8).cast::<usize>().write(tagged[1]) };
+    let packed = blocks[1].wrapping_add(11).cast::<usize>();
+    // SAFETY: eight bytes of the second block.
+    unsafe { packed.write_unaligned(tagged[2]) };
+    // SAFETY: a static.
+    let added = unsafe {
+        DETECTOR.region_add_vouched(ROOT.as_ptr().expose_provenance(), 8, Reading::Words)
+    };
+    assert!(added);
+    let lost = || DETECTOR.check().expect("it is on").listed();
+    assert_eq!(lost(), 3);
+    ROOT.store(tagged[0], Ordering::Relaxed);
+    assert_eq!(lost(), 1);
+    DETECTOR.read_as(tagged[1] & !TAG, Reading::Bytes);
+    assert_eq!(lost(), 0);
+    // Another number of eight bits beside it, and it is no address.
+    ROOT.store(tagged[0] ^ 1 << 50, Ordering::Relaxed);
+    assert_eq!(lost(), 3);
+}
+
+/// A region for which its caller vouches is read without asking the platform, and leaves the word of a wrapped allocator as it is.
+#[test]
+fn who_registers_a_region_may_vouch_for_it() {
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Plain> = Detector::new(Plain).with_pool(&POOL);
+    static HEAP: Tracked<System, Plain> = Tracked::new(System, &DETECTOR);
+    static REGION: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    let layout = Layout::new::<[usize; 4]>();
+    // SAFETY: the layout is not of size zero.
+    let block = unsafe { HEAP.alloc_zeroed(layout) };
+    REGION[1].store(block.expose_provenance(), Ordering::Relaxed);
+    let start = REGION.as_ptr().expose_provenance();
+    let answer = || {
+        let summary = DETECTOR.check().expect("it is on");
+        (summary.listed(), summary.doubt())
+    };
+    assert_eq!(answer(), (1, None));
+    for reading in [Reading::Words, Reading::Bytes] {
+        // SAFETY: a static.
+        assert!(unsafe { DETECTOR.region_add_vouched(start, 16, reading) });
+        assert_eq!(answer(), (0, None), "{reading:?}");
+        DETECTOR.region_remove(start);
+        assert_eq!(answer(), (1, None), "{reading:?}");
+    }
+    // The platform vouches for nothing, and is asked from here on; but not for this region.
+    assert!(DETECTOR.region_add(start, 16));
+    assert_eq!(answer().0, 1);
+    // SAFETY: a static.
+    assert!(unsafe { DETECTOR.region_add_vouched(start, 16, Reading::Words) });
+    assert_eq!(answer().0, 0);
 }
 
 /// Where hooks tell of blocks and nobody vouches for them, nothing is certain, and the report says what is missing.

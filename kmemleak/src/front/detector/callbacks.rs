@@ -1,7 +1,7 @@
 //! What allocators tell of their blocks.
 
 use super::Detector;
-use crate::platform::Platform;
+use crate::platform::{Platform, Reading};
 use crate::tracker::AllocOptions;
 
 impl<P: Platform> Detector<P> {
@@ -111,6 +111,23 @@ impl<P: Platform> Detector<P> {
         self.tracker.scan_area(start, len);
     }
 
+    /// The pointers of the block in which `start` lies are stored as `reading` says, from now on; [`Reading::Words`] is what holds
+    /// without this. Areas that were named still limit the scan, and [`free_part`](Self::free_part) leaves the reading to the parts;
+    /// a block that is moved by allocating a new one must be told of anew. Refused with a warning if the block is too large for
+    /// [`Reading::Bytes`]. Where there is no memory to note it, the block is read as before, and verdicts are incomplete. Any
+    /// context.
+    ///
+    /// ```
+    /// # use kmemleak::{Detector, Platform, Reading};
+    /// # fn f<P: Platform>(kmemleak: &Detector<P>, page_table: usize, header: usize) {
+    /// kmemleak.read_as(page_table, Reading::PAGE_TABLE);
+    /// kmemleak.read_as(header, Reading::Bytes); // a packed structure
+    /// # }
+    /// ```
+    pub fn read_as(&self, start: usize, reading: Reading) {
+        self.tracker.read_as(start, reading);
+    }
+
     /// The block at `start` is unreachable for a while, such as a node that moves from one list to another: the background scan
     /// treats it as referenced once more, even if it has reported it. Any context.
     pub fn transient_leak(&self, start: usize) {
@@ -131,7 +148,29 @@ impl<P: Platform> Detector<P> {
     /// several cover it. A region that is added several times, even with different lengths, must be removed as often; as long as
     /// any of them is there, what they cover together is a root. Its memory must stay readable ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
-        self.tracker.region_add(start, len)
+        self.tracker.region_add(start, len, Reading::Words)
+    }
+
+    /// `len` bytes at `start` are a root from now on, as by [`region_add`](Self::region_add), but their pointers are not stored
+    /// as plain words. What lies there is read so in no other root: the region may lie in a section. Where regions that are not read
+    /// as words overlap, the one that was added last counts. [`region_remove`](Self::region_remove) removes it. Any context.
+    ///
+    /// False, with a warning, also if it is too large for [`Reading::Bytes`].
+    pub fn region_add_as(&self, start: usize, len: usize, reading: Reading) -> bool {
+        self.tracker.region_add(start, len, reading)
+    }
+
+    /// `len` bytes at `start` are a root from now on, as by [`region_add_as`](Self::region_add_as), and the caller vouches that they
+    /// can be read: [`Platform::readable`] is not asked. For kernels whose blocks all come from a [`Tracked`](crate::Tracked), and
+    /// whose platform therefore vouches for nothing: other regions make it be asked for all blocks. Any context.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are memory that can be read, without effects, until [`region_remove`](Self::region_remove) has returned and a
+    /// check that was begun before has ended.
+    pub unsafe fn region_add_vouched(&self, start: usize, len: usize, reading: Reading) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.tracker.region_add_vouched(start, len, reading) }
     }
 
     /// Removes the last [`region_add`](Self::region_add) of those that name this start. It waits while a scan reads there, for the

@@ -6,7 +6,7 @@ use super::text::write_frames;
 use super::view::{Contents, named_at};
 use super::words::write_dump;
 use crate::objects::record::flag;
-use crate::platform::Platform;
+use crate::platform::{Platform, Reading};
 use crate::stacks::crc::crc32;
 use crate::tracker::Tracker;
 
@@ -58,6 +58,10 @@ pub(in crate::front) fn dump<P: Platform>(
         write!(out, " {name}")?;
     }
     writeln!(out)?;
+    let reading = tracker.without_interrupts(|_| tracker.registry().reading(named.start));
+    if record.has(flag::NOTES) && reading != Reading::Words {
+        writeln!(out, "  read as {reading}")?;
+    }
     if let Contents::Read(dump) = Contents::of(tracker, &named) {
         let bytes = dump.as_slice();
         writeln!(

@@ -33,6 +33,7 @@ use crate::objects::emptied::Emptied;
 use crate::objects::page_map::PageMap;
 use crate::objects::record::{MANY, Record, RecordRef};
 use crate::objects::side_table::{Area, SideTable};
+use crate::platform::Reading;
 
 /// All objects.
 pub(crate) struct Registry {
@@ -110,6 +111,11 @@ impl Registry {
     /// The area of an object with this number.
     pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
         self.side_table.area(start, number)
+    }
+
+    /// How an object with notes is read.
+    pub(crate) fn reading(&self, start: usize) -> Reading {
+        self.side_table.reading(start)
     }
 
     /// Forgets everything; the memory is given back by its owner.

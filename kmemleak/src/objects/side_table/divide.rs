@@ -1,7 +1,9 @@
 //! Divides an object's notes when it is freed in part.
 
 use super::SideTable;
-use super::note::{AREA, EXCESS, FIRST, KIND, Loose, Note, REFERENCES, SECOND, SIZE, UNALIGNED};
+use super::note::{
+    AREA, EXCESS, FIRST, KIND, Loose, Note, READING, REFERENCES, SECOND, SIZE, UNALIGNED,
+};
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 
@@ -64,6 +66,8 @@ impl SideTable {
             excess: false,
             uncounted: false,
         };
+        // Whether there was no memory to note how the tail is read.
+        let mut unread = false;
         let mut spare = Loose::NONE;
         while let Some(note) = all.pop() {
             match note.get(KIND) {
@@ -82,14 +86,17 @@ impl SideTable {
                     divided.tail.push(note);
                 }
                 kind => {
-                    if kind == REFERENCES && cut.tail < cut.size {
-                        match self.make(REFERENCES, meta) {
+                    // What holds for both parts.
+                    if matches!(kind, REFERENCES | READING) && cut.tail < cut.size {
+                        match self.make(kind, meta) {
                             Some(copy) => {
                                 copy.set(FIRST, note.get(FIRST));
-                                copy.set(SECOND, 0);
+                                let found = kind == REFERENCES;
+                                copy.set(SECOND, if found { 0 } else { note.get(SECOND) });
                                 divided.tail.push(copy);
                             }
-                            None => divided.uncounted = true,
+                            None if kind == REFERENCES => divided.uncounted = true,
+                            None => unread = true,
                         }
                     }
                     front.push(note);
@@ -105,7 +112,7 @@ impl SideTable {
             divided.front = keep(of_front, &mut front, &mut spare);
             divided.kept = keep(of_tail, &mut divided.tail, &mut spare);
         }
-        if divided.uncounted {
+        if divided.uncounted || unread {
             divided.kept = Kept::NoMemory;
         }
         self.give_back(spare, meta);

@@ -4,6 +4,7 @@
 //! - areas to which the scan of an object is limited;
 //! - sizes that need more than 32 bits;
 //! - how many references an object needs, and how many were found, if it needs more than a record can count;
+//! - how an object is read whose pointers are not stored as plain words;
 //! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
 //!
 //! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
@@ -15,6 +16,7 @@
 
 mod divide;
 mod note;
+mod reading;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -277,16 +279,6 @@ impl SideTable {
         self.add(start, kind, meta, |note| note.set(FIRST, word))
     }
 
-    fn word(&self, start: usize, kind: u64) -> Option<u64> {
-        let mut found = None;
-        self.each(chunk_of(start), &mut |note| {
-            if note.start() == start && note.get(KIND) == kind {
-                found = found.or(Some(note.get(FIRST)));
-            }
-        });
-        found
-    }
-
     /// Adds a note with the size of an object.
     pub(crate) fn add_size(&self, start: usize, size: usize, meta: &MetaAlloc<'_>) -> Kept {
         self.add_word(start, SIZE, size as u64, meta)
@@ -294,7 +286,7 @@ impl SideTable {
 
     /// The size of an object, if a note has it.
     pub(crate) fn size(&self, start: usize) -> Option<usize> {
-        self.word(start, SIZE).map(|size| size as usize)
+        self.with_note(start, SIZE, |note| note.get(FIRST) as usize)
     }
 
     /// Adds a note with how many references an object needs.
@@ -305,11 +297,11 @@ impl SideTable {
         })
     }
 
-    /// Calls `work` with the note of an object's references, if there is one.
-    fn with_references<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
+    /// Calls `work` with an object's note of this kind, the one that was added last, if there is one.
+    fn with_note<R>(&self, start: usize, kind: u64, mut work: impl FnMut(Note) -> R) -> Option<R> {
         let mut result = None;
         self.each(chunk_of(start), &mut |note| {
-            if note.start() == start && note.get(KIND) == REFERENCES {
+            if result.is_none() && note.start() == start && note.get(KIND) == kind {
                 result = Some(work(note));
             }
         });
@@ -318,14 +310,14 @@ impl SideTable {
 
     /// How many references an object needs, and how many were found, if a note has the numbers.
     pub(crate) fn references(&self, start: usize) -> Option<(i32, u32)> {
-        self.with_references(start, |note| {
+        self.with_note(start, REFERENCES, |note| {
             (note.get(FIRST) as i32, note.get(SECOND) as u32)
         })
     }
 
     /// Counts one more reference that was found. Whether there are as many as the object needs; `None` if there is no note.
     pub(crate) fn count_reference(&self, start: usize) -> Option<bool> {
-        self.with_references(start, |note| {
+        self.with_note(start, REFERENCES, |note| {
             let found = note.get(SECOND) + 1;
             note.set(SECOND, found);
             found >= note.get(FIRST)
@@ -334,7 +326,7 @@ impl SideTable {
 
     /// Sets the number of references found to zero.
     pub(crate) fn reset_count(&self, start: usize) {
-        self.with_references(start, |note| note.set(SECOND, 0));
+        self.with_note(start, REFERENCES, |note| note.set(SECOND, 0));
     }
 
     /// Notes that pointers to this object beyond those it needs count for the one at `other`.
@@ -345,20 +337,9 @@ impl SideTable {
         })
     }
 
-    /// Calls `work` with the excess reference of an object that was added last.
-    fn with_excess<R>(&self, start: usize, mut work: impl FnMut(Note) -> R) -> Option<R> {
-        let mut result = None;
-        self.each(chunk_of(start), &mut |note| {
-            if result.is_none() && note.start() == start && note.get(KIND) == EXCESS {
-                result = Some(work(note));
-            }
-        });
-        result
-    }
-
     /// Counts one more pointer to an object that has an excess reference. `None` if it has none.
     pub(crate) fn arrive(&self, start: usize) -> Option<Arrival> {
-        self.with_excess(start, |note| {
+        self.with_note(start, EXCESS, |note| {
             let number = note.get(SECOND) + 1;
             note.set(SECOND, number);
             Arrival {
@@ -370,7 +351,7 @@ impl SideTable {
 
     /// Sets the number of pointers found to an object with an excess reference to zero, for a new pass.
     pub(crate) fn reset_arrivals(&self, start: usize) {
-        self.with_excess(start, |note| note.set(SECOND, 0));
+        self.with_note(start, EXCESS, |note| note.set(SECOND, 0));
     }
 
     /// Removes all of an object's notes, except the one that holds the record of an unaligned object.

@@ -19,6 +19,7 @@ pub(super) const AREA: u64 = 2;
 pub(super) const SIZE: u64 = 3;
 pub(super) const EXCESS: u64 = 4;
 pub(super) const REFERENCES: u64 = 5;
+pub(super) const READING: u64 = 6;
 
 /// An object that starts at no multiple of eight bytes.
 #[derive(Clone, Copy, Debug)]

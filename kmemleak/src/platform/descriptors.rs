@@ -1,0 +1,73 @@
+//! The addresses in x86_64's descriptor tables and task state segments, where none is a plain word.
+//!
+//! Pure functions, for any target: Intel's manual, volume 3, "Protected-Mode Memory Management" (segment descriptors),
+//! "Interrupt and Exception Handling" (gates), "Task Management" (the 64-bit TSS).
+
+/// Bytes of a descriptor, or of the first half of one that has 16.
+pub(crate) const DESCRIPTOR_BYTES: usize = 8;
+
+/// Bytes of a task state segment, without the I/O permissions that may follow.
+pub(crate) const TASK_STATE_BYTES: usize = 104;
+
+/// Where the stack pointers of a task state segment lie in it: RSP0 to RSP2, IST1 to IST7.
+pub(crate) const STACK_POINTERS: [usize; 10] = [4, 12, 20, 36, 44, 52, 60, 68, 76, 84];
+
+/// The bit of a descriptor's first half that says that it is of a code or data segment, which have no base in 64-bit mode.
+const SEGMENT: u64 = 1 << 44;
+const PRESENT: u64 = 1 << 47;
+const TYPE_SHIFT: u32 = 40;
+
+const LOCAL_TABLE: u64 = 0x2;
+const AVAILABLE_TASK: u64 = 0x9;
+const BUSY_TASK: u64 = 0xb;
+const CALL_GATE: u64 = 0xc;
+const INTERRUPT_GATE: u64 = 0xe;
+const TRAP_GATE: u64 = 0xf;
+
+/// The address in a descriptor of 16 bytes, whose halves these are: the base of a task state segment or a local table, the
+/// target of a gate. `None` for all other descriptors, and for one that is not present.
+pub(crate) const fn descriptor_address(low: u64, high: u64) -> Option<u64> {
+    if low & SEGMENT != 0 || low & PRESENT == 0 {
+        return None;
+    }
+    let bits_24_to_31 = low >> 56 << 24;
+    match low >> TYPE_SHIFT & 0xf {
+        LOCAL_TABLE | AVAILABLE_TASK | BUSY_TASK => {
+            Some(low >> 16 & 0xff_ffff | bits_24_to_31 | high << 32)
+        }
+        CALL_GATE | INTERRUPT_GATE | TRAP_GATE => Some(low & 0xffff | low >> 48 << 16 | high << 32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: u64 = 0xffff_8880_db34_5678;
+
+    #[test]
+    fn a_task_state_segments_base_is_put_together() {
+        let (low, high) = (0xdb00_8b34_5678_0067, 0xffff_8880);
+        assert_eq!(descriptor_address(low, high), Some(ADDRESS));
+        let available = low & !(2 << TYPE_SHIFT);
+        assert_eq!(descriptor_address(available, high), Some(ADDRESS));
+        assert_eq!(descriptor_address(low & !PRESENT, high), None);
+    }
+
+    #[test]
+    fn a_gates_target_is_put_together() {
+        for gate in [CALL_GATE, INTERRUPT_GATE, TRAP_GATE] {
+            let low = 0xdb34_8001_0008_5678 | gate << TYPE_SHIFT;
+            assert_eq!(descriptor_address(low, 0xffff_8880), Some(ADDRESS));
+        }
+    }
+
+    #[test]
+    fn other_descriptors_hold_no_address() {
+        // Null, 64-bit code, data, and the second half of a descriptor of 16 bytes.
+        for low in [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0xffff_8880] {
+            assert_eq!(descriptor_address(low, u64::MAX), None, "{low:#x}");
+        }
+    }
+}
