@@ -88,6 +88,8 @@
 //! - Pointers are found only where they are stored as they are, at multiples of eight bytes. Of a block in which they are physical
 //!   addresses or packed, say so ([`Detector::read_as`]); where they are compressed, XORed or split, call [`Detector::not_leak`]. Tags
 //!   in their upper bits are stripped with a line in [`Platform::words`] ([`Words::Tagged`]).
+//! - What only a CPU holds is not seen unless it is told: of x86_64's descriptor tables and interrupt stacks by
+//!   [`Detector::cpu_tables_add`].
 //! - One past the end of a block is not in it: the raw pointer of an `Arc` of a type without fields, the `Waker` of one, and the
 //!   pointer of an emptied `BytesMut` keep nothing alive. Keep the `Arc` itself, give the type a field, or call `not_leak`.
 //! - Blocks are read only where [`Platform::readable`] or a [`Tracked`] vouches for them. A verdict for which no block could be

@@ -159,9 +159,11 @@ impl MappedPiece {
                 return;
             };
             let high = self.number_at(words, end_of(at, DESCRIPTOR_BYTES));
-            if let Some(address) = descriptor_address(low as u64, high.unwrap_or(0) as u64) {
-                look(at, address as usize);
-            }
+            let address = descriptor_address(low as u64, high.unwrap_or(0) as u64);
+            look(
+                at,
+                address.map_or(words.untag(low), |address| address as usize),
+            );
         }
     }
 

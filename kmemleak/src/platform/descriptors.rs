@@ -1,7 +1,14 @@
-//! The addresses in x86_64's descriptor tables and task state segments, where none is a plain word.
+//! What an x86_64 CPU alone holds: the addresses in its descriptor tables and task state segments, none of which is a plain word.
 //!
-//! Pure functions, for any target: Intel's manual, volume 3, "Protected-Mode Memory Management" (segment descriptors),
+//! GDTR, IDTR and TR name the tables; a task state segment names the stacks of interrupts, and its descriptor in the GDT names it, with
+//! the address in four pieces. In a kernel that took all of them from its heap nothing else may name them, and they are in use.
+//!
+//! Pure functions and data, for any target; the instruction that reads the registers is in `arch`. Source: Intel's manual, volume 3, "Protected-Mode Memory Management" (segment descriptors),
 //! "Interrupt and Exception Handling" (gates), "Task Management" (the 64-bit TSS).
+
+use core::ops::Range;
+
+use crate::platform::Reading;
 
 /// Bytes of a descriptor, or of the first half of one that has 16.
 pub(crate) const DESCRIPTOR_BYTES: usize = 8;
@@ -37,6 +44,36 @@ pub(crate) const fn descriptor_address(low: u64, high: u64) -> Option<u64> {
         }
         CALL_GATE | INTERRUPT_GATE | TRAP_GATE => Some(low & 0xffff | low >> 48 << 16 | high << 32),
         _ => None,
+    }
+}
+
+/// Where the tables of an x86_64 CPU lie, which the CPU knows by its registers: for
+/// [`Detector::cpu_tables_add`](crate::Detector::cpu_tables_add). On x86_64, with the feature of that name, `CpuTables::loaded` asks
+/// the CPU; a kernel may name them itself as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpuTables {
+    /// The global descriptor table (GDTR); empty if there is none.
+    pub gdt: Range<usize>,
+    /// The interrupt descriptor table (IDTR); empty if there is none.
+    pub idt: Range<usize>,
+    /// Where the task state segment begins (TR), if there is one.
+    pub task_state: Option<usize>,
+}
+
+impl CpuTables {
+    /// The memory of each: start, length, and how it is read.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = (usize, usize, Reading)> {
+        let table = |range: &Range<usize>| {
+            let len = range.end.saturating_sub(range.start);
+            (len > 0).then_some((range.start, len, Reading::DescriptorTable))
+        };
+        let task_state = |start| (start, TASK_STATE_BYTES, Reading::TaskState);
+        let regions = [
+            table(&self.gdt),
+            table(&self.idt),
+            self.task_state.map(task_state),
+        ];
+        regions.into_iter().flatten()
     }
 }
 

@@ -23,6 +23,7 @@ use core::ops::{ControlFlow, Range, RangeInclusive};
 use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
+pub use self::descriptors::CpuTables;
 pub use self::reading::Reading;
 pub use self::root::{Root, RootCursor, RootKind};
 pub use self::stop::{StopError, StoppedCpu};

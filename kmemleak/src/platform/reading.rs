@@ -27,8 +27,9 @@ pub enum Reading {
     /// A pointer may begin at each byte: packed structures. For memory of at most [`MAX_BYTES`](Self::MAX_BYTES), since the more
     /// numbers are tried the more of them look like pointers.
     Bytes,
-    /// An x86_64 descriptor table: the base of each system descriptor of a GDT, the target of each gate of an IDT. A *region*
-    /// that is read so is known to the CPU (GDTR, IDTR), so the block in which it begins counts as pointed to.
+    /// An x86_64 descriptor table: the base of each system descriptor of a GDT, the target of each gate of an IDT, and any other
+    /// word as it is. A *region* that is read so is known to the CPU (GDTR, IDTR), so the block in which it begins counts as
+    /// pointed to. [`Detector::cpu_tables_add`](crate::Detector::cpu_tables_add) does all that a CPU needs.
     DescriptorTable,
     /// An x86_64 task state segment, from the first byte on: its stack pointers (RSP0 to RSP2, IST1 to IST7), each of which
     /// keeps the block alive in which the last byte *below* it lies, as stacks grow down from their end. What follows behind

@@ -4,7 +4,7 @@ use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::Extent;
-use crate::platform::{Platform, Reading};
+use crate::platform::{CpuTables, Platform, Reading};
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
@@ -23,7 +23,7 @@ impl<P: Platform> Tracker<P> {
     ///
     /// # Safety
     ///
-    /// It is memory that can be read until it is [removed](Self::region_remove), and a check that was begun before has ended.
+    /// It is memory that can be read until it has been [removed](Self::region_remove).
     pub(crate) unsafe fn region_add_vouched(
         &self,
         start: usize,
@@ -36,6 +36,25 @@ impl<P: Platform> Tracker<P> {
             vouched_by,
         };
         self.callback(|meta| self.add_region(start, len, region_use, meta)) == Some(true)
+    }
+
+    /// Makes the tables of a CPU roots; false if not all could be noted.
+    ///
+    /// # Safety
+    ///
+    /// They are memory that can be read until they have been [removed](Self::cpu_tables_remove).
+    pub(crate) unsafe fn cpu_tables_add(&self, tables: &CpuTables) -> bool {
+        tables.regions().fold(true, |all, (start, len, reading)| {
+            // SAFETY: the caller's promise.
+            all & unsafe { self.region_add_vouched(start, len, reading) }
+        })
+    }
+
+    /// Takes back a `cpu_tables_add` of these tables.
+    pub(crate) fn cpu_tables_remove(&self, tables: &CpuTables) {
+        tables
+            .regions()
+            .for_each(|(start, ..)| self.region_remove(start));
     }
 
     fn add_region(

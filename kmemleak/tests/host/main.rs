@@ -9,6 +9,7 @@ mod colours;
 mod commands;
 mod concurrent;
 mod copies;
+mod cpu_tables;
 mod disabled;
 mod graph;
 mod ground;

@@ -1,7 +1,7 @@
 //! What allocators tell of their blocks.
 
 use super::Detector;
-use crate::platform::{Platform, Reading};
+use crate::platform::{CpuTables, Platform, Reading};
 use crate::tracker::AllocOptions;
 
 impl<P: Platform> Detector<P> {
@@ -166,8 +166,7 @@ impl<P: Platform> Detector<P> {
     ///
     /// # Safety
     ///
-    /// The bytes are memory that can be read, without effects, until [`region_remove`](Self::region_remove) has returned and a
-    /// check that was begun before has ended.
+    /// The bytes are memory that can be read, without effects, until [`region_remove`](Self::region_remove) has returned.
     pub unsafe fn region_add_vouched(&self, start: usize, len: usize, reading: Reading) -> bool {
         // SAFETY: the caller's promise.
         unsafe { self.tracker.region_add_vouched(start, len, reading) }
@@ -178,6 +177,37 @@ impl<P: Platform> Detector<P> {
     /// the stack of each task as a region, add it before the task runs and remove it before the stack is unmapped. Any context.
     pub fn region_remove(&self, start: usize) {
         self.tracker.region_remove(start);
+    }
+
+    /// What an x86_64 CPU alone holds is in use from now on: its descriptor tables and its task state segment, what their
+    /// descriptors and gates name, and the stacks of its interrupts. They are read anew in each check, so a stack pointer that the
+    /// kernel changes later counts as it is then. Each CPU adds its own once it has loaded them; a kernel that loads others adds
+    /// those, and [removes](Self::cpu_tables_remove) the earlier ones before it frees them. Any context. False where there is no memory
+    /// to note all of it; verdicts are incomplete then.
+    ///
+    /// ```no_run
+    /// # use kmemleak::{Detector, Platform};
+    /// # #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+    /// # fn loaded<P: Platform>(kmemleak: &Detector<P>) {
+    /// // After lgdt, ltr and lidt, on each CPU.
+    /// // SAFETY: these tables stay where they are.
+    /// unsafe { kmemleak.cpu_tables_add(&kmemleak::CpuTables::loaded()) };
+    /// # }
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// All that `tables` names is memory that can be read, to the end of each table, until
+    /// [`cpu_tables_remove`](Self::cpu_tables_remove) has returned. A limit larger than the table names what lies behind it as well.
+    pub unsafe fn cpu_tables_add(&self, tables: &CpuTables) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.tracker.cpu_tables_add(tables) }
+    }
+
+    /// Takes back a [`cpu_tables_add`](Self::cpu_tables_add) of these tables: what they name is not in use for that reason any more. Any
+    /// context.
+    pub fn cpu_tables_remove(&self, tables: &CpuTables) {
+        self.tracker.cpu_tables_remove(tables);
     }
 
     /// `len` bytes at `start` are in no root from now on, though the platform or a region may name them: for example memory in

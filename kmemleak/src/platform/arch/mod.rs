@@ -29,6 +29,8 @@ mod cpu_unknown;
 mod cpu_x86_64;
 #[cfg(not(all(feature = "x86_64", target_arch = "x86_64", not(miri))))]
 mod portable;
+#[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+mod tables_x86_64;
 
 use core::hint::black_box;
 use core::ops::Range;
