@@ -1,10 +1,12 @@
 //! Blocks and regions whose pointers are not stored as plain words.
 
-use kmemleak::{AllocOptions, Reading};
+use std::sync::Arc;
+
+use kmemleak::{AllocOptions, Detector, Reading};
 use kmemleak_emulated::{Machine, Place, Stop};
 
-use crate::lab::Lab;
-use crate::sparse::{BLOCKS, SparseLab};
+use crate::lab::{Lab, pool};
+use crate::sparse::{BLOCKS, Sparse, SparseLab};
 
 const PAGE: usize = 4096;
 const WORD: usize = 8;
@@ -469,7 +471,7 @@ fn a_scan_that_goes_on_sees_a_reading_that_is_set_meanwhile() {
         let (owner, _) = held_block(&lab, 64);
         let owned = lab.block(32);
         store(&lab.machine, owner + 9, owned);
-        let detector = std::sync::Arc::downgrade(&lab.detector);
+        let detector = Arc::downgrade(&lab.detector);
         let mut left = moment;
         lab.machine.at_relax(move |_| {
             if left == 0 {
@@ -481,5 +483,32 @@ fn a_scan_that_goes_on_sees_a_reading_that_is_set_meanwhile() {
         lab.machine.advance_us(1);
         lab.detector.scan().expect("on");
         scans_find(&lab, &[]);
+    }
+}
+
+/// Whenever it is removed, nothing of it is read afterwards.
+#[test]
+fn a_region_that_was_removed_is_not_read() {
+    const REGION: usize = BLOCKS + (1 << 30);
+    for moment in 0.. {
+        let detector = Arc::new(Detector::new(Sparse::new()).with_pool(pool::<16>()));
+        let platform = detector.platform();
+        detector.alloc(BLOCKS, 64, AllocOptions::new());
+        for (offset, reading) in [(0, Reading::DescriptorTable), (3 * PAGE, Reading::Bytes)] {
+            assert!(detector.region_add_as(REGION + offset, PAGE, reading));
+        }
+        let other = Arc::clone(&detector);
+        platform.preempt(moment, move || {
+            other.region_remove(REGION);
+            other.region_remove(REGION + 3 * PAGE);
+            other.platform().foreign_reads(&[]);
+        });
+        detector.scan().expect("on");
+        let reads = platform.foreign_reads(&[(BLOCKS, 64)]);
+        if platform.take_preemption() {
+            assert!(moment > 0 && reads.len() > 2 * 511, "both were read");
+            return;
+        }
+        assert_eq!(reads, [], "moment {moment}");
     }
 }
