@@ -57,7 +57,7 @@ impl<P: Platform> Tracker<P> {
         let (range, bytes) = (pages.range(), pages.bytes());
         let taken = self.callback(|meta| {
             meta.lend(pages);
-            self.counted(self.root_ranges.excluded.add(range.start, bytes, meta));
+            self.counted(self.root_ranges.excluded.add(range.start, bytes, (), meta));
             bytes
         });
         taken.unwrap_or(0)
