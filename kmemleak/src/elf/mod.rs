@@ -99,6 +99,9 @@ impl Image {
 
     /// An image by its ELF file, of which only the headers are read. It was loaded `bias` bytes above the addresses in the file:
     /// 0 where it was not relocated. Segments may be loaded below these addresses as well: numbers wrap.
+    ///
+    /// With another image's file, or a wrong bias, the roots are not this kernel's, and need not be mapped: who passes them to a
+    /// detector promises that they are ([`Platform`](crate::Platform#safety)).
     pub const fn in_file(file: &'static [u8], bias: usize) -> Self {
         Self {
             place: Place::File { file, bias },
