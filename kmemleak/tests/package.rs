@@ -214,6 +214,12 @@ mod interrupts {
     }
     pub fn restore(_: usize) {}
 }
+
+mod stack {
+    pub fn bounds() -> core::ops::Range<usize> {
+        0..0
+    }
+}
 ";
 
 fn build(workspace: &Path, package: &str, features: &[&str]) {
