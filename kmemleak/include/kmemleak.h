@@ -120,6 +120,13 @@ void kmemleak_disabled_end(void);
  */
 void kmemleak_erase(void **variable);
 
+/*
+ * Lends the detector memory for its records, for ever: nothing else uses these
+ * bytes, which are initialized. Returns how many of them are used, since they are
+ * in whole pages of 4096 bytes; 0 for NULL. Any context.
+ */
+size_t kmemleak_add_metadata(void *memory, size_t len);
+
 /* Whether blocks are recorded: a cheap way out. Any context. */
 bool kmemleak_is_on(void);
 

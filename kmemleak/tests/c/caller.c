@@ -24,6 +24,9 @@ static void *also_held = &held;
 
 static char written[65536];
 
+/* What the detector's records lie in. */
+static char lent[64 * 4096];
+
 static void write_text(void *cookie, const char *text, size_t len)
 {
 	size_t *used = cookie;
@@ -35,8 +38,8 @@ static void write_text(void *cookie, const char *text, size_t len)
 
 static void print_layout(void)
 {
-	printf("%d %d %d %d %d\n", KMEMLEAK_DONE, KMEMLEAK_OFF, KMEMLEAK_STOPPED,
-	       KMEMLEAK_NESTED, KMEMLEAK_NO_MEMORY);
+	printf("%d %d %d %d %d %d\n", KMEMLEAK_DONE, KMEMLEAK_OFF, KMEMLEAK_STOPPED,
+	       KMEMLEAK_NESTED, KMEMLEAK_NO_MEMORY, KMEMLEAK_NO_MARK);
 #define OFFSET(field) (int)offsetof(struct kmemleak_summary, field)
 	printf("%d %d %d %d %d %d %d %d %d\n", OFFSET(objects), OFFSET(bytes),
 	       OFFSET(suspects), OFFSET(suspect_bytes), OFFSET(unreported_objects),
@@ -75,6 +78,8 @@ int main(void)
 
 	print_layout();
 	CHECK(kmemleak_is_on());
+	CHECK(kmemleak_add_metadata(NULL, 4096) == 0);
+	CHECK(kmemleak_add_metadata(lent, sizeof(lent)) >= 63 * 4096);
 
 	held = new_block(64);
 	also_held = new_block(32);

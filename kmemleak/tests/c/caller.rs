@@ -72,6 +72,7 @@ fn expected_layout() -> Vec<String> {
         CResult::Stopped,
         CResult::Nested,
         CResult::NoMemory,
+        CResult::NoMark,
     ];
     let fields = [
         offset_of!(CSummary, objects),

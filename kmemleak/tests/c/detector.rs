@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kmemleak::elf::Image;
-use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor};
+use kmemleak::{Detector, IrqState, Platform, Root, RootCursor};
 
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
@@ -33,7 +33,7 @@ unsafe impl Platform for Program {
 // SAFETY: the host's linkers load the headers, and nothing unmaps them.
 static IMAGE: Image = unsafe { Image::running() };
 
-static POOL: BootstrapPool<64> = BootstrapPool::new();
-static KMEMLEAK: Detector<Program> = Detector::new(Program).with_pool(&POOL);
+/// Its records lie in memory that the program lends it.
+static KMEMLEAK: Detector<Program> = Detector::new(Program);
 
 kmemleak::export_c_api!(KMEMLEAK);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 const HEADER: &str = include_str!("../../include/kmemleak.h");
 const MACRO: &str = include_str!("../../src/front/c_api/export.rs");
+const TYPES: &str = include_str!("../../src/front/c_api/mod.rs");
 
 /// Functions by their names: what they return, then their arguments with their names.
 type Functions = BTreeMap<String, Vec<String>>;
@@ -100,22 +101,16 @@ fn the_header_declares_what_the_macro_defines() {
 
 #[test]
 fn the_summary_has_the_same_fields() {
-    let declared: Vec<String> = code_of(HEADER)
-        .split_once("struct kmemleak_summary {")
-        .and_then(|(_, rest)| rest.split_once('}'))
-        .map(|(body, _)| {
-            body.split(';')
-                .map(words)
-                .filter(|field| !field.is_empty())
-                .collect()
-        })
-        .expect("the summary in C");
-    let source = include_str!("../../src/front/c_api/mod.rs");
-    let body = source
-        .split_once("pub struct CSummary {")
-        .and_then(|(_, rest)| rest.split_once('}'));
-    let fields = body.expect("the summary in Rust").0.lines();
-    let fields = fields.filter_map(|line| line.trim().strip_prefix("pub ")?.strip_suffix(','));
+    let declared = body_of(&code_of(HEADER), "struct kmemleak_summary {");
+    let declared: Vec<String> = declared
+        .split(';')
+        .map(words)
+        .filter(|field| !field.is_empty())
+        .collect();
+    let fields = body_of(TYPES, "pub struct CSummary {");
+    let fields = fields
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub ")?.strip_suffix(','));
     let defined: Vec<String> = fields
         .map(|field| {
             let (name, kind) = field.split_once(": ").expect("a type");
@@ -123,4 +118,37 @@ fn the_summary_has_the_same_fields() {
         })
         .collect();
     assert_eq!(declared, defined);
+}
+
+#[test]
+fn the_results_are_the_same() {
+    let declared = body_of(&code_of(HEADER), "enum kmemleak_result {");
+    let declared: Vec<String> = declared
+        .split(',')
+        .map(words)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let variants = body_of(TYPES, "pub enum CResult {");
+    let variants = variants
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','));
+    let defined: Vec<String> = variants
+        .map(|name| format!("KMEMLEAK{}", in_capitals(name)))
+        .collect();
+    assert_eq!(declared, defined);
+}
+
+/// `NoMemory` as `_NO_MEMORY`.
+fn in_capitals(name: &str) -> String {
+    let letters = name.chars().map(|letter| match letter.is_uppercase() {
+        true => format!("_{letter}"),
+        false => letter.to_ascii_uppercase().to_string(),
+    });
+    letters.collect()
+}
+
+/// What stands between these words, which end with a brace, and the next closing one.
+fn body_of(text: &str, head: &str) -> String {
+    let (_, rest) = text.split_once(head).expect("it is there");
+    rest.split('}').next().expect("its body").to_owned()
 }

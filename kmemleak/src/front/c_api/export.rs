@@ -133,6 +133,13 @@ macro_rules! export_c_api {
             }
 
             #[unsafe(no_mangle)]
+            unsafe extern "C" fn kmemleak_add_metadata(memory: *mut c_void, len: usize) -> usize {
+                // SAFETY: the caller's promise.
+                let memory = unsafe { c_api::lent(memory, len) };
+                $detector.add_metadata(memory)
+            }
+
+            #[unsafe(no_mangle)]
             extern "C" fn kmemleak_is_on() -> bool {
                 $detector.is_on()
             }

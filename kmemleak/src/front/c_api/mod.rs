@@ -74,6 +74,7 @@ mod export;
 
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::{self, Write};
+use core::slice;
 
 use crate::checker::claim::NotDone;
 use crate::front::background::NextStep;
@@ -196,6 +197,20 @@ pub unsafe fn answer(verdict: Result<Summary, NotDone>, summary: *mut CSummary) 
         unsafe { summary.write(verdict.into()) };
     }
     verdict.into()
+}
+
+/// Memory that a kernel lends the detector; none of it where it is null.
+///
+/// # Safety
+///
+/// `memory` is null, or `len` bytes there can be read and written to, are initialized, and nothing else ever uses them.
+#[doc(hidden)]
+pub unsafe fn lent(memory: *mut c_void, len: usize) -> &'static mut [u8] {
+    if memory.is_null() {
+        return &mut [];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts_mut(memory.cast(), len) }
 }
 
 /// A string of C, if it is UTF-8.
