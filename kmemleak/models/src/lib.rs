@@ -32,6 +32,10 @@ mod platform {
 
     /// As small as the longest entry allows: each word of it is an object of loom's.
     pub(crate) const METADATA_PAGE: usize = 256;
+
+    pub(crate) mod arch {
+        pub(crate) const FRAME_POINTER_ABOVE: usize = 0;
+    }
 }
 
 /// Folders of the detector, with the files of each that the models use.
