@@ -30,6 +30,11 @@ pub const PROTOCOL: Protocol = Protocol {
             run: || read_and_free(Reader::SaysSoUnderTheLock, Freer::Waits),
         },
         Model {
+            name: "a region is read while it is removed",
+            preemptions: 3,
+            run: || read_and_remove(Order::SaysSoAndLooks, Freer::Waits),
+        },
+        Model {
             name: "two CPUs count under a lock",
             preemptions: 3,
             run: count,
@@ -55,6 +60,16 @@ pub const WRONG: &[Model] = &[
         run: || read_and_free(Reader::SaysSoUnderTheLock, Freer::DoesNotWait),
     },
     Model {
+        name: "the piece of a region that is read is said when the regions have been looked at",
+        preemptions: 3,
+        run: || read_and_remove(Order::LooksAndSaysSo, Freer::Waits),
+    },
+    Model {
+        name: "a removal does not wait",
+        preemptions: 3,
+        run: || read_and_remove(Order::SaysSoAndLooks, Freer::DoesNotWait),
+    },
+    Model {
         name: "what is unmarked is suspected whenever it was born",
         preemptions: 3,
         run: || {
@@ -77,12 +92,18 @@ pub const WRONG: &[Model] = &[
     },
 ];
 
-const START: usize = 0x1000;
+const START: usize = 0x1200;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Reader {
     SaysSoUnderTheLock,
     SaysSoLater,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    SaysSoAndLooks,
+    LooksAndSaysSo,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -168,6 +189,39 @@ fn read_and_free(reader: Reader, freer: Freer) {
     }
     // SAFETY: loom looks whether it is read while another writes.
     chunk.memory.with_mut(|memory| unsafe { memory.write(9) });
+    marker.join().expect("it panics where it fails");
+}
+
+/// The marker reads a piece of a region; the region is removed, and its memory has another owner. The chunk's lock stands for that
+/// of the list of regions.
+fn read_and_remove(order: Order, remover: Freer) {
+    const BEFORE: usize = 0x100;
+    let list = Chunk::new();
+    list.hazard.wait_in(START..START + 8);
+    list.starts.store(1, Relaxed);
+    let its = list.clone();
+    let marker = thread::spawn(move || {
+        // The piece begins before the region, in another one.
+        let say = || its.hazard.set_region(START - BEFORE);
+        if order == Order::SaysSoAndLooks {
+            say();
+        }
+        let there = its.locked(|| its.starts.load(Relaxed) == 1);
+        if order == Order::LooksAndSaysSo {
+            say();
+        }
+        if there {
+            // SAFETY: loom looks whether it is read while another writes.
+            its.memory.with(|memory| unsafe { memory.read() });
+        }
+        its.hazard.clear();
+    });
+    list.locked(|| list.starts.store(0, Relaxed));
+    if remover == Freer::Waits {
+        list.hazard.wait_in(START..START + 8);
+    }
+    // SAFETY: loom looks whether it is read while another writes.
+    list.memory.with_mut(|memory| unsafe { memory.write(9) });
     marker.join().expect("it panics where it fails");
 }
 
