@@ -127,6 +127,7 @@ pub use crate::front::detector::Detector;
 pub use crate::front::report::Format;
 pub use crate::front::scope::{Leaked, Scope};
 pub use crate::front::tracked::Tracked;
+pub use crate::metadata::load::Load;
 pub use crate::metadata::pool::BootstrapPool;
 pub use crate::platform::*;
 pub use crate::stacks::frame_walk::frame_pointer_walk;

@@ -20,10 +20,12 @@ use crate::metadata::page::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
 use crate::objects::record::RecordRef;
 
-/// Pages of a queue, at least and at most. A queue has one word for every eight objects.
-const MIN_PAGES: usize = 8;
+/// Pages of a queue at most.
 const MAX_PAGES: usize = PAGE_WORDS;
+/// Where there are many objects, all queues together have a word for so many of them.
 const OBJECTS_A_WORD: usize = 8;
+/// Where there are few, they have a word for every second one, up to so many words.
+const FEW_WORDS: usize = 8 * PAGE_WORDS;
 /// Entries of a queue for which there is no memory.
 const FEW: usize = 8;
 /// Entries that go into a steal buffer at once.
@@ -87,8 +89,9 @@ impl Entry {
 
 /// A CPU's memory for marking, kept from one pass to the next.
 pub(crate) struct WorkerQueue {
-    /// The page that names the pages of the ring, and how many there are. Like `steal_buffer`, they publish pages and their
-    /// contents: stored with Release by the task that prepares a pass, loaded with Acquire by the workers.
+    /// The first page of the ring, the page that names the others, and how many there are in all. Like `steal_buffer`, they publish
+    /// pages and their contents: stored with Release by the task that prepares a pass, loaded with Acquire by the workers.
+    first: AtomicU64,
     ring: AtomicU64,
     pages: AtomicUsize,
     steal_buffer: AtomicU64,
@@ -111,6 +114,7 @@ impl WorkQueues {
         Self(
             [const {
                 WorkerQueue {
+                    first: AtomicU64::new(0),
                     ring: AtomicU64::new(0),
                     pages: AtomicUsize::new(0),
                     steal_buffer: AtomicU64::new(0),
@@ -125,18 +129,15 @@ impl WorkQueues {
     /// Allocates memory for `workers` CPUs and about `objects` objects, if there is any. Called before the world is stopped.
     pub(crate) fn prepare(&self, workers: usize, objects: usize, meta: &MetaAlloc<'_>) {
         let workers = workers.clamp(1, MAX_WORKERS);
-        let words = objects / OBJECTS_A_WORD / workers;
-        let pages = (words / PAGE_WORDS).clamp(MIN_PAGES, MAX_PAGES);
+        let words = (objects / OBJECTS_A_WORD).max((objects / 2).min(FEW_WORDS));
+        let pages = words.div_ceil(PAGE_WORDS * workers).clamp(1, MAX_PAGES);
         for queue in &self.0[..workers] {
-            made(&queue.steal_buffer, meta);
-            let Some(ring) = made(&queue.ring, meta) else {
-                return;
-            };
+            if workers > 1 {
+                made(&queue.steal_buffer, meta);
+            }
             while queue.pages.load(Ordering::Relaxed) < pages {
                 let number = queue.pages.load(Ordering::Relaxed);
-                // SAFETY: a page of words, and a ring has at most as many pages as that.
-                let page = unsafe { word_of(ring, number) };
-                if made(page, meta).is_none() {
+                if add_segment(queue, number, meta).is_none() {
                     return;
                 }
                 queue.pages.store(number + 1, Ordering::Release);
@@ -202,6 +203,7 @@ impl WorkQueues {
     pub(crate) fn empty(&self) {
         for queue in &self.0 {
             queue.pages.store(0, Ordering::Relaxed);
+            queue.first.store(0, Ordering::Relaxed);
             queue.ring.store(0, Ordering::Relaxed);
             queue.steal_buffer.store(0, Ordering::Relaxed);
         }
@@ -222,8 +224,21 @@ fn made(word: &AtomicU64, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
     })
 }
 
+/// Allocates a page of a queue's ring, if there is none yet.
+fn add_segment(queue: &WorkerQueue, number: usize, meta: &MetaAlloc<'_>) -> Option<NonNull<u64>> {
+    if number == 0 {
+        return made(&queue.first, meta);
+    }
+    let ring = made(&queue.ring, meta)?;
+    // SAFETY: a page of words, and a ring has at most as many pages as that.
+    made(unsafe { word_of(ring, number) }, meta)
+}
+
 /// A page of a queue's ring.
 fn segment(queue: &WorkerQueue, number: usize) -> Option<NonNull<u64>> {
+    if number == 0 {
+        return page(&queue.first);
+    }
     let ring = page(&queue.ring)?;
     // SAFETY: a page of words, and a ring has at most as many pages as that.
     page(unsafe { word_of(ring, number) })

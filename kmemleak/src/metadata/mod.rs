@@ -21,6 +21,7 @@ pub(crate) mod kept;
 pub(crate) mod keyed_list;
 pub(crate) mod lent;
 pub(crate) mod list;
+pub(crate) mod load;
 mod memory;
 pub(crate) mod page;
 mod page_log;

@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //!
-//! - The pages that `directories` names, and those that they name, are this array's alone.
+//! - The pages that `first` names, those that `directories` names, and those that they name, are this array's alone.
 //! - Each row below `len` has been written.
 //!
 //! # Locks
@@ -20,15 +20,20 @@ use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{NoMemory, PageSource};
 use crate::platform::METADATA_PAGE;
 
+/// Pages that are named by the array itself, so that a small array has no page that names pages.
+const FIRST: usize = 32;
+
 /// The largest number of pages that name pages.
-const DIRECTORIES: usize = 128;
+const DIRECTORIES: usize = 96;
 
 /// A page that names pages: zeroed, it names none.
 type Directory = [Hidden; PAGE_WORDS];
 
 /// An array of rows.
 pub(crate) struct PageVec<R> {
-    /// Each is a [`Directory`].
+    /// Pages of rows.
+    first: [Hidden; FIRST],
+    /// Each is a [`Directory`] of the pages that follow.
     directories: [Hidden; DIRECTORIES],
     len: usize,
     rows: PhantomData<R>,
@@ -42,11 +47,12 @@ impl<R> PageVec<R> {
         assert!(!core::mem::needs_drop::<R>(), "rows are forgotten");
         METADATA_PAGE / size_of::<R>()
     };
-    /// The largest number of rows: 4 million of 64 bytes.
-    const MAX: usize = DIRECTORIES * PAGE_WORDS * Self::PER_PAGE;
+    /// The largest number of rows: 3 million of 64 bytes.
+    const MAX: usize = (FIRST + DIRECTORIES * PAGE_WORDS) * Self::PER_PAGE;
 
     pub(crate) const fn new() -> Self {
         Self {
+            first: [Hidden::NONE; FIRST],
             directories: [Hidden::NONE; DIRECTORIES],
             len: 0,
             rows: PhantomData,
@@ -119,6 +125,10 @@ impl<R> PageVec<R> {
             return None;
         }
         let page = index / Self::PER_PAGE;
+        if let Some(first) = self.first.get(page) {
+            return Some(Self::row_in(first.pointer()?, index));
+        }
+        let page = page - FIRST;
         let directory = self.directories[page / PAGE_WORDS].pointer::<Directory>()?;
         // SAFETY: the directory is a page of this array's alone.
         let page = unsafe { directory.as_ref() }[page % PAGE_WORDS].pointer()?;
@@ -131,6 +141,10 @@ impl<R> PageVec<R> {
             return Err(NoMemory);
         }
         let page = index / Self::PER_PAGE;
+        if let Some(first) = self.first.get_mut(page) {
+            return Ok(Self::row_in(taken(first, meta)?, index));
+        }
+        let page = page - FIRST;
         let mut directory = taken::<Directory>(&mut self.directories[page / PAGE_WORDS], meta)?;
         // SAFETY: the directory is a page of this array, which is borrowed exclusively.
         let directory = unsafe { directory.as_mut() };

@@ -21,10 +21,11 @@ struct PoolPage(UnsafeCell<[u8; METADATA_PAGE]>);
 // SAFETY: each page has one user, the one that got it from `Pool::take`.
 unsafe impl Sync for PoolPage {}
 
-/// `PAGES` pages of 4096 bytes, for a static: the first metadata of a [`Detector`](crate::Detector).
+/// `PAGES` pages of 4096 bytes, for a static: metadata of a [`Detector`](crate::Detector).
 ///
-/// A detector needs four pages for the first block of a region of the address space, then one for each quarter of a
-/// megabyte in which there are blocks, and 30 to 60 bytes a block.
+/// [`Load`](crate::Load) says how many are needed. It is given to the detector at compile time, by
+/// [`with_pool`](crate::Detector::with_pool), or at run time, by [`add_metadata`](crate::Detector::add_metadata) of what
+/// [`take`](Self::take) returns.
 pub struct BootstrapPool<const PAGES: usize> {
     used: AtomicUsize,
     pages: [PoolPage; PAGES],

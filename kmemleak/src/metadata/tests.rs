@@ -157,8 +157,7 @@ fn rows_are_what_they_were_written() {
 
 #[test]
 fn without_memory_there_are_fewer_rows() {
-    // One is a directory of pages, two hold rows.
-    static POOL: BootstrapPool<3> = BootstrapPool::new();
+    static POOL: BootstrapPool<2> = BootstrapPool::new();
     with_meta(&POOL, |meta| {
         let mut rows = PageVec::<u64>::new();
         assert_eq!(rows.extend(1025, meta), Err(NoMemory));

@@ -7,10 +7,11 @@ use crate::metadata::MetaAlloc;
 use crate::metadata::heap::{Places, heapsort};
 use crate::metadata::page::NoMemory;
 use crate::metadata::page_vec::PageVec;
+use crate::platform::METADATA_PAGE;
 use crate::stacks::depot::StackId;
 
-/// Chains of rows: a power of two.
-const BUCKETS: usize = 2048;
+/// Chains of rows at first: a page of them, and a power of two. They become twice as many whenever there are more rows than that.
+const BUCKETS: usize = METADATA_PAGE / size_of::<u32>();
 
 /// What is kept of a call stack.
 struct StackRow<R> {
@@ -43,7 +44,7 @@ impl<R> StackTable<R> {
 
     /// The row of a call stack, by its number.
     pub(crate) fn find(&self, stack: StackId) -> Option<usize> {
-        let mut next = *self.buckets.get(bucket_of(stack))?;
+        let mut next = *self.buckets.get(self.bucket_of(stack)?)?;
         loop {
             let number = next.checked_sub(1)? as usize;
             let row = self.rows.get(number)?;
@@ -66,8 +67,9 @@ impl<R> StackTable<R> {
         if let Some(number) = self.find(stack) {
             return Ok(number);
         }
-        self.buckets.extend(BUCKETS, meta)?;
-        let first = self.buckets.get_mut(bucket_of(stack)).ok_or(NoMemory)?;
+        self.grow(meta)?;
+        let bucket = self.bucket_of(stack).ok_or(NoMemory)?;
+        let first = self.buckets.get_mut(bucket).ok_or(NoMemory)?;
         let row = StackRow {
             stack,
             next: *first,
@@ -126,8 +128,8 @@ impl<R> StackTable<R> {
     /// Drops all rows; the memory is kept. Takes time proportional to the number of rows.
     pub(crate) fn clear(&mut self) {
         for number in 0..self.len() {
-            if let Some(row) = self.rows.get(number)
-                && let Some(first) = self.buckets.get_mut(bucket_of(row.stack))
+            if let Some(bucket) = self.bucket_of_row(number)
+                && let Some(first) = self.buckets.get_mut(bucket)
             {
                 *first = 0;
             }
@@ -135,16 +137,53 @@ impl<R> StackTable<R> {
         self.rows.clear();
     }
 
+    /// Makes chains for the first row, and twice as many if there are more rows than chains. Without memory for that, chains become
+    /// longer.
+    fn grow(&mut self, meta: &MetaAlloc<'_>) -> Result<(), NoMemory> {
+        let Some(bits) = self.chain_bits() else {
+            return self.buckets.extend(BUCKETS, meta);
+        };
+        let chains = 1 << bits;
+        if self.len() < chains || self.buckets.extend(2 * chains, meta).is_err() {
+            return Ok(());
+        }
+        for bucket in 0..2 * chains {
+            if let Some(first) = self.buckets.get_mut(bucket) {
+                *first = 0;
+            }
+        }
+        for number in 0..self.len() {
+            if let Some(bucket) = self.bucket_of_row(number)
+                && let Some(first) = self.buckets.get_mut(bucket)
+                && let Some(row) = self.rows.get_mut(number)
+            {
+                row.next = core::mem::replace(first, number as u32 + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// log2 of the number of chains; `None` while there are none. Buckets of a doubling that memory was too short for don't count.
+    fn chain_bits(&self) -> Option<u32> {
+        self.buckets.len().checked_ilog2()
+    }
+
+    fn bucket_of_row(&self, number: usize) -> Option<usize> {
+        self.bucket_of(self.rows.get(number)?.stack)
+    }
+
+    /// The chain of a call stack; `None` while there are none.
+    fn bucket_of(&self, stack: StackId) -> Option<usize> {
+        // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
+        let bits = self.chain_bits()?;
+        Some((stack.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - bits)) as usize)
+    }
+
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&mut self) {
         self.rows.empty();
         self.buckets.empty();
     }
-}
-
-fn bucket_of(stack: StackId) -> usize {
-    // Multiplied by 2^32 divided by the golden ratio, of which the upper bits are well mixed.
-    (stack.0.wrapping_mul(0x9e37_79b9) >> (u32::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// The order of a table's rows, while it is made.

@@ -1,11 +1,11 @@
 //! How much memory the detector takes, and what happens when there is none.
 
-use core::ops::Range;
+use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::kept::Kept;
 use crate::metadata::lent::WholePages;
-use crate::platform::Platform;
+use crate::platform::{METADATA_PAGE, Platform};
 use crate::tracker::Tracker;
 
 /// How much memory the detector takes for itself, besides the static that it is.
@@ -81,6 +81,19 @@ impl<P: Platform> Tracker<P> {
     /// What found no room in metadata, since this was last acknowledged.
     pub(crate) fn unrecorded(&self) -> u64 {
         self.unrecorded.load(Relaxed)
+    }
+
+    /// About how many bytes of metadata would have been enough for what found no room, where there are `tracked` objects: as much
+    /// for each as the detector has for each object that it knows, in whole pages.
+    pub(crate) fn missing_bytes(&self, tracked: usize) -> usize {
+        /// A record in its chunk, and a page of the page map for one block alone, at the least and the most.
+        const FOR_EACH: RangeInclusive<usize> = 64..=METADATA_PAGE;
+        let for_each = self.memory.bytes() / tracked.max(1);
+        let missing = usize::try_from(self.unrecorded()).unwrap_or(usize::MAX);
+        missing
+            .saturating_mul(for_each.clamp(*FOR_EACH.start(), *FOR_EACH.end()))
+            .div_ceil(METADATA_PAGE)
+            .saturating_mul(METADATA_PAGE)
     }
 
     /// What found no room, ever.

@@ -267,6 +267,7 @@ impl Verdict {
             how: making.how,
             settled: making.settled == Settled::Yes,
             unrecorded: tracker.unrecorded(),
+            missing_bytes: tracker.missing_bytes(figures.objects as usize),
             took_us: at_us.saturating_sub(making.start_us),
             words: figures.words,
             unread: figures.unread,

@@ -100,6 +100,9 @@ pub struct Summary {
     pub settled: bool,
     /// What could not be recorded since there was no memory, since the last `clear`: blocks, and what was said of them.
     pub unrecorded: u64,
+    /// About how many bytes of metadata more would have been enough for that, in whole pages: an estimate by what the objects that are
+    /// known take. For [`metadata_alloc`](crate::Platform::metadata_alloc) or [`add_metadata`](crate::Detector::add_metadata).
+    pub missing_bytes: usize,
     /// How long it took, in microseconds.
     pub took_us: u64,
     /// For how long the world was stopped, in microseconds; zero if it was not.
@@ -123,6 +126,7 @@ pub struct Summary {
 /// The summary of the last verdict, if there is one. Unlike in an `Option`, it is laid down that none is zero bits.
 #[derive(Clone, Copy)]
 #[repr(u8)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub(crate) enum LastSummary {
     None = 0,
     Some(Summary),

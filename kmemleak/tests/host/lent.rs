@@ -138,3 +138,37 @@ fn a_pool_gives_its_pages_once() {
     assert_eq!(pool.take().len(), 0);
     assert_eq!(machine.metadata_pages(), 0);
 }
+
+#[test]
+fn a_report_says_how_much_memory_is_missing() {
+    let run = |pages: usize| {
+        let lab = bare();
+        lab.detector.add_metadata(bytes(0, pages * METADATA_PAGE));
+        (0..1000).for_each(|_| _ = lab.block(64));
+        let taken = lab.detector.metadata().bytes;
+        (lab.detector.check().expect("on"), lab, taken)
+    };
+    let (summary, enough, taken) = run(64);
+    assert_eq!((summary.unrecorded, summary.missing_bytes), (0, 0));
+    assert!(!enough.say("status").contains("missing  "));
+    let (summary, short, _) = run(10);
+    assert!(summary.unrecorded > 100);
+    let needed = taken - 10 * METADATA_PAGE;
+    let missing = summary.missing_bytes;
+    assert!(
+        (needed / 2..needed * 2).contains(&missing),
+        "{missing} of {needed}"
+    );
+    let told =
+        format!("about {missing} more bytes of metadata are needed: from Platform::metadata_alloc");
+    assert!(short.report().contains(&told));
+    assert!(short.status("missing").starts_with(&told));
+    assert!(
+        short
+            .say("report --json")
+            .contains(&format!("\"missing_bytes\":{missing}}}"))
+    );
+    // As much more, and a little, is enough.
+    let (summary, ..) = run(10 + 2 * missing / METADATA_PAGE);
+    assert_eq!(summary.unrecorded, 0);
+}

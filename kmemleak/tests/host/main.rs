@@ -2,6 +2,7 @@
 
 mod addresses;
 mod background;
+mod capacity;
 mod claims;
 mod clear;
 mod clocks;

@@ -4,7 +4,7 @@ use core::fmt::{self, Write};
 
 use crate::checker::claim::Claim;
 use crate::checker::handle::Handle;
-use crate::front::report::Count;
+use crate::front::report::{Count, Missing};
 use crate::platform::Platform;
 use crate::verdict::summary::How;
 
@@ -42,6 +42,10 @@ pub(super) fn write_status<P: Platform>(handle: Handle<'_, P>, out: &mut dyn Wri
         "unrecorded   {unrecorded} (ever: {})",
         tracker.unrecorded_total()
     )?;
+    if unrecorded > 0 {
+        let missing = tracker.missing_bytes(tracking.objects);
+        writeln!(out, "missing      {}", Missing(missing))?;
+    }
     writeln!(out, "missed frees {}", tracker.missed_frees())?;
     let warnings = tracker.count_warnings();
     writeln!(out, "warnings     {warnings}")?;

@@ -361,7 +361,7 @@ fn summary_json(
     )?;
     writeln!(
         out,
-        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"unrecorded\":{}}}",
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"unrecorded\":{},\"missing_bytes\":{}}}",
         summary.tracked,
         summary.words,
         summary.candidates,
@@ -372,6 +372,7 @@ fn summary_json(
         summary.cpus,
         summary.unread,
         summary.in_flight,
-        summary.unrecorded
+        summary.unrecorded,
+        summary.missing_bytes
     )
 }

@@ -18,7 +18,7 @@ pub(super) use self::dump::dump;
 pub(super) use self::live::write_objects;
 pub(super) use self::sites::{write_site, write_sites};
 pub(super) use self::text::write_frames;
-pub(super) use self::words::{Count, Plain, Sum, Typed};
+pub(super) use self::words::{Count, Missing, Plain, Sum, Typed};
 
 use core::fmt::{self, Write};
 

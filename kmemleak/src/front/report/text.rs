@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::view::{Contents, LeakView, named_at};
-use super::words::{Age, Count, PassCount, Plain, Sum, write_dump};
+use super::words::{Age, Count, Missing, PassCount, Plain, Sum, write_dump};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
@@ -349,7 +349,8 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
         out,
         "kmemleak: {}: what that would keep alive may be among the suspects",
         Doubt::Unrecorded(summary.unrecorded)
-    )
+    )?;
+    writeln!(out, "kmemleak: {}", Missing(summary.missing_bytes))
 }
 
 pub(super) fn references_end(

@@ -14,6 +14,19 @@ impl Display for Count<'_> {
     }
 }
 
+/// How many bytes of metadata are missing, and where they can come from.
+pub(crate) struct Missing(pub(crate) usize);
+
+impl Display for Missing {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "about {} more bytes of metadata are needed: from Platform::metadata_alloc, or by Detector::add_metadata",
+            self.0
+        )
+    }
+}
+
 /// The sum of a verdict: the line for programs.
 pub(crate) struct Sum<'a>(pub(crate) &'a Summary);
 
