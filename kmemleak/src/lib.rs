@@ -50,7 +50,8 @@
 //! A verdict names *leaders*, each of which stands for all that was lost with it ([`Rank`]), by the call stack that allocated
 //! them: [`Detector::report`], in text or JSON. Known leaks are [suppressed](Detector::suppress), and
 //! [new](Detector::for_each_new) leaks are told from those that were there before. For an object that is alive the detector tells
-//! what [holds](Detector::holders) it and by which [path](Detector::path) a root leads there; for a call site, what is
+//! what [holds](Detector::holders) it and by which [path](Detector::path) a root leads there; for any address,
+//! [why](Detector::why) it is, or is not, reported; for a call site, what is
 //! [alive](Detector::for_each_site) of what it allocated, and how that grows. [`Detector::command`] is all of that for a shell,
 //! and [`assert_no_leaks!`] is for a kernel's own tests.
 //!
@@ -118,7 +119,10 @@ mod verdict;
 
 pub use crate::checker::claim::NotDone;
 pub use crate::checker::live::{Colour, LiveObject, ObjectFilter};
-pub use crate::checker::references::{NoAnswer, Slot, SlotPlace};
+pub use crate::checker::references::{
+    Answer, Clue, HeldBy, LiesIn, NearMiss, NoAnswer, Reached, Slot, SlotPlace, Unreported,
+    Untracked, Why,
+};
 pub use crate::front::background::NextStep;
 #[cfg(feature = "c-api")]
 pub use crate::front::c_api;

@@ -54,6 +54,7 @@ mod encoded;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
 mod phases;
+pub(crate) mod places;
 mod root_words;
 pub(crate) mod roots;
 mod shared;

@@ -330,19 +330,29 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         words: WordSet,
         look: WordVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
+        self.each_piece_of(start, words, &mut |marker, piece| {
+            marker.show_piece(piece, look);
+        })
+    }
+
+    /// Shows the memory of the object at `start`, in pieces.
+    pub(super) fn each_piece_of(
+        &mut self,
+        start: usize,
+        words: WordSet,
+        look: PieceVisitor<'_, Self>,
+    ) -> Result<(), GivenUp> {
         let Some((record, object)) = self.guarded(start) else {
             return Ok(());
         };
         let mut show = |marker: &mut Self, part: BlockPart| {
             if A::STOPPED {
                 if let Some(piece) = marker.stopped_piece(part) {
-                    marker.show_piece(&piece, look);
+                    look(marker, &piece);
                 }
                 return Ok(());
             }
-            marker.each_piece(object, part, &mut |marker, piece| {
-                marker.show_piece(piece, look);
-            })
+            marker.each_piece(object, part, look)
         };
         match words {
             WordSet::Scanned if record.is_plain() => {

@@ -135,7 +135,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Does something with a piece of a root.
     #[inline(always)]
-    fn each_root_piece(&mut self, piece: RootPiece, work: PieceVisitor<'_, Self>) {
+    pub(super) fn each_root_piece(&mut self, piece: RootPiece, work: PieceVisitor<'_, Self>) {
         let range = piece.range;
         if !A::STOPPED && piece.named_by == NamedBy::Callers {
             self.region_piece(range, work);

@@ -81,6 +81,11 @@ impl RootWalk {
         part: 0..0,
         at: 0,
     };
+
+    /// The root that the walk has come to.
+    pub(super) fn root(&self) -> Root {
+        self.root
+    }
 }
 
 /// A piece of a root, a page at most.
@@ -146,7 +151,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// The next part of a root; the walk knows which root that is.
-    fn next_part(&self, walk: &mut RootWalk) -> Option<Range<usize>> {
+    pub(super) fn next_part(&self, walk: &mut RootWalk) -> Option<Range<usize>> {
         loop {
             let part = first_outside(walk.left.clone(), &mut |cut| {
                 self.each_excluded(cut);
@@ -220,7 +225,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Shows the parts of a range that lie in no root.
-    fn each_excluded(&self, look: RangeVisitor<'_>) {
+    pub(super) fn each_excluded(&self, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
         self.undisturbed(|| self.tools.root_ranges.excluded.each(|()| true, look));
     }

@@ -97,7 +97,7 @@ impl MappedWords {
     }
 
     /// Reads each word, and shows it with its address.
-    pub(super) fn each<P: Platform>(self, platform: &P) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn each<P: Platform>(self, platform: &P) -> impl Iterator<Item = (usize, usize)> {
         (0..self.count).map(move |index| {
             let at = self.start + index * WORD;
             // SAFETY: one of the words.

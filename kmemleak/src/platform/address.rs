@@ -45,12 +45,19 @@ impl Address {
     /// This number, if it is an address.
     #[inline(always)]
     pub(crate) const fn new(number: usize) -> Option<Self> {
-        const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
-        if ((number << UNUSED) as isize >> UNUSED) as usize == number {
-            Some(Self(number))
+        let address = Self::of_low_bits(number);
+        if address.0 == number {
+            Some(address)
         } else {
             None
         }
+    }
+
+    /// The address that has the low bits of a number, those that count.
+    #[inline(always)]
+    pub(crate) const fn of_low_bits(number: usize) -> Self {
+        const UNUSED: u32 = usize::BITS - ADDRESS_BITS;
+        Self(((number << UNUSED) as isize >> UNUSED) as usize)
     }
 
     #[inline(always)]

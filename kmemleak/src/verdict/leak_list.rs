@@ -120,6 +120,14 @@ impl LeakList {
         })
     }
 
+    /// The number of an object, and whether a suppression hides it; `None` if the verdict is not about it.
+    pub(crate) fn find(&self, start: usize, record: &Record) -> Option<(usize, bool)> {
+        let is_it = |index: &usize| self.order(*index) == (record.birth_us(), start);
+        let index = (0..self.len()).find(is_it)?;
+        let left = self.left_out > 0 || self.has(index, fate::LEFT);
+        (!left).then(|| (index, self.has(index, fate::SUPPRESSED)))
+    }
+
     pub(crate) fn start(&self, index: usize) -> usize {
         self.of(index, |row| row.start.get())
     }

@@ -362,6 +362,27 @@ impl Suppressions {
         news
     }
 
+    /// Judges one call stack, as [`judge`](Self::judge) does. Task context.
+    pub(crate) fn judge_one<P: Platform>(
+        &mut self,
+        tracker: &Tracker<P>,
+        stack_id: StackId,
+        functions: &mut dyn FnMut(usize, &mut dyn Write),
+    ) {
+        if !self.all.is_empty() && !self.is_judged(stack_id) {
+            self.match_names(tracker.depot().get(stack_id).as_slice(), functions);
+            // Without memory for it the call stack counts as matched by none.
+            let _ = tracker.without_interrupts(|meta| self.note_judgement(stack_id, meta));
+        }
+    }
+
+    /// The first suppression that hides what this call stack allocated, as far as it has been judged.
+    pub(crate) fn hiding(&self, stack_id: StackId) -> Option<Suppression<'_>> {
+        let known = |number| self.all.iter().nth(number);
+        let mut matching = self.matching(stack_id).filter_map(known);
+        matching.find(|one| !one.is_over()).map(Known::shown)
+    }
+
     /// Compares the functions of a call stack with all patterns.
     fn match_names(&self, frames: &[usize], functions: &mut dyn FnMut(usize, &mut dyn Write)) {
         let mut matcher = Matcher {

@@ -88,11 +88,22 @@ fn everything() -> Vec<Value> {
         format!("path {inner:#x} --json"),
         format!("path {leader:#x} --json"),
         "path 10 --json".into(),
+        format!("why {inner:#x} --json"),
+        format!("why {hidden:#x} --json"),
+        "why 10 --json".into(),
         "holders nonsense --json".into(),
         "sites many --json".into(),
     ] {
         all.extend(say(&lab, &command));
     }
+    // The end of an object, and where one was freed.
+    let lost = lab.block(64);
+    lab.hold(2, lost + 64);
+    all.extend(say(&lab, &format!("why {lost:#x} --json")));
+    let stacks = lab.detector.boot_parameter("kmemleak.free_stacks=on");
+    stacks.expect("valid");
+    lab.free(lost);
+    all.extend(say(&lab, &format!("why {lost:#x} --json")));
     lab.machine.set_stop(Stop::Unsupported);
     all.extend(say(&lab, "scan --json"));
     lab.free(leader);
@@ -280,6 +291,7 @@ fn text_has_no_control_characters_but_its_own_line_ends() {
         format!("dump {lost:x}"),
         format!("holders {held:x}"),
         format!("path {held:x}"),
+        format!("why {held:x}"),
         format!("suppress {BAD}"),
         "suppress".into(),
         format!("unsuppress {BAD}"),
@@ -368,6 +380,31 @@ fn who_holds_an_object_and_the_way_to_it() {
 }
 
 #[test]
+fn why_an_object_is_reported_or_not() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let (leader, owned) = (lab.block(64), lab.block(32));
+    lab.machine.write(leader, owned);
+    lab.hold(5, owned + 32);
+    lab.leaks();
+    let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
+    let miss = json!({
+        "schema": 2, "kind": "near_miss", "slot": hex(root), "root": "bss 5", "object": null,
+        "object_size": null, "offset": null, "crc": null, "backtrace": null, "miss": "end",
+        "text": "a pointer to its end (Arc::into_raw or a waker of a type without fields, an emptied buffer)",
+        "remedy": "keep a pointer to its start, or call `not_leak`"
+    });
+    let end = json!({
+        "schema": 2, "kind": "why", "count": 1, "address": hex(owned + 4), "target": hex(owned), "size": 32,
+        "answer": "owned", "leader": hex(leader), "needed": null, "found": null, "near_misses": 1, "stopped": true,
+        "text": format!("unreferenced, and in the last report with its leader {leader:#018x}, which owns it"),
+        "advice": "look at its leader: who loses that loses this one; if it is in use, the near miss may be what holds it"
+    });
+    let answer = say(&lab, &format!("why {:#x} --json", owned + 4));
+    assert_eq!(answer, [miss, end]);
+}
+
+#[test]
 fn ends_come_with_nothing_before_them() {
     let lab = Lab::new();
     assert_eq!(kinds(&say(&lab, "interior --json")), ["error"]);
@@ -380,6 +417,7 @@ fn ends_come_with_nothing_before_them() {
         ("site 0 --json", "error"),
         ("scan --json", "summary"),
         ("new --json", "summary"),
+        ("why 10 --json", "why"),
     ] {
         assert_eq!(kinds(&say(&lab, command)), [kind], "{command}");
     }

@@ -54,6 +54,7 @@ fn help() {
   dump ADDR                 what is known of the object at an address
   holders ADDR [--json]     the words that point into an object
   path ADDR [--json]        the shortest way to an object from a root
+  why ADDR [--json]         why an address is, or is not, reported, and what to do
   suppress [--json]         the suppressions, and what they hide
   suppress PATTERN[:max=N]  hide leaks with a function in their call stack whose path ends so; * is any text
   unsuppress PATTERN        hide them no longer
@@ -68,6 +69,44 @@ fn help() {
     transcript(&lab, &[("", list), ("help", list), ("  \t ", list)]);
     lab.say("off");
     transcript(&lab, &[("", list), ("help", list)]);
+}
+
+#[test]
+fn why() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let (_first, held, lost) = (lab.block(64), lab.block(64), lab.block(32));
+    lab.hold(7, held);
+    lab.hold(8, (lost & !0xffff_0000_0000_0000) | 0xab << 56);
+    let [held_by, missed] = [7, 8].map(|word| lab.machine.address(Place::Bss(word)));
+    transcript(
+        &lab,
+        &[
+            ("why 10", "0x0000000000000010: no object there, and none can be\nkmemleak: look for the right number: it is no address, or in the first page\n"),
+            (
+                &format!("why {held:x}"),
+                &format!(
+                    "\
+object {held:#018x} (size 64): reachable: a word in a root leads to it
+  {held_by:#018x}: bss 7
+kmemleak: if it should be lost, one of these words should be gone; `holders` shows all that point to it
+"
+                ),
+            ),
+            (
+                &format!("why={:x}", lost + 3),
+                &format!(
+                    "\
+object {lost:#018x} (size 32): unreferenced now, and not in the last report: there was no check, or none since the last clear
+  {missed:#018x}: bss 8
+    near miss: a pointer with other upper bits: strip the bits in `ForeignWords::untag`, or call `not_leak`
+kmemleak: `scan` checks now, whatever the age of an object; if it is in use, the near miss may be what holds it
+"
+                ),
+            ),
+            ("why", "kmemleak: why: missing argument: expected an address in hexadecimal\n"),
+        ],
+    );
 }
 
 #[test]

@@ -265,6 +265,36 @@ fn a_block_that_holds_the_stack_is_alive_and_its_dead_part_is_not_read() {
     });
 }
 
+/// The command, with the address in text: no word ever holds it.
+fn why(detector: &Detector<Kernel>, hidden: usize) -> String {
+    let digit = |place: usize| 15 - (hidden >> (60 - 4 * place) & 15);
+    let digits: String = (0..16)
+        .filter_map(|place| char::from_digit(digit(place) as u32, 16))
+        .collect();
+    say(detector, &format!("why {digits} --json"))
+}
+
+#[test]
+fn why_says_what_is_seen_and_does_not_see_itself() {
+    on_known_stacks(|detector| {
+        let stack = detector.platform().stack.clone();
+        detector.alloc(stack.start, stack.len(), AllocOptions::new());
+        let answer = why(detector, !stack.start);
+        assert!(answer.contains("\"answer\":\"in_root\""), "{answer}");
+        assert!(answer.contains("task 0 stack+0x0"), "{answer}");
+        let lost = plant(detector);
+        leave_below(lost);
+        let answer = why(detector, lost);
+        assert!(answer.contains("\"answer\":\"no_verdict\""), "{answer}");
+        assert!(answer.contains("\"near_misses\":0,"), "{answer}");
+        let mut local = black_box(!lost);
+        black_box(&mut local);
+        let answer = why(detector, lost);
+        assert!(answer.contains("\"answer\":\"held_by_stack\""), "{answer}");
+        black_box(&mut local);
+    });
+}
+
 #[test]
 fn each_pass_is_one_walk() {
     on_known_stacks(|detector| {

@@ -10,25 +10,35 @@
 //! objects serves as the queue: it has for each object the word by which it was found, and the entry in whose object that word
 //! lies. Objects that are declared to be no leaks are roots, too. The search is linear in the live objects, takes 48 bytes for
 //! each visited object, and ends when it finds the object.
+//!
+//! *Why* an address is, or is not, reported is one answer made of both, of the last verdict, and of [near misses](near_misses).
 
+mod answer;
 mod holders;
+mod near_misses;
 mod path;
 mod rows;
 mod slot;
+mod sound;
+mod why;
 
 use core::fmt;
 
+pub use self::answer::{
+    Answer, Clue, HeldBy, LiesIn, NearMiss, Reached, Unreported, Untracked, Why,
+};
 use self::holders::Holders;
 use self::path::Path;
 pub(super) use self::rows::References;
 pub use self::slot::{Slot, SlotPlace};
+pub(crate) use self::why::Explanation;
 use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
 use crate::objects::access::Access;
 use crate::objects::object::Object;
-use crate::objects::record::Record;
-use crate::platform::Platform;
+use crate::objects::record::{Record, flag};
+use crate::platform::{Platform, StopError};
 
 /// Why there is no answer, or no complete one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +110,16 @@ trait Query: Send {
         target: &Target,
         trail: &mut References,
     ) -> Result<Result<(), NoAnswer>, GivenUp>;
+
+    /// What is found where no object is: asked instead.
+    fn ask_of_nothing<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        address: usize,
+    ) -> NoAnswer {
+        let _ = (marker, address);
+        NoAnswer::NoObject
+    }
 }
 
 /// The object that an address lies in.
@@ -118,6 +138,14 @@ fn target_at<P: Platform, A: Access>(
     })
 }
 
+/// Whether an object is alive, after a pass.
+fn is_alive<P: Platform, A: Access>(marker: &mut Marker<'_, P, A>, start: usize) -> bool {
+    let registry = marker.registry();
+    let alive = |object: Object<'_>| object.mark.is_set() || object.record.has(flag::REACHED);
+    marker.without_interrupts(|marker| registry.starting_at(marker.access(), start, alive))
+        == Some(true)
+}
+
 impl<P: Platform> Claim<'_, P> {
     /// Shows each word that points into the object; the object's start.
     pub(crate) fn find_holders(
@@ -125,7 +153,7 @@ impl<P: Platform> Claim<'_, P> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        let target = self.examine(address, &mut Holders)?;
+        let (target, _) = self.examine(address, &mut Holders)?;
         let _outside = self.outside();
         let references = &self.findings.references;
         let slots = (0..references.len()).filter_map(|row| references.slot(row));
@@ -143,7 +171,7 @@ impl<P: Platform> Claim<'_, P> {
         address: Hidden,
         look: &mut dyn FnMut(Slot),
     ) -> Result<usize, NoAnswer> {
-        let target = self.examine(address, &mut Path::default())?;
+        let (target, _) = self.examine(address, &mut Path::default())?;
         let _outside = self.outside();
         let references = &mut self.findings.references;
         // It was found from the end to the root, and is shown from the root to the end.
@@ -155,8 +183,13 @@ impl<P: Platform> Claim<'_, P> {
         Ok(target)
     }
 
-    /// Asks a question, with the world stopped or, where it can't be, while other code runs.
-    fn examine<Q: Query>(&mut self, address: Hidden, question: &mut Q) -> Result<usize, NoAnswer> {
+    /// Asks a question, with the world stopped or, where it can't be, while other code runs. Answers with the object's start, and
+    /// why the world was not stopped.
+    fn examine<Q: Query>(
+        &mut self,
+        address: Hidden,
+        question: &mut Q,
+    ) -> Result<(usize, Option<StopError>), NoAnswer> {
         let tracker = self.tracker();
         if !tracker.is_on() {
             return Err(NoAnswer::Off);
@@ -175,8 +208,8 @@ impl<P: Platform> Claim<'_, P> {
                 |marker| ask(marker, address, question, references),
             );
             match stopped {
-                Ok(seen) => seen.result,
-                Err(_) => {
+                Ok(seen) => seen.result.map(|answer| answer.map(|start| (start, None))),
+                Err(reason) => {
                     let running = handle.running(|marker, _| {
                         if Q::BEFORE == Before::Mark {
                             marker.run()?;
@@ -184,7 +217,7 @@ impl<P: Platform> Claim<'_, P> {
                         marker.barrier();
                         ask(marker, address, question, references)
                     });
-                    running.map(|(answer, _)| answer)
+                    running.map(|(answer, _)| answer.map(|start| (start, Some(reason))))
                 }
             }
         });
@@ -205,7 +238,7 @@ fn ask<P: Platform, A: Access, Q: Query>(
 ) -> Result<Result<usize, NoAnswer>, GivenUp> {
     references.clear();
     let Some(target) = target_at(marker, address.get()) else {
-        return Ok(Err(NoAnswer::NoObject));
+        return Ok(Err(question.ask_of_nothing(marker, address.get())));
     };
     let answer = question.ask(marker, &target, references)?;
     Ok(answer.map(|()| target.start))

@@ -1,6 +1,7 @@
 //! The shortest way from a root to an object, breadth first.
-
-use core::ops::Range;
+//!
+//! A search may begin with some of the words in roots, and take further ones when these lead nowhere: then a way by the first
+//! ones is found if there is one.
 
 use crate::checker::references::rows::{Origin, References};
 use crate::checker::references::{Before, NoAnswer, Query, Target, target_at};
@@ -10,15 +11,22 @@ use crate::metadata::hidden::Hidden;
 use crate::objects::access::Access;
 use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::flag;
-use crate::platform::Platform;
 use crate::platform::address::end_of;
+use crate::platform::{Platform, Root};
 
 #[derive(Default)]
 pub(super) struct Path {
     /// The start of the object that is asked about.
     target: Option<Hidden>,
     found: bool,
+    /// Where in the object the last word of the way points to.
+    pub(super) offset: usize,
+    /// The first object whose words were not followed yet, as a row of the trail.
+    row: usize,
 }
+
+/// Whether the way may begin with a word in a root: told of the root, the word's address, and the word.
+pub(super) type RootFilter<'l, M> = &'l mut dyn FnMut(&mut M, Root, usize, usize) -> bool;
 
 impl Path {
     /// Visits the object that a word points to.
@@ -35,6 +43,7 @@ impl Path {
         }
         let (registry, target) = (marker.registry(), self.target);
         let (mut found, mut object_at) = (false, 0);
+        let mut offset = 0;
         let mut take = |object: Object<'_>| {
             object_at = object.start;
             found = target == Some(Hidden::new(object.start));
@@ -42,6 +51,7 @@ impl Path {
         };
         let seen = registry.containing(marker.access(), word, |object| {
             let record = object.record.read();
+            offset = word - object.start;
             match record.has(flag::ALIAS) {
                 true => Err(alias_owner(&record)),
                 false => Ok(take(object)),
@@ -54,7 +64,63 @@ impl Path {
         };
         if new && trail.push(slot, origin, object_at, marker.meta()).is_some() {
             self.found = found;
+            self.offset = offset;
         }
+    }
+
+    /// Begins a search for an object, with the objects that are declared to be no leaks. What is alive is marked.
+    pub(super) fn begin<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        target: &Target,
+        trail: &mut References,
+    ) -> Result<(), GivenUp> {
+        *self = Self {
+            target: Some(Hidden::new(target.start)),
+            ..Self::default()
+        };
+        marker.each_object(&mut |marker, start| {
+            let registry = marker.registry();
+            let decreed = marker.without_interrupts(|marker| {
+                registry.starting_at(marker.access(), start, |object| {
+                    let record = object.record.read();
+                    record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
+                })
+            });
+            if decreed == Some(true) && start != target.start {
+                marker.without_interrupts(|marker| {
+                    trail.push(0, Origin::ByDecree, start, marker.meta())
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Goes on with the words in roots that the filter lets through, and tells whether the object was found.
+    pub(super) fn search<'m, P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'m, P, A>,
+        trail: &mut References,
+        filter: RootFilter<'_, Marker<'m, P, A>>,
+    ) -> Result<bool, GivenUp> {
+        marker.rewind_roots();
+        marker.each_root_word(&mut |marker, root, slot, word| {
+            if !self.found && filter(marker, root, slot, word) {
+                self.come(marker, trail, slot, word, Origin::Root(root));
+            }
+        })?;
+        while !self.found
+            && let Some(start) = trail.object(self.row)
+        {
+            let size = target_at(marker, start).map_or(0, |object| object.size);
+            let row = self.row;
+            let origin = Origin::Object { start, size, row };
+            marker.each_word(start, WordSet::Scanned, &mut |marker, slot, word| {
+                self.come(marker, trail, slot, word, origin);
+            })?;
+            self.row += 1;
+        }
+        Ok(self.found)
     }
 }
 
@@ -79,38 +145,10 @@ impl Query for Path {
         target: &Target,
         trail: &mut References,
     ) -> Result<Result<(), NoAnswer>, GivenUp> {
-        self.target = Some(Hidden::new(target.start));
-        marker.each_object(&mut |marker, start| {
-            let registry = marker.registry();
-            let decreed = marker.without_interrupts(|marker| {
-                registry.starting_at(marker.access(), start, |object| {
-                    let record = object.record.read();
-                    record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
-                })
-            });
-            if decreed == Some(true) && start != target.start {
-                marker.without_interrupts(|marker| {
-                    trail.push(0, Origin::ByDecree, start, marker.meta())
-                });
-            }
-            Ok(())
-        })?;
-        marker.each_root_word(&mut |marker, root, slot, word| {
-            self.come(marker, trail, slot, word, Origin::Root(root));
-        })?;
-        let mut row = 0;
-        while !self.found
-            && let Some(start) = trail.object(row)
-        {
-            let size = target_at(marker, start).map_or(0, |object| object.size);
-            let origin = Origin::Object { start, size, row };
-            marker.each_word(start, WordSet::Scanned, &mut |marker, slot, word| {
-                self.come(marker, trail, slot, word, origin);
-            })?;
-            row += 1;
-        }
-        let range: Range<usize> = target.start..end_of(target.start, target.size);
-        Ok(if self.found {
+        self.begin(marker, target, trail)?;
+        let found = self.search(marker, trail, &mut |_, _, _, _| true)?;
+        let range = target.start..end_of(target.start, target.size);
+        Ok(if found {
             Ok(())
         } else if trail.short {
             Err(NoAnswer::NoMemory)

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use super::near_misses::NearMisses;
 use super::slot::{Slot, SlotPlace};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
@@ -36,6 +37,8 @@ pub(crate) struct References {
     rows: PageVec<FoundWord>,
     /// Whether some found no room.
     pub(super) short: bool,
+    /// Words that almost lead to the object that was asked about.
+    pub(super) near_misses: NearMisses,
 }
 
 /// Where a word lies.
@@ -56,17 +59,20 @@ impl References {
         Self {
             rows: PageVec::new(),
             short: false,
+            near_misses: NearMisses::new(),
         }
     }
 
     /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.rows.empty();
+        self.near_misses.empty();
     }
 
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.short = false;
+        self.near_misses.clear();
     }
 
     pub(super) fn slot(&self, row: usize) -> Option<Slot> {

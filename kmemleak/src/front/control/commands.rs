@@ -26,7 +26,7 @@ const TOP_SITES: usize = 10;
 const TOP_OBJECTS: usize = 20;
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 22] = [
+    pub(super) const TABLE: [Command<P>; 23] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report").takes(&[All, Json]),
         Command::new(
             "report",
@@ -92,6 +92,12 @@ impl<P: Platform> Commands<P> {
             "path",
             Address(path),
             "the shortest way to an object from a root",
+        )
+        .takes(&[Json]),
+        Command::new(
+            "why",
+            Address(why),
+            "why an address is, or is not, reported, and what to do",
         )
         .takes(&[Json]),
         Command::new(
@@ -272,6 +278,11 @@ fn holders<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
 
 fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
     references(Question::Path, call, address)
+}
+
+fn why<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
+    let (mut claim, format) = (call.handle.claim()?, call.options.format);
+    Ok(report::write_why(&mut claim, format, address, call.out))
 }
 
 fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {

@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 use super::Detector;
 use crate::checker::claim::{Nested, NotDone};
 use crate::checker::live::{LiveObject, ObjectFilter};
-use crate::checker::references::{NoAnswer, Slot};
+use crate::checker::references::{Clue, NoAnswer, Slot, Why};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
 use crate::front::log;
@@ -151,6 +151,18 @@ impl<P: Platform> Detector<P> {
     pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         self.handle().claim()?.find_path(hidden, look).map(|_| ())
+    }
+
+    /// Finds out why `address` is, or is not, reported as a leak: from where it is reached, if it is; why it is never reported, or
+    /// not yet; and for an unreferenced object, which words in memory are almost pointers to it. What the answer rests on is shown
+    /// to `look`: a few near misses at most. The last verdict stays. Task context, with no lock held; `look` may allocate. As for
+    /// [`holders`](Self::holders), the caller should not keep the address on its stack as it is.
+    pub fn why(&self, address: usize, look: &mut dyn FnMut(Clue<'_>)) -> Result<Why, NoAnswer> {
+        let hidden = Hidden::new(address);
+        let mut claim = self.handle().claim()?;
+        let explanation = claim.explain(hidden)?;
+        claim.show_clues(&explanation, look);
+        Ok(*explanation.why())
     }
 
     /// From the next verdict on, unreferenced objects are not reported, with what they lead to, if a function in their call stack

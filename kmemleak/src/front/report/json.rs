@@ -48,7 +48,7 @@ impl Display for Quoted {
 }
 
 /// Text between quotation marks; characters that would end it or are invalid in JSON text are escaped.
-struct Escaped<'a>(&'a mut dyn Write);
+pub(super) struct Escaped<'a>(pub(super) &'a mut dyn Write);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -255,6 +255,16 @@ pub(super) fn slot_json<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin(question.word(), out)?;
+    slot_fields(tracker, slot, out)?;
+    writeln!(out, "}}")
+}
+
+/// Where a word lies.
+pub(super) fn slot_fields<P: Platform>(
+    tracker: &Tracker<P>,
+    slot: Slot,
+    out: &mut dyn Write,
+) -> fmt::Result {
     write!(out, ",\"slot\":{},\"root\":", Quoted(slot.address))?;
     match slot.place {
         SlotPlace::Root(root) => {
@@ -265,7 +275,7 @@ pub(super) fn slot_json<P: Platform>(
             write!(
                 out,
                 "\",\"object\":null,\"object_size\":null,\"offset\":null,\"crc\":null,\"backtrace\":null"
-            )?;
+            )
         }
         SlotPlace::Object { start, size } => {
             write!(
@@ -278,10 +288,9 @@ pub(super) fn slot_json<P: Platform>(
                 Some(named) => tracker.depot().get(named.record.stack_id()),
                 None => Frames::NONE,
             };
-            frames_json(tracker, frames.as_slice(), out)?;
+            frames_json(tracker, frames.as_slice(), out)
         }
     }
-    writeln!(out, "}}")
 }
 
 pub(super) fn interior_json<P: Platform>(

@@ -7,7 +7,7 @@ use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::{GRANULE, granule_of, info};
 use crate::objects::object::{Object, alias_owner};
-use crate::objects::page_map::{Look, chunk_of};
+use crate::objects::page_map::{Look, address_of, chunk_of};
 use crate::objects::record::{Record, RecordRef, flag};
 use crate::objects::side_table::Loose;
 use crate::platform::address::Address;
@@ -178,6 +178,18 @@ impl Registry {
             (record.stack_id(), freed)
         });
         stack_ids.unwrap_or((StackId::NONE, StackId::NONE))
+    }
+
+    /// The start of the freed object that an address may lie in, with the call stacks that allocated and freed it, as far as they
+    /// are remembered: the last one at the address or before, in its chunk, if no other object has used its record since.
+    pub(crate) fn freed_at_or_before(&self, address: usize) -> Option<(usize, StackId, StackId)> {
+        let first = address_of(Address::new(address)?.chunk());
+        let start = (first..=address)
+            .step_by(GRANULE)
+            .filter(|&start| self.with_dead_record(start, |_| ()).is_some())
+            .last()?;
+        let (allocated, freed) = self.last_stack_ids(start);
+        Some((start, allocated, freed))
     }
 
     /// Remembers the call stack that freed the object at `start`, until another object needs the record.

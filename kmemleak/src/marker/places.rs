@@ -1,0 +1,116 @@
+//! Questions about places: what memory an address lies in, and all words of a place, whatever they hold.
+//!
+//! A pass looks only at words that are addresses between the lowest and the highest object. A person who asks why an object
+//! counts as lost wants to know of the others as well: the number after its last byte, a pointer with a tag, a physical address.
+//!
+//! Both are for one worker, and for questions: nothing here is as fast as a pass.
+
+use core::ops::Range;
+
+use super::roots::RootWalk;
+use super::words::MappedWords;
+use super::{GivenUp, Marker};
+use crate::marker::objects::WordSet;
+use crate::objects::access::Access;
+use crate::platform::address::end_of;
+use crate::platform::{Platform, Root};
+
+/// What an address that is in no object lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiesIn {
+    /// No block can be there: the number is no address, or lies in the first page.
+    NoMemory,
+    /// Memory of which the detector knows nothing.
+    Unknown,
+    /// The memory of the detector itself.
+    Detector,
+    /// A range that is [excluded](crate::Detector::exclude) from the roots.
+    Excluded,
+    /// A root.
+    Root(Root),
+}
+
+/// Does something with words that lie next to each other.
+pub(crate) type WordsVisitor<'l, M> = &'l mut dyn FnMut(&mut M, MappedWords);
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Begins a new walk over the roots. For one worker.
+    pub(crate) fn rewind_roots(&self) {
+        *self.shared.roots.lock() = RootWalk::NEW;
+    }
+
+    /// Shows all words of the roots, in pieces. For one worker.
+    pub(crate) fn each_piece_of_roots(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, Root, MappedWords),
+    ) -> Result<(), GivenUp> {
+        while let Some(piece) = self.take_piece() {
+            let root = piece.root;
+            self.each_root_piece(piece, &mut |marker, piece| {
+                look(marker, root, piece.words())
+            });
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// Shows all words of the object at `start`, in pieces.
+    pub(crate) fn each_piece_of_object(
+        &mut self,
+        start: usize,
+        look: WordsVisitor<'_, Self>,
+    ) -> Result<(), GivenUp> {
+        self.each_piece_of(start, WordSet::All, &mut |marker, piece| {
+            look(marker, piece.words());
+        })
+    }
+
+    /// The root whose words are read at an address.
+    pub(crate) fn root_at(&self, address: usize) -> Option<Root> {
+        let mut walk = RootWalk::NEW;
+        while let Some(part) = self.next_part(&mut walk) {
+            if part.contains(&address) {
+                return Some(walk.root());
+            }
+        }
+        None
+    }
+
+    /// The memory that an address lies in, if it is in no object.
+    pub(crate) fn lies_in(&self, address: usize) -> LiesIn {
+        let has = |range: &Range<usize>| range.contains(&address);
+        if crate::platform::address::Extent::memory(address, 1).is_none() {
+            return LiesIn::NoMemory;
+        }
+        if self.tools.own.iter().any(has) {
+            return LiesIn::Detector;
+        }
+        let mut excluded = false;
+        self.each_excluded(&mut |range| excluded |= has(&range));
+        match self.root_at(address) {
+            _ if excluded => LiesIn::Excluded,
+            Some(root) => LiesIn::Root(root),
+            None => LiesIn::Unknown,
+        }
+    }
+
+    /// Whether an object starts in a range.
+    pub(crate) fn has_start_in(&mut self, range: Range<usize>) -> bool {
+        let access = self.access;
+        let registry = self.tools.registry;
+        let mut has = false;
+        self.without_interrupts(|_| registry.each_in(access, range, &mut |_| has = true));
+        has
+    }
+}
+
+/// The part of `around` that is at most `distance` bytes below an address, and the part at most as far above it.
+pub(crate) fn neighbourhood(
+    address: usize,
+    around: Range<usize>,
+    distance: usize,
+) -> [Range<usize>; 2] {
+    let below = around.start.max(address.saturating_sub(distance))..address;
+    let above = address..around.end.min(end_of(address, distance));
+    [below, above]
+}
