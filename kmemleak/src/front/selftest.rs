@@ -7,17 +7,23 @@
 //!
 //! All of it runs on a stack that is no root ([`Platform::on_unscanned_stack`]): so the blocks' addresses there are no
 //! references.
+//!
+//! If it fails because a planted leak was not reported, the path to that block says which word keeps it alive. It is looked for
+//! before the blocks are freed, and the result says what to do about the word.
 
 use core::fmt::{self, Display, Formatter, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checker::claim::{Claim, NotDone};
+use crate::checker::references::{Slot, SlotPlace};
+use crate::front::report;
 use crate::marker::GivenUp;
 use crate::metadata::WORD;
+use crate::metadata::hidden::Hidden;
 use crate::metadata::list::MetaBox;
 use crate::objects::access::Locked;
-use crate::platform::Platform;
-use crate::tracker::AllocOptions;
+use crate::platform::{Platform, Root, RootKind};
+use crate::tracker::{AllocOptions, Tracker};
 use crate::verdict::iter::Rank;
 
 /// Bytes of a block, and where the blocks are.
@@ -41,13 +47,25 @@ enum Outcome {
     Disabled,
     /// A suppression hides what was planted.
     Suppressed,
-    /// The number of blocks that were reported; it should be two.
-    Reported(usize),
+    /// The number of blocks that were reported; it should be two. With what holds a block that was not, if that was found.
+    Reported(usize, Option<Held>),
     /// The two were reported, but not one as the leader of the other.
     WrongLeader,
     /// The number of blocks that were reported after all were freed.
     Remained(usize),
 }
+
+/// What holds a planted leak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    /// The word that the path begins with.
+    first: Slot,
+    /// Whether it lies on the stack of this task.
+    on_own_stack: bool,
+}
+
+/// How far from a variable of the self-test its stack is taken to reach, where the platform does not say where it lies.
+const STACK_REACH: usize = 16 << 10;
 
 impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -58,7 +76,7 @@ impl Display for Outcome {
             Self::NoMemory => f.write_str("not done: no memory for it"),
             Self::Disabled => f.write_str("not done: what this task allocates is no leak"),
             Self::Suppressed => f.write_str("not done: a suppression hides what it plants"),
-            Self::Reported(count) => {
+            Self::Reported(count, _) => {
                 write!(
                     f,
                     "FAILED: {count} of 4 planted blocks were reported, not 2"
@@ -85,9 +103,50 @@ pub(super) fn write_selftest<P: Platform>(
     let seen = self_test(claim);
     let _outside = claim.outside();
     match seen {
-        Ok(outcome) => writeln!(out, "kmemleak: selftest {outcome}"),
+        Ok(outcome) => {
+            writeln!(out, "kmemleak: selftest {outcome}")?;
+            match outcome {
+                Outcome::Reported(..2, held) => write_held(claim.tracker(), held, out),
+                _ => Ok(()),
+            }
+        }
         Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
     }
+}
+
+/// Writes which word kept a planted leak alive, and what to do about it.
+fn write_held<P: Platform>(
+    tracker: &Tracker<P>,
+    held: Option<Held>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let Some(held) = held else {
+        return writeln!(
+            out,
+            "kmemleak: nothing holds them any more: what did was on a stack, or in a register, of the check itself; implement Platform::on_unscanned_stack"
+        );
+    };
+    writeln!(out, "kmemleak: a planted leak is held by this word:")?;
+    report::write_slot(tracker, held.first, out)?;
+    out.write_str("kmemleak: ")?;
+    out.write_str(match held.first.place {
+        SlotPlace::Root(_) if held.on_own_stack => {
+            "it lies on the stack of who checks: implement Platform::on_unscanned_stack, or Platform::stack_bounds"
+        }
+        SlotPlace::Root(Root {
+            kind: RootKind::Stack(_) | RootKind::Registers(_),
+            ..
+        }) => {
+            "it lies on another task's stack, or in a register: name only the live part of stacks in Platform::next_root"
+        }
+        SlotPlace::Root(_) => {
+            "if it lies in memory that holds no variables (an arena, a page for metadata), leave that out of Platform::next_root, or exclude it (Detector::exclude)"
+        }
+        SlotPlace::Object { .. } => {
+            "it lies in a block that is alive: memory for metadata must not come from tracked blocks (Platform::metadata_alloc)"
+        }
+    })?;
+    writeln!(out)
 }
 
 fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Outcome, GivenUp> {
@@ -166,7 +225,29 @@ fn see<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Result<Outcome, G
         (2, true) => Outcome::Right,
         (2, false) => Outcome::WrongLeader,
         _ if hides_planted(claim, start) => Outcome::Suppressed,
-        (count, _) => Outcome::Reported(count),
+        (count @ ..2, _) => Outcome::Reported(count, what_holds(claim, start)),
+        (count, _) => Outcome::Reported(count, None),
+    })
+}
+
+/// The word that keeps one of the planted leaks alive.
+fn what_holds<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Option<Held> {
+    let (here, task) = (0_usize, claim.tracker().platform().context().task);
+    let here = core::ptr::from_ref(&here).addr();
+    [LOST, OWNED].into_iter().find_map(|offset| {
+        let mut first = None;
+        let mut look = |slot: Slot| {
+            first.get_or_insert(slot);
+        };
+        let _ = claim.find_path(Hidden::new(start + offset), &mut look);
+        first.map(|first| Held {
+            first,
+            on_own_stack: match first.place {
+                SlotPlace::Root(root) if root.kind == RootKind::Stack(task) => true,
+                SlotPlace::Root(_) => first.address.abs_diff(here) < STACK_REACH,
+                SlotPlace::Object { .. } => false,
+            },
+        })
     })
 }
 

@@ -19,7 +19,7 @@ mod words;
 pub(super) use self::dump::dump;
 pub(super) use self::live::write_objects;
 pub(super) use self::sites::{write_site, write_sites};
-pub(super) use self::text::write_frames;
+pub(super) use self::text::{slot_text as write_slot, write_frames};
 pub(super) use self::why::write_why;
 pub(super) use self::words::{Count, Missing, Plain, Sum, Typed};
 

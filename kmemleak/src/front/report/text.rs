@@ -264,7 +264,7 @@ pub(super) fn interior_text<P: Platform>(
     }
 }
 
-pub(super) fn slot_text<P: Platform>(
+pub(in crate::front) fn slot_text<P: Platform>(
     tracker: &Tracker<P>,
     slot: Slot,
     out: &mut dyn Write,
