@@ -358,9 +358,17 @@ pub(super) fn miss_remedy(miss: NearMiss) -> &'static str {
     match miss {
         NearMiss::End => "keep a pointer to its start, or call `not_leak`",
         NearMiss::EndAndStart => "it most likely means that one; else call `not_leak`",
-        NearMiss::Unaligned => "store it aligned, or call `not_leak`",
+        NearMiss::Unaligned => {
+            "store it aligned, or say so of its memory: `read_as` or `region_add_as`, with `Reading::Bytes`"
+        }
         NearMiss::Tagged => "strip the bits in `ForeignWords::untag`, or call `not_leak`",
-        NearMiss::Physical | NearMiss::PageTable | NearMiss::PageNumber => "call `not_leak`",
+        NearMiss::Physical => {
+            "say so of its memory: `read_as` or `region_add_as`, with `Reading::PHYSICAL`"
+        }
+        NearMiss::PageTable => {
+            "say so of its memory: `read_as` or `region_add_as`, with `Reading::PAGE_TABLE`"
+        }
+        NearMiss::PageNumber => "call `not_leak`",
         NearMiss::Unscanned => {
             "scan it (`no_scan` or a scan area leaves it out, or its object is ignored), or call `not_leak`"
         }
