@@ -10,7 +10,7 @@ use core::fmt::{self, Debug, Display, Formatter, Write};
 
 use spin::mutex::SpinMutex;
 
-use super::report::{Count, write_leak};
+use super::report::{Count, EmptyStacks, no_call_stacks_text, write_leak};
 use super::stored_text::StoredText;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
@@ -107,15 +107,17 @@ impl<'d, P: Platform> Scope<'d, P> {
 
     /// Writes what the check found that was not lost before.
     fn tell(&self, claim: &Claim<'_, P>, summary: &Summary, leaked: &mut Leaked<'d, P>) {
-        let _outside = claim.outside();
+        let (_outside, tracker) = (claim.outside(), claim.tracker());
         let mut out = Writer { leaked };
-        let (mut objects, mut bytes) = (0, 0);
+        let (mut objects, mut bytes, mut empty) = (0, 0, EmptyStacks::default());
         claim.each_new_since(Some(&self.before.lock()), &mut |named, index| {
             objects += 1;
-            bytes += named.size(claim.tracker());
+            bytes += named.size(tracker);
+            empty.note(tracker.depot().get(named.record.stack_id()).as_slice());
             // Text that does not fit is left out, and the report says so.
             let _ = write_leak(claim, named, index, &mut out);
         });
+        let _ = no_call_stacks_text(empty.why(tracker), &mut out);
         let _ = match summary.doubt() {
             None => write!(
                 out,

@@ -342,7 +342,8 @@ pub unsafe trait Platform: Sync {
     }
 
     /// Writes the names of the functions that a return address leads into, one a line: of the function itself, and of
-    /// those inlined there. The patterns of suppressions are matched against these names. Task context. The default writes
+    /// those inlined there. The patterns of suppressions are matched against these names, and reports leave out the innermost
+    /// frames by them ([`is_allocation_machinery`](crate::is_allocation_machinery)). Task context. The default writes
     /// what [`symbol`](Self::symbol) does, offset and place included, so that a pattern needs a `*` at its end.
     fn functions(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.symbol(address, out)

@@ -1,12 +1,57 @@
 //! The call stack that leads to a callback.
 
+use core::fmt;
+
 use crate::metadata::MetaAlloc;
 use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::depot::{Frames, StackId};
 use crate::stacks::frame_walk::frame_pointer_walk;
 use crate::tracker::Tracker;
 
+/// Why there is no call stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoCallStack {
+    /// The platform gives none.
+    NotGiven,
+    /// The platform says where the stack is, but the running code has another one.
+    OtherStack,
+    /// The running code has the stack that the platform says, but no frame is found there.
+    NoFrame,
+}
+
+impl fmt::Display for NoCallStack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotGiven => {
+                "the platform gives none (Platform::stack_bounds, stack_walk, call_stack)"
+            }
+            Self::OtherStack => {
+                "the running stack lies elsewhere than the platform says (Platform::stack_bounds, stack_walk)"
+            }
+            Self::NoFrame => {
+                "no frame is found on the stack: build with -C force-frame-pointers=yes"
+            }
+        })
+    }
+}
+
 impl<P: Platform> Tracker<P> {
+    /// Why no call stacks are recorded, if a callback would find none here and now. Any context.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn no_call_stack(&self) -> Option<NoCallStack> {
+        if !self.frames().as_slice().is_empty() {
+            return None;
+        }
+        let here = 0_u8;
+        let here = (&raw const here).addr();
+        Some(match self.platform.stack_walk() {
+            None => NoCallStack::NotGiven,
+            Some(walk) if !walk.stack.contains(&here) => NoCallStack::OtherStack,
+            Some(_) => NoCallStack::NoFrame,
+        })
+    }
+
     /// The name of the call stack that leads here. To be called from one place of each callback.
     #[inline(always)]
     pub(super) fn stack_id(&self, meta: &MetaAlloc<'_>) -> StackId {

@@ -9,7 +9,7 @@
 //!
 //! The tracker makes no verdict, takes no claim and writes no text.
 
-mod call_stack;
+pub(crate) mod call_stack;
 mod callbacks;
 mod clock;
 mod disabled;

@@ -154,7 +154,7 @@ fn a_leak_and_what_it_owns() {
         "cpu": 1, "interrupt": false, "age_us": 42, "rank": "leader", "leader": null, "owned_objects": 1,
         "owned_bytes": 20, "suspect": false, "reported": false, "freed": false,
         "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
-        "crc": crc, "backtrace": ["forgotten_free", "command"]
+        "crc": crc, "skipped": 0, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[1], object);
     assert_eq!(answer[2]["rank"], "owned");
@@ -163,7 +163,7 @@ fn a_leak_and_what_it_owns() {
     let group = json!({
         "schema": 2, "kind": "group", "objects": 2, "bytes": 84, "leaders": 1, "leader_bytes": 64,
         "owned_objects": 1, "owned_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
-        "crc": crc, "backtrace": ["forgotten_free", "command"]
+        "crc": crc, "skipped": 0, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[0], group);
     // It has been reported now.
@@ -197,7 +197,7 @@ fn the_summary_has_the_figures_of_the_summary() {
         "unreported_objects": 3, "unreported_bytes": 300, "new_objects": null, "new_bytes": null,
         "suppressed_objects": 0, "suppressed_bytes": 0, "tracked": 3, "words": summary.words,
         "candidates": summary.candidates, "hits": summary.hits, "misses": summary.candidates - summary.hits,
-        "took_us": 0, "stopped_us": 0, "cpus": 2, "unread": 0, "in_flight": 0, "unrecorded": 0, "missing_bytes": 0
+        "took_us": 0, "stopped_us": 0, "cpus": 2, "unread": 0, "in_flight": 0, "unrecorded": 0, "missing_bytes": 0, "no_call_stacks": null
     });
     assert_eq!(report.last(), Some(&expected));
     lab.machine.set_stop(Stop::Missing(1));
@@ -334,14 +334,16 @@ fn a_call_site_with_its_history_and_its_objects() {
     );
     let site = json!({
         "schema": 2, "kind": "site", "bytes": 80, "objects": 5, "growth_bytes": 16, "growth_objects": 1,
-        "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "backtrace": ["open", "main"]
+        "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
     });
     let object = json!({
         "schema": 2, "kind": "live_object", "address": hex(oldest), "size": 16, "birth_us": answer[1]["birth_us"],
         "age_us": answer[1]["age_us"], "task": 3, "comm": "shell", "cpu": 1, "interrupt": false, "colour": "gray",
-        "freed": false, "crc": crc, "backtrace": ["open", "main"]
+        "freed": false, "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
     });
-    let end = json!({ "schema": 2, "kind": "live_objects", "shown": 1, "total": 5, "bytes": 80, "complete": true });
+    let end = json!({
+        "schema": 2, "kind": "live_objects", "shown": 1, "total": 5, "bytes": 80, "complete": true, "no_call_stacks": null
+    });
     assert_eq!(answer, [site, object, end]);
     let age = (answer[1]["birth_us"].as_u64(), answer[1]["age_us"].as_u64());
     assert!(matches!(age, (Some(1), Some(1..))), "{age:?}");
@@ -361,7 +363,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let slot = |kind: &str| {
         json!({
             "schema": 2, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
-            "object_size": 64, "offset": 24, "crc": crc, "backtrace": ["probe"]
+            "object_size": 64, "offset": 24, "crc": crc, "skipped": 0, "backtrace": ["probe"]
         })
     };
     let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "error": null });
@@ -370,7 +372,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let first = json!({
         "schema": 2, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "backtrace": null
+        "object_size": null, "offset": null, "crc": null, "skipped": null, "backtrace": null
     });
     let answer = say(&lab, &format!("path {target:#x} --json"));
     assert_eq!(answer, [first, slot("step"), end("path", 2)]);

@@ -37,6 +37,9 @@ pub(super) fn write_status<P: Platform>(handle: Handle<'_, P>, out: &mut dyn Wri
         tracker.depot().len(),
         metadata.call_stacks
     )?;
+    if let Some(why) = tracker.no_call_stack() {
+        writeln!(out, "call stacks  none: {why}")?;
+    }
     writeln!(
         out,
         "unrecorded   {unrecorded} (ever: {})",

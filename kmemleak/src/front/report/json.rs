@@ -2,15 +2,16 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
+use super::backtrace::{Backtrace, EmptyStacks};
 use super::view::{Contents, LeakView, named_at};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
 use crate::platform::Platform;
-use crate::stacks::crc::crc_of;
 use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
+use crate::tracker::call_stack::NoCallStack;
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::leak_list::Named;
@@ -68,9 +69,16 @@ pub(super) fn error(what: &dyn Display, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "}}")
 }
 
-pub(super) fn interior_end(objects: usize, bytes: usize, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn interior_end(
+    objects: usize,
+    bytes: usize,
+    no_call_stacks: Option<NoCallStack>,
+    out: &mut dyn Write,
+) -> fmt::Result {
     begin("interiors", out)?;
-    writeln!(out, ",\"objects\":{objects},\"bytes\":{bytes}}}")
+    write!(out, ",\"objects\":{objects},\"bytes\":{bytes}")?;
+    no_call_stacks_json(no_call_stacks, out)?;
+    writeln!(out, "}}")
 }
 
 pub(super) fn suppressions_end(count: usize, out: &mut dyn Write) -> fmt::Result {
@@ -123,18 +131,19 @@ pub(super) fn report<P: Platform>(
         });
     }
     let standing = Standing::of(summary.doubt());
-    let (mut new_objects, mut new_bytes) = (0, 0);
+    let (mut new_objects, mut new_bytes, mut empty) = (0, 0, EmptyStacks::default());
     claim.each_in_order(which, &mut |named, index| {
         let leak = LeakView::of(claim, named, index);
         new_objects += 1;
         new_bytes += leak.size;
+        empty.note(leak.frames.as_slice());
         if written.is_ok() {
             written = leak_json(tracker, &leak, standing, out);
         }
     });
     written?;
     let new = (which == Which::New).then_some((new_objects, new_bytes));
-    summary_json(summary, new, out)
+    summary_json(summary, new, empty.why(tracker), out)
 }
 
 fn group_json<P: Platform>(
@@ -235,17 +244,28 @@ pub(super) fn frames_json<P: Platform>(
     addresses: &[usize],
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let backtrace = Backtrace::of(tracker, addresses);
     write!(
         out,
-        ",\"crc\":\"{:08x}\",\"backtrace\":[",
-        crc_of(addresses)
+        ",\"crc\":\"{:08x}\",\"skipped\":{},\"backtrace\":[",
+        backtrace.crc(),
+        backtrace.skipped()
     )?;
-    for (place, &address) in addresses.iter().enumerate() {
+    for (place, &address) in backtrace.whole().iter().enumerate() {
         out.write_str(if place > 0 { ",\"" } else { "\"" })?;
         tracker.platform().symbol(address, &mut Escaped(out))?;
         out.write_char('"')?;
     }
     out.write_char(']')
+}
+
+/// Writes why call stacks before this line are empty.
+pub(super) fn no_call_stacks_json(why: Option<NoCallStack>, out: &mut dyn Write) -> fmt::Result {
+    write!(out, ",\"no_call_stacks\":")?;
+    match why {
+        Some(why) => string(&why, out),
+        None => write!(out, "null"),
+    }
 }
 
 pub(super) fn slot_json<P: Platform>(
@@ -274,7 +294,7 @@ pub(super) fn slot_fields<P: Platform>(
                 .name_root(root, slot.address, &mut Escaped(out))?;
             write!(
                 out,
-                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"crc\":null,\"backtrace\":null"
+                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null"
             )
         }
         SlotPlace::Object { start, size } => {
@@ -296,21 +316,20 @@ pub(super) fn slot_fields<P: Platform>(
 pub(super) fn interior_json<P: Platform>(
     tracker: &Tracker<P>,
     block: &Block,
+    empty: &mut EmptyStacks,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("interior", out)?;
     match named_at(tracker, block.start) {
         Some(named) => {
             named_json(tracker, &named, block.size, out)?;
-            frames_json(
-                tracker,
-                tracker.depot().get(named.record.stack_id()).as_slice(),
-                out,
-            )?;
+            let frames = tracker.depot().get(named.record.stack_id());
+            empty.note(frames.as_slice());
+            frames_json(tracker, frames.as_slice(), out)?;
         }
         None => write!(
             out,
-            ",\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"backtrace\":null",
+            ",\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
             Quoted(block.start),
             block.size,
             block.birth_us
@@ -333,10 +352,11 @@ pub(super) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Writ
     )
 }
 
-/// The sums, with objects and bytes of what is new since the mark, where that was asked for.
+/// The sums, with objects and bytes of what is new since the mark, where that was asked for, and why there are no call stacks.
 fn summary_json(
     summary: &Summary,
     new: Option<(usize, usize)>,
+    no_call_stacks: Option<NoCallStack>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("summary", out)?;
@@ -368,9 +388,9 @@ fn summary_json(
         summary.suppressed_objects,
         summary.suppressed_bytes
     )?;
-    writeln!(
+    write!(
         out,
-        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"unrecorded\":{},\"missing_bytes\":{}}}",
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"unrecorded\":{},\"missing_bytes\":{}",
         summary.tracked,
         summary.words,
         summary.candidates,
@@ -383,5 +403,7 @@ fn summary_json(
         summary.in_flight,
         summary.unrecorded,
         summary.missing_bytes
-    )
+    )?;
+    no_call_stacks_json(no_call_stacks, out)?;
+    writeln!(out, "}}")
 }

@@ -3,12 +3,13 @@
 use core::fmt::{self, Write};
 
 use super::Format;
-use super::json::{OrNull, Quoted, begin, frames_json, string};
+use super::backtrace::{Backtrace, EmptyStacks};
+use super::json::{OrNull, Quoted, begin, frames_json, no_call_stacks_json, string};
+use super::text::no_call_stacks_text;
 use super::words::{Age, Count, Plain};
 use crate::checker::claim::Claim;
 use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 use crate::platform::Platform;
-use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
 
 const fn colour_name(colour: Colour) -> &'static str {
@@ -25,10 +26,22 @@ pub(in crate::front) fn write_objects<P: Platform>(
     filter: &ObjectFilter,
     out: &mut dyn Write,
 ) -> fmt::Result {
+    write_objects_below(claim, format, filter, EmptyStacks::default(), out)
+}
+
+/// Writes the same below their call site, of which it is known already whether its call stack is empty.
+pub(super) fn write_objects_below<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    format: Format,
+    filter: &ObjectFilter,
+    mut empty: EmptyStacks,
+    out: &mut dyn Write,
+) -> fmt::Result {
     let tracker = claim.tracker();
     let (mut shown, mut written) = (0, Ok(()));
     let (all, complete) = claim.each_live(filter, &mut |object| {
         shown += 1;
+        empty.note(object.call_stack);
         if written.is_ok() {
             written = match format {
                 Format::Text => object_text(tracker, &object, out),
@@ -39,13 +52,17 @@ pub(in crate::front) fn write_objects<P: Platform>(
     written?;
     let _outside = claim.outside();
     let (total, bytes) = (all.objects, all.bytes);
+    let no_call_stacks = empty.why(tracker);
     if format == Format::Json {
         begin("live_objects", out)?;
-        return writeln!(
+        write!(
             out,
-            ",\"shown\":{shown},\"total\":{total},\"bytes\":{bytes},\"complete\":{complete}}}"
-        );
+            ",\"shown\":{shown},\"total\":{total},\"bytes\":{bytes},\"complete\":{complete}"
+        )?;
+        no_call_stacks_json(no_call_stacks, out)?;
+        return writeln!(out, "}}");
     }
+    no_call_stacks_text(no_call_stacks, out)?;
     if !complete {
         let these = Count(shown, "object");
         writeln!(out, "kmemleak: no memory to list more than {these}")?;
@@ -78,11 +95,11 @@ fn object_text<P: Platform>(
     if object.freed {
         write!(out, ", freed since")?;
     }
-    match object.call_stack.first() {
-        Some(&innermost) => {
-            let crc = crc_of(object.call_stack);
-            write!(out, ", crc {crc:08x}, from ")?;
-            tracker.platform().symbol(innermost, &mut Plain(out))?;
+    let backtrace = Backtrace::of(tracker, object.call_stack);
+    match backtrace.call_site() {
+        Some(call_site) => {
+            write!(out, ", crc {:08x}, from ", backtrace.crc())?;
+            tracker.platform().symbol(call_site, &mut Plain(out))?;
         }
         None => write!(out, ", no call stack")?,
     }

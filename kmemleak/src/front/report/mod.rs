@@ -6,9 +6,11 @@
 //! There are two formats: text, and JSON with one object a line, of which `kmemleak/FORMATS.md` is the reference. If either
 //! leaves something out, it says so.
 
+mod backtrace;
 mod dump;
 mod json;
 mod live;
+mod machinery;
 mod reasons;
 mod sites;
 mod text;
@@ -16,10 +18,12 @@ mod view;
 mod why;
 mod words;
 
+pub(super) use self::backtrace::EmptyStacks;
 pub(super) use self::dump::dump;
 pub(super) use self::live::write_objects;
+pub use self::machinery::is_allocation_machinery;
 pub(super) use self::sites::{write_site, write_sites};
-pub(super) use self::text::{slot_text as write_slot, write_frames};
+pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot, write_frames};
 pub(super) use self::why::write_why;
 pub(super) use self::words::{Count, Missing, Plain, Sum, Typed};
 
@@ -168,24 +172,29 @@ pub(super) fn write_interior<P: Platform>(
         return complain(format, &NO_CHECK, out);
     }
     let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
+    let mut empty = EmptyStacks::default();
     each_interior(tracker, &mut |block| {
         count += 1;
         bytes += block.size;
         if written.is_ok() {
             written = match format {
-                Format::Text => text::interior_text(tracker, &block, out),
-                Format::Json => json::interior_json(tracker, &block, out),
+                Format::Text => text::interior_text(tracker, &block, &mut empty, out),
+                Format::Json => json::interior_json(tracker, &block, &mut empty, out),
             };
         }
     });
     written?;
+    let no_call_stacks = empty.why(tracker);
     match format {
-        Format::Text => writeln!(
-            out,
-            "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
-            Count(count, "object")
-        ),
-        Format::Json => json::interior_end(count, bytes, out),
+        Format::Text => {
+            no_call_stacks_text(no_call_stacks, out)?;
+            writeln!(
+                out,
+                "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
+                Count(count, "object")
+            )
+        }
+        Format::Json => json::interior_end(count, bytes, no_call_stacks, out),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use core::fmt::{self, Write};
 
-use super::json::{OrNull, begin, frames_json};
-use super::live::write_objects;
-use super::text::write_addresses;
+use super::backtrace::EmptyStacks;
+use super::json::{OrNull, begin, frames_json, no_call_stacks_json};
+use super::live::write_objects_below;
+use super::text::{no_call_stacks_text, write_addresses};
 use super::words::Count;
 use super::{Format, complain};
 use crate::checker::claim::Claim;
@@ -43,17 +44,20 @@ pub(in crate::front) fn write_sites<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (_outside, tracker) = (claim.outside(), claim.tracker());
-    let (mut count, mut written) = (0, Ok(()));
+    let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
     let all = claim.each_site(order, &mut |site| {
         count += 1;
         if written.is_ok() && count <= top {
+            empty.note(site.call_stack);
             written = write_one(tracker, format, &site, out);
         }
     });
     written?;
     let (shown, by) = (count.min(top), order_name(order));
+    let no_call_stacks = empty.why(tracker);
     match format {
         Format::Text => {
+            no_call_stacks_text(no_call_stacks, out)?;
             if !all {
                 writeln!(out, "{NO_MEMORY}")?;
             }
@@ -62,10 +66,12 @@ pub(in crate::front) fn write_sites<P: Platform>(
         }
         Format::Json => {
             begin("sites", out)?;
-            writeln!(
+            write!(
                 out,
-                ",\"shown\":{shown},\"total\":{count},\"by\":\"{by}\",\"complete\":{all}}}"
-            )
+                ",\"shown\":{shown},\"total\":{count},\"by\":\"{by}\",\"complete\":{all}"
+            )?;
+            no_call_stacks_json(no_call_stacks, out)?;
+            writeln!(out, "}}")
         }
     }
 }
@@ -79,10 +85,11 @@ pub(in crate::front) fn write_site<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (outside, tracker) = (claim.outside(), claim.tracker());
-    let (mut count, mut written) = (0, Ok(()));
+    let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
     let all = claim.each_site(SiteOrder::Bytes, &mut |site| {
         if crc_of(site.call_stack) == crc {
             count += 1;
+            empty.note(site.call_stack);
             if written.is_ok() {
                 written = write_one(tracker, format, &site, out);
             }
@@ -97,7 +104,7 @@ pub(in crate::front) fn write_site<P: Platform>(
         writeln!(out, "{NO_MEMORY}")?;
     }
     drop(outside);
-    write_objects(claim, format, filter, out)
+    write_objects_below(claim, format, filter, empty, out)
 }
 
 fn write_one<P: Platform>(

@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Write};
 
+use super::backtrace::{Backtrace, EmptyStacks};
 use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, Missing, PassCount, Plain, Sum, write_dump};
 use super::{Question, Standing};
@@ -9,9 +10,9 @@ use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
 use crate::platform::{MAX_FRAMES, Platform};
-use crate::stacks::crc::crc_of;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
+use crate::tracker::call_stack::NoCallStack;
 use crate::verdict::groups::Group;
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::order::Which;
@@ -48,11 +49,12 @@ pub(super) fn report<P: Platform>(
     }
     let grouped = matches!(which, Which::Leaders | Which::All) && summary.groups.is_some();
     let (mut written, mut last) = (Ok(()), None);
-    let (mut new_objects, mut new_bytes) = (0, 0);
+    let (mut new_objects, mut new_bytes, mut empty) = (0, 0, EmptyStacks::default());
     claim.each_in_order(which, &mut |named, index| {
         let leak = LeakView::of(claim, named, index);
         new_objects += 1;
         new_bytes += leak.size;
+        empty.note(leak.frames.as_slice());
         if written.is_err() {
             return;
         }
@@ -85,7 +87,19 @@ pub(super) fn report<P: Platform>(
         };
         writeln!(out, "kmemleak: {new} ({new_bytes} bytes) {since}")?;
     }
+    no_call_stacks_text(empty.why(tracker), out)?;
     summary_text(summary, out)
+}
+
+/// Says why call stacks above are empty.
+pub(in crate::front) fn no_call_stacks_text(
+    why: Option<NoCallStack>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match why {
+        Some(why) => writeln!(out, "kmemleak: no call stacks: {why}"),
+        None => Ok(()),
+    }
 }
 
 fn group_text<P: Platform>(
@@ -237,8 +251,13 @@ pub(super) fn write_addresses<P: Platform>(
     if addresses.is_empty() {
         return writeln!(out, "  {title}: none recorded");
     }
-    writeln!(out, "  {title} (crc {:08x}):", crc_of(addresses))?;
-    addresses.iter().try_for_each(|&address| {
+    let backtrace = Backtrace::of(tracker, addresses);
+    write!(out, "  {title} (crc {:08x}", backtrace.crc())?;
+    if backtrace.skipped() > 0 {
+        write!(out, ", {} skipped", Count(backtrace.skipped(), "frame"))?;
+    }
+    writeln!(out, "):")?;
+    backtrace.shown().iter().try_for_each(|&address| {
         write!(out, "    ")?;
         tracker.platform().symbol(address, &mut Plain(out))?;
         writeln!(out)
@@ -252,12 +271,14 @@ pub(super) fn write_addresses<P: Platform>(
 pub(super) fn interior_text<P: Platform>(
     tracker: &Tracker<P>,
     block: &Block,
+    empty: &mut EmptyStacks,
     out: &mut dyn Write,
 ) -> fmt::Result {
     writeln!(out, "object {:#018x} (size {}):", block.start, block.size)?;
     match named_at(tracker, block.start) {
         Some(named) => {
             let frames = tracker.depot().get(named.record.stack_id());
+            empty.note(frames.as_slice());
             write_frames(tracker, "backtrace", &frames, out)
         }
         None => writeln!(out, "  freed since"),
@@ -290,9 +311,10 @@ pub(in crate::front) fn slot_text<P: Platform>(
                 write!(out, ", not scanned")?;
             }
             let frames = named.map(|named| tracker.depot().get(named.record.stack_id()));
-            if let Some(&innermost) = frames.as_ref().and_then(|frames| frames.as_slice().first()) {
+            let frames = frames.as_ref().map_or(&[][..], Frames::as_slice);
+            if let Some(call_site) = Backtrace::of(tracker, frames).call_site() {
                 write!(out, ", from ")?;
-                tracker.platform().symbol(innermost, &mut Plain(out))?;
+                tracker.platform().symbol(call_site, &mut Plain(out))?;
             }
         }
     }
