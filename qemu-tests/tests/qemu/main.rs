@@ -4,6 +4,7 @@ mod ask;
 mod boot;
 mod commands;
 mod ends;
+mod host_names;
 mod leaks;
 mod questions;
 mod reports;
@@ -50,6 +51,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("reports", reports::TESTS),
         ("questions", questions::TESTS),
         ("suppressions", suppressions::TESTS),
+        ("host_names", host_names::TESTS),
         ("commands", commands::TESTS),
     ] {
         let tests = tests.iter();

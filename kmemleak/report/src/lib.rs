@@ -1,0 +1,26 @@
+//! Puts names into the leak reports of a kernel that has none: functions, files, lines and inlined functions, from its ELF file.
+//!
+//! A kernel need not carry debug information to have readable reports. If its platform names no functions, reports show
+//! addresses, and this program names them on the host. It reads a serial log, in which reports stand among anything else.
+//!
+//! - `line` finds out which lines are a report's: what their end looks like, so that prefixes do not matter.
+//! - [`Rewriter`] goes through the log line by line, keeps lines back until it knows where a call stack begins, and passes
+//!   everything else through.
+//! - [`Kernel`] knows the names.
+//!
+//! What it writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
+//! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).
+//!
+//! Memory is bounded by the kernel's file and the number of different addresses, not by the log.
+
+#![forbid(unsafe_code)]
+
+mod found;
+mod json;
+mod kernel;
+mod line;
+mod rewriter;
+
+pub use crate::found::Found;
+pub use crate::kernel::{Frame, Kernel, KernelError, Names};
+pub use crate::rewriter::{FramesShown, LinesShown, Rewriter};

@@ -1,0 +1,127 @@
+//! `kmemleak-report`: options, exit codes, and what is said besides.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter};
+
+/// Names the functions in leak reports of a kernel that can't name them itself.
+///
+/// Reads a serial log and writes it again. In the reports of kmemleak, text or JSON, each code address becomes the
+/// function, file and line, with the functions that were inlined there. All other lines stay as they are. Frames of the allocator
+/// and of the standard library are left out at the inner end of a call stack, and counted.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Arguments {
+    /// The kernel that wrote the log, with its symbols and its debug information
+    #[arg(long, value_name = "ELF")]
+    kernel: PathBuf,
+    /// Where the kernel ran, if it was relocated: the run-time address of its lowest segment, hexadecimal
+    #[arg(long, value_name = "ADDR", value_parser = hexadecimal)]
+    base: Option<u64>,
+    /// Write only the lines of JSON, and nothing that stands before them: for programs
+    #[arg(long)]
+    json: bool,
+    /// Write the frames of allocator and standard library, too
+    #[arg(long)]
+    all_frames: bool,
+    /// The log; the standard input if it is missing or `-`
+    #[arg(default_value = "-")]
+    log: PathBuf,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  the log was written
+  1  the kernel or the log can't be read, or the output can't be written
+  2  wrong usage
+  3  no address of the reports is in the kernel's code: another kernel, or --base is missing or wrong";
+
+/// No address of the reports is in the kernel's code.
+const WRONG_KERNEL: u8 = 3;
+
+fn hexadecimal(text: &str) -> Result<u64, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text).replace('_', "");
+    let valid = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let address = u64::from_str_radix(&digits, 16).ok();
+    let expected = || "expected an address, in hexadecimal digits".to_owned();
+    address.filter(|_| valid).ok_or_else(expected)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    run(&arguments).unwrap_or_else(|error| {
+        eprintln!("kmemleak-report: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let kernel = Kernel::open(&arguments.kernel, arguments.base, &folder)?;
+    let path = arguments.kernel.display();
+    if !kernel.has_lines() {
+        eprintln!("kmemleak-report: {path}: no debug information: functions only, without lines");
+    }
+    let log = open(&arguments.log)?;
+    let frames = match arguments.all_frames {
+        true => FramesShown::All,
+        false => FramesShown::FromCaller,
+    };
+    let lines = match arguments.json {
+        true => LinesShown::Json,
+        false => LinesShown::All,
+    };
+    let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match Rewriter::new(kernel, out, frames, lines).run(log) {
+        Ok((found, kernel)) => Ok(tell(&found, &kernel, &path.to_string())),
+        // Who reads the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(log: &Path) -> Result<Box<dyn Read>, String> {
+    if log != Path::new("-") {
+        let file = File::open(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        return Ok(Box::new(file));
+    }
+    let input = io::stdin();
+    if input.is_terminal() {
+        eprintln!("kmemleak-report: reading the log from the terminal");
+    }
+    Ok(Box::new(input.lock()))
+}
+
+/// Says what was not as it should be.
+fn tell(found: &Found, kernel: &Kernel, path: &str) -> ExitCode {
+    if found.call_stacks == 0 {
+        eprintln!("kmemleak-report: no report with call stacks in the log");
+    }
+    if found.damaged > 0 {
+        eprintln!(
+            "kmemleak-report: lines of JSON that are cut or mixed with other output: {}",
+            found.damaged
+        );
+    }
+    if kernel.is_damaged() {
+        eprintln!(
+            "kmemleak-report: {path}: the debug information is damaged: some lines are missing"
+        );
+    }
+    let Some(first) = found.first_outside else {
+        return ExitCode::SUCCESS;
+    };
+    let extent = kernel.extent();
+    eprintln!(
+        "kmemleak-report: {} of {} addresses lie outside of the code of {path}, which is at {:#x}..{:#x}; the first is {first:#x}. Is it the kernel that wrote the log, and was it relocated (--base)?",
+        found.outside, found.addresses, extent.start, extent.end
+    );
+    match found.outside == found.addresses {
+        true => ExitCode::from(WRONG_KERNEL),
+        false => ExitCode::SUCCESS,
+    }
+}

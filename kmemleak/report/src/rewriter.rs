@@ -1,0 +1,306 @@
+//! Goes through a log: names what is a report's, and passes everything else through.
+//!
+//! A call stack's first line says how many frames are skipped, and that is known only when the first one comes that is not.
+//! So from the first line on, lines are kept back until then: frames, and what other code printed between them. If the call
+//! stack ends before, or too much other output comes in between, all is written as it came, with names.
+//!
+//! # Invariants
+//!
+//! - No line changes its place, and none is lost but skipped frames, which are counted in the line before them.
+//! - A line that is not a report's leaves as it came, byte for byte; a report's line keeps its prefix and its end.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+
+use kmemleak::MAX_FRAMES;
+
+use crate::found::Found;
+use crate::json::{self, Unchanged};
+use crate::kernel::Names;
+use crate::line::{Ending, Line, Number};
+
+/// Which frames of a call stack are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramesShown {
+    /// From the code that asked for memory on.
+    FromCaller,
+    /// All.
+    All,
+}
+
+/// Which lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinesShown {
+    /// All.
+    All,
+    /// The lines of JSON, without what stands before them.
+    Json,
+}
+
+/// Lines that are kept back at most.
+const MOST_KEPT: usize = 256;
+
+/// A line that is kept back, with its end.
+struct Kept {
+    text: Vec<u8>,
+    is_machinery: bool,
+}
+
+/// A call stack whose frames come.
+struct Open {
+    /// Bytes before each of its lines.
+    prefix: usize,
+    /// Frames that may still come.
+    left: usize,
+    /// Its first line, and what came after it; `None` once that is written.
+    kept: Option<Waiting>,
+}
+
+/// What waits for the first frame that is not skipped.
+struct Waiting {
+    header: Vec<u8>,
+    crc_end: usize,
+    skipped: usize,
+    lines: Vec<Kept>,
+}
+
+/// Writes a log with names in its reports.
+pub struct Rewriter<N, W> {
+    names: N,
+    out: W,
+    frames: FramesShown,
+    lines: LinesShown,
+    open: Option<Open>,
+    found: Found,
+}
+
+impl<N: Names, W: Write> Rewriter<N, W> {
+    /// Takes names from `names`, and writes to `out`.
+    pub fn new(names: N, out: W, frames: FramesShown, lines: LinesShown) -> Self {
+        Self {
+            names,
+            out,
+            frames,
+            lines,
+            open: None,
+            found: Found::default(),
+        }
+    }
+
+    /// Reads a log to its end. What has come is written before it waits for more.
+    pub fn run(mut self, log: impl Read) -> io::Result<(Found, N)> {
+        let mut log = BufReader::with_capacity(1 << 16, log);
+        let mut line = Vec::new();
+        loop {
+            if log.buffer().is_empty() {
+                self.out.flush()?;
+            }
+            line.clear();
+            if log.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            self.line(&line)?;
+        }
+        self.close()?;
+        self.out.flush()?;
+        Ok((self.found, self.names))
+    }
+
+    /// A line, with its end if it has one.
+    fn line(&mut self, whole: &[u8]) -> io::Result<()> {
+        let ending = match whole.last() {
+            Some(b'\n') => Ending::Complete,
+            _ => Ending::Cut,
+        };
+        let line = whole.trim_ascii_end_of_line();
+        let end = &whole[line.len()..];
+        match Line::of(line, ending) {
+            Line::Header {
+                prefix,
+                crc_end,
+                skipped,
+            } => {
+                self.close()?;
+                self.found.call_stacks += 1;
+                self.open = Some(Open {
+                    prefix,
+                    left: MAX_FRAMES,
+                    kept: Some(Waiting {
+                        header: whole.to_vec(),
+                        crc_end,
+                        skipped,
+                        lines: Vec::new(),
+                    }),
+                });
+                Ok(())
+            }
+            Line::Frame(number) if self.open.is_some() => self.frame(line, end, number),
+            Line::Origin(number) => {
+                self.close()?;
+                self.found.call_stacks += 1;
+                let (named, _) = self.named(line, end, number);
+                self.write(&named)
+            }
+            Line::Json(at) => {
+                self.close()?;
+                self.json(line, at, end)
+            }
+            Line::Report => {
+                self.close()?;
+                self.write(whole)
+            }
+            Line::Frame(_) | Line::Other => self.other(whole),
+        }
+    }
+
+    /// A frame that has no name yet.
+    fn frame(&mut self, line: &[u8], end: &[u8], number: Number) -> io::Result<()> {
+        let (text, is_machinery) = self.named(line, end, number);
+        let is_skipped = is_machinery && self.frames == FramesShown::FromCaller;
+        if let Some(Open {
+            kept: Some(waiting),
+            ..
+        }) = &mut self.open
+            && is_skipped
+        {
+            waiting.lines.push(Kept { text, is_machinery });
+            return self.one_frame_less();
+        }
+        self.settle()?;
+        self.write(&text)?;
+        self.one_frame_less()
+    }
+
+    /// A line that is none of those that are changed.
+    fn other(&mut self, whole: &[u8]) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return self.write(whole);
+        };
+        // The platform has named this frame itself. The last line of a log may be cut: it proves nothing.
+        if is_indented(whole, open.prefix) && whole.ends_with(b"\n") {
+            self.settle()?;
+            self.write(whole)?;
+            return self.one_frame_less();
+        }
+        let Some(waiting) = &mut open.kept else {
+            return self.write(whole);
+        };
+        waiting.lines.push(Kept {
+            text: whole.to_vec(),
+            is_machinery: false,
+        });
+        match waiting.lines.len() < MOST_KEPT {
+            true => Ok(()),
+            false => self.close(),
+        }
+    }
+
+    fn one_frame_less(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        open.left -= 1;
+        match open.left {
+            0 => self.close(),
+            _ => Ok(()),
+        }
+    }
+
+    /// A frame that is not skipped has come: writes what waits for it, without the frames that are.
+    fn settle(&mut self) -> io::Result<()> {
+        let waiting = self.open.as_mut().and_then(|open| open.kept.take());
+        let Some(waiting) = waiting else {
+            return Ok(());
+        };
+        let skipped = waiting.lines.iter().filter(|line| line.is_machinery);
+        let skipped = skipped.count();
+        match skipped {
+            0 => self.write(&waiting.header)?,
+            _ => self.write(&waiting.header_with(skipped))?,
+        }
+        let mut lines = waiting.lines.iter().filter(|line| !line.is_machinery);
+        lines.try_for_each(|line| self.write(&line.text))
+    }
+
+    /// The call stack ends: if all of its frames were to be skipped, none is.
+    fn close(&mut self) -> io::Result<()> {
+        let Some(waiting) = self.open.take().and_then(|open| open.kept) else {
+            return Ok(());
+        };
+        self.write(&waiting.header)?;
+        let mut lines = waiting.lines.iter();
+        lines.try_for_each(|line| self.write(&line.text))
+    }
+
+    /// A line that ends with an address, with the name instead; and whether that is allocation machinery.
+    fn named(&mut self, line: &[u8], end: &[u8], number: Number) -> (Vec<u8>, bool) {
+        let frame = self.names.frame(number.address);
+        self.found.count(number.address, &frame);
+        let name = frame.text.as_ref().map(String::as_bytes);
+        let mut text = line[..number.at].to_vec();
+        text.extend(name.unwrap_or(&line[number.at..]));
+        text.extend(end);
+        (text, frame.is_machinery)
+    }
+
+    fn json(&mut self, line: &[u8], at: usize, end: &[u8]) -> io::Result<()> {
+        let (prefix, object) = line.split_at(at);
+        let named = json::with_names(object, &mut self.names, &mut self.found);
+        if named == Err(Unchanged::Damaged) {
+            self.found.damaged += 1;
+            return self.write(&[line, end].concat());
+        }
+        let text = match &named {
+            Ok(text) => text.as_bytes(),
+            Err(_) => object,
+        };
+        if self.lines == LinesShown::All {
+            self.out.write_all(prefix)?;
+        }
+        self.out.write_all(text)?;
+        self.out.write_all(end)
+    }
+
+    /// Writes a line that is no JSON.
+    fn write(&mut self, whole: &[u8]) -> io::Result<()> {
+        match self.lines {
+            LinesShown::All => self.out.write_all(whole),
+            LinesShown::Json => Ok(()),
+        }
+    }
+}
+
+impl Waiting {
+    /// The first line, where so many more frames are skipped than the kernel has skipped.
+    fn header_with(&self, more: usize) -> Vec<u8> {
+        let skipped = self.skipped + more;
+        let ending = if skipped == 1 { "" } else { "s" };
+        let mut header = self.header[..self.crc_end].to_vec();
+        header.extend(format!(", {skipped} frame{ending} skipped").into_bytes());
+        let close = self.header[self.crc_end..]
+            .iter()
+            .position(|byte| *byte == b')');
+        header.extend(&self.header[self.crc_end + close.unwrap_or(0)..]);
+        header
+    }
+}
+
+/// Whether a line has the four blanks of a frame behind this prefix, and text behind them.
+fn is_indented(line: &[u8], prefix: usize) -> bool {
+    let rest = line
+        .get(prefix..)
+        .and_then(|rest| rest.strip_prefix(b"    "));
+    rest.and_then(|rest| rest.first())
+        .is_some_and(u8::is_ascii_graphic)
+}
+
+/// A line without the bytes that end it.
+trait WithoutEnd {
+    fn trim_ascii_end_of_line(&self) -> &Self;
+}
+
+impl WithoutEnd for [u8] {
+    fn trim_ascii_end_of_line(&self) -> &Self {
+        let line = self.strip_suffix(b"\n").unwrap_or(self);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+}

@@ -1,0 +1,196 @@
+//! The program, with this test's own file as the kernel, and with files that name little or nothing.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::{env, fs};
+
+use object::{Object, ObjectSegment, ObjectSymbol};
+
+#[inline(never)]
+fn probe(value: &mut Vec<u64>) {
+    opened(value);
+    std::hint::black_box(value);
+}
+
+#[inline(always)]
+fn opened(value: &mut Vec<u64>) {
+    let number = std::hint::black_box(5_u64);
+    value.push(number * 3);
+}
+
+/// Where `probe` lies in this test's file, its size, and the lowest address of the file.
+fn extent() -> (u64, u64, u64) {
+    probe(&mut Vec::new());
+    let data = fs::read(this()).expect("the test's own file");
+    let file = object::File::parse(&*data).expect("an ELF file");
+    let mut symbols = file.symbols();
+    let symbol = symbols
+        .find(|symbol| {
+            symbol
+                .name()
+                .is_ok_and(|name| name.contains("7program5probe"))
+        })
+        .expect("a function of the test");
+    let lowest = file.segments().map(|segment| segment.address()).min();
+    (symbol.address(), symbol.size(), lowest.expect("a segment"))
+}
+
+fn this() -> PathBuf {
+    env::current_exe().expect("it runs")
+}
+
+fn run(kernel: &Path, options: &[&str], log: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kmemleak-report"))
+        .args(options)
+        .arg("--kernel")
+        .arg(kernel)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    // It may have ended already, for want of a kernel.
+    let _ = input.write_all(log.as_bytes());
+    drop(input);
+    child.wait_with_output().expect("it ends")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn report(addresses: impl IntoIterator<Item = u64>) -> String {
+    let frames = addresses
+        .into_iter()
+        .map(|address| format!("  backtrace (crc 571ec1ae):\n    {address:#018x}\n"));
+    frames.collect()
+}
+
+#[test]
+fn functions_lines_and_inlined_functions_are_named() {
+    let (start, size, _) = extent();
+    let output = run(&this(), &[], &report(start + 1..=start + size));
+    let named = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let first = format!("    program::probe+0x1/{size:#x} (");
+    assert!(
+        named
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.starts_with(&first)),
+        "{named}"
+    );
+    assert!(
+        named.contains("(tests/program.rs:12), inlined program::opened (tests/program.rs:19)"),
+        "{named}"
+    );
+    // A return address at the very end is that of a call that never returns.
+    assert!(
+        named.contains(&format!("    program::probe+{size:#x}/{size:#x} (")),
+        "{named}"
+    );
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_kernel_that_was_relocated_is_told_by_its_base() {
+    let (start, _, lowest) = extent();
+    let slide = 0x1_2000_0000_u64;
+    let log = report([start + slide + 1]);
+    let base = format!("{:x}", lowest + slide);
+    let output = run(&this(), &["--base", &base], &log);
+    assert!(text(&output.stdout).contains("    program::probe+0x1/"));
+    let output = run(&this(), &[], &log);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(3), log));
+    let why = text(&output.stderr);
+    assert!(
+        why.contains("1 of 1 addresses lie outside of the code of "),
+        "{why}"
+    );
+    assert!(
+        why.contains(&format!("the first is {:#x}", start + slide + 1)),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let missing = run(Path::new("/nowhere/kernel"), &[], "");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).starts_with("kmemleak-report: /nowhere/kernel: "));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let no_elf = run(&source, &[], "");
+    assert_eq!(no_elf.status.code(), Some(1));
+    assert!(text(&no_elf.stderr).ends_with("Cargo.toml: not an ELF file\n"));
+    let no_log = run(&this(), &["/nowhere/log"], "");
+    assert_eq!(no_log.status.code(), Some(1));
+    assert!(text(&no_log.stderr).starts_with("kmemleak-report: /nowhere/log: "));
+    let wrong = run(&this(), &["--base", "here"], "");
+    assert_eq!(wrong.status.code(), Some(2));
+    let empty = run(&this(), &[], "boot\n");
+    assert_eq!(
+        (empty.status.code(), text(&empty.stdout)),
+        (Some(0), "boot\n".into())
+    );
+    assert_eq!(
+        text(&empty.stderr),
+        "kmemleak-report: no report with call stacks in the log\n"
+    );
+}
+
+/// A program of a few lines, stripped of this.
+fn stripped(of: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (folder.join(format!("{of}.rs")), folder.join(of));
+    fs::write(
+        &source,
+        "fn main() { println!(\"{:?}\", std::env::args()); }",
+    )
+    .expect("a file");
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
+    rustc
+        .arg(format!("-Cstrip={of}"))
+        .arg("-o")
+        .arg(&program)
+        .arg(source);
+    assert!(rustc.status().expect("rustc runs").success());
+    program
+}
+
+#[test]
+fn without_debug_information_there_are_functions() {
+    let program = stripped("debuginfo");
+    let data = fs::read(&program).expect("a program");
+    let file = object::File::parse(&*data).expect("an ELF file");
+    let mut symbols = file.symbols();
+    let main = symbols.find(|symbol| {
+        symbol
+            .name()
+            .is_ok_and(|name| name.contains("9debuginfo4main"))
+    });
+    let main = main.expect("its function");
+    let output = run(&program, &[], &report([main.address() + 1]));
+    let line = format!("    debuginfo::main+0x1/{:#x}\n", main.size());
+    assert!(
+        text(&output.stdout).ends_with(&line),
+        "{}",
+        text(&output.stdout)
+    );
+    assert!(
+        text(&output.stderr).ends_with("no debug information: functions only, without lines\n")
+    );
+}
+
+#[test]
+fn without_any_names_it_refuses() {
+    let output = run(&stripped("symbols"), &[], "");
+    assert_eq!(output.status.code(), Some(1));
+    let why = "symbols: neither symbols nor debug information: is it stripped?\n";
+    assert!(
+        text(&output.stderr).ends_with(why),
+        "{}",
+        text(&output.stderr)
+    );
+}
