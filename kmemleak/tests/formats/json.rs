@@ -392,7 +392,7 @@ fn why_an_object_is_reported_or_not() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let miss = json!({
         "schema": 2, "kind": "near_miss", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "backtrace": null, "miss": "end",
+        "object_size": null, "offset": null, "crc": null, "skipped": null, "backtrace": null, "miss": "end",
         "text": "a pointer to its end (Arc::into_raw or a waker of a type without fields, an emptied buffer)",
         "remedy": "keep a pointer to its start, or call `not_leak`"
     });
