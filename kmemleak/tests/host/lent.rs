@@ -166,7 +166,7 @@ fn a_report_says_how_much_memory_is_missing() {
     assert!(
         short
             .say("report --json")
-            .contains(&format!("\"missing_bytes\":{missing}}}"))
+            .contains(&format!("\"missing_bytes\":{missing},"))
     );
     // As much more, and a little, is enough.
     let (summary, ..) = run(10 + 2 * missing / METADATA_PAGE);

@@ -1,11 +1,12 @@
 //! The self-test: what it says where it can and can't be done, and that it leaves nothing behind.
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kmemleak::{
-    AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor, RootKind,
-    StopError, StoppedCpu,
+    AllocOptions, BootstrapPool, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor,
+    RootKind, StopError, StoppedCpu, Tracked,
 };
 use kmemleak_emulated::{Emulated, Machine, Stop};
 
@@ -44,6 +45,43 @@ fn passes_again_and_again() {
         assert_eq!(lab.machine.metadata_pages(), pages);
         assert_eq!(lab.leaks(), []);
     }
+}
+
+/// A kernel that has what every kernel must have.
+struct Least;
+
+// SAFETY: no roots; no interrupts, and one thread.
+unsafe impl Platform for Least {
+    fn now_us(&self) -> u64 {
+        1
+    }
+
+    fn irq_save(&self) -> IrqState {
+        IrqState(0)
+    }
+
+    fn irq_restore(&self, _: IrqState) {}
+
+    fn next_root(&self, _: &mut RootCursor) -> Option<Root> {
+        None
+    }
+}
+
+#[test]
+fn passes_where_a_tracked_allocator_alone_vouches_for_blocks_and_goes_on_to() {
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    static DETECTOR: Detector<Least> = Detector::new(Least).with_pool(&POOL);
+    static HEAP: Tracked<System, Least> = Tracked::new(System, &DETECTOR);
+    let layout = Layout::new::<[u64; 8]>();
+    // SAFETY: the layout is not of size zero.
+    let lost = unsafe { HEAP.alloc_zeroed(layout) };
+    let mut answer = String::new();
+    DETECTOR.command("selftest", &mut answer).expect("text");
+    assert_eq!(answer, PASSED);
+    let summary = DETECTOR.check().expect("on");
+    assert_eq!((summary.objects, summary.doubt()), (1, None));
+    // SAFETY: it came from there, with this layout.
+    unsafe { HEAP.dealloc(lost, layout) };
 }
 
 #[test]
