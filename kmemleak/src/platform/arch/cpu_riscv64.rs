@@ -5,7 +5,7 @@ use core::arch::asm;
 pub(crate) use super::portable::find_word;
 use crate::platform::context::IrqState;
 
-/// The interrupt enable of supervisor mode, in `sstatus` (Privileged Architecture, 12.1.1).
+/// The interrupt enable of supervisor mode, in `sstatus` (Privileged Architecture, "Supervisor Status (sstatus) Register").
 const INTERRUPTS: usize = 1 << 1;
 
 /// Disables interrupts on this hart and returns the state before, for [`irq_restore`]: what
@@ -53,11 +53,13 @@ pub(super) fn stack_pointer_if_known() -> Option<usize> {
     Some(stack_pointer())
 }
 
-/// The registers that a function preserves (RISC-V ELF psABI, integer calling convention).
+/// The registers that a function preserves (RISC-V ELF psABI, "Integer Register Convention"): s0 to s11, and the thread pointer, in
+/// which kernels keep what belongs to the hart, often nowhere else. The floating-point ones are left out: a kernel may have them
+/// off, so that reading them traps, and compilers do not keep pointers there.
 #[inline(always)]
-pub(super) fn preserved_registers() -> [usize; 12] {
-    let mut registers = [0; 12];
-    // SAFETY: writes twelve words of the array.
+pub(super) fn preserved_registers() -> [usize; 13] {
+    let mut registers = [0; 13];
+    // SAFETY: writes all words of the array.
     unsafe {
         asm!(
             "sd s0, 0({to})",
@@ -72,6 +74,7 @@ pub(super) fn preserved_registers() -> [usize; 12] {
             "sd s9, 72({to})",
             "sd s10, 80({to})",
             "sd s11, 88({to})",
+            "sd tp, 96({to})",
             to = in(reg) &raw mut registers,
             options(nostack, preserves_flags),
         );

@@ -9,6 +9,9 @@
 //!   leaves there. With one CPU, the world is stopped as well: that is the default of
 //!   [`Platform::stop_world`](crate::Platform::stop_world).
 //!
+//! System registers are no roots. What a CPU names there and nowhere else (by TPIDR_EL1 on AArch64, by `sscratch` on RISC-V) is
+//! declared with [`Detector::not_leak`](crate::Detector::not_leak). RISC-V's `tp` is one of the registers that functions preserve.
+//!
 //! On other targets, and without the features, the crate contains no assembly, these functions are missing, and the platform has to
 //! implement [`Platform::stack_walk`](crate::Platform::stack_walk) and
 //! [`Platform::on_unscanned_stack`](crate::Platform::on_unscanned_stack) itself.
