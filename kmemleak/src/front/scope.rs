@@ -15,6 +15,7 @@ use super::stored_text::StoredText;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
 use crate::platform::Platform;
+use crate::platform::arch::on_cleared_stack;
 use crate::tracker::Borrow;
 use crate::verdict::baseline::Baseline;
 use crate::verdict::summary::Summary;
@@ -71,7 +72,7 @@ impl<'d, P: Platform> Scope<'d, P> {
             text: SpinMutex::new(StoredText::new()),
             borrow: self.handle.tracker.borrow(),
         };
-        if let Err(trouble) = self.end(&mut leaked) {
+        if let Err(trouble) = on_cleared_stack(|| self.end(&mut leaked)) {
             let why: &dyn Display = match trouble {
                 NotDone::NoMemory => &"no memory to remember what was lost before",
                 _ => &trouble,

@@ -172,12 +172,22 @@ fn listed(detector: &Detector<Kernel>, hidden: usize) -> bool {
 }
 
 /// Leaves the address in frames that have returned, 16 KiB below its caller's. What lies above would be left in parts of frames
-/// to which a later call does not write: in those through which a caller enters the detector it could be found.
+/// to which a later call does not write: in those of the test it could be found.
 #[inline(never)]
 fn leave_below(hidden: usize) {
     let above = [0_usize; 2048];
     leave(200, hidden);
     black_box(&above);
+}
+
+/// Leaves the address in frames that have returned, less than 1 KiB below its caller's: where the frames of its next call will lie, but
+/// for the first one, which is small.
+#[inline(never)]
+fn leave_near(hidden: usize) {
+    let mut above = [0_usize; 64];
+    black_box(&mut above);
+    leave(200, hidden);
+    black_box(&mut above);
 }
 
 #[inline(never)]
@@ -220,6 +230,22 @@ fn dead_frames_keep_nothing_alive_and_live_ones_do() {
         black_box(&mut local);
         leave_below(held);
         assert!(listed(detector, held), "the word is gone");
+    });
+}
+
+/// Words of calls that have returned, where the detector's own frames will lie.
+#[test]
+fn what_the_detectors_own_frames_leave_unwritten_keeps_nothing_alive() {
+    on_known_stacks(|detector| {
+        let lost = plant(detector);
+        leave_near(lost);
+        let verdict = detector.check();
+        assert_eq!(verdict.expect("on").listed(), 1, "by a check");
+        let mut answer = String::new();
+        leave_near(lost);
+        let written = detector.command("scan", &mut answer);
+        written.expect("text");
+        assert!(answer.contains("(size 64)"), "{answer}");
     });
 }
 

@@ -13,6 +13,7 @@ use crate::front::report::{self, Format};
 use crate::front::scope::Scope;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
+use crate::platform::arch::on_cleared_stack;
 use crate::tracker::Tracking;
 use crate::verdict::call_sites::{Site, SiteOrder, TopSite, each_top};
 use crate::verdict::groups::Group;
@@ -24,14 +25,14 @@ use crate::verdict::suppress::{SuppressError, Suppression};
 impl<P: Platform> Detector<P> {
     /// Checks for leaks now. Waits for a running check. Task context, with no lock held.
     pub fn check(&self) -> Result<Summary, NotDone> {
-        Ok(self.handle().claim_on()?.check()?)
+        on_cleared_stack(|| Ok(self.handle().claim_on()?.check()?))
     }
 
     /// Makes one pass of the background scan now: its suspects are the verdict, unconfirmed. They count as reported, as those of
     /// the background task do: what one pass reported the next ones report again for as long as it is unreferenced, even if it is
     /// young or changed. Task context, with no lock held.
     pub fn scan(&self) -> Result<Summary, NotDone> {
-        Ok(self.handle().claim_on()?.scan()?)
+        on_cleared_stack(|| Ok(self.handle().claim_on()?.scan()?))
     }
 
     /// Writes the last verdict as text: the leaders of the unreferenced objects, by call stack, then a line with the sum. Task
@@ -139,10 +140,12 @@ impl<P: Platform> Detector<P> {
     /// keep the address there as it is.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
-        self.handle()
-            .claim()?
-            .find_holders(hidden, look)
-            .map(|_| ())
+        on_cleared_stack(|| {
+            self.handle()
+                .claim()?
+                .find_holders(hidden, look)
+                .map(|_| ())
+        })
     }
 
     /// Shows the words of the shortest chain of pointers to the object in which `address` lies: a word in a root, then one in
@@ -150,7 +153,7 @@ impl<P: Platform> Detector<P> {
     /// Task context, with no lock held; `look` may allocate.
     pub fn path(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
-        self.handle().claim()?.find_path(hidden, look).map(|_| ())
+        on_cleared_stack(|| self.handle().claim()?.find_path(hidden, look).map(|_| ()))
     }
 
     /// Finds out why `address` is, or is not, reported as a leak: from where it is reached, if it is; why it is never reported, or
@@ -194,13 +197,13 @@ impl<P: Platform> Detector<P> {
 
     /// Begins a scope, with a check: the leaks that it finds are not the scope's. Task context, with no lock held.
     pub fn scope(&self) -> Scope<'_, P> {
-        Scope::begin(self.handle())
+        on_cleared_stack(|| Scope::begin(self.handle()))
     }
 
     /// Scans if a scan is due, and writes what is new to `log`: one line, or with `kmemleak.verbose=on` the whole report. Task
     /// context, with no lock held; one task calls it again and again.
     pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
-        background::step(self.handle(), log)
+        on_cleared_stack(|| background::step(self.handle(), log))
     }
 
     /// Writes the warnings that have come up since the last time. Task context, with no lock held.
@@ -224,6 +227,6 @@ impl<P: Platform> Detector<P> {
     /// Runs the command in a line of text and writes the answer; for an empty line or an unknown command, writes the commands
     /// that there are. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
-        control::command(self.handle(), line, out)
+        on_cleared_stack(|| control::command(self.handle(), line, out))
     }
 }

@@ -79,6 +79,31 @@ pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
     black_box(&registers);
 }
 
+/// Bytes of stack that [`on_cleared_stack`] clears: more than the detector's frames take until it reads the stack, and less than a
+/// check takes in all.
+const CLEARED: usize = 4096;
+
+/// Runs `question` in frames that lie on cleared memory. The detector's own frames count as its caller's, from the one that was called
+/// to the one that reads the stack. A compiler leaves words of frames unwritten, and what earlier calls left there would hold
+/// blocks. Any context.
+#[inline(always)]
+pub(crate) fn on_cleared_stack<R>(question: impl FnOnce() -> R) -> R {
+    clear_unused_stack();
+    in_own_frame(question)
+}
+
+#[inline(never)]
+fn clear_unused_stack() {
+    let mut words = [0_usize; CLEARED / size_of::<usize>()];
+    black_box(&mut words);
+}
+
+/// Not to be inlined: the frame would be there before the stack is cleared.
+#[inline(never)]
+fn in_own_frame<R>(question: impl FnOnce() -> R) -> R {
+    question()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
