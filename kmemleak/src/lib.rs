@@ -29,8 +29,10 @@
 //! }
 //!
 //! static POOL: BootstrapPool<16> = BootstrapPool::new(); // 16 pages of 4096 bytes
-//! static KMEMLEAK: Detector<Kernel> = Detector::new(Kernel).with_pool(&POOL);
+//! static KMEMLEAK: Detector<Kernel> = Detector::new(Kernel); // no bytes in the image
 //! static HEAP: Tracked<System, Kernel> = Tracked::new(System, &KMEMLEAK);
+//!
+//! KMEMLEAK.add_metadata(POOL.take()); // before the first allocation
 //!
 //! # use std::alloc::{GlobalAlloc, Layout};
 //! # // SAFETY: the layout is not of size zero.

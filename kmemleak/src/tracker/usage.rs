@@ -84,11 +84,14 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// About how many bytes of metadata would have been enough for what found no room, where there are `tracked` objects: as much
-    /// for each as the detector has for each object that it knows, in whole pages.
+    /// for each as each object takes that the detector knows, in whole pages.
     pub(crate) fn missing_bytes(&self, tracked: usize) -> usize {
         /// A record in its chunk, and a page of the page map for one block alone, at the least and the most.
-        const FOR_EACH: RangeInclusive<usize> = 64..=METADATA_PAGE;
-        let for_each = self.memory.bytes() / tracked.max(1);
+        const FOR_EACH: RangeInclusive<usize> = 32..=METADATA_PAGE;
+        /// Upper tables of the page map, and other first pages, which many objects share.
+        const SHARED: usize = 6 * METADATA_PAGE;
+        let own = (self.memory.bytes()).saturating_sub(self.depot.bytes() + SHARED);
+        let for_each = own.max(self.memory.piece_bytes()) / tracked.max(1);
         let missing = usize::try_from(self.unrecorded()).unwrap_or(usize::MAX);
         missing
             .saturating_mul(for_each.clamp(*FOR_EACH.start(), *FOR_EACH.end()))

@@ -106,6 +106,10 @@ impl Case {
         ] {
             let mut answer = String::new();
             detector.command(line, &mut answer).expect("text takes all");
+            let sites = format!(" of {} call site", self.call_stacks.min(self.objects));
+            if line == "sites" && !answer.contains(&sites) {
+                short.push(format!("not{sites}s: {answer}"));
+            }
             let is_short = |line: &&str| {
                 line.contains("memory") && !line.contains("metadata ")
                     || line.contains("missing")

@@ -144,7 +144,7 @@ fn a_report_says_how_much_memory_is_missing() {
     let run = |pages: usize| {
         let lab = bare();
         lab.detector.add_metadata(bytes(0, pages * METADATA_PAGE));
-        (0..1000).for_each(|_| _ = lab.block(64));
+        (0..3000).for_each(|_| _ = lab.block(64));
         let taken = lab.detector.metadata().bytes;
         (lab.detector.check().expect("on"), lab, taken)
     };
@@ -169,6 +169,6 @@ fn a_report_says_how_much_memory_is_missing() {
             .contains(&format!("\"missing_bytes\":{missing},"))
     );
     // As much more, and a little, is enough.
-    let (summary, ..) = run(10 + 2 * missing / METADATA_PAGE);
+    let (summary, ..) = run(10 + missing / METADATA_PAGE * 3 / 2);
     assert_eq!(summary.unrecorded, 0);
 }
