@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use kmemleak::{
-    Detector, Doubt, IrqState, MAX_FRAMES, Platform, Root, RootCursor, RootKind, StopError,
-    StoppedCpu, Tracked, Unreferenced,
+    Detector, Doubt, IrqState, MAX_FRAMES, Platform, Reading, Root, RootCursor, RootKind,
+    StopError, StoppedCpu, Tracked, Unreferenced,
 };
 
 use crate::lab::pool;
@@ -336,6 +336,25 @@ fn a_resized_block_keeps_what_was_said_of_it() {
     assert_eq!(world.leaks(), [second, third], "the area is cut");
     world.detector.free(large);
     assert_eq!(world.leaks(), [first, second, third]);
+}
+
+#[test]
+fn a_resized_block_is_read_as_before() {
+    let world = World::plain();
+    let block = world.block(64, 1);
+    let child = world.block(48, 2);
+    world.detector.not_leak(block);
+    // Half of the pointer is in one word, half in the next.
+    write(block, child << 32);
+    write(block + 8, child >> 32);
+    assert_eq!(world.leaks(), [child]);
+    world.detector.read_as(block, Reading::Bytes);
+    let mut block = block;
+    for (before, after) in [(64, 128), (128, 600), (600, 16)] {
+        assert_eq!(world.leaks(), [], "{before} bytes");
+        block = world.resize(block, before, after);
+    }
+    assert_eq!(world.leaks(), []);
 }
 
 #[test]

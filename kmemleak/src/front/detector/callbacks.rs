@@ -112,10 +112,12 @@ impl<P: Platform> Detector<P> {
     }
 
     /// The pointers of the block in which `start` lies are stored as `reading` says, from now on; [`Reading::Words`] is what holds
-    /// without this. Areas that were named still limit the scan, and [`free_part`](Self::free_part) leaves the reading to the parts;
-    /// a block that is moved by allocating a new one must be told of anew. Refused with a warning if the block is too large for
-    /// [`Reading::Bytes`]. Where there is no memory to note it, the block is read as before, and verdicts are incomplete. Any
-    /// context.
+    /// without this. Any context.
+    ///
+    /// Areas that were named still limit the scan. The reading stays with what [`free_part`](Self::free_part) leaves, and with a
+    /// block that a [`Tracked`](crate::Tracked) resizes; a block that is copied to a new one must be told of anew. It is refused
+    /// with a warning if the block is too large for [`Reading::Bytes`]. Where there is no memory to note it, the block is read as
+    /// before, and verdicts are incomplete.
     ///
     /// ```
     /// # use kmemleak::{Detector, Platform, Reading};
