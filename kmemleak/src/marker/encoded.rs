@@ -119,8 +119,13 @@ impl MappedPiece {
         self.encoding.is_plain()
     }
 
-    /// Shows each number that may be an address, with where it is stored.
-    pub(super) fn each<P: Platform>(&self, platform: &P, look: &mut dyn FnMut(usize, usize)) {
+    /// Shows each number that may be an address, with where it is stored. `is_tracked` tells whether a number lies in an object.
+    fn each<P: Platform>(
+        &self,
+        platform: &P,
+        is_tracked: &dyn Fn(usize) -> bool,
+        look: &mut dyn FnMut(usize, usize),
+    ) {
         let words = platform.words();
         match self.encoding.reading {
             Reading::Words => {
@@ -131,7 +136,8 @@ impl MappedPiece {
             Reading::Physical { mask } => {
                 for (at, word) in self.words().each(platform) {
                     let plain = words.untag(word);
-                    look(at, mapped_at(platform, word & mask).unwrap_or(plain));
+                    let mapped = mapped_at(platform, word & mask).filter(|&at| is_tracked(at));
+                    look(at, mapped.unwrap_or(plain));
                 }
             }
             Reading::Bytes => {
@@ -266,7 +272,9 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 
     fn show_encoded(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        piece.each(platform, &mut |at, number| {
+        let (registry, access) = (self.tools.registry, self.access);
+        let is_tracked = |number| registry.containing(access, number, |_| ()).is_some();
+        piece.each(platform, &is_tracked, &mut |at, number| {
             if number.wrapping_sub(lowest) < span {
                 look(self, at, number);
             }

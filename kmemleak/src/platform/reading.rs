@@ -15,8 +15,8 @@ pub enum Reading {
     Words,
     /// Each whole word may hold a physical address, in the bits of `mask`; its other bits are flags or a length: page tables,
     /// rings of a device. [`Platform::phys_to_virt`] says where that memory is mapped, and it must say so for any number below
-    /// 2^47; larger numbers are no physical addresses. A word of which this makes no address among the tracked blocks is read as
-    /// a plain pointer, so a block may hold both. Each word counts once.
+    /// 2^47; larger numbers are no physical addresses. A word of which this makes no address in a tracked block is read as a plain
+    /// pointer, so a block may hold both. Each word counts once.
     ///
     /// [`Platform::phys_to_virt`]: crate::Platform::phys_to_virt
     Physical {

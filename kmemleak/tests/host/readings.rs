@@ -248,6 +248,19 @@ fn beside_physical_addresses_there_may_be_plain_pointers() {
     assert_eq!(lab.leaks(), []);
 }
 
+/// In the lower half a plain pointer is a number that might be a physical address as well.
+#[test]
+fn a_plain_pointer_in_the_lower_half_counts_wherever_its_number_is_mapped() {
+    const HEAP: usize = 0x4444_4444_0000;
+    let (lab, ring, _) = physical();
+    lab.alloc(HEAP, 64);
+    // So the number's mapping lies between blocks.
+    lab.alloc(OFFSET + 2 * HEAP, 64);
+    lab.platform().write(ring, HEAP + 8);
+    lab.detector.read_as(ring, Reading::PHYSICAL);
+    assert!(!lab.leaks().contains(&HEAP));
+}
+
 #[test]
 fn numbers_that_are_no_physical_addresses_are_not_asked_for() {
     let (lab, ring, pages) = physical();
