@@ -21,7 +21,7 @@ use crate::arch::percpu::cpu_id;
 use crate::arch::{backtrace, gdt, interrupts};
 use crate::console::Console;
 use crate::dev::{halt, serial};
-use crate::leak::KMEMLEAK;
+use crate::leak::{KMEMLEAK, from_call_site};
 use crate::mm::{confined, heap};
 use crate::symbols::{self, Detail};
 use crate::task::scheduler;
@@ -168,13 +168,28 @@ fn tell_sites() {
     }
     println!("call sites with the most live bytes:");
     let all = KMEMLEAK.for_top_sites(SITES, &mut |site| {
-        let ending = if site.objects == 1 { "" } else { "s" };
-        println!("  {} bytes in {} block{ending}:", site.bytes, site.objects);
-        for &frame in site.call_stack {
+        print!("  {} bytes in {}", site.bytes, Count(site.objects, "block"));
+        let (machinery, frames) = from_call_site(site.call_stack);
+        if !machinery.is_empty() {
+            print!(", {} skipped", Count(machinery.len(), "frame"));
+        }
+        println!(":");
+        for &frame in frames {
             println!("    {}", symbols::of_return(frame).with(Detail::Names));
         }
     });
     if !all {
         println!("  (not counted: what another CPU was changing)");
+    }
+}
+
+/// So many of something, as words.
+struct Count(usize, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, what) = self;
+        let ending = if *count == 1 { "" } else { "s" };
+        write!(f, "{count} {what}{ending}")
     }
 }

@@ -5,9 +5,11 @@
 //! | [`hooks`] | the detector, and how allocators tell it of blocks | allocators, tasks |
 //! | [`player`] | the task that plays with it, for tests | the hooks |
 //! | [`platform`], [`roots`], `names` | the kernel as the detector sees it | the detector alone |
+//! | `call_site` | call stacks without memory | panics |
 //! | [`background`], [`parameters`] | the task that scans, the words of the command line | the start |
 
 pub mod background;
+mod call_site;
 pub mod hooks;
 mod names;
 pub mod parameters;
@@ -16,5 +18,6 @@ pub mod player;
 pub mod roots;
 
 pub use self::background::hold_warnings;
+pub use self::call_site::from_call_site;
 pub use self::hooks::KMEMLEAK;
 pub use self::platform::metadata_bytes;

@@ -154,6 +154,14 @@ impl Image {
 }
 
 impl Symbol {
+    /// Whether the function of the symbol table that contains it has a name for which `is` is true, as far as the first 256 bytes
+    /// of the name say. False where nothing is known. Takes no memory and no lock. Any context.
+    pub fn function_is(&self, is: impl FnOnce(&str) -> bool) -> bool {
+        self.function().is_some_and(|(_, function)| {
+            is(&Beginning::of(rustc_demangle::demangle(function.name)))
+        })
+    }
+
     /// The function that contains it, with the kernel's file.
     fn function(&self) -> Option<(Image, Named)> {
         let image = Image::get()?;

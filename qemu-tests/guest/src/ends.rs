@@ -161,6 +161,17 @@ guest_test! {
 }
 
 guest_test! {
+    /// Call sites with the most live bytes begin at the code that made a vector grow.
+    fn call_sites_begin_at_the_caller() smp [1]
+    fails " frames skipped:\n    guest::ends::call_sites_begin_at_the_caller+0x" {
+        let mut grown: Vec<u64> = black_box(Vec::new());
+        grown.reserve(1 << 17);
+        black_box(&grown);
+        panic!("to see who holds most");
+    }
+}
+
+guest_test! {
     /// The machine ends although each message fails in turn.
     fn failures_without_end_have_one() smp [1] fails "and that could not be told, either" {
         fn again() {
