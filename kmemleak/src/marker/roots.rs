@@ -291,7 +291,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     } else if !object.record.has(flag::PHYS)
                         && end_of(object.start, size) <= piece.part.end
                     {
-                        marker.lies_in_root(object);
+                        marker.lies_in_root(object, piece.root.kind);
                     }
                 });
             });
@@ -373,7 +373,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.without_interrupts(|marker| {
             registry.starting_at(access, range.start, |object| {
                 if in_roots {
-                    marker.lies_in_root(object);
+                    marker.lies_in_root(object, piece.root.kind);
                 } else if !copied {
                     object.set(flag::NOTES);
                 }
@@ -382,9 +382,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// An object is alive because it lies in a root, and its words are read there.
-    fn lies_in_root(&self, object: Object<'_>) {
+    fn lies_in_root(&self, object: Object<'_>, kind: RootKind) {
         let record = object.record.read();
-        object.enliven();
+        // Those that are never leaks are marked already.
+        if object.enliven() && kind == RootKind::Section {
+            self.shared.in_sections.fetch_add(1, Ordering::Relaxed);
+        }
         if record.has(flag::EXCESS) {
             object.record.clear(flag::PENDING | flag::BORN);
             self.shared.area_in_root.store(true, Ordering::Release);

@@ -25,6 +25,8 @@ pub(crate) struct Figures {
     pub(crate) unread: u64,
     /// Blocks that an allocator was moving when it ended.
     pub(crate) in_flight: u64,
+    /// Objects that can't be lost, since they lie in sections that are roots.
+    pub(crate) in_sections: u64,
 }
 
 /// The part of a pass that its workers share.
@@ -61,6 +63,7 @@ pub(crate) struct SharedPass {
     pub(super) hits: AtomicU64,
     pub(super) unread: AtomicU64,
     pub(super) in_flight: AtomicU64,
+    pub(super) in_sections: AtomicU64,
     /// Words in objects.
     pub(super) object_words: AtomicU64,
 }
@@ -86,6 +89,7 @@ impl SharedPass {
             hits: AtomicU64::new(0),
             unread: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
+            in_sections: AtomicU64::new(0),
             object_words: AtomicU64::new(0),
         }
     }
@@ -110,6 +114,7 @@ impl SharedPass {
                 _ => 0,
             },
             in_flight: self.in_flight.load(Ordering::Relaxed),
+            in_sections: self.in_sections.load(Ordering::Relaxed),
         }
     }
 }

@@ -272,6 +272,7 @@ impl Verdict {
             words: figures.words,
             unread: figures.unread,
             in_flight: figures.in_flight,
+            in_sections: figures.in_sections,
             cpus: making.cpus,
         };
         let certain = summary.doubt().is_none();

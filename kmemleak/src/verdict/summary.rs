@@ -115,6 +115,9 @@ pub struct Summary {
     pub unread: u64,
     /// Blocks that were not read, since an allocator was moving them; see [`Doubt::InFlight`].
     pub in_flight: u64,
+    /// Objects that could be leaks if they did not lie in a root that is a section. More than a few mean that the arena of a heap
+    /// is a variable, and is to be [excluded](crate::Detector::exclude): nothing in it can be lost.
+    pub in_sections: u64,
     /// Words among those read that might be addresses in objects.
     pub candidates: u64,
     /// Candidates that are addresses in objects. The others are misses.

@@ -86,6 +86,40 @@ fn an_object_inside_a_root_is_alive_and_its_words_count_once() {
     assert_eq!(lab.leaks(), []);
 }
 
+/// An arena among the kernel's variables hides all leaks, so the report says what to do.
+#[test]
+fn a_heap_among_the_variables_is_told() {
+    let lab = Lab::new();
+    let variables = lab.machine.address(Place::Bss(0));
+    let told = |lab: &Lab| {
+        let report = lab.report();
+        let line = report.lines().find(|line| line.contains("in sections"));
+        line.map(str::to_owned)
+    };
+    let gray = AllocOptions::new().min_count(0);
+    lab.detector.alloc(variables + 64, 32, gray);
+    let black = AllocOptions::new().min_count(-1);
+    lab.detector.alloc(variables + 96, 32, black);
+    assert_eq!((lab.leaks(), told(&lab)), (vec![], None), "never a leak");
+    lab.detector.alloc(variables + 128, 32, AllocOptions::new());
+    assert_eq!(lab.leaks(), []);
+    let line = "kmemleak: 1 object in sections that are roots, so never leaks: \
+                is a heap's arena a variable? Detector::exclude takes it out";
+    assert_eq!(told(&lab).as_deref(), Some(line));
+    assert!(lab.detector.exclude(variables + 64, 256));
+    assert_eq!((lab.leaks(), told(&lab)), (vec![variables + 128], None));
+}
+
+/// A stack that is both a block and a region is as it should be.
+#[test]
+fn a_block_that_is_a_region_is_not_told() {
+    let lab = Lab::new();
+    let stack = lab.block(128);
+    lab.machine.add_root(stack, 128);
+    assert_eq!(lab.leaks(), []);
+    assert!(!lab.report().contains("in sections"));
+}
+
 #[test]
 fn the_detector_itself_is_none() {
     let lab = Lab::new();

@@ -190,6 +190,13 @@ pub(super) fn leak_text<P: Platform>(
 
 fn summary_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     doubts_text(summary, out)?;
+    if summary.in_sections > 0 {
+        writeln!(
+            out,
+            "kmemleak: {} in sections that are roots, so never leaks: is a heap's arena a variable? Detector::exclude takes it out",
+            Count(summary.in_sections as usize, "object")
+        )?;
+    }
     if summary.suppressed_objects > 0 {
         writeln!(
             out,
