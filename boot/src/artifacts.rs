@@ -91,9 +91,28 @@ impl Error for BuildError {}
 
 /// Builds the packages' binaries. What cargo has to say goes to the standard error output.
 pub fn build(packages: &[Package], profile: Profile) -> Result<(), BuildError> {
+    let packages = packages
+        .iter()
+        .flat_map(|package| ["--package", package.name()]);
+    run_cargo(workspace(), &target_directory(), profile, packages)
+}
+
+/// Builds the kernel of this name, which is a workspace of its own in `folder`, and returns its binary.
+pub fn build_apart(folder: &Path, name: &str, profile: Profile) -> Result<PathBuf, BuildError> {
+    let target = target_directory().join(name);
+    run_cargo(folder, &target, profile, [])?;
+    Ok(target.join(TARGET).join(profile.directory()).join(name))
+}
+
+fn run_cargo<'a>(
+    folder: &Path,
+    target_directory: &Path,
+    profile: Profile,
+    packages: impl IntoIterator<Item = &'a str>,
+) -> Result<(), BuildError> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg("build").args(["--target", TARGET, "--bins"]);
-    cargo.arg("--target-dir").arg(target_directory());
+    cargo.arg("--target-dir").arg(target_directory);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
@@ -101,14 +120,12 @@ pub fn build(packages: &[Package], profile: Profile) -> Result<(), BuildError> {
     if !io::stderr().is_terminal() {
         cargo.arg("--quiet");
     }
-    for package in packages {
-        cargo.args(["--package", package.name()]);
-    }
+    cargo.args(packages);
     for variable in FOREIGN_VARIABLES {
         cargo.env_remove(variable);
     }
     cargo
-        .current_dir(workspace())
+        .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     let status = cargo.status().map_err(BuildError::Cargo)?;

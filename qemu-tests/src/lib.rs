@@ -6,6 +6,7 @@
 //! - `boot::…`: the loader, and the ways in which a machine ends;
 //! - `shell::…`: the kernel itself, typed at as somebody at the terminal would;
 //! - `leaks::…`: leaks planted and found at its prompt;
+//! - `minimal::…`: the crate's example kernel, which is not ours: it has only the boot stage in common with the kernel;
 //! - `scripts::…`: leak scripts, run in the test kernel by their runner;
 //! - `reports::…`, `questions::…`, `suppressions::…`, `commands::…`: what each of the detector's commands answers, line by line.
 //!

@@ -6,6 +6,7 @@ mod commands;
 mod ends;
 mod host_names;
 mod leaks;
+mod minimal;
 mod questions;
 mod reports;
 mod scripts;
@@ -53,6 +54,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("suppressions", suppressions::TESTS),
         ("host_names", host_names::TESTS),
         ("commands", commands::TESTS),
+        ("minimal", minimal::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));
