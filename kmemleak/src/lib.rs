@@ -88,6 +88,9 @@
 //!   ring, removed from a hash table, or was an enum's old variant hides its leak until the place is used again. Where that
 //!   matters, overwrite the pointer before the element is removed ([`Detector::erase`] clears a word). In blocks that are used
 //!   again, [`Tracked::wiping`] leaves none behind.
+//! - The stack of the code that asks is a root. What earlier calls left where its frames now lie keeps blocks alive until it is
+//!   overwritten: mostly in code that is not optimised, whose frames are large and are not filled. [`Detector::path`] names the
+//!   word then. Ask from a task of its own, or from a function that has called little else.
 //! - Pointers are found only where they are stored as they are, at multiples of eight bytes. Of a block in which they are physical
 //!   addresses or packed, say so ([`Detector::read_as`]); where they are compressed, XORed or split, call [`Detector::not_leak`]. Tags
 //!   in their upper bits are stripped with a line in [`Platform::words`] ([`Words::Tagged`]).

@@ -5,7 +5,7 @@
 //! methods that a platform must have, and the lines that end with a number.
 //!
 //! It is built by `cargo build --release --target x86_64-unknown-none` in its folder, and run by `cargo run -- --kernel FILE` in
-//! that of the repository.
+//! that of the repository. (Without `--release` the frames of `report` and of what it calls are large, and cover words of `lose`.)
 #![no_std]
 #![no_main]
 
