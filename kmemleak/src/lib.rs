@@ -47,6 +47,8 @@
 //! assert!(report.contains("unreferenced object") && report.contains("(size 64)"));
 //! ```
 //!
+//! The [guide] goes on from there: tasks, several CPUs, what to do when a leak was not found or is none, and what all of it costs.
+//!
 //! # What it tells
 //!
 //! A verdict names *leaders*, each of which stands for all that was lost with it ([`Rank`]), by the call stack that allocated
@@ -112,6 +114,7 @@ mod checker;
 #[cfg(feature = "elf")]
 pub mod elf;
 mod front;
+pub mod guide;
 mod marker;
 mod metadata;
 mod objects;
