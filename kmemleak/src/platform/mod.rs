@@ -158,10 +158,12 @@ pub unsafe trait Platform: Sync {
         Comm::new("kernel")
     }
 
-    /// Where the stack of the running code lies: of the task, or of the interrupt handler if that has a stack of its own. Any
-    /// context. On an architecture that the crate [knows](arch), this is all that it needs to walk call stacks, and to check on
-    /// the stack of its caller: the part in use is a root, with the registers that functions preserve, and what the check itself
-    /// leaves there is none. If the stack lies in a tracked block, that block is alive, and nothing else of the stack is read.
+    /// Where the stack of the running code lies, from its lowest address on: of the task, or of the interrupt handler if that has a
+    /// stack of its own. A range in which the stack pointer does not lie counts for nothing. Any context.
+    ///
+    /// On an architecture that the crate [knows](arch), this is all that it needs to walk call stacks, and to check on the stack of
+    /// its caller: the part in use is a root, with the registers that functions preserve, and what the check itself leaves there is
+    /// none. If the stack lies in a tracked block, that block is alive, and nothing else of the stack is read.
     ///
     /// The default names none.
     #[inline]
