@@ -255,7 +255,7 @@ fn a_plain_pointer_in_the_lower_half_counts_wherever_its_number_is_mapped() {
     let (lab, ring, _) = physical();
     lab.alloc(HEAP, 64);
     // So the number's mapping lies between blocks.
-    lab.alloc(OFFSET + 2 * HEAP, 64);
+    lab.alloc(OFFSET + HEAP + (1 << 30), 64);
     lab.platform().write(ring, HEAP + 8);
     lab.detector.read_as(ring, Reading::PHYSICAL);
     assert!(!lab.leaks().contains(&HEAP));

@@ -162,10 +162,12 @@ impl<P: Platform> Detector<P> {
     /// [`holders`](Self::holders), the caller should not keep the address on its stack as it is.
     pub fn why(&self, address: usize, look: &mut dyn FnMut(Clue<'_>)) -> Result<Why, NoAnswer> {
         let hidden = Hidden::new(address);
-        let mut claim = self.handle().claim()?;
-        let explanation = claim.explain(hidden)?;
-        claim.show_clues(&explanation, look);
-        Ok(*explanation.why())
+        on_cleared_stack(|| {
+            let mut claim = self.handle().claim()?;
+            let explanation = claim.explain(hidden)?;
+            claim.show_clues(&explanation, look);
+            Ok(*explanation.why())
+        })
     }
 
     /// From the next verdict on, unreferenced objects are not reported, with what they lead to, if a function in their call stack
