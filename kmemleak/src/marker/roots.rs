@@ -171,6 +171,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 return Some(part);
             }
             walk.root = self.next_root(walk)?;
+            if matches!(walk.root.kind, RootKind::Stack(_) | RootKind::Region) {
+                self.shared.stack_seen.store(true, Ordering::Relaxed);
+            }
             walk.left = range_of(walk.root);
         }
     }

@@ -27,6 +27,8 @@ pub(crate) struct Figures {
     pub(crate) in_flight: u64,
     /// Objects that can't be lost, since they lie in sections that are roots.
     pub(crate) in_sections: u64,
+    /// Whether a stack or a region was among the roots, or the stacks were left out as asked.
+    pub(crate) stacks: bool,
 }
 
 /// The part of a pass that its workers share.
@@ -64,6 +66,8 @@ pub(crate) struct SharedPass {
     pub(super) unread: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) in_sections: AtomicU64,
+    /// Whether a root is a stack, or may be one.
+    pub(super) stack_seen: AtomicBool,
     /// Words in objects.
     pub(super) object_words: AtomicU64,
 }
@@ -90,6 +94,7 @@ impl SharedPass {
             unread: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             in_sections: AtomicU64::new(0),
+            stack_seen: AtomicBool::new(false),
             object_words: AtomicU64::new(0),
         }
     }
@@ -115,6 +120,7 @@ impl SharedPass {
             },
             in_flight: self.in_flight.load(Ordering::Relaxed),
             in_sections: self.in_sections.load(Ordering::Relaxed),
+            stacks: self.stacks == Stacks::Skip || self.stack_seen.load(Ordering::Relaxed),
         }
     }
 }

@@ -273,6 +273,7 @@ impl Verdict {
             unread: figures.unread,
             in_flight: figures.in_flight,
             in_sections: figures.in_sections,
+            stacks: figures.stacks,
             cpus: making.cpus,
         };
         let certain = summary.doubt().is_none();

@@ -118,6 +118,10 @@ pub struct Summary {
     /// Objects that could be leaks if they did not lie in a root that is a section. More than a few mean that the arena of a heap
     /// is a variable, and is to be [excluded](crate::Detector::exclude): nothing in it can be lost.
     pub in_sections: u64,
+    /// Whether stacks were read: the platform has named one ([`stack_bounds`](crate::Platform::stack_bounds) or
+    /// [`RootKind::Stack`](crate::RootKind::Stack)), or a caller a region; or whether they were left out as asked (`stack=off`). If
+    /// it is false, what only a stack holds is listed.
+    pub stacks: bool,
     /// Words among those read that might be addresses in objects.
     pub candidates: u64,
     /// Candidates that are addresses in objects. The others are misses.

@@ -197,7 +197,7 @@ fn the_summary_has_the_figures_of_the_summary() {
         "unreported_objects": 3, "unreported_bytes": 300, "new_objects": null, "new_bytes": null,
         "suppressed_objects": 0, "suppressed_bytes": 0, "tracked": 3, "words": summary.words,
         "candidates": summary.candidates, "hits": summary.hits, "misses": summary.candidates - summary.hits,
-        "took_us": 0, "stopped_us": 0, "cpus": 2, "unread": 0, "in_flight": 0, "in_sections": 0, "unrecorded": 0, "missing_bytes": 0, "no_call_stacks": null
+        "took_us": 0, "stopped_us": 0, "cpus": 2, "unread": 0, "in_flight": 0, "in_sections": 0, "stacks": true, "unrecorded": 0, "missing_bytes": 0, "no_call_stacks": null
     });
     assert_eq!(report.last(), Some(&expected));
     lab.machine.set_stop(Stop::Missing(1));

@@ -185,6 +185,36 @@ fn blocks_of_a_wrapped_allocator_are_read_with_the_defaults() {
     assert_eq!((summary.objects, summary.doubt()), (2, None));
 }
 
+/// Without a stack among the roots, what only a stack holds seems lost; so the report says that there is none.
+#[test]
+fn a_report_without_stacks_says_so() {
+    static POOL: BootstrapPool<256> = BootstrapPool::new();
+    static DETECTOR: Detector<Plain> = Detector::new(Plain).with_pool(&POOL);
+    static HEAP: Tracked<System, Plain> = Tracked::new(System, &DETECTOR);
+    static REGION: [AtomicUsize; 1] = [AtomicUsize::new(0)];
+    let says = || {
+        let mut report = String::new();
+        DETECTOR.command("scan", &mut report).expect("text");
+        report.contains("the platform has named no stack")
+    };
+    assert!(!says(), "nothing is listed");
+    // SAFETY: the layout is not of size zero.
+    assert!(!unsafe { HEAP.alloc_zeroed(Layout::new::<[usize; 4]>()) }.is_null());
+    assert!(says());
+    DETECTOR
+        .command("stack=off", &mut String::new())
+        .expect("text");
+    assert!(!says(), "they were not asked for");
+    DETECTOR
+        .command("stack=on", &mut String::new())
+        .expect("text");
+    // SAFETY: a static.
+    let added = unsafe {
+        DETECTOR.region_add_vouched(REGION.as_ptr().expose_provenance(), 8, Reading::Words)
+    };
+    assert!(added && !says(), "a region may be a stack");
+}
+
 /// Tags are stripped in roots, in blocks, and in blocks that are not read as words; nothing else is asked of the platform.
 #[test]
 fn tags_are_stripped_wherever_pointers_are_found() {

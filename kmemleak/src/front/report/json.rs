@@ -390,7 +390,7 @@ fn summary_json(
     )?;
     write!(
         out,
-        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"in_sections\":{},\"unrecorded\":{},\"missing_bytes\":{}",
+        ",\"tracked\":{},\"words\":{},\"candidates\":{},\"hits\":{},\"misses\":{},\"took_us\":{},\"stopped_us\":{},\"cpus\":{},\"unread\":{},\"in_flight\":{},\"in_sections\":{},\"stacks\":{},\"unrecorded\":{},\"missing_bytes\":{}",
         summary.tracked,
         summary.words,
         summary.candidates,
@@ -402,6 +402,7 @@ fn summary_json(
         summary.unread,
         summary.in_flight,
         summary.in_sections,
+        summary.stacks,
         summary.unrecorded,
         summary.missing_bytes
     )?;

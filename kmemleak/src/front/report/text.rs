@@ -190,6 +190,12 @@ pub(super) fn leak_text<P: Platform>(
 
 fn summary_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     doubts_text(summary, out)?;
+    if !summary.stacks && summary.listed() > 0 {
+        writeln!(
+            out,
+            "kmemleak: the platform has named no stack: what only a stack holds is listed as well (Platform::stack_bounds)"
+        )?;
+    }
     if summary.in_sections > 0 {
         writeln!(
             out,
