@@ -258,12 +258,14 @@ fn reachable(reached: &Reached, out: &mut dyn Write) -> fmt::Result {
         Some(HeldBy::Variable) => "reachable: a word in a root leads to it",
         Some(HeldBy::NoLeak) => "reachable: an object that is no leak by decree leads to it",
         Some(HeldBy::ArenaStart) => {
-            "reachable, but perhaps only through an allocator's own word: the first one points to the first block of an arena"
+            "reachable: a word in a root leads to it, through the first block of its part of memory"
         }
         Some(HeldBy::FreeMemory) => {
             "held only by what looks left over: words in free memory, which lies in a root"
         }
-        Some(HeldBy::Stack) => "held only by words on stacks or in registers, which may be left over",
+        Some(HeldBy::Stack) => {
+            "held only by words on stacks or in registers, which may be left over"
+        }
         Some(HeldBy::Area) => {
             "alive without a pointer: references that its area does not need count for it"
         }
@@ -304,7 +306,7 @@ fn not_yet(unreported: Unreported, out: &mut dyn Write) -> fmt::Result {
 fn of_reachable(reached: &Reached) -> &'static str {
     match reached.held_by {
         Some(HeldBy::ArenaStart) => {
-            "if an allocator keeps its state there, `exclude` it (`Detector::exclude`; a `Tracked` does so with the allocator in it)"
+            "if it should be lost, one of these words should be gone; if the first one is an allocator's own, which knows where its arena begins, `exclude` it"
         }
         Some(HeldBy::FreeMemory) => {
             "`exclude` the arena (`Detector::exclude`), or clear blocks when they are freed (`Tracked::wiping`)"
