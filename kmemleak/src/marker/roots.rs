@@ -311,40 +311,50 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Finds the objects that hold the stack of the pass: they are alive. For one worker.
+    /// Finds the objects that hold parts of the stack of the pass: they are alive. There may be none in between, as at a guard page.
+    /// For one worker.
     fn overlay_own_stack(&mut self) {
         let Some(own) = self.tools.own_stack.as_ref().map(OwnStack::bounds) else {
             return;
         };
         let (access, registry) = (self.access, self.tools.registry);
-        let mut next = own.start;
-        while next < own.end {
-            let found = self.without_interrupts(|_| {
-                registry.containing(access, next, |object| {
-                    let range = object.start
-                        ..end_of(object.start, registry.size(object.start, object.record));
-                    (
-                        object.record.has(flag::ALIAS | flag::PERCPU | flag::PHYS),
-                        range,
-                    )
-                })
+        self.without_interrupts(|marker| {
+            registry.containing(access, own.start, |object| {
+                if object.start < own.start {
+                    marker.holds_own_stack(object);
+                }
             });
-            let Some((false, range)) = found else {
-                break;
-            };
-            self.tools.root_ranges.straddling.add(&range);
+        });
+        let mut at = own.start;
+        while at < own.end {
+            let next = next_piece(at).min(own.end);
             self.without_interrupts(|marker| {
-                registry.starting_at(access, range.start, |object| {
-                    object.set(flag::NOTES);
-                    if object.record.has(flag::EXCESS) {
-                        object.enliven();
-                        postpone(object.record, object.chunk, &marker.shared.overflowed);
-                    } else {
-                        marker.keep(object);
-                    }
-                })
+                registry.each_in(access, at..next, &mut |object| {
+                    marker.holds_own_stack(object);
+                });
             });
-            next = range.end;
+            at = next;
+        }
+    }
+
+    /// An object holds a part of the stack of the pass.
+    fn holds_own_stack(&mut self, object: Object<'_>) {
+        let record = object.record.read();
+        if record.has(flag::PHYS) {
+            return;
+        }
+        let size = self.tools.registry.size(object.start, object.record);
+        let range = object.start..end_of(object.start, size);
+        self.tools.root_ranges.straddling.add(&range);
+        if record.has(flag::ALIAS | flag::PERCPU) {
+            return;
+        }
+        object.set(flag::NOTES);
+        if record.has(flag::EXCESS) {
+            object.enliven();
+            postpone(object.record, object.chunk, &self.shared.overflowed);
+        } else {
+            self.keep(object);
         }
     }
 

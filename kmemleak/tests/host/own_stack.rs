@@ -362,3 +362,25 @@ fn a_region_is_not_read_when_its_removal_has_returned() {
         });
     });
 }
+
+/// A stack's lowest page is often a guard page, which is no block; and a stack may lie in several blocks.
+#[test]
+fn blocks_that_hold_parts_of_the_stack_are_alive_and_its_dead_part_is_not_read() {
+    const GUARD: usize = 4096;
+    on_known_stacks(|detector| {
+        let stack = detector.platform().stack.clone();
+        let blocks = [
+            (stack.start + GUARD, STACK / 4),
+            (stack.start + STACK / 2, STACK / 2),
+        ];
+        for (start, size) in blocks {
+            detector.alloc(start, size, AllocOptions::new());
+        }
+        for (start, _) in blocks {
+            assert!(!listed(detector, !start), "it is in use");
+        }
+        let lost = plant(detector);
+        leave_below(lost);
+        assert!(listed(detector, lost), "a word in the dead part of a block");
+    });
+}
