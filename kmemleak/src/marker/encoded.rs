@@ -21,8 +21,8 @@ use crate::platform::descriptors::{
 };
 use crate::platform::{Platform, Reading, Words};
 
-/// How far beyond its end a piece is read at most: a descriptor has two words.
-pub(super) const BEYOND: usize = WORD;
+/// How far beyond its end a piece is read at most: a descriptor has two words, of which only the first byte may lie in the piece.
+pub(super) const BEYOND: usize = 2 * WORD - 1;
 
 /// How memory is read.
 #[derive(Clone, Copy, Debug)]

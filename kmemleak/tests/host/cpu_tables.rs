@@ -226,3 +226,34 @@ fn tables_that_find_no_room_make_verdicts_incomplete() {
     lab.detector.exhaust_metadata(false);
     assert_eq!(lab.detector.check().expect("on").unrecorded, 3);
 }
+
+/// Neither the CPU nor a compiler needs a table to be aligned.
+#[test]
+fn a_descriptor_in_two_pages_is_read_whole() {
+    const PAGE: usize = 4096;
+    for stop in [Stop::Works, Stop::Unsupported] {
+        for in_first_page in 1..16 {
+            if cfg!(miri) && in_first_page % 8 != 0 {
+                // Words are foreign there, and no part of one is read.
+                continue;
+            }
+            let lab = Lab::new();
+            lab.machine.set_stop(stop);
+            let arena = lab.machine.arena(3 * PAGE);
+            let table = arena + PAGE - 8 - in_first_page;
+            let code = lab.block(64);
+            for (at, half) in (table + 8..).step_by(8).zip(gate(code + 16)) {
+                write_bytes(&lab.machine, at, &half.to_le_bytes());
+            }
+            let reading = Reading::DescriptorTable;
+            assert!(lab.detector.region_add_as(table, 24, reading));
+            assert_eq!(lab.leaks(), [], "{in_first_page} {stop:?}");
+            lab.detector.region_remove(table);
+            // The same in a block.
+            lab.detector.alloc(table, 24, AllocOptions::new());
+            lab.hold(0, table);
+            lab.detector.read_as(table, reading);
+            assert_eq!(lab.leaks(), [], "{in_first_page} {stop:?}");
+        }
+    }
+}
