@@ -122,10 +122,19 @@ impl LeakList {
 
     /// The number of an object, and whether a suppression hides it; `None` if the verdict is not about it.
     pub(crate) fn find(&self, start: usize, record: &Record) -> Option<(usize, bool)> {
-        let is_it = |index: &usize| self.order(*index) == (record.birth_us(), start);
-        let index = (0..self.len()).find(is_it)?;
+        let index = self.number_of(start, record)?;
         let left = self.left_out > 0 || self.has(index, fate::LEFT);
         (!left).then(|| (index, self.has(index, fate::SUPPRESSED)))
+    }
+
+    /// Whether it is certain that the object was referenced when the unreferenced ones were listed.
+    pub(crate) fn lacks(&self, start: usize, record: &Record) -> bool {
+        self.left_out == 0 && self.number_of(start, record).is_none()
+    }
+
+    fn number_of(&self, start: usize, record: &Record) -> Option<usize> {
+        let is_it = |index: &usize| self.order(*index) == (record.birth_us(), start);
+        (0..self.len()).find(is_it)
     }
 
     pub(crate) fn start(&self, index: usize) -> usize {

@@ -30,6 +30,7 @@ use crate::platform::address::end_of;
 use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::verdict::iter::Block;
+use crate::verdict::summary::How;
 
 /// The answer, and what its clues are made of. The words of the way, and the near misses, are in the findings.
 pub(crate) struct Explanation {
@@ -315,6 +316,9 @@ impl<P: Platform> Claim<'_, P> {
             return Answer::Reported(None);
         }
         let (birth_us, no_verdict) = (record.birth_us(), verdict.summary.get().is_none());
+        // In a stopped world nothing counts as referenced for its age or its contents.
+        let stopped = matches!(verdict.summary.get(), Some(summary) if summary.how == How::Stopped);
+        let was_referenced = stopped && verdict.list.lacks(start, record);
         if self.matches_suppression(record.stack_id()) {
             return Answer::Suppressed;
         }
@@ -324,6 +328,7 @@ impl<P: Platform> Claim<'_, P> {
             () if no_verdict => Unreported::NoVerdict,
             () if birth_us > at_us => Unreported::Newer,
             () if record.has(flag::SUSPECT) => Unreported::Unconfirmed,
+            () if was_referenced => Unreported::LostSince,
             () if scanned && at_us - birth_us < min_age_us => Unreported::Young(min_age_us),
             () if scanned && unchanged => Unreported::FirstTime,
             () if scanned => Unreported::Changed,
