@@ -67,11 +67,10 @@ impl<P: Platform> Tracker<P> {
 }
 
 impl<P: Platform> Moving<'_, P> {
-    /// The block stays as it was: its allocator could not resize it.
+    /// The block stays as it was: its allocator could not resize it. A verdict may have been made meanwhile that does not name it.
     pub(crate) fn put_back(mut self) {
-        let told = self.record.flags() & (flag::LISTED | flag::REPORTED);
         let (start, size) = (self.start.get(), self.size);
-        self.record = self.record.part(size).with(told);
+        self.record = self.record.part(size);
         self.settle(start, size);
     }
 

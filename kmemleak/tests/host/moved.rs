@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use kmemleak::{
-    Detector, Doubt, IrqState, MAX_FRAMES, Platform, Reading, Root, RootCursor, RootKind,
-    StopError, StoppedCpu, Tracked, Unreferenced,
+    Answer, Detector, Doubt, IrqState, MAX_FRAMES, Platform, Reading, Root, RootCursor, RootKind,
+    StopError, StoppedCpu, Tracked, Unreferenced, Unreported,
 };
 
 use crate::lab::pool;
@@ -486,4 +486,21 @@ fn off_in_the_middle_of_a_resize_is_survived() {
     });
     assert_ne!(world.resize(block, 64, 1000), block);
     assert_eq!(world.detector.metadata().bytes, 0);
+}
+
+/// What the verdict before the last one said of a block that was in flight at the last one is not said any more.
+#[test]
+fn a_block_that_no_verdict_saw_is_not_in_the_last_one() {
+    let world = World::plain();
+    let block = world.block(64, 1);
+    assert_eq!(world.leaks(), [block]);
+    let mut report = String::new();
+    world.detector.report(&mut report).expect("text takes all");
+    world.halfway(move || assert_eq!(world.leaks(), []));
+    assert_eq!(world.resize(block, 64, TOO_LARGE), 0);
+    world.halfway(|| ());
+    let why = world.detector.why(block, &mut |_| ()).expect("an answer");
+    assert_eq!(why.answer, Answer::Unreported(Unreported::LostSince));
+    let summary = world.detector.check().expect("on");
+    assert_eq!((summary.objects, summary.unreported_objects), (1, 1));
 }
