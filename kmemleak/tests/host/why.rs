@@ -152,6 +152,23 @@ fn by_an_object_that_is_no_leak() {
     );
 }
 
+/// Also if the way from the variable is the longer one.
+#[test]
+fn by_a_variable_rather_than_by_an_object_that_is_no_leak() {
+    let lab = begun();
+    let (gray, between, below) = (lab.block(64), lab.block(64), lab.block(64));
+    lab.detector.not_leak(gray);
+    lab.machine.write(gray + 8, below);
+    lab.hold(0, between);
+    lab.machine.write(between, below);
+    assert_eq!(held_by(answer(&lab, below)), Some(HeldBy::Variable));
+    let variable = lab.machine.address(Place::Bss(0));
+    let way: Vec<usize> = steps(&lab, below).iter().map(|step| step.address).collect();
+    assert_eq!(way, [variable, between]);
+    lab.hold(0, 0);
+    assert_eq!(held_by(answer(&lab, below)), Some(HeldBy::NoLeak));
+}
+
 #[test]
 fn by_the_middle_alone() {
     let lab = begun();

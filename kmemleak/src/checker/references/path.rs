@@ -68,17 +68,21 @@ impl Path {
         }
     }
 
-    /// Begins a search for an object, with the objects that are declared to be no leaks. What is alive is marked.
-    pub(super) fn begin<P: Platform, A: Access>(
-        &mut self,
-        marker: &mut Marker<'_, P, A>,
-        target: &Target,
-        trail: &mut References,
-    ) -> Result<(), GivenUp> {
-        *self = Self {
+    /// A search for an object. What is alive is marked.
+    pub(super) fn to(target: &Target) -> Self {
+        Self {
             target: Some(Hidden::new(target.start)),
             ..Self::default()
-        };
+        }
+    }
+
+    /// Lets the way begin with an object that is declared to be no leak, too; [`follow`](Self::follow) follows them.
+    pub(super) fn add_decreed<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+    ) -> Result<(), GivenUp> {
+        let target = self.target;
         marker.each_object(&mut |marker, start| {
             let registry = marker.registry();
             let decreed = marker.without_interrupts(|marker| {
@@ -87,7 +91,7 @@ impl Path {
                     record.min_count() == 0 && !record.has(flag::ALIAS) && take_mark(object)
                 })
             });
-            if decreed == Some(true) && start != target.start {
+            if decreed == Some(true) && target != Some(Hidden::new(start)) {
                 marker.without_interrupts(|marker| {
                     trail.push(0, Origin::ByDecree, start, marker.meta())
                 });
@@ -109,6 +113,15 @@ impl Path {
                 self.come(marker, trail, slot, word, Origin::Root(root));
             }
         })?;
+        self.follow(marker, trail)
+    }
+
+    /// Follows the words of the objects that were reached, and tells whether the object was found.
+    pub(super) fn follow<P: Platform, A: Access>(
+        &mut self,
+        marker: &mut Marker<'_, P, A>,
+        trail: &mut References,
+    ) -> Result<bool, GivenUp> {
         while !self.found
             && let Some(start) = trail.object(self.row)
         {
@@ -145,7 +158,8 @@ impl Query for Path {
         target: &Target,
         trail: &mut References,
     ) -> Result<Result<(), NoAnswer>, GivenUp> {
-        self.begin(marker, target, trail)?;
+        *self = Self::to(target);
+        self.add_decreed(marker, trail)?;
         let found = self.search(marker, trail, &mut |_, _, _, _| true)?;
         let range = target.start..end_of(target.start, target.size);
         Ok(if found {

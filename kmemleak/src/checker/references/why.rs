@@ -1,7 +1,7 @@
 //! Why an address is, or is not, reported as a leak.
 //!
 //! One pass marks what is alive, as for a path. Of an object that is alive, a way is looked for: first from words that look like
-//! variables and from objects that are declared to be no leaks, then also from words that may be an allocator's own, then from
+//! variables, then also from objects that are declared to be no leaks, then from words that may be an allocator's own, then from
 //! all. So if the way that is found begins with a word that looks left over, there is no way from any other. Of an object that
 //! is not alive, the last verdict tells whether it was reported, and if not the records tell why; and the near misses are looked
 //! for.
@@ -18,7 +18,6 @@ use crate::checker::references::answer::{
 };
 use crate::checker::references::path::Path;
 use crate::checker::references::rows::References;
-use crate::checker::references::slot::SlotPlace;
 use crate::checker::references::sound::{Trust, judge};
 use crate::checker::references::{Before, NoAnswer, Query, Target, is_alive, target_at};
 use crate::marker::{GivenUp, Marker};
@@ -128,29 +127,32 @@ fn reached<P: Platform, A: Access>(
     target: &Target,
     trail: &mut References,
 ) -> Result<(Reached, Option<usize>), GivenUp> {
-    const KINDS: [(Trust, HeldBy); 4] = [
-        (Trust::Variable, HeldBy::Variable),
-        (Trust::ArenaStart, HeldBy::ArenaStart),
-        (Trust::FreeMemory, HeldBy::FreeMemory),
-        (Trust::Stack, HeldBy::Stack),
+    const KINDS: [(Option<Trust>, HeldBy); 5] = [
+        (Some(Trust::Variable), HeldBy::Variable),
+        (None, HeldBy::NoLeak),
+        (Some(Trust::ArenaStart), HeldBy::ArenaStart),
+        (Some(Trust::FreeMemory), HeldBy::FreeMemory),
+        (Some(Trust::Stack), HeldBy::Stack),
     ];
-    let mut path = Path::default();
-    path.begin(marker, target, trail)?;
+    let mut path = Path::to(target);
     let (mut held_by, mut way) = (None, None);
     for (trust, kind) in KINDS {
-        let found = path.search(marker, trail, &mut |marker, root, slot, word| {
-            judge(marker, root, slot, word).is_some_and(|judged| judged <= trust)
-        })?;
+        let found = match trust {
+            Some(trust) => path.search(marker, trail, &mut |marker, root, slot, word| {
+                judge(marker, root, slot, word).is_some_and(|judged| judged <= trust)
+            })?,
+            None => {
+                path.add_decreed(marker, trail)?;
+                path.follow(marker, trail)?
+            }
+        };
         if found {
             way = trail.link_path();
             held_by = Some(kind);
             break;
         }
     }
-    let first = way.and_then(|first| trail.slot(first));
-    if first.is_some_and(|first| matches!(first.place, SlotPlace::Object { .. })) {
-        held_by = Some(HeldBy::NoLeak);
-    } else if held_by.is_none() && A::STOPPED && !trail.short {
+    if held_by.is_none() && A::STOPPED && !trail.short {
         held_by = Some(HeldBy::Area);
     }
     let reached = Reached {
