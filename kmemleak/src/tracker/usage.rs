@@ -5,6 +5,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::metadata::kept::Kept;
 use crate::metadata::lent::WholePages;
+use crate::objects::access::Locked;
+use crate::objects::object::Object;
 use crate::platform::{METADATA_PAGE, Platform};
 use crate::tracker::Tracker;
 
@@ -49,18 +51,29 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
-    /// Takes the whole pages in `memory` for metadata, which are no root from now on. Returns how many bytes these are.
+    /// Takes the whole pages in `memory` for metadata, which are no root from now on, and no leak. Returns how many bytes these are.
     pub(crate) fn add_metadata(&self, memory: &'static mut [u8]) -> usize {
+        let (start, len) = (memory.as_ptr().addr(), memory.len());
         let Some(pages) = WholePages::of(memory) else {
             return 0;
         };
         let (range, bytes) = (pages.range(), pages.bytes());
         let taken = self.callback(|meta| {
+            self.keep_lent(start, len);
             meta.lend(pages);
             self.counted(self.root_ranges.excluded.add(range.start, bytes, (), meta));
             bytes
         });
         taken.unwrap_or(0)
+    }
+
+    /// A block of which `lent` bytes at `start` are lent is in use for good. If that is all of it, nothing is read there.
+    fn keep_lent(&self, start: usize, lent: usize) {
+        let keep = |object: Object<'_>, _| {
+            let size = self.registry.size(object.start, object.record);
+            object.set_min_count(if size <= lent { -1 } else { 0 });
+        };
+        self.registry.block_containing(Locked, start, keep);
     }
 
     /// Counts what was not kept, and returns whether it was kept.

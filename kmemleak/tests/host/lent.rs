@@ -110,6 +110,41 @@ fn lent_memory_is_in_no_root() {
     assert_eq!(lab.listed(), [held]);
 }
 
+/// A kernel may take it from its heap.
+#[test]
+fn a_block_that_is_lent_is_in_use() {
+    let lab = bare();
+    lab.detector.add_metadata(bytes(0, 32 * METADATA_PAGE));
+    let memory = bytes(100, 8 * METADATA_PAGE);
+    let (start, size) = (memory.as_ptr().expose_provenance(), memory.len());
+    lab.detector.alloc(start, size, AllocOptions::new());
+    assert_eq!(lab.leaks(), [start]);
+    let used = lab.detector.add_metadata(memory);
+    assert_eq!(used, 7 * METADATA_PAGE);
+    assert_eq!(lab.leaks(), []);
+    lab.hold(0, start);
+    let before = lab.detector.check().expect("on").words;
+    lab.hold(0, 0);
+    assert_eq!(lab.detector.check().expect("on").words, before);
+}
+
+/// What its owner keeps of it is read.
+#[test]
+fn the_rest_of_a_block_that_is_lent_in_part_is_read() {
+    let lab = bare();
+    lab.detector.add_metadata(bytes(0, 32 * METADATA_PAGE));
+    let memory = bytes(0, 8 * METADATA_PAGE);
+    let start = memory.as_ptr().expose_provenance();
+    lab.detector.alloc(start, memory.len(), AllocOptions::new());
+    let (kept, lent) = memory.split_at_mut(16);
+    let held = lab.block(64);
+    kept[..8].copy_from_slice(&held.to_ne_bytes());
+    lab.detector.add_metadata(lent);
+    assert_eq!(lab.leaks(), []);
+    kept.fill(0);
+    assert_eq!(lab.leaks(), [held]);
+}
+
 #[test]
 fn lent_memory_never_goes_to_the_platform() {
     let lab = bare();

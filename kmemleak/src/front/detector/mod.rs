@@ -66,8 +66,8 @@ impl<P: Platform> Detector<P> {
     ///
     /// It is used where [`Platform::metadata_alloc`] gives none. So it is all the metadata of a kernel that does not implement that
     /// method, and a reserve of one that does. It is in no root, and is never handed to the platform, not even when the metadata is
-    /// freed. [`Load`](crate::Load) says how much
-    /// is needed, and a [`BootstrapPool`] is memory that can be [given](BootstrapPool::take).
+    /// freed. A block of the heap may be given as well (leaked, in the sense of `Box::leak`): it is no leak from then on.
+    /// [`Load`](crate::Load) says how much is needed, and a [`BootstrapPool`] is memory that can be [given](BootstrapPool::take).
     ///
     /// ```
     /// # use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor};
