@@ -416,22 +416,25 @@ fn what_is_not_in_the_last_report() {
     assert!(said.contains("`scan` checks now"), "{said}");
 }
 
-/// What a scan before it saw counts for nothing at a check in a stopped world.
+/// What a scan before it saw counts for nothing at a check: neither how old a block was, nor that it was unreferenced.
 #[test]
 fn what_was_referenced_at_the_last_check_is_lost_since() {
-    let lab = Lab::new();
-    let block = lab.block(64);
-    for us in [1, 10_000_000] {
-        // Young at first, then unreferenced for the first time at which its contents are these.
-        lab.machine.advance_us(us);
-        lab.machine.write(block, us as usize);
-        lab.detector.scan().expect("on");
-        assert_eq!(lab.listed(), []);
-        lab.hold(0, block);
-        assert_eq!(lab.leaks(), []);
-        lab.hold(0, 0);
-        let lost = Answer::Unreported(Unreported::LostSince);
-        assert_eq!(answer(&lab, block), lost, "after {us} us");
+    for stop in [Stop::Works, Stop::Unsupported] {
+        let lab = Lab::new();
+        lab.machine.set_stop(stop);
+        let block = lab.block(64);
+        for us in [1, 10_000_000] {
+            // Young at first, then unreferenced for the first time at which its contents are these.
+            lab.machine.advance_us(us);
+            lab.machine.write(block, us as usize);
+            lab.detector.scan().expect("on");
+            assert_eq!(lab.listed(), []);
+            lab.hold(0, block);
+            assert_eq!(lab.leaks(), []);
+            lab.hold(0, 0);
+            let lost = Answer::Unreported(Unreported::LostSince);
+            assert_eq!(answer(&lab, block), lost, "after {us} us, {stop:?}");
+        }
     }
 }
 

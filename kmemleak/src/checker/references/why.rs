@@ -317,24 +317,32 @@ impl<P: Platform> Claim<'_, P> {
         if record.has(flag::LISTED) {
             return Answer::Reported(None);
         }
-        let (birth_us, no_verdict) = (record.birth_us(), verdict.summary.get().is_none());
-        // In a stopped world nothing counts as referenced for its age or its contents.
-        let stopped = matches!(verdict.summary.get(), Some(summary) if summary.how == How::Stopped);
-        let was_referenced = stopped && verdict.list.lacks(start, record);
+        let (birth_us, how) = (
+            record.birth_us(),
+            verdict.summary.get().map(|last| last.how),
+        );
+        let scanned = record.has(flag::PRIMED);
+        // A check looks at no age, and in a stopped world not at contents, either.
+        let was_referenced = match how {
+            _ if !scanned => true,
+            Some(How::Stopped) => verdict.list.lacks(start, record),
+            Some(How::Repeated { .. }) => unchanged,
+            Some(How::Scanned { .. }) | None => false,
+        };
+        let young_is_left_out = !matches!(how, Some(How::Repeated { .. }));
         if self.matches_suppression(record.stack_id()) {
             return Answer::Suppressed;
         }
         let min_age_us = self.tracker().settings().min_age.get();
-        let scanned = record.has(flag::PRIMED);
+        let young = young_is_left_out && at_us.saturating_sub(birth_us) < min_age_us;
         Answer::Unreported(match () {
-            () if no_verdict => Unreported::NoVerdict,
+            () if how.is_none() => Unreported::NoVerdict,
             () if birth_us > at_us => Unreported::Newer,
             () if record.has(flag::SUSPECT) => Unreported::Unconfirmed,
             () if was_referenced => Unreported::LostSince,
-            () if scanned && at_us - birth_us < min_age_us => Unreported::Young(min_age_us),
-            () if scanned && unchanged => Unreported::FirstTime,
-            () if scanned => Unreported::Changed,
-            () => Unreported::LostSince,
+            () if young => Unreported::Young(min_age_us),
+            () if unchanged => Unreported::FirstTime,
+            () => Unreported::Changed,
         })
     }
 
