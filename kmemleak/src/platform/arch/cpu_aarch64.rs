@@ -5,6 +5,9 @@ use core::arch::asm;
 pub(crate) use super::portable::find_word;
 use crate::platform::context::IrqState;
 
+/// Whether the crate knows the processor.
+pub(super) const KNOWN: bool = true;
+
 /// Masks interrupts (IRQ and FIQ) on this CPU and returns the state before, for [`irq_restore`]: what
 /// [`Platform::irq_save`](crate::Platform::irq_save) is for. Any context, at EL1 or above.
 #[inline]
@@ -40,16 +43,6 @@ pub fn stack_pointer() -> usize {
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, sp", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
-}
-
-#[inline(always)]
-pub(super) fn frame_pointer_if_known() -> Option<usize> {
-    Some(frame_pointer())
-}
-
-#[inline(always)]
-pub(super) fn stack_pointer_if_known() -> Option<usize> {
-    Some(stack_pointer())
 }
 
 /// The registers that a function preserves: x19 to x29, and the halves of v8 to v15 where there are any (AAPCS64, 6.1).

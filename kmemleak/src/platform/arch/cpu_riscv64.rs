@@ -5,6 +5,9 @@ use core::arch::asm;
 pub(crate) use super::portable::find_word;
 use crate::platform::context::IrqState;
 
+/// Whether the crate knows the processor.
+pub(super) const KNOWN: bool = true;
+
 /// The interrupt enable of supervisor mode, in `sstatus` (Privileged Architecture, "Supervisor Status (sstatus) Register").
 const INTERRUPTS: usize = 1 << 1;
 
@@ -41,16 +44,6 @@ pub fn stack_pointer() -> usize {
     // SAFETY: reads a register.
     unsafe { asm!("mv {}, sp", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
-}
-
-#[inline(always)]
-pub(super) fn frame_pointer_if_known() -> Option<usize> {
-    Some(frame_pointer())
-}
-
-#[inline(always)]
-pub(super) fn stack_pointer_if_known() -> Option<usize> {
-    Some(stack_pointer())
 }
 
 /// The registers that a function preserves (RISC-V ELF psABI, "Integer Register Convention"): s0 to s11, and the thread pointer, in

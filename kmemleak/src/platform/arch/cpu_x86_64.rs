@@ -4,6 +4,9 @@ use core::arch::asm;
 
 use crate::platform::context::IrqState;
 
+/// Whether the crate knows the processor.
+pub(super) const KNOWN: bool = true;
+
 /// The interrupt flag, in RFLAGS (Intel SDM, volume 1, 3.4.3).
 const INTERRUPTS: usize = 1 << 9;
 
@@ -42,16 +45,6 @@ pub fn stack_pointer() -> usize {
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
-}
-
-#[inline(always)]
-pub(super) fn frame_pointer_if_known() -> Option<usize> {
-    Some(frame_pointer())
-}
-
-#[inline(always)]
-pub(super) fn stack_pointer_if_known() -> Option<usize> {
-    Some(stack_pointer())
 }
 
 /// The registers that a function preserves (System V psABI, figure 3.4).

@@ -60,8 +60,12 @@ pub(crate) const FRAME_POINTER_ABOVE: usize = if cfg!(target_arch = "riscv64") {
 /// [`Platform::stack_walk`](crate::Platform::stack_walk) returns by default for the stack of the running code. Any context.
 #[inline(always)]
 pub fn stack_walk(stack: Range<usize>) -> Option<StackWalk> {
+    // No closure: the frame is that of the function into which this is inlined.
+    if !KNOWN {
+        return None;
+    }
     Some(StackWalk {
-        frame_pointer: frame_pointer_if_known()?,
+        frame_pointer: frame_pointer(),
         stack,
         skip: 0..0,
     })
@@ -73,7 +77,7 @@ pub fn stack_walk(stack: Range<usize>) -> Option<StackWalk> {
 #[inline(never)]
 pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
     let registers = preserved_registers();
-    let stack_pointer = stack_pointer_if_known();
+    let stack_pointer = if KNOWN { Some(stack_pointer()) } else { None };
     // Not to be inlined: the frame of `work` would lie in this one.
     black_box(work)(stack_pointer);
     black_box(&registers);
