@@ -384,3 +384,23 @@ fn blocks_that_hold_parts_of_the_stack_are_alive_and_its_dead_part_is_not_read()
         assert!(listed(detector, lost), "a word in the dead part of a block");
     });
 }
+
+/// Without stacks as roots, the caller's is none; the block that holds it is in use all the same.
+#[test]
+fn without_stacks_as_roots_the_callers_is_none() {
+    on_known_stacks(|detector| {
+        say(detector, "stack=off");
+        let held = plant(detector);
+        let mut local = black_box(!held);
+        assert!(listed(detector, held), "a word of the caller's frame");
+        black_box(&mut local);
+        let stack = detector.platform().stack.clone();
+        detector.alloc(stack.start, stack.len(), AllocOptions::new());
+        assert!(listed(detector, held), "nor in the block");
+        assert!(!listed(detector, !stack.start), "it is in use");
+        black_box(&mut local);
+        say(detector, "stack=on");
+        assert!(!listed(detector, held), "a word of the caller's frame");
+        black_box(&mut local);
+    });
+}
