@@ -61,8 +61,9 @@
 //!
 //! # What a platform can add
 //!
-//! Call stacks, a way to stop several CPUs, names of functions, per-CPU blocks, physical memory, and more: [`Platform`] has a
-//! table of its methods that says from where each is called and what is missing without it.
+//! The place of the running stack (with that, call stacks and the registers follow), a way to stop several CPUs, names of
+//! functions, per-CPU blocks, physical memory, and more: [`Platform`] has a table of its methods that says from where each is
+//! called and what is missing without it.
 //!
 //! # Words
 //!

@@ -50,9 +50,9 @@ pub const COMM_LEN: usize = 16;
 /// | [`now_us`](Self::now_us), [`irq_save`](Self::irq_save), [`irq_restore`](Self::irq_restore) | in any context | *required* |
 /// | [`next_root`](Self::next_root) | by a check | *required* |
 /// | [`context`](Self::context), [`cpu`](Self::cpu), [`comm`](Self::comm) | by callbacks | one task and one CPU are known, and the task's name is `kernel` |
-/// | [`stack_bounds`](Self::stack_bounds) | by callbacks and checks | nothing, if the next two and `on_unscanned_stack` are there |
+/// | [`stack_bounds`](Self::stack_bounds) | by callbacks and checks | call stacks, the running stack and its registers must be named by other methods |
 /// | [`stack_walk`](Self::stack_walk), or [`call_stack`](Self::call_stack) | by callbacks | without `stack_bounds`, leaks have no call stacks, and are not grouped |
-/// | [`metadata_alloc`](Self::metadata_alloc), [`metadata_free`](Self::metadata_free) | by callbacks; in task context | metadata ends with the bootstrap pool |
+/// | [`metadata_alloc`](Self::metadata_alloc), [`metadata_free`](Self::metadata_free) | by callbacks; in task context | metadata ends with what [was lent](crate::Detector::add_metadata) |
 /// | [`slab_stride`](Self::slab_stride) | by callbacks | records of slabs take somewhat more memory |
 /// | [`block_addresses`](Self::block_addresses) | by callbacks | a callback that names an address of user space is taken at its word |
 /// | [`cpus`](Self::cpus), [`percpu_copy`](Self::percpu_copy) | in any context | there is one CPU, and a per-CPU block has one copy |
