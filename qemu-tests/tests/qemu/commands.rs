@@ -141,7 +141,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 25] = [
+const HELP: [&str; 26] = [
     "  scan [--all] [--json]     check for leaks now, and report",
     "  report [--all] [--json]   the last check's report again; --all: also what leaders own",
     "  status                    what the detector knows and does",
@@ -158,6 +158,7 @@ const HELP: [&str; 25] = [
     "  dump ADDR                 what is known of the object at an address",
     "  holders ADDR [--json]     the words that point into an object",
     "  path ADDR [--json]        the shortest way to an object from a root",
+    "  why ADDR [--json]         why an address is, or is not, reported, and what to do",
     "  suppress [--json]         the suppressions, and what they hide",
     "  suppress PATTERN[:max=N]  hide leaks with a function in their call stack whose path ends so; * is any text",
     "  unsuppress PATTERN        hide them no longer",
