@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use kmemleak::{
-    Answer, Detector, Doubt, IrqState, MAX_FRAMES, Platform, Reading, Root, RootCursor, RootKind,
-    StopError, StoppedCpu, Tracked, Unreferenced, Unreported,
+    Answer, Detector, Doubt, IrqState, MAX_FRAMES, NoAnswer, Platform, Reading, Root, RootCursor,
+    RootKind, StopError, StoppedCpu, Tracked, Unreferenced, Unreported,
 };
 
 use crate::lab::pool;
@@ -429,6 +429,16 @@ fn a_block_that_never_lands_makes_doubts() {
                 report.contains("1 block was being reallocated all the time"),
                 "{report}"
             );
+            if can_stop {
+                // Not that nothing leads there.
+                let in_flight = Err(NoAnswer::InFlight);
+                assert_eq!(world.detector.path(child, &mut |_| {}), in_flight);
+                assert_eq!(world.detector.holders(child, &mut |_| {}), in_flight);
+                assert_eq!(
+                    world.detector.why(child, &mut |_| {}).err(),
+                    in_flight.err()
+                );
+            }
         });
         world.resize(block, 64, 100);
         assert!(world.leaks().is_empty());

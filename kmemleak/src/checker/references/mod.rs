@@ -51,6 +51,8 @@ pub enum NoAnswer {
     IsRoot,
     /// The object lies in a root.
     InRoot,
+    /// Allocators were reallocating blocks however often the question waited: what only these hold would seem to be lost.
+    InFlight,
     /// There was no memory for an answer, or not for all of it.
     NoMemory,
     /// The task was asked to stop.
@@ -74,6 +76,7 @@ impl fmt::Display for NoAnswer {
             Self::Unreached => "no root leads there",
             Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
             Self::InRoot => "it lies in a root",
+            Self::InFlight => "blocks were being reallocated all the time: ask again",
             Self::NoMemory => "no memory for all of the answer",
             Self::Stopped => return NotDone::Stopped.fmt(f),
             Self::Off => return NotDone::Off.fmt(f),
@@ -208,6 +211,7 @@ impl<P: Platform> Claim<'_, P> {
                 |marker| ask(marker, address, question, references),
             );
             match stopped {
+                Ok(seen) if seen.figures.in_flight > 0 => Ok(Err(NoAnswer::InFlight)),
                 Ok(seen) => seen.result.map(|answer| answer.map(|start| (start, None))),
                 Err(reason) => {
                     let running = handle.running(|marker, _| {
