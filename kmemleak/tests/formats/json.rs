@@ -400,7 +400,7 @@ fn why_an_object_is_reported_or_not() {
         "schema": 2, "kind": "why", "count": 1, "address": hex(owned + 4), "target": hex(owned), "size": 32,
         "answer": "owned", "leader": hex(leader), "needed": null, "found": null, "near_misses": 1, "stopped": true,
         "text": format!("unreferenced, and in the last report with its leader {leader:#018x}, which owns it"),
-        "advice": "look at its leader: who loses that loses this one; if it is in use, the near miss may be what holds it"
+        "advice": "look at its leader: this one was lost with it; if it is in use, the near miss may be what holds it"
     });
     let answer = say(&lab, &format!("why {:#x} --json", owned + 4));
     assert_eq!(answer, [miss, end]);

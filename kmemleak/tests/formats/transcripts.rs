@@ -82,7 +82,7 @@ fn why() {
     transcript(
         &lab,
         &[
-            ("why 10", "0x0000000000000010: no object there, and none can be\nkmemleak: look for the right number: it is no address, or in the first page\n"),
+            ("why 10", "0x0000000000000010: no object there, and there can be none\nkmemleak: check the number: it is no address, or it lies in the first page\n"),
             (
                 &format!("why {held:x}"),
                 &format!(

@@ -1,10 +1,11 @@
-//! A kernel of one file for AArch64: it boots on QEMU's `virt` machine, loses memory, and finds it.
+//! A kernel in one file for AArch64: it boots on QEMU's `virt` machine, loses memory, and finds it.
 //!
-//! `cargo run --release` here builds and runs it. QEMU's exit code is 0 if the detector found what was lost, and nothing else.
+//! `cargo run --release` here builds and runs it. QEMU's exit code is 0 if the detector reports exactly the blocks that were
+//! lost.
 //!
-//! What a kernel needs for the detector is the part that is headed "The detector". The rest is a machine (one CPU at EL1, its MMU off,
-//! PL011 as console, end by semihosting) and the leaks. There is no linker script: the linker's own layout loads the program headers,
-//! and these say where the variables are. QEMU loads the file, and clears `.bss`.
+//! The part under the comment "The detector" is what a kernel needs for the detector. The rest is the leaks and the machine: one
+//! CPU at EL1 with its MMU off, a PL011 as console, and semihosting, which ends QEMU. There is no linker script: the linker's
+//! own layout loads the program headers, and the detector finds the variables in them. QEMU loads the file, and clears `.bss`.
 #![no_std]
 #![no_main]
 

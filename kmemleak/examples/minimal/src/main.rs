@@ -1,11 +1,12 @@
 //! A whole kernel that looks for its leaks: one CPU, one heap, the linker's own layout.
 //!
-//! It loses one block, and keeps three to which one word each points: in `.bss`, in `.data`, and on the stack of the code that
-//! asks. Then it lets the detector test itself, prints the report, and ends QEMU. Of all this file the detector needs the four
-//! methods that a platform must have, and the lines that end with a number.
+//! It loses one block, and keeps three. One word points to each of these: in `.bss`, in `.data`, and on the stack of the code
+//! that calls the check. Then it runs the detector's selftest, prints the report, and ends QEMU. The detector needs only the
+//! four methods that a platform must have, and the lines that end with a number.
 //!
-//! It is built by `cargo build --release --target x86_64-unknown-none` in its folder, and run by `cargo run -- --kernel FILE` in
-//! that of the repository. (Without `--release` the frames of `report` and of what it calls are large, and cover words of `lose`.)
+//! Build it with `cargo build --release --target x86_64-unknown-none` in this folder, and run it with `cargo run -- --kernel
+//! FILE` in the repository's. (Without `--release`, the frames of `report` and of what it calls are large, and still contain
+//! words that `lose` wrote there.)
 #![no_std]
 #![no_main]
 

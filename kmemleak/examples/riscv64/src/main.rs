@@ -1,10 +1,11 @@
-//! A kernel of one file for RISC-V of 64 bits: it boots on QEMU's `virt` machine, loses memory, and finds it.
+//! A kernel in one file for 64-bit RISC-V: it boots on QEMU's `virt` machine, loses memory, and finds it.
 //!
-//! `cargo run --release` here builds and runs it. QEMU's exit code is 0 if the detector found what was lost, and nothing else.
+//! `cargo run --release` here builds and runs it. QEMU's exit code is 0 if the detector reports exactly the blocks that were
+//! lost.
 //!
-//! What a kernel needs for the detector is the part that is headed "The detector". The rest is the leaks and a machine: one hart in
-//! supervisor mode under OpenSBI, its MMU off, an NS16550 as console, and the test device to end. The linker script names where the
-//! variables are. QEMU loads the file, and clears `.bss`.
+//! The part under the comment "The detector" is what a kernel needs for the detector. The rest is the leaks and the machine: one
+//! hart in supervisor mode under OpenSBI with its MMU off, an NS16550 as console, and the test device, which ends QEMU. The
+//! linker script defines symbols for the start and the end of the variables. QEMU loads the file, and clears `.bss`.
 #![no_std]
 #![no_main]
 

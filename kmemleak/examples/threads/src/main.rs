@@ -1,7 +1,7 @@
-//! Runs one of the [`programs`], and reports at exit what it has lost.
+//! Runs one of the [`programs`], and reports at exit what that program has lost.
 //!
-//! Another argument is a command for the detector, such as `selftest`. Without the feature `detector` there is none, so that
-//! another one can be linked.
+//! Any other argument is a command for the detector, such as `selftest`. Without the feature `detector`, kmemleak is not linked,
+//! so that another leak detector can be.
 
 #[cfg(feature = "detector")]
 mod detector;

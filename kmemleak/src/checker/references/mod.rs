@@ -74,7 +74,9 @@ impl fmt::Display for NoAnswer {
         f.write_str(match self {
             Self::NoObject => "no object there",
             Self::Unreached => "no root leads there",
-            Self::IsRoot => "no root leads there; it is one itself, being no leak by decree",
+            Self::IsRoot => {
+                "no root leads there; it is itself a root, as it is declared to be no leak"
+            }
             Self::InRoot => "it lies in a root",
             Self::InFlight => "blocks were being reallocated all the time: ask again",
             Self::NoMemory => "no memory for all of the answer",

@@ -111,13 +111,14 @@ impl<P: Platform> Detector<P> {
         self.tracker.scan_area(start, len);
     }
 
-    /// The pointers of the block in which `start` lies are stored as `reading` says, from now on; [`Reading::Words`] is what holds
-    /// without this. Any context.
+    /// From now on, scans read the block in which `start` lies as `reading` says. Without this call a block is read as
+    /// [`Reading::Words`]. Any context.
     ///
-    /// Areas that were named still limit the scan. The reading stays with what [`free_part`](Self::free_part) leaves, and with a
-    /// block that a [`Tracked`](crate::Tracked) resizes; a block that is copied to a new one must be told of anew. It is refused
-    /// with a warning if the block is too large for [`Reading::Bytes`]. Where there is no memory to note it, the block is read as
-    /// before, and verdicts are incomplete.
+    /// Only the [scan areas](Self::scan_area) of the block are read, if it has any. The parts that
+    /// [`free_part`](Self::free_part) leaves keep the reading, and so does a block that a [`Tracked`](crate::Tracked) resizes.
+    /// If code copies the contents to a new block, it must call this for the new one. The call is refused with a warning if the
+    /// block is too large for [`Reading::Bytes`]. Where there is no memory to record the reading, the block is read as before,
+    /// and verdicts are incomplete.
     ///
     /// ```
     /// # use kmemleak::{Detector, Platform, Reading};
@@ -142,29 +143,31 @@ impl<P: Platform> Detector<P> {
         self.tracker.update_trace(start);
     }
 
-    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to note it, and where the range
-    /// is not memory: in the first page, or not in one half of the address space. What a region holds that could not be noted may
-    /// seem to be lost, so verdicts are incomplete then.
+    /// `len` bytes at `start` are a root from now on. Any context. False where there is no memory to record it, and where the
+    /// range can't be memory: it reaches into the first page, or does not lie in one half of the address space. If a region
+    /// could not be recorded for lack of memory, what it points to may seem to be lost, so verdicts are incomplete.
     ///
     /// Regions may overlap, touch, and lie in other roots or in tracked objects: each word of them is read once a pass, even if
-    /// several cover it. A region that is added several times, even with different lengths, must be removed as often; as long as
-    /// any of them is there, what they cover together is a root. Its memory must stay readable ([`Platform::readable`]).
+    /// several cover it. A region that is added several times at one start, even with different lengths, must be removed as
+    /// often; until then, all that the remaining ones cover is a root. Its memory must stay readable ([`Platform::readable`]).
     pub fn region_add(&self, start: usize, len: usize) -> bool {
         self.tracker.region_add(start, len, Reading::Words)
     }
 
-    /// `len` bytes at `start` are a root from now on, as by [`region_add`](Self::region_add), but their pointers are not stored
-    /// as plain words. What lies there is read so in no other root: the region may lie in a section. Where regions that are not read
-    /// as words overlap, the one that was added last counts. [`region_remove`](Self::region_remove) removes it. Any context.
+    /// `len` bytes at `start` are a root from now on, as by [`region_add`](Self::region_add), but scans read them as `reading`
+    /// says. The region may lie in another root, such as a section: these bytes are then read only as `reading` says. Where
+    /// regions with other readings than [`Reading::Words`] overlap, the last one that was added counts.
+    /// [`region_remove`](Self::region_remove) removes it. Any context.
     ///
-    /// False, with a warning, also if it is too large for [`Reading::Bytes`].
+    /// False where [`region_add`](Self::region_add) is, and, with a warning, if the region is too large for [`Reading::Bytes`].
     pub fn region_add_as(&self, start: usize, len: usize, reading: Reading) -> bool {
         self.tracker.region_add(start, len, reading)
     }
 
-    /// `len` bytes at `start` are a root from now on, as by [`region_add_as`](Self::region_add_as), and the caller vouches that they
-    /// can be read: [`Platform::readable`] is not asked. For kernels whose blocks all come from a [`Tracked`](crate::Tracked), and
-    /// whose platform therefore vouches for nothing: other regions make it be asked for all blocks. Any context.
+    /// `len` bytes at `start` are a root from now on, as by [`region_add_as`](Self::region_add_as), and the caller vouches that
+    /// they can be read: [`Platform::readable`] is not asked. It is for kernels whose blocks all come from a
+    /// [`Tracked`](crate::Tracked), and whose platform therefore vouches for nothing: any other region makes the detector ask
+    /// the platform about all blocks as well. Any context.
     ///
     /// # Safety
     ///
@@ -174,18 +177,18 @@ impl<P: Platform> Detector<P> {
         unsafe { self.tracker.region_add_vouched(start, len, reading) }
     }
 
-    /// Removes the last [`region_add`](Self::region_add) of those that name this start. It waits while a scan reads there, for the
-    /// time of one page: when it returns, nothing is read there any more, as far as no other region covers it. So a kernel may name
-    /// the stack of each task as a region, add it before the task runs and remove it before the stack is unmapped. Any context.
+    /// Removes the region that was added last of those with this start. It waits while a scan reads there, for one page at most.
+    /// When it returns, no scan reads this memory any more, unless another root covers it. So a kernel may add the stack of each
+    /// task as a region before the task runs, and remove it before the stack is unmapped. Any context.
     pub fn region_remove(&self, start: usize) {
         self.tracker.region_remove(start);
     }
 
-    /// What an x86_64 CPU alone holds is in use from now on: its descriptor tables and its task state segment, what their
-    /// descriptors and gates name, and the stacks of its interrupts. They are read anew in each check, so a stack pointer that the
-    /// kernel changes later counts as it is then. Each CPU adds its own once it has loaded them; a kernel that loads others adds
-    /// those, and [removes](Self::cpu_tables_remove) the earlier ones before it frees them. Any context. False where there is no memory
-    /// to note all of it; verdicts are incomplete then.
+    /// From now on, the blocks that only an x86_64 CPU's own registers and tables point to are in use: its descriptor tables,
+    /// its task state segment, what their descriptors and gates point to, and its interrupt stacks. Each check reads the tables
+    /// anew, so later changes of a stack pointer count. Each CPU adds its tables once it has loaded them. A kernel that loads
+    /// other tables adds those, and [removes](Self::cpu_tables_remove) the earlier ones before it frees them. Any context. False
+    /// where there is no memory to record all of it; verdicts are incomplete then.
     ///
     /// ```no_run
     /// # use kmemleak::{Detector, Platform};
@@ -200,14 +203,14 @@ impl<P: Platform> Detector<P> {
     /// # Safety
     ///
     /// All that `tables` names is memory that can be read, to the end of each table, until
-    /// [`cpu_tables_remove`](Self::cpu_tables_remove) has returned. A limit larger than the table names what lies behind it as well.
+    /// [`cpu_tables_remove`](Self::cpu_tables_remove) has returned. If a limit is larger than the table, the memory behind the
+    /// table is read as well.
     pub unsafe fn cpu_tables_add(&self, tables: &CpuTables) -> bool {
         // SAFETY: the caller's promise.
         unsafe { self.tracker.cpu_tables_add(tables) }
     }
 
-    /// Takes back a [`cpu_tables_add`](Self::cpu_tables_add) of these tables: what they name is not in use for that reason any more. Any
-    /// context.
+    /// Undoes a [`cpu_tables_add`](Self::cpu_tables_add) of these tables: they no longer keep blocks alive. Any context.
     pub fn cpu_tables_remove(&self, tables: &CpuTables) {
         self.tracker.cpu_tables_remove(tables);
     }
@@ -236,8 +239,7 @@ impl<P: Platform> Detector<P> {
         self.tracker.disabled_end();
     }
 
-    /// Clears a variable that holds a pointer which is to keep nothing alive, such as a slot of an
-    /// allocator's cache that was emptied.
+    /// Clears a variable whose pointer must not keep a block alive, such as a slot of an allocator's cache that was emptied.
     ///
     /// # Safety
     ///

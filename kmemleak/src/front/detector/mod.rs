@@ -47,11 +47,12 @@ impl<P: Platform> Detector<P> {
         }
     }
 
-    /// Adds memory for what is allocated before any code of the kernel can call [`add_metadata`](Self::add_metadata), and before
-    /// the platform can give any: the first metadata comes from there.
+    /// Adds memory for metadata that is used first. It is for blocks that are allocated before the kernel can call
+    /// [`add_metadata`](Self::add_metadata) and before the platform can give pages.
     ///
     /// A detector with a pool, or with suppressions from the source, is not all zeros. So its static lies in `.data`, and the
-    /// kernel's image is larger by its size, about 200 KiB. `add_metadata` and [`suppress`](Self::suppress) cost none of that.
+    /// kernel's image is larger by its size, about 200 KiB. `add_metadata` and [`suppress`](Self::suppress) do not make the
+    /// image larger.
     pub const fn with_pool<const PAGES: usize>(
         mut self,
         pool: &'static BootstrapPool<PAGES>,
@@ -60,14 +61,15 @@ impl<P: Platform> Detector<P> {
         self
     }
 
-    /// Gives the detector memory for its metadata, for good: the whole pages (4096 bytes) that lie in `memory`, whatever its
-    /// alignment. Returns how many bytes these are: 0 if there is no whole page, and if the detector is off. Any context, as often
-    /// as wanted.
+    /// Gives the detector memory for its metadata; it is never given back. The detector uses the whole pages (4096 bytes,
+    /// aligned) in `memory`, which itself needs no alignment, and returns how many bytes they have: 0 if there is no whole page,
+    /// or if the detector is off. May be called any number of times. Any context.
     ///
-    /// It is used where [`Platform::metadata_alloc`] gives none. So it is all the metadata of a kernel that does not implement that
-    /// method, and a reserve of one that does. It is in no root, and is never handed to the platform, not even when the metadata is
-    /// freed. A block of the heap may be given as well (leaked, in the sense of `Box::leak`): it is no leak from then on.
-    /// [`Load`](crate::Load) says how much is needed, and a [`BootstrapPool`] is memory that can be [given](BootstrapPool::take).
+    /// This memory is used when [`Platform::metadata_alloc`] returns `None`: it is all the metadata of a kernel that does not
+    /// implement that method, and a reserve of one that does. It is left out of all roots, and [`Platform::metadata_free`] never
+    /// gets it. It may be a tracked block of the heap (from `Box::leak`), which is declared to be no leak then.
+    /// [`Load`](crate::Load) says how much is needed, and a [`BootstrapPool`] is memory that can be
+    /// [given](BootstrapPool::take).
     ///
     /// ```
     /// # use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor};

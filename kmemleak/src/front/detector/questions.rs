@@ -110,10 +110,10 @@ impl<P: Platform> Detector<P> {
         self.handle().claim()?.show_sites(order, look)
     }
 
-    /// Shows the live objects that match `filter`, oldest first, and returns how many match in all. An object that is freed while
-    /// they are shown says so. Other CPUs are not held up, so what comes or goes during the walk may be among them or not.
-    /// Errors: [`NotDone::Off`]; [`NotDone::NoMemory`] where not all that were asked for could be shown, but only the oldest
-    /// of them. Task context, with no lock held; `look` may allocate.
+    /// Shows the live objects that match `filter`, oldest first, and returns how many match in all. If an object is freed while
+    /// they are shown, [`LiveObject::freed`] is true for it. Other CPUs are not stopped, so objects that are allocated or freed
+    /// during the walk may be shown or not. Errors: [`NotDone::Off`]; [`NotDone::NoMemory`] if there was no memory for all of
+    /// them, so that only the oldest were shown. Task context, with no lock held; `look` may allocate.
     pub fn for_each_object(
         &self,
         filter: &ObjectFilter,
@@ -135,9 +135,9 @@ impl<P: Platform> Detector<P> {
         self.tracker.tracking()
     }
 
-    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned or
-    /// not. Task context, with no lock held; `look` may allocate. The caller's stack is among the roots: the caller should not
-    /// keep the address there as it is.
+    /// Shows each word that points into the object in which `address` lies, in roots and in all other tracked objects, scanned
+    /// or not. Task context, with no lock held; `look` may allocate. The caller's stack is one of the roots, so the caller
+    /// should not keep the plain address there.
     pub fn holders(&self, address: usize, look: &mut dyn FnMut(Slot)) -> Result<(), NoAnswer> {
         let hidden = Hidden::new(address);
         on_cleared_stack(|| {
@@ -156,10 +156,11 @@ impl<P: Platform> Detector<P> {
         on_cleared_stack(|| self.handle().claim()?.find_path(hidden, look).map(|_| ()))
     }
 
-    /// Finds out why `address` is, or is not, reported as a leak: from where it is reached, if it is; why it is never reported, or
-    /// not yet; and for an unreferenced object, which words in memory are almost pointers to it. What the answer rests on is shown
-    /// to `look`: a few near misses at most. The last verdict stays. Task context, with no lock held; `look` may allocate. As for
-    /// [`holders`](Self::holders), the caller should not keep the address on its stack as it is.
+    /// Finds out why `address` is, or is not, reported as a leak. The answer says by what a reachable object is held, or why an
+    /// object is never reported, or not yet. `look` gets the evidence: the steps of the path from a root, or the words that are
+    /// almost pointers to an unreferenced object (near misses; only a few are shown). The last verdict does not change. Task
+    /// context, with no lock held; `look` may allocate. The caller's stack is one of the roots, so the caller should not keep
+    /// the plain address there.
     pub fn why(&self, address: usize, look: &mut dyn FnMut(Clue<'_>)) -> Result<Why, NoAnswer> {
         let hidden = Hidden::new(address);
         on_cleared_stack(|| {

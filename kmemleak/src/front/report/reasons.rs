@@ -1,5 +1,5 @@
-//! The words in which it is said why an address is, or is not, reported: of each answer a code for programs, a sentence, and an
-//! advice; of each near miss likewise.
+//! The text that says why an address is, or is not, reported. Each answer has a code for programs, a sentence, and an advice; so
+//! does each near miss.
 
 use core::fmt::{self, Write};
 
@@ -14,7 +14,7 @@ use crate::tracker::Tracker;
 use crate::verdict::iter::Rank;
 use crate::verdict::summary::Doubt;
 
-/// An answer, with what is known beside it.
+/// An answer, with what else its text needs.
 pub(super) struct Reason<'w> {
     why: &'w Why,
     address: Hidden,
@@ -156,7 +156,7 @@ impl<'w> Reason<'w> {
                 "if it is a block of an arena, take the arena out of the roots: `Detector::exclude`, or remove the region",
             ),
             Answer::InRoot(root) if matches!(root.kind, RootKind::Stack(_)) => {
-                out.write_str("a task runs on it; it can be lost when that has ended")
+                out.write_str("it is the stack of a task; it can be lost once that task has ended")
             }
             Answer::InRoot(_) => out.write_str(
                 "if it is a block of an arena, take the arena out of the roots: `Detector::exclude`, or leave it out of `Platform::next_root`",
@@ -170,7 +170,7 @@ impl<'w> Reason<'w> {
                 self.of_misses(out)
             }
             Answer::Reported(Some(Rank::Owned { .. })) => {
-                out.write_str("look at its leader: who loses that loses this one")?;
+                out.write_str("look at its leader: this one was lost with it")?;
                 self.of_misses(out)
             }
             Answer::Reported(_) if self.why.near_misses == 0 => out.write_str(
@@ -193,7 +193,7 @@ impl<'w> Reason<'w> {
 
     fn of_untracked(&self, nothing: &Untracked) -> &'static str {
         if nothing.lies_in == LiesIn::NoMemory {
-            return "look for the right number: it is no address, or in the first page";
+            return "check the number: it is no address, or it lies in the first page";
         }
         if nothing.unrecorded > 0 {
             return "give the detector more memory (a larger pool, `Platform::metadata_alloc`), then allocate it again";
@@ -210,9 +210,9 @@ impl<'w> Reason<'w> {
             return "ask for that object; a pointer to its end does not keep it alive";
         }
         match nothing.lies_in {
-            LiesIn::Detector => "nothing of the kernel's is there",
+            LiesIn::Detector => "the kernel keeps nothing there",
             _ => {
-                "if a block is in use there, its allocator does not tell of it (`Tracked`, or `Detector::alloc`)"
+                "if a block is in use there, its allocator does not report it to the detector (`Tracked`, or `Detector::alloc`)"
             }
         }
     }
@@ -226,7 +226,7 @@ fn untracked<P: Platform>(
 ) -> fmt::Result {
     out.write_str("no object there")?;
     match nothing.lies_in {
-        LiesIn::NoMemory => out.write_str(", and none can be")?,
+        LiesIn::NoMemory => out.write_str(", and there can be none")?,
         LiesIn::Unknown => {}
         LiesIn::Detector => out.write_str(", but memory of the detector itself")?,
         LiesIn::Excluded => out.write_str(", but memory that is excluded from the roots")?,
@@ -256,7 +256,7 @@ fn untracked<P: Platform>(
 fn reachable(reached: &Reached, out: &mut dyn Write) -> fmt::Result {
     out.write_str(match reached.held_by {
         Some(HeldBy::Variable) => "reachable: a word in a root leads to it",
-        Some(HeldBy::NoLeak) => "reachable: an object that is no leak by decree leads to it",
+        Some(HeldBy::NoLeak) => "reachable: an object that is declared to be no leak leads to it",
         Some(HeldBy::ArenaStart) => {
             "reachable: a word in a root leads to it, through the first block of its part of memory"
         }
@@ -269,11 +269,11 @@ fn reachable(reached: &Reached, out: &mut dyn Write) -> fmt::Result {
         Some(HeldBy::Area) => {
             "alive without a pointer: references that its area does not need count for it"
         }
-        None => "alive, but no way to it was found",
+        None => "alive, but no path to it was found",
     })?;
     match (reached.interior_only, reached.offset) {
         (false, _) => Ok(()),
-        (true, 0) => out.write_str("; on every way a pointer goes to the middle of a block"),
+        (true, 0) => out.write_str("; each path to it has a pointer to the middle of a block"),
         (true, offset) => write!(
             out,
             "; all pointers go to the middle of a block, the last one to +{offset:#x}"
@@ -315,7 +315,7 @@ fn of_reachable(reached: &Reached) -> &'static str {
             "ask again when that task has gone on; `stack=off` takes the stacks out of the roots"
         }
         Some(HeldBy::Area) => "`holders` of its area shows the words (see `Detector::vmalloc`)",
-        None => "ask again: there was no memory for the way, or it has changed meanwhile",
+        None => "ask again: there was no memory to find the path, or it has changed meanwhile",
         _ if reached.interior_only => {
             "look at the word: a number hits a middle more easily than a start; `interior` lists such objects"
         }
@@ -346,7 +346,7 @@ pub(super) fn miss_text(miss: NearMiss) -> &'static str {
             "a pointer to its end (Arc::into_raw or a waker of a type without fields, an emptied buffer)"
         }
         NearMiss::EndAndStart => "a pointer to its end, where another object starts",
-        NearMiss::Unaligned => "a pointer at no multiple of 8",
+        NearMiss::Unaligned => "a pointer at an address that is no multiple of 8",
         NearMiss::Tagged => "a pointer with other upper bits",
         NearMiss::Physical => "its physical address",
         NearMiss::PageTable => "its physical address with other bits, as in a page table",

@@ -1,16 +1,16 @@
-//! What the crate knows of processors, so that a kernel need not say it: interrupt flag, registers, stack.
+//! What the crate knows of processors, so that a kernel does not have to implement it: interrupt flag, registers, stack.
 //!
-//! Each of the features `x86_64`, `aarch64` and `riscv64` (all are on by default) has an effect on its own target only. There the
-//! functions of this module exist, and a platform that implements [`Platform::stack_bounds`](crate::Platform::stack_bounds) gets
-//! these for nothing:
+//! Each of the features `x86_64`, `aarch64` and `riscv64` (all are on by default) has an effect on its own target only. There
+//! the functions of this module exist, and a platform that implements [`Platform::stack_bounds`](crate::Platform::stack_bounds)
+//! gets these without further code:
 //!
 //! - call stacks, by a walk over frame pointers (code must be compiled with `-C force-frame-pointers=yes`);
-//! - a check for which the stack and the registers of the code that asks are roots, but not what the check itself
-//!   leaves there. With one CPU, the world is stopped as well: that is the default of
-//!   [`Platform::stop_world`](crate::Platform::stop_world).
+//! - a check for which the caller's stack and registers are roots, but the frames of the check itself are not. With one CPU, the
+//!   world is stopped as well: that is the default of [`Platform::stop_world`](crate::Platform::stop_world).
 //!
-//! System registers are no roots. What a CPU names there and nowhere else (by TPIDR_EL1 on AArch64, by `sscratch` on RISC-V) is
-//! declared with [`Detector::not_leak`](crate::Detector::not_leak). RISC-V's `tp` is one of the registers that functions preserve.
+//! System registers are not roots. Declare a block to which only a system register points (TPIDR_EL1 on AArch64, `sscratch` on
+//! RISC-V) with [`Detector::not_leak`](crate::Detector::not_leak). RISC-V's `tp` is read with the registers that functions
+//! preserve.
 //!
 //! On other targets, and without the features, the crate contains no assembly, these functions are missing, and the platform has to
 //! implement [`Platform::stack_walk`](crate::Platform::stack_walk) and
@@ -71,14 +71,14 @@ pub fn stack_walk(stack: Range<usize>) -> Option<StackWalk> {
     })
 }
 
-/// Runs `work` with the registers that a function must preserve in memory, above the address that `work` is given: all that the
-/// callers have on this stack lies above it, too, and all that `work` puts there lies below. Where the architecture is not known,
-/// `work` is given none. Any context.
+/// Saves on the stack the registers that a function must preserve, and calls `work` with an address: the saved registers and all
+/// frames of the callers lie above it, all frames of `work` below. `work` gets `None` where the architecture is not known. Any
+/// context.
 #[inline(never)]
 pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
     let registers = preserved_registers();
     let stack_pointer = if KNOWN { Some(stack_pointer()) } else { None };
-    // Not to be inlined: the frame of `work` would lie in this one.
+    // Must not be inlined: the frame of `work` would be a part of this one.
     black_box(work)(stack_pointer);
     black_box(&registers);
 }
@@ -87,9 +87,9 @@ pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
 /// check takes in all.
 const CLEARED: usize = 4096;
 
-/// Runs `question` in frames that lie on cleared memory. The detector's own frames count as its caller's, from the one that was called
-/// to the one that reads the stack. A compiler leaves words of frames unwritten, and what earlier calls left there would hold
-/// blocks. Any context.
+/// Runs `question` in frames that lie on cleared memory. The scan reads the detector's own frames, up to the one that saves the
+/// registers, like those of the caller. Compilers leave some words of a frame unwritten, and what earlier calls left in them
+/// would keep blocks alive. Any context.
 #[inline(always)]
 pub(crate) fn on_cleared_stack<R>(question: impl FnOnce() -> R) -> R {
     clear_unused_stack();
@@ -102,7 +102,7 @@ fn clear_unused_stack() {
     black_box(&mut words);
 }
 
-/// Not to be inlined: the frame would be there before the stack is cleared.
+/// Must not be inlined: its frame would exist before the stack is cleared.
 #[inline(never)]
 fn in_own_frame<R>(question: impl FnOnce() -> R) -> R {
     question()
@@ -126,7 +126,7 @@ mod tests {
         assert!(below < stack_pointer && stack_pointer < above);
     }
 
-    /// A value that is nowhere but in a register that functions preserve must be found above the stack pointer.
+    /// A value that is only in a register that functions preserve must be found above the stack pointer.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[test]
     fn each_preserved_register_is_found() {
