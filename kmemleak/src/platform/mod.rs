@@ -188,9 +188,9 @@ pub unsafe trait Platform: Sync {
         0
     }
 
-    /// A page for metadata. Any context. `None` means that there is none *now*: what could not be
-    /// recorded is counted, and the detector asks again with the next allocation. Must come from
-    /// memory that is not tracked. The default returns `None`, so only the bootstrap pool is used.
+    /// A page for metadata. Any context. `None` means that there is none *now*: what could not be recorded is counted, and the
+    /// detector asks again with the next allocation. Must come from memory that is not tracked. The default returns `None`, so
+    /// only the pool is used, and what was [lent](crate::Detector::add_metadata).
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
         None
     }
