@@ -9,6 +9,7 @@
 pub(crate) mod claim;
 mod concurrent;
 mod findings;
+mod ground;
 pub(crate) mod handle;
 pub(crate) mod live;
 mod pass;
@@ -21,9 +22,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::claim::{Claim, Holder, Nested};
+use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
-use self::pass::Ground;
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
 use crate::tracker::Mode;

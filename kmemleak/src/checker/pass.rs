@@ -3,14 +3,11 @@
 use spin::mutex::SpinMutex;
 
 use crate::checker::Checker;
-use crate::checker::claim::Claim;
 use crate::checker::handle::Handle;
-use crate::marker::own_stack::OwnStack;
 use crate::marker::queue::MAX_WORKERS;
 use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
 use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
-use crate::platform::arch::with_registers_on_stack;
 use crate::platform::{Platform, StopError, StoppedCpu};
 
 /// How often the world is stopped at most, as blocks are in flight.
@@ -26,62 +23,6 @@ pub(super) struct Seen<R> {
     pub(super) start_us: u64,
     pub(super) stopped_us: u64,
     pub(super) cpus: u32,
-}
-
-impl<P: Platform> Claim<'_, P> {
-    /// Runs `scan` on a stack that is no root, or in a part of the caller's stack that is none.
-    pub(crate) fn on_unscanned_stack<R>(
-        &mut self,
-        scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
-    ) -> Result<R, GivenUp> {
-        let (mut scan, mut result) = (Some(scan), Err(GivenUp));
-        let checker = self.handle().checker;
-        let platform = self.tracker().platform();
-        let (bounds, task) = (platform.stack_bounds(), platform.context().task);
-        with_registers_on_stack(&mut |callers| {
-            // SAFETY: the platform's promise: it is the stack that this code runs on, and can be read.
-            let stack = || unsafe { OwnStack::new(bounds.clone()?, callers?, task) };
-            let _left_out = checker.stand_on(stack);
-            platform.on_unscanned_stack(&mut || {
-                if let Some(scan) = scan.take() {
-                    result = scan(self);
-                }
-            });
-        });
-        result
-    }
-}
-
-/// Where the stack lies that a check is made on. Only the holder of the claim sets it; the CPUs that check with it read it.
-pub(super) struct Ground(SpinMutex<Option<OwnStack>>);
-
-impl Ground {
-    pub(super) const fn new() -> Self {
-        Self(SpinMutex::<_>::new(None))
-    }
-}
-
-/// As long as this lives, the detector leaves out its own frames.
-struct LeftOut<'c>(Option<&'c Ground>);
-
-impl Drop for LeftOut<'_> {
-    fn drop(&mut self) {
-        if let Some(ground) = self.0 {
-            *ground.0.lock() = None;
-        }
-    }
-}
-
-impl Checker {
-    /// Notes the stack, unless a caller did.
-    fn stand_on(&self, stack: impl FnOnce() -> Option<OwnStack>) -> LeftOut<'_> {
-        let mut noted = self.ground.0.lock();
-        if noted.is_some() {
-            return LeftOut(None);
-        }
-        *noted = stack();
-        LeftOut(Some(&self.ground))
-    }
 }
 
 /// As long as this lives, the platform keeps the roots readable.
@@ -222,7 +163,7 @@ impl<P: Platform> Handle<'_, P> {
             moves: tracker.moves(),
             stopping: &self.checker.stopping,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
-            own_stack: self.checker.ground.0.lock().clone(),
+            own_stack: self.checker.ground.stack(),
             meta: tracker.meta_for_marker(cpu),
         }
     }

@@ -12,7 +12,7 @@ use super::words::MappedWords;
 use super::{GivenUp, Marker};
 use crate::marker::objects::WordSet;
 use crate::objects::access::Access;
-use crate::platform::address::end_of;
+use crate::platform::address::{Extent, end_of};
 use crate::platform::{Platform, Root};
 
 /// What an address that is in no object lies in.
@@ -79,7 +79,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// The memory that an address lies in, if it is in no object.
     pub(crate) fn lies_in(&self, address: usize) -> LiesIn {
         let has = |range: &Range<usize>| range.contains(&address);
-        if crate::platform::address::Extent::memory(address, 1).is_none() {
+        if Extent::memory(address, 1).is_none() {
             return LiesIn::NoMemory;
         }
         if self.tools.own.iter().any(has) {

@@ -46,15 +46,9 @@ fn text<P: Platform>(
     }
     reason.sentence(tracker, out)?;
     writeln!(out)?;
-    let (mut written, mut clues, mut misses) = (Ok(()), 0, 0);
-    claim.show_clues(explanation, &mut |clue| {
-        clues += 1;
-        misses += usize::from(matches!(clue, Clue::NearMiss(..)));
-        if written.is_ok() {
-            written = clue_text(tracker, &clue, out);
-        }
-    });
-    written?;
+    let (clues, misses) = write_clues(claim, explanation, &mut |clue| {
+        clue_text(tracker, clue, out)
+    })?;
     if why.near_misses > misses {
         writeln!(out, "  and {} more like these", why.near_misses - misses)?;
     }
@@ -73,6 +67,23 @@ fn text<P: Platform>(
     write!(out, "kmemleak: ")?;
     reason.advice(out)?;
     writeln!(out)
+}
+
+/// Writes the clues; how many there are, and how many of them are near misses.
+fn write_clues<P: Platform>(
+    claim: &Claim<'_, P>,
+    explanation: &Explanation,
+    write: &mut dyn FnMut(&Clue<'_>) -> fmt::Result,
+) -> Result<(usize, usize), fmt::Error> {
+    let (mut written, mut clues, mut misses) = (Ok(()), 0, 0);
+    claim.show_clues(explanation, &mut |clue| {
+        clues += 1;
+        misses += usize::from(matches!(clue, Clue::NearMiss(..)));
+        if written.is_ok() {
+            written = write(&clue);
+        }
+    });
+    written.map(|()| (clues, misses))
 }
 
 fn clue_text<P: Platform>(
@@ -110,14 +121,9 @@ fn json<P: Platform>(
 ) -> fmt::Result {
     let (tracker, why) = (claim.tracker(), explanation.why());
     let reason = Reason::of(claim, why, address);
-    let (mut written, mut count) = (Ok(()), 0);
-    claim.show_clues(explanation, &mut |clue| {
-        count += 1;
-        if written.is_ok() {
-            written = clue_json(tracker, &clue, out);
-        }
-    });
-    written?;
+    let (count, _) = write_clues(claim, explanation, &mut |clue| {
+        clue_json(tracker, clue, out)
+    })?;
     begin("why", out)?;
     write!(
         out,
