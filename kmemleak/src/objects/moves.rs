@@ -13,6 +13,7 @@
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// The moves of blocks that have begun, and those that have ended.
 pub(crate) struct Moves {
     /// Relaxed: the lock of the block's chunk orders it.
     begun: AtomicUsize,

@@ -68,9 +68,8 @@ impl<P: Platform> Tracker<P> {
 
 impl<P: Platform> Moving<'_, P> {
     /// The block stays as it was: its allocator could not resize it. A verdict may have been made meanwhile that does not name it.
-    pub(crate) fn put_back(mut self) {
+    pub(crate) fn put_back(self) {
         let (start, size) = (self.start.get(), self.size);
-        self.record = self.record.part(size);
         self.settle(start, size);
     }
 
@@ -79,10 +78,8 @@ impl<P: Platform> Moving<'_, P> {
     /// # Safety
     ///
     /// The block is memory that can be read until it has been [freed](Tracker::free).
-    pub(crate) unsafe fn put_down(mut self, start: usize, size: usize) {
-        let size = size.max(1);
-        self.record = self.record.part(size);
-        self.settle(start, size);
+    pub(crate) unsafe fn put_down(self, start: usize, size: usize) {
+        self.settle(start, size.max(1));
     }
 
     /// Records the block. Once the detector is off, its notes stay in use until all metadata is given back.
@@ -92,6 +89,7 @@ impl<P: Platform> Moving<'_, P> {
             return;
         };
         let meta = entered.meta();
+        self.record = self.record.part(size);
         if start != self.start.get() && tracker.settings.free_stacks.is_on() {
             tracker.note_free(self.start.get(), &meta);
         }
