@@ -1,6 +1,6 @@
 //! Sizes of tables, which a model makes small: see [`crate::atomic`].
 
-/// Buckets of the depot's hash table.
+/// Slots of the root of the depot's index.
 pub(crate) const DEPOT_BUCKETS: usize = 1024;
 
 /// Rows of the depot's slots; CPUs beyond share them.
@@ -9,8 +9,8 @@ pub(crate) const DEPOT_ROWS: usize = 16;
 /// Slots of a row: a power of two.
 pub(crate) const DEPOT_SLOTS: usize = 128;
 
-/// Pages that the depot has at most: 128 MiB, about a million call stacks.
-pub(crate) const DEPOT_PAGES: usize = 1 << 15;
+/// Pages that the depot has at most: 256 MiB, more than a million call stacks.
+pub(crate) const DEPOT_PAGES: usize = 1 << 16;
 
 /// CPUs whose rows of task names are in the detector itself.
 pub(crate) const NAME_ROWS: usize = 64;

@@ -5,6 +5,7 @@
 //! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N
+//! cargo run -q --release -p kmemleak-bench -- depot   --stacks N --repeat R
 //! ```
 //!
 //! Each prints one JSON object a line. Times depend on the machine and on its neighbours: compare figures of one
@@ -16,7 +17,7 @@
 //! valgrind --tool=callgrind --toggle-collect='*hot_tracked*'   kmemleak-bench pairs --repeat 1
 //! ```
 //!
-//! and so `hot_untracked`, `batch_tracked` and `batch_untracked`, for 200 000 pairs each.
+//! and so `hot_untracked`, `batch_tracked`, `batch_untracked`, `depot_tracked` and `depot_untracked`, for 200 000 pairs each.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -26,11 +27,12 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `pairs`, `latency`, `memory` | one subcommand each |
+//! | `check`, `pairs`, `latency`, `memory`, `depot` | one subcommand each |
 
 mod chain;
 mod check;
 mod clock;
+mod depot;
 mod latency;
 mod memory;
 mod pairs;
@@ -103,6 +105,15 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = objects())]
         objects: u32,
     },
+    /// Time of a pair whose call stack is one of many
+    Depot {
+        /// Different call stacks
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(depot::MAX_STACKS)))]
+        stacks: u32,
+        /// Rounds, each of them tracked and not
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
 }
 
 fn objects() -> clap::builder::RangedI64ValueParser<u32> {
@@ -125,6 +136,7 @@ fn main() -> ExitCode {
         } => pairs::run(live, threads, frames, repeat),
         What::Latency { live, repeat } => latency::run(live, repeat),
         What::Memory { objects } => memory::run(objects),
+        What::Depot { stacks, repeat } => depot::run(stacks, repeat),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -160,6 +172,7 @@ mod tests {
             "pairs --frames 0",
             "latency --fill zero",
             "memory --repeat 2",
+            "depot --stacks 0",
         ] {
             let words = ["kmemleak-bench"]
                 .into_iter()

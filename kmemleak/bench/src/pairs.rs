@@ -47,7 +47,7 @@ impl Hooks for Tracked<'_> {
 
 /// Does nothing.
 #[derive(Clone, Copy)]
-struct Untracked;
+pub struct Untracked;
 
 impl Hooks for Untracked {
     #[inline(always)]

@@ -92,3 +92,15 @@ fn wrong_usage_is_told_and_has_a_code_of_its_own() {
         assert!(output.stdout.is_empty() && !output.stderr.is_empty());
     }
 }
+
+#[test]
+fn each_of_many_call_stacks_is_stored_once() {
+    let lines = lines("depot --stacks 1000 --repeat 1");
+    assert_eq!(lines.len(), 2);
+    for (line, tracked) in lines.iter().zip([false, true]) {
+        expect_fields(line, &["stacks", "depot_bytes", "tracked", "ns_per_pair"]);
+        assert_eq!(line["tracked"], tracked);
+        let bytes_per_stack = line["depot_bytes"].as_u64().expect("a number") / 1000;
+        assert!((50..200).contains(&bytes_per_stack), "{bytes_per_stack}");
+    }
+}

@@ -233,12 +233,13 @@ struct Page {
 }
 
 impl Page {
-    fn new() -> Self {
+    /// A page, each of whose words has this value in each size.
+    fn new(value: u16) -> Self {
         macro_rules! all {
             ($name:ident $number:ty) => {
                 (0..METADATA_PAGE / size_of::<$number>())
                     .map(|_| {
-                        let word = $name::new(0);
+                        let word = $name::new(value.into());
                         word.own();
                         word
                     })
@@ -276,12 +277,22 @@ pub(crate) fn forget_pages() {
 
 /// A new page of zeros. Its address is the same in each execution that asks for as many pages.
 pub(crate) fn new_page() -> NonNull<u8> {
-    let page = Box::new(Page::new());
+    new_page_of(0)
+}
+
+/// A new page, each of whose words has this value in each size.
+pub(crate) fn new_page_of(value: u16) -> NonNull<u8> {
+    let page = Box::new(Page::new(value));
     PAGES.with_borrow_mut(|pages| {
         let address = (16 + pages.len()) * METADATA_PAGE;
         pages.insert(address, page);
         NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not zero")
     })
+}
+
+/// How many pages there are in this execution.
+pub(crate) fn pages() -> usize {
+    PAGES.with_borrow(BTreeMap::len)
 }
 
 fn page_of<'a>(address: usize) -> &'a Page {

@@ -8,6 +8,8 @@ use std::cell::OnceCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::atomic;
+use crate::metadata::page::{NewPage, NoMemory, PageSource};
 use crate::models::{Pages, Protocol};
 use crate::platform::StackWalk;
 use crate::search::Model;
@@ -19,6 +21,7 @@ pub const PROTOCOL: Protocol = Protocol {
         include_str!("../../../src/metadata/page.rs"),
         include_str!("../../../src/stacks/depot/mod.rs"),
         include_str!("../../../src/stacks/depot/slot.rs"),
+        include_str!("../../../src/stacks/depot/index.rs"),
         include_str!("../../../src/stacks/depot/insert.rs"),
     ],
     models: &[
@@ -36,6 +39,11 @@ pub const PROTOCOL: Protocol = Protocol {
             name: "room that is handed back",
             preemptions: 2,
             run: room_handed_back,
+        },
+        Model {
+            name: "a fork in room that was used",
+            preemptions: 2,
+            run: fork_in_used_room,
         },
         Model {
             name: "three CPUs",
@@ -146,6 +154,27 @@ fn room_handed_back() {
 
 fn first_pages() {
     run(&depot(), &[&[0], &[1]]);
+}
+
+/// Pages of a depot: behind the first one, which is a table, pages in all of whose room something was written in vain.
+struct UsedPages;
+
+/// The number of no entry.
+const NO_ENTRY: u16 = 9;
+
+impl PageSource for UsedPages {
+    fn page(&self) -> Result<NewPage, NoMemory> {
+        let value = if atomic::pages() == 0 { 0 } else { NO_ENTRY };
+        // SAFETY: as for `Pages`.
+        Ok(unsafe { NewPage::new(atomic::new_page_of(value)) })
+    }
+}
+
+/// A CPU comes to a fork that lies where something else was written before.
+fn fork_in_used_room() {
+    let depot = depot();
+    depot.store(&[TEXT_BASE], &UsedPages);
+    run(&depot, &[&[0], &[0]]);
 }
 
 fn three_cpus() {

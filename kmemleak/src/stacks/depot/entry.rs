@@ -5,7 +5,7 @@
 //!
 //! | word of the head | what |
 //! | --- | --- |
-//! | 0 | the next entry of the bucket |
+//! | 0 | the next entry with the same hash |
 //! | 1 | the hash |
 //! | 2 | the state: how many frames there are, which kind, and the marks |
 //! | 3 | the entry's own number |
@@ -15,8 +15,8 @@
 //!
 //! - The head of a [`StackEntry`] lies in a page of the depot. Only the state says how far the frames reach. So before they are
 //!   read, [`StackEntry::frames`] checks that they lie in the page, or the entry came from a slot, which published it.
-//! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry (a bucket or a
-//!   [slot](crate::stacks::depot::slot)) orders them. Words that do not change after that are read as plain words for speed.
+//! - All words are atomics, and accesses to them are Relaxed: the word that publishes the entry (a slot of the
+//!   [index](crate::stacks::depot::index) or of a [CPU](crate::stacks::depot::slot)) orders them. Words that do not change after that are read as plain words for speed.
 //!   (The marks in the state do change; they mean nothing to the depot.)
 
 use core::ptr::NonNull;
@@ -35,7 +35,7 @@ use crate::stacks::frame_walk::WORD;
 pub(super) enum Entries {}
 
 /// Bytes of a unit, in which entries are placed.
-const UNIT: usize = 8;
+pub(super) const UNIT: usize = 8;
 
 /// Units of a page.
 pub(super) const PAGE_UNITS: u32 = (METADATA_PAGE / UNIT) as u32;

@@ -2,17 +2,42 @@
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::atomic::AtomicU32;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{Links, NewPage, NoMemory, Page, PageSource};
 use crate::stacks::depot::entry::{Entries, PAGE_UNITS, Shape, StackEntry};
+use crate::stacks::depot::index::{Branch, FORK_UNITS, Route};
 use crate::stacks::depot::walked::Walked;
-use crate::stacks::depot::{BUCKETS, Depot, FAN_OUT, Frames, SPREAD, StackId};
+use crate::stacks::depot::{Depot, FAN_OUT, Frames, SPREAD, StackId};
+
+/// Room for an entry or a fork that nobody sees yet.
+#[derive(Clone, Copy)]
+struct Units {
+    unit: u32,
+    units: u32,
+}
 
 /// An entry that nobody sees yet.
+#[derive(Clone, Copy)]
 struct Unseen {
     entry: StackEntry,
-    number: u32,
-    units: u32,
+    room: Units,
+}
+
+/// A call stack that is looked for.
+struct WantedStack<'w> {
+    walked: &'w Walked,
+    route: Route,
+    base: usize,
+    /// Its entry, once one was written for it.
+    unseen: Option<Unseen>,
+}
+
+/// How a look at a slot ended.
+enum SlotLook<'s> {
+    Found(StackId, StackEntry),
+    /// Another slot is to be looked at, or the same one again.
+    At(&'s AtomicU32),
 }
 
 impl Depot {
@@ -27,51 +52,62 @@ impl Depot {
         if addresses.is_empty() {
             return None;
         }
-        let base = self.chosen_base();
-        let hash = hash(addresses);
-        let bucket = &self.buckets[(hash >> 32) as usize % BUCKETS];
-        let hash = hash as u32;
-        let mut first = bucket.load(Acquire);
-        let found = self.find(first, 0, hash, addresses, base);
-        if found.is_some() {
-            return found;
-        }
-        let unseen = self.keep(walked, hash, base, meta).ok()?;
-        let (entry, number) = (unseen.entry, unseen.number);
+        let route = Route::new(hash(addresses));
+        let mut wanted = WantedStack {
+            walked,
+            route,
+            base: self.chosen_base(),
+            unseen: None,
+        };
+        let mut slot = &self.root[route.root()];
         loop {
-            entry.next().store(first, Relaxed);
-            match bucket.compare_exchange(first, number, Release, Acquire) {
-                Ok(_) => {
-                    self.stacks.fetch_add(1, Relaxed);
-                    return Some((StackId(number), entry));
-                }
-                Err(now) => {
-                    let found = self.find(now, first, hash, addresses, base);
-                    if found.is_some() {
-                        self.unreserve(unseen);
-                        return found;
-                    }
-                    first = now;
+            match self.look(slot, &mut wanted, meta)? {
+                SlotLook::At(next) => slot = next,
+                SlotLook::Found(id, entry) => {
+                    // Where another CPU was first, its entry counts.
+                    let spare = wanted.unseen.filter(|unseen| unseen.room.unit != id.0);
+                    spare
+                        .into_iter()
+                        .for_each(|unseen| self.unreserve(unseen.room));
+                    return Some((id, entry));
                 }
             }
         }
     }
 
-    /// The entry with these addresses, if it is in the chain from the entry `number` on and before the entry `end`.
-    fn find(
-        &self,
-        mut number: u32,
-        end: u32,
-        hash: u32,
-        addresses: &[usize],
-        base: usize,
-    ) -> Option<(StackId, StackEntry)> {
-        while number != end {
+    /// Looks at a slot: goes down into its fork, finds the entry, enters one, or makes a fork. `None` if there is no memory.
+    fn look<'s>(
+        &'s self,
+        slot: &'s AtomicU32,
+        wanted: &mut WantedStack<'_>,
+        meta: &impl PageSource,
+    ) -> Option<SlotLook<'s>> {
+        let seen = slot.load(Acquire);
+        match Branch::from_slot(seen) {
+            Branch::Fork(unit) => Some(SlotLook::At(wanted.route.step(self.fork(unit)?)?)),
+            Branch::Nothing => self.enter(slot, seen, wanted, meta),
+            Branch::Entry(number) => {
+                let stored = self.entry(number)?.hash().load(Relaxed);
+                if stored != wanted.route.stored() {
+                    self.make_fork(slot, number, stored, wanted.route, meta)?;
+                    return Some(SlotLook::At(slot));
+                }
+                match self.find(number, wanted) {
+                    Some((id, entry)) => Some(SlotLook::Found(id, entry)),
+                    None => self.enter(slot, seen, wanted, meta),
+                }
+            }
+        }
+    }
+
+    /// The entry with the wanted addresses, if it is in the chain from the entry `number` on.
+    fn find(&self, mut number: u32, wanted: &WantedStack<'_>) -> Option<(StackId, StackEntry)> {
+        let addresses = wanted.walked.addresses();
+        while number != 0 {
             let entry = self.entry(number)?;
-            if entry.hash().load(Relaxed) == hash
-                && let Some(frames) = entry.frames()
+            if let Some(frames) = entry.frames()
                 && frames.len() == addresses.len()
-                && frames.addresses(base).eq(addresses.iter().copied())
+                && (frames.addresses(wanted.base)).eq(addresses.iter().copied())
             {
                 return Some((StackId(number), entry));
             }
@@ -80,29 +116,71 @@ impl Depot {
         None
     }
 
-    /// Writes a new entry.
-    fn keep(
+    /// Enters the wanted call stack in a slot, in front of the chain that was seen there.
+    fn enter<'s>(
         &self,
-        walked: &Walked,
-        hash: u32,
-        base: usize,
+        slot: &'s AtomicU32,
+        seen: u32,
+        wanted: &mut WantedStack<'_>,
         meta: &impl PageSource,
-    ) -> Result<Unseen, NoMemory> {
-        let shape = Shape::of(walked.addresses(), base);
-        let units = shape.units();
-        let number = self.reserve(units, meta)?;
-        let entry = self.place(number).ok_or(NoMemory)?;
-        entry
-            .write(shape, walked, base, hash, number)
-            .ok_or(NoMemory)?;
-        Ok(Unseen {
-            entry,
-            number,
-            units,
-        })
+    ) -> Option<SlotLook<'s>> {
+        let unseen = match wanted.unseen {
+            Some(unseen) => unseen,
+            None => {
+                let unseen = self.keep(wanted, meta).ok()?;
+                wanted.unseen = Some(unseen);
+                unseen
+            }
+        };
+        let (entry, number) = (unseen.entry, unseen.room.unit);
+        entry.next().store(seen, Relaxed);
+        if slot
+            .compare_exchange(seen, number, Release, Relaxed)
+            .is_err()
+        {
+            return Some(SlotLook::At(slot));
+        }
+        self.stacks.fetch_add(1, Relaxed);
+        Some(SlotLook::Found(StackId(number), entry))
     }
 
-    /// Takes room for an entry: units of one page. A missing page is taken.
+    /// Puts a fork into a slot, above the entry that was seen there. If the slot has changed meanwhile, nothing is done.
+    fn make_fork(
+        &self,
+        slot: &AtomicU32,
+        number: u32,
+        stored: u32,
+        route: Route,
+        meta: &impl PageSource,
+    ) -> Option<()> {
+        let unit = self.reserve(FORK_UNITS, meta).ok()?;
+        route.write_fork(self.fork(unit)?, number, stored)?;
+        let (entry, fork) = (Branch::Entry(number).slot(), Branch::Fork(unit).slot());
+        if slot
+            .compare_exchange(entry, fork, Release, Relaxed)
+            .is_err()
+        {
+            let units = FORK_UNITS;
+            self.unreserve(Units { unit, units });
+        }
+        Some(())
+    }
+
+    /// Writes a new entry.
+    fn keep(&self, wanted: &WantedStack<'_>, meta: &impl PageSource) -> Result<Unseen, NoMemory> {
+        let (walked, base) = (wanted.walked, wanted.base);
+        let shape = Shape::of(walked.addresses(), base);
+        let units = shape.units();
+        let unit = self.reserve(units, meta)?;
+        let entry = self.place(unit).ok_or(NoMemory)?;
+        entry
+            .write(shape, walked, base, wanted.route.stored(), unit)
+            .ok_or(NoMemory)?;
+        let room = Units { unit, units };
+        Ok(Unseen { entry, room })
+    }
+
+    /// Takes room for an entry or a fork: units of one page. A missing page is taken.
     fn reserve(&self, units: u32, meta: &impl PageSource) -> Result<u32, NoMemory> {
         let mut used = self.used.load(Relaxed);
         loop {
@@ -121,12 +199,10 @@ impl Depot {
         }
     }
 
-    /// Gives back the room of an entry that nobody saw. If other room was taken since, it is lost.
-    fn unreserve(&self, unseen: Unseen) {
-        let end = unseen.number + unseen.units;
-        let _ = self
-            .used
-            .compare_exchange(end, unseen.number, Release, Relaxed);
+    /// Gives back room for what nobody saw. If other room was taken since, it is lost.
+    fn unreserve(&self, room: Units) {
+        let end = room.unit + room.units;
+        let _ = self.used.compare_exchange(end, room.unit, Release, Relaxed);
     }
 
     /// Takes a page for this number, if there is none.
@@ -179,11 +255,14 @@ pub(super) fn add_page(table: Page<Links<Entries>>, page: usize, mut new: NewPag
 
 /// A hash of a call stack, all bits of which are well mixed.
 fn hash(addresses: &[usize]) -> u64 {
-    let hash = addresses
-        .iter()
-        .fold(addresses.len() as u64, |hash, &address| {
-            let mixed = (hash ^ address as u64).wrapping_mul(SPREAD);
-            mixed ^ mixed >> 29
-        });
-    hash.wrapping_mul(SPREAD).rotate_left(32)
+    mixed(addresses).wrapping_mul(SPREAD).rotate_left(32)
+}
+
+/// What frames make of a hash, one after the other.
+pub(super) fn mixed(addresses: &[usize]) -> u64 {
+    let len = addresses.len() as u64;
+    addresses.iter().fold(len, |hash, &address| {
+        let mixed = (hash ^ address as u64).wrapping_mul(SPREAD);
+        mixed ^ mixed >> 29
+    })
 }

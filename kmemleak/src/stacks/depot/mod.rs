@@ -13,7 +13,7 @@
 //! of a frame with overaligned locals varies. So links are a guess that is checked, and no part of the call stack.)
 //!
 //! Entries lie in pages, which a directory numbers; an id is the place of its entry, counted in units of 8 bytes.
-//! They are found by a hash of their addresses, in chained buckets.
+//! They are found by a hash of their addresses, in an [index] that grows with them.
 //!
 //! # The fast path
 //!
@@ -30,10 +30,10 @@
 //!
 //! # Invariants
 //!
-//! - An entry is written before a bucket or a slot names it, and neither moves nor changes (but for its marks) until
+//! - An entry is written before the index or a slot names it, and neither moves nor changes (but for its marks) until
 //!   the depot is emptied.
-//! - No two entries hold the same addresses: an entry enters its bucket by compare-and-swap of the bucket's head,
-//!   and a CPU that loses looks through what entered meanwhile before it tries again.
+//! - No two entries hold the same addresses: an entry enters the index by compare-and-swap of the word that it was looked for in,
+//!   and a CPU that loses looks at what entered meanwhile before it tries again.
 //! - Slots name narrow entries with links only. They are hints: a lost one costs time.
 //! - Addresses are stored inverted, as everywhere in metadata. Distances from the text base are no addresses.
 //!
@@ -46,6 +46,7 @@
 mod compare;
 mod entry;
 mod frames;
+mod index;
 mod insert;
 mod pairs;
 mod slot;
@@ -56,11 +57,12 @@ use core::sync::atomic::Ordering::Relaxed;
 pub(crate) use self::frames::Frames;
 
 use self::entry::{Entries, PAGE_UNITS, StackEntry};
+use self::index::Fork;
 use self::slot::StackSlot;
 use self::walked::Walked;
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::metadata::hidden::Hidden;
-use crate::metadata::page::{Links, PAGE_WORDS, PageLink, PageSource};
+use crate::metadata::page::{Links, PAGE_WORDS, Page, PageLink, PageSource};
 use crate::platform::{METADATA_PAGE, StackWalk};
 use crate::sizes::{
     DEPOT_BUCKETS as BUCKETS, DEPOT_PAGES, DEPOT_ROWS as ROWS, DEPOT_SLOTS as SLOTS,
@@ -93,10 +95,9 @@ struct CpuSlots([StackSlot; SLOTS]);
 pub(crate) struct Depot {
     /// Slots by CPU.
     slots: [CpuSlots; ROWS],
-    /// First entries of the buckets; 0 is none. A bucket publishes its first entry with all that follow in the chain:
-    /// `find_or_insert` exchanges it with Release, and loads it with Acquire before it follows the chain, also if the
-    /// exchange fails.
-    buckets: [AtomicU32; BUCKETS],
+    /// The root of the [index], whose slots, as those of its forks, publish what they lead to: `find_or_insert` exchanges one with
+    /// Release, and loads it with Acquire before it follows it.
+    root: [AtomicU32; BUCKETS],
     /// Tables that name the pages in which entries lie.
     tables: [PageLink<Links<Entries>>; TABLES],
     /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
@@ -116,7 +117,7 @@ impl Depot {
     pub(crate) const fn new() -> Self {
         Self {
             slots: [const { CpuSlots([const { StackSlot::new() }; SLOTS]) }; ROWS],
-            buckets: [const { AtomicU32::new(0) }; BUCKETS],
+            root: [const { AtomicU32::new(0) }; BUCKETS],
             tables: [const { PageLink::new() }; TABLES],
             base: AtomicU64::new(Hidden::NONE.bits()),
             used: AtomicU32::new(0),
@@ -252,11 +253,21 @@ impl Depot {
         &self.slots[cpu as usize % ROWS].0[slot as usize % SLOTS]
     }
 
+    /// The page in which a unit lies, if it was taken.
+    fn page_of(&self, unit: u32) -> Option<Page<Entries>> {
+        let page = (unit / PAGE_UNITS) as usize;
+        let table = self.tables.get(page / FAN_OUT)?.get()?;
+        table.link(page % FAN_OUT).get()
+    }
+
     /// The place of an entry, for which there is room.
     fn place(&self, number: u32) -> Option<StackEntry> {
-        let page = (number / PAGE_UNITS) as usize;
-        let table = self.tables.get(page / FAN_OUT)?.get()?;
-        StackEntry::at(table.link(page % FAN_OUT).get()?, number % PAGE_UNITS)
+        StackEntry::at(self.page_of(number)?, number % PAGE_UNITS)
+    }
+
+    /// The fork that begins with this unit.
+    fn fork(&self, unit: u32) -> Option<Fork> {
+        Fork::at(self.page_of(unit)?, unit % PAGE_UNITS)
     }
 
     /// The entry with this number; `None` where no entry says that the number is its own.
@@ -273,9 +284,7 @@ impl Depot {
     pub(crate) unsafe fn empty(&self) {
         let slots = self.slots.iter().flat_map(|slots| &slots.0);
         slots.for_each(StackSlot::clear);
-        self.buckets
-            .iter()
-            .for_each(|first| first.store(0, Relaxed));
+        self.root.iter().for_each(|slot| slot.store(0, Relaxed));
         self.tables.iter().for_each(PageLink::clear);
         self.base.store(Hidden::NONE.bits(), Relaxed);
         self.used.store(0, Relaxed);

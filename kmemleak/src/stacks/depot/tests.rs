@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::entry::Shape;
-use super::insert::add_page;
+use super::insert::{add_page, mixed};
 use super::*;
 use crate::metadata::page::{NewPage, NoMemory, Page};
 use crate::platform::MAX_FRAMES;
@@ -174,6 +174,67 @@ fn addresses_far_from_the_text_base_are_kept_whole() {
     // Their low halves are equal, their high halves are not.
     let near = depot.store(&[BASE + 7], &pages);
     assert_ne!(depot.store(&[BASE + 7 + (1 << 32)], &pages), near);
+    pages.empty(&depot);
+}
+
+/// What frames make of a hash depends on what is before them only by its exclusive or with the next address.
+#[test]
+fn stacks_with_equal_hashes_are_told_apart() {
+    let (depot, pages) = (depot(), Pages::new(100));
+    let after_first = |first: usize| {
+        let mixed = (2 ^ first as u64).wrapping_mul(SPREAD);
+        mixed ^ mixed >> 29
+    };
+    let stack_of = |first: usize| {
+        let second = BASE as u64 ^ after_first(first) ^ after_first(BASE);
+        [first, second as usize]
+    };
+    let stacks: Vec<[usize; 2]> = (BASE..BASE + 5).map(stack_of).collect();
+    let ids: Vec<StackId> = stacks
+        .iter()
+        .map(|stack| depot.store(stack, &pages))
+        .collect();
+    for (number, stack) in stacks.iter().enumerate() {
+        assert_eq!(mixed(stack), mixed(&stacks[0]), "all hashes are equal");
+        assert_eq!(depot.store(stack, &pages), ids[number]);
+        assert_eq!(depot.get(ids[number]).as_slice(), stack);
+    }
+    assert_eq!(depot.len(), 5);
+    pages.empty(&depot);
+}
+
+#[test]
+fn each_of_many_stacks_has_a_name() {
+    let (depot, pages) = (depot(), Pages::new(10_000));
+    let stack = |number: usize| [BASE + number % 100, BASE + number / 100, BASE];
+    let ids: Vec<StackId> = (0..100_000)
+        .map(|number| depot.store(&stack(number), &pages))
+        .collect();
+    assert_eq!(depot.len(), 100_000);
+    for (number, &id) in ids.iter().enumerate() {
+        assert_eq!(depot.store(&stack(number), &pages), id);
+        assert_eq!(depot.get(id).as_slice(), stack(number));
+    }
+    assert_eq!(depot.len(), 100_000);
+    pages.empty(&depot);
+}
+
+#[test]
+fn without_memory_for_a_fork_there_is_no_name() {
+    let (depot, pages) = (depot(), Pages::new(2));
+    let stack = |number: usize| [BASE + number, BASE];
+    let ids: Vec<StackId> = (0..1000)
+        .map(|number| depot.store(&stack(number), &pages))
+        .collect();
+    let named = ids.iter().filter(|&&id| id != StackId::NONE).count();
+    assert!((50..500).contains(&named), "the page is full");
+    assert_eq!(depot.len() as usize, named);
+    pages.left.store(100, Relaxed);
+    for (number, &id) in ids.iter().enumerate() {
+        let now = depot.store(&stack(number), &pages);
+        assert_ne!(now, StackId::NONE);
+        assert!(now == id || id == StackId::NONE, "a name stays");
+    }
     pages.empty(&depot);
 }
 
