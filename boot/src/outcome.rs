@@ -21,7 +21,7 @@ const TAIL_LINES: usize = 40;
 pub enum Outcome {
     /// The guest reported success.
     Passed,
-    /// The guest reported success, but that it did not understand all that was typed.
+    /// The guest ended as it should, and reported that a command was not understood, or failed.
     NotUnderstood,
     /// The guest reported failure.
     Failed,
@@ -53,7 +53,7 @@ impl Display for Outcome {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Passed => "the guest passed",
-            Self::NotUnderstood => "the guest did not understand all that was typed",
+            Self::NotUnderstood => "a command was not understood, or failed",
             Self::Failed => "the guest failed",
             Self::QemuError => "QEMU itself failed",
             Self::TripleFault => "triple fault",

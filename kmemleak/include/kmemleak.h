@@ -192,7 +192,9 @@ void kmemleak_report(kmemleak_write_fn write, void *cookie);
 
 /*
  * Runs a command, such as "scan" or "report --json", and writes the answer;
- * "help" lists the commands. False if the line is NULL or not UTF-8.
+ * "help" lists the commands. False if the command was not done: the line is
+ * NULL, not UTF-8, or not a command; or the answer says why. Leaks found are no
+ * failure.
  */
 bool kmemleak_command(const char *line, kmemleak_write_fn write, void *cookie);
 

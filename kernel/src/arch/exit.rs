@@ -15,7 +15,7 @@ pub enum ExitCode {
     Success = 0x10,
     /// Something failed; QEMU's exit code is 35.
     Failure = 0x11,
-    /// All went well, but not all that was asked for was understood; QEMU's exit code is 37.
+    /// The machine ended as it should, but a command was not understood, or failed; QEMU's exit code is 37.
     NotUnderstood = 0x12,
 }
 

@@ -17,6 +17,8 @@ pub mod platform;
 pub mod player;
 pub mod roots;
 
+pub use kmemleak::CommandError;
+
 pub use self::background::hold_warnings;
 pub use self::call_site::from_call_site;
 pub use self::hooks::KMEMLEAK;

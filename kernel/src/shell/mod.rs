@@ -6,8 +6,8 @@
 //! # The end
 //!
 //! The command `exit` and the end of the input (Control-D on an empty line, which is what `boot` sends where a pipe ends)
-//! end the machine. The exit code says whether there was a line that was not understood: a script, which does not stop at such a
-//! line, needs it.
+//! end the machine. The exit code says whether there was a line that was not understood, or whose command failed: a script, which
+//! does not stop at such a line, needs it.
 
 mod bench;
 mod commands;
@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use self::editor::{Edit, Editor, LINE_LEN};
 use crate::arch::exit::{ExitCode, exit};
 use crate::console::{self, Console};
+use crate::leak::{CommandError, KMEMLEAK};
 use crate::{symbols, task};
 
 /// Shown when a command can be typed.
@@ -31,8 +32,8 @@ const ERASE: &str = "\x08 \x08";
 /// Signals that a typed byte was not taken.
 const BELL: char = '\x07';
 
-/// Whether all lines so far were commands with arguments that they take.
-static ALL_UNDERSTOOD: AtomicBool = AtomicBool::new(true);
+/// Whether all lines so far were commands with arguments that they take, and were done.
+static ALL_DONE: AtomicBool = AtomicBool::new(true);
 
 /// A command of the shell.
 struct Command {
@@ -56,8 +57,8 @@ const COMMANDS: &[Command] = &[
         name: "kmemleak",
         arguments: "WORD",
         help: "the leak detector: scan, report, status, clear, ... (no word: all of them)",
-        takes: |rest| crate::leak::KMEMLEAK.understands(rest),
-        run: |rest, out| crate::leak::KMEMLEAK.command(rest, out),
+        takes: |_| true,
+        run: kmemleak,
     },
     Command {
         name: "leak",
@@ -118,7 +119,7 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "exit",
         arguments: "",
-        help: "end the machine, with success if all lines were understood",
+        help: "end the machine, with success if all commands were done",
         takes: str::is_empty,
         run: commands::exit,
     },
@@ -167,7 +168,7 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
             return prompt(out, "");
         }
         Edit::TooLong(len) => {
-            not_understood();
+            not_done();
             let _ = writeln!(
                 out,
                 "\nthe line has {len} bytes: at most {LINE_LEN} are taken, and nothing was done"
@@ -175,7 +176,7 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
             return prompt(out, "");
         }
         Edit::Foreign(bytes) => {
-            not_understood();
+            not_done();
             let _ = writeln!(
                 out,
                 "\nthe line has {bytes} bytes that are no ASCII: none are taken, and nothing was done"
@@ -190,13 +191,14 @@ fn feed(editor: &mut Editor, byte: u8, out: &mut Console) {
     console::set_edited(PROMPT, editor.line());
 }
 
-fn not_understood() {
-    ALL_UNDERSTOOD.store(false, Ordering::Relaxed);
+/// A line was not understood, or its command failed.
+fn not_done() {
+    ALL_DONE.store(false, Ordering::Relaxed);
 }
 
-/// Ends the machine, with success if all was understood.
+/// Ends the machine, with success if all was done.
 fn end() -> ! {
-    exit(match ALL_UNDERSTOOD.load(Ordering::Relaxed) {
+    exit(match ALL_DONE.load(Ordering::Relaxed) {
         true => ExitCode::Success,
         false => ExitCode::NotUnderstood,
     })
@@ -214,7 +216,7 @@ fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
         Some(command) => {
             let takes = (command.takes)(rest);
             if !takes {
-                not_understood();
+                not_done();
             }
             match command.arguments {
                 "" if !takes => writeln!(out, "{name}: unexpected argument \"{rest}\""),
@@ -225,7 +227,7 @@ fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
             }
         }
         None => {
-            not_understood();
+            not_done();
             write!(out, "unknown command \"{name}\"; there are:")?;
             COMMANDS
                 .iter()
@@ -233,6 +235,16 @@ fn execute(line: &str, out: &mut dyn Write) -> fmt::Result {
             writeln!(out)
         }
     }
+}
+
+/// A command of the leak detector. The detector writes itself what is wrong with it.
+fn kmemleak(rest: &str, out: &mut dyn Write) -> fmt::Result {
+    match KMEMLEAK.command(rest, out) {
+        Ok(()) => {}
+        Err(CommandError::NotUnderstood | CommandError::NotDone) => not_done(),
+        Err(CommandError::Write(error)) => return Err(error),
+    }
+    Ok(())
 }
 
 fn help(_: &str, out: &mut dyn Write) -> fmt::Result {

@@ -8,6 +8,7 @@ pub mod c_api;
 pub(crate) mod control;
 pub(crate) mod detector;
 mod log;
+pub(crate) mod outcome;
 pub(crate) mod report;
 pub(crate) mod scope;
 mod selftest;

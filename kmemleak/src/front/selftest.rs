@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::references::{Slot, SlotPlace};
+use crate::front::outcome::{Answered, CommandError};
 use crate::front::report;
 use crate::marker::GivenUp;
 use crate::metadata::WORD;
@@ -99,19 +100,21 @@ impl Display for Outcome {
 pub(super) fn write_selftest<P: Platform>(
     claim: &mut Claim<'_, P>,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let seen = self_test(claim);
     let _outside = claim.outside();
     match seen {
         Ok(outcome) => {
             writeln!(out, "kmemleak: selftest {outcome}")?;
             match outcome {
-                Outcome::Reported(..2, held) => write_held(claim.tracker(), held, out),
-                _ => Ok(()),
+                Outcome::Right => return Ok(()),
+                Outcome::Reported(..2, held) => write_held(claim.tracker(), held, out)?,
+                _ => {}
             }
         }
-        Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped),
+        Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped)?,
     }
+    Err(CommandError::NotDone)
 }
 
 /// Writes which word kept a planted leak alive, and what to do about it.

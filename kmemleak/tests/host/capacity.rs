@@ -8,6 +8,8 @@ use kmemleak::{
     RootKind,
 };
 
+use crate::lab::answer;
+
 /// Bytes of the memory that the tests' blocks lie in.
 const ARENA: usize = 8 << 20;
 
@@ -104,8 +106,7 @@ impl Case {
             "status",
             "scan",
         ] {
-            let mut answer = String::new();
-            detector.command(line, &mut answer).expect("text takes all");
+            let answer = answer(&detector, line);
             let sites = format!(" of {} call site", self.call_stacks.min(self.objects));
             if line == "sites" && !answer.contains(&sites) {
                 short.push(format!("not{sites}s: {answer}"));

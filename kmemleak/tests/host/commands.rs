@@ -1,6 +1,8 @@
 //! The control words, and those that are none.
 
-use crate::lab::Lab;
+use kmemleak::CommandError;
+
+use crate::lab::{Lab, try_to};
 
 #[test]
 fn scan_checks_and_reports() {
@@ -143,7 +145,8 @@ fn a_writer_that_fails_is_no_harm() {
     let lab = Lab::new();
     let block = lab.block(64);
     for word in ["", "scan", "report", "status", "clear", "nonsense"] {
-        assert!(lab.detector.command(word, &mut Full).is_err());
+        let written = lab.detector.command(word, &mut Full);
+        assert_eq!(written, Err(CommandError::Write(std::fmt::Error)), "{word}");
     }
     lab.detector.drain_warnings(&mut Full);
     lab.free(block);
@@ -198,7 +201,8 @@ fn a_line_whose_argument_is_none_is_not_understood() {
         "unsuppress a:max=many",
         "unsuppress x",
     ] {
-        assert!(lab.detector.understands(line), "{line}");
+        let (done, answer) = try_to(&lab.detector, line);
+        assert_ne!(done, Err(CommandError::NotUnderstood), "{line}: {answer}");
     }
     for line in [
         "frobnicate",
@@ -225,12 +229,69 @@ fn a_line_whose_argument_is_none_is_not_understood() {
         "status --json",
         "report --all=1",
     ] {
-        assert!(!lab.detector.understands(line), "{line}");
+        let (done, answer) = try_to(&lab.detector, line);
+        assert_eq!(done, Err(CommandError::NotUnderstood), "{line}");
         // And who reads it is told.
-        let answer = lab.say(line);
         assert!(
             answer.starts_with("kmemleak: ") || answer.contains(r#""kind":"error""#),
             "{answer}"
         );
     }
+}
+
+/// Whoever runs lines without reading the answers is to know that one had none.
+#[test]
+fn a_command_without_an_answer_is_not_done() {
+    let lab = Lab::new();
+    let refused = |line: &str| {
+        let (done, answer) = try_to(&lab.detector, line);
+        assert_eq!(done, Err(CommandError::NotDone), "{line}: {answer}");
+        assert_ne!(answer, "", "{line}");
+    };
+    // No check so far.
+    for line in ["report", "report --json", "interior", "interior --json"] {
+        refused(line);
+    }
+    let (held, lost) = (lab.block(64), lab.block(64));
+    lab.hold(0, held);
+    assert_eq!(
+        try_to(&lab.detector, "scan").0,
+        Ok(()),
+        "a leak is no failure"
+    );
+    let answered = [
+        "report --json".into(),
+        "status".into(),
+        "interior".into(),
+        "new".into(),
+        format!("dump {held:x}"),
+        format!("path {held:x}"),
+        format!("holders {lost:x}"),
+        "why 10".into(),
+        "mark".into(),
+        "sites --by growth".into(),
+        "suppress a".into(),
+        "unsuppress a".into(),
+        "selftest".into(),
+        "help".into(),
+        String::new(),
+    ];
+    for line in answered {
+        let (done, answer) = try_to(&lab.detector, &line);
+        assert_eq!(done, Ok(()), "{line}: {answer}");
+    }
+    refused("dump 10");
+    for question in ["holders", "path"] {
+        refused(&format!("{question} 10"));
+        refused(&format!("{question} --json 10"));
+    }
+    refused(&format!("path {lost:x}"));
+    refused("site 12345678");
+    refused("unsuppress never-there");
+    assert_eq!(try_to(&lab.detector, "off").0, Ok(()));
+    for line in ["off", "scan", "new", "mark", "sites", "why 10", "selftest"] {
+        refused(line);
+    }
+    assert_eq!(try_to(&lab.detector, "report").0, Ok(()));
+    assert_eq!(try_to(&lab.detector, "clear").0, Ok(()));
 }

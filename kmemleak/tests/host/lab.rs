@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kmemleak::{AllocOptions, BootstrapPool, Detector};
+use kmemleak::{AllocOptions, BootstrapPool, CommandError, Detector, Platform};
 use kmemleak_emulated::{Builder, Emulated, Machine, Place};
 
 /// The tests' detector.
@@ -11,6 +11,22 @@ pub type Subject = Detector<Emulated>;
 /// A bootstrap pool for one detector.
 pub fn pool<const PAGES: usize>() -> &'static BootstrapPool<PAGES> {
     Box::leak(Box::new(BootstrapPool::new()))
+}
+
+/// The answer to a command, whether or not it was done.
+pub fn answer<P: Platform>(detector: &Detector<P>, line: &str) -> String {
+    try_to(detector, line).1
+}
+
+/// Runs a command: how it ended, and the answer.
+pub fn try_to<P: Platform>(
+    detector: &Detector<P>,
+    line: &str,
+) -> (Result<(), CommandError>, String) {
+    let mut answer = String::new();
+    let done = detector.command(line, &mut answer);
+    assert!(!matches!(done, Err(CommandError::Write(_))), "{line}");
+    (done, answer)
 }
 
 /// So many of something; fewer under Miri, which takes its time.
@@ -75,13 +91,9 @@ impl Lab {
         starts
     }
 
-    /// The answer to a command.
+    /// The answer to a command, whether or not it was done.
     pub fn say(&self, line: &str) -> String {
-        let mut answer = String::new();
-        self.detector
-            .command(line, &mut answer)
-            .expect("text takes all");
-        answer
+        answer(&self.detector, line)
     }
 
     /// The warnings since the last time.

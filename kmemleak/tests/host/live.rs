@@ -3,7 +3,7 @@
 use kmemleak::{AllocOptions, Colour, Context, Level, LiveObject, NotDone, ObjectFilter, Tracking};
 use kmemleak_emulated::{set_comm, set_current};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, try_to};
 
 const SECOND: u64 = 1_000_000;
 
@@ -287,7 +287,11 @@ fn wrong_options_are_told_of() {
         ("site 1 --site 2", "site: unexpected argument `--site`"),
     ] {
         assert_eq!(lab.say(line), format!("kmemleak: {told}\n"));
-        assert!(!lab.detector.understands(line), "{line}");
+        assert_eq!(
+            try_to(&lab.detector, line).0,
+            Err(kmemleak::CommandError::NotUnderstood),
+            "{line}"
+        );
     }
 }
 

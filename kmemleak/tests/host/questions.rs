@@ -3,7 +3,7 @@
 use kmemleak::{AllocOptions, Detector, NoAnswer, RootKind, Slot, SlotPlace};
 use kmemleak_emulated::{Emulated, Machine, PARKED_TASK, Place, Stop};
 
-use crate::lab::{Lab, many};
+use crate::lab::{Lab, answer, many};
 
 fn holders(lab: &Lab, address: usize) -> (Result<(), NoAnswer>, Vec<Slot>) {
     let mut slots = Vec::new();
@@ -203,11 +203,7 @@ fn off_and_given_up() {
 fn when_all_memory_is_given_back_none_is_taken() {
     let machine = Machine::new();
     let detector: Detector<_> = Detector::new(Emulated::of(&machine));
-    let say = |line: &str| {
-        let mut answer = String::new();
-        detector.command(line, &mut answer).expect("text takes all");
-        answer
-    };
+    let say = |line: &str| answer(&detector, line);
     say("scan");
     say("off");
     say("clear");

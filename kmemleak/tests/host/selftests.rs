@@ -10,7 +10,7 @@ use kmemleak::{
 };
 use kmemleak_emulated::{Emulated, Machine, Stop};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, answer};
 
 const PASSED: &str = "kmemleak: selftest passed: a planted leak and what it owned were found, and nothing is left of them\n";
 
@@ -113,8 +113,7 @@ fn passes_with_any_memory_or_says_that_there_is_too_little() {
         let machine = Machine::new();
         machine.set_metadata_budget(pages);
         let detector: Detector<_> = Detector::new(Emulated::of(&machine));
-        let mut answer = String::new();
-        detector.command("selftest", &mut answer).expect("text");
+        let answer = answer(&detector, "selftest");
         let short = answer == "kmemleak: selftest not done: no memory for it\n";
         assert!(short || answer == PASSED, "{pages}: {answer}");
         seen[usize::from(short)] = true;
@@ -273,8 +272,7 @@ unsafe impl Platform for Retaining {
 
 fn failed(kind: RootKind, checks: usize) -> String {
     let detector: Detector<_> = Detector::new(Retaining::new(kind, checks));
-    let mut answer = String::new();
-    detector.command("selftest", &mut answer).expect("text");
+    let answer = answer(&detector, "selftest");
     let first = "kmemleak: selftest FAILED: 0 of 4 planted blocks were reported, not 2\n";
     let rest = answer.strip_prefix(first);
     rest.unwrap_or_else(|| panic!("{answer}")).into()

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crate::lab::pool;
+use crate::lab::{answer, pool};
 use kmemleak::{
     AllocOptions, Comm, Context, Detector, ForeignWords, IrqState, Level, MAX_FRAMES,
     METADATA_PAGE, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, Words,
@@ -331,11 +331,7 @@ impl SparseLab {
 
     /// The answer to a command.
     pub fn say(&self, line: &str) -> String {
-        let mut answer = String::new();
-        self.detector
-            .command(line, &mut answer)
-            .expect("text takes all");
-        answer
+        answer(&self.detector, line)
     }
 
     /// What the status says under this title.

@@ -20,6 +20,7 @@ crate::tests![
     bench_prints_json_and_leaves_no_leak,
     exit_ends_with_success,
     the_end_of_the_input_ends_the_machine,
+    a_command_that_fails_is_in_the_exit_code,
     arguments_for_who_takes_none_are_told,
     a_longer_line_than_there_is_room_for_is_refused,
     panic_ends_with_failure_and_a_backtrace,
@@ -245,6 +246,20 @@ fn the_end_of_the_input_ends_the_machine() -> Result<(), Failure> {
     let mut session = shell()?;
     session.send_line("frobnicate\ncpus\n\x04", LIMIT)?;
     machines::expect(&session.finish(LIMIT), Outcome::NotUnderstood, "\ncpu 1: ")
+}
+
+/// Leaks are no failure; an address without an object, and a word that the detector does not know, are.
+fn a_command_that_fails_is_in_the_exit_code() -> Result<(), Failure> {
+    for (lines, outcome) in [
+        ("leak forgotten-free\nkmemleak scan\n\x04", Outcome::Passed),
+        ("kmemleak dump 10\ncpus\n\x04", Outcome::NotUnderstood),
+        ("kmemleak scna\ncpus\n\x04", Outcome::NotUnderstood),
+    ] {
+        let mut session = shell()?;
+        session.send_line(lines, LIMIT)?;
+        machines::expect(&session.finish(LIMIT), outcome, "")?;
+    }
+    Ok(())
 }
 
 fn arguments_for_who_takes_none_are_told() -> Result<(), Failure> {

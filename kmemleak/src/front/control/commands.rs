@@ -13,6 +13,7 @@ use super::syntax::{Call, Command, Done};
 use crate::checker::Retained;
 use crate::checker::live::ObjectFilter;
 use crate::front::background;
+use crate::front::outcome::CommandError;
 use crate::front::report::{self, Count, Question, Sum, Typed};
 use crate::front::selftest::write_selftest;
 use crate::metadata::hidden::Hidden;
@@ -139,42 +140,36 @@ impl<P: Platform> Commands<P> {
 
 fn help<P: Platform>(call: Call<'_, P>) -> Done {
     let mut commands = Commands::<P>::TABLE.into_iter();
-    Ok(commands.try_for_each(|command| write!(call.out, "{command}")))
+    Ok(commands.try_for_each(|command| write!(call.out, "{command}"))?)
 }
 
 fn status<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_status(call.handle, call.out))
+    Ok(write_status(call.handle, call.out)?)
 }
 
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim_on()?;
     claim.check()?;
-    let written = report::write_report(&claim, call.options.format, call.options.which, call.out);
-    if written.is_ok() {
-        claim.note_reported();
-    }
-    Ok(written)
+    report::write_report(&claim, call.options.format, call.options.which, call.out)?;
+    claim.note_reported();
+    Ok(())
 }
 
 fn new<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim_on()?;
     claim.check()?;
-    Ok(report::write_report(
-        &claim,
-        call.options.format,
-        Which::New,
-        call.out,
-    ))
+    let format = call.options.format;
+    Ok(report::write_report(&claim, format, Which::New, call.out)?)
 }
 
 fn report<P: Platform>(call: Call<'_, P>) -> Done {
-    let claim = call.handle.claim()?;
+    let (claim, options) = (call.handle.claim()?, call.options);
     Ok(report::write_report(
         &claim,
-        call.options.format,
-        call.options.which,
+        options.format,
+        options.which,
         call.out,
-    ))
+    )?)
 }
 
 fn clear<P: Platform>(call: Call<'_, P>) -> Done {
@@ -187,16 +182,17 @@ fn clear<P: Platform>(call: Call<'_, P>) -> Done {
             _ => "are no leaks",
         };
         let reported = Count(objects, "reported object");
-        return Ok(writeln!(out, "kmemleak: {reported} {are} from now on"));
+        return Ok(writeln!(out, "kmemleak: {reported} {are} from now on")?);
     }
     let freed = claim.free_metadata();
     let _outside = claim.outside();
-    let what = match freed {
-        Ok(()) => "freed",
-        Err(Retained::Borrowed) => "kept: a scope or its report is in use",
-        Err(Retained::InUse) => "kept: the world can't be stopped to see that nobody uses it",
+    let kept = match freed {
+        Ok(()) => return Ok(writeln!(out, "kmemleak: metadata freed")?),
+        Err(Retained::Borrowed) => "a scope or its report is in use",
+        Err(Retained::InUse) => "the world can't be stopped to see that nobody uses it",
     };
-    Ok(writeln!(out, "kmemleak: metadata {what}"))
+    let told = format_args!("metadata kept: {kept}");
+    Ok(report::refuse(call.options.format, &told, out)?)
 }
 
 fn mark<P: Platform>(call: Call<'_, P>) -> Done {
@@ -204,17 +200,18 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
     let summary = claim.check()?;
     let marked = claim.mark();
     let (_outside, sum) = (claim.outside(), Sum(&summary));
-    Ok(match marked {
-        Ok(()) => writeln!(
-            call.out,
-            "kmemleak: remembered {sum}, and what is alive at each call site"
-        ),
+    if marked.is_err() {
         // The check was made nevertheless.
-        Err(_) => writeln!(
+        writeln!(
             call.out,
             "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {sum}"
-        ),
-    })
+        )?;
+        return Err(CommandError::NotDone.into());
+    }
+    Ok(writeln!(
+        call.out,
+        "kmemleak: remembered {sum}, and what is alive at each call site"
+    )?)
 }
 
 fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
@@ -226,7 +223,7 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
         order,
         top,
         call.out,
-    ))
+    )?)
 }
 
 fn site<P: Platform>(call: Call<'_, P>, crc: u32) -> Done {
@@ -238,13 +235,15 @@ fn site<P: Platform>(call: Call<'_, P>, crc: u32) -> Done {
     let format = call.options.format;
     Ok(report::write_site(
         &mut claim, format, crc, &filter, call.out,
-    ))
+    )?)
 }
 
 fn objects<P: Platform>(call: Call<'_, P>) -> Done {
     let (mut claim, filter) = (call.handle.claim()?, filter_of(&call.options));
     let format = call.options.format;
-    Ok(report::write_objects(&mut claim, format, &filter, call.out))
+    Ok(report::write_objects(
+        &mut claim, format, &filter, call.out,
+    )?)
 }
 
 /// The objects that the options of a line select.
@@ -263,13 +262,13 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
         &claim,
         call.options.format,
         call.out,
-    ))
+    )?)
 }
 
 fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
     let claim = call.handle.claim()?;
     let _outside = claim.outside();
-    Ok(report::dump(claim.tracker(), address.get(), call.out))
+    Ok(report::dump(claim.tracker(), address.get(), call.out)?)
 }
 
 fn holders<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
@@ -282,14 +281,14 @@ fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
 
 fn why<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
     let (mut claim, format) = (call.handle.claim()?, call.options.format);
-    Ok(report::write_why(&mut claim, format, address, call.out))
+    Ok(report::write_why(&mut claim, format, address, call.out)?)
 }
 
 fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {
     let (mut claim, format) = (call.handle.claim()?, call.options.format);
     Ok(report::write_references(
         &mut claim, format, question, address, call.out,
-    ))
+    )?)
 }
 
 fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
@@ -298,32 +297,37 @@ fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
         &mut claim,
         call.options.format,
         call.out,
-    ))
+    )?)
 }
 
 fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    Ok(match call.handle.suppress(pattern) {
+    match call.handle.suppress(pattern) {
         Ok(()) => writeln!(
             call.out,
             "kmemleak: from the next check on, \"{}\" hides what matches",
             Typed(pattern)
-        ),
-        Err(error) => writeln!(call.out, "kmemleak: {error}"),
-    })
+        )?,
+        Err(error) => report::refuse(call.options.format, &error, call.out)?,
+    }
+    Ok(())
 }
 
 fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    let (there, pattern) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
-    Ok(match there {
-        true => writeln!(call.out, "kmemleak: \"{pattern}\" hides nothing any more"),
-        false => writeln!(call.out, "kmemleak: no suppression \"{pattern}\""),
-    })
+    let (there, typed) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
+    if !there {
+        let none = format_args!("no suppression \"{typed}\"");
+        return Ok(report::refuse(call.options.format, &none, call.out)?);
+    }
+    Ok(writeln!(
+        call.out,
+        "kmemleak: \"{typed}\" hides nothing any more"
+    )?)
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
     call.handle.tracker.settings().skip_stacks.set(!on);
     let no = if on { "" } else { "no " };
-    Ok(writeln!(call.out, "kmemleak: task stacks are {no}roots"))
+    Ok(writeln!(call.out, "kmemleak: task stacks are {no}roots")?)
 }
 
 fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
@@ -336,14 +340,15 @@ fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
     let tracker = call.handle.tracker;
     background::set_seconds(tracker, seconds);
     let every_s = tracker.settings().scan_every.get() / 1_000_000;
-    Ok(match seconds {
-        0 => writeln!(call.out, "kmemleak: no background scan"),
-        _ => writeln!(call.out, "kmemleak: background scan every {every_s} s"),
-    })
+    match seconds {
+        0 => writeln!(call.out, "kmemleak: no background scan")?,
+        _ => writeln!(call.out, "kmemleak: background scan every {every_s} s")?,
+    }
+    Ok(())
 }
 
 fn selftest<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_selftest(&mut call.handle.claim_on()?, call.out))
+    Ok(write_selftest(&mut call.handle.claim_on()?, call.out)?)
 }
 
 fn off<P: Platform>(call: Call<'_, P>) -> Done {
@@ -351,5 +356,5 @@ fn off<P: Platform>(call: Call<'_, P>) -> Done {
     Ok(writeln!(
         call.out,
         "kmemleak: off; \"clear\" frees the metadata"
-    ))
+    )?)
 }

@@ -6,30 +6,29 @@ pub(crate) mod parameters;
 mod status;
 mod syntax;
 
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::marker::PhantomData;
 
 use self::syntax::parse;
 use crate::checker::handle::Handle;
+use crate::front::outcome::{Answered, CommandError};
 use crate::platform::Platform;
 
 /// The table of commands of a handle.
 struct Commands<P>(PhantomData<P>);
-
-/// Whether a line of text is a command with valid arguments, or empty.
-pub(super) fn understands<P: Platform>(line: &str) -> bool {
-    parse(&Commands::<P>::TABLE, line).is_ok()
-}
 
 /// Runs the command in a line of text and writes the answer.
 pub(super) fn command<P: Platform>(
     handle: Handle<'_, P>,
     line: &str,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let commands = &Commands::<P>::TABLE;
     match parse(commands, line) {
         Ok(line) => line.run(handle, out),
-        Err(wrong) => wrong.write(commands, out),
+        Err(wrong) => {
+            wrong.write(commands, out)?;
+            Err(CommandError::NotUnderstood)
+        }
     }
 }

@@ -8,15 +8,55 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch};
 use super::options::{self, CommandOption, Given, Options, checksum};
-use crate::checker::claim::NotDone;
+use crate::checker::claim::{Nested, NotDone};
 use crate::checker::handle::Handle;
-use crate::front::report::{Format, Typed, complain};
+use crate::front::outcome::{Answered, CommandError};
+use crate::front::report::{Format, Typed, complain, refuse};
+use crate::marker::GivenUp;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::suppress;
 
-/// Whether the command was done; if so, whether the answer could be written.
-pub(super) type Done = Result<fmt::Result, NotDone>;
+/// Whether a command was done.
+pub(super) type Done = Result<(), Undone>;
+
+/// Why a command was not done.
+pub(super) enum Undone {
+    /// For a reason that is still to be written.
+    Untold(NotDone),
+    /// For one that the answer says, or because it could not be written.
+    Answered(CommandError),
+}
+
+impl From<NotDone> for Undone {
+    fn from(why: NotDone) -> Self {
+        Self::Untold(why)
+    }
+}
+
+impl From<Nested> for Undone {
+    fn from(why: Nested) -> Self {
+        Self::Untold(why.into())
+    }
+}
+
+impl From<GivenUp> for Undone {
+    fn from(why: GivenUp) -> Self {
+        Self::Untold(why.into())
+    }
+}
+
+impl From<CommandError> for Undone {
+    fn from(error: CommandError) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl From<fmt::Error> for Undone {
+    fn from(error: fmt::Error) -> Self {
+        Self::Answered(error.into())
+    }
+}
 
 /// What a command works with: the detector, its options, and where the answer goes.
 pub(super) struct Call<'c, P: Platform> {
@@ -186,7 +226,7 @@ pub(super) struct Line<'l, P: Platform> {
 }
 
 impl<P: Platform> Line<'_, P> {
-    pub(super) fn run(&self, handle: Handle<'_, P>, out: &mut dyn Write) -> fmt::Result {
+    pub(super) fn run(&self, handle: Handle<'_, P>, out: &mut dyn Write) -> Answered {
         let call = Call {
             handle,
             options: self.options,
@@ -194,12 +234,12 @@ impl<P: Platform> Line<'_, P> {
         };
         let done = match handle.tracker.is_on() || self.after_off {
             true => self.bound.run(call),
-            false => Err(NotDone::Off),
+            false => Err(NotDone::Off.into()),
         };
-        match done {
-            Ok(written) => written,
-            Err(why) => complain(self.options.format, &why, out),
-        }
+        done.or_else(|undone| match undone {
+            Undone::Untold(why) => refuse(self.options.format, &why, out),
+            Undone::Answered(error) => Err(error),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::checker::references::{Clue, NoAnswer, Slot, Why};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
 use crate::front::log;
+use crate::front::outcome::CommandError;
 use crate::front::report::{self, Format};
 use crate::front::scope::Scope;
 use crate::metadata::hidden::Hidden;
@@ -44,9 +45,13 @@ impl<P: Platform> Detector<P> {
     /// Writes the selected leaks of the last verdict in the given format, then a line with the sum. Task context, with no lock
     /// held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
-        match self.handle().claim() {
+        let answered = match self.handle().claim() {
             Ok(claim) => report::write_report(&claim, format, which, out),
-            Err(Nested) => report::complain(format, &NotDone::Nested, out),
+            Err(Nested) => report::refuse(format, &NotDone::Nested, out),
+        };
+        match answered {
+            Err(CommandError::Write(error)) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -222,14 +227,11 @@ impl<P: Platform> Detector<P> {
         control::parameters::take(self.handle(), word)
     }
 
-    /// Whether a line of text is a [`command`](Self::command) with valid arguments, or empty. Any context.
-    pub fn understands(&self, line: &str) -> bool {
-        control::understands::<P>(line)
-    }
-
     /// Runs the command in a line of text and writes the answer; for an empty line or an unknown command, writes the commands
-    /// that there are. Task context, with no lock held.
-    pub fn command(&self, line: &str, out: &mut dyn Write) -> fmt::Result {
+    /// that there are. An answer that lists leaks is a success. Errors: [`CommandError::NotUnderstood`], with nothing done;
+    /// [`CommandError::NotDone`] where there is no answer, or not all of it; in both cases `out` was told why;
+    /// [`CommandError::Write`] if `out` failed. Task context, with no lock held.
+    pub fn command(&self, line: &str, out: &mut dyn Write) -> Result<(), CommandError> {
         on_cleared_stack(|| control::command(self.handle(), line, out))
     }
 }

@@ -1,10 +1,11 @@
 //! The contents of a block, and all that is known of an object.
 
-use core::fmt::{self, Write};
+use core::fmt::Write;
 
 use super::text::write_frames;
 use super::view::{Contents, named_at};
 use super::words::write_dump;
+use crate::front::outcome::{Answered, CommandError};
 use crate::objects::record::flag;
 use crate::platform::{Platform, Reading};
 use crate::stacks::crc::crc32;
@@ -15,9 +16,10 @@ pub(in crate::front) fn dump<P: Platform>(
     tracker: &Tracker<P>,
     address: usize,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let Some(named) = named_at(tracker, address) else {
-        return writeln!(out, "kmemleak: no object at {address:#018x}");
+        writeln!(out, "kmemleak: no object at {address:#018x}")?;
+        return Err(CommandError::NotDone);
     };
     let record = &named.record;
     writeln!(
@@ -77,5 +79,6 @@ pub(in crate::front) fn dump<P: Platform>(
         "backtrace",
         &tracker.depot().get(record.stack_id()),
         out,
-    )
+    )?;
+    Ok(())
 }

@@ -32,6 +32,7 @@ use core::fmt::{self, Write};
 use self::view::LeakView;
 use crate::checker::claim::Claim;
 use crate::checker::references::Slot;
+use crate::front::outcome::{Answered, CommandError};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::iter::each_interior;
@@ -102,19 +103,26 @@ pub(super) fn complain(
     }
 }
 
+/// Says why there is no answer, in place of one.
+pub(super) fn refuse(format: Format, what: &dyn fmt::Display, out: &mut dyn Write) -> Answered {
+    complain(format, what, out)?;
+    Err(CommandError::NotDone)
+}
+
 /// Writes the last verdict.
 pub(super) fn write_report<P: Platform>(
     claim: &Claim<'_, P>,
     format: Format,
     which: Which,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let _outside = claim.outside();
     match (claim.verdict().summary.get(), format) {
-        (None, _) => complain(format, &NO_CHECK, out),
-        (Some(summary), Format::Text) => text::report(claim, which, &summary, out),
-        (Some(summary), Format::Json) => json::report(claim, which, &summary, out),
+        (None, _) => return refuse(format, &NO_CHECK, out),
+        (Some(summary), Format::Text) => text::report(claim, which, &summary, out)?,
+        (Some(summary), Format::Json) => json::report(claim, which, &summary, out)?,
     }
+    Ok(())
 }
 
 /// Writes one leak or suspect as text.
@@ -137,7 +145,7 @@ pub(super) fn write_references<P: Platform>(
     question: Question,
     address: Hidden,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let tracker = claim.tracker();
     let (mut count, mut written) = (0, Ok(()));
     let mut look = |slot: Slot| {
@@ -156,8 +164,12 @@ pub(super) fn write_references<P: Platform>(
     written?;
     let _outside = claim.outside();
     match format {
-        Format::Text => text::references_end(question, count, answer, out),
-        Format::Json => json::references_end(question, count, answer, out),
+        Format::Text => text::references_end(question, count, answer, out)?,
+        Format::Json => json::references_end(question, count, answer, out)?,
+    }
+    match answer {
+        Ok(_) => Ok(()),
+        Err(_) => Err(CommandError::NotDone),
     }
 }
 
@@ -166,10 +178,10 @@ pub(super) fn write_interior<P: Platform>(
     claim: &Claim<'_, P>,
     format: Format,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let (_outside, tracker) = (claim.outside(), claim.tracker());
     if claim.verdict().summary.get().is_none() {
-        return complain(format, &NO_CHECK, out);
+        return refuse(format, &NO_CHECK, out);
     }
     let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
     let mut empty = EmptyStacks::default();
@@ -192,10 +204,11 @@ pub(super) fn write_interior<P: Platform>(
                 out,
                 "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
                 Count(count, "object")
-            )
+            )?;
         }
-        Format::Json => json::interior_end(count, bytes, no_call_stacks, out),
+        Format::Json => json::interior_end(count, bytes, no_call_stacks, out)?,
     }
+    Ok(())
 }
 
 /// Writes the suppressions, and what they hide.

@@ -7,9 +7,10 @@ use super::json::{OrNull, begin, frames_json, no_call_stacks_json};
 use super::live::write_objects_below;
 use super::text::{no_call_stacks_text, write_addresses};
 use super::words::Count;
-use super::{Format, complain};
+use super::{Format, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
+use crate::front::outcome::Answered;
 use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
@@ -83,7 +84,7 @@ pub(in crate::front) fn write_site<P: Platform>(
     crc: u32,
     filter: &ObjectFilter,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let (outside, tracker) = (claim.outside(), claim.tracker());
     let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
     let all = claim.each_site(SiteOrder::Bytes, &mut |site| {
@@ -98,13 +99,14 @@ pub(in crate::front) fn write_site<P: Platform>(
     written?;
     if count == 0 && all {
         let nothing = format_args!("no call site {crc:08x} has anything alive, or had at the mark");
-        return complain(format, &nothing, out);
+        return refuse(format, &nothing, out);
     }
     if !all && format == Format::Text {
         writeln!(out, "{NO_MEMORY}")?;
     }
     drop(outside);
-    write_objects_below(claim, format, filter, empty, out)
+    write_objects_below(claim, format, filter, empty, out)?;
+    Ok(())
 }
 
 fn write_one<P: Platform>(

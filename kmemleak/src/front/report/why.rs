@@ -9,9 +9,10 @@ use super::json::{Escaped, OrNull, Quoted, begin, frames_json, slot_fields, supp
 use super::reasons::{Reason, miss_code, miss_remedy, miss_text};
 use super::text::{slot_text, write_addresses};
 use super::words::Count;
-use super::{Format, complain};
+use super::{Format, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::references::{Answer, Clue, Explanation};
+use crate::front::outcome::Answered;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
@@ -22,14 +23,15 @@ pub(in crate::front) fn write_why<P: Platform>(
     format: Format,
     address: Hidden,
     out: &mut dyn Write,
-) -> fmt::Result {
+) -> Answered {
     let explained = claim.explain(address);
     let _outside = claim.outside();
     match (explained, format) {
-        (Ok(explanation), Format::Text) => text(claim, &explanation, address, out),
-        (Ok(explanation), Format::Json) => json(claim, &explanation, address, out),
-        (Err(reason), _) => complain(format, &reason, out),
+        (Ok(explanation), Format::Text) => text(claim, &explanation, address, out)?,
+        (Ok(explanation), Format::Json) => json(claim, &explanation, address, out)?,
+        (Err(reason), _) => return refuse(format, &reason, out),
     }
+    Ok(())
 }
 
 fn text<P: Platform>(
