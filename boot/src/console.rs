@@ -5,16 +5,25 @@
 //!
 //! - Input waits until the guest has said something: a UART's driver discards what it finds when it
 //!   brings the device up. From then on QEMU takes what the guest takes, and the rest waits in the pipe.
-//! - The end of the input is told the guest as a terminal would tell it, by the character for the end of a transmission at the
-//!   beginning of a line: the kernel does all that was typed before, and ends. An unfinished last line is ended first.
+//! - When all has been typed, the guest is asked what the files need that are wanted ([`OutputFiles::ask`]).
+//! - The end is told the guest as a terminal would tell it, by the character for the end of a transmission at the
+//!   beginning of a line: the kernel does all that was typed before, and ends.
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::mem;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use boot::leaks::LeakWatch;
+use boot::leaks::Verdict;
 use boot::machine::Console;
+use wait_timeout::ChildExt;
+
+use crate::files::{Answers, Gathered, OutputFiles};
+use crate::listener::Listener;
+use crate::typed::{Exit, Typed};
 
 /// What the serial line will be connected to.
 pub fn kind(headless: bool) -> Console {
@@ -35,76 +44,195 @@ pub fn how_to_leave(kind: Console) -> &'static str {
     }
 }
 
+/// What is done with a machine.
+pub struct Plan {
+    /// What the serial line is connected to.
+    pub kind: Console,
+    /// What is typed, unless it is a terminal.
+    pub typed: Typed,
+    /// How long it may take.
+    pub limit: Option<Duration>,
+    /// Whether the verdicts are wanted, also from a terminal.
+    pub watch: bool,
+    /// The files that the guest is asked for, if it can be asked.
+    pub files: OutputFiles,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// How QEMU ended; nothing if its time was over.
+    pub status: Option<ExitStatus>,
+    /// The last verdict.
+    pub verdict: Option<Verdict>,
+    /// What was printed and answered.
+    pub gathered: Gathered,
+}
+
+/// What the thread that types and the one that listens share.
+#[derive(Debug, Default)]
+struct Shared {
+    listener: Mutex<Listener>,
+    answers: Mutex<Answers>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs QEMU to its end with the serial line attached.
-pub fn attach(
-    qemu: &mut Command,
-    kind: Console,
-    leaks: Option<&mut LeakWatch>,
-) -> io::Result<ExitStatus> {
+pub fn attach(qemu: &mut Command, plan: Plan) -> io::Result<Run> {
     let _terminal = SavedTerminal::save();
-    if kind == Console::Streams {
+    let deadline = plan.limit.map(|limit| Instant::now() + limit);
+    if plan.kind == Console::Streams {
         qemu.stdin(Stdio::piped());
     }
-    if kind == Console::Streams || leaks.is_some() {
+    if plan.kind == Console::Streams || plan.watch {
         qemu.stdout(Stdio::piped());
     }
     let mut qemu = qemu.spawn()?;
-    let (spoken, has_spoken) = mpsc::channel();
+    let shared = Arc::<Shared>::default();
+    let (tell, heard) = mpsc::channel();
     if let Some(input) = qemu.stdin.take() {
+        let shared = Arc::clone(&shared);
         // Not joined: it may wait for input that never comes.
-        thread::spawn(move || pass_input(input, &has_spoken));
+        thread::spawn(move || {
+            // Fails when QEMU has ended: what is typed after that is dropped.
+            let _ = pass_input(plan.typed, plan.files, input, &heard, &shared);
+        });
     }
-    if let Some(output) = qemu.stdout.take()
-        && let Err(error) = pass_output(output, leaks, &spoken)
-    {
-        // Nobody reads any more. QEMU may have ended by itself at this moment.
-        let _ = qemu.kill();
-        qemu.wait()?;
-        return Err(error);
+    let (finished, has_finished) = mpsc::channel();
+    if let Some(output) = qemu.stdout.take() {
+        let shared = Arc::clone(&shared);
+        thread::spawn(move || {
+            let passed = pass_output(output, &shared, &tell);
+            // The receiver is gone when the time was over.
+            let _ = finished.send(passed);
+        });
+    } else {
+        drop(finished);
     }
-    qemu.wait()
+    let status = wait(&mut qemu, deadline, &has_finished)?;
+    let verdict = lock(&shared.listener).leaks.last();
+    let gathered = Gathered {
+        records: mem::take(&mut lock(&shared.listener).records),
+        answers: mem::take(&mut *lock(&shared.answers)),
+    };
+    Ok(Run {
+        status,
+        verdict,
+        gathered,
+    })
 }
+
+/// Waits until all output has been passed on and QEMU has ended; ends it if the time is over, or if nobody takes its output.
+fn wait(
+    qemu: &mut Child,
+    deadline: Option<Instant>,
+    has_finished: &Receiver<io::Result<()>>,
+) -> io::Result<Option<ExitStatus>> {
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let finished = match left() {
+        Some(left) => has_finished.recv_timeout(left),
+        None => has_finished
+            .recv()
+            .map_err(|_| RecvTimeoutError::Disconnected),
+    };
+    let status = match (finished, left()) {
+        (Ok(Err(error)), _) => {
+            end(qemu)?;
+            return Err(error);
+        }
+        (Err(RecvTimeoutError::Timeout), _) => None,
+        (_, Some(left)) => qemu.wait_timeout(left)?,
+        (_, None) => Some(qemu.wait()?),
+    };
+    if status.is_none() {
+        end(qemu)?;
+        // What it had said until then is passed on, if anybody takes it.
+        let _ = has_finished.recv_timeout(LAST_WORDS);
+    }
+    Ok(status)
+}
+
+fn end(qemu: &mut Child) -> io::Result<()> {
+    // It may have ended by itself at this moment.
+    let _ = qemu.kill();
+    qemu.wait().map(drop)
+}
+
+/// How long output may take that is still under way when the time is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The character for the end of a transmission: Ctrl-D.
 const END: u8 = 0x04;
 
-fn pass_input(mut input: ChildStdin, has_spoken: &Receiver<()>) {
-    // The sender is gone when QEMU has ended; then no input is wanted.
-    if has_spoken.recv().is_ok() {
-        // Fails when QEMU has ended: what is typed after that is dropped.
-        let _ = pass_all(io::stdin().lock(), &mut input);
-    }
+/// What the thread that listens tells the one that types.
+enum Heard {
+    /// The guest has said something.
+    Something,
+    /// An answer.
+    Answer(String),
 }
 
-/// Passes all bytes on, and then tells that there are no more.
-fn pass_all(mut source: impl Read, target: &mut impl Write) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let mut last = b'\n';
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                target.write_all(&buffer[..count])?;
-                last = buffer[count - 1];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Nothing more will come.
-            Err(_) => break,
+fn pass_input(
+    typed: Typed,
+    files: OutputFiles,
+    mut input: ChildStdin,
+    heard: &Receiver<Heard>,
+    shared: &Shared,
+) -> io::Result<()> {
+    // The sender is gone when QEMU has ended; then no input is wanted.
+    if heard.recv().is_err() {
+        return Ok(());
+    }
+    match files.any() {
+        false => {
+            typed.pass(Exit::InGuest, &mut input)?;
+        }
+        true => {
+            let blanks = typed.pass(Exit::Here, &mut input)?;
+            ask(&files, blanks, &mut input, heard, shared)?;
         }
     }
-    if !matches!(last, b'\n' | b'\r') {
-        target.write_all(b"\n")?;
-    }
-    target.write_all(&[END])
+    input.write_all(&[END])
 }
 
-fn pass_output(
-    mut output: ChildStdout,
-    mut leaks: Option<&mut LeakWatch>,
-    spoken: &Sender<()>,
+/// Asks the guest what the files need; what it says meanwhile is not shown.
+fn ask(
+    files: &OutputFiles,
+    blanks: usize,
+    input: &mut ChildStdin,
+    heard: &Receiver<Heard>,
+    shared: &Shared,
 ) -> io::Result<()> {
+    let nothing = " ".repeat(blanks + 1);
+    lock(&shared.listener).hide_from(&nothing);
+    writeln!(input, "{nothing}")?;
+    if answer(heard, "").is_some() {
+        let so_far = lock(&shared.listener).so_far();
+        let mut ask = |question: &str| {
+            writeln!(input, "{question}").ok()?;
+            answer(heard, question)
+        };
+        *lock(&shared.answers) = files.ask(so_far, &mut ask);
+        lock(&shared.listener).reveal();
+    }
+    Ok(())
+}
+
+/// Waits for the answer to that question: it begins with its echo.
+fn answer(heard: &Receiver<Heard>, question: &str) -> Option<String> {
+    heard.iter().find_map(|heard| match heard {
+        Heard::Answer(answer) if answer.contains(question) => Some(answer),
+        _ => None,
+    })
+}
+
+fn pass_output(mut output: ChildStdout, shared: &Shared, tell: &Sender<Heard>) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut stdout = io::stdout().lock();
+    let mut has_spoken = false;
     loop {
         let count = match output.read(&mut buffer) {
             Ok(0) => return Ok(()),
@@ -112,12 +240,14 @@ fn pass_output(
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        // On a terminal, QEMU reads the input itself, and this has no receiver.
-        let _ = spoken.send(());
-        if let Some(leaks) = &mut leaks {
-            leaks.feed(&buffer[..count]);
+        let mut shown = Vec::new();
+        let answer = lock(&shared.listener).feed(&buffer[..count], &mut shown);
+        let first = (!mem::replace(&mut has_spoken, true)).then_some(Heard::Something);
+        for heard in first.into_iter().chain(answer.map(Heard::Answer)) {
+            // On a terminal, QEMU reads the input itself, and this has no receiver.
+            let _ = tell.send(heard);
         }
-        stdout.write_all(&buffer[..count])?;
+        stdout.write_all(&shown)?;
         stdout.flush()?;
     }
 }
@@ -150,39 +280,5 @@ impl Drop for SavedTerminal {
             // Without stty there is nothing to be done, and nothing was saved.
             let _ = Command::new("stty").arg(modes).status();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_is_told_at_the_beginning_of_a_line() {
-        let passed = |typed: &str| {
-            let mut target = Vec::new();
-            pass_all(typed.as_bytes(), &mut target).expect("a vector takes it");
-            String::from_utf8(target).expect("text")
-        };
-        assert_eq!(passed(""), "\x04");
-        assert_eq!(passed("exit\n"), "exit\n\x04");
-        assert_eq!(passed("exit\r"), "exit\r\x04");
-        assert_eq!(passed("ps\nexit"), "ps\nexit\n\x04");
-        let long = "x".repeat(10_000);
-        assert_eq!(passed(&long), format!("{long}\n\x04"));
-    }
-
-    #[test]
-    fn who_does_not_listen_any_more_is_told_nothing() {
-        struct Deaf;
-        impl Write for Deaf {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        assert!(pass_all(&b"exit\n"[..], &mut Deaf).is_err());
     }
 }

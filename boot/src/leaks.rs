@@ -42,7 +42,7 @@ impl LeakWatch {
         for &byte in bytes {
             if byte == b'\n' {
                 let line = std::mem::take(&mut self.line);
-                self.last = parse(&String::from_utf8_lossy(&line)).or(self.last);
+                self.last = verdict(&String::from_utf8_lossy(&line)).or(self.last);
             } else {
                 self.line.push(byte);
             }
@@ -58,12 +58,16 @@ impl LeakWatch {
 /// How a verdict begins that is JSON.
 const SUMMARY: &str = r#"{"schema":2,"kind":"summary","#;
 
-/// The verdict, if the line is one. It may have been written over an erased prompt; but what is typed after a prompt
-/// is no verdict.
-fn parse(line: &str) -> Option<Verdict> {
-    let line = line.trim_end_matches('\r');
-    let line = line.rsplit('\r').next()?;
-    let line = line.strip_prefix("\x1b[K").unwrap_or(line);
+/// The line as it is in the end: it may have been written over an erased prompt.
+pub fn written(line: &str) -> &str {
+    let line = line.trim_end_matches(['\r', '\n']);
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    line.strip_prefix("\x1b[K").unwrap_or(line)
+}
+
+/// The verdict, if the line is one. What is typed after a prompt is no verdict.
+pub fn verdict(line: &str) -> Option<Verdict> {
+    let line = written(line);
     if let Some(fields) = line.strip_prefix(SUMMARY) {
         return in_summary(fields.strip_suffix('}')?);
     }

@@ -2,33 +2,41 @@
 //! terminal, and ends with the guest's verdict.
 
 mod console;
+mod files;
+mod listener;
 mod options;
+mod typed;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use boot::artifacts::{self, Package, Profile};
-use boot::leaks::{LeakWatch, Verdict};
+use boot::leaks::Verdict;
 use boot::machine::{self, Console, DEBUGGER, Debugger, Machine, ResetLog};
 use boot::outcome::Outcome;
 use boot::requirements;
-use clap::Parser;
 
+use crate::console::{Plan, Run};
 use crate::options::Options;
 
 /// Exit codes besides success and clap's 2 for wrong usage; `--help` lists them.
 const FAILED: u8 = 1;
+const WRONG_FILE: u8 = 2;
 const QEMU_ERROR: u8 = 3;
 const TRIPLE_FAULT: u8 = 4;
 const NO_VERDICT: u8 = 5;
 const LEAKS: u8 = 6;
 const NOT_UNDERSTOOD: u8 = 7;
 const UNCERTAIN: u8 = 8;
+const TIMED_OUT: u8 = 9;
+
+/// What the guest's shell is told where nobody can look at what went wrong and type something else.
+const STOP_AT_ERRORS: &str = "shell.errors=stop";
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    match run(options) {
+    match run(Options::of_command_line()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("boot: {error}");
@@ -38,37 +46,71 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
+    let typed = match options.typed() {
+        Ok(typed) => typed,
+        Err(error) => return Ok(wrong_file(&error)),
+    };
+    if let Err(error) = options.files.check() {
+        return Ok(wrong_file(&error));
+    }
+    let kind = console::kind(options.is_headless());
+    if kind == Console::Terminal && options.files.any() {
+        return Ok(wrong_file(&files::NO_TERMINAL));
+    }
     requirements::check()?;
     let kernel = build(&options)?;
-    let machine = Machine {
-        loader: Package::Loader.binary(Profile::Release),
-        kernel: Some(kernel.clone()),
-        cpus: options.smp,
-        memory: options.memory,
-        append: options.append,
-        accel: options.accel.into(),
-        debugger: if options.gdb {
-            Debugger::Wait
-        } else {
-            Debugger::None
-        },
-        extra: options.qemu_args,
-    };
-    if machine.debugger == Debugger::Wait {
+    let machine = machine(&options, kind, kernel);
+    if machine.debugger == Debugger::Wait
+        && let Some(kernel) = &machine.kernel
+    {
         let kernel = kernel.display();
         eprintln!("boot: waiting for a debugger: gdb {kernel} -ex 'target remote {DEBUGGER}'");
     }
-    let kind = console::kind(options.headless);
-    if !options.headless {
+    if !options.is_headless() {
         eprintln!("boot: {}", console::how_to_leave(kind));
     }
 
     let log = ResetLog::new();
     let mut qemu = machine.command(kind, &log);
-    let mut leaks = options.fail_on_leak.then(LeakWatch::default);
-    let status = console::attach(&mut qemu, kind, leaks.as_mut())?;
-    let outcome = Outcome::of(status, &log);
-    let verdict = match (outcome, kind) {
+    let plan = Plan {
+        kind,
+        typed,
+        limit: options.limit(),
+        watch: options.fail_on_leak,
+        files: options.files.clone(),
+    };
+    let run = console::attach(&mut qemu, plan)?;
+    let outcome = run
+        .status
+        .map_or(Outcome::TimedOut, |status| Outcome::of(status, &log));
+    let written = options.files.write(&run.gathered);
+    if let Some(code) = verdict_of_guest(outcome, kind) {
+        tell_outcome(outcome, run.status);
+        if outcome == Outcome::QemuError {
+            eprintln!("boot: its command was {}", machine::typed(&qemu));
+        }
+        if let Err(error) = written {
+            eprintln!("boot: {error}");
+        }
+        return Ok(ExitCode::from(code));
+    }
+    if let Err(error) = written {
+        return Ok(wrong_file(&error));
+    }
+    Ok(match options.fail_on_leak {
+        true => leak_verdict(&run),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn wrong_file(error: &dyn Display) -> ExitCode {
+    eprintln!("boot: {error}");
+    ExitCode::from(WRONG_FILE)
+}
+
+/// The exit code, if the guest did not do what was asked of it.
+fn verdict_of_guest(outcome: Outcome, kind: Console) -> Option<u8> {
+    match (outcome, kind) {
         (Outcome::Passed, _) => None,
         // On a terminal Ctrl-A X is a usual way to leave, and the user sees which line was mistyped.
         (Outcome::NoVerdict | Outcome::NotUnderstood, Console::Terminal) => None,
@@ -77,16 +119,41 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
         (Outcome::Failed, _) => Some(FAILED),
         (Outcome::QemuError, _) => Some(QEMU_ERROR),
         (Outcome::TripleFault, _) => Some(TRIPLE_FAULT),
-        (Outcome::NoVerdict | Outcome::TimedOut, _) => Some(NO_VERDICT),
-    };
-    if let Some(code) = verdict {
-        eprintln!("boot: {outcome} (QEMU: {status})");
-        if outcome == Outcome::QemuError {
-            eprintln!("boot: its command was {}", machine::typed(&qemu));
-        }
-        return Ok(ExitCode::from(code));
+        (Outcome::NoVerdict, Console::Streams) => Some(NO_VERDICT),
+        (Outcome::TimedOut, _) => Some(TIMED_OUT),
     }
-    Ok(leaks.map_or(ExitCode::SUCCESS, leak_verdict))
+}
+
+fn tell_outcome(outcome: Outcome, status: Option<ExitStatus>) {
+    match status {
+        Some(status) => eprintln!("boot: {outcome} (QEMU: {status})"),
+        None => eprintln!("boot: {outcome}"),
+    }
+}
+
+/// The machine that is asked for.
+fn machine(options: &Options, kind: Console, kernel: PathBuf) -> Machine {
+    // Another kernel's parameters are its own.
+    let stops = options.kernel().is_none() && kind == Console::Streams && !options.keep_going;
+    let append = match (stops, options.append.as_str()) {
+        (false, append) => append.into(),
+        (true, "") => STOP_AT_ERRORS.into(),
+        // What the user says comes last, and holds.
+        (true, append) => format!("{STOP_AT_ERRORS} {append}"),
+    };
+    Machine {
+        loader: Package::Loader.binary(Profile::Release),
+        kernel: Some(kernel),
+        cpus: options.smp,
+        memory: options.memory.clone(),
+        append,
+        accel: options.accel.into(),
+        debugger: match options.gdb {
+            true => Debugger::Wait,
+            false => Debugger::None,
+        },
+        extra: options.qemu_args.clone(),
+    }
 }
 
 /// Builds what is to run, and returns the kernel's file.
@@ -108,8 +175,8 @@ fn build(options: &Options) -> Result<PathBuf, artifacts::BuildError> {
     }
 }
 
-fn leak_verdict(leaks: LeakWatch) -> ExitCode {
-    let (code, what) = match leaks.last() {
+fn leak_verdict(run: &Run) -> ExitCode {
+    let (code, what) = match run.verdict {
         Some(Verdict::Clean) => return ExitCode::SUCCESS,
         Some(Verdict::Leaks) => (LEAKS, "the last check found leaks"),
         Some(Verdict::Uncertain) => (

@@ -2,35 +2,46 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use boot::machine::Accel;
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+
+use crate::files::OutputFiles;
+use crate::typed::Typed;
+
+/// The CPUs that the kernel has room for; it reads the same file.
+const MOST_CPUS: u32 = include!("../../kernel/src/arch/max_cpus.in");
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  the guest ended with success; on a terminal also: it was reset, or left by Ctrl-A X
   1  the guest ended with failure, or could not be built or started
-  2  wrong usage
+  2  wrong usage; a script that can't be read, or a file that can't be written
   3  QEMU itself failed
   4  triple fault
   5  no terminal: the machine was reset, or QEMU told to quit, before the guest's verdict
   6  --fail-on-leak: the last check found leaks, or there was none
-  7  no terminal: a line is no command, has a wrong argument, is too long, or has bytes that are
-     not ASCII; all other lines were obeyed
+  7  no terminal: a command was not understood, or failed. It was the last one that was carried
+     out, unless --keep-going
   8  --fail-on-leak: the last check found no leaks, but there are suspects, or not everything was
      recorded
-If several apply, the first in the order 1 to 5, 7, 6, 8 is returned.";
+  9  --timeout: the machine had not ended by then
+If several apply, the first in the order 1, 3, 4, 5, 9, 7, 2, 6, 8 is returned.";
 
 /// Builds the kernel and runs it under QEMU with the serial line on the terminal.
+///
+/// In scripts: `--script FILE`, `-c COMMANDS`, or commands on the standard input. The end of the commands ends the machine.
 #[derive(Debug, Parser)]
 #[command(name = "boot", after_help = EXIT_CODES)]
 pub struct Options {
-    /// Number of CPUs
+    /// Number of CPUs; the kernel has room for 64
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub smp: u32,
 
-    /// Size of the memory, with QEMU's suffixes
-    #[arg(long, value_name = "SIZE", default_value = "256M")]
+    /// Size of the memory: a number, and K, M (if there is none), G or T
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory_size)]
     pub memory: String,
 
     /// The kernel's command line: boot parameters with blanks between them
@@ -54,6 +65,25 @@ pub struct Options {
     #[arg(long)]
     pub headless: bool,
 
+    /// Type the commands of this file, one a line, instead of the standard input; `-` is the standard input. Empty lines and lines that begin with `#` are left out
+    #[arg(long, value_name = "FILE", conflicts_with = "commands")]
+    script: Option<PathBuf>,
+
+    /// Type these commands, with `;` or newlines between them
+    #[arg(short = 'c', value_name = "COMMANDS", allow_hyphen_values = true)]
+    commands: Option<String>,
+
+    /// Go on after a command that was not understood, or failed; without a terminal it is the last one otherwise
+    #[arg(long)]
+    pub keep_going: bool,
+
+    /// End the machine after so many seconds, with code 9. Building the kernel does not count
+    #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: Option<u64>,
+
+    #[command(flatten)]
+    pub files: OutputFiles,
+
     /// End with code 6 or 8 unless the last check for leaks is certain that there are none
     #[arg(long)]
     pub fail_on_leak: bool,
@@ -76,9 +106,61 @@ pub struct Options {
 }
 
 impl Options {
+    /// Parses the command line; ends the program if it is wrong.
+    pub fn of_command_line() -> Self {
+        let options = Self::parse();
+        match options.checked() {
+            Ok(()) => options,
+            Err(error) => error.exit(),
+        }
+    }
+
+    /// What clap does not check.
+    fn checked(&self) -> Result<(), clap::Error> {
+        let wrong = |what: String| Err(Self::command().error(ErrorKind::ValueValidation, what));
+        // Another kernel has limits of its own.
+        if self.kernel().is_none() && self.smp > MOST_CPUS {
+            let smp = self.smp;
+            return wrong(format!(
+                "invalid value '{smp}' for '--smp <N>': the kernel has room for {MOST_CPUS} CPUs"
+            ));
+        }
+        Ok(())
+    }
+
+    /// What is typed, if it is not the terminal.
+    pub fn typed(&self) -> Result<Typed, String> {
+        match (&self.script, &self.commands) {
+            (Some(script), _) => Typed::file(script),
+            (None, Some(commands)) => Ok(Typed::commands(commands)),
+            (None, None) => Ok(Typed::Input),
+        }
+    }
+
+    /// Whether the terminal, if there is one, is not the guest's.
+    pub fn is_headless(&self) -> bool {
+        self.headless || self.script.is_some() || self.commands.is_some()
+    }
+
+    /// How long the machine may run.
+    pub fn limit(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+
     /// The kernel to run, if it is not ours.
     pub fn kernel(&self) -> Option<&Path> {
         self.kernel.as_deref().or(self.file.as_deref())
+    }
+}
+
+/// A size as QEMU takes it.
+fn memory_size(text: &str) -> Result<String, String> {
+    let number = text
+        .strip_suffix(|c: char| "KMGTkmgt".contains(c))
+        .unwrap_or(text);
+    match number.parse::<u32>() {
+        Ok(1..) => Ok(text.into()),
+        _ => Err("expected a number that is not 0, and K, M, G or T, as in 256M".into()),
     }
 }
 
@@ -106,8 +188,6 @@ impl From<AccelOption> for Accel {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -135,7 +215,53 @@ mod tests {
     }
 
     #[test]
-    fn there_is_at_least_one_cpu() {
+    fn there_are_as_many_cpus_as_the_kernel_has_room_for() {
         assert!(Options::try_parse_from(["boot", "--smp", "0"]).is_err());
+        let checked = |arguments: &[&str]| {
+            let options = Options::try_parse_from(arguments).expect("it is an option");
+            options.checked().map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&["boot", "--smp", "64"]), Ok(()));
+        let error = checked(&["boot", "--smp", "65"]).expect_err("too many");
+        assert!(error.contains("the kernel has room for 64 CPUs"), "{error}");
+        assert_eq!(checked(&["boot", "--smp", "65", "another"]), Ok(()));
+        let help = Options::command().render_help().to_string();
+        assert!(help.contains(&format!("room for {MOST_CPUS}")), "{help}");
+    }
+
+    #[test]
+    fn a_size_is_a_number_with_a_suffix() {
+        for size in ["64", "256M", "1G", "2g", "65536K"] {
+            assert_eq!(memory_size(size), Ok(size.into()));
+        }
+        for size in [
+            "",
+            "M",
+            "0",
+            "0M",
+            "-1",
+            "many",
+            "1MM",
+            "1X",
+            "1.5G",
+            "1 G",
+            "99999999999",
+        ] {
+            assert!(memory_size(size).is_err(), "{size}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_script_and_some_time() {
+        for wrong in [
+            &["boot", "--script", "a", "-c", "b"][..],
+            &["boot", "--timeout", "0"],
+            &["boot", "--timeout", "soon"],
+        ] {
+            assert!(Options::try_parse_from(wrong).is_err(), "{wrong:?}");
+        }
+        let options = Options::parse_from(["boot", "--timeout", "2", "-c", "ps"]);
+        assert_eq!(options.limit(), Some(Duration::from_secs(2)));
+        assert!(options.is_headless());
     }
 }

@@ -1,47 +1,12 @@
 //! The binary as somebody uses it in a pipe: what goes in, what comes out, and its exit code.
 
+mod run;
+
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::thread;
 
-fn boot(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_boot"));
-    command
-        .args(["--headless", "--accel", "tcg"])
-        .args(arguments);
-    command
-}
-
-/// Runs the binary with this input, and then ends the input.
-fn run(mut command: Command, input: &str) -> Output {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it was built for this test");
-    let mut stdin = child.stdin.take().expect("it is a pipe");
-    let input = input.to_owned();
-    let typist = thread::spawn(move || stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().expect("it is a child");
-    // It fails where the program ended without reading all.
-    let _ = typist.join();
-    output
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).replace('\r', "")
-}
-
-#[track_caller]
-fn assert_ends(output: &Output, code: i32, message: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let all = format!("stdout: {}\nstderr: {stderr}", stdout(output));
-    assert_eq!(output.status.code(), Some(code), "{all}");
-    assert!(stderr.contains(message), "{message:?} is missing\n{all}");
-}
+use run::{assert_ends, boot, run, stdout};
 
 #[test]
 fn help_lists_every_option() {
@@ -55,6 +20,11 @@ fn help_lists_every_option() {
         "--gdb",
         "--headless",
         "--fail-on-leak",
+        "--script <FILE>",
+        "-c <COMMANDS>",
+        "--keep-going",
+        "--timeout <SECS>",
+        "--json <FILE>",
         "--accel <ACCEL>",
         "--kernel <ELF>",
         "[QEMU ARGS]",
@@ -133,7 +103,7 @@ fn nothing_of_a_long_input_is_lost() {
     let input: String = (0..LINES)
         .map(|number| format!("word-{number}\n"))
         .collect();
-    let output = run(boot(&[]), &format!("{input}exit\n"));
+    let output = run(boot(&["--keep-going"]), &format!("{input}exit\n"));
     assert_ends(&output, 7, "a command was not understood, or failed");
     let printed = stdout(&output);
     for number in 0..LINES {
@@ -178,7 +148,7 @@ fn what_is_no_command_is_told_by_the_exit_code() {
     ] {
         // What follows is done all the same.
         let output = run(
-            boot(&["--fail-on-leak"]),
+            boot(&["--fail-on-leak", "--keep-going"]),
             &format!("{line}\nkmemleak scan\nexit\n"),
         );
         assert_ends(&output, 7, "boot: a command was not understood, or failed");
@@ -190,7 +160,7 @@ fn what_is_no_command_is_told_by_the_exit_code() {
     }
     // The kernel's own failure takes precedence.
     assert_ends(
-        &run(boot(&[]), "frobnicate\npanic\n"),
+        &run(boot(&["--keep-going"]), "frobnicate\npanic\n"),
         1,
         "the guest failed",
     );

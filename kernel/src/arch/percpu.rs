@@ -24,7 +24,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
 /// The most CPUs that are started; any others are left asleep.
-pub const MAX_CPUS: usize = 64;
+pub const MAX_CPUS: usize = include!("max_cpus.in");
 
 /// A guard that keeps the code that holds it on its CPU.
 ///
