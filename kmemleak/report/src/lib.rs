@@ -1,4 +1,5 @@
 //! Puts names into the leak reports of a kernel that has none: functions, files, lines and inlined functions, from its ELF file.
+//! Reads what the reports say.
 //!
 //! A kernel need not carry debug information to have readable reports. If its platform names no functions, reports show
 //! addresses, and this program names them on the host. It reads a serial log, in which reports stand among anything else.
@@ -8,17 +9,23 @@
 //!   everything else through.
 //! - [`Kernel`] knows the names.
 //!
-//! What it writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
+//! Programs read the records of JSON in the same logs: [`log::Log`] is what a log tells, of the types in [`records`], and
+//! [`function::functions_of`] takes a frame apart.
+//!
+//! What the [`Rewriter`] writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
 //! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).
 //!
-//! Memory is bounded by the kernel's file and the number of different addresses, not by the log.
+//! Its memory is bounded by the kernel's file and the number of different addresses, not by the log.
 
 #![forbid(unsafe_code)]
 
 mod found;
+pub mod function;
 mod json;
 mod kernel;
 mod line;
+pub mod log;
+pub mod records;
 mod rewriter;
 
 pub use crate::found::Found;
