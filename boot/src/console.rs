@@ -21,7 +21,7 @@ use boot::leaks::Verdict;
 use boot::machine::Console;
 use wait_timeout::ChildExt;
 
-use crate::files::{Answers, Gathered, OutputFiles};
+use crate::files::{Answers, Gathered, OutputFiles, SoFar};
 use crate::listener::Listener;
 use crate::typed::{Exit, Typed};
 
@@ -73,7 +73,7 @@ pub struct Run {
 #[derive(Debug, Default)]
 struct Shared {
     listener: Mutex<Listener>,
-    answers: Mutex<Answers>,
+    answers: Mutex<(SoFar, Answers)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -114,9 +114,12 @@ pub fn attach(qemu: &mut Command, plan: Plan) -> io::Result<Run> {
     }
     let status = wait(&mut qemu, deadline, &has_finished)?;
     let verdict = lock(&shared.listener).leaks.last();
+    let (so_far, answers) = mem::take(&mut *lock(&shared.answers));
     let gathered = Gathered {
         records: mem::take(&mut lock(&shared.listener).records),
-        answers: mem::take(&mut *lock(&shared.answers)),
+        so_far,
+        answers,
+        ended_early: None,
     };
     Ok(Run {
         status,
@@ -215,7 +218,7 @@ fn ask(
             writeln!(input, "{question}").ok()?;
             answer(heard, question)
         };
-        *lock(&shared.answers) = files.ask(so_far, &mut ask);
+        *lock(&shared.answers) = (so_far, files.ask(so_far, &mut ask));
         lock(&shared.listener).reveal();
     }
     Ok(())

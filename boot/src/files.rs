@@ -1,15 +1,16 @@
 //! Files that a run leaves behind: which are wanted, what the guest must be asked for them, and writing them.
 //!
 //! The guest is asked once all that the user has typed has been done ([`OutputFiles::ask`]). The files are written when the
-//! machine has ended, in whatever way, with what came until then ([`OutputFiles::write`]): first beside their place, so that
-//! a reader never finds half of one.
+//! machine has ended, in whatever way, with what came until then ([`OutputFiles::write`]).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use tempfile::{Builder, NamedTempFile};
+use kmemleak_report::findings::Findings;
+use kmemleak_report::log::Log;
+use kmemleak_report::output::{self, Unwritable};
+use kmemleak_report::{junit, sarif};
 
 /// Said where files are wanted, but QEMU has the terminal to itself.
 pub const NO_TERMINAL: &str = "files are written for commands that come to an end: by --script, -c, or a pipe on the standard input";
@@ -21,15 +22,27 @@ pub struct OutputFiles {
     /// The detector's records, one JSON object a line: those that the commands print; if no check is among them, the last check's as well
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// The leaks of the last check as JUnit's XML: a failing test case for each call stack
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+
+    /// The leaks of the last check as SARIF 2.1.0: a result for each call stack
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
 }
 
-/// What the guest has printed and answered.
+/// What is known of a run when it has ended.
 #[derive(Debug, Default)]
 pub struct Gathered {
     /// Records that the user's commands have printed, one a line.
     pub records: String,
-    /// What it answered.
+    /// What was known when the user's commands had been done.
+    pub so_far: SoFar,
+    /// What the guest answered then.
     pub answers: Answers,
+    /// Why the run ended before its time, if it did.
+    pub ended_early: Option<String>,
 }
 
 /// What the guest has answered, each as it was printed.
@@ -40,7 +53,7 @@ pub struct Answers {
 }
 
 /// What is known of the run when the guest is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SoFar {
     /// Whether there was a check for leaks.
     pub checked: bool,
@@ -48,25 +61,14 @@ pub struct SoFar {
     pub check_printed: bool,
 }
 
-/// A file that can't be written.
-#[derive(Debug)]
-pub struct Unwritable {
-    path: PathBuf,
-    error: io::Error,
-}
-
-impl std::fmt::Display for Unwritable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot write {}: {}", self.path.display(), self.error)
-    }
-}
-
-impl std::error::Error for Unwritable {}
+/// Makes a file's text.
+type Maker = fn(&Gathered) -> String;
 
 impl OutputFiles {
     /// All that are wanted.
     fn paths(&self) -> impl Iterator<Item = &Path> {
-        [&self.json].into_iter().filter_map(|path| path.as_deref())
+        let all = [&self.json, &self.junit, &self.sarif];
+        all.into_iter().filter_map(|path| path.as_deref())
     }
 
     /// Whether any is wanted.
@@ -76,22 +78,15 @@ impl OutputFiles {
 
     /// Looks whether each of them can be written.
     pub fn check(&self) -> Result<(), Unwritable> {
-        self.paths().try_for_each(|path| {
-            let writable = Target::of(path).and_then(|target| match target {
-                Target::Replaced(path) => beside(&path).map(drop),
-                Target::Stream(file) => {
-                    drop(file);
-                    Ok(())
-                }
-            });
-            writable.map_err(|error| unwritable(path, error))
-        })
+        self.paths().try_for_each(output::check)
     }
 
     /// Asks the guest what the files need. The question is a command, the answer what it prints, or nothing if the machine has ended.
     pub fn ask(&self, so_far: SoFar, ask: &mut dyn FnMut(&str) -> Option<String>) -> Answers {
         let mut answers = Answers::default();
-        if self.json.is_some() && !so_far.check_printed {
+        // What was printed may be a part of it: the leaders, or what is new.
+        let needs_all = self.junit.is_some() || self.sarif.is_some();
+        if needs_all || self.json.is_some() && !so_far.check_printed {
             // A report without a check would be a failed command, which may end the machine.
             answers.last_check = ask(match so_far.checked {
                 true => "kmemleak report --all --json",
@@ -103,68 +98,54 @@ impl OutputFiles {
 
     /// Writes them all, and returns the first error.
     pub fn write(&self, gathered: &Gathered) -> Result<(), Unwritable> {
-        let json = self.json.as_deref().map(|path| (path, json(gathered)));
-        let files = [json].into_iter().flatten();
-        let results: Vec<_> = files
-            .map(|(path, text)| replace(path, &text).map_err(|error| unwritable(path, error)))
-            .collect();
-        results.into_iter().collect()
+        let wanted: [(&Option<PathBuf>, Maker); 3] = [
+            (&self.json, json),
+            (&self.junit, |gathered| {
+                junit::document(&gathered.findings())
+            }),
+            (&self.sarif, |gathered| {
+                sarif::document(&gathered.findings())
+            }),
+        ];
+        let mut written = Ok(());
+        for (path, document) in wanted {
+            if let Some(path) = path {
+                written = written.and(output::replace(path, &document(gathered)));
+            }
+        }
+        written
+    }
+}
+
+impl Gathered {
+    /// The records of the last check, if they were asked for.
+    fn last_check(&self) -> &str {
+        self.answers.last_check.as_deref().unwrap_or_default()
+    }
+
+    /// What all records tell.
+    fn log(&self) -> Log {
+        let mut log = Log::default();
+        for text in [self.records.as_str(), self.last_check()] {
+            // Memory takes it.
+            let _ = log.write_all(text.as_bytes());
+        }
+        log.finish();
+        log
+    }
+
+    fn findings(&self) -> Findings {
+        Findings::of(self.log().report.as_ref(), self.ended_early.as_deref())
     }
 }
 
 /// All records.
 fn json(gathered: &Gathered) -> String {
-    let answer = gathered.answers.last_check.as_deref().unwrap_or_default();
-    let records = answer.lines().filter(|line| line.starts_with('{'));
+    let asked = match gathered.so_far.check_printed {
+        true => "",
+        false => gathered.last_check(),
+    };
+    let records = asked.lines().filter(|line| line.starts_with('{'));
     let records: String = records.flat_map(|line| [line, "\n"]).collect();
     format!("{}{records}", gathered.records)
-}
-
-fn unwritable(path: &Path, error: io::Error) -> Unwritable {
-    let path = path.into();
-    Unwritable { path, error }
-}
-
-/// Where a file goes.
-enum Target {
-    /// In the place of what is there, a file or nothing.
-    Replaced(PathBuf),
-    /// Into what is there: a pipe, or a device.
-    Stream(File),
-}
-
-impl Target {
-    fn of(path: &Path) -> io::Result<Self> {
-        match fs::metadata(path) {
-            Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            // What a link leads to is replaced, not the link.
-            Ok(found) if found.is_file() => fs::canonicalize(path).map(Self::Replaced),
-            Ok(_) => File::options().write(true).open(path).map(Self::Stream),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self::Replaced(path.into()))
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// A new file in the folder of that one, which is removed unless it takes that one's place.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    let mut builder = Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder.unwrap_or(Path::new(".")))
-}
-
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    match Target::of(path)? {
-        Target::Stream(mut file) => file.write_all(text.as_bytes()),
-        Target::Replaced(path) => {
-            let mut file = beside(&path)?;
-            file.write_all(text.as_bytes())?;
-            file.persist(path)?;
-            Ok(())
-        }
-    }
 }

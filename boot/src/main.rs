@@ -79,12 +79,15 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
         watch: options.fail_on_leak,
         files: options.files.clone(),
     };
-    let run = console::attach(&mut qemu, plan)?;
+    let mut run = console::attach(&mut qemu, plan)?;
     let outcome = run
         .status
         .map_or(Outcome::TimedOut, |status| Outcome::of(status, &log));
+    let verdict = verdict_of_guest(outcome, kind);
+    let goes_on = outcome == Outcome::NotUnderstood && options.keep_going;
+    run.gathered.ended_early = verdict.filter(|_| !goes_on).map(|_| outcome.to_string());
     let written = options.files.write(&run.gathered);
-    if let Some(code) = verdict_of_guest(outcome, kind) {
+    if let Some(code) = verdict {
         tell_outcome(outcome, run.status);
         if outcome == Outcome::QemuError {
             eprintln!("boot: its command was {}", machine::typed(&qemu));

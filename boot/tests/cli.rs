@@ -25,6 +25,8 @@ fn help_lists_every_option() {
         "--keep-going",
         "--timeout <SECS>",
         "--json <FILE>",
+        "--junit <FILE>",
+        "--sarif <FILE>",
         "--accel <ACCEL>",
         "--kernel <ELF>",
         "[QEMU ARGS]",

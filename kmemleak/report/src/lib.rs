@@ -10,7 +10,8 @@
 //! - [`Kernel`] knows the names.
 //!
 //! Programs read the records of JSON in the same logs: [`log::Log`] is what a log tells, of the types in [`records`], and
-//! [`function::functions_of`] takes a frame apart.
+//! [`function::functions_of`] takes a frame apart. [`findings::Findings`] is what a report has found, for tools that show results:
+//! as [`junit`]'s XML, or as [`sarif`].
 //!
 //! What the [`Rewriter`] writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
 //! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).
@@ -19,14 +20,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod findings;
 mod found;
 pub mod function;
 mod json;
+pub mod junit;
 mod kernel;
 mod line;
 pub mod log;
+pub mod output;
 pub mod records;
 mod rewriter;
+pub mod sarif;
 
 pub use crate::found::Found;
 pub use crate::kernel::{Frame, Kernel, KernelError, Names};

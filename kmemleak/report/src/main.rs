@@ -1,26 +1,30 @@
 //! `kmemleak-report`: options, exit codes, and what is said besides.
 
+use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Read};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter};
+use kmemleak_report::findings::Findings;
+use kmemleak_report::log::Log;
+use kmemleak_report::output::{self, Unwritable};
+use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter, junit, sarif};
 
 /// Names the functions in leak reports of a kernel that can't name them itself.
 ///
-/// Reads a serial log and writes it again. In the reports of kmemleak, text or JSON, each code address becomes the
+/// Reads a serial log and writes it again (not without --kernel). In the reports of kmemleak, text or JSON, each code address becomes the
 /// function, file and line, with the functions that were inlined there. All other lines stay as they are. Frames of the allocator
 /// and of the standard library are left out at the inner end of a call stack, and counted.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     /// The kernel that wrote the log, with its symbols and its debug information
-    #[arg(long, value_name = "ELF")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "ELF", required_unless_present_any = ["junit", "sarif"])]
+    kernel: Option<PathBuf>,
     /// Where the kernel ran, if it was relocated: the run-time address of its lowest segment, hexadecimal
-    #[arg(long, value_name = "ADDR", value_parser = hexadecimal)]
+    #[arg(long, value_name = "ADDR", value_parser = hexadecimal, requires = "kernel")]
     base: Option<u64>,
     /// Write only the lines of JSON, and nothing that stands before them: for programs
     #[arg(long)]
@@ -28,6 +32,12 @@ struct Arguments {
     /// Write the frames of allocator and standard library, too
     #[arg(long)]
     all_frames: bool,
+    /// Write the leaks of the log's last report as JUnit's XML, from its records of JSON: a failing test case for each call stack
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Write them as SARIF 2.1.0: a result for each call stack
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
     /// The log; the standard input if it is missing or `-`
     #[arg(default_value = "-")]
     log: PathBuf,
@@ -35,7 +45,7 @@ struct Arguments {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  the log was written
+  0  all was written
   1  the kernel or the log can't be read, or the output can't be written
   2  wrong usage
   3  no address of the reports is in the kernel's code: another kernel, or --base is missing or wrong";
@@ -59,14 +69,57 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let files = [&arguments.junit, &arguments.sarif];
+    files
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| output::check(path))?;
+    let log = open(&arguments.log)?;
+    let mut read = Log::default();
+    let is_read = files.into_iter().any(Option::is_some);
+    let code = match &arguments.kernel {
+        Some(kernel) => with_names(arguments, kernel, log, is_read.then_some(&mut read))?,
+        None => {
+            read = Log::read(log)?;
+            ExitCode::SUCCESS
+        }
+    };
+    read.finish();
+    if is_read {
+        write_files(arguments, &read)?;
+    }
+    Ok(code)
+}
+
+/// Writes the files that are made of the log's records.
+fn write_files(arguments: &Arguments, log: &Log) -> Result<(), Unwritable> {
+    let findings = Findings::of(log.report.as_ref(), None);
+    for problem in &findings.problems {
+        eprintln!("kmemleak-report: {problem}");
+    }
+    if let Some(path) = &arguments.junit {
+        output::replace(path, &junit::document(&findings))?;
+    }
+    if let Some(path) = &arguments.sarif {
+        output::replace(path, &sarif::document(&findings))?;
+    }
+    Ok(())
+}
+
+/// Writes the log again, with names, to the standard output; and to a reader of records.
+fn with_names(
+    arguments: &Arguments,
+    path: &Path,
+    log: Box<dyn Read>,
+    read: Option<&mut Log>,
+) -> Result<ExitCode, Box<dyn Error>> {
     let folder = std::env::current_dir().unwrap_or_default();
-    let kernel = Kernel::open(&arguments.kernel, arguments.base, &folder)?;
-    let path = arguments.kernel.display();
+    let kernel = Kernel::open(path, arguments.base, &folder)?;
+    let path = path.display();
     if !kernel.has_lines() {
         eprintln!("kmemleak-report: {path}: no debug information: functions only, without lines");
     }
-    let log = open(&arguments.log)?;
     let frames = match arguments.all_frames {
         true => FramesShown::All,
         false => FramesShown::FromCaller,
@@ -76,11 +129,32 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
         false => LinesShown::All,
     };
     let out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let out = Both { out, read };
     match Rewriter::new(kernel, out, frames, lines).run(log) {
         Ok((found, kernel)) => Ok(tell(&found, &kernel, &path.to_string())),
         // Who reads the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes to the output, and to a reader of records.
+struct Both<'l, W> {
+    out: W,
+    read: Option<&'l mut Log>,
+}
+
+impl<W: Write> Write for Both<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(read) = &mut self.read {
+            read.write_all(bytes)?;
+        }
+        self.out.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
