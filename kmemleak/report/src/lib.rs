@@ -20,9 +20,11 @@
 
 #![forbid(unsafe_code)]
 
+mod dominators;
 pub mod findings;
 mod found;
 pub mod function;
+pub mod graph;
 mod json;
 pub mod junit;
 mod kernel;
@@ -31,6 +33,7 @@ pub mod log;
 pub mod output;
 pub mod records;
 mod rewriter;
+mod roots;
 pub mod sarif;
 
 pub use crate::found::Found;
