@@ -162,6 +162,7 @@ impl Graph {
             above,
         } = Vertices::of(&snapshot.roots);
         name_by_vertices(&mut snapshot, made.len() as Vertex);
+        snapshot.edges.sort_by_key(|edges| edges.from);
         let vertices = made.len() + snapshot.nodes.len();
         let live = Links::new(vertices, |each| {
             above.iter().for_each(|(from, to)| each(*from, *to));
@@ -303,6 +304,15 @@ impl Graph {
     /// Where all ways begin and lead on: to groups, to roots, to objects. Several words that point to one object are several links.
     pub fn links(&self, vertex: Vertex) -> &[Vertex] {
         self.links.of(vertex)
+    }
+
+    /// The words of an object that point to objects: also those of a lost object that point to live ones, which are no links.
+    pub fn words(&self, vertex: Vertex) -> impl Iterator<Item = Word> {
+        let edges = &self.snapshot.edges;
+        let first = edges.partition_point(|edges| edges.from < vertex);
+        let of = edges[first..].iter();
+        let of = of.take_while(move |edges| edges.from == vertex);
+        of.flat_map(|edges| edges.words.iter().copied())
     }
 
     /// Words that point to objects that the log does not have: some of its lines are missing.

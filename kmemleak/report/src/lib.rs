@@ -25,6 +25,7 @@ pub mod findings;
 mod found;
 pub mod function;
 pub mod graph;
+pub mod heapsnapshot;
 mod json;
 pub mod junit;
 mod kernel;
