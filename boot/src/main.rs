@@ -5,6 +5,7 @@ mod console;
 mod files;
 mod listener;
 mod options;
+mod screen;
 mod typed;
 
 use std::error::Error;
@@ -136,20 +137,12 @@ fn tell_outcome(outcome: Outcome, status: Option<ExitStatus>) {
 
 /// The machine that is asked for.
 fn machine(options: &Options, kind: Console, kernel: PathBuf) -> Machine {
-    // Another kernel's parameters are its own.
-    let stops = options.kernel().is_none() && kind == Console::Streams && !options.keep_going;
-    let append = match (stops, options.append.as_str()) {
-        (false, append) => append.into(),
-        (true, "") => STOP_AT_ERRORS.into(),
-        // What the user says comes last, and holds.
-        (true, append) => format!("{STOP_AT_ERRORS} {append}"),
-    };
     Machine {
         loader: Package::Loader.binary(Profile::Release),
         kernel: Some(kernel),
         cpus: options.smp,
         memory: options.memory.clone(),
-        append,
+        append: append(options, kind),
         accel: options.accel.into(),
         debugger: match options.gdb {
             true => Debugger::Wait,
@@ -157,6 +150,20 @@ fn machine(options: &Options, kind: Console, kernel: PathBuf) -> Machine {
         },
         extra: options.qemu_args.clone(),
     }
+}
+
+/// The kernel's command line. What the user says comes last, where it counts.
+fn append(options: &Options, kind: Console) -> String {
+    // Another kernel may not know our parameters, or mean something else by them.
+    let ours = match options.kernel() {
+        Some(_) => String::new(),
+        None => screen::parameters(screen::Screen::of(kind).as_ref(), options.color),
+    };
+    let stops = options.kernel().is_none() && kind == Console::Streams && !options.keep_going;
+    let errors = if stops { STOP_AT_ERRORS } else { "" };
+    let words = [errors, ours.as_str(), options.append.as_str()];
+    let words = words.iter().filter(|words| !words.is_empty());
+    words.copied().collect::<Vec<_>>().join(" ")
 }
 
 /// Builds what is to run, and returns the kernel's file.

@@ -88,6 +88,10 @@ pub struct Options {
     #[arg(long)]
     pub fail_on_leak: bool,
 
+    /// Whether reports have colours; auto: on a terminal, unless NO_COLOR is set. Our own kernel only
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: ColorOption,
+
     /// What executes the guest; auto is KVM where the CPU has it
     #[arg(long, value_enum, default_value_t)]
     pub accel: AccelOption,
@@ -184,6 +188,18 @@ impl From<AccelOption> for Accel {
             AccelOption::Kvm => Self::Kvm,
         }
     }
+}
+
+/// The values of `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorOption {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// In files and pipes as well
+    Always,
+    /// Nowhere
+    Never,
 }
 
 #[cfg(test)]

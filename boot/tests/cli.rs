@@ -28,6 +28,7 @@ fn help_lists_every_option() {
         "--junit <FILE>",
         "--sarif <FILE>",
         "--accel <ACCEL>",
+        "--color <WHEN>",
         "--kernel <ELF>",
         "[QEMU ARGS]",
         "Exit codes:",

@@ -3,15 +3,57 @@
 //! Text is put together on the stack of the printing task and sent a line at a time: a formatter that prints, panics or
 //! takes long does not hold the serial line's lock, and lines of several CPUs do not mix.
 //!
+//! # Terminal or plain line
+//!
+//! What is at the other end is told by the boot parameter `console=COLUMNSxROWS`: a terminal of that size. Without it the line is
+//! *plain*: it is read by a program or kept in a file, so no escape sequence is ever sent.
+//!
 //! A writer may lie on a stack for as long as its task lives, as the shell's does. So its buffer is cleared first: the
 //! leak detector would take stale words in it for pointers.
 
 use core::fmt::{self, Write};
 
 use arrayvec::ArrayString;
+use spin::Once;
 
 use crate::dev::serial;
 use crate::sync::SpinLock;
+
+/// The terminal at the other end of the serial line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Characters of a line.
+    pub columns: u16,
+    /// Lines of the screen.
+    pub rows: u16,
+}
+
+impl Terminal {
+    /// Parses `COLUMNSxROWS`; neither is zero.
+    pub fn parse(size: &str) -> Option<Self> {
+        let (columns, rows) = size.split_once('x')?;
+        let (columns, rows) = (columns.parse().ok()?, rows.parse().ok()?);
+        (columns > 0 && rows > 0).then_some(Self { columns, rows })
+    }
+}
+
+static TERMINAL: Once<Terminal> = Once::new();
+
+/// Takes the boot parameter `console`. Before it, and where it is wrong, the line is plain.
+pub fn init(size: Option<&str>) {
+    let Some(size) = size else { return };
+    match Terminal::parse(size) {
+        Some(terminal) => {
+            TERMINAL.call_once(|| terminal);
+        }
+        None => crate::println!("console={size}: expected COLUMNSxROWS, as in console=80x24"),
+    }
+}
+
+/// The terminal at the other end of the serial line; `None` if the line is plain. Any context.
+pub fn terminal() -> Option<Terminal> {
+    TERMINAL.get().copied()
+}
 
 /// Bytes sent at once. Longer lines are sent in parts.
 const LINE: usize = 240;
@@ -120,8 +162,8 @@ pub fn announce(text: &str) {
     let _ = Announcement::new().write_str(text);
 }
 
-/// A writer of lines that no command asked for: they appear above the line that is being typed, if there is one. That line is
-/// printed again when the writer is dropped. Task context.
+/// A writer of lines that no command asked for: on a terminal they appear above the line that is being typed, if there is one; on
+/// a plain line they begin on a new line. The line that is being typed is printed again when the writer is dropped. Task context.
 #[derive(Debug)]
 pub struct Announcement {
     out: Console,
@@ -161,8 +203,11 @@ impl Write for Announcement {
             return Ok(());
         }
         if self.at == Place::Before && !EDITED.lock().is_empty() {
-            // Go to the start of the line and erase it.
-            self.out.write_str("\r\x1b[K")?;
+            self.out.write_str(match terminal() {
+                // Go to the start of the line and erase it.
+                Some(_) => "\r\x1b[K",
+                None => "\n",
+            })?;
         }
         self.at = if text.ends_with('\n') {
             Place::AtStart

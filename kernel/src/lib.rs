@@ -75,6 +75,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     cmdline::init(unsafe {
         boot_memory(boot_info.ramdisk_addr.into_option(), boot_info.ramdisk_len)
     });
+    console::init(cmdline::value("console"));
     let image = boot_info.kernel_addr;
     // SAFETY: the boot loader left the kernel's file there, in memory that it keeps.
     symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });

@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) verbose: Switch,
     /// The call stack of each free is kept.
     pub(crate) free_stacks: Switch,
+    /// Text has colours: who reads it is a person at a terminal.
+    pub(crate) color: Switch,
     /// How long the background task waits between two scans: ten minutes.
     pub(crate) scan_every: Microseconds<600_000_000>,
     /// When it scans next: for the first time after a minute.
@@ -75,6 +77,7 @@ impl Settings {
             background_off: Switch::off(),
             verbose: Switch::off(),
             free_stacks: Switch::off(),
+            color: Switch::off(),
             scan_every: Microseconds::by_default(),
             next_scan: Microseconds::by_default(),
             min_age: Microseconds::by_default(),

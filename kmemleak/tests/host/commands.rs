@@ -166,8 +166,14 @@ fn boot_parameters() {
         Err(kmemleak::ParameterError::Value)
     );
     assert_eq!(
-        say("kmemleak.colour=red"),
+        say("kmemleak.frobnicate=1"),
         Err(kmemleak::ParameterError::Unknown)
+    );
+    assert_eq!(say("kmemleak.color"), Ok(()));
+    assert_eq!(say("kmemleak.color=off"), Ok(()));
+    assert_eq!(
+        say("kmemleak.color=auto"),
+        Err(kmemleak::ParameterError::Value)
     );
     assert!(lab.detector.is_on());
     assert_eq!(say("kmemleak=off"), Ok(()));

@@ -48,6 +48,7 @@ crate::tests![
     off_from_the_start,
     background_scan_is_set_and_stopped,
     background_scan_announces_a_leak,
+    background_scan_announces_above_the_line_of_a_terminal,
     background_scan_tells_all_when_verbose,
     unknown_kinds_are_answered_with_what_there_is,
 ];
@@ -333,13 +334,26 @@ fn background_scan_announces_a_leak() -> Result<(), Failure> {
     plant(&mut session, "forgotten-free")?;
     session.command("kmemleak scan=1", LIMIT)?;
     // Once it is old enough to be judged.
-    session.wait_for("1 new unreferenced object (64 bytes)", LIMIT)?;
+    let announced = session.wait_for("1 new unreferenced object (64 bytes)", LIMIT)?;
+    // On a plain line it begins on a new line, without escape sequences.
+    if !announced.starts_with("\nkmemleak: ") || announced.contains('\x1b') {
+        return Err(format!("announced: {announced:?}").into());
+    }
     session.wait_for("\n> ", LIMIT)?;
     let report = session.command("kmemleak report", LIMIT)?;
     match &report::parse(&report)?[..] {
         [object] if object.is_from("kernel::shell::leak::forgotten_free", PLANTER) => Ok(()),
         objects => Err(format!("reported: {objects:#?}").into()),
     }
+}
+
+fn background_scan_announces_above_the_line_of_a_terminal() -> Result<(), Failure> {
+    let mut session = shell_with("console=80x24")?;
+    plant(&mut session, "forgotten-free")?;
+    session.command("kmemleak scan=1", LIMIT)?;
+    session.wait_for("\x1b[Kkmemleak: 1 new unreferenced object", LIMIT)?;
+    session.wait_for("\n> ", LIMIT)?;
+    Ok(())
 }
 
 fn background_scan_tells_all_when_verbose() -> Result<(), Failure> {

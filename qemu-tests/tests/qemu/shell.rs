@@ -146,7 +146,7 @@ fn cpus_lists_the_cpus() -> Result<(), Failure> {
 
 fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
     let mut session = Session::start(&Machine {
-        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off kmemleak.wipe kmemleak.wipe=often".into(),
+        append: "kmemleak.frobnicate=1 kmemleak.verbose=perhaps kmemleak.wipe=off kmemleak.wipe kmemleak.wipe=often console=80".into(),
         ..machines::kernel()
     })?;
     let boot = session.wait_for_prompt(LIMIT)?;
@@ -156,6 +156,7 @@ fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
     )?;
     expect_in(&boot, "kmemleak.verbose=perhaps: ")?;
     expect_in(&boot, "kmemleak.wipe=often: a value ")?;
+    expect_in(&boot, "console=80: expected COLUMNSxROWS")?;
     // The kernel's own is in the list, and its values are no mistake.
     let list = boot.lines().find(|line| line.contains("there are "));
     let parameters = [

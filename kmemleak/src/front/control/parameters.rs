@@ -26,7 +26,7 @@ impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.suppress=PATTERN[:max=N]"
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.color=on|off, kmemleak.suppress=PATTERN[:max=N]"
             }
             Self::Value => "a value that the parameter does not take",
             Self::Suppress(error) => return error.fmt(f),
@@ -61,6 +61,7 @@ pub(in crate::front) fn take<P: Platform>(
         }
         "kmemleak.verbose" => settings.verbose.set(on()?),
         "kmemleak.free_stacks" => settings.free_stacks.set(on()?),
+        "kmemleak.color" => settings.color.set(on()?),
         "kmemleak.suppress" => {
             // One that can't be added does not keep the others from being added.
             let mut all = Ok(());

@@ -221,8 +221,9 @@ impl<P: Platform> Detector<P> {
 
     /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan), `kmemleak.verbose=on|off`,
     /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
-    /// each free), `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas between several). Task
-    /// context, or before there are tasks.
+    /// each free), `kmemleak.color=on|off` (whether text has colours, which is right on a terminal only; off by default),
+    /// `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas between several). Task context, or before
+    /// there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
         control::parameters::take(self.handle(), word)
     }
