@@ -1,0 +1,9 @@
+//! The line editor at a terminal: what is on its screen is judged by a terminal emulator.
+
+mod completion;
+mod desk;
+mod keys;
+mod model;
+mod plain;
+mod random;
+mod wrapping;
