@@ -337,8 +337,17 @@ pub unsafe trait Platform: Sync {
 
     // Called when a report is written. Task context.
 
-    /// Writes a code address in readable form:
-    /// `function+0xoffset/0xsize (file:line)`. Task context. The default writes the number.
+    /// Writes which functions a return address leads into, one a line, innermost first. The last line is the function that has the
+    /// frame, as `function+0xOFFSET/0xSIZE (file:line)`; those before it were inlined there, and are `function (file:line)`.
+    /// Offset, size and place may be left out, and so may functions that were inlined. For example:
+    ///
+    /// ```text
+    /// kernel::net::Packet::new (kernel/src/net/packet.rs:40)
+    /// kernel::net::receive+0x1c/0x67 (kernel/src/net/mod.rs:99)
+    /// ```
+    ///
+    /// Reports shorten generic arguments and escape control characters themselves. A call stack may be named several times for one
+    /// report. Task context. The default writes the number.
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "{address:#018x}")
     }

@@ -241,14 +241,14 @@ fn text_from_elsewhere_is_escaped() {
     set_current(SHELL);
     set_comm("a\"b\\c\nd\u{1}é");
     lab.machine
-        .call_from(&["quote\"back\\slash\nline\u{7}tab\t", "ünï"]);
+        .call_from(&["quote\"back\\slash\rline\u{7}tab\t", "ünï"]);
     lab.detector.suppress("x\"y\\z").expect("room");
     lab.block(64);
     let answer = say(&lab, "scan --json");
     assert_eq!(answer[1]["comm"], "a\"b\\c\nd\u{1}é");
     assert_eq!(
         answer[1]["backtrace"][0],
-        "quote\"back\\slash\nline\u{7}tab\t"
+        "quote\"back\\slash\rline\u{7}tab\t"
     );
     assert_eq!(answer[1]["backtrace"][1], "ünï");
     assert_eq!(say(&lab, "suppress --json")[0]["pattern"], "x\"y\\z");
@@ -266,7 +266,7 @@ fn text_from_elsewhere_is_escaped() {
     );
     assert!(
         lab.report()
-            .contains("\n    quote\"back\\slash\\nline\\u{7}tab\\t\n    ünï\n")
+            .contains("\n    quote\"back\\slash\\rline\\u{7}tab\\t\n    ünï\n")
     );
 }
 

@@ -13,6 +13,7 @@ mod concurrent;
 mod copies;
 mod cpu_tables;
 mod disabled;
+mod frames;
 mod graph;
 mod ground;
 mod huge;

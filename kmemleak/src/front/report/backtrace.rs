@@ -18,7 +18,8 @@ use crate::tracker::call_stack::NoCallStack;
 /// A call stack that is to be shown. Naming its functions may sleep: task context.
 pub(super) struct Backtrace<'a> {
     addresses: &'a [usize],
-    skipped: usize,
+    /// How many innermost frames are machinery; `None` if all are.
+    machinery: Option<usize>,
 }
 
 impl<'a> Backtrace<'a> {
@@ -27,7 +28,7 @@ impl<'a> Backtrace<'a> {
         let is_caller = |address: &usize| !is_machinery(tracker.platform(), *address);
         Self {
             addresses,
-            skipped: addresses.iter().position(is_caller).unwrap_or(0),
+            machinery: addresses.iter().position(is_caller),
         }
     }
 
@@ -38,12 +39,17 @@ impl<'a> Backtrace<'a> {
 
     /// Those that are shown.
     pub(super) fn shown(&self) -> &'a [usize] {
-        &self.addresses[self.skipped..]
+        &self.addresses[self.skipped()..]
     }
 
     /// How many frames are not shown.
     pub(super) fn skipped(&self) -> usize {
-        self.skipped
+        self.machinery.unwrap_or(0)
+    }
+
+    /// Whether it is known that the first frame that is shown has functions that are not machinery.
+    pub(super) fn begins_with_caller(&self) -> bool {
+        self.machinery.is_some()
     }
 
     /// The return address into the code that asked for memory; `None` in an empty call stack.

@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 
-use super::text::write_frames;
+use super::frames::write_frames;
 use super::view::{Contents, named_at};
 use super::words::write_dump;
 use crate::front::outcome::{Answered, CommandError};

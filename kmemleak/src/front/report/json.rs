@@ -3,6 +3,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::backtrace::{Backtrace, EmptyStacks};
+use super::frames::write_whole;
 use super::view::{Contents, LeakView, named_at};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
@@ -253,7 +254,7 @@ pub(super) fn frames_json<P: Platform>(
     )?;
     for (place, &address) in backtrace.whole().iter().enumerate() {
         out.write_str(if place > 0 { ",\"" } else { "\"" })?;
-        tracker.platform().symbol(address, &mut Escaped(out))?;
+        write_whole(tracker.platform(), address, &mut Escaped(out))?;
         out.write_char('"')?;
     }
     out.write_char(']')

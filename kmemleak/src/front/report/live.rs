@@ -3,14 +3,19 @@
 use core::fmt::{self, Write};
 
 use super::Format;
-use super::backtrace::{Backtrace, EmptyStacks};
+use super::backtrace::EmptyStacks;
+use super::frames::CallSite;
 use super::json::{OrNull, Quoted, begin, frames_json, no_call_stacks_json, string};
 use super::text::no_call_stacks_text;
-use super::words::{Age, Count, Plain};
+use super::words::{Age, Count};
 use crate::checker::claim::Claim;
 use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 use crate::platform::Platform;
+use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
+
+/// Columns for the function that allocated an object.
+const CALL_SITE: usize = 60;
 
 const fn colour_name(colour: Colour) -> &'static str {
     match colour {
@@ -95,11 +100,10 @@ fn object_text<P: Platform>(
     if object.freed {
         write!(out, ", freed since")?;
     }
-    let backtrace = Backtrace::of(tracker, object.call_stack);
-    match backtrace.call_site() {
+    match CallSite::of(tracker, object.call_stack, CALL_SITE) {
         Some(call_site) => {
-            write!(out, ", crc {:08x}, from ", backtrace.crc())?;
-            tracker.platform().symbol(call_site, &mut Plain(out))?;
+            let crc = crc_of(object.call_stack);
+            write!(out, ", crc {crc:08x}, from {call_site}")?;
         }
         None => write!(out, ", no call stack")?,
     }

@@ -8,10 +8,12 @@
 
 mod backtrace;
 mod dump;
+mod frames;
 mod json;
 mod live;
 mod machinery;
 mod reasons;
+mod shorten;
 mod sites;
 mod text;
 mod view;
@@ -20,10 +22,11 @@ mod words;
 
 pub(super) use self::backtrace::EmptyStacks;
 pub(super) use self::dump::dump;
+pub(super) use self::frames::write_frames;
 pub(super) use self::live::write_objects;
 pub use self::machinery::is_allocation_machinery;
 pub(super) use self::sites::{write_site, write_sites};
-pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot, write_frames};
+pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot};
 pub(super) use self::why::write_why;
 pub(super) use self::words::{Count, Missing, Plain, Sum, Typed};
 

@@ -3,9 +3,10 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
+use super::frames::write_addresses;
 use super::json::{OrNull, begin, frames_json, no_call_stacks_json};
 use super::live::write_objects_below;
-use super::text::{no_call_stacks_text, write_addresses};
+use super::text::no_call_stacks_text;
 use super::words::Count;
 use super::{Format, refuse};
 use crate::checker::claim::Claim;

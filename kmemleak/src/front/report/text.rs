@@ -2,14 +2,15 @@
 
 use core::fmt::{self, Write};
 
-use super::backtrace::{Backtrace, EmptyStacks};
+use super::backtrace::EmptyStacks;
+use super::frames::{CallSite, write_frames};
 use super::view::{Contents, LeakView, named_at};
 use super::words::{Age, Count, Missing, PassCount, Plain, Sum, write_dump};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
-use crate::platform::{MAX_FRAMES, Platform};
+use crate::platform::Platform;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
@@ -18,6 +19,9 @@ use crate::verdict::iter::{Block, Rank};
 use crate::verdict::order::Which;
 use crate::verdict::summary::{Doubt, How, Summary};
 use crate::verdict::suppress::Suppression;
+
+/// Columns for the function that allocated a holder.
+const CALL_SITE: usize = 60;
 
 /// Where the call stack of an object is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -246,41 +250,6 @@ fn summary_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "kmemleak: {}", Sum(summary))
 }
 
-pub(in crate::front) fn write_frames<P: Platform>(
-    tracker: &Tracker<P>,
-    title: &str,
-    frames: &Frames,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    write_addresses(tracker, title, frames.as_slice(), out)
-}
-
-pub(super) fn write_addresses<P: Platform>(
-    tracker: &Tracker<P>,
-    title: &str,
-    addresses: &[usize],
-    out: &mut dyn Write,
-) -> fmt::Result {
-    if addresses.is_empty() {
-        return writeln!(out, "  {title}: none recorded");
-    }
-    let backtrace = Backtrace::of(tracker, addresses);
-    write!(out, "  {title} (crc {:08x}", backtrace.crc())?;
-    if backtrace.skipped() > 0 {
-        write!(out, ", {} skipped", Count(backtrace.skipped(), "frame"))?;
-    }
-    writeln!(out, "):")?;
-    backtrace.shown().iter().try_for_each(|&address| {
-        write!(out, "    ")?;
-        tracker.platform().symbol(address, &mut Plain(out))?;
-        writeln!(out)
-    })?;
-    if addresses.len() == MAX_FRAMES {
-        writeln!(out, "    and perhaps more: {MAX_FRAMES} are kept")?;
-    }
-    Ok(())
-}
-
 pub(super) fn interior_text<P: Platform>(
     tracker: &Tracker<P>,
     block: &Block,
@@ -325,9 +294,8 @@ pub(in crate::front) fn slot_text<P: Platform>(
             }
             let frames = named.map(|named| tracker.depot().get(named.record.stack_id()));
             let frames = frames.as_ref().map_or(&[][..], Frames::as_slice);
-            if let Some(call_site) = Backtrace::of(tracker, frames).call_site() {
-                write!(out, ", from ")?;
-                tracker.platform().symbol(call_site, &mut Plain(out))?;
+            if let Some(call_site) = CallSite::of(tracker, frames, CALL_SITE) {
+                write!(out, ", from {call_site}")?;
             }
         }
     }

@@ -5,9 +5,10 @@
 
 use core::fmt::{self, Write};
 
+use super::frames::write_addresses;
 use super::json::{Escaped, OrNull, Quoted, begin, frames_json, slot_fields, suppression_json};
 use super::reasons::{Reason, miss_code, miss_remedy, miss_text};
-use super::text::{slot_text, write_addresses};
+use super::text::slot_text;
 use super::words::Count;
 use super::{Format, refuse};
 use crate::checker::claim::Claim;

@@ -1,0 +1,409 @@
+//! Call stacks, a function a line.
+//!
+//! A platform says of a return address which functions it lies in, a line each, innermost first
+//! ([`symbol`](crate::Platform::symbol)). All but the last are functions that were inlined, and are marked as such. Of the
+//! first frame that is shown, functions of the allocation machinery that were inlined there are left out, as whole frames of it
+//! are ([`backtrace`](super::backtrace)): so the first line is the function that asked for memory.
+//!
+//! Names are shortened ([`shorten`](super::shorten)) in text, not in JSON, and a line is made to fit in [`COLUMNS`] where that can be done.
+
+use core::fmt::{self, Write};
+
+use super::backtrace::Backtrace;
+use super::machinery::is_allocation_machinery;
+use super::shorten::ShortName;
+use super::words::Count;
+use crate::platform::{MAX_FRAMES, Platform};
+use crate::stacks::depot::Frames;
+use crate::tracker::Tracker;
+
+/// Columns of a line, if it can be made to fit.
+const COLUMNS: usize = 100;
+/// What stands before a function.
+const INDENT: &str = "    ";
+/// What stands behind a function that was inlined.
+const INLINED: &str = " [inlined]";
+/// Bytes of an offset and a place that are kept.
+const DETAIL: usize = 256;
+
+/// What a function is to the frame it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Inlined into the function of the next line.
+    Inlined,
+    /// The function that has the frame.
+    Own,
+}
+
+/// A function as a platform writes it: `function+0xOFFSET/0xSIZE (file:line)`.
+#[derive(Clone)]
+struct Function {
+    name: ShortName,
+    /// A character of which only the next one tells whether it still belongs to the name.
+    waiting: Option<char>,
+    /// Offset and place, as they came.
+    detail: [u8; DETAIL],
+    detail_len: usize,
+}
+
+impl Function {
+    const EMPTY: Self = Self {
+        name: ShortName::EMPTY,
+        waiting: None,
+        detail: [0; DETAIL],
+        detail_len: 0,
+    };
+
+    fn is_empty(&self) -> bool {
+        self.name.as_str().is_empty() && self.waiting.is_none() && self.detail_len == 0
+    }
+
+    /// The next character.
+    fn push(&mut self, letter: char) {
+        let begins_detail = matches!((self.waiting, letter), (Some('+'), '0') | (Some(' '), '('));
+        if let Some(waiting) = self.waiting.take() {
+            match begins_detail {
+                true => self.push_detail(waiting),
+                false => self.name.push(waiting),
+            }
+        }
+        if begins_detail || self.detail_len > 0 {
+            self.push_detail(letter);
+        } else if matches!(letter, '+' | ' ') && self.name.is_outside() {
+            self.waiting = Some(letter);
+        } else {
+            self.name.push(letter);
+        }
+    }
+
+    /// What has no room is left out.
+    fn push_detail(&mut self, letter: char) {
+        let end = self.detail_len + letter.len_utf8();
+        if let Some(room) = self.detail.get_mut(self.detail_len..end) {
+            letter.encode_utf8(room);
+            self.detail_len = end;
+        }
+    }
+
+    fn detail(&self) -> &str {
+        core::str::from_utf8(&self.detail[..self.detail_len]).unwrap_or_default()
+    }
+
+    /// The offset, if there is one, and what stands behind it.
+    fn offset_and_rest(&self) -> (&str, &str) {
+        let detail = self.detail();
+        detail.split_at(detail.find(' ').unwrap_or(detail.len()))
+    }
+
+    /// `file:line`.
+    fn place(&self) -> Option<&str> {
+        let rest = self.offset_and_rest().1;
+        let place = rest.strip_prefix(" (")?;
+        // A platform may write more behind it.
+        match place.split_once("), ") {
+            Some((place, _)) => Some(place),
+            None => place.strip_suffix(')'),
+        }
+    }
+
+    /// Whether it is known to be allocation machinery.
+    fn is_machinery(&self) -> bool {
+        self.name.has_whole_paths() && is_allocation_machinery(self.name.as_str())
+    }
+
+    /// Makes the name short enough to leave `others` columns for what else stands in its line, as far as that can be done.
+    fn fit(&mut self, columns: usize, others: usize) {
+        while self.name.columns() + others > columns && self.name.shorten() {}
+    }
+
+    /// Writes it as a line of a call stack.
+    fn write_line(&mut self, role: Role, out: &mut dyn Write) -> fmt::Result {
+        let mark = match role {
+            Role::Inlined => INLINED,
+            Role::Own => "",
+        };
+        let others = INDENT.len() + self.detail().chars().count() + mark.len();
+        self.fit(COLUMNS, others);
+        writeln!(out, "{INDENT}{}{}{mark}", self.name.as_str(), self.detail())
+    }
+}
+
+/// Where a program asked for memory: the first function of a call stack that is not allocation machinery.
+#[derive(Clone)]
+pub(super) struct CallSite(Function);
+
+impl CallSite {
+    /// Of these return addresses, innermost first; `None` if there are none. The function has at most so many columns, if it can be
+    /// made so short. May sleep: task context.
+    pub(super) fn of<P: Platform>(
+        tracker: &Tracker<P>,
+        addresses: &[usize],
+        columns: usize,
+    ) -> Option<Self> {
+        let backtrace = Backtrace::of(tracker, addresses);
+        let address = backtrace.call_site()?;
+        let mut first = None;
+        // The error ends the walk: one is enough.
+        let machinery = Inlined::of(&backtrace);
+        let _ = each_shown(tracker, address, machinery, &mut |function, _| {
+            first = Some(function.clone());
+            Err(fmt::Error)
+        });
+        let mut function = first?;
+        function.fit(columns, 0);
+        Some(Self(function))
+    }
+
+    /// The function, without an offset. If it is not known, its address.
+    pub(super) fn function(&self) -> &str {
+        self.0.name.as_str()
+    }
+
+    /// `file:line`, if that is known.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.0.place()
+    }
+}
+
+/// `function (file:line)`.
+impl fmt::Display for CallSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.function())?;
+        match self.place() {
+            Some(place) => write!(f, " ({place})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes a call stack with a title.
+pub(in crate::front) fn write_frames<P: Platform>(
+    tracker: &Tracker<P>,
+    title: &str,
+    frames: &Frames,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write_addresses(tracker, title, frames.as_slice(), out)
+}
+
+/// Writes the call stack of these return addresses, innermost first, with a title.
+pub(super) fn write_addresses<P: Platform>(
+    tracker: &Tracker<P>,
+    title: &str,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if addresses.is_empty() {
+        return writeln!(out, "  {title}: none recorded");
+    }
+    let backtrace = Backtrace::of(tracker, addresses);
+    write!(out, "  {title} (crc {:08x}", backtrace.crc())?;
+    if backtrace.skipped() > 0 {
+        write!(out, ", {} skipped", Count(backtrace.skipped(), "frame"))?;
+    }
+    writeln!(out, "):")?;
+    let mut inlined_machinery = Inlined::of(&backtrace);
+    for &address in backtrace.shown() {
+        each_shown(
+            tracker,
+            address,
+            inlined_machinery,
+            &mut |function, role| function.write_line(role, out),
+        )?;
+        inlined_machinery = Inlined::Shown;
+    }
+    if addresses.len() == MAX_FRAMES {
+        writeln!(out, "    and perhaps more: {MAX_FRAMES} are kept")?;
+    }
+    Ok(())
+}
+
+/// Whether the innermost functions of a frame are shown, if they are machinery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inlined {
+    LeftOut,
+    Shown,
+}
+
+impl Inlined {
+    /// In the first frame of a call stack that is shown.
+    fn of(backtrace: &Backtrace<'_>) -> Self {
+        match backtrace.begins_with_caller() {
+            true => Self::LeftOut,
+            false => Self::Shown,
+        }
+    }
+}
+
+/// Shows the functions of a frame, innermost first.
+fn each_shown<P: Platform>(
+    tracker: &Tracker<P>,
+    address: usize,
+    machinery: Inlined,
+    look: &mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+) -> fmt::Result {
+    let mut leaves_out = machinery == Inlined::LeftOut;
+    each_function(tracker.platform(), address, &mut |function, role| {
+        leaves_out &= role == Role::Inlined && function.is_machinery();
+        match leaves_out {
+            true => Ok(()),
+            false => look(function, role),
+        }
+    })
+}
+
+/// Shows all functions of a frame, innermost first.
+fn each_function<P: Platform>(
+    platform: &P,
+    address: usize,
+    look: &mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+) -> fmt::Result {
+    let mut functions = Functions {
+        function: Function::EMPTY,
+        has_ended: false,
+        look,
+    };
+    platform.symbol(address, &mut functions)?;
+    if functions.function.is_empty() {
+        write!(functions, "{address:#018x}")?;
+    }
+    functions.end(Role::Own)
+}
+
+/// Takes what a platform writes, and shows it a function at a time. Control characters are escaped: they would steer a terminal.
+struct Functions<'a> {
+    function: Function,
+    /// Whether its line has ended. It is shown when the next one begins, or there is none.
+    has_ended: bool,
+    look: &'a mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+}
+
+impl Functions<'_> {
+    /// Shows the function that has come.
+    fn end(&mut self, role: Role) -> fmt::Result {
+        if let Some(waiting) = self.function.waiting.take() {
+            self.function.name.push(waiting);
+        }
+        let shown = (self.look)(&mut self.function, role);
+        self.function = Function::EMPTY;
+        self.has_ended = false;
+        shown
+    }
+}
+
+impl Write for Functions<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            if letter == '\n' {
+                self.has_ended = !self.function.is_empty();
+                continue;
+            }
+            if self.has_ended {
+                self.end(Role::Inlined)?;
+            }
+            match letter.is_control() {
+                true => letter
+                    .escape_default()
+                    .for_each(|part| self.function.push(part)),
+                false => self.function.push(letter),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a frame as one text, with all its functions and their whole names: `function+0xOFFSET/0xSIZE (file:line)`, then for each
+/// function inlined there `, inlined function (file:line)`, the outermost first.
+pub(super) fn write_whole<P: Platform>(
+    platform: &P,
+    address: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mut first = FirstLine::EMPTY;
+    let mut lines = OneLine::new(0, &mut first);
+    platform.symbol(address, &mut lines)?;
+    let count = lines.count();
+    match (count, first.as_str()) {
+        (0, _) => return write!(out, "{address:#018x}"),
+        // Most frames have one function, and are asked for once.
+        (1, Some(line)) => return out.write_str(line),
+        _ => {}
+    }
+    for number in (0..count).rev() {
+        platform.symbol(address, &mut OneLine::new(number, out))?;
+        if number > 0 {
+            out.write_str(", inlined ")?;
+        }
+    }
+    Ok(())
+}
+
+/// Passes one line on, and counts the lines that have anything in them.
+struct OneLine<'a> {
+    wanted: usize,
+    /// Of the line that comes.
+    number: usize,
+    is_empty: bool,
+    out: &'a mut dyn Write,
+}
+
+impl<'a> OneLine<'a> {
+    fn new(wanted: usize, out: &'a mut dyn Write) -> Self {
+        Self {
+            wanted,
+            number: 0,
+            is_empty: true,
+            out,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.number + usize::from(!self.is_empty)
+    }
+}
+
+impl Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            if letter == '\n' {
+                self.number = self.count();
+                self.is_empty = true;
+                continue;
+            }
+            self.is_empty = false;
+            if self.number == self.wanted {
+                self.out.write_char(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line, if it is short.
+struct FirstLine {
+    text: [u8; DETAIL],
+    /// More than there is room for, if it is too long.
+    len: usize,
+}
+
+impl FirstLine {
+    const EMPTY: Self = Self {
+        text: [0; DETAIL],
+        len: 0,
+    };
+
+    fn as_str(&self) -> Option<&str> {
+        core::str::from_utf8(self.text.get(..self.len)?).ok()
+    }
+}
+
+impl Write for FirstLine {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.len.saturating_add(text.len());
+        if let Some(room) = self.text.get_mut(self.len..end) {
+            room.copy_from_slice(text.as_bytes());
+        }
+        self.len = end;
+        Ok(())
+    }
+}
