@@ -141,6 +141,8 @@ fn the_files_agree() {
     ];
     assert_ends(&run(boot(&arguments), ""), 0, "");
     let text = |path: &str| fs::read_to_string(path).expect("it was written");
+    // What the user's commands have printed is not there a second time.
+    assert_eq!(text(&json).matches("\"kind\":\"summary\"").count(), 1);
     let log = Log::read(text(&json).as_bytes()).expect("memory can be read");
     let groups = log.report.expect("a report").groups;
     let leading = groups.iter().filter(|group| group.leaders > 0).count();

@@ -171,3 +171,38 @@ fn what_is_asked_counts_for_the_exit_code() {
     let clean = ["--fail-on-leak", "--json", text(&json), "-c", "cpus"];
     assert_ends(&run(boot(&clean), ""), 0, "");
 }
+
+/// Each code, where the one after it applies as well. A device that is full takes no file.
+#[test]
+fn the_codes_have_an_order() {
+    let full = ["--fail-on-leak", "--json", "/dev/full", "-c"];
+    let lost = "leak pages; kmemleak scan --json";
+    for (commands, code, message) in [
+        (
+            format!("{lost}; frobnicate"),
+            7,
+            "a command was not understood, or failed",
+        ),
+        (format!("{lost}; panic"), 1, "the guest failed"),
+        (format!("{lost}; reboot"), 5, "before the guest's verdict"),
+        (lost.to_owned(), 2, "boot: cannot write /dev/full: "),
+    ] {
+        let arguments = [&full[..], &[&commands]].concat();
+        let output = run(boot(&arguments), "");
+        assert_ends(&output, code, message);
+        assert_ends(&output, code, "boot: cannot write /dev/full: ");
+    }
+    let keep_going = ["--keep-going", "--fail-on-leak", "-c"];
+    let commands = format!("frobnicate; {lost}; panic");
+    assert_ends(
+        &run(boot(&[&keep_going[..], &[&commands]].concat()), ""),
+        1,
+        "the guest failed",
+    );
+    let commands = format!("frobnicate; {lost}");
+    assert_ends(
+        &run(boot(&[&keep_going[..], &[&commands]].concat()), ""),
+        7,
+        "a command was",
+    );
+}
