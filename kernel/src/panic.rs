@@ -175,7 +175,7 @@ fn tell_sites() {
         }
         println!(":");
         for &frame in frames {
-            println!("    {}", symbols::of_return(frame).with(Detail::Names));
+            println!("    {}", symbols::of_return(frame).with(detail()));
         }
     });
     if !all {

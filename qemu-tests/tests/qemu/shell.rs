@@ -307,11 +307,10 @@ fn panic_tells_the_top_call_sites() -> Result<(), Failure> {
     machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
     let heading = "call sites with the most live bytes:\n";
     let (_, sites) = ended.serial.split_once(heading).ok_or("no call sites")?;
-    // Names alone: no line, for that would take memory.
     let first = [
         "  327680 bytes in 20 blocks:",
-        "    kernel::shell::leak::pages+0x…/0x…",
-        "    kernel::task::start+0x…/0x…",
+        "    kernel::shell::leak::pages+0x…/0x… (kernel/src/shell/leak.rs:…)",
+        "    kernel::task::start+0x…/0x… (kernel/src/task/mod.rs:…)",
         "  65536 bytes in 1 block:",
     ];
     let lines: Vec<_> = sites.lines().take(first.len()).collect();
