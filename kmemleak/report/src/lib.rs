@@ -22,6 +22,7 @@
 
 mod dominators;
 pub mod findings;
+pub mod folded;
 mod found;
 pub mod function;
 pub mod graph;
@@ -32,10 +33,12 @@ mod kernel;
 mod line;
 pub mod log;
 pub mod output;
+pub mod pprof;
 pub mod records;
 mod rewriter;
 mod roots;
 pub mod sarif;
+pub mod usage;
 
 pub use crate::found::Found;
 pub use crate::kernel::{Frame, Kernel, KernelError, Names};

@@ -1,15 +1,13 @@
 //! The heap as a graph, against the definition of what an object retains.
 
-mod made;
-
 use std::collections::HashSet;
 
+use crate::made::{Heap, Random};
 use kmemleak_report::graph::{
     Graph, GraphError, LEAKED, ORIGIN, UNREFERENCED, UNREPORTED, Vertex, What,
 };
 use kmemleak_report::log::Snapshot;
 use kmemleak_report::records::{Address, Edges, Node, Root, Word};
-use made::{Heap, Random};
 
 /// The objects that roots lead to where one object, or a root of this name, is taken out.
 fn reached(heap: &Heap, out_node: Option<u32>, out_roots: &str) -> HashSet<u32> {

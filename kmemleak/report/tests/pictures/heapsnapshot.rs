@@ -1,14 +1,12 @@
 //! The heap in Chrome DevTools' format: its parts agree, and memlab computes the same retained sizes from it.
 
-mod made;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use crate::made::{Heap, Random};
 use kmemleak_report::graph::{Graph, What};
 use kmemleak_report::heapsnapshot;
-use made::{Heap, Random};
 use serde_json::Value;
 
 fn written(graph: &Graph) -> Vec<u8> {

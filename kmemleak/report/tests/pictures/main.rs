@@ -1,0 +1,6 @@
+//! What is drawn from a log: the heap as a graph, call stacks, and the files for other tools.
+
+mod graph;
+mod heapsnapshot;
+mod made;
+mod usage;
