@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::references::{Slot, SlotPlace};
 use crate::front::outcome::{Answered, CommandError};
-use crate::front::report;
+use crate::front::report::{self, Format};
 use crate::marker::GivenUp;
 use crate::metadata::WORD;
 use crate::metadata::hidden::Hidden;
@@ -99,57 +99,86 @@ impl Display for Outcome {
 /// Runs the self-test, and writes the result.
 pub(super) fn write_selftest<P: Platform>(
     claim: &mut Claim<'_, P>,
+    format: Format,
     out: &mut dyn Write,
 ) -> Answered {
     let seen = self_test(claim);
     let _outside = claim.outside();
-    match seen {
-        Ok(outcome) => {
-            writeln!(out, "kmemleak: selftest {outcome}")?;
-            match outcome {
-                Outcome::Right => return Ok(()),
-                Outcome::Reported(..2, held) => write_held(claim.tracker(), held, out)?,
-                _ => {}
-            }
+    let Ok(outcome) = seen else {
+        return report::refuse(format, &NotDone::Stopped, out);
+    };
+    match format {
+        Format::Text => write_text(claim.tracker(), &outcome, out)?,
+        Format::Json => {
+            let code = outcome.code();
+            report::write_selftest_json(claim.tracker(), code, &outcome, outcome.advice(), out)?;
         }
-        Err(GivenUp) => writeln!(out, "kmemleak: {}", NotDone::Stopped)?,
     }
-    Err(CommandError::NotDone)
+    match outcome {
+        Outcome::Right => Ok(()),
+        _ => Err(CommandError::NotDone),
+    }
 }
 
-/// Writes which word kept a planted leak alive, and what to do about it.
-fn write_held<P: Platform>(
+impl Outcome {
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::Right => "passed",
+            Self::NoMemory => "no_memory",
+            Self::Disabled => "disabled",
+            Self::Suppressed => "suppressed",
+            Self::Reported(..) => "reported",
+            Self::WrongLeader => "wrong_leader",
+            Self::Remained(_) => "remained",
+        }
+    }
+
+    /// What holds a planted leak that was not reported; and what to do about that. `None` if nothing is to be done.
+    fn advice(&self) -> Option<(Option<Slot>, &'static str)> {
+        let Self::Reported(..2, held) = self else {
+            return None;
+        };
+        let Some(held) = held else {
+            return Some((
+                None,
+                "nothing holds them any more: what did was on a stack, or in a register, of the check itself; implement Platform::on_unscanned_stack",
+            ));
+        };
+        let advice = match held.first.place {
+            SlotPlace::Root(_) if held.on_own_stack => {
+                "it lies on the stack of who checks: implement Platform::on_unscanned_stack, or Platform::stack_bounds"
+            }
+            SlotPlace::Root(Root {
+                kind: RootKind::Stack(_) | RootKind::Registers(_),
+                ..
+            }) => {
+                "it lies on another task's stack, or in a register: name only the live part of stacks in Platform::next_root"
+            }
+            SlotPlace::Root(_) => {
+                "if it lies in memory that holds no variables (an arena, a page for metadata), leave that out of Platform::next_root, or exclude it (Detector::exclude)"
+            }
+            SlotPlace::Object { .. } => {
+                "it lies in a block that is alive: memory for metadata must not come from tracked blocks (Platform::metadata_alloc)"
+            }
+        };
+        Some((Some(held.first), advice))
+    }
+}
+
+fn write_text<P: Platform>(
     tracker: &Tracker<P>,
-    held: Option<Held>,
+    outcome: &Outcome,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let Some(held) = held else {
-        return writeln!(
-            out,
-            "kmemleak: nothing holds them any more: what did was on a stack, or in a register, of the check itself; implement Platform::on_unscanned_stack"
-        );
+    writeln!(out, "kmemleak: selftest {outcome}")?;
+    let Some((held_by, advice)) = outcome.advice() else {
+        return Ok(());
     };
-    writeln!(out, "kmemleak: a planted leak is held by this word:")?;
-    report::write_slot(tracker, held.first, out)?;
-    out.write_str("kmemleak: ")?;
-    out.write_str(match held.first.place {
-        SlotPlace::Root(_) if held.on_own_stack => {
-            "it lies on the stack of who checks: implement Platform::on_unscanned_stack, or Platform::stack_bounds"
-        }
-        SlotPlace::Root(Root {
-            kind: RootKind::Stack(_) | RootKind::Registers(_),
-            ..
-        }) => {
-            "it lies on another task's stack, or in a register: name only the live part of stacks in Platform::next_root"
-        }
-        SlotPlace::Root(_) => {
-            "if it lies in memory that holds no variables (an arena, a page for metadata), leave that out of Platform::next_root, or exclude it (Detector::exclude)"
-        }
-        SlotPlace::Object { .. } => {
-            "it lies in a block that is alive: memory for metadata must not come from tracked blocks (Platform::metadata_alloc)"
-        }
-    })?;
-    writeln!(out)
+    if let Some(slot) = held_by {
+        writeln!(out, "kmemleak: a planted leak is held by this word:")?;
+        report::write_slot(tracker, slot, out)?;
+    }
+    writeln!(out, "kmemleak: {advice}")
 }
 
 fn self_test<P: Platform>(claim: &mut Claim<'_, P>) -> Result<Outcome, GivenUp> {

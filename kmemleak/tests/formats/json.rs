@@ -93,6 +93,11 @@ fn everything() -> Vec<Value> {
         "why 10 --json".into(),
         "holders nonsense --json".into(),
         "sites many --json".into(),
+        "status --json".into(),
+        format!("dump {inner:#x} --json"),
+        "selftest --json".into(),
+        "mark --json".into(),
+        "suppress a b --json".into(),
     ] {
         all.extend(say(&lab, &command));
     }
@@ -256,7 +261,7 @@ fn text_from_elsewhere_is_escaped() {
     assert_eq!(
         error,
         [
-            json!({ "schema": 2, "kind": "error", "error": "holders: invalid value `\"\\`: expected an address in hexadecimal" })
+            json!({ "schema": 2, "kind": "error", "code": "invalid_value", "error": "holders: invalid value `\"\\`: expected an address in hexadecimal" })
         ]
     );
     // In text no name makes a line of its own.
@@ -366,7 +371,7 @@ fn who_holds_an_object_and_the_way_to_it() {
             "object_size": 64, "offset": 24, "crc": crc, "skipped": 0, "backtrace": ["probe"]
         })
     };
-    let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "error": null });
+    let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "code": null, "error": null });
     let answer = say(&lab, &format!("holders {:#x} --json", target + 4));
     assert_eq!(answer, [slot("holder"), end("holders", 1)]);
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
@@ -377,7 +382,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let answer = say(&lab, &format!("path {target:#x} --json"));
     assert_eq!(answer, [first, slot("step"), end("path", 2)]);
     let answer = say(&lab, "path 0x10 --json");
-    let none = json!({ "schema": 2, "kind": "path", "count": 0, "target": null, "error": "no object there" });
+    let none = json!({ "schema": 2, "kind": "path", "count": 0, "target": null, "code": "no_object", "error": "no object there" });
     assert_eq!(answer, [none]);
 }
 
@@ -425,15 +430,20 @@ fn ends_come_with_nothing_before_them() {
     }
     lab.say("off");
     lab.say("clear");
-    for (command, why) in [
-        ("scan --json", "off, and can't be switched on again"),
-        ("holders 10 --json", "off, and can't be switched on again"),
+    for (command, code, why) in [
+        ("scan --json", "off", "off, and can't be switched on again"),
+        (
+            "holders 10 --json",
+            "off",
+            "off, and can't be switched on again",
+        ),
         (
             "report --json",
+            "no_check",
             "no check so far, or none since the last clear",
         ),
     ] {
-        let error = json!({ "schema": 2, "kind": "error", "error": why });
+        let error = json!({ "schema": 2, "kind": "error", "code": code, "error": why });
         assert_eq!(say(&lab, command), [error], "{command}");
     }
 }
@@ -474,4 +484,140 @@ fn without_memory_what_is_not_known_is_null() {
     for field in ["leaders", "groups"] {
         assert_eq!(summary[field], Value::Null, "{field}");
     }
+}
+
+#[test]
+fn the_state_is_that_of_the_text() {
+    let lab = Lab::new();
+    assert_eq!(say(&lab, "status --json")[0]["last_check"], Value::Null);
+    lab.hold(0, lab.block(64));
+    lab.block(36);
+    lab.say("scan --all");
+    lab.machine.advance_us(2_500_000);
+    let (status, report) = (say(&lab, "status --json"), say(&lab, "report --json"));
+    let status = status[0].as_object().expect("an object");
+    for (field, value) in [
+        ("enabled", json!(true)),
+        ("objects", json!(2)),
+        ("bytes", json!(100)),
+        ("metadata_bytes", json!(lab.detector.metadata().bytes)),
+        ("unrecorded", json!(0)),
+        ("stacks_are_roots", json!(true)),
+        ("busy", json!(false)),
+        ("suppressions", json!(0)),
+    ] {
+        assert_eq!(status[field], value, "{field}");
+    }
+    let next_us = status["next_scan_us"].as_u64().expect("it is on");
+    assert_eq!(next_us / 1_000_000, 57);
+    // Of the last check all that its summary says, but for what new leaks and reports are.
+    let last = status["last_check"].as_object().expect("a check");
+    let summary = report
+        .last()
+        .expect("a line")
+        .as_object()
+        .expect("an object");
+    assert_eq!(last["ago_us"], 2_500_000);
+    for (field, value) in last.iter().filter(|(field, _)| *field != "ago_us") {
+        if field != "no_call_stacks" {
+            assert_eq!(Some(value), summary.get(field), "{field}");
+        }
+    }
+    assert_eq!(last.len(), summary.len() - 2 + 1);
+    lab.say("stack=off");
+    lab.say("scan=off");
+    lab.say("off");
+    let status = &say(&lab, "status --json")[0];
+    assert_eq!(status["enabled"], false);
+    assert_eq!(status["stacks_are_roots"], false);
+    assert_eq!(status["next_scan_us"], Value::Null);
+}
+
+#[test]
+fn what_is_known_of_an_object() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe", "main"]);
+    let block = lab.block_with(40, AllocOptions::new().min_count(2));
+    lab.machine.write(block, 0x0102_0304);
+    lab.hold(0, block);
+    lab.hold(1, block + 8);
+    lab.say("scan");
+    let dump = say(&lab, &format!("dump {:#x} --json", block + 9));
+    let (text, dump) = (lab.say(&format!("dump {block:#x}")), &dump[0]);
+    for (field, value) in [
+        ("kind", json!("dump")),
+        ("address", hex(block)),
+        ("size", json!(40)),
+        ("min_count", json!(2)),
+        ("count", json!(2)),
+        ("flags", json!([])),
+        ("reading", Value::Null),
+        ("backtrace", json!(["probe", "main"])),
+    ] {
+        assert_eq!(dump[field], value, "{field}");
+    }
+    let (bytes, sum) = (&dump["dump"], dump["checksum"].as_str().expect("read"));
+    let bytes = bytes.as_str().expect("read");
+    assert!(bytes.starts_with("0403020100000000"), "{bytes}");
+    assert_eq!(bytes.len(), 64);
+    assert!(text.contains(&format!("checksum {sum} (first 32 bytes)")));
+    let none = json!({ "schema": 2, "kind": "error", "code": "no_object",
+        "error": "no object at 0x0000000000000010" });
+    assert_eq!(say(&lab, "dump 10 --json"), [none]);
+    let decreed = lab.block_with(8, AllocOptions::new().min_count(0));
+    lab.detector.no_scan(decreed);
+    let dump = &say(&lab, &format!("dump {decreed:#x} --json"))[0];
+    assert_eq!(
+        (&dump["min_count"], &dump["count"]),
+        (&json!(0), &Value::Null)
+    );
+    assert_eq!(dump["flags"], json!(["no-scan"]));
+}
+
+#[test]
+fn what_changes_something_says_that_it_is_done() {
+    let lab = Lab::new();
+    lab.block(64);
+    let done = |line: &str, command: &str| {
+        let answer = say(&lab, line);
+        let last = answer.last().expect("a line");
+        assert_eq!(
+            (&last["kind"], &last["command"]),
+            (&json!("done"), &json!(command)),
+            "{line}"
+        );
+        let told = last["text"].as_str().expect("text");
+        assert!(
+            !told.starts_with("kmemleak") && !told.ends_with('\n'),
+            "{told}"
+        );
+        answer.len()
+    };
+    assert_eq!(done("mark --json", "mark"), 2);
+    assert_eq!(say(&lab, "mark --json")[0]["objects"], 1);
+    for (line, command) in [
+        ("clear --json", "clear"),
+        ("stack=off --json", "stack"),
+        ("stack --json on", "stack"),
+        ("scan=off --json", "scan"),
+        ("scan=7 --json", "scan"),
+    ] {
+        assert_eq!(done(line, command), 1, "{line}");
+    }
+    assert_eq!(say(&lab, "selftest --json")[0]["outcome"], "passed");
+    // A pattern has blanks, and the option may stand on either side of it.
+    done("suppress --json a b", "suppress");
+    done("suppress c d:max=3 --json", "suppress");
+    let known = say(&lab, "suppress --json");
+    assert_eq!(
+        (&known[0]["pattern"], &known[1]["pattern"]),
+        (&json!("a b"), &json!("c d"))
+    );
+    done("unsuppress a b --json", "unsuppress");
+    assert_eq!(
+        say(&lab, "unsuppress a b --json")[0]["code"],
+        "no_suppression"
+    );
+    assert_eq!(done("off --json", "off"), 1);
+    assert_eq!(say(&lab, "off --json")[0]["code"], "off");
 }

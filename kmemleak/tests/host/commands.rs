@@ -232,7 +232,7 @@ fn a_line_whose_argument_is_none_is_not_understood() {
         "suppress :max=3",
         "suppress a:max=many",
         "unsuppress",
-        "status --json",
+        "status --all",
         "report --all=1",
     ] {
         let (done, answer) = try_to(&lab.detector, line);

@@ -21,8 +21,8 @@ crate::tests![
 
 fn status() -> Result<(), Failure> {
     let mut session = shell()?;
-    let status = |last| {
-        [
+    let status = |last: &[&'static str]| {
+        let first = [
             "state        enabled",
             "objects      … (… bytes)",
             "metadata     … bytes, of which … call stacks take …",
@@ -30,16 +30,23 @@ fn status() -> Result<(), Failure> {
             "missed frees 0",
             "warnings     0",
             "suppressions 0, hiding 0 objects (0 bytes)",
-            last,
-            "next scan    in … s",
-        ]
+        ];
+        lines(&[&first, last, &["next scan    in … s"]])
     };
-    expect(&mut session, "status", &status("last check   none"))?;
+    expect(&mut session, "status", &status(&["last check   none"]))?;
     plant(&mut session, "pages")?;
     ask(&mut session, "scan")?;
-    let last =
-        "last check   … s ago, took … us, world stopped for … us, … words, 1 unreferenced object";
-    expect(&mut session, "status", &status(last))
+    let last = [
+        "last check   … s ago, took … us, world stopped for … us, … words, 1 unreferenced object",
+        "marker       … candidates, … hits, … misses, on 2 cpus",
+    ];
+    expect(&mut session, "status", &status(&last))?;
+    let status = json(&mut session, "status --json")?;
+    let last = &status[0]["last_check"];
+    match (last["objects"].as_u64(), last["cpus"].as_u64()) {
+        (Some(1), Some(2)) => Ok(()),
+        _ => Err(format!("{status:?}").into()),
+    }
 }
 
 fn stack() -> Result<(), Failure> {
@@ -141,12 +148,12 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 26] = [
+const HELP: [&str; 28] = [
     "  scan [--all] [--json]     check for leaks now, and report",
     "  report [--all] [--json]   the last check's report again; --all: also what leaders own",
-    "  status                    what the detector knows and does",
-    "  clear                     take what is reported now for granted; after off: free the metadata",
-    "  mark                      check now, and remember what is lost and what is alive",
+    "  status [--json]           what the detector knows and does",
+    "  clear [--json]            take what is reported now for granted; after off: free the metadata",
+    "  mark [--json]             check now, and remember what is lost and what is alive",
     "  new [--json]              check now, and report what was lost since the mark",
     "  sites [N] [--by bytes|growth|count] [--json]",
     "                            call sites (10) by growth since the mark; without a mark by live bytes",
@@ -155,19 +162,21 @@ const HELP: [&str; 26] = [
     "  objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]",
     "                            the oldest live objects (20), with their addresses",
     "  interior [--json]         what only pointers into its middle keep alive",
-    "  dump ADDR                 what is known of the object at an address",
+    "  dump ADDR [--json]        what is known of the object at an address",
     "  holders ADDR [--json]     the words that point into an object",
     "  path ADDR [--json]        the shortest way to an object from a root",
     "  why ADDR [--json]         why an address is, or is not, reported, and what to do",
     "  suppress [--json]         the suppressions, and what they hide",
-    "  suppress PATTERN[:max=N]  hide leaks with a function in their call stack whose path ends so; * is any text",
-    "  unsuppress PATTERN        hide them no longer",
-    "  stack=on|off              whether task stacks are roots",
-    "  scan=on|off               whether to scan in the background",
-    "  scan=SECS                 scan in the background every so many seconds",
-    "  selftest                  plant a leak, find it, remove it; makes a new verdict",
+    "  suppress PATTERN[:max=N] [--json]",
+    "                            hide leaks with a function in their call stack whose path ends so; * is any text",
+    "  unsuppress PATTERN [--json]",
+    "                            hide them no longer",
+    "  stack=on|off [--json]     whether task stacks are roots",
+    "  scan=on|off [--json]      whether to scan in the background",
+    "  scan=SECS [--json]        scan in the background every so many seconds",
+    "  selftest [--json]         plant a leak, find it, remove it; makes a new verdict",
     "  help                      this list",
-    "  off                       record nothing any more; it can't be switched on again",
+    "  off [--json]              record nothing any more; it can't be switched on again",
 ];
 
 fn help() -> Result<(), Failure> {

@@ -136,7 +136,7 @@ extern "C" fn main() -> ! {
     unsafe { HEAP.lock().init(HEAP_START as *mut u8, HEAP_LEN) };
     KMEMLEAK
         .command("selftest", &mut Console)
-        .expect("the console takes all");
+        .expect("the self-test passes");
 
     take_a_cpu_pointer();
     let kept = Box::new([0x5a_u8; 192]);

@@ -2,10 +2,11 @@
 //!
 //! A new command is a line in the table and a function, whose arguments say what the command takes.
 
+use core::fmt::Display;
+
 use super::Commands;
 use super::options::CommandOption::{All, By, Json, Older, Site, Task, Top};
 use super::options::Options;
-use super::status::write_status;
 use super::syntax::Action::{
     Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch,
 };
@@ -14,7 +15,7 @@ use crate::checker::Retained;
 use crate::checker::live::ObjectFilter;
 use crate::front::background;
 use crate::front::outcome::CommandError;
-use crate::front::report::{self, Count, Question, Sum, Typed};
+use crate::front::report::{self, Because, Count, Format, Question, Sum, Typed};
 use crate::front::selftest::write_selftest;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
@@ -36,18 +37,22 @@ impl<P: Platform> Commands<P> {
         )
         .takes(&[All, Json])
         .after_off(),
-        Command::new("status", Alone(status), "what the detector knows and does").after_off(),
+        Command::new("status", Alone(status), "what the detector knows and does")
+            .takes(&[Json])
+            .after_off(),
         Command::new(
             "clear",
             Alone(clear),
             "take what is reported now for granted; after off: free the metadata",
         )
+        .takes(&[Json])
         .after_off(),
         Command::new(
             "mark",
             Alone(mark),
             "check now, and remember what is lost and what is alive",
-        ),
+        )
+        .takes(&[Json]),
         Command::new(
             "new",
             Alone(new),
@@ -82,7 +87,8 @@ impl<P: Platform> Commands<P> {
             "dump",
             Address(dump),
             "what is known of the object at an address",
-        ),
+        )
+        .takes(&[Json]),
         Command::new(
             "holders",
             Address(holders),
@@ -111,30 +117,35 @@ impl<P: Platform> Commands<P> {
             "suppress",
             Suppression(suppress),
             "hide leaks with a function in their call stack whose path ends so; * is any text",
-        ),
-        Command::new("unsuppress", Pattern(unsuppress), "hide them no longer"),
-        Command::new("stack", Switch(stack), "whether task stacks are roots"),
+        )
+        .takes(&[Json]),
+        Command::new("unsuppress", Pattern(unsuppress), "hide them no longer").takes(&[Json]),
+        Command::new("stack", Switch(stack), "whether task stacks are roots").takes(&[Json]),
         Command::new(
             "scan",
             Switch(background_switch),
             "whether to scan in the background",
-        ),
+        )
+        .takes(&[Json]),
         Command::new(
             "scan",
             Seconds(background_seconds),
             "scan in the background every so many seconds",
-        ),
+        )
+        .takes(&[Json]),
         Command::new(
             "selftest",
             Alone(selftest),
             "plant a leak, find it, remove it; makes a new verdict",
-        ),
+        )
+        .takes(&[Json]),
         Command::new("help", Alone(help), "this list").after_off(),
         Command::new(
             "off",
             Alone(off),
             "record nothing any more; it can't be switched on again",
-        ),
+        )
+        .takes(&[Json]),
     ];
 }
 
@@ -144,7 +155,11 @@ fn help<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn status<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_status(call.handle, call.out)?)
+    Ok(report::write_status(
+        call.handle,
+        call.options.format,
+        call.out,
+    )?)
 }
 
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
@@ -173,7 +188,7 @@ fn report<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn clear<P: Platform>(call: Call<'_, P>) -> Done {
-    let (mut claim, out) = (call.handle.claim()?, call.out);
+    let (mut claim, format, out) = (call.handle.claim()?, call.options.format, call.out);
     if call.handle.tracker.is_on() {
         let objects = claim.acknowledge();
         let _outside = claim.outside();
@@ -182,36 +197,42 @@ fn clear<P: Platform>(call: Call<'_, P>) -> Done {
             _ => "are no leaks",
         };
         let reported = Count(objects, "reported object");
-        return Ok(writeln!(out, "kmemleak: {reported} {are} from now on")?);
+        let told = format_args!("{reported} {are} from now on");
+        return Ok(report::write_done(format, "clear", &told, out)?);
     }
     let freed = claim.free_metadata();
     let _outside = claim.outside();
     let kept = match freed {
-        Ok(()) => return Ok(writeln!(out, "kmemleak: metadata freed")?),
+        Ok(()) => return Ok(report::write_done(format, "clear", &"metadata freed", out)?),
         Err(Retained::Borrowed) => "a scope or its report is in use",
         Err(Retained::InUse) => "the world can't be stopped to see that nobody uses it",
     };
     let told = format_args!("metadata kept: {kept}");
-    Ok(report::refuse(call.options.format, &told, out)?)
+    Ok(report::refuse(
+        format,
+        &Because("metadata_in_use", told),
+        out,
+    )?)
 }
 
 fn mark<P: Platform>(call: Call<'_, P>) -> Done {
+    let (format, out) = (call.options.format, call.out);
     let mut claim = call.handle.claim_on()?;
     let summary = claim.check()?;
     let marked = claim.mark();
     let (_outside, sum) = (claim.outside(), Sum(&summary));
     if marked.is_err() {
         // The check was made nevertheless.
-        writeln!(
-            call.out,
-            "kmemleak: no memory to remember what there is: what was remembered before stays\nkmemleak: {sum}"
-        )?;
+        let told = "no memory to remember what there is: what was remembered before stays";
+        report::complain(format, &Because("no_memory", told), out)?;
+        report::write_sum(format, &summary, out)?;
         return Err(CommandError::NotDone.into());
     }
-    Ok(writeln!(
-        call.out,
-        "kmemleak: remembered {sum}, and what is alive at each call site"
-    )?)
+    let told = format_args!("remembered {sum}, and what is alive at each call site");
+    if format == Format::Json {
+        report::write_sum(format, &summary, out)?;
+    }
+    Ok(report::write_done(format, "mark", &told, out)?)
 }
 
 fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
@@ -268,7 +289,12 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
 fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
     let claim = call.handle.claim()?;
     let _outside = claim.outside();
-    Ok(report::dump(claim.tracker(), address.get(), call.out)?)
+    Ok(report::dump(
+        claim.tracker(),
+        call.options.format,
+        address.get(),
+        call.out,
+    )?)
 }
 
 fn holders<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
@@ -301,33 +327,42 @@ fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    match call.handle.suppress(pattern) {
-        Ok(()) => writeln!(
-            call.out,
-            "kmemleak: from the next check on, \"{}\" hides what matches",
-            Typed(pattern)
-        )?,
-        Err(error) => report::refuse(call.options.format, &error, call.out)?,
+    let (format, out) = (call.options.format, call.out);
+    if let Err(error) = call.handle.suppress(pattern) {
+        return Ok(report::refuse(format, &error, out)?);
     }
-    Ok(())
+    let told = format_args!(
+        "from the next check on, \"{}\" hides what matches",
+        Typed(pattern)
+    );
+    Ok(report::write_done(format, "suppress", &told, out)?)
 }
 
 fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
+    let (format, out) = (call.options.format, call.out);
     let (there, typed) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
     if !there {
         let none = format_args!("no suppression \"{typed}\"");
-        return Ok(report::refuse(call.options.format, &none, call.out)?);
+        return Ok(report::refuse(
+            format,
+            &Because("no_suppression", none),
+            out,
+        )?);
     }
-    Ok(writeln!(
-        call.out,
-        "kmemleak: \"{typed}\" hides nothing any more"
-    )?)
+    let told = format_args!("\"{typed}\" hides nothing any more");
+    Ok(report::write_done(format, "unsuppress", &told, out)?)
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
     call.handle.tracker.settings().skip_stacks.set(!on);
     let no = if on { "" } else { "no " };
-    Ok(writeln!(call.out, "kmemleak: task stacks are {no}roots")?)
+    let told = format_args!("task stacks are {no}roots");
+    Ok(report::write_done(
+        call.options.format,
+        "stack",
+        &told,
+        call.out,
+    )?)
 }
 
 fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
@@ -340,21 +375,30 @@ fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
     let tracker = call.handle.tracker;
     background::set_seconds(tracker, seconds);
     let every_s = tracker.settings().scan_every.get() / 1_000_000;
-    match seconds {
-        0 => writeln!(call.out, "kmemleak: no background scan")?,
-        _ => writeln!(call.out, "kmemleak: background scan every {every_s} s")?,
-    }
-    Ok(())
+    let told: &dyn Display = match seconds {
+        0 => &"no background scan",
+        _ => &format_args!("background scan every {every_s} s"),
+    };
+    Ok(report::write_done(
+        call.options.format,
+        "scan",
+        told,
+        call.out,
+    )?)
 }
 
 fn selftest<P: Platform>(call: Call<'_, P>) -> Done {
-    Ok(write_selftest(&mut call.handle.claim_on()?, call.out)?)
+    let mut claim = call.handle.claim_on()?;
+    Ok(write_selftest(&mut claim, call.options.format, call.out)?)
 }
 
 fn off<P: Platform>(call: Call<'_, P>) -> Done {
     call.handle.turn_off()?;
-    Ok(writeln!(
+    let told = "off; \"clear\" frees the metadata";
+    Ok(report::write_done(
+        call.options.format,
+        "off",
+        &told,
         call.out,
-        "kmemleak: off; \"clear\" frees the metadata"
     )?)
 }

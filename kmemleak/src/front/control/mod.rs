@@ -3,15 +3,15 @@
 mod commands;
 mod options;
 pub(crate) mod parameters;
-mod status;
 mod syntax;
+mod wording;
 
 use core::fmt::Write;
 use core::marker::PhantomData;
 
 use self::syntax::parse;
 use crate::checker::handle::Handle;
-use crate::front::outcome::{Answered, CommandError};
+use crate::front::outcome::Answered;
 use crate::platform::Platform;
 
 /// The table of commands of a handle.
@@ -26,9 +26,6 @@ pub(super) fn command<P: Platform>(
     let commands = &Commands::<P>::TABLE;
     match parse(commands, line) {
         Ok(line) => line.run(handle, out),
-        Err(wrong) => {
-            wrong.write(commands, out)?;
-            Err(CommandError::NotUnderstood)
-        }
+        Err(wrong) => wrong.write(commands, out),
     }
 }

@@ -8,10 +8,11 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch};
 use super::options::{self, CommandOption, Given, Options, checksum};
+use super::wording::{distance, write_one_of};
 use crate::checker::claim::{Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::front::outcome::{Answered, CommandError};
-use crate::front::report::{Format, Typed, complain, refuse};
+use crate::front::report::{Because, Format, complain, refuse};
 use crate::marker::GivenUp;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
@@ -277,16 +278,22 @@ pub(super) fn parse<'l, P: Platform>(
             name: first,
             option: None,
             what: WhatIsWrong::NoCommand,
-            format: Format::Text,
+            format: match words.any(|word| word == CommandOption::Json.name()) {
+                true => Format::Json,
+                false => Format::Text,
+            },
         });
     }
     let (mut value, mut given, mut extra) = (set, Given::NONE, None);
     let rest = line.trim().strip_prefix(name).unwrap_or_default();
     let rest = rest.strip_prefix('=').unwrap_or(rest).trim();
-    let has_options = words.clone().any(|word| word.starts_with("--"));
-    if named().any(|command| command.action.takes_rest()) && !rest.is_empty() && !has_options {
-        value = Some(rest);
-        words = "".split_whitespace();
+    let (pattern, json) = without_json(rest);
+    let has_options = pattern
+        .split_whitespace()
+        .any(|word| word.starts_with("--"));
+    if named().any(|command| command.action.takes_rest()) && !pattern.is_empty() && !has_options {
+        value = Some(pattern);
+        words = json.split_whitespace();
     }
     while let Some(word) = words.next() {
         let is_option = word.starts_with("--");
@@ -338,42 +345,82 @@ pub(super) fn parse<'l, P: Platform>(
     })
 }
 
+/// A pattern without the option `--json` before or behind it, and that option, or nothing.
+fn without_json(rest: &str) -> (&str, &'static str) {
+    let json = CommandOption::Json.name();
+    let before = rest.strip_prefix(json);
+    let behind = rest.strip_suffix(json);
+    let before = before.filter(|rest| rest.starts_with(char::is_whitespace));
+    let behind = behind.filter(|rest| rest.ends_with(char::is_whitespace));
+    match before.or(behind) {
+        Some(pattern) => (pattern.trim(), json),
+        None => (rest, ""),
+    }
+}
+
 impl Wrong<'_> {
+    /// Says what is wrong; after an unknown word, in text, which commands there are.
     pub(super) fn write<P: Platform>(
         &self,
         commands: &[Command<P>],
         out: &mut dyn Write,
-    ) -> fmt::Result {
-        let (name, format) = (self.name, self.format);
-        let (asked, expected) = (Asked(self), Expected { commands, of: self });
-        match self.what {
+    ) -> Answered {
+        let said = Said { commands, of: self };
+        complain(self.format, &Because(self.what.code(), said), out)?;
+        if matches!(self.what, WhatIsWrong::NoCommand) && self.format == Format::Text {
+            let mut commands = commands.iter();
+            commands.try_for_each(|command| write!(out, "{command}"))?;
+        }
+        Err(CommandError::NotUnderstood)
+    }
+}
+
+impl WhatIsWrong<'_> {
+    const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCommand => "unknown_command",
+            Self::Missing => "missing_argument",
+            Self::Invalid(_) => "invalid_value",
+            Self::Unexpected(_) => "unexpected_argument",
+        }
+    }
+}
+
+/// What is said of a line that is wrong.
+struct Said<'c, P: Platform> {
+    commands: &'c [Command<P>],
+    of: &'c Wrong<'c>,
+}
+
+impl<P: Platform> Display for Said<'_, P> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            commands,
+            of: wrong,
+        } = *self;
+        let name = wrong.name;
+        let (asked, expected) = (
+            Asked(wrong),
+            Expected {
+                commands,
+                of: wrong,
+            },
+        );
+        match wrong.what {
             WhatIsWrong::NoCommand => {
+                write!(f, "unknown command `{name}`")?;
                 let names = commands.iter().map(|command| command.name);
                 let nearest = names.min_by_key(|near| distance(name, near));
-                write!(out, "kmemleak: unknown command `{}`", Typed(name))?;
-                if let Some(nearest) = nearest.filter(|near| distance(name, near) <= 2) {
-                    write!(out, "; did you mean `{nearest}`?")?;
+                match nearest.filter(|near| distance(name, near) <= 2) {
+                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+                    None => Ok(()),
                 }
-                writeln!(out)?;
-                commands
-                    .iter()
-                    .try_for_each(|command| write!(out, "{command}"))
             }
-            WhatIsWrong::Missing => complain(
-                format,
-                &format_args!("{asked}: missing argument: expected {expected}"),
-                out,
-            ),
-            WhatIsWrong::Invalid(value) => complain(
-                format,
-                &format_args!("{asked}: invalid value `{value}`: expected {expected}"),
-                out,
-            ),
-            WhatIsWrong::Unexpected(word) => complain(
-                format,
-                &format_args!("{name}: unexpected argument `{word}`"),
-                out,
-            ),
+            WhatIsWrong::Missing => write!(f, "{asked}: missing argument: expected {expected}"),
+            WhatIsWrong::Invalid(value) => {
+                write!(f, "{asked}: invalid value `{value}`: expected {expected}")
+            }
+            WhatIsWrong::Unexpected(word) => write!(f, "{name}: unexpected argument `{word}`"),
         }
     }
 }
@@ -405,41 +452,6 @@ impl<P: Platform> Display for Expected<'_, P> {
         let named = (self.commands.iter()).filter(|command| command.name == self.of.name);
         write_one_of(named.flat_map(|command| command.action.expects()), f)
     }
-}
-
-/// Writes the values, with an "or" before the last one.
-fn write_one_of(
-    all: impl Iterator<Item = &'static &'static str> + Clone,
-    f: &mut Formatter<'_>,
-) -> fmt::Result {
-    let count = all.clone().count();
-    for (place, one) in all.enumerate() {
-        let before = match place {
-            0 => "",
-            _ if place + 1 == count => " or ",
-            _ => ", ",
-        };
-        write!(f, "{before}{one}")?;
-    }
-    Ok(())
-}
-
-/// How many letters must be changed, added or taken away to turn one word into the other (Levenshtein), counted for words of up
-/// to 15 letters.
-fn distance(one: &str, other: &str) -> usize {
-    const MAX: usize = 15;
-    let other = &other.as_bytes()[..other.len().min(MAX)];
-    let mut row: [usize; MAX + 1] = core::array::from_fn(|at| at);
-    for (line, letter) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, &wanted) in other.iter().enumerate() {
-            let change = diagonal + usize::from(wanted != letter);
-            diagonal = row[column + 1];
-            row[column + 1] = change.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// A switch.

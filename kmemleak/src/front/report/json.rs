@@ -4,6 +4,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use super::backtrace::{Backtrace, EmptyStacks};
 use super::frames::write_whole;
+use super::refusal::Refusal;
 use super::view::{Contents, LeakView, named_at};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
@@ -63,10 +64,10 @@ impl Write for Escaped<'_> {
 }
 
 /// A line that replaces an answer.
-pub(super) fn error(what: &dyn Display, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn error(why: &dyn Refusal, out: &mut dyn Write) -> fmt::Result {
     begin("error", out)?;
-    write!(out, ",\"error\":")?;
-    string(what, out)?;
+    write!(out, ",\"code\":\"{}\",\"error\":", why.code())?;
+    string(&why, out)?;
     writeln!(out, "}}")
 }
 
@@ -100,9 +101,14 @@ pub(super) fn references_end(
     begin(kind, out)?;
     write!(out, ",\"count\":{count}")?;
     match answer {
-        Ok(target) => writeln!(out, ",\"target\":{},\"error\":null}}", Quoted(target)),
+        Ok(target) => writeln!(
+            out,
+            ",\"target\":{},\"code\":null,\"error\":null}}",
+            Quoted(target)
+        ),
         Err(why) => {
-            write!(out, ",\"target\":null,\"error\":")?;
+            let code = why.code();
+            write!(out, ",\"target\":null,\"code\":\"{code}\",\"error\":")?;
             string(&why, out)?;
             writeln!(out, "}}")
         }
@@ -144,7 +150,16 @@ pub(super) fn report<P: Platform>(
     });
     written?;
     let new = (which == Which::New).then_some((new_objects, new_bytes));
-    summary_json(summary, new, empty.why(tracker), out)
+    begin("summary", out)?;
+    summary_fields(summary, new, empty.why(tracker), out)?;
+    writeln!(out, "}}")
+}
+
+/// Writes the sums of a verdict alone.
+pub(super) fn summary(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+    begin("summary", out)?;
+    summary_fields(summary, None, None, out)?;
+    writeln!(out, "}}")
 }
 
 fn group_json<P: Platform>(
@@ -195,7 +210,7 @@ fn leak_json<P: Platform>(
     };
     write!(
         out,
-        ",\"rank\":{},\"leader\":{},\"owned_objects\":{},\"owned_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{},\"dump\":",
+        ",\"rank\":{},\"leader\":{},\"owned_objects\":{},\"owned_bytes\":{},\"suspect\":{},\"reported\":{},\"freed\":{}",
         OrNull(rank),
         OrNull(leader.map(Quoted)),
         OrNull(owned.map(|owned| owned.0)),
@@ -204,20 +219,25 @@ fn leak_json<P: Platform>(
         leak.named.record.has(flag::REPORTED),
         OrNull(freed)
     )?;
-    match &leak.contents {
-        Contents::Read(dump) => {
-            let mut bytes = dump.as_slice().iter();
-            out.write_char('"')?;
-            bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
-            out.write_char('"')?;
-        }
-        Contents::Freed | Contents::Unknown => out.write_str("null")?,
-    }
+    contents_json(&leak.contents, out)?;
     frames_json(tracker, leak.frames.as_slice(), out)?;
     writeln!(out, "}}")
 }
 
-fn named_json<P: Platform>(
+pub(super) fn contents_json(contents: &Contents, out: &mut dyn Write) -> fmt::Result {
+    write!(out, ",\"dump\":")?;
+    match contents {
+        Contents::Read(dump) => {
+            let mut bytes = dump.as_slice().iter();
+            out.write_char('"')?;
+            bytes.try_for_each(|byte| write!(out, "{byte:02x}"))?;
+            out.write_char('"')
+        }
+        Contents::Freed | Contents::Unknown => out.write_str("null"),
+    }
+}
+
+pub(super) fn named_json<P: Platform>(
     tracker: &Tracker<P>,
     named: &Named,
     size: usize,
@@ -354,13 +374,12 @@ pub(super) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Writ
 }
 
 /// The sums, with objects and bytes of what is new since the mark, where that was asked for, and why there are no call stacks.
-fn summary_json(
+pub(super) fn summary_fields(
     summary: &Summary,
     new: Option<(usize, usize)>,
     no_call_stacks: Option<NoCallStack>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    begin("summary", out)?;
     let (how, passes, reason) = match summary.how {
         How::Stopped => ("stopped", 1, None),
         How::Scanned { passes } => ("scanned", passes, None),
@@ -407,6 +426,5 @@ fn summary_json(
         summary.unrecorded,
         summary.missing_bytes
     )?;
-    no_call_stacks_json(no_call_stacks, out)?;
-    writeln!(out, "}}")
+    no_call_stacks_json(no_call_stacks, out)
 }

@@ -7,31 +7,38 @@
 //! leaves something out, it says so.
 
 mod backtrace;
+mod done;
 mod dump;
 mod frames;
 mod json;
 mod live;
 mod machinery;
 mod reasons;
+mod refusal;
 mod shorten;
 mod sites;
+mod status;
 mod text;
 mod view;
 mod why;
 mod words;
 
 pub(super) use self::backtrace::EmptyStacks;
+pub(super) use self::done::{write_done, write_selftest_json};
 pub(super) use self::dump::dump;
 pub(super) use self::frames::write_frames;
 pub(super) use self::live::write_objects;
 pub use self::machinery::is_allocation_machinery;
+pub(super) use self::refusal::Because;
 pub(super) use self::sites::{write_site, write_sites};
+pub(super) use self::status::write_status;
 pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot};
 pub(super) use self::why::write_why;
-pub(super) use self::words::{Count, Missing, Plain, Sum, Typed};
+pub(super) use self::words::{Count, Plain, Sum, Typed};
 
 use core::fmt::{self, Write};
 
+use self::refusal::{NO_CHECK, Refusal};
 use self::view::LeakView;
 use crate::checker::claim::Claim;
 use crate::checker::references::Slot;
@@ -41,10 +48,7 @@ use crate::platform::Platform;
 use crate::verdict::iter::each_interior;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
-use crate::verdict::summary::Doubt;
-
-/// The text of a report when there is no verdict.
-const NO_CHECK: &str = "no check so far, or none since the last clear";
+use crate::verdict::summary::{Doubt, Summary};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,24 +95,20 @@ impl Standing {
 }
 
 /// Says why there is no answer.
-pub(super) fn complain(
-    format: Format,
-    what: &dyn fmt::Display,
-    out: &mut dyn Write,
-) -> fmt::Result {
+pub(super) fn complain(format: Format, why: &dyn Refusal, out: &mut dyn Write) -> fmt::Result {
     match format {
         Format::Text => {
             write!(out, "kmemleak: ")?;
-            write!(Plain(out), "{what}")?;
+            write!(Plain(out), "{why}")?;
             writeln!(out)
         }
-        Format::Json => json::error(what, out),
+        Format::Json => json::error(why, out),
     }
 }
 
 /// Says why there is no answer, in place of one.
-pub(super) fn refuse(format: Format, what: &dyn fmt::Display, out: &mut dyn Write) -> Answered {
-    complain(format, what, out)?;
+pub(super) fn refuse(format: Format, why: &dyn Refusal, out: &mut dyn Write) -> Answered {
+    complain(format, why, out)?;
     Err(CommandError::NotDone)
 }
 
@@ -126,6 +126,14 @@ pub(super) fn write_report<P: Platform>(
         (Some(summary), Format::Json) => json::report(claim, which, &summary, out)?,
     }
     Ok(())
+}
+
+/// Writes the sum of a verdict.
+pub(super) fn write_sum(format: Format, summary: &Summary, out: &mut dyn Write) -> fmt::Result {
+    match format {
+        Format::Text => writeln!(out, "kmemleak: {}", Sum(summary)),
+        Format::Json => json::summary(summary, out),
+    }
 }
 
 /// Writes one leak or suspect as text.

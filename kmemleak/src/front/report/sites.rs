@@ -8,7 +8,7 @@ use super::json::{OrNull, begin, frames_json, no_call_stacks_json};
 use super::live::write_objects_below;
 use super::text::no_call_stacks_text;
 use super::words::Count;
-use super::{Format, refuse};
+use super::{Because, Format, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
 use crate::front::outcome::Answered;
@@ -100,7 +100,7 @@ pub(in crate::front) fn write_site<P: Platform>(
     written?;
     if count == 0 && all {
         let nothing = format_args!("no call site {crc:08x} has anything alive, or had at the mark");
-        return refuse(format, &nothing, out);
+        return refuse(format, &Because("no_site", nothing), out);
     }
     if !all && format == Format::Text {
         writeln!(out, "{NO_MEMORY}")?;
