@@ -159,7 +159,7 @@ unsafe impl Platform for KernelPlatform {
 
     fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
         scripted::with_label(address, |label| out.write_str(label))
-            .unwrap_or_else(|| write!(out, "{}", symbols::of_return(address)))
+            .unwrap_or_else(|| write!(out, "{}", symbols::frame_of_return(address)))
     }
 
     fn functions(&self, address: usize, out: &mut dyn Write) -> fmt::Result {

@@ -132,6 +132,14 @@ impl<'a> Chain<'a> {
         self.places[..self.count].iter().rev()
     }
 
+    /// What is inlined in the function, the innermost first, and the function itself, if it is known.
+    pub fn innermost_first(&self) -> (&[Place<'a>], Option<&Place<'a>>) {
+        match self.places[..self.count].split_last() {
+            Some((own, inlined)) => (inlined, Some(own)),
+            None => (&[], None),
+        }
+    }
+
     /// Adds the function that contains the others. If there are too many, the innermost is dropped.
     fn push(&mut self, place: Place<'a>) {
         if self.count == MOST {

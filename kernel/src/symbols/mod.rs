@@ -91,6 +91,18 @@ impl Symbol {
     }
 }
 
+/// The functions that contain the call which returns to `address`, as a `Display`: one per line with their places, the innermost
+/// first.
+pub fn frame_of_return(address: usize) -> FrameLines {
+    FrameLines(of_return(address))
+}
+
+/// Functions that show themselves one per line: those inlined, without the standard library's, as `function (file:line)`, the
+/// innermost first, then the function in the symbol table, as [`Symbol`] shows it. A number where nothing is known. Showing them may
+/// sleep in task context.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameLines(Symbol);
+
 /// Functions that show themselves one per line: the function in the symbol table, then those inlined there that are not
 /// the standard library's. A number where nothing is known. Showing them may sleep in task context.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +174,13 @@ impl Symbol {
         })
     }
 
+    /// `function+0xoffset/0xsize`.
+    fn write_extent(&self, f: &mut fmt::Formatter<'_>, function: &Named) -> fmt::Result {
+        let name = rustc_demangle::demangle(function.name);
+        let offset = (self.shown as u64).wrapping_sub(function.start);
+        write!(f, "{name:#}+{offset:#x}/{:#x}", function.size)
+    }
+
     /// The function that contains it, with the kernel's file.
     fn function(&self) -> Option<(Image, Named)> {
         let image = Image::get()?;
@@ -175,9 +194,7 @@ impl fmt::Display for Symbol {
         let Some((image, function)) = self.function() else {
             return write!(f, "{:#018x}", self.shown);
         };
-        let name = rustc_demangle::demangle(function.name);
-        let offset = (self.shown as u64).wrapping_sub(function.start);
-        write!(f, "{name:#}+{offset:#x}/{:#x}", function.size)?;
+        self.write_extent(f, &function)?;
         if self.detail == Detail::Names {
             return Ok(());
         }
@@ -191,6 +208,24 @@ impl fmt::Display for Symbol {
                 write_place(f, place)?;
             }
             Ok(())
+        })
+    }
+}
+
+impl fmt::Display for FrameLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((image, function)) = self.0.function() else {
+            return write!(f, "{:#018x}", self.0.shown);
+        };
+        with_functions(&image, self.0.looked_up as u64, |chain| {
+            let (inlined, own) = chain.innermost_first();
+            for (name, place) in inlined.iter().filter_map(of_the_kernel) {
+                write!(f, "{:#}", rustc_demangle::demangle(name))?;
+                write_place(f, place)?;
+                writeln!(f)?;
+            }
+            self.0.write_extent(f, &function)?;
+            own.map_or(Ok(()), |own| write_place(f, own))
         })
     }
 }

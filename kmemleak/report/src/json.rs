@@ -37,8 +37,8 @@ pub(crate) fn with_names(
             Some(address) => {
                 let frame = names.frame(address);
                 found.count(address, &frame);
-                if let Some(text) = &frame.text {
-                    *value = Value::from(text.as_str());
+                if let Some(text) = frame.text() {
+                    *value = Value::from(text);
                 }
                 frame.is_machinery
             }

@@ -8,25 +8,58 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fmt::{self, Display, Formatter, Write};
+use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use addr2line::{Loader, Location};
-use kmemleak::is_allocation_machinery;
+use kmemleak::{FunctionText, is_allocation_machinery};
 use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags, SymbolKind, elf};
 
 /// What is known of a return address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The function, the place in it, and what is inlined there; `None` where nothing is known.
-    pub text: Option<String>,
+    /// The functions there, innermost first, each with its place: those that were inlined, without allocation machinery, then the
+    /// function itself. None where nothing is known.
+    pub functions: Vec<String>,
     /// Whether all functions there are allocation machinery.
     pub is_machinery: bool,
     /// Whether it is an address in the kernel's code.
     pub is_code: bool,
+}
+
+impl Frame {
+    /// All functions in one text, as JSON has them.
+    pub(crate) fn text(&self) -> Option<String> {
+        let outermost_first: Vec<_> = self.functions.iter().rev().map(String::as_str).collect();
+        let is_known = !outermost_first.is_empty();
+        is_known.then(|| outermost_first.join(", inlined "))
+    }
+
+    /// The lines of a call stack, without what stands before them, for so many columns; none where nothing is known.
+    pub(crate) fn lines(&self, columns: usize) -> impl Iterator<Item = String> {
+        let own = self.functions.len().saturating_sub(1);
+        let functions = self.functions.iter().enumerate();
+        functions.map(move |(place, function)| {
+            let mark = if place < own { " [inlined]" } else { "" };
+            let mut text = FunctionText::new(function);
+            text.fit_line(columns.saturating_sub(mark.len()));
+            format!("{text}{mark}")
+        })
+    }
+
+    /// The innermost function, as an answer about an object names it.
+    pub(crate) fn call_site(&self, columns: usize) -> Option<String> {
+        let mut text = FunctionText::new(self.functions.first()?);
+        text.fit(columns);
+        let function = text.function();
+        Some(match text.place() {
+            Some(place) => format!("{function} ({place})"),
+            None => function.into(),
+        })
+    }
 }
 
 /// What names return addresses.
@@ -148,7 +181,7 @@ impl Kernel {
         let name = function.map_or(own.name, |function| Some(demangled(&function.name)));
         let Some(name) = name else {
             return Frame {
-                text: None,
+                functions: Vec::new(),
                 is_machinery: false,
                 is_code,
             };
@@ -157,22 +190,23 @@ impl Kernel {
             |name: &Option<String>| name.as_deref().is_none_or(is_allocation_machinery);
         let all_machinery =
             is_allocation_machinery(&name) && places.iter().all(|place| is_machinery(&place.name));
-        let mut text = name;
-        if let Some(function) = function {
-            let (offset, size) = (address - function.start, function.end - function.start);
-            push(&mut text, format_args!("+{offset:#x}/{size:#x}"));
-        }
-        text.push_str(&own.line);
-        for place in places
+        let inlined = places
             .iter()
-            .rev()
             .filter(|place| !is_machinery(&place.name))
-        {
-            let name = place.name.as_deref().unwrap_or_default();
-            push(&mut text, format_args!(", inlined {name}{}", place.line));
-        }
+            .map(|place| {
+                format!(
+                    "{}{}",
+                    place.name.as_deref().unwrap_or_default(),
+                    place.line
+                )
+            });
+        let extent = function.map_or(String::new(), |function| {
+            let (offset, size) = (address - function.start, function.end - function.start);
+            format!("+{offset:#x}/{size:#x}")
+        });
+        let own = format!("{name}{extent}{}", own.line);
         Frame {
-            text: Some(text),
+            functions: inlined.chain([own]).collect(),
             is_machinery: all_machinery,
             is_code,
         }
@@ -253,10 +287,6 @@ struct Place {
     name: Option<String>,
     /// The line of the address, or of the call that was inlined; empty if it is not known.
     line: String,
-}
-
-fn push(text: &mut String, what: fmt::Arguments<'_>) {
-    text.write_fmt(what).expect("a string takes all");
 }
 
 fn demangled(name: &str) -> String {

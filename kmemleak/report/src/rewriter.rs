@@ -10,12 +10,13 @@
 //! - A line that is not a report's leaves as it came, byte for byte; a report's line keeps its prefix and its end.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::rc::Rc;
 
 use kmemleak::MAX_FRAMES;
 
 use crate::found::Found;
 use crate::json::{self, Unchanged};
-use crate::kernel::Names;
+use crate::kernel::{Frame, Names};
 use crate::line::{Ending, Line, Number};
 
 /// Which frames of a call stack are written.
@@ -35,6 +36,15 @@ pub enum LinesShown {
     /// The lines of JSON, without what stands before them.
     Json,
 }
+
+/// Columns of a frame's line without the log's prefix, if it can be made to fit, and of a function that allocated an object: as in the
+/// kernel's own reports.
+const COLUMNS: usize = 100;
+const CALL_SITE: usize = 60;
+/// What stands before a frame.
+const INDENT: &[u8] = b"    ";
+/// What stands behind a function that is no frame of its own.
+const INLINED: &[u8] = b" [inlined]";
 
 /// Lines that are kept back at most.
 const MOST_KEPT: usize = 256;
@@ -137,8 +147,12 @@ impl<N: Names, W: Write> Rewriter<N, W> {
             Line::Origin(number) => {
                 self.close()?;
                 self.found.call_stacks += 1;
-                let (named, _) = self.named(line, end, number);
-                self.write(&named)
+                let frame = self.look_up(number);
+                let call_site = frame.call_site(CALL_SITE);
+                let name = call_site
+                    .as_ref()
+                    .map_or(&line[number.at..], |name| name.as_bytes());
+                self.write(&[&line[..number.at], name, end].concat())
             }
             Line::Json(at) => {
                 self.close()?;
@@ -179,7 +193,10 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         if is_indented(whole, open.prefix) && whole.ends_with(b"\n") {
             self.settle()?;
             self.write(whole)?;
-            return self.one_frame_less();
+            return match whole.trim_ascii_end().ends_with(INLINED) {
+                true => Ok(()),
+                false => self.one_frame_less(),
+            };
         }
         let Some(waiting) = &mut open.kept else {
             return self.write(whole);
@@ -231,13 +248,27 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         lines.try_for_each(|line| self.write(&line.text))
     }
 
-    /// A line that ends with an address, with the name instead; and whether that is allocation machinery.
-    fn named(&mut self, line: &[u8], end: &[u8], number: Number) -> (Vec<u8>, bool) {
+    /// What is known of an address.
+    fn look_up(&mut self, number: Number) -> Rc<Frame> {
         let frame = self.names.frame(number.address);
         self.found.count(number.address, &frame);
-        let name = frame.text.as_ref().map(String::as_bytes);
-        let mut text = line[..number.at].to_vec();
-        text.extend(name.unwrap_or(&line[number.at..]));
+        frame
+    }
+
+    /// The lines of a frame that has come as an address, and whether all its functions are allocation machinery.
+    fn named(&mut self, line: &[u8], end: &[u8], number: Number) -> (Vec<u8>, bool) {
+        let frame = self.look_up(number);
+        if frame.functions.is_empty() {
+            return ([line, end].concat(), frame.is_machinery);
+        }
+        // The last line of a log may have no end, and all before it must have one.
+        let between = if end.is_empty() { b"\n" } else { end };
+        let before = &line[..number.at];
+        let lines: Vec<_> = frame
+            .lines(COLUMNS - INDENT.len())
+            .map(|name| [before, name.as_bytes()].concat())
+            .collect();
+        let mut text = lines.join(between);
         text.extend(end);
         (text, frame.is_machinery)
     }
@@ -288,7 +319,7 @@ impl Waiting {
 fn is_indented(line: &[u8], prefix: usize) -> bool {
     let rest = line
         .get(prefix..)
-        .and_then(|rest| rest.strip_prefix(b"    "));
+        .and_then(|rest| rest.strip_prefix(INDENT));
     rest.and_then(|rest| rest.first())
         .is_some_and(u8::is_ascii_graphic)
 }

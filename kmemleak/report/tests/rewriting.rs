@@ -10,13 +10,11 @@ struct Made(HashMap<u64, &'static str>);
 
 impl Names for Made {
     fn frame(&mut self, address: u64) -> Rc<Frame> {
-        let text = self.0.get(&address).map(|name| (*name).to_owned());
+        let functions = self.0.get(&address).map_or("", |name| *name);
         Rc::new(Frame {
-            is_machinery: text
-                .as_ref()
-                .is_some_and(|name| name.starts_with("alloc::")),
-            is_code: text.is_some(),
-            text,
+            is_machinery: functions.starts_with("alloc::"),
+            is_code: !functions.is_empty(),
+            functions: functions.lines().map(str::to_owned).collect(),
         })
     }
 }
@@ -27,6 +25,10 @@ fn rewritten_as(log: &[u8], frames: FramesShown, lines: LinesShown) -> (String, 
         (0xa2, "alloc::vec::push"),
         (0xc1, "net::open+0x1/0x2 (net.rs:7)"),
         (0xc2, "main+0x1/0x2 (main.rs:3)"),
+        (
+            0xc3,
+            "net::Table<u64,net::Route<u8>>::add (table.rs:1)\nnet::route+0x1/0x2 (net.rs:9)",
+        ),
     ]);
     let mut out = Vec::new();
     let rewriter = Rewriter::new(Made(names), &mut out, frames, lines);
@@ -71,6 +73,32 @@ kmemleak: 1 unreferenced object (64 bytes)
     assert!(all.contains(
         "(crc 571ec1ae):\n    alloc::raw_vec::grow\n    alloc::vec::push\n    net::open"
     ));
+}
+
+#[test]
+fn each_function_has_a_line_with_the_same_prefix() {
+    let log = "[1.0]   backtrace (crc 571ec1ae):\r\n[1.0]     0xa1\r\n[1.0]     0xc3\r\n[1.0]     0x00000000000000c3";
+    let expected = "\
+[1.0]   backtrace (crc 571ec1ae, 1 frame skipped):\r
+[1.0]     net::Table<u64,Route<_>>::add (table.rs:1) [inlined]\r
+[1.0]     net::route+0x1/0x2 (net.rs:9)\r
+[1.0]     net::Table<u64,Route<_>>::add (table.rs:1) [inlined]
+[1.0]     net::route+0x1/0x2 (net.rs:9)";
+    assert_eq!(rewritten(log), expected);
+    let json = "{\"schema\":2,\"kind\":\"site\",\"skipped\":0,\"backtrace\":[\"0xc3\"]}\n";
+    let whole = "[\"net::route+0x1/0x2 (net.rs:9), inlined net::Table<u64,net::Route<u8>>::add (table.rs:1)\"]";
+    let named = rewritten(json);
+    assert!(named.contains(whole), "{named}");
+}
+
+#[test]
+fn frames_count_not_their_lines() {
+    let named = "    a::b (a.rs:1) [inlined]\n".repeat(3) + "    a::c (a.rs:2)\n";
+    let log = format!(
+        "  backtrace (crc 571ec1ae):\n{}    0xc1\n",
+        named.repeat(15)
+    );
+    assert!(rewritten(&log).ends_with("    net::open+0x1/0x2 (net.rs:7)\n"));
 }
 
 #[test]
@@ -142,7 +170,7 @@ fn other_output_does_not_wait_for_ever() {
 fn who_allocated_a_holder_gets_a_name() {
     let line =
         "  0x0000000000001000: object 0x0000000000001000 (size 48)+0x0, from 0x00000000000000c1\n";
-    let expected = "  0x0000000000001000: object 0x0000000000001000 (size 48)+0x0, from net::open+0x1/0x2 (net.rs:7)\n";
+    let expected = "  0x0000000000001000: object 0x0000000000001000 (size 48)+0x0, from net::open (net.rs:7)\n";
     assert_eq!(rewritten(line), expected);
 }
 
@@ -164,7 +192,7 @@ kmemleak: 2 of 2 objects (128 bytes)
     let expected = log
         .replace("1ae):\n    0xa1", "1ae, 1 frame skipped):")
         .replace("    0xc1", "    net::open+0x1/0x2 (net.rs:7)")
-        .replace(", from 0xc1\n", ", from net::open+0x1/0x2 (net.rs:7)\n");
+        .replace(", from 0xc1\n", ", from net::open (net.rs:7)\n");
     assert_eq!(named, expected);
 }
 
@@ -196,6 +224,7 @@ kmemleak: look there
     let expected = log
         .replace("ae):\n    0xa2", "ae, 1 frame skipped):")
         .replace("    0xc2", "    main+0x1/0x2 (main.rs:3)")
+        .replace("from 0xc1", "from net::open (net.rs:7)")
         .replace("0xc1", "net::open+0x1/0x2 (net.rs:7)");
     assert_eq!(rewritten(log), expected);
 }

@@ -324,8 +324,14 @@ guest_test! {
         assert_eq!(functions(address), expected);
         let mut symbol = String::new();
         KernelPlatform.symbol(address, &mut symbol).expect("a string takes it");
-        assert!(symbol.starts_with("guest::names::outer+0x"), "{symbol}");
-        assert!(symbol.contains("names.rs:"), "{symbol}");
+        let mut lines = symbol.lines();
+        let [Some(closure), Some(inlined), Some(own), None] = [(); 4].map(|()| lines.next()) else {
+            panic!("{symbol}");
+        };
+        assert!(closure.starts_with("guest::names::inlined::{{closure}} (qemu-tests/guest/src/names.rs:"), "{symbol}");
+        assert!(inlined.starts_with("guest::names::inlined (qemu-tests/guest/src/names.rs:"), "{symbol}");
+        assert!(own.starts_with("guest::names::outer+0x"), "{symbol}");
+        assert!(own.contains(" (qemu-tests/guest/src/names.rs:"), "{symbol}");
         assert_eq!(functions(8), "0x0000000000000008");
     }
 }

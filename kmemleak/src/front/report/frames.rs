@@ -10,8 +10,7 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::Backtrace;
-use super::machinery::is_allocation_machinery;
-use super::shorten::ShortName;
+use super::function::FunctionText;
 use super::words::Count;
 use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::depot::Frames;
@@ -23,8 +22,8 @@ const COLUMNS: usize = 100;
 const INDENT: &str = "    ";
 /// What stands behind a function that was inlined.
 const INLINED: &str = " [inlined]";
-/// Bytes of an offset and a place that are kept.
-const DETAIL: usize = 256;
+/// Bytes of a frame that is asked for once.
+const SHORT_FRAME: usize = 256;
 
 /// What a function is to the frame it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,102 +34,9 @@ enum Role {
     Own,
 }
 
-/// A function as a platform writes it: `function+0xOFFSET/0xSIZE (file:line)`.
-#[derive(Clone)]
-struct Function {
-    name: ShortName,
-    /// A character of which only the next one tells whether it still belongs to the name.
-    waiting: Option<char>,
-    /// Offset and place, as they came.
-    detail: [u8; DETAIL],
-    detail_len: usize,
-}
-
-impl Function {
-    const EMPTY: Self = Self {
-        name: ShortName::EMPTY,
-        waiting: None,
-        detail: [0; DETAIL],
-        detail_len: 0,
-    };
-
-    fn is_empty(&self) -> bool {
-        self.name.as_str().is_empty() && self.waiting.is_none() && self.detail_len == 0
-    }
-
-    /// The next character.
-    fn push(&mut self, letter: char) {
-        let begins_detail = matches!((self.waiting, letter), (Some('+'), '0') | (Some(' '), '('));
-        if let Some(waiting) = self.waiting.take() {
-            match begins_detail {
-                true => self.push_detail(waiting),
-                false => self.name.push(waiting),
-            }
-        }
-        if begins_detail || self.detail_len > 0 {
-            self.push_detail(letter);
-        } else if matches!(letter, '+' | ' ') && self.name.is_outside() {
-            self.waiting = Some(letter);
-        } else {
-            self.name.push(letter);
-        }
-    }
-
-    /// What has no room is left out.
-    fn push_detail(&mut self, letter: char) {
-        let end = self.detail_len + letter.len_utf8();
-        if let Some(room) = self.detail.get_mut(self.detail_len..end) {
-            letter.encode_utf8(room);
-            self.detail_len = end;
-        }
-    }
-
-    fn detail(&self) -> &str {
-        core::str::from_utf8(&self.detail[..self.detail_len]).unwrap_or_default()
-    }
-
-    /// The offset, if there is one, and what stands behind it.
-    fn offset_and_rest(&self) -> (&str, &str) {
-        let detail = self.detail();
-        detail.split_at(detail.find(' ').unwrap_or(detail.len()))
-    }
-
-    /// `file:line`.
-    fn place(&self) -> Option<&str> {
-        let rest = self.offset_and_rest().1;
-        let place = rest.strip_prefix(" (")?;
-        // A platform may write more behind it.
-        match place.split_once("), ") {
-            Some((place, _)) => Some(place),
-            None => place.strip_suffix(')'),
-        }
-    }
-
-    /// Whether it is known to be allocation machinery.
-    fn is_machinery(&self) -> bool {
-        self.name.has_whole_paths() && is_allocation_machinery(self.name.as_str())
-    }
-
-    /// Makes the name short enough to leave `others` columns for what else stands in its line, as far as that can be done.
-    fn fit(&mut self, columns: usize, others: usize) {
-        while self.name.columns() + others > columns && self.name.shorten() {}
-    }
-
-    /// Writes it as a line of a call stack.
-    fn write_line(&mut self, role: Role, out: &mut dyn Write) -> fmt::Result {
-        let mark = match role {
-            Role::Inlined => INLINED,
-            Role::Own => "",
-        };
-        let others = INDENT.len() + self.detail().chars().count() + mark.len();
-        self.fit(COLUMNS, others);
-        writeln!(out, "{INDENT}{}{}{mark}", self.name.as_str(), self.detail())
-    }
-}
-
 /// Where a program asked for memory: the first function of a call stack that is not allocation machinery.
 #[derive(Clone)]
-pub(super) struct CallSite(Function);
+pub(super) struct CallSite(FunctionText);
 
 impl CallSite {
     /// Of these return addresses, innermost first; `None` if there are none. The function has at most so many columns, if it can be
@@ -150,13 +56,13 @@ impl CallSite {
             Err(fmt::Error)
         });
         let mut function = first?;
-        function.fit(columns, 0);
+        function.fit(columns);
         Some(Self(function))
     }
 
     /// The function, without an offset. If it is not known, its address.
     pub(super) fn function(&self) -> &str {
-        self.0.name.as_str()
+        self.0.function()
     }
 
     /// `file:line`, if that is known.
@@ -174,6 +80,16 @@ impl fmt::Display for CallSite {
             None => Ok(()),
         }
     }
+}
+
+/// Writes a function as a line of a call stack.
+fn write_line(function: &mut FunctionText, role: Role, out: &mut dyn Write) -> fmt::Result {
+    let mark = match role {
+        Role::Inlined => INLINED,
+        Role::Own => "",
+    };
+    function.fit_line(COLUMNS - INDENT.len() - mark.len());
+    writeln!(out, "{INDENT}{function}{mark}")
 }
 
 /// Writes a call stack with a title.
@@ -208,7 +124,7 @@ pub(super) fn write_addresses<P: Platform>(
             tracker,
             address,
             inlined_machinery,
-            &mut |function, role| function.write_line(role, out),
+            &mut |function, role| write_line(function, role, out),
         )?;
         inlined_machinery = Inlined::Shown;
     }
@@ -240,7 +156,7 @@ fn each_shown<P: Platform>(
     tracker: &Tracker<P>,
     address: usize,
     machinery: Inlined,
-    look: &mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+    look: &mut dyn FnMut(&mut FunctionText, Role) -> fmt::Result,
 ) -> fmt::Result {
     let mut leaves_out = machinery == Inlined::LeftOut;
     each_function(tracker.platform(), address, &mut |function, role| {
@@ -256,10 +172,10 @@ fn each_shown<P: Platform>(
 fn each_function<P: Platform>(
     platform: &P,
     address: usize,
-    look: &mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+    look: &mut dyn FnMut(&mut FunctionText, Role) -> fmt::Result,
 ) -> fmt::Result {
     let mut functions = Functions {
-        function: Function::EMPTY,
+        function: FunctionText::EMPTY,
         has_ended: false,
         look,
     };
@@ -272,20 +188,17 @@ fn each_function<P: Platform>(
 
 /// Takes what a platform writes, and shows it a function at a time. Control characters are escaped: they would steer a terminal.
 struct Functions<'a> {
-    function: Function,
+    function: FunctionText,
     /// Whether its line has ended. It is shown when the next one begins, or there is none.
     has_ended: bool,
-    look: &'a mut dyn FnMut(&mut Function, Role) -> fmt::Result,
+    look: &'a mut dyn FnMut(&mut FunctionText, Role) -> fmt::Result,
 }
 
 impl Functions<'_> {
     /// Shows the function that has come.
     fn end(&mut self, role: Role) -> fmt::Result {
-        if let Some(waiting) = self.function.waiting.take() {
-            self.function.name.push(waiting);
-        }
         let shown = (self.look)(&mut self.function, role);
-        self.function = Function::EMPTY;
+        self.function = FunctionText::EMPTY;
         self.has_ended = false;
         shown
     }
@@ -301,12 +214,7 @@ impl Write for Functions<'_> {
             if self.has_ended {
                 self.end(Role::Inlined)?;
             }
-            match letter.is_control() {
-                true => letter
-                    .escape_default()
-                    .for_each(|part| self.function.push(part)),
-                false => self.function.push(letter),
-            }
+            self.function.push(letter);
         }
         Ok(())
     }
@@ -381,14 +289,14 @@ impl Write for OneLine<'_> {
 
 /// A line, if it is short.
 struct FirstLine {
-    text: [u8; DETAIL],
+    text: [u8; SHORT_FRAME],
     /// More than there is room for, if it is too long.
     len: usize,
 }
 
 impl FirstLine {
     const EMPTY: Self = Self {
-        text: [0; DETAIL],
+        text: [0; SHORT_FRAME],
         len: 0,
     };
 

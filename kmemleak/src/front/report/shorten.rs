@@ -68,7 +68,7 @@ impl Sort {
 }
 
 /// A name, shortened.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct ShortName {
     text: [u8; ROOM],
     len: usize,
