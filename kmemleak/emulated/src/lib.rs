@@ -32,7 +32,8 @@
 //!   each CPU.
 //! - *The clock* stands until it is told to move, unless the machine is built with [`Clock::Real`].
 //! - *Call stacks* are labels that a test gives, or those of the host thread, walked by frame pointers.
-//! - *Faults*: metadata runs out when the test says so, a CPU does not stop, memory becomes unreadable.
+//! - *Faults*: metadata runs out when the test says so, a CPU does not stop, memory becomes unreadable, and any checkpoint of a
+//!   check may be the one at which the machine asks to stop.
 //!
 //! # Invariants
 //!
@@ -48,6 +49,7 @@
 
 mod allocators;
 mod call_stack;
+mod checkpoints;
 mod clock;
 mod cpus;
 mod machine;
@@ -58,6 +60,7 @@ mod platform;
 
 pub use crate::allocators::Allocator;
 pub use crate::call_stack::{CallStacks, end_stack_at};
+pub use crate::checkpoints::Checkpoints;
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};
 pub use crate::machine::{Builder, Machine, PARKED_TASK, REGIONS};

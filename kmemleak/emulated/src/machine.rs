@@ -8,6 +8,7 @@ use kmemleak::{Root, RootKind};
 
 use crate::allocators::{Allocator, Allocators};
 use crate::call_stack::{CallStacks, Labels};
+use crate::checkpoints::Checkpoints;
 use crate::clock::{Clock, Time};
 use crate::cpus::{Cpus, Running, Stop};
 use crate::memory::{self, Memory, PAGE, WORD};
@@ -67,6 +68,7 @@ impl Builder {
             cpus: Cpus::new(self.cpus),
             metadata: Metadata::new(),
             asked_to_stop: AtomicBool::new(false),
+            checkpoints: Checkpoints::default(),
             at_relax: Mutex::new(None),
             at_name: Mutex::new(None),
             relaxed: AtomicUsize::new(0),
@@ -98,6 +100,8 @@ pub struct Machine {
     pub(crate) cpus: Cpus,
     pub(crate) metadata: Metadata,
     pub(crate) asked_to_stop: AtomicBool,
+    /// The checkpoints of checks and questions.
+    pub checkpoints: Checkpoints,
     at_relax: Mutex<Option<AtRelax>>,
     at_name: Mutex<Option<AtName>>,
     relaxed: AtomicUsize,

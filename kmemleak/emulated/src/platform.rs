@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kmemleak::{
-    Comm, Context, IrqState, MAX_FRAMES, Platform, Root, RootCursor, StackWalk, StopError,
-    StoppedCpu,
+    Comm, Context, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor, StackWalk,
+    StopError, StoppedCpu,
 };
 
 use crate::call_stack::{self, CallStacks};
@@ -107,6 +107,10 @@ unsafe impl Platform for Emulated {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn checkpoint(&self, _: Progress) -> ControlFlow<()> {
+        self.0.checkpoints.pass()
     }
 
     fn spin(&self) {

@@ -15,6 +15,7 @@
 //! The marker keeps the first three ([`crate::marker::suspects`]).
 
 use crate::checker::claim::Claim;
+use crate::checker::pass::NotSeen;
 use crate::marker::suspects::{Among, Flagged};
 use crate::marker::{Figures, GivenUp};
 use crate::objects::record::flag;
@@ -119,10 +120,12 @@ impl<P: Platform> Claim<'_, P> {
                 return Ok(first);
             }
             let stop_us = first.words / WORDS_A_US + first.listed() as u64 * SUSPECT_US;
-            if stop_us <= STOP_MAX_US
-                && let Ok(summary) = claim.check_stopped(Filter::SUSPECTS)
-            {
-                return Ok(summary);
+            if stop_us <= STOP_MAX_US {
+                match claim.check_stopped(Filter::SUSPECTS) {
+                    Ok(summary) => return Ok(summary),
+                    Err(NotSeen::GivenUp) => return Err(GivenUp),
+                    Err(NotSeen::Unstopped(_)) => {}
+                }
             }
             let mut patience = Patience::after(0);
             patience.count(first.listed());

@@ -16,6 +16,26 @@ const STOPS: u32 = 8;
 /// How often other code is let run before each stop, while a block is in flight.
 const WAITS: u32 = 64;
 
+/// Why there is nothing to be seen of a stopped world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotSeen {
+    /// It can't be stopped.
+    Unstopped(StopError),
+    GivenUp,
+}
+
+impl From<StopError> for NotSeen {
+    fn from(reason: StopError) -> Self {
+        Self::Unstopped(reason)
+    }
+}
+
+impl From<GivenUp> for NotSeen {
+    fn from(_: GivenUp) -> Self {
+        Self::GivenUp
+    }
+}
+
 /// What was seen in a stopped world.
 pub(super) struct Seen<R> {
     pub(super) result: R,
@@ -24,6 +44,10 @@ pub(super) struct Seen<R> {
     pub(super) stopped_us: u64,
     pub(super) cpus: u32,
 }
+
+/// What all CPUs run in a stopped world: each is told its marker and its number.
+pub(super) type Together<'t, P> =
+    dyn Fn(&mut Marker<'_, P, Stopped>, usize) -> Result<(), GivenUp> + Sync + 't;
 
 /// As long as this lives, the platform keeps the roots readable.
 struct KeptRoots<'p, P: Platform>(&'p P);
@@ -42,15 +66,16 @@ impl<P: Platform> Drop for KeptRoots<'_, P> {
 }
 
 impl<P: Platform> Handle<'_, P> {
-    /// Stops the world, where all CPUs run `together`, with a marker each, and then the first one runs `alone`.
+    /// Stops the world, where all CPUs run `together`, with a marker each, and then the first one runs `alone`, unless they have
+    /// given up: which all do, or none.
     ///
     /// If an allocator is moving a block at that moment, the world goes on, and is stopped again. After [`STOPS`] stops the block is
     /// left out, and `figures` says so.
     pub(super) fn stopped<R: Send>(
         self,
-        together: &(dyn Fn(&mut Marker<'_, P, Stopped>, usize) + Sync),
-        alone: impl FnOnce(&mut Marker<'_, P, Stopped>) -> R + Send,
-    ) -> Result<Seen<R>, StopError> {
+        together: &Together<'_, P>,
+        alone: impl FnOnce(&mut Marker<'_, P, Stopped>) -> Result<R, GivenUp> + Send,
+    ) -> Result<Seen<R>, NotSeen> {
         let platform = self.tracker.platform();
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
@@ -68,25 +93,26 @@ impl<P: Platform> Handle<'_, P> {
             let tools = self.tools(cpu.index);
             // SAFETY: the platform runs this in a stopped world; the marker shares the chunks out among its workers.
             let access = unsafe { Stopped::assume() };
-            together(&mut Marker::new(&tools, &shared, worker, access), worker);
+            let done = together(&mut Marker::new(&tools, &shared, worker, access), worker);
             let alone = match worker {
                 0 => alone.lock().take(),
                 _ => None,
             };
             if let Some(alone) = alone {
                 let unshared = SharedPass::new(1, self.stacks(), 0);
-                let result = alone(&mut Marker::new(&tools, &unshared, 0, access));
+                let result =
+                    done.and_then(|()| alone(&mut Marker::new(&tools, &unshared, 0, access)));
                 let figures = Figures {
                     in_flight: in_flight as u64,
                     ..shared.figures()
                 };
-                *seen.lock() = Some(Seen {
+                *seen.lock() = Some(result.map(|result| Seen {
                     result,
                     figures,
                     start_us,
                     stopped_us: self.tracker.now_us().saturating_sub(start_us),
                     cpus: workers as u32,
-                });
+                }));
             }
         };
         let _kept = KeptRoots::new(platform);
@@ -103,7 +129,7 @@ impl<P: Platform> Handle<'_, P> {
                 break;
             }
         }
-        seen.into_inner().ok_or(StopError::Unsupported)
+        Ok(seen.into_inner().ok_or(StopError::Unsupported)??)
     }
 
     /// Lets other code run for a while, as long as an allocator is moving a block.

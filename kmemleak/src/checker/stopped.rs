@@ -4,12 +4,16 @@
 //! the platform can't stop the world, passes of the background scan are repeated until the suspects stand still ([`Patience`]):
 //! an object is suspected that was unreferenced in each of them. They remain suspects, since other code runs meanwhile and
 //! nothing is certain.
+//!
+//! A check is given up by all CPUs or by none, and only as long as it marks: the verdict of the check before stays then. Once that is
+//! retired, the check goes on to its end.
 
 use spin::mutex::SpinMutex;
 
 use crate::checker::Findings;
 use crate::checker::claim::Claim;
 use crate::checker::concurrent::{Next, Pass, Patience};
+use crate::checker::pass::NotSeen;
 use crate::marker::GivenUp;
 use crate::marker::suspects::Among;
 use crate::platform::{Platform, StopError};
@@ -30,12 +34,13 @@ impl<P: Platform> Claim<'_, P> {
     pub(crate) fn check_here(&mut self) -> Result<Summary, GivenUp> {
         match self.check_stopped(Filter::ALL) {
             Ok(summary) => Ok(summary),
-            Err(reason) => self.check_running(reason),
+            Err(NotSeen::GivenUp) => Err(GivenUp),
+            Err(NotSeen::Unstopped(reason)) => self.check_running(reason),
         }
     }
 
     /// Checks in a stopped world, and again if call stacks turn out to be suppressed that were not judged before.
-    pub(super) fn check_stopped(&mut self, filter: Filter) -> Result<Summary, StopError> {
+    pub(super) fn check_stopped(&mut self, filter: Filter) -> Result<Summary, NotSeen> {
         let mut summary = self.check_once(filter)?;
         for _ in 1..MAX_CHECKS {
             if !self.judge() {
@@ -51,7 +56,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Makes a pass in a stopped world, after which the unmarked objects that `filter` lets through are named.
-    fn check_once(&mut self, filter: Filter) -> Result<Summary, StopError> {
+    fn check_once(&mut self, filter: Filter) -> Result<Summary, NotSeen> {
         let (handle, tracker) = (self.handle(), self.tracker());
         let Findings {
             verdict,
@@ -62,21 +67,20 @@ impl<P: Platform> Claim<'_, P> {
         let verdict = SpinMutex::<_>::new(verdict);
         let seen = handle.stopped(
             &|marker, worker| {
-                // In a stopped world no pass is given up.
-                let _ = marker.run();
-                marker.barrier();
+                marker.run()?;
+                marker.barrier()?;
+                marker.go_on_to_the_end();
                 if worker == 0 {
                     verdict.lock().retire(tracker);
                 }
-                marker.barrier();
+                marker.barrier()?;
                 list_white(marker, &verdict);
-                marker.barrier();
+                marker.barrier()
             },
             |marker| {
-                // In a stopped world no pass is given up.
-                let _ = verdict
-                    .lock()
-                    .conclude(tracker, suppressions, marker, filter);
+                marker.go_on_to_the_end();
+                let mut verdict = verdict.lock();
+                verdict.conclude(tracker, suppressions, marker, filter)
             },
         )?;
         Ok(verdict.into_inner().complete(

@@ -15,7 +15,7 @@ use core::fmt::{self, Display, Formatter, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::checker::claim::{Claim, NotDone};
-use crate::checker::references::{Slot, SlotPlace};
+use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::front::outcome::{Answered, CommandError};
 use crate::front::report::{self, Format};
 use crate::marker::GivenUp;
@@ -239,7 +239,8 @@ fn test_with<P: Platform>(claim: &mut Claim<'_, P>, memory: &Planted) -> Result<
     if seen == Outcome::NoMemory {
         return Ok(seen);
     }
-    // After any result, no verdict remains that names the blocks.
+    // After any result, no verdict remains that names the blocks, unless this check is given up: they are gone from its list then, as
+    // all that was freed since.
     claim.check_here()?;
     if seen != Outcome::Right {
         return Ok(seen);
@@ -258,30 +259,39 @@ fn see<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Result<Outcome, G
         (2, true) => Outcome::Right,
         (2, false) => Outcome::WrongLeader,
         _ if hides_planted(claim, start) => Outcome::Suppressed,
-        (count @ ..2, _) => Outcome::Reported(count, what_holds(claim, start)),
+        (count @ ..2, _) => Outcome::Reported(count, what_holds(claim, start)?),
         (count, _) => Outcome::Reported(count, None),
     })
 }
 
 /// The word that keeps one of the planted leaks alive.
-fn what_holds<P: Platform>(claim: &mut Claim<'_, P>, start: usize) -> Option<Held> {
+fn what_holds<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    start: usize,
+) -> Result<Option<Held>, GivenUp> {
     let (here, task) = (0_usize, claim.tracker().platform().context().task);
     let here = core::ptr::from_ref(&here).addr();
-    [LOST, OWNED].into_iter().find_map(|offset| {
+    for offset in [LOST, OWNED] {
         let mut first = None;
         let mut look = |slot: Slot| {
             first.get_or_insert(slot);
         };
-        let _ = claim.find_path(Hidden::new(start + offset), &mut look);
-        first.map(|first| Held {
-            first,
-            on_own_stack: match first.place {
+        if claim.find_path(Hidden::new(start + offset), &mut look) == Err(NoAnswer::Stopped) {
+            return Err(GivenUp);
+        }
+        if let Some(first) = first {
+            let on_own_stack = match first.place {
                 SlotPlace::Root(root) if root.kind == RootKind::Stack(task) => true,
                 SlotPlace::Root(_) => first.address.abs_diff(here) < STACK_REACH,
                 SlotPlace::Object { .. } => false,
-            },
-        })
-    })
+            };
+            return Ok(Some(Held {
+                first,
+                on_own_stack,
+            }));
+        }
+    }
+    Ok(None)
 }
 
 fn hides_planted<P: Platform>(claim: &Claim<'_, P>, start: usize) -> bool {

@@ -243,14 +243,18 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         }
     }
 
-    /// A part of a block that the marker may read with the world stopped, if somebody vouches for it.
-    pub(super) fn stopped_piece(&mut self, part: BlockPart) -> Option<MappedPiece> {
-        let Range { start, end } = part.range;
-        if !self.tools.readable(start, end - start) {
+    /// A piece of a block that the marker may read with the world stopped, up to `until`, if somebody vouches for it.
+    pub(super) fn stopped_piece(
+        &self,
+        range: Range<usize>,
+        until: usize,
+        encoding: Encoding,
+    ) -> Option<MappedPiece> {
+        if !self.tools.readable(range.start, until - range.start) {
             return None;
         }
         // SAFETY: it is vouched for, and is not freed in a stopped world.
-        Some(unsafe { MappedPiece::new(start..end, end, part.encoding) })
+        Some(unsafe { MappedPiece::new(range, until, encoding) })
     }
 
     /// Follows the pointers in a piece of memory.

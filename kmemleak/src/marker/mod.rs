@@ -50,6 +50,7 @@ pub(crate) mod suspects;
 pub(crate) mod words;
 
 mod candidates;
+mod checkpoint;
 mod encoded;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
@@ -63,6 +64,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use self::candidates::{Candidate, MarkedObject, blank};
+use self::checkpoint::{LEAF, LOOK, Work};
 use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
@@ -91,7 +93,7 @@ const AHEAD_BYTES: usize = 256;
 
 const LINE: usize = 64;
 
-/// A pass was given up, because the detector was turned off.
+/// A pass was given up: the platform asked for it, or the detector was turned off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GivenUp;
 
@@ -169,6 +171,7 @@ pub(crate) struct Marker<'a, P, A> {
     /// How many of the words lie in roots.
     root_words: u64,
     unread: u64,
+    work: Work,
     access: A,
 }
 
@@ -229,6 +232,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             misses: 0,
             root_words: 0,
             unread: 0,
+            work: Work::new(),
             access,
         }
     }
@@ -239,17 +243,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.tools.root_ranges.straddling.clear();
         }
         self.whiten()?;
-        self.barrier();
+        self.note_figures();
+        self.barrier()?;
         self.overlay()?;
-        self.barrier();
+        self.barrier()?;
         self.scan_roots()?;
         self.finish()?;
         if self.shared.started.load(Ordering::Acquire) {
-            self.barrier();
+            self.barrier()?;
             if self.worker == 0 {
                 self.follow_started()?;
             }
-            self.barrier();
+            self.barrier()?;
         }
         Ok(())
     }
@@ -260,18 +265,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.pointers = PointerPass::Starts;
         loop {
             self.drain()?;
-            self.barrier();
+            self.barrier()?;
             // Read by all between two barriers, changed by none.
             let overflowed = self.shared.overflowed.load(Ordering::Acquire);
             let interior = self.shared.interior.load(Ordering::Acquire);
-            self.barrier();
+            self.barrier()?;
             if overflowed {
                 self.shared.overflowed.store(false, Ordering::Release);
-                self.barrier();
+                self.barrier()?;
                 self.recover(info::PENDING, flag::PENDING)?;
             } else if interior {
                 self.shared.interior.store(false, Ordering::Release);
-                self.barrier();
+                self.barrier()?;
                 self.pointers = PointerPass::Interiors;
                 self.recover(info::INTERIOR, flag::INTERIOR)?;
             } else {
@@ -298,10 +303,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (self.root_words, self.unread) = (0, 0);
         (self.objects, self.words, self.candidates, self.misses) = (0, 0, 0, 0);
         (self.next_candidate, self.flushed) = (0, 0);
+        self.work.restart();
     }
 
-    /// Waits for all workers. The last to arrive puts the shared cursors back to their start.
-    pub(crate) fn barrier(&self) {
+    /// Waits for all workers, unless one has given up. The last to arrive puts the shared cursors back to their start.
+    pub(crate) fn barrier(&mut self) -> Result<(), GivenUp> {
+        self.checkpoint()?;
         let shared = self.shared;
         let generation = shared.generation.load(Ordering::Acquire);
         if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.workers() {
@@ -312,13 +319,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             shared.generation.store(generation + 1, Ordering::Release);
         }
         while shared.generation.load(Ordering::Acquire) == generation {
+            self.go_on()?;
             self.tools.platform.spin();
         }
+        Ok(())
     }
 
-    /// Lets other code run, where it runs beside the pass.
+    /// Counts work, and lets other code run, where it runs beside the pass.
     #[inline(always)]
-    pub(crate) fn pause(&self) -> Result<(), GivenUp> {
+    fn pause_after(&mut self, words: u64) -> Result<(), GivenUp> {
+        self.worked(words)?;
         if A::STOPPED {
             return Ok(());
         }
@@ -331,9 +341,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// From now on the pass is not given up, even if it is asked to stop: half of what follows would be worse than none.
-    pub(crate) fn go_on_to_the_end(&mut self) {
-        self.resolve = Resolve::GoesOn;
+    /// Lets other code run after a piece of work, where it runs beside the pass.
+    #[inline(always)]
+    pub(crate) fn pause(&mut self) -> Result<(), GivenUp> {
+        self.pause_after(LOOK)
     }
 
     /// Runs `work` with interrupts off, if other code runs beside the pass.
@@ -377,7 +388,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     look(marker, &marker.access.open(chunk_number, chunk));
                 });
             }
-            self.pause()?;
+            self.pause_after(LEAF)?;
         }
         Ok(())
     }
@@ -396,6 +407,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             for granule in Chunk::granules(chunk.starts().load(Ordering::Relaxed)) {
                 look(self, address_of(number) + granule as usize * GRANULE)?;
+                self.work.count_scanned(1);
+                self.worked(0)?;
             }
             if !chunk.has(info::UNALIGNED) {
                 continue;

@@ -3,9 +3,10 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+use super::checkpoint::LOOK;
 use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
 use crate::marker::encoded::{BEYOND, BlockPart, Encoding, MappedPiece, PieceVisitor};
-use crate::marker::queue::Entry;
+use crate::marker::queue::{Entry, Segment};
 use crate::marker::words::{MappedWords, WordVisitor, words_in};
 use crate::metadata::WORD;
 use crate::objects::access::Access;
@@ -33,6 +34,9 @@ impl Guarded {
         }
     }
 }
+
+/// Bytes of a block that is read at once in a stopped world, if it is not plain or has more than a queue's entry can say.
+const STRETCH: usize = 64 << 10;
 
 /// Which words of an object are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if shared.active.load(Ordering::Acquire) == 0 {
                     return Ok(());
                 }
+                self.go_on()?;
                 self.tools.platform.spin();
             }
         }
@@ -98,7 +103,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if self.workers > 1 {
             self.queue.offer();
         }
-        if let Some(next) = self.queue.pop() {
+        let (next, segment) = self.queue.pop_turning();
+        if segment == Segment::Ended {
+            self.end_segment()?;
+        }
+        if let Some(next) = next {
             if let Some(len) = next.plain_len() {
                 // Nothing starts so near the end of the address space that this overflows.
                 let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
@@ -111,6 +120,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.scan_after(next);
         }
         Ok(())
+    }
+
+    /// As many objects were scanned as a segment of the queue has entries.
+    #[cold]
+    #[inline(never)]
+    fn end_segment(&mut self) -> Result<(), GivenUp> {
+        self.work.count_scanned(self.queue.segment_len());
+        self.worked(0)
     }
 
     /// Scans the objects that still wait for their words to be in the cache.
@@ -148,18 +165,34 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Some((record, object)) = self.guarded(start) else {
             return;
         };
+        // If it is given up, all workers know, and this one leaves when it has scanned some more.
         let _ = self.scan_special(start, &record, object.size, &mut |marker, part| {
-            marker.scan_part(part);
-            Ok(())
+            marker.each_stretch(part, &mut |marker, stretch| match stretch {
+                Some(piece) => marker.scan_piece(&piece),
+                None => marker.unread += 1,
+            })
         });
     }
 
-    /// A part of a block with the world stopped.
-    fn scan_part(&mut self, part: BlockPart) {
-        match self.stopped_piece(part) {
-            Some(piece) => self.scan_piece(&piece),
-            None => self.unread += 1,
+    /// Does something with a part of a block in a stopped world, a stretch at a time, if somebody vouches for it.
+    fn each_stretch(
+        &mut self,
+        part: BlockPart,
+        work: &mut dyn FnMut(&mut Self, Option<MappedPiece>),
+    ) -> Result<(), GivenUp> {
+        let Range { start: mut at, end } = part.range;
+        while at < end {
+            let next = end_of(at | (STRETCH - 1), 1).min(end);
+            let until = match part.encoding.is_plain() {
+                true => next,
+                false => end_of(next, BEYOND).min(end),
+            };
+            let piece = self.stopped_piece(at..next, until, part.encoding);
+            work(self, piece);
+            self.worked(LOOK)?;
+            at = next;
         }
+        Ok(())
     }
 
     /// Scans an object that is not plain: copy by copy, area by area.
@@ -347,10 +380,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         };
         let mut show = |marker: &mut Self, part: BlockPart| {
             if A::STOPPED {
-                if let Some(piece) = marker.stopped_piece(part) {
-                    look(marker, &piece);
-                }
-                return Ok(());
+                return marker.each_stretch(part, &mut |marker, stretch| {
+                    if let Some(piece) = stretch {
+                        look(marker, &piece);
+                    }
+                });
             }
             marker.each_piece(object, part, look)
         };

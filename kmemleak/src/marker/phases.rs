@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::candidates::{note_interior_only, postpone};
+use super::checkpoint::LOOK;
 use super::objects::WordSet;
 use super::{GivenUp, Marker};
 use crate::marker::queue::Entry;
@@ -96,7 +97,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 }
             });
         })?;
-        self.barrier();
+        self.barrier()?;
         self.finish()
     }
 
@@ -166,6 +167,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     });
                     while let Some(entry) = self.queue.pop() {
                         self.follow(entry.start())?;
+                        self.worked(LOOK)?;
                     }
                 }
                 self.pause()?;

@@ -35,12 +35,14 @@ pub(crate) const MAX_WORKERS: usize = 64;
 
 /// An object that is marked and is to be scanned, in a word: its start without the lowest three bits (45 bits), inverted as all
 /// addresses in metadata; and its length in words (19 bits). If the object's record has to be read, the largest lengths stand for
-/// the lowest three bits of its start.
+/// the lowest three bits of its start. So they do if it is [long](LONG), since it is scanned a stretch at a time then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry(u64);
 
 const LEN_BITS: u32 = 19;
 const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
+/// Words of an object that is long.
+const LONG: u64 = 8192;
 /// The lowest bits of a start.
 const LOW: usize = WORD - 1;
 
@@ -61,8 +63,7 @@ impl Entry {
     #[inline(always)]
     pub(crate) fn of_aligned(start: usize, record: RecordRef) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;
-        let fits = words < MAX_LEN - LOW as u64;
-        Self::made(start, if fits { words } else { MAX_LEN })
+        Self::made(start, if words < LONG { words } else { MAX_LEN })
     }
 
     #[inline(always)]
@@ -280,6 +281,13 @@ impl Cursor {
     }
 }
 
+/// Whether a segment has entries left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Segment {
+    GoesOn,
+    Ended,
+}
+
 /// A CPU's queue: a ring of segments.
 pub(crate) struct Queue<'a> {
     queue: &'a WorkerQueue,
@@ -324,17 +332,29 @@ impl Queue<'_> {
     /// Takes the oldest entry.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
+        self.pop_turning().0
+    }
+
+    /// Takes the oldest entry, and tells whether it was the last of its segment.
+    #[inline(always)]
+    pub(crate) fn pop_turning(&mut self) -> (Option<Entry>, Segment) {
         if self.len == 0 {
-            return None;
+            return (None, Segment::GoesOn);
         }
         // SAFETY: the head stands in a segment.
         let entry = unsafe { get(self.head.start, self.head.at) };
         self.head.at += 1;
-        if self.head.at == self.segment_len {
-            self.head = self.after(self.head);
-        }
         self.len -= 1;
-        Some(entry)
+        if self.head.at < self.segment_len {
+            return (Some(entry), Segment::GoesOn);
+        }
+        self.head = self.after(self.head);
+        (Some(entry), Segment::Ended)
+    }
+
+    /// Entries of a segment.
+    pub(crate) fn segment_len(&self) -> usize {
+        self.segment_len
     }
 
     /// The beginning of the segment that follows a position's.

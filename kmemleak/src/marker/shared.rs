@@ -50,6 +50,10 @@ pub(crate) struct SharedPass {
     pub(super) active: AtomicUsize,
     pub(super) arrived: AtomicUsize,
     pub(super) generation: AtomicUsize,
+    /// Whether a worker was told to stop. It orders nothing: Relaxed.
+    pub(super) given_up: AtomicBool,
+    /// Objects that were scanned. Only told: Relaxed.
+    pub(super) scanned: AtomicU64,
     /// Whether an object found no room in a queue. Like the next two: read behind a barrier, which orders it.
     pub(super) overflowed: AtomicBool,
     /// Whether an object is pointed to in its middle.
@@ -83,6 +87,8 @@ impl SharedPass {
             active: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             generation: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
+            scanned: AtomicU64::new(0),
             overflowed: AtomicBool::new(false),
             interior: AtomicBool::new(false),
             started: AtomicBool::new(false),

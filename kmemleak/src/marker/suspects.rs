@@ -72,13 +72,13 @@ impl<P: Platform> Marker<'_, P, Locked> {
     /// Marks what is referenced, and what is to be treated as if it were.
     pub(crate) fn mark_beside(&mut self, before_us: u64) -> Result<(), GivenUp> {
         self.run()?;
-        self.barrier();
+        self.barrier()?;
         self.scan_born()?;
-        self.barrier();
+        self.barrier()?;
         self.settle(before_us)?;
-        self.barrier();
+        self.barrier()?;
         self.finish()?;
-        self.barrier();
+        self.barrier()?;
         self.scan_landed()
     }
 
@@ -96,7 +96,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 still = moves.standstill();
             }
             self.scan_born()?;
-            self.barrier();
+            self.barrier()?;
             if still.is_some_and(|still| moves.none_since(still)) {
                 return Ok(());
             }
@@ -131,7 +131,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 }
             });
         })?;
-        self.barrier();
+        self.barrier()?;
         Ok(suspects)
     }
 

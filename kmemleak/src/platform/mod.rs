@@ -13,6 +13,7 @@ pub(crate) mod address;
 pub mod arch;
 mod context;
 pub(crate) mod descriptors;
+mod progress;
 mod reading;
 mod root;
 mod stop;
@@ -24,6 +25,7 @@ use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
 pub use self::descriptors::CpuTables;
+pub use self::progress::Progress;
 pub use self::reading::Reading;
 pub use self::root::{Root, RootCursor, RootKind};
 pub use self::stop::{StopError, StoppedCpu};
@@ -62,6 +64,7 @@ pub const COMM_LEN: usize = 16;
 /// | [`words`](Self::words) | by a check | words are read as they lie in memory, and pointers have no tags |
 /// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
 /// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | without `stack_bounds`, what a check leaves on its own stack may hide leaks, if that stack is a root |
+/// | [`checkpoint`](Self::checkpoint) | by checks and questions | nobody sees how far they have come, and a check in a stopped world can't be ended early |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
 /// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
 /// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
@@ -304,6 +307,23 @@ pub unsafe trait Platform: Sync {
     /// with no lock held.
     fn relax(&self) -> ControlFlow<()> {
         core::hint::spin_loop();
+        ControlFlow::Continue(())
+    }
+
+    /// Told how far a check, or the answer to a question, has come; returns `Break` to end it. It is called after so much work
+    /// (some ten thousand words that were read), never after so much time: usually several thousand times a second, so an
+    /// implementation looks at the time first, and does little most times.
+    ///
+    /// Called on every CPU that checks, at the same time; with interrupts off while the world is stopped, else in the task that
+    /// checks. It must not allocate or sleep, nor take a lock that code may hold where it is stopped. It may look for a key at
+    /// the console by polling the device, and write to it in the same way.
+    ///
+    /// After `Break`, from any CPU, the check is given up by all: the last verdict stays, and the caller gets
+    /// [`NotDone::Stopped`](crate::NotDone::Stopped) or [`NoAnswer::Stopped`](crate::NoAnswer::Stopped). Once a check has found what
+    /// is alive, it goes on to its end. The default goes on.
+    #[inline]
+    fn checkpoint(&self, progress: Progress) -> ControlFlow<()> {
+        let _ = progress;
         ControlFlow::Continue(())
     }
 

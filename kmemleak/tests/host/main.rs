@@ -14,6 +14,7 @@ mod copies;
 mod cpu_tables;
 mod disabled;
 mod frames;
+mod given_up;
 mod graph;
 mod ground;
 mod huge;

@@ -33,6 +33,7 @@ pub(super) use self::rows::References;
 pub use self::slot::{Slot, SlotPlace};
 pub(crate) use self::why::Explanation;
 use crate::checker::claim::{Claim, Nested, NotDone};
+use crate::checker::pass::NotSeen;
 use crate::marker::{GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
 use crate::objects::access::Access;
@@ -205,22 +206,22 @@ impl<P: Platform> Claim<'_, P> {
             let stopped = handle.stopped(
                 &|marker, _| {
                     if Q::BEFORE == Before::Mark {
-                        // In a stopped world no pass is given up.
-                        let _ = marker.run();
-                        marker.barrier();
+                        marker.run()?;
                     }
+                    marker.barrier()
                 },
                 |marker| ask(marker, address, question, references),
             );
             match stopped {
                 Ok(seen) if seen.figures.in_flight > 0 => Ok(Err(NoAnswer::InFlight)),
-                Ok(seen) => seen.result.map(|answer| answer.map(|start| (start, None))),
-                Err(reason) => {
+                Ok(seen) => Ok(seen.result.map(|start| (start, None))),
+                Err(NotSeen::GivenUp) => Err(GivenUp),
+                Err(NotSeen::Unstopped(reason)) => {
                     let running = handle.running(|marker, _| {
                         if Q::BEFORE == Before::Mark {
                             marker.run()?;
                         }
-                        marker.barrier();
+                        marker.barrier()?;
                         ask(marker, address, question, references)
                     });
                     running.map(|(answer, _)| answer.map(|start| (start, Some(reason))))

@@ -44,7 +44,7 @@ pub(crate) use self::round::{NamesInUse, Round};
 
 use self::index::Index;
 use self::names::{Name, Names};
-use self::round::Progress;
+use self::round::Pace;
 use self::rows::{CpuRow, Rows};
 use self::states::States;
 use crate::atomic::{AtomicU32, Lock};
@@ -73,7 +73,7 @@ pub(crate) struct TaskNames {
     /// afterwards, a later round frees it, which the lock of the record's chunk orders.
     ended: AtomicU32,
     adding: Lock<Adding>,
-    round: Lock<Progress>,
+    round: Lock<Pace>,
 }
 
 /// The number of a name that no round frees as long as this lives.
@@ -108,7 +108,7 @@ impl TaskNames {
             live: AtomicU32::new(0),
             ended: AtomicU32::new(0),
             adding: Lock::new(Adding(())),
-            round: Lock::new(Progress::NONE),
+            round: Lock::new(Pace::NONE),
         }
     }
 
@@ -237,7 +237,7 @@ impl TaskNames {
         self.states.empty();
         self.live.store(0, Relaxed);
         self.count_round();
-        *self.round.lock() = Progress::NONE;
+        *self.round.lock() = Pace::NONE;
         drop(self.adding.lock());
     }
 }

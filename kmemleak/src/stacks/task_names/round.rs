@@ -29,14 +29,14 @@ pub(crate) trait NamesInUse {
 }
 
 /// How far a round has come.
-pub(super) struct Progress {
+pub(super) struct Pace {
     /// Where the walk goes on; `None` if no round has begun.
     from: Option<usize>,
     /// How many calls of [`TaskNames::step`] are still to do nothing.
     rest: u32,
 }
 
-impl Progress {
+impl Pace {
     pub(super) const NONE: Self = Self {
         from: None,
         rest: 0,

@@ -1,0 +1,112 @@
+//! Where a pass tells how far it has come, asks whether to go on, and is given up.
+//!
+//! A worker comes to a checkpoint after so much work, never after so much time: in a stopped world nothing interrupts it, and a
+//! clock would cost more than the words that are read meanwhile. Each barrier is one, too.
+//!
+//! # All or none
+//!
+//! A pass in a stopped world is given up by all its workers, or by none. The worker that is told to stop says so in what all
+//! share, and the others see it at their next checkpoint, or while they wait for work or at a barrier. It does so before it
+//! comes to a barrier, so no worker has passed that barrier, nor will. Behind the last barrier of what may be given up, all
+//! workers [go on to the end](Marker::go_on_to_the_end), and none says it any more.
+//!
+//! # What is left behind
+//!
+//! Marks, counts and flags as they were at that moment. The next pass begins by clearing them, in all chunks; and its queues
+//! begin empty. The verdict is not touched before the pass can no longer be given up.
+
+use core::sync::atomic::Ordering;
+
+use super::{GivenUp, Marker, Resolve};
+use crate::objects::access::Access;
+use crate::platform::{Platform, Progress};
+
+/// Work between two checkpoints of a worker, in words that are read: less than a millisecond on any machine, and so much that a
+/// clock and an atomic operation do not count.
+const EVERY: u64 = 16 << 10;
+
+/// What it takes to look at an object, or at a piece of a root, in words that are read meanwhile.
+pub(super) const LOOK: u64 = 16;
+
+/// What it takes to look at a table of the index with its chunks.
+pub(super) const LEAF: u64 = 512;
+
+/// How far a worker has come, since its figures were noted last.
+pub(super) struct Work {
+    /// Looks at objects and chunks, in words.
+    looks: u64,
+    /// The work at which the next checkpoint is.
+    next: u64,
+    /// Objects that were scanned and have not been told yet.
+    scanned: u64,
+}
+
+impl Work {
+    pub(super) const fn new() -> Self {
+        Self {
+            looks: 0,
+            next: EVERY,
+            scanned: 0,
+        }
+    }
+
+    /// Counts from zero again.
+    pub(super) fn restart(&mut self) {
+        (self.looks, self.next) = (0, EVERY);
+    }
+
+    /// Counts objects that were looked at.
+    #[inline(always)]
+    pub(super) fn count_scanned(&mut self, objects: usize) {
+        self.scanned += objects as u64;
+        self.looks += objects as u64 * LOOK;
+    }
+}
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Counts work, and comes to a checkpoint if it has been enough.
+    #[inline(always)]
+    pub(super) fn worked(&mut self, words: u64) -> Result<(), GivenUp> {
+        self.work.looks += words;
+        match self.words + self.work.looks < self.work.next {
+            true => Ok(()),
+            false => self.checkpoint(),
+        }
+    }
+
+    /// Tells how far the pass has come, and asks whether to go on.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn checkpoint(&mut self) -> Result<(), GivenUp> {
+        self.work.next = self.words + self.work.looks + EVERY;
+        let (shared, tools) = (self.shared, self.tools);
+        let scanned = core::mem::take(&mut self.work.scanned);
+        let before = shared.scanned.fetch_add(scanned, Ordering::Relaxed);
+        // Known to all once all have cleared their marks.
+        let counted = shared.generation.load(Ordering::Relaxed) > 0;
+        let asked = tools.platform.checkpoint(Progress {
+            objects: before + scanned,
+            of: counted.then(|| shared.objects.load(Ordering::Relaxed)),
+        });
+        if self.resolve == Resolve::GoesOn {
+            return Ok(());
+        }
+        if asked.is_break() || tools.stopping.load(Ordering::Acquire) {
+            shared.given_up.store(true, Ordering::Relaxed);
+        }
+        self.go_on()
+    }
+
+    /// Whether no worker has given up. For loops that wait for others.
+    pub(super) fn go_on(&self) -> Result<(), GivenUp> {
+        match self.shared.given_up.load(Ordering::Relaxed) {
+            true => Err(GivenUp),
+            false => Ok(()),
+        }
+    }
+
+    /// From now on the pass is not given up, even if it is asked to stop: half of what follows would be worse than none.
+    pub(crate) fn go_on_to_the_end(&mut self) {
+        self.resolve = Resolve::GoesOn;
+    }
+}

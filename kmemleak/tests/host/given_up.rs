@@ -1,0 +1,156 @@
+//! Checks and questions that are given up at a checkpoint, at each there is: with one CPU and with several, in a stopped world and
+//! beside other code.
+
+use kmemleak::{AllocOptions, CommandError, NoAnswer, NotDone};
+use kmemleak_emulated::{Machine, Stop};
+
+use crate::lab::{Lab, many};
+
+/// Bytes of a word.
+const WORD: usize = size_of::<usize>();
+
+/// Objects of the graph: enough for some checkpoints between the barriers.
+const OBJECTS: usize = many(1500);
+
+/// A machine whose detector has reported a leak, `told`. Since then it was held again, and `news` was lost.
+struct Graph {
+    lab: Lab,
+    told: usize,
+    news: usize,
+    /// At the end of a chain, of which each link but the first is held by an interior pointer.
+    end: usize,
+}
+
+impl Graph {
+    fn new(cpus: u32, stop: Stop) -> Self {
+        let lab = Lab::of(Machine::builder().cpus(cpus));
+        lab.detector.set_min_age_us(0);
+        let chain: Vec<usize> = (0..8).map(|_| lab.block(64)).collect();
+        for pair in chain.windows(2) {
+            lab.machine.write(pair[0] + 8, pair[1] + 16);
+        }
+        lab.hold(0, chain[0]);
+        // A table of pointers, two for each of its blocks, of which some need both.
+        let len = 2 * OBJECTS * WORD;
+        let table = lab.machine.vmalloc(len);
+        lab.detector.alloc(table, len, AllocOptions::new());
+        lab.hold(1, table);
+        for index in 0..OBJECTS {
+            let needed = 1 + i32::from(index % 5 == 0);
+            let block = lab.block_with(64, AllocOptions::new().min_count(needed));
+            lab.machine.write(table + 2 * index * WORD, block);
+            lab.machine.write(table + (2 * index + 1) * WORD, block);
+        }
+        let told = lab.block(64);
+        lab.machine.set_stop(stop);
+        assert!(lab.say("scan").contains(" 1 "), "it is reported");
+        assert_eq!(lab.listed(), [told]);
+        lab.hold(3, told);
+        let news = lab.block(64);
+        Self {
+            lab,
+            told,
+            news,
+            end: chain[7],
+        }
+    }
+
+    /// A check that goes to its end finds what is lost, that it is new, and that what was reported is held again.
+    fn judge_again(&self) {
+        self.lab.machine.checkpoints.go_on();
+        assert_eq!(self.lab.leaks(), [self.news]);
+        let summary = self.lab.detector.check().expect("on");
+        let listed = (
+            summary.objects + summary.suspects,
+            summary.unreported_objects,
+        );
+        assert_eq!(listed, (1, 1));
+        self.lab.hold(3, 0);
+        assert_eq!(self.lab.leaks(), [self.told, self.news]);
+        let summary = self.lab.detector.check().expect("on");
+        assert_eq!(summary.unreported_objects, 2, "it was held in between");
+    }
+}
+
+/// Calls `ask` for each checkpoint at which the machine may ask to stop, with so many CPUs. It tells whether it was given up.
+fn at_each_checkpoint(cpus: &[u32], stop: Stop, ask: &dyn Fn(&Graph) -> bool) {
+    for &cpus in cpus {
+        let mut given_up = 0;
+        // Passes beside other code are many, and alike.
+        let step = if stop == Stop::Works { 1 } else { 7 };
+        for number in (1..).step_by(step) {
+            let graph = Graph::new(cpus, stop);
+            graph.lab.machine.checkpoints.stop_at(number);
+            given_up += usize::from(ask(&graph));
+            let there = graph.lab.machine.checkpoints.count() >= number;
+            graph.judge_again();
+            if !there {
+                break;
+            }
+        }
+        assert!(given_up > 0, "{given_up} times on {cpus} CPUs");
+    }
+}
+
+/// Until the new verdict is begun, the last one stays; from then on the check goes on to its end.
+fn check(graph: &Graph) -> bool {
+    let before = graph.lab.say("report --all");
+    graph.lab.machine.advance_us(1);
+    match graph.lab.detector.check() {
+        Err(error) => {
+            assert_eq!(error, NotDone::Stopped);
+            assert_eq!(graph.lab.say("report --all"), before);
+            true
+        }
+        Ok(_) => {
+            assert_eq!(graph.lab.listed(), [graph.news]);
+            false
+        }
+    }
+}
+
+#[test]
+fn a_stopped_check_is_given_up_by_all_cpus_and_leaves_nothing_behind() {
+    at_each_checkpoint(&[1, 2, 4], Stop::Works, &check);
+}
+
+#[test]
+fn so_is_one_beside_other_code() {
+    at_each_checkpoint(&[1], Stop::Unsupported, &check);
+}
+
+#[test]
+fn so_are_questions() {
+    for (cpus, stop) in [(&[1, 2][..], Stop::Works), (&[1], Stop::Unsupported)] {
+        at_each_checkpoint(cpus, stop, &|graph| {
+            let mut slots = 0;
+            let held = graph.lab.detector.holders(graph.end, &mut |_| slots += 1);
+            assert!(held == Ok(()) && slots == 1 || held == Err(NoAnswer::Stopped));
+            held.is_err()
+        });
+        at_each_checkpoint(cpus, stop, &|graph| {
+            let mut slots = 0;
+            let path = graph.lab.detector.path(graph.end, &mut |_| slots += 1);
+            assert!(path == Ok(()) && slots == 8 || path == Err(NoAnswer::Stopped));
+            path.is_err()
+        });
+        at_each_checkpoint(cpus, stop, &|graph| {
+            let why = graph.lab.detector.why(graph.news, &mut |_| ());
+            assert!(matches!(why, Ok(_) | Err(NoAnswer::Stopped)));
+            why.is_err()
+        });
+    }
+}
+
+#[test]
+fn the_command_says_that_it_was_asked_to_stop() {
+    let graph = Graph::new(2, Stop::Works);
+    for line in ["scan", "mark", "new", "selftest"] {
+        graph.lab.machine.checkpoints.stop_at(1);
+        let mut answer = String::new();
+        let done = graph.lab.detector.command(line, &mut answer);
+        assert_eq!(answer, "kmemleak: asked to stop\n", "{line}");
+        assert_eq!(done, Err(CommandError::NotDone), "{line}");
+    }
+    graph.judge_again();
+}
