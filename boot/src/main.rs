@@ -73,6 +73,9 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
 
     let log = ResetLog::new();
     let mut qemu = machine.command(kind, &log);
+    if options.verbose {
+        eprintln!("boot: runs {}", machine::typed(&qemu));
+    }
     let plan = Plan {
         kind,
         typed,

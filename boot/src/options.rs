@@ -92,6 +92,10 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: ColorOption,
 
+    /// Print QEMU's command before it is run
+    #[arg(short, long)]
+    pub verbose: bool,
+
     /// What executes the guest; auto is KVM where the CPU has it
     #[arg(long, value_enum, default_value_t)]
     pub accel: AccelOption,

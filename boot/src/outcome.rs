@@ -81,20 +81,30 @@ pub struct Ended {
 impl Display for Ended {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.outcome)?;
-        writeln!(f, "command: {}", self.command)?;
-        if !self.qemu.is_empty() {
-            writeln!(f, "QEMU: {}", self.qemu.trim_end())?;
-        }
-        let lines: Vec<&str> = self.serial.lines().collect();
-        let skipped = lines.len().saturating_sub(TAIL_LINES);
-        match skipped {
-            0 => writeln!(f, "serial output:")?,
-            _ => writeln!(f, "serial output (without its first {skipped} lines):")?,
-        }
-        lines[skipped..]
-            .iter()
-            .try_for_each(|line| writeln!(f, "    {line}"))
+        write_report(&self.command, &self.qemu, &self.serial, f)
     }
+}
+
+/// Writes what a machine was and had to say.
+pub(crate) fn write_report(
+    command: &str,
+    qemu: &str,
+    serial: &str,
+    f: &mut Formatter<'_>,
+) -> fmt::Result {
+    writeln!(f, "command: {command}")?;
+    if !qemu.is_empty() {
+        writeln!(f, "QEMU: {}", qemu.trim_end())?;
+    }
+    let lines: Vec<&str> = serial.lines().collect();
+    let skipped = lines.len().saturating_sub(TAIL_LINES);
+    match skipped {
+        0 => writeln!(f, "serial output:")?,
+        _ => writeln!(f, "serial output (without its first {skipped} lines):")?,
+    }
+    lines[skipped..]
+        .iter()
+        .try_for_each(|line| writeln!(f, "    {line}"))
 }
 
 impl Error for Ended {}

@@ -6,6 +6,7 @@
 //! Input waits until the guest has said something: a UART's driver discards what it finds when it brings
 //! the device up, and would discard what was sent before.
 
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Read, Write};
@@ -17,10 +18,38 @@ use std::time::{Duration, Instant};
 use wait_timeout::ChildExt;
 
 use crate::machine::{self, Console, Machine, ResetLog};
-use crate::outcome::{Ended, Outcome};
+use crate::outcome::{self, Ended, Outcome};
 
 /// What the shell prints, at the start of a line, when it waits for a command.
 const PROMPT: &str = "> ";
+
+thread_local! {
+    /// The machine that this thread has started last.
+    static LAST: RefCell<Option<Started>> = const { RefCell::new(None) };
+}
+
+/// A machine that was started, and may have ended since: what it was, and has said so far. Displays as a report.
+#[derive(Clone, Debug)]
+pub struct Started {
+    command: String,
+    serial: Arc<Output>,
+    messages: Arc<Output>,
+}
+
+impl Started {
+    /// The machine that this thread has started last, for the report of a test that fails without having a report itself. It is
+    /// forgotten.
+    pub fn take_last() -> Option<Self> {
+        LAST.take()
+    }
+}
+
+impl Display for Started {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (serial, messages) = (self.serial.lock(), self.messages.lock());
+        outcome::write_report(&self.command, &messages.text, &serial.text, f)
+    }
+}
 
 /// A running machine.
 #[derive(Debug)]
@@ -73,6 +102,11 @@ impl Session {
         }
         let input = qemu.stdin.take();
         let command = machine::typed(&command);
+        LAST.set(Some(Started {
+            command: command.clone(),
+            serial: Arc::clone(&serial),
+            messages: Arc::clone(&messages),
+        }));
         Ok(Self {
             qemu,
             input,

@@ -23,7 +23,7 @@ struct Job {
 fn shim(folder: &Path) {
     let cargo = folder.join("cargo");
     let binary = env!("CARGO_BIN_EXE_boot");
-    let text = format!("#!/bin/sh\nshift 3\nexec '{binary}' --accel tcg \"$@\"\n");
+    let text = format!("#!/bin/sh\nshift 3\nexec '{binary}' --accel tcg --verbose \"$@\"\n");
     fs::write(&cargo, text).expect("it is ours");
     fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).expect("it is ours");
 }

@@ -27,6 +27,7 @@ fn help_lists_every_option() {
         "--json <FILE>",
         "--junit <FILE>",
         "--sarif <FILE>",
+        "--verbose",
         "--accel <ACCEL>",
         "--color <WHEN>",
         "--kernel <ELF>",

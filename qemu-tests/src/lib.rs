@@ -17,9 +17,11 @@
 //! | [`guest`] | the test kernel's list of tests |
 //! | [`machines`] | the machines that are booted |
 //! | [`report`] | the detector's report, read back |
+//! | [`selection`] | which tests are run |
 //! | [`transcript`] | answers held against what is expected, line by line |
 
 pub mod guest;
 pub mod machines;
 pub mod report;
+pub mod selection;
 pub mod transcript;

@@ -1,14 +1,47 @@
 //! Running the binary, and looking at how it ended.
+//!
+//! A test that fails shows the last run: the commands, the binary's and QEMU's, and the end of what was said.
 
+use std::cell::RefCell;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
-use std::thread;
+use std::sync::Once;
+use std::{panic, thread};
 
-/// The binary with these arguments, its guest emulated.
+use boot::machine;
+
+thread_local! {
+    /// What a failure of the test in this thread shows.
+    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Lines that it shows of an output.
+const TAIL_LINES: usize = 40;
+
+/// Has a test that fails show its last run.
+fn show_on_failure() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            hook(info);
+            eprint!("{}", LAST.take());
+        }));
+    });
+}
+
+/// The end of a text.
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(TAIL_LINES)..];
+    shown.iter().map(|line| format!("    {line}\n")).collect()
+}
+
+/// The binary with these arguments, its guest emulated. It says what QEMU's command is.
 pub fn boot(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_boot"));
     command
-        .args(["--headless", "--accel", "tcg"])
+        .args(["--headless", "--accel", "tcg", "--verbose"])
         .args(arguments);
     command
 }
@@ -26,6 +59,15 @@ pub fn run(mut command: Command, input: &str) -> Output {
     let output = child.wait_with_output().expect("it is a child");
     // It fails where the program ended without reading all.
     let _ = typist.join();
+    show_on_failure();
+    let (printed, said) = (stdout(&output), String::from_utf8_lossy(&output.stderr));
+    LAST.set(format!(
+        "the last run was {}\nit ended with {}\nits output ends with\n{}it said\n{}",
+        machine::typed(&command),
+        output.status,
+        tail(&printed),
+        tail(&said)
+    ));
     output
 }
 
@@ -37,8 +79,7 @@ pub fn stdout(output: &Output) -> String {
 /// It must have ended with this code, and have said this.
 #[track_caller]
 pub fn assert_ends(output: &Output, code: i32, message: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let all = format!("stdout: {}\nstderr: {stderr}", stdout(output));
-    assert_eq!(output.status.code(), Some(code), "{all}");
-    assert!(stderr.contains(message), "{message:?} is missing\n{all}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert!(said.contains(message), "{message:?} is missing: {said}");
 }

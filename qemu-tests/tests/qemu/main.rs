@@ -1,4 +1,5 @@
-//! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name.
+//! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name, `cargo test -- NAME NAME` by several. If no
+//! name matches, nothing is printed.
 
 mod ask;
 mod boot;
@@ -13,20 +14,29 @@ mod scripts;
 mod shell;
 mod suppressions;
 
+use std::env;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use qemu_tests::guest;
 use qemu_tests::machines::{self, Failure};
+use qemu_tests::selection::Selection;
 
 /// The most machines that run at once; each has CPUs of its own to emulate.
 const MACHINES: usize = 2;
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
+    let (selection, arguments) = Selection::take(env::args_os());
+    let mut arguments = Arguments::from_iter(arguments);
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(MACHINES).min(MACHINES));
     match trials() {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Ok(mut trials) => {
+            trials.retain(|trial| selection.has(trial.name()));
+            if trials.is_empty() && !selection.is_all() && !arguments.list {
+                return ExitCode::SUCCESS;
+            }
+            libtest_mimic::run(&arguments, trials).exit_code()
+        }
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -73,7 +83,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
 }
 
 fn trial(name: &str, test: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Trial {
-    Trial::test(name, || test().map_err(Failed::from))
+    Trial::test(name, || machines::told(test).map_err(Failed::from))
 }
 
 /// A table of tests: their names and what they do.
