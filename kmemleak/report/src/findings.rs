@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 
-use kmemleak::is_allocation_machinery;
-
-use crate::function::{Function, functions_of};
+use crate::function::{Function, callers_of};
 use crate::log::Report;
-use crate::records::{Crc, Group, Object, Rank, Stack};
+use crate::records::{Crc, Group, Object, Rank};
 
 /// What a check has found, and what can be said against it.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +132,8 @@ fn groups_of(objects: &[Object]) -> Vec<Group> {
 
 impl Finding {
     fn of(group: &Group, kind: Kind) -> Self {
-        let stack = callers(&group.stack);
+        let stack = callers_of(&group.stack);
+        let stack: Vec<_> = stack.iter().map(Caller::of).collect();
         let is_ours = |caller: &&Caller| caller.place.as_ref().is_some_and(Place::is_relative);
         let found = stack.iter().find(is_ours).or(stack.first());
         Self {
@@ -148,21 +147,6 @@ impl Finding {
             owned_bytes: group.owned_bytes,
         }
     }
-}
-
-/// The functions of a call stack, without the machinery at its inner end.
-fn callers(stack: &Stack) -> Vec<Caller> {
-    let functions = stack.shown().iter().flat_map(|frame| functions_of(frame));
-    let functions = functions.skip_while(|function| is_allocation_machinery(function.name));
-    let mut callers: Vec<_> = functions.map(|function| Caller::of(&function)).collect();
-    if callers.is_empty() {
-        let all = stack.backtrace.iter().flatten();
-        callers = all
-            .flat_map(|frame| functions_of(frame))
-            .map(|function| Caller::of(&function))
-            .collect();
-    }
-    callers
 }
 
 impl Caller {

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{self, Options};
 
-use crate::function::functions_of;
+use crate::function::callers_of;
 use crate::records::Stack;
 use crate::usage::Usage;
 
@@ -59,8 +59,6 @@ fn lines(usages: &[Usage], bytes: Bytes) -> Vec<String> {
 }
 
 fn folded(stack: &Stack) -> String {
-    let frames = stack.shown().iter().rev();
-    let functions = frames.flat_map(|frame| functions_of(frame).into_iter().rev());
     // `;` separates functions, but it is also in types: `[u8; 4]`. Other control characters would end the line.
     let name = |name: &str| {
         let safe = |character: char| match character {
@@ -70,7 +68,12 @@ fn folded(stack: &Stack) -> String {
         };
         name.chars().map(safe).collect::<String>()
     };
-    let names: Vec<_> = functions.map(|function| name(function.name)).collect();
+    let callers = callers_of(stack);
+    let names: Vec<_> = callers
+        .iter()
+        .rev()
+        .map(|caller| name(caller.name))
+        .collect();
     match names.is_empty() {
         true => NO_CALL_STACK.into(),
         false => names.join(";"),

@@ -3,6 +3,10 @@
 //! A record has a frame as one line of text: `function+0xOFFSET/0xSIZE (file:line)`, then for each function that was inlined
 //! there `, inlined function (file:line)`, outermost first. Of a kernel that can't name functions it is an address.
 
+use kmemleak::is_allocation_machinery;
+
+use crate::records::Stack;
+
 /// A function, and where in the source it was.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Function<'a> {
@@ -25,6 +29,19 @@ pub fn functions_of(frame: &str) -> Vec<Function<'_>> {
         .collect();
     functions.reverse();
     functions
+}
+
+/// The functions of a call stack from the one that asked for memory on, innermost first: without the allocation machinery
+/// at its inner end, unless all of it is that.
+pub fn callers_of(stack: &Stack) -> Vec<Function<'_>> {
+    let functions = stack.shown().iter().flat_map(|frame| functions_of(frame));
+    let callers = functions.skip_while(|function| is_allocation_machinery(function.name));
+    let callers: Vec<_> = callers.collect();
+    if !callers.is_empty() {
+        return callers;
+    }
+    let all = stack.backtrace.iter().flatten();
+    all.flat_map(|frame| functions_of(frame)).collect()
 }
 
 fn function_of(text: &str, is_inlined: bool) -> Function<'_> {

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use crate::function::functions_of;
+use crate::function::callers_of;
 use crate::graph::{Graph, Vertex, What};
 use crate::records::Word;
 
@@ -92,10 +92,11 @@ fn node(graph: &Graph, vertex: Vertex, strings: &mut Strings) -> [u64; 4] {
             [SYNTHETIC, strings.number(name), made_id, 0]
         }
         What::Object(node) => {
-            let name = match graph.stack(node).and_then(|stack| stack.shown().first()) {
-                Some(frame) => strings.number(functions_of(frame)[0].name),
-                None => strings.number("(no call stack)"),
-            };
+            let callers = graph.stack(node).map(callers_of).unwrap_or_default();
+            let name = callers
+                .first()
+                .map_or("(no call stack)", |caller| caller.name);
+            let name = strings.number(name);
             let size = node.size.min(u64::from(u32::MAX));
             [OBJECT, name, u64::from(node.id), size]
         }

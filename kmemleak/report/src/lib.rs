@@ -33,11 +33,13 @@ mod kernel;
 mod line;
 pub mod log;
 pub mod output;
+pub mod page;
 pub mod pprof;
 pub mod records;
 mod rewriter;
 mod roots;
 pub mod sarif;
+pub mod suspects;
 pub mod usage;
 
 pub use crate::found::Found;

@@ -3,4 +3,5 @@
 mod graph;
 mod heapsnapshot;
 mod made;
+mod page;
 mod usage;
