@@ -110,7 +110,7 @@ impl OutputFiles {
         let mut written = Ok(());
         for (path, document) in wanted {
             if let Some(path) = path {
-                written = written.and(output::replace(path, &document(gathered)));
+                written = written.and(output::replace(path, document(gathered)));
             }
         }
         written

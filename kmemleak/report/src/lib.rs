@@ -11,7 +11,8 @@
 //!
 //! Programs read the records of JSON in the same logs: [`log::Log`] is what a log tells, of the types in [`records`], and
 //! [`function::functions_of`] takes a frame apart. [`findings::Findings`] is what a report has found, for tools that show results:
-//! as [`junit`]'s XML, or as [`sarif`].
+//! as [`junit`]'s XML, or as [`sarif`]. [`pictures`] are drawn from the log: [`graph::Graph`] is the heap as a graph, with what each
+//! object keeps alive; a [`page`] shows all of it; [`heapsnapshot`], [`folded`] and [`pprof`] are for other tools.
 //!
 //! What the [`Rewriter`] writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
 //! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).
@@ -34,6 +35,7 @@ mod line;
 pub mod log;
 pub mod output;
 pub mod page;
+pub mod pictures;
 pub mod pprof;
 pub mod records;
 mod rewriter;

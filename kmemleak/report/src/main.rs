@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use kmemleak_report::findings::Findings;
 use kmemleak_report::log::Log;
-use kmemleak_report::output::{self, Unwritable};
+use kmemleak_report::output;
+use kmemleak_report::pictures::Pictures;
 use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter, junit, sarif};
 
 /// Names the functions in leak reports of a kernel that can't name them itself.
@@ -21,7 +22,7 @@ use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter, junit, s
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     /// The kernel that wrote the log, with its symbols and its debug information
-    #[arg(long, value_name = "ELF", required_unless_present_any = ["junit", "sarif"])]
+    #[arg(long, value_name = "ELF", required_unless_present_any = ["junit", "sarif", "report", "heap_snapshot", "folded", "pprof"])]
     kernel: Option<PathBuf>,
     /// Where the kernel ran, if it was relocated: the run-time address of its lowest segment, hexadecimal
     #[arg(long, value_name = "ADDR", value_parser = hexadecimal, requires = "kernel")]
@@ -41,6 +42,8 @@ struct Arguments {
     /// The log; the standard input if it is missing or `-`
     #[arg(default_value = "-")]
     log: PathBuf,
+    #[command(flatten)]
+    pictures: Pictures,
 }
 
 const EXIT_CODES: &str = "\
@@ -70,14 +73,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let files = [&arguments.junit, &arguments.sarif];
-    files
-        .into_iter()
-        .flatten()
-        .try_for_each(|path| output::check(path))?;
+    let files = [arguments.junit.as_deref(), arguments.sarif.as_deref()];
+    let files = files.into_iter().flatten();
+    let mut files = files.chain(arguments.pictures.paths()).peekable();
+    let is_read = files.peek().is_some();
+    files.try_for_each(output::check)?;
     let log = open(&arguments.log)?;
     let mut read = Log::default();
-    let is_read = files.into_iter().any(Option::is_some);
     let code = match &arguments.kernel {
         Some(kernel) => with_names(arguments, kernel, log, is_read.then_some(&mut read))?,
         None => {
@@ -93,18 +95,26 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Writes the files that are made of the log's records.
-fn write_files(arguments: &Arguments, log: &Log) -> Result<(), Unwritable> {
+fn write_files(arguments: &Arguments, log: &Log) -> Result<(), Box<dyn Error>> {
     let findings = Findings::of(log.report.as_ref(), None);
-    for problem in &findings.problems {
-        eprintln!("kmemleak-report: {problem}");
+    let is_of_report = arguments.junit.is_some() || arguments.sarif.is_some();
+    if is_of_report || arguments.pictures.need_report() {
+        for problem in &findings.problems {
+            eprintln!("kmemleak-report: {problem}");
+        }
     }
     if let Some(path) = &arguments.junit {
-        output::replace(path, &junit::document(&findings))?;
+        output::replace(path, junit::document(&findings))?;
     }
     if let Some(path) = &arguments.sarif {
-        output::replace(path, &sarif::document(&findings))?;
+        output::replace(path, sarif::document(&findings))?;
     }
-    Ok(())
+    let name = arguments
+        .log
+        .file_name()
+        .filter(|_| arguments.log != Path::new("-"));
+    let title = name.map_or("serial log".into(), |name| name.to_string_lossy());
+    Ok(arguments.pictures.write(log, &title)?)
 }
 
 /// Writes the log again, with names, to the standard output; and to a reader of records.

@@ -1,6 +1,6 @@
 //! Writing a file at once: a reader finds the old one or the new one, never a part.
 //!
-//! The text goes into a new file in the same folder, which then takes the other one's place. A pipe or a device is written to as it is.
+//! What is written goes into a new file in the same folder, which then takes the other one's place. A pipe or a device is written to as it is.
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
@@ -35,19 +35,16 @@ pub fn check(path: &Path) -> Result<(), Unwritable> {
 }
 
 /// Writes the file, in the place of what is there.
-pub fn replace(path: &Path, text: &str) -> Result<(), Unwritable> {
-    write(path, text).map_err(|error| unwritable(path, error))
+pub fn replace(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), Unwritable> {
+    write(path, contents.as_ref()).map_err(|error| unwritable(path, error))
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
+fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     match Target::of(path)? {
-        Target::Stream => File::options()
-            .write(true)
-            .open(path)?
-            .write_all(text.as_bytes()),
+        Target::Stream => File::options().write(true).open(path)?.write_all(contents),
         Target::Replaced(path) => {
             let mut file = beside(&path)?;
-            file.write_all(text.as_bytes())?;
+            file.write_all(contents)?;
             file.persist(path)?;
             Ok(())
         }

@@ -4,4 +4,5 @@ mod graph;
 mod heapsnapshot;
 mod made;
 mod page;
+mod program;
 mod usage;
