@@ -57,18 +57,11 @@ const TRANSCRIPT: &str = "\
 > leak arc-cycle
 planted: two Arcs that own each other
 > kmemleak scan
-unreferenced object 0xffff* (size 32):
-  comm \"leak\", pid *, cpu *, age *.*s
-  owns 1 object (32 bytes)
-  hex dump (first 32 bytes):
-    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
-    00 00 00 00 00 00 00 00 * ff ff  ........*
-  backtrace (crc *):
-    kernel::shell::leak::arc_cycle+0x*/0x* (kernel/src/shell/leak.rs:*)
-    kernel::task::start+0x*/0x* (kernel/src/task/mod.rs:*)
-kmemleak: 1 leader (32 bytes) and 1 owned (32 bytes), from 2 call stacks
-kmemleak: * objects tracked, * words read in * us on 2 cpus, stopped for * us; candidates *, hits *, misses *, unrecorded 0
+    #    count     bytes     owned  oldest allocated by                 at
+   #1        1      32 B      32 B * shell::leak::arc_cycle       kernel/src/shell/leak.rs:*
+kmemleak: 1 leader (32 bytes) from 1 call stack; it owns 1 object (32 bytes) from 1 more call stack
 kmemleak: 2 unreferenced objects (64 bytes)
+next: kmemleak show #1
 > exit";
 
 /// Whether the text is like the pattern, in which a star is any text.

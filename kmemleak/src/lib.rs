@@ -44,7 +44,7 @@
 //! assert_eq!(KMEMLEAK.check().unwrap().objects, 1);
 //! let mut report = String::new();
 //! KMEMLEAK.report(&mut report).unwrap();
-//! assert!(report.contains("unreferenced object") && report.contains("(size 64)"));
+//! assert!(report.contains("unreferenced object") && report.contains(" 64 B "));
 //! ```
 //!
 //! The [guide] goes on from there: tasks, several CPUs, what to do when a leak was not found or is none, and what all of it costs.

@@ -40,7 +40,7 @@ enum Frames {
     Group,
 }
 
-/// Reads the report of a check (`scan --all`: what leaders own is listed as well): its objects, of which there must be as many as
+/// Reads the report of a check (`scan --all --full`: what leaders own is listed as well): its objects, of which there must be as many as
 /// its last line says. An object of a group has the group's backtrace.
 pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
     let mut objects: Vec<Object> = Vec::new();
@@ -50,10 +50,11 @@ pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
     let mut verdict = None;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("unreferenced object ") {
-            let (start, size) = rest.split_once(" (size ").ok_or(line)?;
+            let (start, rest) = rest.split_once(" (size ").ok_or(line)?;
+            let (size, _) = rest.split_once(')').ok_or(line)?;
             objects.push(Object {
                 start: start.into(),
-                size: size.trim_end_matches("):").parse()?,
+                size: size.parse()?,
                 backtrace: Vec::new(),
             });
             (frames, in_group) = (Frames::None, false);
@@ -93,7 +94,7 @@ pub fn parse(text: &str) -> Result<Vec<Object>, Failure> {
 mod tests {
     use super::*;
 
-    const REPORT: &str = "unreferenced object 0xffff9c0000a3e2c0 (size 64):
+    const REPORT: &str = "unreferenced object 0xffff9c0000a3e2c0 (size 64), #3:
   comm \"shell\", pid 3, cpu 1, age 12.480s
   hex dump (first 16 bytes):
     6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk
@@ -130,7 +131,7 @@ unreferenced object 0xffff9c0000a3e300 (size 64):
   backtrace (crc 60d3b1a0): as above
 ";
         let report = format!(
-            "{GROUP}{REPORT}kmemleak: 10 objects tracked\nkmemleak: 3 unreferenced objects (192 bytes)\n"
+            "{GROUP}{REPORT}kmemleak: 3 leaders (192 bytes) from 2 call stacks\nkmemleak: 3 unreferenced objects (192 bytes)\n"
         );
         let objects = parse(&report).unwrap();
         assert_eq!(objects.len(), 3);

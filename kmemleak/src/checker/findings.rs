@@ -7,9 +7,11 @@ use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::metadata::kept::Kept;
 use crate::platform::Platform;
+use crate::stacks::depot::StackId;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::{self, Baseline, Remember};
 use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::groups::Share;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::suppress::{SuppressError, Suppression};
@@ -24,6 +26,13 @@ impl<P: Platform> Claim<'_, P> {
         let findings = &*self.findings;
         let baseline = findings.baseline.as_ref();
         (findings.verdict).each_in_order(which, self.tracker(), baseline, look);
+    }
+
+    /// Shows what a report tells of each group, what is most at stake first.
+    pub(crate) fn each_share(&self, which: Which, look: &mut dyn FnMut(&Share, StackId)) {
+        let findings = &*self.findings;
+        let baseline = findings.baseline.as_ref();
+        (findings.verdict).each_share(which, self.tracker(), baseline, look);
     }
 
     /// Takes an object that had been reported and is referenced again: its start, and its size.
@@ -117,10 +126,15 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
-    /// Shows each call site. False where there was no memory to count all.
-    pub(crate) fn each_site(&mut self, order: SiteOrder, look: &mut dyn FnMut(Site<'_>)) -> bool {
+    /// Counts what is alive at each call site, for [`each_site`](Self::each_site). False where there was no memory to count all.
+    pub(crate) fn find_sites(&mut self, order: SiteOrder) -> bool {
         let tracker = self.tracker();
-        self.findings.call_sites.each(tracker, order, look)
+        self.findings.call_sites.find(tracker, order)
+    }
+
+    /// Shows each call site that was found, in the order that was asked for, with the number of its call stack.
+    pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>, StackId)) {
+        self.findings.call_sites.each(self.tracker(), look);
     }
 
     /// Adds the suppressions of the kernel's source that were not added yet.

@@ -22,6 +22,7 @@ use crate::stacks::crc::crc_of;
 use crate::stacks::depot::StackId;
 use crate::stacks::task_names::Round;
 use crate::tracker::{Tracker, Tracking};
+use crate::verdict::handles::Thing;
 use crate::verdict::leak_list::Named;
 
 /// Which objects are shown.
@@ -106,6 +107,9 @@ pub(super) struct LiveObjects {
     rows: PageVec<LiveRow>,
     /// Whether there was no memory for as many as were asked for.
     short: bool,
+    /// When the question was asked, and its copies made.
+    asked_us: u64,
+    copied: Round,
 }
 
 impl Places for LiveObjects {
@@ -124,6 +128,8 @@ impl LiveObjects {
         Self {
             rows: PageVec::new(),
             short: false,
+            asked_us: 0,
+            copied: Round::FIRST,
         }
     }
 
@@ -149,15 +155,11 @@ impl LiveObjects {
     }
 
     /// Keeps the oldest objects that match, in the order of allocation. Returns how many match.
-    fn fill<P: Platform>(
-        &mut self,
-        tracker: &Tracker<P>,
-        filter: &ObjectFilter,
-        now_us: u64,
-    ) -> Tracking {
+    fn fill<P: Platform>(&mut self, tracker: &Tracker<P>, filter: &ObjectFilter) -> Tracking {
         self.short = false;
         self.rows.clear();
-        let mut matching = Matching::new(filter, now_us);
+        (self.asked_us, self.copied) = (tracker.now_us(), tracker.task_names().now());
+        let mut matching = Matching::new(filter, self.asked_us);
         let mut all = Tracking {
             objects: 0,
             bytes: 0,
@@ -226,21 +228,20 @@ impl<'f> Matching<'f> {
 fn show<P: Platform>(
     tracker: &Tracker<P>,
     row: &LiveRow,
-    now_us: u64,
-    copied: Round,
-    look: &mut dyn FnMut(LiveObject<'_>),
+    live: &LiveObjects,
+    look: &mut dyn FnMut(LiveObject<'_>, Thing),
 ) {
     let (record, frames) = (row.record, tracker.depot().get(row.record.stack_id()));
     let named = Named {
         start: row.start.get(),
         record,
-        copied,
+        copied: live.copied,
     };
-    look(LiveObject {
+    let object = LiveObject {
         start: named.start,
         size: row.size,
         birth_us: tracker.birth_us(&record),
-        age_us: now_us.saturating_sub(record.birth_us()),
+        age_us: live.asked_us.saturating_sub(record.birth_us()),
         task: record.task(),
         comm: named.comm(tracker),
         cpu: record.cpu(),
@@ -252,26 +253,26 @@ fn show<P: Platform>(
         },
         freed: !named.is_there(tracker),
         call_stack: frames.as_slice(),
-    });
+    };
+    look(object, named.thing());
 }
 
 impl<P: Platform> Claim<'_, P> {
-    /// Shows the oldest objects that match, in the order of allocation. Returns how many match, and whether all that were asked
-    /// for were shown.
-    pub(crate) fn each_live(
-        &mut self,
-        filter: &ObjectFilter,
-        look: &mut dyn FnMut(LiveObject<'_>),
-    ) -> (Tracking, bool) {
+    /// Finds the oldest objects that match, for [`each_found`](Self::each_found). Returns how many match, and whether there was
+    /// memory for all that were asked for.
+    pub(crate) fn find_live(&mut self, filter: &ObjectFilter) -> (Tracking, bool) {
         let tracker = self.tracker();
-        let (now_us, copied) = (tracker.now_us(), tracker.task_names().now());
         let live = &mut self.findings.live;
-        let all = live.fill(tracker, filter, now_us);
+        let all = live.fill(tracker, filter);
+        (all, !live.short)
+    }
+
+    /// Shows the objects that were found, in the order of allocation, with what they are called by.
+    pub(crate) fn each_found(&self, look: &mut dyn FnMut(LiveObject<'_>, Thing)) {
         let _outside = self.outside();
         let live = &self.findings.live;
         let rows = (0..live.rows.len()).filter_map(|place| live.rows.get(place));
-        rows.for_each(|row| show(tracker, row, now_us, copied, look));
-        (all, !live.short)
+        rows.for_each(|row| show(self.tracker(), row, live, look));
     }
 
     /// Shows the oldest objects that match.
@@ -280,7 +281,9 @@ impl<P: Platform> Claim<'_, P> {
         filter: &ObjectFilter,
         look: &mut dyn FnMut(LiveObject<'_>),
     ) -> Result<Tracking, NotDone> {
-        match self.each_live(filter, look) {
+        let found = self.find_live(filter);
+        self.each_found(&mut |object, _| look(object));
+        match found {
             (all, true) => Ok(all),
             (_, false) => Err(NotDone::NoMemory),
         }

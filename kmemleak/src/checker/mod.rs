@@ -12,11 +12,13 @@ mod findings;
 mod ground;
 pub(crate) mod handle;
 pub(crate) mod live;
+pub(crate) mod numbers;
 mod pass;
 pub(crate) mod references;
 mod show;
 mod stopped;
 
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::mutex::SpinMutex;
@@ -31,6 +33,7 @@ use crate::tracker::Mode;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::Baseline;
 use crate::verdict::call_sites::CallSites;
+use crate::verdict::handles::Handles;
 use crate::verdict::suppress::Suppressions;
 
 use self::references::References;
@@ -44,6 +47,8 @@ struct Findings {
     call_sites: CallSites,
     references: References,
     live: LiveObjects,
+    /// The numbers of what was listed: given out while other findings are shown.
+    handles: RefCell<Handles>,
 }
 
 impl Findings {
@@ -55,6 +60,7 @@ impl Findings {
             call_sites: CallSites::new(),
             references: References::new(),
             live: LiveObjects::new(),
+            handles: RefCell::new(Handles::new()),
         }
     }
 
@@ -66,6 +72,7 @@ impl Findings {
         self.call_sites.empty();
         self.references.empty();
         self.live.empty();
+        self.handles.get_mut().empty();
     }
 }
 

@@ -80,7 +80,9 @@ impl<P: Platform> Claim<'_, P> {
     ) -> Result<(), NotDone> {
         let order = self.site_order(Some(order))?;
         let _outside = self.outside();
-        match self.each_site(order, look) {
+        let all = self.find_sites(order);
+        self.each_site(&mut |site, _| look(site));
+        match all {
             true => Ok(()),
             false => Err(NotDone::NoMemory),
         }

@@ -2,7 +2,7 @@
 
 use core::fmt::Write;
 
-use super::report::{Count, Format, write_frames, write_report};
+use super::report::{Count, Detail, Format, write_frames, write_report};
 use crate::checker::claim::Claim;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
@@ -37,7 +37,7 @@ pub(super) fn write_news<P: Platform>(
     if summary.unreported_objects > 0 {
         // Errors of the log are ignored.
         if claim.tracker().settings().verbose.is_on() {
-            let _ = write_report(claim, Format::Text, Which::Unreported, log);
+            let _ = write_report(claim, Format::Text, Which::Unreported, Detail::TABLE, log);
         } else {
             let what = match summary.doubt() {
                 None => "new unreferenced object",

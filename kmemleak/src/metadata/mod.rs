@@ -19,6 +19,7 @@ pub(crate) mod heap;
 pub(crate) mod hidden;
 pub(crate) mod kept;
 pub(crate) mod keyed_list;
+pub(crate) mod keyed_table;
 pub(crate) mod lent;
 pub(crate) mod list;
 pub(crate) mod load;

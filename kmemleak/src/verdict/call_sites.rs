@@ -242,15 +242,19 @@ impl CallSites {
         self.marks = 0;
     }
 
-    /// Shows each call site, with its growth if anything was noted before. False where there was no memory to count all.
-    pub(crate) fn each<P: Platform>(
-        &mut self,
-        tracker: &Tracker<P>,
-        order: SiteOrder,
-        look: &mut dyn FnMut(Site<'_>),
-    ) -> bool {
+    /// Counts what is alive at each call site, and puts the sites in order. False where there was no memory to count all.
+    pub(crate) fn find<P: Platform>(&mut self, tracker: &Tracker<P>, order: SiteOrder) -> bool {
         let all = self.count(tracker);
         self.table.order_by(|row| row.weight(order));
+        all
+    }
+
+    /// Shows each call site that was found, with its growth if anything was noted before.
+    pub(crate) fn each<P: Platform>(
+        &self,
+        tracker: &Tracker<P>,
+        look: &mut dyn FnMut(Site<'_>, StackId),
+    ) {
         for (stack_id, row) in self.table.in_order() {
             let growth = row.growth();
             let frames = tracker.depot().get(stack_id);
@@ -263,10 +267,9 @@ impl CallSites {
                 trend: row.history.trend(self.marks, row.now.bytes),
             };
             if site.objects > 0 || growth.objects != 0 {
-                look(site);
+                look(site, stack_id);
             }
         }
-        all
     }
 }
 

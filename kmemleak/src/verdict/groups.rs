@@ -39,11 +39,68 @@ pub struct Group {
     pub newest_us: u64,
 }
 
+/// What a report tells of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// Objects that count for themselves.
+    pub(crate) objects: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+    /// What these own.
+    pub(crate) owned_objects: usize,
+    pub(crate) owned_bytes: usize,
+    /// When the first of them was allocated, in microseconds of the platform's clock.
+    pub(crate) oldest_us: u64,
+}
+
+impl Share {
+    /// What is lost because of them.
+    pub(crate) fn at_stake(&self) -> usize {
+        self.bytes + self.owned_bytes
+    }
+
+    /// Adds an object that counts for itself. To be called in the order of allocation.
+    pub(super) fn add(&mut self, bytes: usize, birth_us: u64) {
+        if self.objects == 0 {
+            self.oldest_us = birth_us;
+        }
+        self.oldest_us = self.oldest_us.min(birth_us);
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+}
+
+impl Group {
+    /// What a report of the leaders tells.
+    pub(super) fn leaders_share(&self) -> Share {
+        Share {
+            objects: self.leaders,
+            bytes: self.leader_bytes,
+            owned_objects: self.owned_objects,
+            owned_bytes: self.owned_bytes,
+            oldest_us: self.oldest_us,
+        }
+    }
+
+    /// What a report of all objects tells.
+    pub(super) fn whole_share(&self) -> Share {
+        Share {
+            objects: self.objects,
+            bytes: self.bytes,
+            owned_objects: 0,
+            owned_bytes: 0,
+            oldest_us: self.oldest_us,
+        }
+    }
+}
+
 /// A group, and the next free place of its leaders while places are given out.
 #[derive(Default)]
 struct GroupRow {
     group: Group,
     next_place: Cell<usize>,
+    /// What the report that is being written tells of it.
+    share: Cell<Share>,
 }
 
 /// The groups of a verdict. Not shared between CPUs.
@@ -76,6 +133,49 @@ impl Groups {
         for (stack_id, row) in self.table.in_order() {
             look(&row.group, stack_id);
         }
+    }
+
+    /// Sets what a report tells of each group.
+    pub(super) fn set_shares(&self, share: impl Fn(&Group) -> Share) {
+        let rows = self.table.in_order();
+        rows.for_each(|(_, row)| row.share.set(share(&row.group)));
+    }
+
+    /// Changes what a report tells of the group of a call stack.
+    pub(super) fn change_share(&self, stack_id: StackId, change: impl FnOnce(&mut Share)) {
+        if let Some(row) = self
+            .table
+            .find(stack_id)
+            .and_then(|row| self.table.get(row))
+        {
+            let mut share = row.share.get();
+            change(&mut share);
+            row.share.set(share);
+        }
+    }
+
+    /// Shows what a report tells of each group, where that is anything; what is most at stake first.
+    pub(super) fn each_share(&self, look: &mut dyn FnMut(&Share, StackId)) {
+        self.table.order_by(|row| {
+            let share = row.share.get();
+            (share.at_stake(), Reverse(share.oldest_us))
+        });
+        for (stack_id, row) in self.table.in_order() {
+            let share = row.share.get();
+            if share.objects > 0 {
+                look(&share, stack_id);
+            }
+        }
+        self.put_in_order();
+    }
+
+    /// Puts the groups in the order in which they are reported.
+    fn put_in_order(&self) {
+        self.table.order_by(|row| {
+            let group = &row.group;
+            let at_stake = group.leader_bytes + group.owned_bytes;
+            (at_stake, group.bytes, Reverse(group.oldest_us))
+        });
     }
 
     pub(crate) fn clear(&mut self) {
@@ -143,11 +243,7 @@ impl Groups {
             }
             return;
         }
-        groups.table.order_by(|row| {
-            let group = &row.group;
-            let at_stake = group.leader_bytes + group.owned_bytes;
-            (at_stake, group.bytes, Reverse(group.oldest_us))
-        });
+        groups.put_in_order();
         let mut next = 0;
         for (_, row) in groups.table.in_order() {
             row.next_place.set(next);

@@ -9,12 +9,14 @@
 pub(crate) mod baseline;
 pub(crate) mod call_sites;
 pub(crate) mod groups;
+pub(crate) mod handles;
 pub(crate) mod history;
 pub(crate) mod iter;
 pub(crate) mod leaders;
 pub(crate) mod leak_list;
 pub(crate) mod order;
 pub(crate) mod pattern;
+pub(crate) mod shares;
 pub(crate) mod summary;
 pub(crate) mod suppress;
 
@@ -101,6 +103,8 @@ pub(crate) struct Verdict {
     pub(crate) summary: LastSummary,
     /// When it was made.
     pub(crate) at_us: u64,
+    /// Which one it is, counted from one; zero before the first.
+    pub(crate) number: u32,
     pub(crate) groups: Groups,
     /// Objects left by the last passes.
     pub(crate) flagged: Flagged,
@@ -142,6 +146,7 @@ impl Verdict {
             list: LeakList::new(),
             summary: LastSummary::None,
             at_us: 0,
+            number: 0,
             groups: Groups::new(),
             flagged: Flagged::None,
             suppressed_objects: 0,
@@ -297,6 +302,7 @@ impl Verdict {
         });
         self.summary = LastSummary::Some(summary);
         self.at_us = at_us;
+        self.number = self.number.wrapping_add(1);
         summary
     }
 

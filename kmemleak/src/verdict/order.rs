@@ -63,7 +63,7 @@ impl Verdict {
     }
 
     /// Notes which leaks are not remembered.
-    fn note_new<P: Platform>(&self, tracker: &Tracker<P>, baseline: Option<&Baseline>) {
+    pub(super) fn note_new<P: Platform>(&self, tracker: &Tracker<P>, baseline: Option<&Baseline>) {
         let list = &self.list;
         (0..list.len()).for_each(|index| list.clear_fate(index, fate::NEW));
         baseline::each_new(baseline, tracker, list, &mut |_, index| {

@@ -155,7 +155,7 @@ fn a_leak_and_what_it_owns() {
         .map(|byte| format!("{byte:02x}"))
         .concat();
     let object = json!({
-        "schema": 2, "kind": "object", "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
+        "schema": 2, "kind": "object", "handle": 2, "address": hex(leader), "size": 64, "birth_us": 1, "task": 3, "comm": "shell",
         "cpu": 1, "interrupt": false, "age_us": 42, "rank": "leader", "leader": null, "owned_objects": 1,
         "owned_bytes": 20, "suspect": false, "reported": false, "freed": false,
         "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
@@ -166,7 +166,7 @@ fn a_leak_and_what_it_owns() {
     assert_eq!(answer[2]["leader"], hex(leader));
     assert_eq!(answer[2]["dump"], "00".repeat(16), "whole words alone");
     let group = json!({
-        "schema": 2, "kind": "group", "objects": 2, "bytes": 84, "leaders": 1, "leader_bytes": 64,
+        "schema": 2, "kind": "group", "handle": 1, "objects": 2, "bytes": 84, "leaders": 1, "leader_bytes": 64,
         "owned_objects": 1, "owned_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
         "crc": crc, "skipped": 0, "backtrace": ["forgotten_free", "command"]
     });
@@ -261,7 +261,7 @@ fn text_from_elsewhere_is_escaped() {
     assert_eq!(
         error,
         [
-            json!({ "schema": 2, "kind": "error", "code": "invalid_value", "error": "holders: invalid value `\"\\`: expected an address in hexadecimal" })
+            json!({ "schema": 2, "kind": "error", "code": "invalid_value", "error": "holders: invalid value `\"\\`: expected an address in hexadecimal or a number from a report, like #1" })
         ]
     );
     // In text no name makes a line of its own.
@@ -338,11 +338,11 @@ fn a_call_site_with_its_history_and_its_objects() {
         &format!("site {} --top 1 --json", crc.as_str().expect("text")),
     );
     let site = json!({
-        "schema": 2, "kind": "site", "bytes": 80, "objects": 5, "growth_bytes": 16, "growth_objects": 1,
+        "schema": 2, "kind": "site", "handle": 1, "bytes": 80, "objects": 5, "growth_bytes": 16, "growth_objects": 1,
         "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
     });
     let object = json!({
-        "schema": 2, "kind": "live_object", "address": hex(oldest), "size": 16, "birth_us": answer[1]["birth_us"],
+        "schema": 2, "kind": "live_object", "handle": 2, "address": hex(oldest), "size": 16, "birth_us": answer[1]["birth_us"],
         "age_us": answer[1]["age_us"], "task": 3, "comm": "shell", "cpu": 1, "interrupt": false, "colour": "gray",
         "freed": false, "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
     });
@@ -449,16 +449,21 @@ fn ends_come_with_nothing_before_them() {
 }
 
 #[test]
-fn report_all_writes_both_formats() {
+fn reports_are_those_of_the_commands() {
     let lab = Lab::new();
     let (leader, owned) = (lab.block(64), lab.block(32));
     lab.machine.write(leader, owned);
     lab.leaks();
+    let mut table = String::new();
+    lab.detector
+        .report_as(Format::Text, Which::All, &mut table)
+        .expect("text");
+    assert_eq!(table, lab.say("report --all"));
     let mut text = String::new();
     lab.detector
-        .report_as(Format::Text, Which::All, &mut text)
+        .report_in_full(Which::All, &mut text)
         .expect("text");
-    assert_eq!(text, lab.say("report --all"));
+    assert_eq!(text, lab.say("report --all --full"));
     let mut json = String::new();
     lab.detector
         .report_as(Format::Json, Which::All, &mut json)

@@ -67,14 +67,21 @@ fn verbose_writes_the_report() {
     lab.detector
         .boot_parameter("kmemleak.verbose=on")
         .expect("known");
-    let block = lab.block(64);
+    lab.machine.call_from(&["forgotten"]);
+    lab.block(64);
     let mut told = String::new();
     for _ in 0..10 {
         wait(&lab);
         told += &step(&lab).1;
     }
-    let head = format!("unreferenced object {block:#018x} (size 64):");
-    assert_eq!(told.matches(&head).count(), 1);
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 4, "a table, once: {told}");
+    assert!(lines[0].ends_with("allocated by                 at"));
+    assert!(
+        lines[1].starts_with("   #1        1      64 B         - ")
+            && lines[1].ends_with(" forgotten")
+    );
+    assert_eq!(lines[3], "next: kmemleak show #1");
 }
 
 #[test]
@@ -103,7 +110,7 @@ fn what_a_command_has_told_of_is_neither_news_nor_said_to_be_referenced() {
         };
         lab.say("scan=1");
         let block = lab.block(64);
-        assert!(lab.say("scan").contains(&format!("{block:#018x}")));
+        assert!(lab.say("scan --full").contains(&format!("{block:#018x}")));
         // Young, and seen for the first time by the scan; then of age; then changed.
         for round in 0..10 {
             assert_eq!(step(1_000_000), "", "{stop:?}, {round}");

@@ -106,7 +106,7 @@ fn ages_are_told_as_they_are() {
         alloc(&lab, BLOCKS);
         pass(&lab, 12_345_000);
         lab.leaks();
-        let report = lab.say("report");
+        let report = lab.say("report --full");
         assert!(report.contains("age 12.345s"), "from {begin}: {report}");
         let birth = format!("birth {begin} us");
         assert!(lab.say(&format!("dump {BLOCKS:x}")).contains(&birth));

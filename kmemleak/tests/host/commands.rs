@@ -8,9 +8,16 @@ use crate::lab::{Lab, try_to};
 fn scan_checks_and_reports() {
     let lab = Lab::new();
     let block = lab.block(64);
-    let answer = lab.say("scan");
-    assert!(answer.starts_with(&format!("unreferenced object {block:#018x} (size 64):\n")));
+    let answer = lab.say("scan --full");
+    assert!(answer.starts_with(&format!(
+        "unreferenced object {block:#018x} (size 64), #2:\n"
+    )));
     assert!(answer.ends_with("kmemleak: 1 unreferenced object (64 bytes)\n"));
+    assert_eq!(lab.report(), answer);
+    let table = lab.say("scan");
+    assert!(
+        table.ends_with("\nkmemleak: 1 unreferenced object (64 bytes)\nnext: kmemleak show #1\n")
+    );
 }
 
 #[test]

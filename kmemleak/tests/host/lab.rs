@@ -112,9 +112,9 @@ impl Lab {
             .into()
     }
 
-    /// The report of the last check.
+    /// The report of the last check, in full.
     pub fn report(&self) -> String {
-        self.say("report")
+        self.say("report --full")
     }
 
     /// How many objects are tracked.

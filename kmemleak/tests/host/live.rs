@@ -73,9 +73,11 @@ fn the_command_says_how_many_more_there_are() {
         let (_, crc) = answer.split_once("(crc ").expect("a checksum");
         crc[..8].to_owned()
     };
-    let line = |start: usize| {
+    // What is listed after its call site.
+    let line = |place: usize| {
+        let (handle, start) = (place + 2, blocks[place]);
         format!(
-            "  {start:#018x} (size 8), age 2.000s, comm \"test\", pid 1, crc {crc}, from probe\n"
+            "  #{handle} {start:#018x} (size 8), age 2.000s, comm \"test\", pid 1, crc {crc}, from probe\n"
         )
     };
     let answer = lab.say("objects");
@@ -83,13 +85,13 @@ fn the_command_says_how_many_more_there_are() {
     assert!(answer.ends_with("kmemleak: 20 of 25 objects (200 bytes), 5 more that are younger\n"));
     let two = format!(
         "{}{}kmemleak: 2 of 25 objects (200 bytes), 23 more that are younger\n",
-        line(blocks[0]),
-        line(blocks[1])
+        line(0),
+        line(1)
     );
     assert_eq!(lab.say("objects --top 2"), two);
     let all = lab.say("objects --top=25");
     assert!(all.ends_with("kmemleak: 25 of 25 objects (200 bytes)\n"));
-    assert!(all.contains(&line(blocks[24])));
+    assert!(all.contains(&line(24)));
     assert_eq!(
         lab.say("objects --task 9"),
         "kmemleak: 0 of 0 objects (0 bytes)\n"
@@ -196,7 +198,11 @@ fn filters_choose_by_site_task_and_age() {
     let shown = |command: &str| {
         let answer = lab.say(command);
         let starts = answer.lines().filter_map(|line| {
-            let (start, _) = line.strip_prefix("  0x")?.split_once(' ')?;
+            let (start, _) = line
+                .strip_prefix("  #")?
+                .split_once(" 0x")?
+                .1
+                .split_once(' ')?;
             usize::from_str_radix(start, 16).ok()
         });
         starts.collect::<Vec<_>>()
@@ -278,11 +284,11 @@ fn wrong_options_are_told_of() {
         ("objects --all", "objects: unexpected argument `--all`"),
         (
             "site",
-            "site: missing argument: expected a checksum in hexadecimal (crc)",
+            "site: missing argument: expected a checksum in hexadecimal (crc) or a number from a report, like #1",
         ),
         (
             "site probe",
-            "site: invalid value `probe`: expected a checksum in hexadecimal (crc)",
+            "site: invalid value `probe`: expected a checksum in hexadecimal (crc) or a number from a report, like #1",
         ),
         ("site 1 --site 2", "site: unexpected argument `--site`"),
     ] {
@@ -461,28 +467,28 @@ fn a_site_is_shown_with_its_history_and_its_objects() {
     lab.machine.advance_us(SECOND);
     let third = block("open");
     let open = crc(&lab, "open");
-    let object = |start: usize, age: u32| {
+    let object = |handle: u32, start: usize, age: u32| {
         format!(
-            "  {start:#018x} (size 16), age {age}.000s, comm \"test\", pid 1, crc {open}, from open\n"
+            "  #{handle} {start:#018x} (size 16), age {age}.000s, comm \"test\", pid 1, crc {open}, from open\n"
         )
     };
     let head = format!(
-        "48 bytes in 3 objects, grown by +16 bytes (+1):\n  bytes at the last 2 marks: 16, 32, now 48\n  backtrace (crc {open}):\n    open\n"
+        "48 bytes in 3 objects, grown by +16 bytes (+1), #1:\n  bytes at the last 2 marks: 16, 32, now 48\n  backtrace (crc {open}):\n    open\n"
     );
     assert_eq!(
         lab.say(&format!("site {open}")),
         format!(
             "{head}{}{}{}kmemleak: 3 of 3 objects (48 bytes)\n",
-            object(first, 2),
-            object(second, 1),
-            object(third, 0)
+            object(3, first, 2),
+            object(4, second, 1),
+            object(5, third, 0)
         )
     );
     assert_eq!(
         lab.say(&format!("site={open} --top 1")),
         format!(
             "{head}{}kmemleak: 1 of 3 objects (48 bytes), 2 more that are younger\n",
-            object(first, 2)
+            object(3, first, 2)
         )
     );
     // A site of which nothing is left is there once more, without objects.
@@ -490,7 +496,7 @@ fn a_site_is_shown_with_its_history_and_its_objects() {
         .iter()
         .for_each(|&start| lab.free(start));
     let answer = lab.say(&format!("site {open}"));
-    assert!(answer.starts_with("0 bytes in 0 objects, grown by -32 bytes (-2):\n"));
+    assert!(answer.starts_with("0 bytes in 0 objects, grown by -32 bytes (-2), #1:\n"));
     assert!(answer.ends_with("kmemleak: 0 of 0 objects (0 bytes)\n"));
     lab.say("mark");
     assert_eq!(
@@ -520,8 +526,8 @@ fn memory_is_bounded_by_what_is_shown() {
     (0..5000).for_each(|_| _ = lab.block(16));
     let before = lab.machine.metadata_pages();
     (0..3).for_each(|_| _ = lab.say("objects --top 80"));
-    // A page that names pages, and one of rows.
-    assert!(lab.machine.metadata_pages() <= before + 2);
+    // A page that names pages, and one of rows; and the same for handles.
+    assert!(lab.machine.metadata_pages() <= before + 4);
     lab.say("off");
     lab.say("clear");
     assert_eq!(lab.machine.metadata_pages(), 0);

@@ -64,13 +64,21 @@ fn the_command_checks_first() {
     );
     assert_eq!(lab.listed(), [early]);
     let late = lab.block(16);
-    let answer = lab.say("new");
-    assert!(answer.starts_with(&format!("unreferenced object {late:#018x} (size 16):\n")));
+    let answer = lab.say("new --full");
+    assert!(answer.starts_with(&format!(
+        "unreferenced object {late:#018x} (size 16), #2:\n"
+    )));
     assert!(!answer.contains(&format!("{early:#018x}")));
     assert!(answer.contains("kmemleak: 1 object (16 bytes) new since the mark\n"));
     assert!(answer.ends_with("kmemleak: 2 unreferenced objects (24 bytes)\n"));
     // Asking does not make it old.
-    assert_eq!(lab.say("new"), answer);
+    assert_eq!(lab.say("new --full"), answer);
+    let table = lab.say("new");
+    assert!(
+        table.contains("\n   #1        1      16 B         - "),
+        "{table}"
+    );
+    assert!(table.contains("kmemleak: 1 object (16 bytes) new since the mark\n"));
 }
 
 #[test]
@@ -196,10 +204,10 @@ fn without_memory_for_the_list_the_new_ones_are_told_of_alone() {
     let mut wanted = late;
     wanted.sort_unstable();
     assert_eq!(found, wanted);
-    let answer = lab.say("new");
+    let answer = lab.say("new --full");
     assert_eq!(answer.matches("unreferenced object 0x").count(), 2000);
     assert!(!answer.contains(&format!("{early:#018x}")));
-    assert!(answer.contains("kmemleak: 2000 objects (16000 bytes) new since the mark\n"));
+    assert!(answer.contains("kmemleak: 2000 objects (16000 bytes, 15.6 KiB) new since the mark\n"));
 }
 
 #[test]
@@ -303,13 +311,16 @@ fn the_top_of_the_sites() {
         (15, "kmemleak: 15 of 15 call sites, by bytes".into())
     );
     let answer = lab.say("sites 1");
-    assert!(answer.starts_with("120 bytes in 1 object:\n"), "{answer}");
+    assert!(
+        answer.starts_with("120 bytes in 1 object, #1:\n"),
+        "{answer}"
+    );
     assert!(answer.contains("\n    site_14.\n"));
     lab.say("mark");
     block(&lab, "site_14.", 8);
     let answer = lab.say("sites 1 --by bytes");
     assert!(
-        answer.starts_with("128 bytes in 2 objects, grown by +8 bytes (+1):\n"),
+        answer.starts_with("128 bytes in 2 objects, grown by +8 bytes (+1), #1:\n"),
         "{answer}"
     );
     assert_eq!(
@@ -380,7 +391,7 @@ fn a_steady_climb_is_told_from_a_step() {
     block(&lab, "steps", 100);
     lab.say("mark");
     let (head, marks) = history(&lab, "climbs");
-    assert_eq!(head, "100 bytes in 1 object, grown by +0 bytes (+0):");
+    assert_eq!(head, "100 bytes in 1 object, grown by +0 bytes (+0), #1:");
     assert_eq!(marks, None, "one mark is no history");
     for round in 0..4 {
         block(&lab, "climbs", 10);
@@ -393,14 +404,14 @@ fn a_steady_climb_is_told_from_a_step() {
     assert_eq!(
         history(&lab, "climbs"),
         (
-            "150 bytes in 6 objects, grown by +10 bytes (+1), steady:".into(),
+            "150 bytes in 6 objects, grown by +10 bytes (+1), steady, #1:".into(),
             Some("bytes at the last 5 marks: 100, 110, 120, 130, 140, now 150".into())
         )
     );
     assert_eq!(
         history(&lab, "steps"),
         (
-            "500 bytes in 2 objects, grown by +0 bytes (+0), step:".into(),
+            "500 bytes in 2 objects, grown by +0 bytes (+0), step, #2:".into(),
             Some("bytes at the last 5 marks: 100, 100, 500, 500, 500, now 500".into())
         )
     );
@@ -414,7 +425,7 @@ fn a_steady_climb_is_told_from_a_step() {
     lab.detector.unmark().expect("asked from outside");
     assert_eq!(
         history(&lab, "climbs"),
-        ("150 bytes in 6 objects:".into(), None)
+        ("150 bytes in 6 objects, #1:".into(), None)
     );
 }
 

@@ -116,10 +116,10 @@ fn what_is_gone_is_never_given_another_name() {
     become_task(1, "leaky");
     let lost = lab.block(64);
     assert_eq!(lab.leaks(), [lost]);
-    assert!(lab.say("report --all").contains("comm \"leaky\""));
+    assert!(lab.say("report --all --full").contains("comm \"leaky\""));
     lab.free(lost);
     come_and_go(&lab, 10..5000);
-    let report = lab.say("report --all");
+    let report = lab.say("report --all --full");
     assert!(report.contains(&format!("{lost:#018x}")), "{report}");
     for other in report.split("comm \"").skip(1) {
         assert!(

@@ -245,7 +245,7 @@ fn what_the_detectors_own_frames_leave_unwritten_keeps_nothing_alive() {
         leave_near(lost);
         let written = detector.command("scan", &mut answer);
         written.expect("text");
-        assert!(answer.contains("(size 64)"), "{answer}");
+        assert!(answer.contains(" 64 B "), "{answer}");
     });
 }
 

@@ -40,7 +40,7 @@ fn what_an_unrecorded_block_holds_is_suspected() {
     ));
     let sum = "kmemleak: 0 unreferenced objects (0 bytes), 399 suspects, 1 unrecorded\n";
     assert!(report.ends_with(sum), "{report}");
-    assert!(lab.say("scan --all").ends_with(sum));
+    assert!(lab.say("scan --all --full").ends_with(sum));
     assert!(
         lab.status("last check")
             .ends_with("words, 0 unreferenced objects, 399 suspects")

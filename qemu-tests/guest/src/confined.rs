@@ -220,7 +220,7 @@ guest_test! {
         }
         let mut told = Told(ArrayVec::new());
         task::clear_dead_stack();
-        KMEMLEAK.command("scan", &mut told).expect("room for a report");
+        KMEMLEAK.command("scan --full", &mut told).expect("room for a report");
         give_pages(pages);
         let told = core::str::from_utf8(&told.0).expect("text");
         assert!(told.contains("unreferenced object 0x"), "{told}");

@@ -8,7 +8,6 @@ use serde_json::Value;
 // Lines that many answers have.
 pub const BACKTRACE: &str = "  backtrace (crc …):";
 pub const START: &str = "    kernel::task::start+0x…/0x… (kernel/src/task/mod.rs:…)";
-pub const COST: &str = "kmemleak: … objects tracked, … words read in … us on 2 cpus, stopped for … us; candidates …, hits …, misses …, unrecorded 0";
 
 /// Lines, put together.
 pub fn lines<'l>(parts: &[&[&'l str]]) -> Vec<&'l str> {

@@ -104,7 +104,7 @@ fn selftest(cpus: u32) -> Result<(), Failure> {
 fn off() -> Result<(), Failure> {
     let mut session = shell()?;
     plant(&mut session, "arc-cycle")?;
-    let scan = ask(&mut session, "scan")?;
+    let scan = ask(&mut session, "scan --full")?;
     expect(
         &mut session,
         "off",
@@ -136,7 +136,7 @@ fn off() -> Result<(), Failure> {
             &["kmemleak: off, and can't be switched on again"],
         )?;
     }
-    same_but_unread(&ask(&mut session, "report")?, &scan)?;
+    same_but_unread(&ask(&mut session, "report --full")?, &scan)?;
     json(&mut session, "report --all --json")?;
     expect_in(&ask(&mut session, "status")?, "state        disabled\n")?;
     expect(&mut session, "clear", &["kmemleak: metadata freed"])?;
@@ -148,26 +148,30 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 28] = [
-    "  scan [--all] [--json]     check for leaks now, and report",
-    "  report [--all] [--json]   the last check's report again; --all: also what leaders own",
+const HELP: [&str; 32] = [
+    "  scan [--all] [--full] [--top N] [--json]",
+    "                            check for leaks now, and report",
+    "  report [--all] [--full] [--top N] [--json]",
+    "                            the last check's report again; --all: also what leaders own",
+    "  show #N [--top N]         a group with its objects (20), or an object, of those that were listed",
     "  status [--json]           what the detector knows and does",
     "  clear [--json]            take what is reported now for granted; after off: free the metadata",
     "  mark [--json]             check now, and remember what is lost and what is alive",
-    "  new [--json]              check now, and report what was lost since the mark",
+    "  new [--full] [--top N] [--json]",
+    "                            check now, and report what was lost since the mark",
     "  sites [N] [--by bytes|growth|count] [--json]",
     "                            call sites (10) by growth since the mark; without a mark by live bytes",
-    "  site CRC [--task PID] [--older SECS] [--top N] [--json]",
+    "  site CRC|#N [--task PID] [--older SECS] [--top N] [--json]",
     "                            a call site, its bytes at the last marks, and its oldest objects (20)",
     "  objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]",
     "                            the oldest live objects (20), with their addresses",
     "  interior [--json]         what only pointers into its middle keep alive",
-    "  dump ADDR [--json]        what is known of the object at an address",
-    "  holders ADDR [--json]     the words that point into an object",
-    "  path ADDR [--json]        the shortest way to an object from a root",
-    "  why ADDR [--json]         why an address is, or is not, reported, and what to do",
+    "  dump ADDR|#N [--json]     what is known of the object at an address",
+    "  holders ADDR|#N [--json]  the words that point into an object",
+    "  path ADDR|#N [--json]     the shortest way to an object from a root",
+    "  why ADDR|#N [--json]      why an address is, or is not, reported, and what to do",
     "  suppress [--json]         the suppressions, and what they hide",
-    "  suppress PATTERN[:max=N] [--json]",
+    "  suppress PATTERN|#N[:max=N] [--json]",
     "                            hide leaks with a function in their call stack whose path ends so; * is any text",
     "  unsuppress PATTERN [--json]",
     "                            hide them no longer",
@@ -213,11 +217,15 @@ fn wrong_arguments() -> Result<(), Failure> {
         ("mark x", &["kmemleak: mark: unexpected argument `x`"]),
         (
             "dump",
-            &["kmemleak: dump: missing argument: expected an address in hexadecimal"],
+            &[
+                "kmemleak: dump: missing argument: expected an address in hexadecimal or a number from a report, like #1",
+            ],
         ),
         (
             "holders",
-            &["kmemleak: holders: missing argument: expected an address in hexadecimal"],
+            &[
+                "kmemleak: holders: missing argument: expected an address in hexadecimal or a number from a report, like #1",
+            ],
         ),
         (
             "unsuppress",
@@ -229,7 +237,9 @@ fn wrong_arguments() -> Result<(), Failure> {
         ),
         (
             "dump here",
-            &["kmemleak: dump: invalid value `here`: expected an address in hexadecimal"],
+            &[
+                "kmemleak: dump: invalid value `here`: expected an address in hexadecimal or a number from a report, like #1",
+            ],
         ),
         ("dump 10", &["kmemleak: no object at 0x0000000000000010"]),
         (

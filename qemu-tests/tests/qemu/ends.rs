@@ -104,12 +104,12 @@ fn with_memory(memory: &str, machine: Machine) -> Machine {
 /// Where there is too little memory for lines, reports have names, say so once, and the machine goes on.
 fn a_small_machine_reports_leaks() -> Result<(), Failure> {
     const MISSING: &str = "symbols: no memory for file and line\n";
-    for memory in ["12M", "16M"] {
+    for memory in ["14M", "16M"] {
         let mut session = Session::start(&with_memory(memory, machines::kernel()))?;
         session.wait_for_prompt(LIMIT)?;
         session.command("leak arc-cycle", LIMIT)?;
         for (scan, missing) in [(1, 1), (2, 0)] {
-            let report = session.command("kmemleak scan --all", LIMIT)?;
+            let report = session.command("kmemleak scan --all --full", LIMIT)?;
             let objects = report::parse(&report.replace(MISSING, ""))?;
             let named = |object: &&Object| {
                 object
@@ -135,7 +135,7 @@ fn reports_of_small_machines_are_whole() -> Result<(), Failure> {
     const NO_LINES: &str = "  (no memory for file and line)\n";
     const LINES: &str = " (kernel/src/shell/commands.rs:";
     for (memory, lines) in [
-        ("12M", NO_LINES),
+        ("14M", NO_LINES),
         ("16M", NO_LINES),
         ("64M", LINES),
         ("128M", LINES),
@@ -236,7 +236,7 @@ fn reports_are_whole(machine: &Machine, named: bool) -> Result<(), Failure> {
     let mut session = Session::start(machine)?;
     session.wait_for_prompt(LIMIT)?;
     session.command("leak forgotten-free", LIMIT)?;
-    let report = session.command("kmemleak scan", LIMIT)?;
+    let report = session.command("kmemleak scan --full", LIMIT)?;
     // What the names lack is told after the report.
     let is_report = |line: &&str| !line.starts_with("symbols: ");
     let sum = report.lines().rev().find(is_report);

@@ -22,7 +22,7 @@ use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use bootloader_api::{BootInfo, BootloaderConfig, entry_point};
-use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor, Tracked};
+use kmemleak::{BootstrapPool, Detector, IrqState, Platform, Root, RootCursor, Tracked, Which};
 use kmemleak::{arch, elf::Image};
 use linked_list_allocator::LockedHeap;
 use uart_16550::{Config, Uart16550Tty, backend::PioBackend};
@@ -110,7 +110,7 @@ fn keep(variable: &AtomicPtr<[u8; 96]>) {
 fn report(out: &mut dyn Write) -> usize {
     let _ = KMEMLEAK.command("selftest", out);
     let summary = KMEMLEAK.check().expect("the detector is on");
-    let _ = KMEMLEAK.report(out);
+    let _ = KMEMLEAK.report_in_full(Which::Leaders, out);
     summary.objects
 }
 

@@ -3,7 +3,7 @@
 use std::alloc::System;
 use std::fmt;
 
-use kmemleak::{Detector, Tracked};
+use kmemleak::{Detector, Tracked, Which};
 
 use crate::host::{self, Host};
 
@@ -36,7 +36,7 @@ extern "C" fn report() {
     };
     let first = check();
     let same = (1..times).all(|_| check() == first);
-    let _ = KMEMLEAK.report(&mut StandardError);
+    let _ = KMEMLEAK.report_in_full(Which::Leaders, &mut StandardError);
     if !same || first != Ok((0, None)) {
         // SAFETY: it ends the process.
         unsafe { libc::_exit(HAS_LEAKS) };

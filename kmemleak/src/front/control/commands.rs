@@ -5,37 +5,53 @@
 use core::fmt::Display;
 
 use super::Commands;
-use super::options::CommandOption::{All, By, Json, Older, Site, Task, Top};
-use super::options::Options;
-use super::syntax::Action::{
-    Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch,
+use super::listed::{
+    dump, filter_of, holders, path, show, site, suppress, suppressions, unsuppress, why,
 };
-use super::syntax::{Call, Command, Done};
+use super::options::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
+use super::options::{CommandOption, Options};
+use super::syntax::Action::{
+    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch,
+};
+use super::syntax::{Call, Command};
+use super::undone::Done;
 use crate::checker::Retained;
-use crate::checker::live::ObjectFilter;
+use crate::checker::claim::Claim;
 use crate::front::background;
-use crate::front::outcome::CommandError;
-use crate::front::report::{self, Because, Count, Format, Question, Sum, Typed};
+use crate::front::outcome::{Answered, CommandError};
+use crate::front::report::{self, Because, Count, Detail, Format, Sum};
 use crate::front::selftest::write_selftest;
-use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::order::Which;
 
 /// How many call sites are shown by default.
 const TOP_SITES: usize = 10;
 
-/// How many objects are shown by default.
-const TOP_OBJECTS: usize = 20;
+/// What a report may be, instead of a table of the first lines.
+const FORMS: [CommandOption; 3] = [Full, Top, Json];
+
+/// Options of commands that report.
+const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 23] = [
-        Command::new("scan", Alone(scan), "check for leaks now, and report").takes(&[All, Json]),
+    pub(super) const TABLE: [Command<P>; 24] = [
+        Command::new("scan", Alone(scan), "check for leaks now, and report")
+            .takes(&REPORTS)
+            .one_of(&FORMS),
         Command::new(
             "report",
             Alone(report),
             "the last check's report again; --all: also what leaders own",
         )
-        .takes(&[All, Json])
+        .takes(&REPORTS)
+        .one_of(&FORMS)
+        .after_off(),
+        Command::new(
+            "show",
+            Listed(show),
+            "a group with its objects (20), or an object, of those that were listed",
+        )
+        .takes(&[Top])
         .after_off(),
         Command::new("status", Alone(status), "what the detector knows and does")
             .takes(&[Json])
@@ -58,7 +74,8 @@ impl<P: Platform> Commands<P> {
             Alone(new),
             "check now, and report what was lost since the mark",
         )
-        .takes(&[Json]),
+        .takes(&FORMS)
+        .one_of(&FORMS),
         Command::new(
             "sites",
             Number(sites),
@@ -67,7 +84,7 @@ impl<P: Platform> Commands<P> {
         .takes(&[By, Json]),
         Command::new(
             "site",
-            Checksum(site),
+            CallSite(site),
             "a call site, its bytes at the last marks, and its oldest objects (20)",
         )
         .takes(&[Task, Older, Top, Json]),
@@ -165,7 +182,7 @@ fn status<P: Platform>(call: Call<'_, P>) -> Done {
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim_on()?;
     claim.check()?;
-    report::write_report(&claim, call.options.format, call.options.which, call.out)?;
+    write_report(&claim, call.options.which, call)?;
     claim.note_reported();
     Ok(())
 }
@@ -173,18 +190,24 @@ fn scan<P: Platform>(call: Call<'_, P>) -> Done {
 fn new<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim_on()?;
     claim.check()?;
-    let format = call.options.format;
-    Ok(report::write_report(&claim, format, Which::New, call.out)?)
+    Ok(write_report(&claim, Which::New, call)?)
 }
 
 fn report<P: Platform>(call: Call<'_, P>) -> Done {
-    let (claim, options) = (call.handle.claim()?, call.options);
-    Ok(report::write_report(
-        &claim,
-        options.format,
-        options.which,
-        call.out,
-    )?)
+    let claim = call.handle.claim()?;
+    Ok(write_report(&claim, call.options.which, call)?)
+}
+
+fn write_report<P: Platform>(claim: &Claim<'_, P>, which: Which, call: Call<'_, P>) -> Answered {
+    let Options {
+        format, full, top, ..
+    } = call.options;
+    let detail = match (full, top) {
+        (true, _) => Detail::Full,
+        (false, Some(top)) => Detail::Table { top },
+        (false, None) => Detail::TABLE,
+    };
+    report::write_report(claim, format, which, detail, call.out)
 }
 
 fn clear<P: Platform>(call: Call<'_, P>) -> Done {
@@ -247,34 +270,12 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
     )?)
 }
 
-fn site<P: Platform>(call: Call<'_, P>, crc: u32) -> Done {
-    let mut claim = call.handle.claim()?;
-    let filter = ObjectFilter {
-        site: Some(crc),
-        ..filter_of(&call.options)
-    };
-    let format = call.options.format;
-    Ok(report::write_site(
-        &mut claim, format, crc, &filter, call.out,
-    )?)
-}
-
 fn objects<P: Platform>(call: Call<'_, P>) -> Done {
     let (mut claim, filter) = (call.handle.claim()?, filter_of(&call.options));
     let format = call.options.format;
     Ok(report::write_objects(
         &mut claim, format, &filter, call.out,
     )?)
-}
-
-/// The objects that the options of a line select.
-fn filter_of(options: &Options) -> ObjectFilter {
-    ObjectFilter {
-        site: options.site,
-        task: options.task,
-        min_age_us: options.older_s.unwrap_or(0).saturating_mul(1_000_000),
-        top: options.top.unwrap_or(TOP_OBJECTS),
-    }
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {
@@ -284,73 +285,6 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
         call.options.format,
         call.out,
     )?)
-}
-
-fn dump<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
-    let claim = call.handle.claim()?;
-    let _outside = claim.outside();
-    Ok(report::dump(
-        claim.tracker(),
-        call.options.format,
-        address.get(),
-        call.out,
-    )?)
-}
-
-fn holders<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
-    references(Question::Holders, call, address)
-}
-
-fn path<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
-    references(Question::Path, call, address)
-}
-
-fn why<P: Platform>(call: Call<'_, P>, address: Hidden) -> Done {
-    let (mut claim, format) = (call.handle.claim()?, call.options.format);
-    Ok(report::write_why(&mut claim, format, address, call.out)?)
-}
-
-fn references<P: Platform>(question: Question, call: Call<'_, P>, address: Hidden) -> Done {
-    let (mut claim, format) = (call.handle.claim()?, call.options.format);
-    Ok(report::write_references(
-        &mut claim, format, question, address, call.out,
-    )?)
-}
-
-fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim()?;
-    Ok(report::write_suppressions(
-        &mut claim,
-        call.options.format,
-        call.out,
-    )?)
-}
-
-fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    let (format, out) = (call.options.format, call.out);
-    if let Err(error) = call.handle.suppress(pattern) {
-        return Ok(report::refuse(format, &error, out)?);
-    }
-    let told = format_args!(
-        "from the next check on, \"{}\" hides what matches",
-        Typed(pattern)
-    );
-    Ok(report::write_done(format, "suppress", &told, out)?)
-}
-
-fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
-    let (format, out) = (call.options.format, call.out);
-    let (there, typed) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
-    if !there {
-        let none = format_args!("no suppression \"{typed}\"");
-        return Ok(report::refuse(
-            format,
-            &Because("no_suppression", none),
-            out,
-        )?);
-    }
-    let told = format_args!("\"{typed}\" hides nothing any more");
-    Ok(report::write_done(format, "unsuppress", &told, out)?)
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {

@@ -1,9 +1,12 @@
 //! The text interface of the detector: commands and boot parameters.
 
 mod commands;
+mod listed;
 mod options;
 pub(crate) mod parameters;
 mod syntax;
+mod undone;
+mod values;
 mod wording;
 
 use core::fmt::Write;

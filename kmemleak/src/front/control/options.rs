@@ -8,7 +8,7 @@
 
 use core::str::{FromStr, SplitWhitespace};
 
-use self::CommandOption::{All, By, Json, Older, Site, Task, Top};
+use self::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
 use crate::front::report::Format;
 use crate::verdict::call_sites::SiteOrder;
 use crate::verdict::order::Which;
@@ -21,6 +21,7 @@ pub(super) const CHECKSUM: &str = "a checksum in hexadecimal (crc)";
 pub(super) enum CommandOption {
     All,
     By,
+    Full,
     Json,
     Older,
     Site,
@@ -29,13 +30,14 @@ pub(super) enum CommandOption {
 }
 
 impl CommandOption {
-    const EACH: [Self; 7] = [All, By, Json, Older, Site, Task, Top];
+    const EACH: [Self; 8] = [All, By, Full, Json, Older, Site, Task, Top];
 
     /// The option as it is typed.
     pub(super) const fn name(self) -> &'static str {
         match self {
             All => "--all",
             By => "--by",
+            Full => "--full",
             Json => "--json",
             Older => "--older",
             Site => "--site",
@@ -47,7 +49,7 @@ impl CommandOption {
     /// How its value is written in a list of commands; empty if it has none.
     pub(super) const fn form(self) -> &'static str {
         match self {
-            All | Json => "",
+            All | Full | Json => "",
             By => " bytes|growth|count",
             Older => " SECS",
             Site => " CRC",
@@ -59,7 +61,7 @@ impl CommandOption {
     /// What its value may be, one of these.
     pub(super) const fn expects(self) -> &'static [&'static str] {
         match self {
-            All | Json => &[],
+            All | Full | Json => &[],
             By => &["bytes", "growth", "count"],
             Older => &["a number of seconds"],
             Site => &[CHECKSUM],
@@ -80,6 +82,8 @@ pub(super) struct Options {
     pub(super) which: Which,
     /// `--json`.
     pub(super) format: Format,
+    /// `--full`: each object, instead of a table.
+    pub(super) full: bool,
     /// `--by`: the order of call sites.
     pub(super) by: Option<SiteOrder>,
     /// `--older`: the least age of objects, in seconds.
@@ -142,6 +146,17 @@ impl<'l> Given<'l> {
         given.find(|option| self.value(*option).is_some() && !taken.contains(option))
     }
 
+    /// The second one of two options that were given and exclude each other.
+    pub(super) fn conflict(
+        &self,
+        one_of: &[CommandOption],
+    ) -> Option<(CommandOption, CommandOption)> {
+        let mut given = one_of
+            .iter()
+            .filter(|option| self.value(**option).is_some());
+        Some((*given.next()?, *given.next()?))
+    }
+
     /// The options with their values; or the first with a value that it does not take, which is empty where there is none.
     pub(super) fn check(&self) -> Result<Options, (CommandOption, &'l str)> {
         Ok(Options {
@@ -150,6 +165,7 @@ impl<'l> Given<'l> {
                 None => Which::Leaders,
             },
             format: self.format(),
+            full: self.value(Full).is_some(),
             by: self.parsed(By, site_order)?,
             older_s: self.parsed(Older, number)?,
             site: self.parsed(Site, checksum)?,

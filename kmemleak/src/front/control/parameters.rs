@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::syntax::switch;
+use super::values::switch;
 use crate::checker::claim::{Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::front::background;

@@ -6,58 +6,21 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
-use self::Action::{Address, Alone, Checksum, Number, Pattern, Seconds, Suppression, Switch};
-use super::options::{self, CommandOption, Given, Options, checksum};
+use self::Action::{
+    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch,
+};
+use super::options::{self, CommandOption, Given, Options};
+use super::undone::{Done, Undone};
+use super::values::{LISTED, SiteName, handle, site_name, switch, topic};
 use super::wording::{distance, write_one_of};
-use crate::checker::claim::{Nested, NotDone};
+use crate::checker::claim::NotDone;
 use crate::checker::handle::Handle;
+use crate::checker::numbers::Topic;
 use crate::front::outcome::{Answered, CommandError};
 use crate::front::report::{Because, Format, complain, refuse};
-use crate::marker::GivenUp;
-use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
+use crate::verdict::handles::ShortHandle;
 use crate::verdict::suppress;
-
-/// Whether a command was done.
-pub(super) type Done = Result<(), Undone>;
-
-/// Why a command was not done.
-pub(super) enum Undone {
-    /// For a reason that is still to be written.
-    Untold(NotDone),
-    /// For one that the answer says, or because it could not be written.
-    Answered(CommandError),
-}
-
-impl From<NotDone> for Undone {
-    fn from(why: NotDone) -> Self {
-        Self::Untold(why)
-    }
-}
-
-impl From<Nested> for Undone {
-    fn from(why: Nested) -> Self {
-        Self::Untold(why.into())
-    }
-}
-
-impl From<GivenUp> for Undone {
-    fn from(why: GivenUp) -> Self {
-        Self::Untold(why.into())
-    }
-}
-
-impl From<CommandError> for Undone {
-    fn from(error: CommandError) -> Self {
-        Self::Answered(error)
-    }
-}
-
-impl From<fmt::Error> for Undone {
-    fn from(error: fmt::Error) -> Self {
-        Self::Answered(error.into())
-    }
-}
 
 /// What a command works with: the detector, its options, and where the answer goes.
 pub(super) struct Call<'c, P: Platform> {
@@ -71,9 +34,12 @@ pub(super) enum Action<P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
     /// A number, or none.
     Number(fn(Call<'_, P>, Option<usize>) -> Done),
-    Address(fn(Call<'_, P>, Hidden) -> Done),
-    /// A checksum of a call stack.
-    Checksum(fn(Call<'_, P>, u32) -> Done),
+    /// An address, or the handle of something that was listed.
+    Address(fn(Call<'_, P>, Topic) -> Done),
+    /// The handle of something that was listed.
+    Listed(fn(Call<'_, P>, ShortHandle) -> Done),
+    /// A call site, by the checksum of its call stack or by a handle.
+    CallSite(fn(Call<'_, P>, SiteName) -> Done),
     /// The rest of the line with its blanks, unless there are options in it: names of functions have blanks.
     Pattern(fn(Call<'_, P>, &str) -> Done),
     /// A pattern, perhaps with a ceiling: the rest of the line with its blanks.
@@ -89,10 +55,11 @@ impl<P: Platform> Action<P> {
         match self {
             Alone(_) => "",
             Number(_) => " [N]",
-            Address(_) => " ADDR",
-            Checksum(_) => " CRC",
+            Address(_) => " ADDR|#N",
+            Listed(_) => " #N",
+            CallSite(_) => " CRC|#N",
             Pattern(_) => " PATTERN",
-            Suppression(_) => " PATTERN[:max=N]",
+            Suppression(_) => " PATTERN|#N[:max=N]",
             Switch(_) => "=on|off",
             Seconds(_) => "=SECS",
         }
@@ -103,10 +70,11 @@ impl<P: Platform> Action<P> {
         match self {
             Alone(_) => &[],
             Number(_) => &["a number"],
-            Address(_) => &["an address in hexadecimal"],
-            Checksum(_) => &[options::CHECKSUM],
+            Address(_) => &["an address in hexadecimal", LISTED],
+            Listed(_) => &[LISTED],
+            CallSite(_) => &[options::CHECKSUM, LISTED],
             Pattern(_) => &["a pattern"],
-            Suppression(_) => &["PATTERN", "PATTERN:max=N"],
+            Suppression(_) => &["PATTERN", "PATTERN:max=N", LISTED],
             Switch(_) => &["on", "off"],
             Seconds(_) => &["a number of seconds"],
         }
@@ -130,8 +98,9 @@ impl<P: Platform> Action<P> {
         Some(match (self, value) {
             (Alone(run), None) => Bound::Alone(*run),
             (Number(run), value) => Bound::Number(*run, value.map(str::parse).transpose().ok()?),
-            (Address(run), Some(value)) => Bound::Address(*run, parse_hidden(value)?),
-            (Checksum(run), Some(value)) => Bound::Checksum(*run, checksum(value)?),
+            (Address(run), Some(value)) => Bound::Address(*run, topic(value)?),
+            (Listed(run), Some(value)) => Bound::Listed(*run, handle(value)?),
+            (CallSite(run), Some(value)) => Bound::CallSite(*run, site_name(value)?),
             (Pattern(run), Some(value)) => Bound::Text(*run, value),
             (Suppression(run), Some(value)) if suppress::is_one(value) => Bound::Text(*run, value),
             (Switch(run), Some(value)) => Bound::Switch(*run, switch(value)?),
@@ -145,8 +114,9 @@ impl<P: Platform> Action<P> {
 enum Bound<'l, P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
     Number(fn(Call<'_, P>, Option<usize>) -> Done, Option<usize>),
-    Address(fn(Call<'_, P>, Hidden) -> Done, Hidden),
-    Checksum(fn(Call<'_, P>, u32) -> Done, u32),
+    Address(fn(Call<'_, P>, Topic) -> Done, Topic),
+    Listed(fn(Call<'_, P>, ShortHandle) -> Done, ShortHandle),
+    CallSite(fn(Call<'_, P>, SiteName) -> Done, SiteName),
     Text(fn(Call<'_, P>, &str) -> Done, &'l str),
     Switch(fn(Call<'_, P>, bool) -> Done, bool),
     Seconds(fn(Call<'_, P>, u64) -> Done, u64),
@@ -157,8 +127,9 @@ impl<P: Platform> Bound<'_, P> {
         match *self {
             Bound::Alone(run) => run(call),
             Bound::Number(run, number) => run(call, number),
-            Bound::Address(run, address) => run(call, address),
-            Bound::Checksum(run, crc) => run(call, crc),
+            Bound::Address(run, topic) => run(call, topic),
+            Bound::Listed(run, handle) => run(call, handle),
+            Bound::CallSite(run, name) => run(call, name),
             Bound::Text(run, text) => run(call, text),
             Bound::Switch(run, on) => run(call, on),
             Bound::Seconds(run, seconds) => run(call, seconds),
@@ -173,6 +144,8 @@ pub(super) struct Command<P: Platform> {
     what: &'static str,
     /// The options that it takes.
     takes: &'static [CommandOption],
+    /// Of these, such as exclude each other.
+    one_of: &'static [CommandOption],
     /// Whether it can be used once the detector is off.
     after_off: bool,
 }
@@ -184,12 +157,18 @@ impl<P: Platform> Command<P> {
             action,
             what,
             takes: &[],
+            one_of: &[],
             after_off: false,
         }
     }
 
     pub(super) const fn takes(mut self, options: &'static [CommandOption]) -> Self {
         self.takes = options;
+        self
+    }
+
+    pub(super) const fn one_of(mut self, options: &'static [CommandOption]) -> Self {
+        self.one_of = options;
         self
     }
 
@@ -239,6 +218,7 @@ impl<P: Platform> Line<'_, P> {
         };
         done.or_else(|undone| match undone {
             Undone::Untold(why) => refuse(self.options.format, &why, out),
+            Undone::NoTarget(why) => refuse(self.options.format, &why, out),
             Undone::Answered(error) => Err(error),
         })
     }
@@ -259,6 +239,11 @@ enum WhatIsWrong<'l> {
     Missing,
     Invalid(&'l str),
     Unexpected(&'l str),
+    /// Two options of which one may be given.
+    Excluded {
+        one: CommandOption,
+        other: CommandOption,
+    },
 }
 
 /// Parses a line.
@@ -327,6 +312,9 @@ pub(super) fn parse<'l, P: Platform>(
     if let Some(word) = extra.or(beside) {
         return Err(wrong(None, WhatIsWrong::Unexpected(word)));
     }
+    if let Some((one, other)) = given.conflict(command.one_of) {
+        return Err(wrong(None, WhatIsWrong::Excluded { one, other }));
+    }
     let options = given.check().map_err(|(option, value)| {
         let what = match value {
             "" => WhatIsWrong::Missing,
@@ -381,7 +369,7 @@ impl WhatIsWrong<'_> {
             Self::NoCommand => "unknown_command",
             Self::Missing => "missing_argument",
             Self::Invalid(_) => "invalid_value",
-            Self::Unexpected(_) => "unexpected_argument",
+            Self::Unexpected(_) | Self::Excluded { .. } => "unexpected_argument",
         }
     }
 }
@@ -421,6 +409,14 @@ impl<P: Platform> Display for Said<'_, P> {
                 write!(f, "{asked}: invalid value `{value}`: expected {expected}")
             }
             WhatIsWrong::Unexpected(word) => write!(f, "{name}: unexpected argument `{word}`"),
+            WhatIsWrong::Excluded { one, other } => {
+                write!(
+                    f,
+                    "{name}: {} does not go with {}",
+                    other.name(),
+                    one.name()
+                )
+            }
         }
     }
 }
@@ -452,28 +448,4 @@ impl<P: Platform> Display for Expected<'_, P> {
         let named = (self.commands.iter()).filter(|command| command.name == self.of.name);
         write_one_of(named.flat_map(|command| command.action.expects()), f)
     }
-}
-
-/// A switch.
-pub(super) fn switch(value: &str) -> Option<bool> {
-    match value {
-        "on" => Some(true),
-        "off" => Some(false),
-        _ => None,
-    }
-}
-
-/// A number, in hexadecimal whether or not it begins with `0x`. It is kept inverted from the first digit on, since a word that
-/// holds the address would be a pointer to it.
-pub(super) fn parse_hidden(text: &str) -> Option<Hidden> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    if digits.is_empty() || digits.len() > 16 {
-        return None;
-    }
-    let mut inverted = usize::MAX;
-    for digit in digits.chars() {
-        let digit = digit.to_digit(16)? as usize;
-        inverted = inverted << 4 | (0xf - digit);
-    }
-    Some(Hidden::from_bits(inverted as u64))
 }

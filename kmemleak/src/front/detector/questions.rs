@@ -3,14 +3,14 @@
 use core::fmt::{self, Write};
 
 use super::Detector;
-use crate::checker::claim::{Nested, NotDone};
+use crate::checker::claim::NotDone;
 use crate::checker::live::{LiveObject, ObjectFilter};
 use crate::checker::references::{Clue, NoAnswer, Slot, Why};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
 use crate::front::log;
 use crate::front::outcome::CommandError;
-use crate::front::report::{self, Format};
+use crate::front::report::{self, Detail, Format};
 use crate::front::scope::Scope;
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
@@ -36,23 +36,22 @@ impl<P: Platform> Detector<P> {
         on_cleared_stack(|| Ok(self.handle().claim_on()?.scan()?))
     }
 
-    /// Writes the last verdict as text: the leaders of the unreferenced objects, by call stack, then a line with the sum. Task
-    /// context, with no lock held.
+    /// Writes the last verdict as text: a table of the call stacks that allocated the leaders of the unreferenced objects, the
+    /// first twenty, then lines about the whole. Task context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
         self.report_as(Format::Text, Which::Leaders, out)
     }
 
-    /// Writes the selected leaks of the last verdict in the given format, then a line with the sum. Task context, with no lock
-    /// held.
+    /// Writes the selected leaks of the last verdict as text, each with its call stack and the first bytes of its block, then
+    /// lines about the whole. Task context, with no lock held.
+    pub fn report_in_full(&self, which: Which, out: &mut dyn Write) -> fmt::Result {
+        report::write_asked(self.handle(), Format::Text, which, Detail::Full, out)
+    }
+
+    /// Writes the selected leaks of the last verdict in the given format, as text in a table of twenty lines, then what is to be
+    /// said of the whole. Task context, with no lock held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
-        let answered = match self.handle().claim() {
-            Ok(claim) => report::write_report(&claim, format, which, out),
-            Err(Nested) => report::refuse(format, &NotDone::Nested, out),
-        };
-        match answered {
-            Err(CommandError::Write(error)) => Err(error),
-            _ => Ok(()),
-        }
+        report::write_asked(self.handle(), format, which, Detail::TABLE, out)
     }
 
     /// Shows each object of the last verdict to `look`, leaks or suspects, in the order of allocation; those that have been

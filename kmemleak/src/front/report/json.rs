@@ -15,6 +15,7 @@ use crate::stacks::depot::{Frames, StackId};
 use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
 use crate::verdict::groups::Group;
+use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::iter::{Block, Rank};
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -39,6 +40,11 @@ impl<T: Display> Display for OrNull<T> {
             None => f.write_str("null"),
         }
     }
+}
+
+/// A handle, or null.
+pub(super) fn handle_json(handle: Option<ShortHandle>) -> OrNull<u32> {
+    OrNull(handle.map(|handle| handle.0))
 }
 
 /// An address: text, since not all readers take numbers of 64 bits.
@@ -133,14 +139,15 @@ pub(super) fn report<P: Platform>(
     if matches!(which, Which::Leaders | Which::All) {
         verdict.groups.each(&mut |group, stack_id| {
             if written.is_ok() {
-                written = group_json(tracker, group, stack_id, verdict.at_us, out);
+                let handle = claim.handle_of(Thing::Group(stack_id));
+                written = group_json(tracker, group, stack_id, verdict.at_us, handle, out);
             }
         });
     }
     let standing = Standing::of(summary.doubt());
     let (mut new_objects, mut new_bytes, mut empty) = (0, 0, EmptyStacks::default());
     claim.each_in_order(which, &mut |named, index| {
-        let leak = LeakView::of(claim, named, index);
+        let leak = LeakView::of(claim, named, index).numbered(claim, index);
         new_objects += 1;
         new_bytes += leak.size;
         empty.note(leak.frames.as_slice());
@@ -167,12 +174,14 @@ fn group_json<P: Platform>(
     group: &Group,
     stack_id: StackId,
     at_us: u64,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("group", out)?;
     write!(
         out,
-        ",\"objects\":{},\"bytes\":{},\"leaders\":{},\"leader_bytes\":{},\"owned_objects\":{},\"owned_bytes\":{},\"oldest_age_us\":{},\"newest_age_us\":{}",
+        ",\"handle\":{},\"objects\":{},\"bytes\":{},\"leaders\":{},\"leader_bytes\":{},\"owned_objects\":{},\"owned_bytes\":{},\"oldest_age_us\":{},\"newest_age_us\":{}",
+        handle_json(handle),
         group.objects,
         group.bytes,
         group.leaders,
@@ -193,6 +202,7 @@ fn leak_json<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("object", out)?;
+    write!(out, ",\"handle\":{}", handle_json(leak.handle))?;
     named_json(tracker, leak.named, leak.size, out)?;
     write!(out, ",\"age_us\":{}", leak.age_us)?;
     let (rank, leader, owned) = match leak.rank {
@@ -335,14 +345,20 @@ pub(super) fn slot_fields<P: Platform>(
 }
 
 pub(super) fn interior_json<P: Platform>(
-    tracker: &Tracker<P>,
+    claim: &Claim<'_, P>,
     block: &Block,
     empty: &mut EmptyStacks,
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let tracker = claim.tracker();
     begin("interior", out)?;
     match named_at(tracker, block.start) {
         Some(named) => {
+            write!(
+                out,
+                ",\"handle\":{}",
+                handle_json(claim.handle_of(named.thing()))
+            )?;
             named_json(tracker, &named, block.size, out)?;
             let frames = tracker.depot().get(named.record.stack_id());
             empty.note(frames.as_slice());
@@ -350,7 +366,7 @@ pub(super) fn interior_json<P: Platform>(
         }
         None => write!(
             out,
-            ",\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
+            ",\"handle\":null,\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
             Quoted(block.start),
             block.size,
             block.birth_us

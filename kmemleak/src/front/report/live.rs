@@ -5,7 +5,8 @@ use core::fmt::{self, Write};
 use super::Format;
 use super::backtrace::EmptyStacks;
 use super::frames::CallSite;
-use super::json::{OrNull, Quoted, begin, frames_json, no_call_stacks_json, string};
+use super::handles::Leading;
+use super::json::{OrNull, Quoted, begin, frames_json, handle_json, no_call_stacks_json, string};
 use super::text::no_call_stacks_text;
 use super::words::{Age, Count};
 use crate::checker::claim::Claim;
@@ -13,6 +14,7 @@ use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
+use crate::verdict::handles::ShortHandle;
 
 /// Columns for the function that allocated an object.
 const CALL_SITE: usize = 60;
@@ -44,13 +46,15 @@ pub(super) fn write_objects_below<P: Platform>(
 ) -> fmt::Result {
     let tracker = claim.tracker();
     let (mut shown, mut written) = (0, Ok(()));
-    let (all, complete) = claim.each_live(filter, &mut |object| {
+    let (all, complete) = claim.find_live(filter);
+    claim.each_found(&mut |object, thing| {
         shown += 1;
         empty.note(object.call_stack);
         if written.is_ok() {
+            let handle = claim.handle_of(thing);
             written = match format {
-                Format::Text => object_text(tracker, &object, out),
-                Format::Json => object_json(tracker, &object, out),
+                Format::Text => object_text(tracker, &object, handle, out),
+                Format::Json => object_json(tracker, &object, handle, out),
             };
         }
     });
@@ -83,11 +87,13 @@ pub(super) fn write_objects_below<P: Platform>(
 fn object_text<P: Platform>(
     tracker: &Tracker<P>,
     object: &LiveObject<'_>,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     write!(
         out,
-        "  {:#018x} (size {}), age {}, comm {:?}, pid {}",
+        "  {}{:#018x} (size {}), age {}, comm {:?}, pid {}",
+        Leading(handle),
         object.start,
         object.size,
         Age(object.age_us),
@@ -113,12 +119,14 @@ fn object_text<P: Platform>(
 fn object_json<P: Platform>(
     tracker: &Tracker<P>,
     object: &LiveObject<'_>,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("live_object", out)?;
     write!(
         out,
-        ",\"address\":{},\"size\":{},\"birth_us\":{},\"age_us\":{},\"task\":{},\"comm\":",
+        ",\"handle\":{},\"address\":{},\"size\":{},\"birth_us\":{},\"age_us\":{},\"task\":{},\"comm\":",
+        handle_json(handle),
         Quoted(object.start),
         object.size,
         object.birth_us,

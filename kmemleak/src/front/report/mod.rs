@@ -7,19 +7,26 @@
 //! leaves something out, it says so.
 
 mod backtrace;
+mod columns;
 mod done;
 mod dump;
 mod frames;
+mod full;
 mod function;
+mod handles;
 mod json;
 mod live;
 mod machinery;
 mod reasons;
 mod refusal;
 mod shorten;
+mod show;
 mod sites;
 mod status;
+mod sums;
+mod table;
 mod text;
+mod user_function;
 mod view;
 mod why;
 mod words;
@@ -32,9 +39,11 @@ pub use self::function::FunctionText;
 pub(super) use self::live::write_objects;
 pub use self::machinery::is_allocation_machinery;
 pub(super) use self::refusal::Because;
+pub(super) use self::show::write_shown;
 pub(super) use self::sites::{write_site, write_sites};
 pub(super) use self::status::write_status;
 pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot};
+pub(super) use self::user_function::{SuppressionText, UserFunction};
 pub(super) use self::why::write_why;
 pub(super) use self::words::{Count, Plain, Sum, Typed};
 
@@ -42,7 +51,8 @@ use core::fmt::{self, Write};
 
 use self::refusal::{NO_CHECK, Refusal};
 use self::view::LeakView;
-use crate::checker::claim::Claim;
+use crate::checker::claim::{Claim, Nested, NotDone};
+use crate::checker::handle::Handle;
 use crate::checker::references::Slot;
 use crate::front::outcome::{Answered, CommandError};
 use crate::metadata::hidden::Hidden;
@@ -59,6 +69,20 @@ pub enum Format {
     Text,
     /// For programs: a JSON object a line, as `FORMATS.md` says.
     Json,
+}
+
+/// How much a report in text tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// A table, with a line for each group, and so many lines at most.
+    Table { top: usize },
+    /// Each object.
+    Full,
+}
+
+impl Detail {
+    /// The table, with as many lines as a screen has room for.
+    pub(super) const TABLE: Self = Self::Table { top: 20 };
 }
 
 /// A question about an address.
@@ -119,15 +143,40 @@ pub(super) fn write_report<P: Platform>(
     claim: &Claim<'_, P>,
     format: Format,
     which: Which,
+    detail: Detail,
     out: &mut dyn Write,
 ) -> Answered {
     let _outside = claim.outside();
+    if claim.verdict().summary.get().is_some() {
+        claim.begin_handles();
+    }
     match (claim.verdict().summary.get(), format) {
         (None, _) => return refuse(format, &NO_CHECK, out),
-        (Some(summary), Format::Text) => text::report(claim, which, &summary, out)?,
+        (Some(summary), Format::Text) => match detail {
+            Detail::Table { top } => table::report(claim, which, top, &summary, out)?,
+            Detail::Full => full::report(claim, which, &summary, out)?,
+        },
         (Some(summary), Format::Json) => json::report(claim, which, &summary, out)?,
     }
     Ok(())
+}
+
+/// Writes the last verdict for one who has no claim.
+pub(super) fn write_asked<P: Platform>(
+    handle: Handle<'_, P>,
+    format: Format,
+    which: Which,
+    detail: Detail,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let answered = match handle.claim() {
+        Ok(claim) => write_report(&claim, format, which, detail, out),
+        Err(Nested) => refuse(format, &NotDone::Nested, out),
+    };
+    match answered {
+        Err(CommandError::Write(error)) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the sum of a verdict.
@@ -148,7 +197,7 @@ pub(super) fn write_leak<P: Platform>(
     let summary = claim.verdict().summary.get();
     let standing = Standing::of(summary.and_then(|summary| summary.doubt()));
     let leak = LeakView::of(claim, named, index);
-    text::leak_text(claim.tracker(), &leak, standing, text::Stack::Here, out)
+    full::leak_text(claim.tracker(), &leak, standing, full::Stack::Here, out)
 }
 
 /// Writes what is known of the words that lead to the object in which `address` lies, and how many there are.
@@ -204,7 +253,7 @@ pub(super) fn write_interior<P: Platform>(
         if written.is_ok() {
             written = match format {
                 Format::Text => text::interior_text(tracker, &block, &mut empty, out),
-                Format::Json => json::interior_json(tracker, &block, &mut empty, out),
+                Format::Json => json::interior_json(claim, &block, &mut empty, out),
             };
         }
     });

@@ -3,6 +3,7 @@
 use core::fmt::{self, Display, Formatter};
 
 use crate::checker::claim::NotDone;
+use crate::checker::numbers::NoTarget;
 use crate::checker::references::NoAnswer;
 use crate::verdict::suppress::SuppressError;
 
@@ -19,6 +20,16 @@ impl Refusal for NotDone {
             Self::Nested => "nested",
             Self::NoMemory => "no_memory",
             Self::NoMark => "no_mark",
+        }
+    }
+}
+
+impl Refusal for NoTarget {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoneGiven | Self::Beyond { .. } => "no_such_number",
+            Self::Freed { .. } => "freed",
+            Self::NoneLeft(_) => "none_left",
         }
     }
 }

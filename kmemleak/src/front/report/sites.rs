@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
 use super::frames::write_addresses;
-use super::json::{OrNull, begin, frames_json, no_call_stacks_json};
+use super::handles::Numbered;
+use super::json::{OrNull, begin, frames_json, handle_json, no_call_stacks_json};
 use super::live::write_objects_below;
 use super::text::no_call_stacks_text;
 use super::words::Count;
@@ -16,6 +17,7 @@ use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
 use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::history::Trend;
 
 const NO_MEMORY: &str = "kmemleak: no memory to count all call sites";
@@ -47,11 +49,13 @@ pub(in crate::front) fn write_sites<P: Platform>(
 ) -> fmt::Result {
     let (_outside, tracker) = (claim.outside(), claim.tracker());
     let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
-    let all = claim.each_site(order, &mut |site| {
+    let all = claim.find_sites(order);
+    claim.each_site(&mut |site, stack_id| {
         count += 1;
         if written.is_ok() && count <= top {
             empty.note(site.call_stack);
-            written = write_one(tracker, format, &site, out);
+            let handle = claim.handle_of(Thing::Group(stack_id));
+            written = write_one(tracker, format, &site, handle, out);
         }
     });
     written?;
@@ -88,12 +92,14 @@ pub(in crate::front) fn write_site<P: Platform>(
 ) -> Answered {
     let (outside, tracker) = (claim.outside(), claim.tracker());
     let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
-    let all = claim.each_site(SiteOrder::Bytes, &mut |site| {
+    let all = claim.find_sites(SiteOrder::Bytes);
+    claim.each_site(&mut |site, stack_id| {
         if crc_of(site.call_stack) == crc {
             count += 1;
             empty.note(site.call_stack);
             if written.is_ok() {
-                written = write_one(tracker, format, &site, out);
+                let handle = claim.handle_of(Thing::Group(stack_id));
+                written = write_one(tracker, format, &site, handle, out);
             }
         }
     });
@@ -114,17 +120,19 @@ fn write_one<P: Platform>(
     tracker: &Tracker<P>,
     format: Format,
     site: &Site<'_>,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     match format {
-        Format::Text => site_text(tracker, site, out),
-        Format::Json => site_json(tracker, site, out),
+        Format::Text => site_text(tracker, site, handle, out),
+        Format::Json => site_json(tracker, site, handle, out),
     }
 }
 
 fn site_text<P: Platform>(
     tracker: &Tracker<P>,
     site: &Site<'_>,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     write!(
@@ -143,7 +151,7 @@ fn site_text<P: Platform>(
     if let Some(trend) = site.trend {
         write!(out, ", {}", trend_name(trend))?;
     }
-    writeln!(out, ":")?;
+    writeln!(out, "{}:", Numbered(handle))?;
     if let marks @ 2.. = site.history.len() {
         write!(out, "  bytes at the last {marks} marks: ")?;
         let mut history = site.history.iter();
@@ -156,12 +164,14 @@ fn site_text<P: Platform>(
 fn site_json<P: Platform>(
     tracker: &Tracker<P>,
     site: &Site<'_>,
+    handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("site", out)?;
     write!(
         out,
-        ",\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
+        ",\"handle\":{},\"bytes\":{},\"objects\":{},\"growth_bytes\":{},\"growth_objects\":{}",
+        handle_json(handle),
         site.bytes,
         site.objects,
         OrNull(site.growth.map(|growth| growth.bytes)),

@@ -9,6 +9,7 @@ use crate::platform::address::Extent;
 use crate::platform::{Comm, Platform};
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
+use crate::verdict::handles::ShortHandle;
 use crate::verdict::iter::Rank;
 use crate::verdict::leak_list::Named;
 
@@ -18,6 +19,10 @@ const DUMP: usize = 32;
 /// A leak or a suspect.
 pub(super) struct LeakView<'a> {
     pub(super) named: &'a Named,
+    /// `None` where it is not asked for, or there was no memory.
+    pub(super) handle: Option<ShortHandle>,
+    /// That of its leader, if another object is that.
+    pub(super) leader_handle: Option<ShortHandle>,
     pub(super) size: usize,
     pub(super) age_us: u64,
     pub(super) comm: Comm,
@@ -58,12 +63,28 @@ impl<'a> LeakView<'a> {
         let (tracker, verdict) = (claim.tracker(), claim.verdict());
         Self {
             named,
+            handle: None,
+            leader_handle: None,
             size: named.size(tracker),
             age_us: verdict.at_us.saturating_sub(named.record.birth_us()),
             comm: named.comm(tracker),
             rank: index.map(|index| verdict.list.rank(index)),
             contents: Contents::of(tracker, named),
             frames: tracker.depot().get(named.record.stack_id()),
+        }
+    }
+}
+
+impl LeakView<'_> {
+    /// The same, with handles.
+    pub(super) fn numbered<P: Platform>(self, claim: &Claim<'_, P>, index: Option<usize>) -> Self {
+        let list = &claim.verdict().list;
+        let owned = index.filter(|_| matches!(self.rank, Some(Rank::Owned { .. })));
+        let leader = owned.and_then(|index| list.get(list.leader(index) as usize));
+        Self {
+            handle: claim.handle_of(self.named.thing()),
+            leader_handle: leader.and_then(|leader| claim.handle_of(leader.thing())),
+            ..self
         }
     }
 }

@@ -73,6 +73,59 @@ impl Display for Typed<'_> {
     }
 }
 
+/// A number of bytes in about four digits.
+pub(crate) struct Size(pub(crate) usize);
+
+impl Display for Size {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        let Some(power) = self.0.checked_ilog2().filter(|&power| power >= 10) else {
+            return write!(f, "{} B", self.0);
+        };
+        // Tenths of the unit, rounded. 1024 of one unit are one of the next.
+        let unit = power as usize / 10;
+        let tenths = |unit: usize| {
+            let half = 1 << (10 * unit - 1);
+            (self.0 as u128 * 10 + half) >> (10 * unit)
+        };
+        let unit = unit + usize::from(tenths(unit) >= 10240);
+        let tenths = tenths(unit);
+        match tenths {
+            1000.. => write!(f, "{} {}", (tenths + 5) / 10, UNITS[unit - 1]),
+            _ => write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1]),
+        }
+    }
+}
+
+/// A number of bytes exactly, and in larger units where it is large.
+pub(crate) struct ByteSum(pub(crate) usize);
+
+impl Display for ByteSum {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0)?;
+        match self.0 {
+            ..1024 => Ok(()),
+            _ => write!(f, ", {}", Size(self.0)),
+        }
+    }
+}
+
+/// Microseconds, in two digits or three, and a unit.
+pub(super) struct ShortAge(pub(super) u64);
+
+impl Display for ShortAge {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let ms = self.0 / 1000;
+        match ms {
+            ..1000 => write!(f, "{ms} ms"),
+            1000..100_000 => write!(f, "{}.{} s", ms / 1000, ms / 100 % 10),
+            100_000..6_000_000 => write!(f, "{} min", ms / 60_000),
+            6_000_000..172_800_000 => write!(f, "{} h", ms / 3_600_000),
+            _ => write!(f, "{} d", ms / 86_400_000),
+        }
+    }
+}
+
 /// Microseconds, in seconds.
 pub(super) struct Age(pub(super) u64);
 

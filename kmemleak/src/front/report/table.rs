@@ -1,0 +1,211 @@
+//! The table of a report: what was lost, a line for each call stack that lost it.
+//!
+//! What is most at stake comes first: the bytes of a group's leaders and of what these own. The first lines are shown, and how
+//! many more there are. Without memory for groups there is a line for each object.
+
+use core::fmt::{self, Write};
+
+use super::Standing;
+use super::backtrace::EmptyStacks;
+use super::columns::{Right, path_end};
+use super::frames::CallSite;
+use super::handles::OrDash;
+use super::sums::{NextCommand, before_text, end_text, new_text};
+use super::words::{ByteSum, Count, ShortAge, Size};
+use crate::checker::claim::Claim;
+use crate::platform::Platform;
+use crate::stacks::depot::StackId;
+use crate::verdict::groups::Share;
+use crate::verdict::handles::{ShortHandle, Thing};
+use crate::verdict::iter::Rank;
+use crate::verdict::leak_list::Named;
+use crate::verdict::order::Which;
+use crate::verdict::summary::Summary;
+
+/// Columns of a function, if it can be made to fit.
+const FUNCTION: usize = 28;
+
+/// Writes the last verdict, `top` lines of it.
+pub(super) fn report<P: Platform>(
+    claim: &Claim<'_, P>,
+    which: Which,
+    top: usize,
+    summary: &Summary,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    before_text(summary, out)?;
+    let standing = Standing::of(summary.doubt());
+    let mut table = Table {
+        claim,
+        standing,
+        which,
+        top,
+        rows: 0,
+        all: Tally::default(),
+        shown: Tally::default(),
+        first: None,
+        empty: EmptyStacks::default(),
+        out: &mut *out,
+    };
+    let mut written = Ok(());
+    let noun = if summary.groups.is_some() {
+        claim.each_share(which, &mut |share, stack_id| {
+            if written.is_ok() {
+                written = table.row(share, Thing::Group(stack_id), stack_id);
+            }
+        });
+        "more group"
+    } else {
+        claim.each_in_order(which, &mut |named, index| {
+            if written.is_ok() {
+                let share = share_of(claim, which, named, index);
+                written = table.row(&share, named.thing(), named.record.stack_id());
+            }
+        });
+        "more object"
+    };
+    written?;
+    table.rest(noun)?;
+    let (all, first, empty) = (table.all, table.first, table.empty);
+    if which == Which::New {
+        new_text(claim, standing, all.objects, all.bytes, out)?;
+    }
+    end_text(claim, summary, empty, first.map(NextCommand::Show), out)
+}
+
+/// What an object counts for where there are no groups.
+fn share_of<P: Platform>(
+    claim: &Claim<'_, P>,
+    which: Which,
+    named: &Named,
+    index: Option<usize>,
+) -> Share {
+    let rank = index.map(|index| claim.verdict().list.rank(index));
+    let (owned_objects, owned_bytes) = match (which, rank) {
+        (
+            Which::Leaders,
+            Some(Rank::Leader {
+                owned_objects,
+                owned_bytes,
+            }),
+        ) => (owned_objects, owned_bytes),
+        _ => (0, 0),
+    };
+    Share {
+        objects: 1,
+        bytes: named.size(claim.tracker()),
+        owned_objects,
+        owned_bytes,
+        oldest_us: named.record.birth_us(),
+    }
+}
+
+/// A sum over lines of the table, owned objects included.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    objects: usize,
+    bytes: usize,
+}
+
+impl Tally {
+    fn add(&mut self, share: &Share) {
+        self.objects += share.objects + share.owned_objects;
+        self.bytes += share.at_stake();
+    }
+}
+
+/// A table that is being written.
+struct Table<'t, 'd, P: Platform> {
+    claim: &'t Claim<'d, P>,
+    standing: Standing,
+    which: Which,
+    /// Lines that are shown at most.
+    top: usize,
+    /// Lines that there are.
+    rows: usize,
+    all: Tally,
+    shown: Tally,
+    first: Option<ShortHandle>,
+    empty: EmptyStacks,
+    out: &'t mut dyn Write,
+}
+
+impl<P: Platform> Table<'_, '_, P> {
+    /// Whether objects count for themselves, owned or not: then there is no column for what they own.
+    fn is_flat(&self) -> bool {
+        self.which == Which::All
+    }
+
+    fn heading(&mut self) -> fmt::Result {
+        let count = match self.standing {
+            Standing::Leaks => "count",
+            Standing::Suspects => "suspects",
+        };
+        let (handle, count, bytes) = (Right(5, "#"), Right(8, count), Right(9, "bytes"));
+        write!(self.out, "{handle} {count} {bytes} ")?;
+        if !self.is_flat() {
+            write!(self.out, "{} ", Right(9, "owned"))?;
+        }
+        let function = "allocated by";
+        writeln!(self.out, "{} {function:FUNCTION$} at", Right(7, "oldest"))
+    }
+
+    /// A line, or one that is only counted.
+    fn row(&mut self, share: &Share, thing: Thing, stack_id: StackId) -> fmt::Result {
+        self.rows += 1;
+        self.all.add(share);
+        if self.rows > self.top {
+            return Ok(());
+        }
+        self.shown.add(share);
+        if self.rows == 1 {
+            self.heading()?;
+        }
+        let handle = self.claim.handle_of(thing);
+        self.first = self.first.or(handle);
+        let (objects, bytes) = (Right(8, share.objects), Right(9, Size(share.bytes)));
+        write!(self.out, "{} {objects} {bytes} ", Right(5, OrDash(handle)))?;
+        match share.owned_bytes {
+            _ if self.is_flat() => {}
+            0 => write!(self.out, "{} ", Right(9, "-"))?,
+            owned => write!(self.out, "{} ", Right(9, Size(owned)))?,
+        }
+        let age_us = (self.claim.verdict().at_us).saturating_sub(share.oldest_us);
+        write!(self.out, "{} ", Right(7, ShortAge(age_us)))?;
+        self.call_site(stack_id)
+    }
+
+    fn call_site(&mut self, stack_id: StackId) -> fmt::Result {
+        let tracker = self.claim.tracker();
+        let frames = tracker.depot().get(stack_id);
+        self.empty.note(frames.as_slice());
+        let Some(site) = CallSite::of(tracker, frames.as_slice(), FUNCTION) else {
+            return writeln!(self.out, "(no call stack)");
+        };
+        let function = path_end(site.function(), FUNCTION);
+        match site.place() {
+            Some(place) => writeln!(self.out, "{function:FUNCTION$} {place}"),
+            None => writeln!(self.out, "{function}"),
+        }
+    }
+
+    /// What is not shown, and how to see it.
+    fn rest(&mut self, noun: &'static str) -> fmt::Result {
+        let more = self.rows.saturating_sub(self.top);
+        if more == 0 {
+            return Ok(());
+        }
+        let command = match self.which {
+            Which::New => "new",
+            Which::All => "report --all",
+            Which::Leaders | Which::Unreported => "report",
+        };
+        writeln!(
+            self.out,
+            "  ... and {} ({}): kmemleak {command} --top {}",
+            Count(more, noun),
+            ByteSum(self.all.bytes - self.shown.bytes),
+            self.rows
+        )
+    }
+}
