@@ -51,7 +51,7 @@ const FORGOTTEN: [&str; 5] = [
     "  comm \"leak\", pid …, cpu …, age ….…s",
     "  hex dump (first 32 bytes):",
     "    6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk",
-    "    6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk",
+    "    *",
 ];
 const BY_FORGOTTEN: &str =
     "    kernel::shell::leak::forgotten_free+0x…/0x… (kernel/src/shell/leak.rs:…)";

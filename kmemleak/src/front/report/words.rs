@@ -150,13 +150,22 @@ impl Display for PassCount {
 /// Bytes of a dump in a line.
 const DUMP_LINE: usize = 16;
 
-/// Writes the first bytes of a block.
+/// Writes the first bytes of a block. A `*` stands for lines that are equal to the one before, as in `hexdump -C`.
 pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
     if bytes.is_empty() {
         return Ok(());
     }
     writeln!(out, "  hex dump (first {} bytes):", bytes.len())?;
+    let (mut before, mut elided) = (None, false);
     for line in bytes.chunks(DUMP_LINE) {
+        if before.replace(line) == Some(line) {
+            if !elided {
+                writeln!(out, "    *")?;
+            }
+            elided = true;
+            continue;
+        }
+        elided = false;
         write!(out, "    ")?;
         line.iter()
             .try_for_each(|byte| write!(out, "{byte:02x} "))?;
@@ -173,4 +182,42 @@ pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
         writeln!(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use core::fmt::{self, Write};
+
+    use super::write_dump;
+
+    /// Text of a test.
+    struct Lines([u8; 1024], usize);
+
+    impl Write for Lines {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let end = self.1 + text.len();
+            self.0[self.1..end].copy_from_slice(text.as_bytes());
+            self.1 = end;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn equal_lines_of_a_dump_are_told_once() {
+        const ZEROS: &str = "    00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................";
+        const ONES: &str = "    01 01 01 01 01 01 01 01 01 01 01 01 01 01 01 01  ................";
+        let mut bytes = [0; 7 * 16];
+        bytes[3 * 16..6 * 16].fill(1);
+        let mut lines = Lines([0; 1024], 0);
+        write_dump(&bytes, &mut lines).expect("room");
+        let text = core::str::from_utf8(&lines.0[..lines.1]).expect("text");
+        assert!(text.lines().eq([
+            "  hex dump (first 112 bytes):",
+            ZEROS,
+            "    *",
+            ONES,
+            "    *",
+            ZEROS,
+        ]));
+    }
 }
