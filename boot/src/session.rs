@@ -137,17 +137,25 @@ impl Session {
 
     /// Types a line, once the guest has said something.
     pub fn send_line(&mut self, line: &str, limit: Duration) -> Result<(), Box<Unexpected>> {
+        self.send(format!("{line}\n").as_bytes(), limit)
+    }
+
+    /// Types these bytes, once the guest has said something.
+    pub fn send(&mut self, keys: &[u8], limit: Duration) -> Result<(), Box<Unexpected>> {
         let deadline = Instant::now() + limit;
         self.serial
             .wait(deadline, |text| (!text.is_empty()).then_some(()));
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe);
         let sent = match input {
-            Ok(input) => input.write_all(format!("{line}\n").as_bytes()),
+            Ok(input) => input.write_all(keys),
             Err(error) => Err(error.into()),
         };
         match sent {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(format!("the guest to take {line:?} ({error})"), deadline)),
+            Err(error) => {
+                let keys = String::from_utf8_lossy(keys);
+                Err(self.fail(format!("the guest to take {keys:?} ({error})"), deadline))
+            }
         }
     }
 
@@ -163,6 +171,11 @@ impl Session {
         })?;
         let printed = output.split_once('\n').map_or("", |(_, printed)| printed);
         Ok(printed.strip_suffix(PROMPT).unwrap_or(printed).into())
+    }
+
+    /// All bytes that the guest has sent so far.
+    pub fn output(&self) -> Vec<u8> {
+        self.serial.lock().bytes.clone()
     }
 
     /// Waits for the machine's end, and ends it when the time is over.
@@ -248,6 +261,8 @@ struct Output {
 
 #[derive(Debug, Default)]
 struct OutputState {
+    /// As they came.
+    bytes: Vec<u8>,
     /// Without carriage returns.
     text: String,
     /// The start of a character whose rest has not come yet.
@@ -295,6 +310,7 @@ impl Output {
 
 impl OutputState {
     fn append(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
         self.partial
             .extend(bytes.iter().filter(|byte| **byte != b'\r'));
         let whole = match std::str::from_utf8(&self.partial) {

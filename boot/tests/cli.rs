@@ -104,7 +104,7 @@ fn nothing_of_a_long_input_is_lost() {
     assert_ends(&output, 7, "a command was not understood, or failed");
     let printed = stdout(&output);
     for number in 0..LINES {
-        let answer = format!("unknown command \"word-{number}\"");
+        let answer = format!("unknown command `word-{number}`");
         assert!(printed.contains(&answer), "{answer} is missing");
     }
 }

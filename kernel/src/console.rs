@@ -17,7 +17,6 @@ use arrayvec::ArrayString;
 use spin::Once;
 
 use crate::dev::serial;
-use crate::sync::SpinLock;
 
 /// The terminal at the other end of the serial line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,97 +134,4 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
-}
-
-/// The line being typed, with its prompt.
-static EDITED: SpinLock<ArrayString<EDITED_LEN>> = SpinLock::new(ArrayString::new_const());
-
-/// Bytes of a prompt and a line.
-const EDITED_LEN: usize = 1024 + 16;
-
-/// Notes what the console's last line shows, so that an [`Announcement`] can print it again. Task context.
-pub fn set_edited(prompt: &str, line: &str) {
-    let mut edited = EDITED.lock();
-    edited.clear();
-    // What does not fit is not printed again.
-    let _ = write!(edited, "{prompt}{line}");
-}
-
-/// Notes that no line is being typed. Task context.
-pub fn clear_edited() {
-    EDITED.lock().clear();
-}
-
-/// Prints lines that no command asked for: above the line that is being typed, if there is one. Task context.
-pub fn announce(text: &str) {
-    // The console does not fail.
-    let _ = Announcement::new().write_str(text);
-}
-
-/// A writer of lines that no command asked for: on a terminal they appear above the line that is being typed, if there is one; on
-/// a plain line they begin on a new line. The line that is being typed is printed again when the writer is dropped. Task context.
-#[derive(Debug)]
-pub struct Announcement {
-    out: Console,
-    at: Place,
-}
-
-/// How far an announcement has been written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Nothing has been written.
-    Before,
-    /// The last line is not complete.
-    Inside,
-    /// The last line is complete.
-    AtStart,
-}
-
-impl Announcement {
-    /// A writer that has written nothing yet.
-    pub fn new() -> Self {
-        Self {
-            out: Console::new(),
-            at: Place::Before,
-        }
-    }
-}
-
-impl Default for Announcement {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Write for Announcement {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        if text.is_empty() {
-            return Ok(());
-        }
-        if self.at == Place::Before && !EDITED.lock().is_empty() {
-            self.out.write_str(match terminal() {
-                // Go to the start of the line and erase it.
-                Some(_) => "\r\x1b[K",
-                None => "\n",
-            })?;
-        }
-        self.at = if text.ends_with('\n') {
-            Place::AtStart
-        } else {
-            Place::Inside
-        };
-        self.out.write_str(text)
-    }
-}
-
-impl Drop for Announcement {
-    fn drop(&mut self) {
-        if self.at == Place::Before {
-            return;
-        }
-        let edited = *EDITED.lock();
-        let end = if self.at == Place::Inside { "\n" } else { "" };
-        // The console does not fail.
-        let _ = write!(self.out, "{end}{edited}");
-    }
 }

@@ -14,7 +14,8 @@
 //! | [`stop`], [`smp`], [`trap`] | stopping all CPUs, starting them, interrupting them |
 //! | [`leak`] | the kernel as the leak detector sees it |
 //! | [`scripted`] | a task that plays with the detector, for tests |
-//! | [`console`], [`cmdline`], [`symbols`], [`panic`] | output, the command line, names of addresses, panics |
+//! | [`console`], [`edited`] | output; the line being typed, and output above it |
+//! | [`cmdline`], [`symbols`], [`panic`] | the command line, names of addresses, panics |
 #![no_std]
 #![cfg(target_os = "none")]
 
@@ -24,6 +25,7 @@ pub mod arch;
 pub mod cmdline;
 pub mod console;
 pub mod dev;
+pub mod edited;
 pub mod leak;
 pub mod mm;
 pub mod panic;

@@ -11,7 +11,7 @@ use crate::screen::width;
 use crate::text::Text;
 
 /// The longest word that is offered. Longer ones are left out.
-const WORD_LEN: usize = 255;
+pub(crate) const WORD_LEN: usize = 255;
 
 /// The most words that a list shows.
 const MOST: usize = 120;

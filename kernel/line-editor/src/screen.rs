@@ -43,6 +43,12 @@ struct Place {
 
 const ORIGIN: Place = Place { row: 0, column: 0 };
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Below {
+    Empty,
+    Text,
+}
+
 /// How far the text is shown.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
@@ -51,6 +57,8 @@ pub(crate) struct Screen {
     at: Place,
     /// The first row of the window.
     first: usize,
+    /// Whether the rows from the cursor on are empty.
+    below: Below,
     /// On a plain line: the byte at the cursor.
     byte: usize,
     /// On a plain line: how many columns are in use.
@@ -63,6 +71,7 @@ impl Screen {
             terminal: None,
             at: ORIGIN,
             first: 0,
+            below: Below::Empty,
             byte: 0,
             used: 0,
         }
@@ -78,7 +87,7 @@ impl Screen {
 
     /// Notes that the cursor is at the start of an empty row.
     pub(crate) fn forget(&mut self) {
-        (self.at, self.first) = (ORIGIN, 0);
+        (self.at, self.first, self.below) = (ORIGIN, 0, Below::Empty);
         (self.byte, self.used) = (0, 0);
     }
 
@@ -162,7 +171,9 @@ impl Screen {
                 // The old window begins where the new one does.
                 (self.first, self.at) = (first, top(first));
             }
-            out.write_str("\x1b[J")?;
+            if core::mem::replace(&mut self.below, Below::Text) == Below::Text {
+                out.write_str("\x1b[J")?;
+            }
             self.write_rows(text, from, terminal, out)?;
         }
         self.go(cursor, out)

@@ -7,8 +7,9 @@
 use kmemleak::NextStep;
 
 use super::hooks::KMEMLEAK;
+use crate::edited::Announcement;
+use crate::symbols;
 use crate::task::{self, Mutex, MutexGuard, Priority};
-use crate::{console, symbols};
 
 /// Starts the task.
 pub fn start() {
@@ -29,7 +30,7 @@ pub fn start() {
 #[inline(never)]
 fn step() -> u64 {
     // Printed line by line: a report may be larger than memory allows.
-    let mut out = console::Announcement::new();
+    let mut out = Announcement::new();
     let next = KMEMLEAK.background_step(&mut out);
     if let Some(_free) = WARNINGS.try_lock() {
         KMEMLEAK.drain_warnings(&mut out);

@@ -28,9 +28,10 @@ use core::fmt::{self, Display, Formatter, Write};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::commands::Answered;
 use crate::arch::backtrace;
 use crate::dev::time;
-use crate::leak::KMEMLEAK;
+use crate::leak::{CommandError, KMEMLEAK};
 use crate::mm::slab::{SlabCache, Trace};
 use crate::mm::{PAGE, buddy};
 use crate::sync::{IrqGuard, SpinLock};
@@ -58,22 +59,24 @@ fn parse(line: &str) -> Option<What> {
     }
 }
 
-/// Whether `line` is empty or names something that can be measured.
-pub fn takes(line: &str) -> bool {
-    parse(line).is_some()
-}
-
 /// Runs the command.
-pub fn run(line: &str, out: &mut dyn Write) -> fmt::Result {
+pub fn run(line: &str, out: &mut dyn Write) -> Answered {
     match parse(line) {
         Some(What::All) => {
             pairs(out)?;
-            checks(&CHECKS, out)
+            checks(&CHECKS, out)?;
         }
-        Some(What::Pairs) => pairs(out),
-        Some(What::Check { objects }) => checks(&[objects], out),
-        None => writeln!(out, "usage: bench [pairs | check NUMBER]"),
+        Some(What::Pairs) => pairs(out)?,
+        Some(What::Check { objects }) => checks(&[objects], out)?,
+        None => {
+            writeln!(
+                out,
+                "bench: invalid argument `{line}`: expected pairs, check NUMBER or nothing"
+            )?;
+            return Err(CommandError::NotUnderstood);
+        }
     }
+    Ok(())
 }
 
 /// Runs `work` in a task of its own and waits until that task has ended.

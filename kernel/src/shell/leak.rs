@@ -5,10 +5,14 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use core::hint::black_box;
 use core::ptr::NonNull;
 
+use line_editor::nearest;
+
+use super::commands::Answered;
+use crate::leak::CommandError;
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::percpu::alloc_percpu;
 use crate::mm::vmalloc as virt;
@@ -65,28 +69,47 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// Whether `name` is a kind, or empty, which asks for the list of kinds.
-pub fn takes(name: &str) -> bool {
-    name.is_empty() || KINDS.iter().any(|kind| kind.name == name)
+/// The names of the kinds.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name)
 }
 
 /// Runs the command.
-pub fn run(name: &str, out: &mut dyn Write) -> fmt::Result {
+pub fn run(name: &str, out: &mut dyn Write) -> Answered {
     let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
-        match name {
-            "" => write!(out, "kinds:")?,
-            _ => write!(out, "unknown kind \"{name}\"; kinds:")?,
-        }
-        KINDS
-            .iter()
-            .try_for_each(|kind| write!(out, " {}", kind.name))?;
-        return writeln!(out);
+        return list(name, out);
     };
     match task::spawn("leak", Priority::Normal, kind.plant) {
         Ok(planter) => planter.join(),
-        Err(error) => return writeln!(out, "{error}"),
+        Err(error) => {
+            writeln!(out, "leak: {error}")?;
+            return Err(CommandError::NotDone);
+        }
     }
-    writeln!(out, "planted: {}", kind.planted)
+    Ok(writeln!(out, "planted: {}", kind.planted)?)
+}
+
+/// Lists the kinds, as is asked for by no name, or since there is no such kind.
+fn list(name: &str, out: &mut dyn Write) -> Answered {
+    let nearest = nearest(name, &mut |take| names().for_each(take));
+    match (name, nearest) {
+        ("", _) => write!(out, "kinds:")?,
+        (_, None) => write!(out, "leak: unknown kind `{name}`; there are:")?,
+        (_, Some(nearest)) => {
+            let nearest = nearest.word();
+            writeln!(
+                out,
+                "leak: unknown kind `{name}`; did you mean `{nearest}`?"
+            )?;
+            return Err(CommandError::NotUnderstood);
+        }
+    }
+    names().try_for_each(|name| write!(out, " {name}"))?;
+    writeln!(out)?;
+    match name {
+        "" => Ok(()),
+        _ => Err(CommandError::NotUnderstood),
+    }
 }
 
 /// Hides a pointer from the compiler, and forgets it.

@@ -39,6 +39,7 @@ pub const KERNEL: Layers = &[
     ("sync", "arch"),
     ("dev", "arch sync"),
     ("console", "dev sync"),
+    ("edited", "console sync"),
     ("cmdline", ""),
     ("leak::player", "sync"),
     ("leak::hooks", "leak::player"),
@@ -49,12 +50,12 @@ pub const KERNEL: Layers = &[
     ("symbols", "task mm arch sync"),
     (
         "leak",
-        "leak::hooks leak::player scripted stop symbols task mm console cmdline dev arch sync",
+        "leak::hooks leak::player scripted stop symbols task mm edited console cmdline dev arch sync",
     ),
     ("panic", "leak leak::hooks symbols task mm console dev arch"),
     (
         "shell",
-        "leak leak::hooks symbols task mm console dev arch sync",
+        "leak leak::hooks symbols task mm edited console cmdline dev arch sync",
     ),
     ("trap", "shell panic stop task mm dev arch sync"),
     ("smp", "trap stop task mm dev arch"),

@@ -13,6 +13,7 @@ mod reports;
 mod scripts;
 mod shell;
 mod suppressions;
+mod terminal;
 
 use std::env;
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("boot", boot::TESTS),
         ("ends", ends::TESTS),
         ("shell", shell::TESTS),
+        ("terminal", terminal::TESTS),
         ("leaks", leaks::TESTS),
         ("scripts", scripts::TESTS),
         ("reports", reports::TESTS),

@@ -23,6 +23,13 @@ crate::tests![
     a_command_that_fails_is_in_the_exit_code,
     arguments_for_who_takes_none_are_told,
     a_longer_line_than_there_is_room_for_is_refused,
+    text_beyond_ascii_is_taken_where_a_command_takes_text,
+    help_says_what_a_command_takes,
+    mistyped_words_are_answered_with_the_nearest,
+    history_lists_what_was_typed,
+    an_error_stops_the_shell_if_it_is_told_so,
+    an_error_does_not_stop_the_shell_else,
+    no_escape_sequence_is_written_on_a_plain_line,
     panic_ends_with_failure_and_a_backtrace,
     panic_tells_the_top_call_sites,
     panic_after_a_report_tells_the_kernels_call_sites,
@@ -68,7 +75,8 @@ pub fn expect_in(output: &str, text: &str) -> Result<(), Failure> {
 fn help_lists_the_commands() -> Result<(), Failure> {
     let help = shell()?.command("help", LIMIT)?;
     let commands = [
-        "help", "kmemleak", "leak", "ps", "mem", "slabs", "cpus", "bench", "reboot", "exit",
+        "help", "kmemleak", "leak", "ps", "mem", "slabs", "cpus", "bench", "history", "reboot",
+        "exit",
     ];
     commands.iter().try_for_each(|command| {
         expect_in(&help, &format!("\n  {command} ")).or_else(|error| {
@@ -84,13 +92,13 @@ fn help_lists_the_commands() -> Result<(), Failure> {
 
 fn an_unknown_command_is_answered_with_what_there_is() -> Result<(), Failure> {
     let answer = shell()?.command("frobnicate", LIMIT)?;
-    expect_in(&answer, "unknown command \"frobnicate\"")?;
+    expect_in(&answer, "unknown command `frobnicate`")?;
     expect_in(&answer, " kmemleak ")
 }
 
 fn backspace_takes_a_character_away() -> Result<(), Failure> {
     let answer = shell()?.command("nonse\x08\x7fsense", LIMIT)?;
-    expect_in(&answer, "unknown command \"nonsense\"")
+    expect_in(&answer, "unknown command `nonsense`")
 }
 
 fn ps_lists_the_tasks() -> Result<(), Failure> {
@@ -186,7 +194,7 @@ fn long_input_is_not_lost() -> Result<(), Failure> {
     for number in 0..COMMANDS {
         expect_in(
             &ended.serial,
-            &format!("unknown command \"unknown-{number}\""),
+            &format!("unknown command `unknown-{number}`"),
         )?;
     }
     Ok(())
@@ -228,7 +236,10 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     if !too_many[0]["skipped"].is_string() {
         return Err(format!("they can't have fitted: {too_many:?}").into());
     }
-    expect_in(&session.command("bench check many", LIMIT)?, "usage: bench")?;
+    expect_in(
+        &session.command("bench check many", LIMIT)?,
+        "bench: invalid argument `check many`: expected pairs, check NUMBER or nothing",
+    )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
 }
@@ -266,7 +277,7 @@ fn a_command_that_fails_is_in_the_exit_code() -> Result<(), Failure> {
 fn arguments_for_who_takes_none_are_told() -> Result<(), Failure> {
     let mut session = shell()?;
     let answer = session.command("exit now", LIMIT)?;
-    expect_in(&answer, "exit: unexpected argument \"now\"")?;
+    expect_in(&answer, "exit: unexpected argument `now`")?;
     session.send_line("exit", LIMIT)?;
     machines::expect(&session.finish(LIMIT), Outcome::NotUnderstood, "")
 }
@@ -275,17 +286,129 @@ fn a_longer_line_than_there_is_room_for_is_refused() -> Result<(), Failure> {
     let mut session = shell()?;
     let line = format!("leak pages{}", " ".repeat(2000));
     let answer = session.command(&line, LIMIT)?;
-    expect_in(&answer, "the line has 2010 bytes: at most 1024 are taken")?;
-    // Nor is one cut of which not all can be taken.
-    let answer = session.command("leak p\u{e4}ages", LIMIT)?;
     expect_in(
         &answer,
-        "the line has 2 bytes that are no ASCII: none are taken",
+        "the line is too long by 986 characters: it may have 1024 bytes",
     )?;
+    // Nor is one cut of which not all can be taken.
+    session.send(b"leak p\xe4ages\n", LIMIT)?;
+    session.wait_for("the line has 1 character that is not UTF-8", LIMIT)?;
+    session.wait_for_prompt(LIMIT)?;
     expect_in(
         &session.command("kmemleak scan", LIMIT)?,
         "kmemleak: 0 unreferenced objects",
     )
+}
+
+fn text_beyond_ascii_is_taken_where_a_command_takes_text() -> Result<(), Failure> {
+    let mut session = shell()?;
+    session.command("kmemleak suppress gr\u{fc}n::*", LIMIT)?;
+    let answer = session.command("kmemleak suppress", LIMIT)?;
+    expect_in(&answer, "gr\u{fc}n::*")?;
+    let answer = session.command("gr\u{fc}n", LIMIT)?;
+    expect_in(&answer, "unknown command `gr\u{fc}n`")
+}
+
+fn help_says_what_a_command_takes() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for (line, lines) in [
+        (
+            "help leak",
+            &[
+                "  leak KIND      plant a leak (no kind: all kinds)",
+                "  for example: leak arc-cycle",
+            ][..],
+        ),
+        ("help ps", &["  ps             the tasks"]),
+        ("help pss", &["unknown command `pss`; did you mean `ps`?"]),
+        ("help ps aux", &["help: unexpected argument `aux`"]),
+    ] {
+        expect_lines(&session.command(line, LIMIT)?, lines)?;
+    }
+    Ok(())
+}
+
+fn mistyped_words_are_answered_with_the_nearest() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for (line, told) in [
+        (
+            "scan",
+            "unknown command `scan`; did you mean `kmemleak scan`?",
+        ),
+        (
+            "holdres 10",
+            "unknown command `holdres`; did you mean `kmemleak holders`?",
+        ),
+        (
+            "kmemlaek scan",
+            "unknown command `kmemlaek`; did you mean `kmemleak`?",
+        ),
+        (
+            "leak arc-cycel",
+            "leak: unknown kind `arc-cycel`; did you mean `arc-cycle`?",
+        ),
+        (
+            "slabs vmalloc-aera",
+            "slabs: no cache `vmalloc-aera`; did you mean `vmalloc-area`?",
+        ),
+    ] {
+        expect_lines(&session.command(line, LIMIT)?, &[told])?;
+    }
+    Ok(())
+}
+
+fn history_lists_what_was_typed() -> Result<(), Failure> {
+    let mut session = shell()?;
+    for line in ["cpus", "cpus", "", "mem"] {
+        session.command(line, LIMIT)?;
+    }
+    let history = session.command("history", LIMIT)?;
+    expect_lines(&history, &["   1  cpus", "   2  mem", "   3  history"])
+}
+
+/// Each of these is not understood, or fails.
+const FAILING: [&str; 4] = ["frobnicate", "kmemleak dump 10", "ps aux", "leak water"];
+
+fn an_error_stops_the_shell_if_it_is_told_so() -> Result<(), Failure> {
+    for failing in FAILING {
+        let mut session = shell_with("shell.errors=stop")?;
+        session.send_line(&format!("cpus\n{failing}\nleak pages"), LIMIT)?;
+        let ended = session.finish(LIMIT);
+        let stopped = "\nshell: stopped at a command that failed (shell.errors=stop)\n";
+        machines::expect(&ended, Outcome::NotUnderstood, stopped)?;
+        expect_in(&ended.serial, "\ncpu 1: ")?;
+        if ended.serial.contains("planted") {
+            return Err(format!("it went on behind {failing}: {ended}").into());
+        }
+    }
+    Ok(())
+}
+
+fn an_error_does_not_stop_the_shell_else() -> Result<(), Failure> {
+    for append in ["", "shell.errors=continue", "shell.errors=perhaps"] {
+        let mut session = shell_with(append)?;
+        let lines = FAILING.join("\n");
+        session.send_line(&format!("{lines}\nleak pages\n\x04"), LIMIT)?;
+        let ended = session.finish(LIMIT);
+        machines::expect(&ended, Outcome::NotUnderstood, "planted: four pages")?;
+        let told = "shell.errors: invalid value `perhaps`: expected stop or continue\n";
+        if ended.serial.contains(told) != append.ends_with("perhaps") {
+            return Err(ended.to_string().into());
+        }
+    }
+    Ok(())
+}
+
+fn no_escape_sequence_is_written_on_a_plain_line() -> Result<(), Failure> {
+    let mut session = shell()?;
+    session.command("leak pages", LIMIT)?;
+    session.command("cpus\x1b[D\x1b[D\x7fp\x01\x05\x12", LIMIT)?;
+    session.command("kmemleak scan=1", LIMIT)?;
+    session.wait_for("1 new unreferenced object", LIMIT)?;
+    match session.output().contains(&0x1b) {
+        false => Ok(()),
+        true => Err("there is an escape character".into()),
+    }
 }
 
 fn panic_ends_with_failure_and_a_backtrace() -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! The text interface of the detector: commands and boot parameters.
 
 mod commands;
+mod complete;
 mod listed;
 mod options;
 pub(crate) mod parameters;
@@ -31,4 +32,13 @@ pub(super) fn command<P: Platform>(
         Ok(line) => line.run(handle, out),
         Err(wrong) => wrong.write(commands, out),
     }
+}
+
+/// Offers the words that can stand at the end of the line of a command.
+pub(super) fn complete<P: Platform>(
+    handle: Handle<'_, P>,
+    line: &str,
+    offer: &mut dyn FnMut(&str),
+) {
+    complete::complete(&Commands::<P>::TABLE, handle, line, offer);
 }

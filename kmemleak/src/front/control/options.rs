@@ -30,7 +30,7 @@ pub(super) enum CommandOption {
 }
 
 impl CommandOption {
-    const EACH: [Self; 8] = [All, By, Full, Json, Older, Site, Task, Top];
+    pub(super) const EACH: [Self; 8] = [All, By, Full, Json, Older, Site, Task, Top];
 
     /// The option as it is typed.
     pub(super) const fn name(self) -> &'static str {
@@ -70,8 +70,21 @@ impl CommandOption {
         }
     }
 
-    const fn has_value(self) -> bool {
+    pub(super) const fn has_value(self) -> bool {
         !self.form().is_empty()
+    }
+
+    /// The words that its value may be, if it is one of a few.
+    pub(super) const fn words(self) -> &'static [&'static str] {
+        match self {
+            By => self.expects(),
+            _ => &[],
+        }
+    }
+
+    /// Whether a word that was typed is this option, perhaps with its value.
+    pub(super) fn is(self, word: &str) -> bool {
+        word.split('=').next() == Some(self.name())
     }
 }
 

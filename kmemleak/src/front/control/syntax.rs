@@ -139,11 +139,11 @@ impl<P: Platform> Bound<'_, P> {
 
 /// A form of a command.
 pub(super) struct Command<P: Platform> {
-    name: &'static str,
-    action: Action<P>,
+    pub(super) name: &'static str,
+    pub(super) action: Action<P>,
     what: &'static str,
     /// The options that it takes.
-    takes: &'static [CommandOption],
+    pub(super) takes: &'static [CommandOption],
     /// Of these, such as exclude each other.
     one_of: &'static [CommandOption],
     /// Whether it can be used once the detector is off.

@@ -234,4 +234,11 @@ impl<P: Platform> Detector<P> {
     pub fn command(&self, line: &str, out: &mut dyn Write) -> Result<(), CommandError> {
         on_cleared_stack(|| control::command(self.handle(), line, out))
     }
+
+    /// Offers the words that can stand at the end of a line of [`command`](Self::command), which is what was typed up to the cursor:
+    /// names, options, values that are known. A word may be offered twice, and also if it does not begin as the last one of
+    /// the line does. While a check goes on no addresses are offered, so it never waits. Task context, with no lock held.
+    pub fn complete(&self, line: &str, offer: &mut dyn FnMut(&str)) {
+        on_cleared_stack(|| control::complete(self.handle(), line, offer));
+    }
 }
