@@ -3,7 +3,7 @@
 #
 #   ./setup.sh         what `cargo run` needs; `cargo test` then skips some tests, and names what is missing
 #   ./setup.sh --all   also what these need: other processors' QEMU and targets, the oldest Rust that the crate promises,
-#                      compilers of C and C++
+#                      compilers of C and C++, gdb
 #
 # QEMU and compilers come from the system's package manager, the rest from rustup.
 set -eu
@@ -78,6 +78,7 @@ if [ $all = yes ]; then
         qemu-system-arm qemu-system-aarch64-core qemu-system-aarch64 qemu-arm qemu-system-aarch64 qemu
     require qemu-system-riscv64 \
         qemu-system-misc qemu-system-riscv-core qemu-system-riscv qemu-extra qemu-system-riscv64 qemu
+    require gdb gdb gdb gdb gdb gdb gdb
     require clang clang clang clang clang clang llvm
     require c++ g++ gcc-c++ gcc gcc-c++ g++ gcc
 fi

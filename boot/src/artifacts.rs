@@ -58,6 +58,8 @@ pub enum Profile {
     Release,
     /// With all assertions, and slow.
     Debug,
+    /// Optimised likewise, with the types and variables that a debugger asks for.
+    Gdb,
 }
 
 impl Profile {
@@ -65,6 +67,7 @@ impl Profile {
         match self {
             Self::Release => "release",
             Self::Debug => "debug",
+            Self::Gdb => "gdb",
         }
     }
 }
@@ -113,9 +116,11 @@ fn run_cargo<'a>(
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg("build").args(["--target", TARGET, "--bins"]);
     cargo.arg("--target-dir").arg(target_directory);
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
+    match profile {
+        Profile::Release => cargo.arg("--release"),
+        Profile::Gdb => cargo.args(["--profile", "gdb"]),
+        Profile::Debug => &mut cargo,
+    };
     // Progress is shown on a terminal only.
     if !io::stderr().is_terminal() {
         cargo.arg("--quiet");

@@ -7,19 +7,30 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::artifacts::workspace;
 use crate::lifetime;
 use crate::requirements::QEMU;
 
 /// The device by which the guest ends QEMU with a verdict.
 const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
 
-/// Where QEMU waits for a debugger.
-pub const DEBUGGER: &str = "localhost:1234";
+/// The port at which debuggers look for QEMU.
+const DEBUGGER_PORT: u16 = 1234;
+
+/// A port of this host at which QEMU can wait for a debugger: the usual one, or another one if that is taken.
+pub fn debugger_port() -> io::Result<u16> {
+    let host = Ipv4Addr::LOCALHOST;
+    let free =
+        TcpListener::bind((host, DEBUGGER_PORT)).or_else(|_| TcpListener::bind((host, 0)))?;
+    Ok(free.local_addr()?.port())
+}
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +70,8 @@ pub enum Debugger {
     /// It runs.
     #[default]
     None,
-    /// It waits for a debugger at [`DEBUGGER`].
-    Wait,
+    /// It waits for a debugger at this port of this host.
+    Wait(u16),
 }
 
 /// A machine to run.
@@ -133,8 +144,8 @@ impl Machine {
         if !self.append.is_empty() {
             qemu.args(["-append", &self.append]);
         }
-        if self.debugger == Debugger::Wait {
-            qemu.args(["-S", "-gdb", &format!("tcp:{DEBUGGER}")]);
+        if let Debugger::Wait(port) = self.debugger {
+            qemu.args(["-S", "-gdb", &format!("tcp:localhost:{port}")]);
         }
         qemu.args(["-d", "cpu_reset", "-D"]).arg(&log.path);
         qemu.args(&self.extra);
@@ -149,6 +160,32 @@ pub fn typed(command: &Command) -> String {
         .into_iter()
         .chain(command.get_args());
     words.map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// The command that attaches a debugger, from any folder. Of our own kernel the debugger knows more, and goes to its beginning:
+/// where QEMU waits, nothing of it is there.
+pub fn debugger_command(kernel: &Path, owner: Owner, port: u16) -> Command {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let mut gdb = Command::new("gdb");
+    if owner == Owner::Us {
+        gdb.arg("-x")
+            .arg(absolute(&workspace().join("kernel/gdb/kmemleak.py")));
+    }
+    gdb.arg(absolute(kernel));
+    gdb.args(["-ex", &format!("target remote localhost:{port}")]);
+    if owner == Owner::Us {
+        gdb.args(["-ex", "hbreak -qualified kernel::start", "-ex", "continue"]);
+    }
+    gdb
+}
+
+/// Whose kernel it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// It is the one of this workspace.
+    Us,
+    /// It is another one.
+    Others,
 }
 
 fn quoted(word: &OsStr) -> String {

@@ -15,7 +15,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use boot::artifacts::{self, Package, Profile};
 use boot::leaks::Verdict;
-use boot::machine::{self, Console, DEBUGGER, Debugger, Machine, ResetLog};
+use boot::machine::{self, Console, Debugger, Machine, Owner, ResetLog};
 use boot::outcome::Outcome;
 use boot::requirements;
 
@@ -60,13 +60,20 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     }
     requirements::check()?;
     let kernel = build(&options)?;
-    let machine = machine(&options, kind, kernel);
-    if machine.debugger == Debugger::Wait
-        && let Some(kernel) = &machine.kernel
-    {
-        let kernel = kernel.display();
-        eprintln!("boot: waiting for a debugger: gdb {kernel} -ex 'target remote {DEBUGGER}'");
+    let debugger = match options.gdb {
+        true => Debugger::Wait(machine::debugger_port()?),
+        false => Debugger::None,
+    };
+    if let Debugger::Wait(port) = debugger {
+        let owner = match options.kernel() {
+            Some(_) => Owner::Others,
+            None => Owner::Us,
+        };
+        let command = machine::debugger_command(&kernel, owner, port);
+        let command = machine::typed(&command);
+        eprintln!("boot: waiting for a debugger, in another terminal: {command}");
     }
+    let machine = machine(&options, kind, kernel, debugger);
     if !options.is_headless() {
         eprintln!("boot: {}", console::how_to_leave(kind));
     }
@@ -139,7 +146,7 @@ fn tell_outcome(outcome: Outcome, status: Option<ExitStatus>) {
 }
 
 /// The machine that is asked for.
-fn machine(options: &Options, kind: Console, kernel: PathBuf) -> Machine {
+fn machine(options: &Options, kind: Console, kernel: PathBuf, debugger: Debugger) -> Machine {
     Machine {
         loader: Package::Loader.binary(Profile::Release),
         kernel: Some(kernel),
@@ -147,10 +154,7 @@ fn machine(options: &Options, kind: Console, kernel: PathBuf) -> Machine {
         memory: options.memory.clone(),
         append: append(options, kind),
         accel: options.accel.into(),
-        debugger: match options.gdb {
-            true => Debugger::Wait,
-            false => Debugger::None,
-        },
+        debugger,
         extra: options.qemu_args.clone(),
     }
 }
@@ -171,21 +175,23 @@ fn append(options: &Options, kind: Console) -> String {
 
 /// Builds what is to run, and returns the kernel's file.
 fn build(options: &Options) -> Result<PathBuf, artifacts::BuildError> {
-    match (options.kernel(), options.debug_build) {
-        (Some(kernel), _) => {
+    let profile = match (options.kernel(), options.debug_build, options.gdb) {
+        (Some(kernel), ..) => {
             artifacts::build(&[Package::Loader], Profile::Release)?;
-            Ok(kernel.into())
+            return Ok(kernel.into());
         }
-        (None, true) => {
+        (None, false, false) => Profile::Release,
+        (None, true, _) => Profile::Debug,
+        (None, false, true) => Profile::Gdb,
+    };
+    match profile {
+        Profile::Release => artifacts::build(&[Package::Loader, Package::Kernel], profile)?,
+        Profile::Debug | Profile::Gdb => {
             artifacts::build(&[Package::Loader], Profile::Release)?;
-            artifacts::build(&[Package::Kernel], Profile::Debug)?;
-            Ok(Package::Kernel.binary(Profile::Debug))
-        }
-        (None, false) => {
-            artifacts::build(&[Package::Loader, Package::Kernel], Profile::Release)?;
-            Ok(Package::Kernel.binary(Profile::Release))
+            artifacts::build(&[Package::Kernel], profile)?;
         }
     }
+    Ok(Package::Kernel.binary(profile))
 }
 
 fn leak_verdict(run: &Run) -> ExitCode {

@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long)]
     pub debug_build: bool,
 
-    /// Wait for a debugger, and print how to attach one
+    /// Wait for a debugger, and print the command that attaches one, which shows what the leak detector knows. The kernel is built with all debug information
     #[arg(long)]
     pub gdb: bool,
 
