@@ -59,6 +59,12 @@ impl<P: Platform> Claim<'_, P> {
         (self.tracker()).without_interrupts(|meta| handles.of(thing, meta))
     }
 
+    /// How many handles have been given.
+    pub(crate) fn handles_given(&self) -> usize {
+        let handles = self.findings.handles.try_borrow();
+        handles.map_or(0, |handles| handles.len())
+    }
+
     /// What has this handle.
     pub(crate) fn thing(&self, asked: ShortHandle) -> Result<Thing, NoTarget> {
         let handles = self.findings.handles.try_borrow();

@@ -68,7 +68,7 @@ fn help() {
   scan=on|off [--json]      whether to scan in the background
   scan=SECS [--json]        scan in the background every so many seconds
   selftest [--json]         plant a leak, find it, remove it; makes a new verdict
-  help                      this list
+  help [COMMAND]            this list, or what a command takes
   off [--json]              record nothing any more; it can't be switched on again
 ";
     let lab = Lab::new();
@@ -413,7 +413,10 @@ fn wrong_arguments_get_the_command_s_own_lines() {
                 "kmemleak: stack: missing argument: expected on or off\n",
             ),
             ("off now", "kmemleak: off: unexpected argument `now`\n"),
-            ("help me", "kmemleak: help: unexpected argument `me`\n"),
+            (
+                "help scan now",
+                "kmemleak: help: unexpected argument `now`\n",
+            ),
             (
                 "scan soon",
                 "kmemleak: scan: invalid value `soon`: expected on, off or a number of seconds\n",

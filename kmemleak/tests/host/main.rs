@@ -9,6 +9,7 @@ mod clear;
 mod clocks;
 mod colours;
 mod commands;
+mod completion;
 mod concurrent;
 mod copies;
 mod cpu_tables;

@@ -179,7 +179,7 @@ const HELP: [&str; 32] = [
     "  scan=on|off [--json]      whether to scan in the background",
     "  scan=SECS [--json]        scan in the background every so many seconds",
     "  selftest [--json]         plant a leak, find it, remove it; makes a new verdict",
-    "  help                      this list",
+    "  help [COMMAND]            this list, or what a command takes",
     "  off [--json]              record nothing any more; it can't be switched on again",
 ];
 

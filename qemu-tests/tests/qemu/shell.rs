@@ -320,6 +320,10 @@ fn help_says_what_a_command_takes() -> Result<(), Failure> {
             ][..],
         ),
         ("help ps", &["  ps             the tasks"]),
+        (
+            "help kmemleak off",
+            &["  off…", "…", "  for example: kmemleak off"],
+        ),
         ("help pss", &["unknown command `pss`; did you mean `ps`?"]),
         ("help ps aux", &["help: unexpected argument `aux`"]),
     ] {

@@ -5,13 +5,14 @@
 use core::fmt::Display;
 
 use super::Commands;
+use super::help::write_help;
 use super::listed::{
     dump, filter_of, holders, path, show, site, suppress, suppressions, unsuppress, why,
 };
 use super::options::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
 use super::options::{CommandOption, Options};
 use super::syntax::Action::{
-    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch,
+    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch, Word,
 };
 use super::syntax::{Call, Command};
 use super::undone::Done;
@@ -156,7 +157,7 @@ impl<P: Platform> Commands<P> {
             "plant a leak, find it, remove it; makes a new verdict",
         )
         .takes(&[Json]),
-        Command::new("help", Alone(help), "this list").after_off(),
+        Command::new("help", Word(help), "this list, or what a command takes").after_off(),
         Command::new(
             "off",
             Alone(off),
@@ -166,9 +167,8 @@ impl<P: Platform> Commands<P> {
     ];
 }
 
-fn help<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut commands = Commands::<P>::TABLE.into_iter();
-    Ok(commands.try_for_each(|command| write!(call.out, "{command}"))?)
+fn help<P: Platform>(call: Call<'_, P>, name: Option<&str>) -> Done {
+    Ok(write_help(&Commands::<P>::TABLE, name, call.out)?)
 }
 
 fn status<P: Platform>(call: Call<'_, P>) -> Done {

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::options::CommandOption;
-use super::syntax::Action::{Address, Pattern, Switch};
+use super::syntax::Action::{Address, CallSite, Listed, Pattern, Suppression, Switch, Word};
 use super::syntax::Command;
 use crate::checker::handle::Handle;
 use crate::platform::Platform;
@@ -12,7 +12,7 @@ use crate::verdict::iter::Rank;
 /// Bytes of the longest word that is offered.
 const WORD_LEN: usize = 256;
 
-/// The most addresses that are offered.
+/// The most addresses, and the most handles, that are offered.
 const MOST: usize = 20;
 
 /// Offers the words that can stand at the end of a line, which is what was typed up to the cursor. They may be offered more than
@@ -45,7 +45,10 @@ pub(super) fn complete<P: Platform>(
         let options = command.takes.iter().filter(|option| !given(**option));
         options.for_each(|option| offer(option.name()));
         if before.split_whitespace().count() == 1 {
-            offer_values(command, handle, offer);
+            match command.action {
+                Word(_) => commands.iter().for_each(|command| offer(command.name)),
+                _ => offer_values(command, handle, offer),
+            }
         }
     }
 }
@@ -83,10 +86,22 @@ fn offer_values<P: Platform>(
     offer: &mut dyn FnMut(&str),
 ) {
     match command.action {
-        Address(_) => offer_addresses(handle, offer),
+        Address(_) => {
+            offer_handles(handle, offer);
+            offer_addresses(handle, offer);
+        }
+        Listed(_) | CallSite(_) | Suppression(_) => offer_handles(handle, offer),
         Pattern(_) => offer_patterns(handle, offer),
         Switch(_) => ["on", "off"].into_iter().for_each(offer),
         _ => {}
+    }
+}
+
+/// The numbers that were given to what was listed; none while a check goes on, as for the addresses.
+fn offer_handles<P: Platform>(handle: Handle<'_, P>, offer: &mut dyn FnMut(&str)) {
+    let given = handle.try_claim().map_or(0, |claim| claim.handles_given());
+    for number in 1..=given.min(MOST) {
+        offer_text(format_args!("#{number}"), offer);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod complete;
+mod help;
 mod listed;
 mod options;
 pub(crate) mod parameters;

@@ -70,6 +70,20 @@ impl CommandOption {
         }
     }
 
+    /// What it does.
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            All => "also what leaders own",
+            By => "in the order of the bytes, of their growth, or of the number of objects",
+            Full => "the report with all that is known of each object",
+            Json => "JSON, an object a line",
+            Older => "no objects younger than so many seconds",
+            Site => "no objects but those of this call site, by the crc of its call stack",
+            Task => "no objects but those of the task with this number",
+            Top => "so many of them",
+        }
+    }
+
     pub(super) const fn has_value(self) -> bool {
         !self.form().is_empty()
     }

@@ -7,7 +7,7 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{
-    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch,
+    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch, Word,
 };
 use super::options::{self, CommandOption, Given, Options};
 use super::undone::{Done, Undone};
@@ -32,6 +32,8 @@ pub(super) struct Call<'c, P: Platform> {
 /// What a command does, which also says what it takes.
 pub(super) enum Action<P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
+    /// The name of a command, or none.
+    Word(fn(Call<'_, P>, Option<&str>) -> Done),
     /// A number, or none.
     Number(fn(Call<'_, P>, Option<usize>) -> Done),
     /// An address, or the handle of something that was listed.
@@ -54,6 +56,7 @@ impl<P: Platform> Action<P> {
     const fn form(&self) -> &'static str {
         match self {
             Alone(_) => "",
+            Word(_) => " [COMMAND]",
             Number(_) => " [N]",
             Address(_) => " ADDR|#N",
             Listed(_) => " #N",
@@ -69,6 +72,7 @@ impl<P: Platform> Action<P> {
     const fn expects(&self) -> &'static [&'static str] {
         match self {
             Alone(_) => &[],
+            Word(_) => &["a command"],
             Number(_) => &["a number"],
             Address(_) => &["an address in hexadecimal", LISTED],
             Listed(_) => &[LISTED],
@@ -88,7 +92,7 @@ impl<P: Platform> Action<P> {
     fn suits(&self, value: Option<&str>) -> bool {
         match self {
             Alone(_) => value.is_none(),
-            Number(_) => true,
+            Number(_) | Word(_) => true,
             _ => value.is_some(),
         }
     }
@@ -97,6 +101,7 @@ impl<P: Platform> Action<P> {
     fn bind<'l>(&self, value: Option<&'l str>) -> Option<Bound<'l, P>> {
         Some(match (self, value) {
             (Alone(run), None) => Bound::Alone(*run),
+            (Word(run), value) => Bound::Word(*run, value),
             (Number(run), value) => Bound::Number(*run, value.map(str::parse).transpose().ok()?),
             (Address(run), Some(value)) => Bound::Address(*run, topic(value)?),
             (Listed(run), Some(value)) => Bound::Listed(*run, handle(value)?),
@@ -113,6 +118,7 @@ impl<P: Platform> Action<P> {
 /// What a command does, and with what.
 enum Bound<'l, P: Platform> {
     Alone(fn(Call<'_, P>) -> Done),
+    Word(fn(Call<'_, P>, Option<&str>) -> Done, Option<&'l str>),
     Number(fn(Call<'_, P>, Option<usize>) -> Done, Option<usize>),
     Address(fn(Call<'_, P>, Topic) -> Done, Topic),
     Listed(fn(Call<'_, P>, ShortHandle) -> Done, ShortHandle),
@@ -126,6 +132,7 @@ impl<P: Platform> Bound<'_, P> {
     fn run(&self, call: Call<'_, P>) -> Done {
         match *self {
             Bound::Alone(run) => run(call),
+            Bound::Word(run, word) => run(call, word),
             Bound::Number(run, number) => run(call, number),
             Bound::Address(run, topic) => run(call, topic),
             Bound::Listed(run, handle) => run(call, handle),
