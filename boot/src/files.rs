@@ -10,26 +10,35 @@ use clap::Args;
 use kmemleak_report::findings::Findings;
 use kmemleak_report::log::Log;
 use kmemleak_report::output::{self, Unwritable};
+use kmemleak_report::pictures::{PictureError, Pictures};
 use kmemleak_report::{junit, sarif};
 
 /// Said where files are wanted, but QEMU has the terminal to itself.
 pub const NO_TERMINAL: &str = "files are written for commands that come to an end: by --script, -c, or a pipe on the standard input";
 
+/// What pictures are about.
+const TITLE: &str = "kernel";
+
+/// What stands above the options in `--help`.
+const HEADING: &str = "Files";
+
 /// The files that are wanted.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Files")]
 pub struct OutputFiles {
     /// The detector's records, one JSON object a line: those that the commands print; if no check is among them, the last check's as well
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     json: Option<PathBuf>,
 
     /// The leaks of the last check as JUnit's XML: a failing test case for each call stack
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     junit: Option<PathBuf>,
 
     /// The leaks of the last check as SARIF 2.1.0: a result for each call stack
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     sarif: Option<PathBuf>,
+
+    #[command(flatten)]
+    pictures: Pictures,
 }
 
 /// What is known of a run when it has ended.
@@ -50,6 +59,10 @@ pub struct Gathered {
 pub struct Answers {
     /// The records of the last check.
     pub last_check: Option<String>,
+    /// All call sites.
+    pub sites: Option<String>,
+    /// A snapshot of the heap.
+    pub snapshot: Option<String>,
 }
 
 /// What is known of the run when the guest is asked.
@@ -68,7 +81,8 @@ impl OutputFiles {
     /// All that are wanted.
     fn paths(&self) -> impl Iterator<Item = &Path> {
         let all = [&self.json, &self.junit, &self.sarif];
-        all.into_iter().filter_map(|path| path.as_deref())
+        let all = all.into_iter().filter_map(|path| path.as_deref());
+        all.chain(self.pictures.paths())
     }
 
     /// Whether any is wanted.
@@ -85,7 +99,8 @@ impl OutputFiles {
     pub fn ask(&self, so_far: SoFar, ask: &mut dyn FnMut(&str) -> Option<String>) -> Answers {
         let mut answers = Answers::default();
         // What was printed may be a part of it: the leaders, or what is new.
-        let needs_all = self.junit.is_some() || self.sarif.is_some();
+        let pictures = &self.pictures;
+        let needs_all = self.junit.is_some() || self.sarif.is_some() || pictures.need_report();
         if needs_all || self.json.is_some() && !so_far.check_printed {
             // A report without a check would be a failed command, which may end the machine.
             answers.last_check = ask(match so_far.checked {
@@ -93,11 +108,17 @@ impl OutputFiles {
                 false => "kmemleak scan --all --json",
             });
         }
+        if pictures.need_report() {
+            answers.sites = ask("kmemleak sites 100000 --json");
+        }
+        if pictures.need_snapshot() {
+            answers.snapshot = ask("kmemleak snapshot");
+        }
         answers
     }
 
     /// Writes them all, and returns the first error.
-    pub fn write(&self, gathered: &Gathered) -> Result<(), Unwritable> {
+    pub fn write(&self, gathered: &Gathered) -> Result<(), PictureError> {
         let wanted: [(&Option<PathBuf>, Maker); 3] = [
             (&self.json, json),
             (&self.junit, |gathered| {
@@ -110,10 +131,15 @@ impl OutputFiles {
         let mut written = Ok(());
         for (path, document) in wanted {
             if let Some(path) = path {
-                written = written.and(output::replace(path, document(gathered)));
+                let one = output::replace(path, document(gathered));
+                written = written.and(one.map_err(PictureError::from));
             }
         }
-        written
+        let drawn = match self.pictures.any() {
+            true => self.pictures.write(&gathered.log(), TITLE),
+            false => Ok(()),
+        };
+        written.and(drawn)
     }
 }
 
@@ -126,7 +152,10 @@ impl Gathered {
     /// What all records tell.
     fn log(&self) -> Log {
         let mut log = Log::default();
-        for text in [self.records.as_str(), self.last_check()] {
+        let answers = &self.answers;
+        let asked = [&answers.last_check, &answers.sites, &answers.snapshot];
+        let asked = asked.into_iter().flatten();
+        for text in [&self.records].into_iter().chain(asked) {
             // Memory takes it.
             let _ = log.write_all(text.as_bytes());
         }

@@ -2,6 +2,7 @@
 //!
 //! The first frame is no function: it is `lost` or `in use`. So one file has both, and no byte twice.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::color::{BasicPalette, Palette};
@@ -49,13 +50,15 @@ pub fn write(usages: &[Usage], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Folded call stacks that have such bytes, in alphabetical order.
+/// Folded call stacks that have such bytes, in alphabetical order. Call stacks that differ in addresses alone are one line.
 fn lines(usages: &[Usage], bytes: Bytes) -> Vec<String> {
-    let with_bytes = usages.iter().filter(|usage| bytes.of(usage) > 0);
-    let line = |usage: &Usage| format!("{} {}", folded(&usage.stack), bytes.of(usage));
-    let mut lines: Vec<_> = with_bytes.map(line).collect();
-    lines.sort();
-    lines
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for usage in usages.iter().filter(|usage| bytes.of(usage) > 0) {
+        *sums.entry(folded(&usage.stack)).or_default() += bytes.of(usage);
+    }
+    let sums = sums.into_iter();
+    sums.map(|(stack, bytes)| format!("{stack} {bytes}"))
+        .collect()
 }
 
 fn folded(stack: &Stack) -> String {

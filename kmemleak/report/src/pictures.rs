@@ -14,24 +14,26 @@ use crate::output::{self, Unwritable};
 use crate::usage::by_call_stack;
 use crate::{folded, heapsnapshot, page, pprof};
 
+/// What stands above the options in `--help`.
+const HEADING: &str = "Pictures";
+
 /// Files that are wanted.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Pictures")]
 pub struct Pictures {
     /// One page of HTML that needs no network: leaks, who keeps how much memory alive, flame graphs, growth over marks
-    #[arg(long, visible_alias = "html", value_name = "FILE")]
+    #[arg(long, visible_alias = "html", value_name = "FILE", help_heading = HEADING)]
     report: Option<PathBuf>,
 
     /// The heap as a graph, for the memory panel of Chrome DevTools and for memlab (FILE.heapsnapshot)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     heap_snapshot: Option<PathBuf>,
 
     /// Bytes by call stack, lost and in use, as folded stacks: for flame graphs
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     folded: Option<PathBuf>,
 
     /// The same for `go tool pprof` and speedscope (FILE.pb.gz)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pprof: Option<PathBuf>,
 }
 

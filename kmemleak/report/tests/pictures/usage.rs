@@ -63,6 +63,15 @@ fn call_stacks_are_folded_and_no_byte_counts_twice() {
 }
 
 #[test]
+fn call_stacks_of_the_same_functions_are_one_line() {
+    let other = DISK
+        .replace("00000002", "00000003")
+        .replace("+0x3/0x9 (main.rs:4)", "+0x5/0x9 (main.rs:5)");
+    let log = [site(1, 50, DISK), site(2, 7, &other), sites_end(2)].concat();
+    assert_eq!(folded(&log), "in use;main;disk<&str> 57\n");
+}
+
+#[test]
 fn without_groups_the_objects_count() {
     let object = |size: u64| {
         format!(
