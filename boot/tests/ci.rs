@@ -105,6 +105,20 @@ fn a_mistyped_command_fails() {
         7,
         "boot: a command was not understood, or failed",
     );
+    // Neither a check nor an end in due time.
+    assert_eq!(statuses(&job.junit), [Some(NonSuccessKind::Error); 2]);
+}
+
+/// A detector that is off finds nothing, which is no clean result.
+#[test]
+fn a_check_that_cannot_be_made_fails() {
+    let junit = folder("off").join("off.xml");
+    let path = junit.to_str().expect("it is ours");
+    let off = ["--append", "kmemleak=off", "--junit", path, "-c", "cpus"];
+    let output = run(boot(&off), "");
+    assert_ends(&output, 7, "a command was not understood, or failed");
+    let junit = fs::read_to_string(&junit).expect("it was written");
+    assert_eq!(statuses(&junit), [Some(NonSuccessKind::Error); 2]);
 }
 
 #[test]

@@ -176,6 +176,29 @@ fn what_is_asked_counts_for_the_exit_code() {
     assert_ends(&run(boot(&clean), ""), 0, "");
 }
 
+#[test]
+fn the_first_command_that_fails_is_the_last_one() {
+    for failing in ["frobnicate", "cpus 1", "kmemleak dump 0", "kmemleak report"] {
+        let commands = format!("ps; {failing}; mem");
+        let output = run(boot(&["-c", &commands]), "");
+        assert_ends(&output, 7, "a command was not understood, or failed");
+        let printed = stdout(&output);
+        assert!(
+            printed.contains("> ps\n") && !printed.contains("> mem\n"),
+            "{printed}"
+        );
+        let output = run(boot(&["--keep-going", "-c", &commands]), "");
+        assert_ends(&output, 7, "a command was not understood, or failed");
+        assert!(stdout(&output).contains("> mem\n"), "{printed}");
+        // What the user says to the kernel holds.
+        let output = run(
+            boot(&["--append", "shell.errors=continue", "-c", &commands]),
+            "",
+        );
+        assert!(stdout(&output).contains("> mem\n"), "{printed}");
+    }
+}
+
 /// Each code, where the one after it applies as well. A device that is full takes no file.
 #[test]
 fn the_codes_have_an_order() {
@@ -183,7 +206,7 @@ fn the_codes_have_an_order() {
     let lost = "leak pages; kmemleak scan --json";
     for (commands, code, message) in [
         (
-            format!("{lost}; frobnicate"),
+            format!("{lost}; frobnicate; panic"),
             7,
             "a command was not understood, or failed",
         ),
