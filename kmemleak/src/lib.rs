@@ -149,7 +149,7 @@ pub use crate::tracker::{AllocOptions, Metadata, Tracking};
 pub use crate::verdict::call_sites::{Growth, Site, SiteOrder, TopSite};
 pub use crate::verdict::groups::Group;
 pub use crate::verdict::history::Trend;
-pub use crate::verdict::iter::{Block, Rank, Unreferenced};
+pub use crate::verdict::iter::{Block, InteriorOnly, Rank, Unreferenced};
 pub use crate::verdict::order::Which;
 pub use crate::verdict::pattern::Pattern;
 pub use crate::verdict::summary::{Doubt, How, Summary};

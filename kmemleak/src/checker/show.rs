@@ -4,7 +4,7 @@ use crate::checker::claim::{Claim, NotDone};
 use crate::platform::Platform;
 use crate::verdict::call_sites::{Site, SiteOrder};
 use crate::verdict::groups::Group;
-use crate::verdict::iter::{Block, Unreferenced, each_interior};
+use crate::verdict::iter::{InteriorOnly, Unreferenced, each_interior};
 use crate::verdict::leak_list::Named;
 use crate::verdict::suppress::Suppression;
 
@@ -52,7 +52,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Shows each object that is alive through interior pointers only.
-    pub(crate) fn show_interior(&self, look: &mut dyn FnMut(Block)) -> Result<(), NotDone> {
+    pub(crate) fn show_interior(&self, look: &mut dyn FnMut(InteriorOnly)) -> Result<(), NotDone> {
         let _outside = self.outside();
         each_interior(self.tracker(), look);
         Ok(())

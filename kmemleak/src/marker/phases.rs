@@ -129,16 +129,29 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if !object.record.has(in_record) {
                 return;
             }
-            object.record.clear(in_record);
-            if in_record == flag::INTERIOR {
-                if !object.enliven() {
-                    // A pointer to its start was found as well.
-                    return;
+            match in_record {
+                flag::INTERIOR => self.recover_interior(object),
+                _ => {
+                    object.record.clear(in_record);
+                    self.enqueue(object);
                 }
-                note_interior_only(object.record, object.chunk);
             }
-            self.enqueue(object);
         });
+    }
+
+    /// Queues an object that has waited for a pointer to its start. The flag stays where there was none: an interior pointer
+    /// leads to it from what start pointers reach, and not only from what interior pointers keep alive.
+    fn recover_interior(&mut self, object: Object<'_>) {
+        if object.record.has(flag::INTERIOR_ONLY) {
+            // Another interior pointer was faster.
+            return;
+        }
+        if object.enliven() {
+            note_interior_only(object.record, object.chunk);
+            self.enqueue(object);
+        } else {
+            object.record.clear(flag::INTERIOR);
+        }
     }
 
     /// An object that was marked late, since references were missing, but whose start an early marked object points to, is

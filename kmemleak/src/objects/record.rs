@@ -43,7 +43,8 @@ pub(crate) mod flag {
     pub(crate) const NOTES: u16 = 1 << 3;
     /// Marked, but there was no room in the queue.
     pub(crate) const PENDING: u16 = 1 << 4;
-    /// So far, only interior pointers to it were found; they are followed after the start pointers.
+    /// So far, only interior pointers to it were found; they are followed after the start pointers. It stays beside
+    /// [`INTERIOR_ONLY`] where such a pointer comes from what start pointers reach: the object is held so first-hand.
     pub(crate) const INTERIOR: u16 = 1 << 5;
     /// The previous scan found it unreferenced; the record has the checksum from then.
     pub(crate) const PRIMED: u16 = 1 << 6;

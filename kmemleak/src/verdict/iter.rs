@@ -58,6 +58,22 @@ pub struct Block {
     pub birth_us: u64,
 }
 
+/// An object that is alive through interior pointers only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InteriorOnly {
+    /// Its address.
+    pub start: usize,
+    /// Its bytes.
+    pub size: usize,
+    /// When it was allocated, in microseconds of the platform's clock.
+    pub birth_us: u64,
+    /// A number that stands for the call stack that allocated it.
+    pub call_stack: u32,
+    /// Whether a pointer to its middle comes from what pointers to starts reach. Otherwise it is held by another such object, and
+    /// that one's interior pointer is the one to look at.
+    pub first_hand: bool,
+}
+
 impl Unreferenced {
     /// A named object, with its number in the list.
     pub(crate) fn of<P: Platform>(
@@ -171,12 +187,14 @@ impl LeakList {
 }
 
 /// Shows what is alive through interior pointers only, by address.
-pub(crate) fn each_interior<P: Platform>(tracker: &Tracker<P>, look: &mut dyn FnMut(Block)) {
+pub(crate) fn each_interior<P: Platform>(tracker: &Tracker<P>, look: &mut dyn FnMut(InteriorOnly)) {
     each_flagged(tracker, flag::INTERIOR_ONLY, &mut |named| {
-        look(Block {
+        look(InteriorOnly {
             start: named.start,
             size: named.size(tracker),
             birth_us: tracker.birth_us(&named.record),
+            call_stack: named.record.stack_id().0,
+            first_hand: named.record.has(flag::INTERIOR),
         });
     });
 }

@@ -36,6 +36,19 @@ fn each_way(work: impl Fn(&Lab, &dyn Fn() -> Vec<usize>)) {
     });
 }
 
+/// What is held so first-hand.
+fn first_hand(lab: &Lab) -> Vec<usize> {
+    let mut starts = Vec::new();
+    lab.detector
+        .for_each_interior(&mut |block| {
+            if block.first_hand {
+                starts.push(block.start);
+            }
+        })
+        .expect("asked from outside");
+    starts
+}
+
 fn twice(lab: &Lab) -> usize {
     lab.block_with(64, AllocOptions::new().min_count(2))
 }
@@ -60,6 +73,87 @@ fn with_all_that_is_reached_from_there() {
         assert_eq!(leaks(), []);
         assert_eq!(interior(lab), []);
     });
+}
+
+#[test]
+fn first_hand_is_what_an_outer_pointer_to_the_middle_holds() {
+    each_way(|lab, leaks| {
+        // A table that points to boxes, which point to each other, to their middles as well.
+        let (table, boxes) = (lab.block(512), [(); 50].map(|()| lab.block(16)));
+        let all: Vec<usize> = [table].into_iter().chain(boxes).collect();
+        for (index, &one) in boxes.iter().enumerate() {
+            lab.machine.write(table + 8 * index, one);
+            lab.machine.write(one, boxes[(index + 1) % boxes.len()] + 8);
+            lab.machine.write(one + 8, table);
+        }
+        lab.hold(0, table + 480);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), all);
+        assert_eq!(first_hand(lab), [table]);
+        // A box that a root points into is held first-hand, although the table points to its start.
+        lab.hold(1, boxes[30] + 8);
+        assert_eq!(leaks(), []);
+        assert_eq!(first_hand(lab), [table, boxes[30]]);
+        // Not any more once a root points to its start: then all is held well.
+        lab.hold(2, boxes[30]);
+        assert_eq!(leaks(), []);
+        assert_eq!(interior(lab), []);
+        lab.hold(1, 0);
+        lab.hold(2, 0);
+        assert_eq!(leaks(), []);
+        assert_eq!(first_hand(lab), [table]);
+        // And what was held so once is lost as anything else.
+        lab.hold(0, 0);
+        assert_eq!(leaks(), all);
+        assert_eq!(interior(lab), []);
+    });
+}
+
+#[test]
+fn what_has_waited_in_one_check_is_lost_in_the_next() {
+    each_way(|lab, leaks| {
+        let (block, other) = (lab.block(16), lab.block(16));
+        lab.hold(0, block + 8);
+        lab.hold(1, block);
+        lab.hold(2, other);
+        assert_eq!(leaks(), []);
+        // Its neighbour waits now.
+        lab.hold(0, other + 8);
+        lab.hold(1, 0);
+        lab.hold(2, 0);
+        assert_eq!(leaks(), [block]);
+        assert_eq!(first_hand(lab), [other]);
+    });
+}
+
+#[test]
+fn text_tells_what_is_held_first_hand_and_counts_the_rest() {
+    let lab = Lab::new();
+    let (table, below) = (lab.block(64), lab.block(16));
+    lab.hold(0, table + 8);
+    lab.machine.write(table, below);
+    assert_eq!(lab.leaks(), []);
+    let text = lab.say("interior");
+    assert!(
+        text.starts_with(&format!("object {table:#018x} (size 64):\n")),
+        "{text}"
+    );
+    assert!(!text.contains(&format!("{below:#018x}")), "{text}");
+    let sum = "\nkmemleak: 1 object (64 bytes) alive through interior pointers only, and 1 object (16 bytes) behind them\n";
+    assert!(text.ends_with(sum), "{text}");
+    let json = lab.say("interior --json");
+    for (object, first_hand) in [(table, true), (below, false)] {
+        let mut lines = json
+            .lines()
+            .filter(|line| line.contains(&format!("\"address\":\"{object:#018x}\"")));
+        let line = lines.next().expect("a line");
+        assert!(
+            line.ends_with(&format!(",\"first_hand\":{first_hand}}}")),
+            "{line}"
+        );
+    }
+    let sums = "\"objects\":2,\"bytes\":80,\"first_hand_objects\":1,\"first_hand_bytes\":64,";
+    assert!(json.contains(sums), "{json}");
 }
 
 #[test]

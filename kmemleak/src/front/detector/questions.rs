@@ -18,7 +18,7 @@ use crate::platform::arch::on_cleared_stack;
 use crate::tracker::Tracking;
 use crate::verdict::call_sites::{Site, SiteOrder, TopSite, each_top};
 use crate::verdict::groups::Group;
-use crate::verdict::iter::{Block, Unreferenced};
+use crate::verdict::iter::{InteriorOnly, Unreferenced};
 use crate::verdict::order::Which;
 use crate::verdict::summary::Summary;
 use crate::verdict::suppress::{SuppressError, Suppression};
@@ -69,7 +69,7 @@ impl<P: Platform> Detector<P> {
 
     /// Shows each object that the last pass found alive through interior pointers only: no chain of start pointers alone leads to
     /// it from a root. In the order of addresses. Task context, with no lock held; `look` may allocate.
-    pub fn for_each_interior(&self, look: &mut dyn FnMut(Block)) -> Result<(), NotDone> {
+    pub fn for_each_interior(&self, look: &mut dyn FnMut(InteriorOnly)) -> Result<(), NotDone> {
         self.handle().claim()?.show_interior(look)
     }
 

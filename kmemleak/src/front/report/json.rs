@@ -16,7 +16,7 @@ use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
 use crate::verdict::groups::Group;
 use crate::verdict::handles::{ShortHandle, Thing};
-use crate::verdict::iter::{Block, Rank};
+use crate::verdict::iter::Rank;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::summary::{How, Summary};
@@ -74,18 +74,6 @@ pub(super) fn error(why: &dyn Refusal, out: &mut dyn Write) -> fmt::Result {
     begin("error", out)?;
     write!(out, ",\"code\":\"{}\",\"error\":", why.code())?;
     string(&why, out)?;
-    writeln!(out, "}}")
-}
-
-pub(super) fn interior_end(
-    objects: usize,
-    bytes: usize,
-    no_call_stacks: Option<NoCallStack>,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    begin("interiors", out)?;
-    write!(out, ",\"objects\":{objects},\"bytes\":{bytes}")?;
-    no_call_stacks_json(no_call_stacks, out)?;
     writeln!(out, "}}")
 }
 
@@ -342,37 +330,6 @@ pub(super) fn slot_fields<P: Platform>(
             frames_json(tracker, frames.as_slice(), out)
         }
     }
-}
-
-pub(super) fn interior_json<P: Platform>(
-    claim: &Claim<'_, P>,
-    block: &Block,
-    empty: &mut EmptyStacks,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    let tracker = claim.tracker();
-    begin("interior", out)?;
-    match named_at(tracker, block.start) {
-        Some(named) => {
-            write!(
-                out,
-                ",\"handle\":{}",
-                handle_json(claim.handle_of(named.thing()))
-            )?;
-            named_json(tracker, &named, block.size, out)?;
-            let frames = tracker.depot().get(named.record.stack_id());
-            empty.note(frames.as_slice());
-            frames_json(tracker, frames.as_slice(), out)?;
-        }
-        None => write!(
-            out,
-            ",\"handle\":null,\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
-            Quoted(block.start),
-            block.size,
-            block.birth_us
-        )?,
-    }
-    writeln!(out, "}}")
 }
 
 pub(super) fn suppression_json(suppression: &Suppression<'_>, out: &mut dyn Write) -> fmt::Result {

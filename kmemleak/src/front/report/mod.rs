@@ -14,6 +14,7 @@ mod frames;
 mod full;
 mod function;
 mod handles;
+mod interior;
 mod json;
 mod live;
 mod machinery;
@@ -36,6 +37,7 @@ pub(super) use self::done::{write_done, write_selftest_json};
 pub(super) use self::dump::dump;
 pub(super) use self::frames::write_frames;
 pub use self::function::FunctionText;
+pub(super) use self::interior::write_interior;
 pub(super) use self::live::write_objects;
 pub use self::machinery::is_allocation_machinery;
 pub(super) use self::refusal::Because;
@@ -57,7 +59,6 @@ use crate::checker::references::Slot;
 use crate::front::outcome::{Answered, CommandError};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
-use crate::verdict::iter::each_interior;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::summary::{Doubt, Summary};
@@ -233,44 +234,6 @@ pub(super) fn write_references<P: Platform>(
         Ok(_) => Ok(()),
         Err(_) => Err(CommandError::NotDone),
     }
-}
-
-/// Writes what is alive through interior pointers only.
-pub(super) fn write_interior<P: Platform>(
-    claim: &Claim<'_, P>,
-    format: Format,
-    out: &mut dyn Write,
-) -> Answered {
-    let (_outside, tracker) = (claim.outside(), claim.tracker());
-    if claim.verdict().summary.get().is_none() {
-        return refuse(format, &NO_CHECK, out);
-    }
-    let (mut count, mut bytes, mut written) = (0, 0, Ok(()));
-    let mut empty = EmptyStacks::default();
-    each_interior(tracker, &mut |block| {
-        count += 1;
-        bytes += block.size;
-        if written.is_ok() {
-            written = match format {
-                Format::Text => text::interior_text(tracker, &block, &mut empty, out),
-                Format::Json => json::interior_json(claim, &block, &mut empty, out),
-            };
-        }
-    });
-    written?;
-    let no_call_stacks = empty.why(tracker);
-    match format {
-        Format::Text => {
-            no_call_stacks_text(no_call_stacks, out)?;
-            writeln!(
-                out,
-                "kmemleak: {} ({bytes} bytes) alive through interior pointers only",
-                Count(count, "object")
-            )?;
-        }
-        Format::Json => json::interior_end(count, bytes, no_call_stacks, out)?,
-    }
-    Ok(())
 }
 
 /// Writes the suppressions, and what they hide.

@@ -3,8 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::Question;
-use super::backtrace::EmptyStacks;
-use super::frames::{CallSite, write_frames};
+use super::frames::CallSite;
 use super::view::named_at;
 use super::words::{Count, Plain};
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
@@ -13,7 +12,6 @@ use crate::platform::Platform;
 use crate::stacks::depot::Frames;
 use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
-use crate::verdict::iter::Block;
 use crate::verdict::suppress::Suppression;
 
 /// Columns for the function that allocated a holder.
@@ -27,23 +25,6 @@ pub(in crate::front) fn no_call_stacks_text(
     match why {
         Some(why) => writeln!(out, "kmemleak: no call stacks: {why}"),
         None => Ok(()),
-    }
-}
-
-pub(super) fn interior_text<P: Platform>(
-    tracker: &Tracker<P>,
-    block: &Block,
-    empty: &mut EmptyStacks,
-    out: &mut dyn Write,
-) -> fmt::Result {
-    writeln!(out, "object {:#018x} (size {}):", block.start, block.size)?;
-    match named_at(tracker, block.start) {
-        Some(named) => {
-            let frames = tracker.depot().get(named.record.stack_id());
-            empty.note(frames.as_slice());
-            write_frames(tracker, "backtrace", &frames, out)
-        }
-        None => writeln!(out, "  freed since"),
     }
 }
 
