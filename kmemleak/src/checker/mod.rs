@@ -17,6 +17,7 @@ mod pass;
 pub(crate) mod references;
 mod show;
 mod stopped;
+pub(crate) mod tallies;
 
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ use self::claim::{Claim, Holder, Nested};
 use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
+use self::tallies::Tallies;
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
 use crate::tracker::Mode;
@@ -47,6 +49,7 @@ struct Findings {
     call_sites: CallSites,
     references: References,
     live: LiveObjects,
+    tallies: Tallies,
     /// The numbers of what was listed: given out while other findings are shown.
     handles: RefCell<Handles>,
 }
@@ -60,6 +63,7 @@ impl Findings {
             call_sites: CallSites::new(),
             references: References::new(),
             live: LiveObjects::new(),
+            tallies: Tallies::new(),
             handles: RefCell::new(Handles::new()),
         }
     }
@@ -72,6 +76,7 @@ impl Findings {
         self.call_sites.empty();
         self.references.empty();
         self.live.empty();
+        self.tallies.empty();
         self.handles.get_mut().empty();
     }
 }

@@ -54,7 +54,7 @@ impl<P: Platform> Claim<'_, P> {
     /// Shows each object that is alive through interior pointers only.
     pub(crate) fn show_interior(&self, look: &mut dyn FnMut(InteriorOnly)) -> Result<(), NotDone> {
         let _outside = self.outside();
-        each_interior(self.tracker(), look);
+        each_interior(self.tracker(), &mut |_, object| look(object));
         Ok(())
     }
 

@@ -187,15 +187,19 @@ impl LeakList {
 }
 
 /// Shows what is alive through interior pointers only, by address.
-pub(crate) fn each_interior<P: Platform>(tracker: &Tracker<P>, look: &mut dyn FnMut(InteriorOnly)) {
+pub(crate) fn each_interior<P: Platform>(
+    tracker: &Tracker<P>,
+    look: &mut dyn FnMut(&Named, InteriorOnly),
+) {
     each_flagged(tracker, flag::INTERIOR_ONLY, &mut |named| {
-        look(InteriorOnly {
+        let object = InteriorOnly {
             start: named.start,
             size: named.size(tracker),
             birth_us: tracker.birth_us(&named.record),
             call_stack: named.record.stack_id().0,
             first_hand: named.record.has(flag::INTERIOR),
-        });
+        };
+        look(named, object);
     });
 }
 

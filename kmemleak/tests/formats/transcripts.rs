@@ -48,15 +48,17 @@ fn help() {
   mark [--json]             check now, and remember what is lost and what is alive
   new [--full] [--top N] [--json]
                             check now, and report what was lost since the mark
-  sites [N] [--by bytes|growth|count] [--json]
+  sites [N] [--by bytes|growth|count] [--full] [--json]
                             call sites (10) by growth since the mark; without a mark by live bytes
   site CRC|#N [--task PID] [--older SECS] [--top N] [--json]
                             a call site, its bytes at the last marks, and its oldest objects (20)
   objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]
                             the oldest live objects (20), with their addresses
-  interior [--json]         what only pointers into its middle keep alive
+  interior [--full] [--top N] [--json]
+                            what only pointers into its middle keep alive
   dump ADDR|#N [--json]     what is known of the object at an address
-  holders ADDR|#N [--json]  the words that point into an object
+  holders ADDR|#N [--full] [--json]
+                            the words that point into an object; of many, where they come from
   path ADDR|#N [--json]     the shortest way to an object from a root
   why ADDR|#N [--json]      why an address is, or is not, reported, and what to do
   suppress [--json]         the suppressions, and what they hide
@@ -122,7 +124,12 @@ fn interior() {
     let block = lab.block(64);
     lab.hold(0, block + 8);
     lab.leaks();
-    let answer = lab.say("interior");
+    let table = "    #    count     bytes  oldest allocated by                 at
+   #1        1      64 B    0 ms probe
+kmemleak: 1 object (64 bytes) alive through interior pointers only
+";
+    transcript(&lab, &[("interior", table)]);
+    let answer = lab.say("interior --full");
     let (before, after) = answer.split_once("(crc ").expect("a backtrace");
     assert_eq!(
         before,

@@ -48,7 +48,10 @@ fn reports_begin_with_the_caller() {
     assert_eq!(backtrace(&lab.report(), "backtrace"), skipped_three());
     let dump = lab.say(&format!("dump {block:x}"));
     assert_eq!(backtrace(&dump, "backtrace"), skipped_three());
-    assert_eq!(backtrace(&lab.say("sites"), "backtrace"), skipped_three());
+    assert_eq!(
+        backtrace(&lab.say("sites --full"), "backtrace"),
+        skipped_three()
+    );
     lab.block(64);
     lab.leaks();
     let group = lab.report();
@@ -71,7 +74,7 @@ fn answers_name_the_caller() {
         assert!(answer.contains("+0x8, from net::open\n"), "{answer}");
         assert!(!answer.contains("alloc"), "{answer}");
     }
-    let interior = lab.say("interior");
+    let interior = lab.say("interior --full");
     assert_eq!(backtrace(&interior, "backtrace"), skipped_three());
 }
 
@@ -79,7 +82,7 @@ fn answers_name_the_caller() {
 fn live_objects_name_the_caller() {
     let lab = lab(&STACK);
     lab.block(64);
-    let sites = lab.say("sites");
+    let sites = lab.say("sites --full");
     let crc = &sites.split_once("(crc ").expect("a checksum").1[..8];
     let site = lab.say(&format!("site {crc}"));
     assert_eq!(backtrace(&site, "backtrace"), skipped_three());

@@ -18,7 +18,7 @@ fn live(lab: &Lab, filter: ObjectFilter) -> (Vec<usize>, usize) {
 
 /// The checksum of a call stack of this one frame, as `sites` shows it.
 fn crc(lab: &Lab, function: &str) -> String {
-    let sites = lab.say("sites 1000");
+    let sites = lab.say("sites 1000 --full");
     let (before, _) = sites
         .split_once(&format!("\n    {function}\n"))
         .expect("a site");
@@ -69,7 +69,7 @@ fn the_command_says_how_many_more_there_are() {
     let blocks: Vec<usize> = (0..25).map(|_| lab.block(8)).collect();
     lab.machine.advance_us(2 * SECOND);
     let crc = {
-        let answer = lab.say("sites");
+        let answer = lab.say("sites --full");
         let (_, crc) = answer.split_once("(crc ").expect("a checksum");
         crc[..8].to_owned()
     };

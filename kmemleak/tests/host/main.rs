@@ -54,6 +54,7 @@ mod selftests;
 mod sparse;
 mod suppressions;
 mod suspects;
+mod tables;
 mod tracked;
 mod trims;
 mod unkept;

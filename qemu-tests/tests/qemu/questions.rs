@@ -76,7 +76,7 @@ fn dump() -> Result<(), Failure> {
 fn holders_and_path() -> Result<(), Failure> {
     let mut session = shell()?;
     let (lost, next) = nodes(&mut session)?;
-    let word = "size 48)+0x0, from kernel::shell::leak::push+0x…/0x… (kernel/src/shell/leak.rs:…)";
+    let word = "size 48)+0x0, from kernel::shell::leak::push (kernel/src/shell/leak.rs:…)";
     // The first node of the list, which it has been given, and the lost one, in the order of addresses.
     let holder = format!("  0xffff88…: object 0xffff88… ({word}");
     let end = format!("kmemleak: 2 holders of object {next}");

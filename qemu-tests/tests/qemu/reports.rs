@@ -256,7 +256,7 @@ fn sites() -> Result<(), Failure> {
         START,
         "kmemleak: 1 of … call sites, by bytes",
     ];
-    expect(&mut session, "sites 1", &expected)?;
+    expect(&mut session, "sites 1 --full", &expected)?;
     let values = json(&mut session, "sites 1000 --json")?;
     let (site, sites) = (of_kind(&values, "site"), of_kind(&values, "sites"));
     let [sites] = sites[..] else {
@@ -291,7 +291,7 @@ fn sites_since_a_mark() -> Result<(), Failure> {
     ask(&mut session, "mark")?;
     plant(&mut session, "pages")?;
     plant(&mut session, "pages")?;
-    let sites = ask(&mut session, "sites 100")?;
+    let sites = ask(&mut session, "sites 100 --full")?;
     expect_in(
         &sites,
         "49152 bytes in 3 objects, grown by +32768 bytes (+2), #1:\n",
@@ -328,7 +328,7 @@ fn a_climb_is_told_from_what_stands() -> Result<(), Failure> {
         START,
         "kmemleak: 1 of … call sites, by growth",
     ];
-    expect(&mut session, "sites 1", &expected)?;
+    expect(&mut session, "sites 1 --full", &expected)?;
     let values = json(&mut session, "sites 1000 --json")?;
     let steady = of_kind(&values, "site");
     let steady = steady.iter().filter(|site| site["trend"] == "steady");
@@ -395,7 +395,7 @@ fn naming_is_no_call_site() -> Result<(), Failure> {
     }
     // With all that is inlined, asked twice: the first time reads more of the debug information.
     for _ in 0..2 {
-        let sites = ask(&mut session, "sites 1000")?;
+        let sites = ask(&mut session, "sites 1000 --full")?;
         expect_in(&sites, "kernel::shell::leak::forgotten_free+0x")?;
         let naming = ["gimli", "addr2line", "kernel::symbols"];
         if naming.iter().any(|name| sites.contains(name)) {

@@ -171,6 +171,11 @@ impl<P: Platform> Claim<'_, P> {
         }
     }
 
+    /// A word of the answer of [`find_holders`](Self::find_holders), by its number.
+    pub(crate) fn holder(&self, number: usize) -> Option<Slot> {
+        self.findings.references.slot(number)
+    }
+
     /// Shows the words of the shortest chain to the object; the object's start.
     pub(crate) fn find_path(
         &mut self,

@@ -82,7 +82,8 @@ impl<P: Platform> Commands<P> {
             Number(sites),
             "call sites (10) by growth since the mark; without a mark by live bytes",
         )
-        .takes(&[By, Json]),
+        .takes(&[By, Full, Json])
+        .one_of(&[Full, Json]),
         Command::new(
             "site",
             CallSite(site),
@@ -100,7 +101,8 @@ impl<P: Platform> Commands<P> {
             Alone(interior),
             "what only pointers into its middle keep alive",
         )
-        .takes(&[Json]),
+        .takes(&FORMS)
+        .one_of(&FORMS),
         Command::new(
             "dump",
             Address(dump),
@@ -110,9 +112,10 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "holders",
             Address(holders),
-            "the words that point into an object",
+            "the words that point into an object; of many, where they come from",
         )
-        .takes(&[Json]),
+        .takes(&[Full, Json])
+        .one_of(&[Full, Json]),
         Command::new(
             "path",
             Address(path),
@@ -263,7 +266,7 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
     let order = claim.site_order(call.options.by)?;
     Ok(report::write_sites(
         &mut claim,
-        call.options.format,
+        call.options.form(),
         order,
         top,
         call.out,
@@ -279,12 +282,9 @@ fn objects<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {
-    let claim = call.handle.claim()?;
-    Ok(report::write_interior(
-        &claim,
-        call.options.format,
-        call.out,
-    )?)
+    let mut claim = call.handle.claim()?;
+    let (form, top) = (call.options.form(), call.options.top);
+    Ok(report::write_interior(&mut claim, form, top, call.out)?)
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {

@@ -10,7 +10,7 @@ use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
 use crate::checker::numbers::Topic;
 use crate::front::outcome::Answered;
-use crate::front::report::{self, Because, Format, Question, SuppressionText, Typed, UserFunction};
+use crate::front::report::{self, Because, Format, SuppressionText, Typed, UserFunction};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::platform::arch::on_cleared_stack;
@@ -79,22 +79,21 @@ pub(super) fn dump<P: Platform>(call: Call<'_, P>, topic: Topic) -> Done {
 }
 
 pub(super) fn holders<P: Platform>(call: Call<'_, P>, topic: Topic) -> Done {
-    references(Question::Holders, call, topic)
+    let form = call.options.form();
+    ask(call, topic, |claim, _, address, out| {
+        report::write_holders(claim, form, address, out)
+    })
 }
 
 pub(super) fn path<P: Platform>(call: Call<'_, P>, topic: Topic) -> Done {
-    references(Question::Path, call, topic)
+    ask(call, topic, |claim, format, address, out| {
+        report::write_path(claim, format, address, out)
+    })
 }
 
 pub(super) fn why<P: Platform>(call: Call<'_, P>, topic: Topic) -> Done {
     ask(call, topic, |claim, format, address, out| {
         report::write_why(claim, format, address, out)
-    })
-}
-
-fn references<P: Platform>(question: Question, call: Call<'_, P>, topic: Topic) -> Done {
-    ask(call, topic, |claim, format, address, out| {
-        report::write_references(claim, format, question, address, out)
     })
 }
 

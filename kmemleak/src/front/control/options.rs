@@ -9,7 +9,7 @@
 use core::str::{FromStr, SplitWhitespace};
 
 use self::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
-use crate::front::report::Format;
+use crate::front::report::{Form, Format};
 use crate::verdict::call_sites::SiteOrder;
 use crate::verdict::order::Which;
 
@@ -126,6 +126,17 @@ pub(super) struct Options {
 /// The options of a line as they were typed: the value of each that was given, empty where it has none.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'l>([Option<&'l str>; CommandOption::EACH.len()]);
+
+impl Options {
+    /// How a list is to be written.
+    pub(super) const fn form(&self) -> Form {
+        match (self.format, self.full) {
+            (Format::Json, _) => Form::Json,
+            (Format::Text, true) => Form::Each,
+            (Format::Text, false) => Form::Table,
+        }
+    }
+}
 
 impl<'l> Given<'l> {
     pub(super) const NONE: Self = Self([None; CommandOption::EACH.len()]);

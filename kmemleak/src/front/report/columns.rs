@@ -2,6 +2,17 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
+use super::frames::CallSite;
+use crate::platform::Platform;
+use crate::tracker::Tracker;
+
+/// Columns of a function, if it can be made to fit.
+const FUNCTION: usize = 28;
+
+/// What stands over the last two columns: a function, and its place.
+pub(super) const CALL_SITE: &str = "allocated by                 at";
+const _: () = assert!(CALL_SITE.len() == FUNCTION + " at".len());
+
 /// What stands at the right end of a column. What is wider than the column is written nevertheless.
 pub(super) struct Right<T>(pub(super) usize, pub(super) T);
 
@@ -11,6 +22,22 @@ impl<T: Display> Display for Right<T> {
         write!(width, "{}", self.1)?;
         (width.0..self.0).try_for_each(|_| f.write_char(' '))?;
         self.1.fmt(f)
+    }
+}
+
+/// Writes the last two columns of a line, and ends it: the function that asked for memory, and its place.
+pub(super) fn write_call_site<P: Platform>(
+    tracker: &Tracker<P>,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let Some(site) = CallSite::of(tracker, addresses, FUNCTION) else {
+        return writeln!(out, "(no call stack)");
+    };
+    let function = path_end(site.function(), FUNCTION);
+    match site.place() {
+        Some(place) => writeln!(out, "{function:FUNCTION$} {place}"),
+        None => writeln!(out, "{function}"),
     }
 }
 

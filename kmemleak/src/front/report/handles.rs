@@ -11,13 +11,13 @@ impl Display for ShortHandle {
     }
 }
 
-/// A handle in a column.
-pub(super) struct OrDash(pub(super) Option<ShortHandle>);
+/// A value in a column.
+pub(super) struct OrDash<T>(pub(super) Option<T>);
 
-impl Display for OrDash {
+impl<T: Display> Display for OrDash<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(handle) => handle.fmt(f),
+        match &self.0 {
+            Some(value) => value.fmt(f),
             None => f.write_str("-"),
         }
     }

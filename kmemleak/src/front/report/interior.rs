@@ -1,19 +1,23 @@
 //! What interior pointers alone keep alive.
 //!
-//! What such a pointer holds first-hand is to be looked at: the pointer may be a number that is none. What these objects lead to
-//! is only counted in text: of a hash table with fifty boxes the table is shown, since hashbrown points to the middle of it, and
+//! What such a pointer holds first-hand is to be looked at: the pointer may be a number that is none. So a table shows who allocated
+//! that, and what these objects lead to is only counted: of a hash table with fifty boxes the table is shown, since hashbrown points to the middle of it, and
 //! not the boxes.
 
 use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
+use super::columns::{CALL_SITE, Right, write_call_site};
 use super::frames::write_frames;
+use super::handles::OrDash;
 use super::json::{Quoted, begin, frames_json, handle_json, named_json, no_call_stacks_json};
 use super::text::no_call_stacks_text;
 use super::view::named_at;
-use super::words::Count;
-use super::{Answered, Format, NO_CHECK, refuse};
+use super::words::{Count, ShortAge, Size};
+use super::{Answered, Form, NO_CHECK, refuse};
 use crate::checker::claim::Claim;
+use crate::checker::tallies::{FromPlace, Whence};
+use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
@@ -61,36 +65,115 @@ impl Sums {
     }
 }
 
-/// Writes what is alive through interior pointers only: text leaves out what is not so first-hand.
+/// Lines of a table by default.
+const TOP: usize = 20;
+
+/// Writes what is alive through interior pointers only. A table has a line for each call site of what is held so first-hand, `top`
+/// of them.
 pub(in crate::front) fn write_interior<P: Platform>(
-    claim: &Claim<'_, P>,
-    format: Format,
+    claim: &mut Claim<'_, P>,
+    form: Form,
+    top: Option<usize>,
     out: &mut dyn Write,
 ) -> Answered {
-    let (_outside, tracker) = (claim.outside(), claim.tracker());
+    let _outside = claim.outside();
     if claim.verdict().summary.get().is_none() {
-        return refuse(format, &NO_CHECK, out);
+        return refuse(form.format(), &NO_CHECK, out);
     }
+    if form == Form::Table && group(claim).is_err() {
+        writeln!(
+            out,
+            "kmemleak: no memory to group the objects by call stack"
+        )?;
+        return each(claim, Form::Each, out);
+    }
+    match form {
+        Form::Table => table(claim, top.unwrap_or(TOP), out),
+        Form::Each | Form::Json => each(claim, form, out),
+    }
+}
+
+/// Counts what is held first-hand by call site.
+fn group<P: Platform>(claim: &mut Claim<'_, P>) -> Result<(), NoMemory> {
+    let (tracker, mut counted) = (claim.tracker(), Ok(()));
+    claim.clear_tallies();
+    each_interior(tracker, &mut |named, object| {
+        if !object.first_hand || counted.is_err() {
+            return;
+        }
+        let whence = Whence::CallSite(named.record.stack_id());
+        counted = claim
+            .tally(whence)
+            .map(|place| place.add(named, object.size));
+    });
+    counted
+}
+
+fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> Answered {
+    let tracker = claim.tracker();
+    let (places, mut empty) = (claim.tallies(), EmptyStacks::default());
+    for (line, (whence, place)) in places.in_order().take(top).enumerate() {
+        let Whence::CallSite(stack_id) = whence else {
+            continue;
+        };
+        if line == 0 {
+            let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
+            writeln!(
+                out,
+                "{handle} {objects} {bytes} {} {CALL_SITE}",
+                Right(7, "oldest")
+            )?;
+        }
+        columns(claim, place, out)?;
+        let frames = tracker.depot().get(stack_id);
+        empty.note(frames.as_slice());
+        write_call_site(tracker, frames.as_slice(), out)?;
+    }
+    if let more @ 1.. = places.len().saturating_sub(top) {
+        let (more, all) = (Count(more, "more call site"), places.len());
+        writeln!(out, "  ... and {more}: kmemleak interior --top {all}")?;
+    }
+    let mut sums = Sums::default();
+    each_interior(tracker, &mut |_, object| sums.add(&object));
+    no_call_stacks_text(empty.why(tracker), out)?;
+    sums_text(&sums, out)?;
+    Ok(())
+}
+
+/// How many objects come from one place, with a handle for the oldest of them, their bytes, and its age.
+fn columns<P: Platform>(
+    claim: &Claim<'_, P>,
+    place: &FromPlace,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let handle = Right(5, OrDash(claim.handle_of_place(place)));
+    let (objects, bytes) = (Right(8, place.objects), Right(9, Size(place.bytes)));
+    let at_us = claim.verdict().at_us;
+    let age = |(_, birth_us)| ShortAge(at_us.saturating_sub(birth_us));
+    let age = Right(7, OrDash(place.oldest.map(age)));
+    write!(out, "{handle} {objects} {bytes} {age} ")
+}
+
+fn each<P: Platform>(claim: &Claim<'_, P>, form: Form, out: &mut dyn Write) -> Answered {
+    let tracker = claim.tracker();
     let (mut sums, mut empty, mut written) = (Sums::default(), EmptyStacks::default(), Ok(()));
-    each_interior(tracker, &mut |object| {
+    each_interior(tracker, &mut |_, object| {
         sums.add(&object);
         if written.is_ok() {
-            written = match format {
-                Format::Text if !object.first_hand => Ok(()),
-                Format::Text => object_text(tracker, &object, &mut empty, out),
-                Format::Json => object_json(claim, &object, &mut empty, out),
+            written = match form {
+                Form::Table | Form::Each => object_text(tracker, &object, &mut empty, out),
+                Form::Json => object_json(claim, &object, &mut empty, out),
             };
         }
     });
     written?;
     let no_call_stacks = empty.why(tracker);
-    match format {
-        Format::Text => {
-            no_call_stacks_text(no_call_stacks, out)?;
-            sums_text(&sums, out)?;
-        }
-        Format::Json => sums_json(&sums, no_call_stacks, out)?,
+    if form == Form::Json {
+        sums_json(&sums, no_call_stacks, out)?;
+        return Ok(());
     }
+    no_call_stacks_text(no_call_stacks, out)?;
+    sums_text(&sums, out)?;
     Ok(())
 }
 
@@ -100,7 +183,15 @@ fn object_text<P: Platform>(
     empty: &mut EmptyStacks,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    writeln!(out, "object {:#018x} (size {}):", object.start, object.size)?;
+    let behind = match object.first_hand {
+        true => "",
+        false => ", behind another",
+    };
+    writeln!(
+        out,
+        "object {:#018x} (size {}){behind}:",
+        object.start, object.size
+    )?;
     match named_at(tracker, object.start) {
         Some(named) => {
             let frames = tracker.depot().get(named.record.stack_id());

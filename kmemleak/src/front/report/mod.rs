@@ -14,6 +14,7 @@ mod frames;
 mod full;
 mod function;
 mod handles;
+mod holders;
 mod interior;
 mod json;
 mod live;
@@ -37,6 +38,7 @@ pub(super) use self::done::{write_done, write_selftest_json};
 pub(super) use self::dump::dump;
 pub(super) use self::frames::write_frames;
 pub use self::function::FunctionText;
+pub(super) use self::holders::{write_holders, write_path};
 pub(super) use self::interior::write_interior;
 pub(super) use self::live::write_objects;
 pub use self::machinery::is_allocation_machinery;
@@ -55,9 +57,7 @@ use self::refusal::{NO_CHECK, Refusal};
 use self::view::LeakView;
 use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::checker::handle::Handle;
-use crate::checker::references::Slot;
 use crate::front::outcome::{Answered, CommandError};
-use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -70,6 +70,26 @@ pub enum Format {
     Text,
     /// For programs: a JSON object a line, as `FORMATS.md` says.
     Json,
+}
+
+/// How an answer that lists things is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people, a line for each group.
+    Table,
+    /// For people, all that is known of each.
+    Each,
+    /// For programs.
+    Json,
+}
+
+impl Form {
+    const fn format(self) -> Format {
+        match self {
+            Self::Table | Self::Each => Format::Text,
+            Self::Json => Format::Json,
+        }
+    }
 }
 
 /// How much a report in text tells.
@@ -199,41 +219,6 @@ pub(super) fn write_leak<P: Platform>(
     let standing = Standing::of(summary.and_then(|summary| summary.doubt()));
     let leak = LeakView::of(claim, named, index);
     full::leak_text(claim.tracker(), &leak, standing, full::Stack::Here, out)
-}
-
-/// Writes what is known of the words that lead to the object in which `address` lies, and how many there are.
-pub(super) fn write_references<P: Platform>(
-    claim: &mut Claim<'_, P>,
-    format: Format,
-    question: Question,
-    address: Hidden,
-    out: &mut dyn Write,
-) -> Answered {
-    let tracker = claim.tracker();
-    let (mut count, mut written) = (0, Ok(()));
-    let mut look = |slot: Slot| {
-        count += 1;
-        if written.is_ok() {
-            written = match format {
-                Format::Text => text::slot_text(tracker, slot, out),
-                Format::Json => json::slot_json(tracker, question, slot, out),
-            };
-        }
-    };
-    let answer = match question {
-        Question::Holders => claim.find_holders(address, &mut look),
-        Question::Path => claim.find_path(address, &mut look),
-    };
-    written?;
-    let _outside = claim.outside();
-    match format {
-        Format::Text => text::references_end(question, count, answer, out)?,
-        Format::Json => json::references_end(question, count, answer, out)?,
-    }
-    match answer {
-        Ok(_) => Ok(()),
-        Err(_) => Err(CommandError::NotDone),
-    }
 }
 
 /// Writes the suppressions, and what they hide.

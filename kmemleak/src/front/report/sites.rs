@@ -3,13 +3,14 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
+use super::columns::{CALL_SITE, Right, write_call_site};
 use super::frames::write_addresses;
-use super::handles::Numbered;
+use super::handles::{Numbered, OrDash};
 use super::json::{OrNull, begin, frames_json, handle_json, no_call_stacks_json};
 use super::live::write_objects_below;
 use super::text::no_call_stacks_text;
-use super::words::Count;
-use super::{Because, Format, refuse};
+use super::words::{Count, Size, SizeChange};
+use super::{Because, Form, Format, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
 use crate::front::outcome::Answered;
@@ -42,7 +43,7 @@ const fn trend_name(trend: Trend) -> &'static str {
 /// Writes the first call sites of an order, `top` of them.
 pub(in crate::front) fn write_sites<P: Platform>(
     claim: &mut Claim<'_, P>,
-    format: Format,
+    form: Form,
     order: SiteOrder,
     top: usize,
     out: &mut dyn Write,
@@ -55,14 +56,21 @@ pub(in crate::front) fn write_sites<P: Platform>(
         if written.is_ok() && count <= top {
             empty.note(site.call_stack);
             let handle = claim.handle_of(Thing::Group(stack_id));
-            written = write_one(tracker, format, &site, handle, out);
+            if form == Form::Table && count == 1 {
+                written = heading(&site, out);
+            }
+            written = written.and_then(|()| match form {
+                Form::Table => row(tracker, &site, handle, out),
+                Form::Each => site_text(tracker, &site, handle, out),
+                Form::Json => site_json(tracker, &site, handle, out),
+            });
         }
     });
     written?;
     let (shown, by) = (count.min(top), order_name(order));
     let no_call_stacks = empty.why(tracker);
-    match format {
-        Format::Text => {
+    match form {
+        Form::Table | Form::Each => {
             no_call_stacks_text(no_call_stacks, out)?;
             if !all {
                 writeln!(out, "{NO_MEMORY}")?;
@@ -70,7 +78,7 @@ pub(in crate::front) fn write_sites<P: Platform>(
             let of = Count(count, "call site");
             writeln!(out, "kmemleak: {shown} of {of}, by {by}")
         }
-        Format::Json => {
+        Form::Json => {
             begin("sites", out)?;
             write!(
                 out,
@@ -127,6 +135,34 @@ fn write_one<P: Platform>(
         Format::Text => site_text(tracker, site, handle, out),
         Format::Json => site_json(tracker, site, handle, out),
     }
+}
+
+/// The first line of a table: there is growth in all lines or in none.
+fn heading(site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
+    let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
+    write!(out, "{handle} {objects} {bytes} ")?;
+    if site.growth.is_some() {
+        let (bytes, objects) = (Right(10, "growth"), Right(8, "objects"));
+        write!(out, "{bytes} {objects} {:6} ", "trend")?;
+    }
+    writeln!(out, "{CALL_SITE}")
+}
+
+/// A call site as a line of a table.
+fn row<P: Platform>(
+    tracker: &Tracker<P>,
+    site: &Site<'_>,
+    handle: Option<ShortHandle>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let (handle, objects) = (Right(5, OrDash(handle)), Right(8, site.objects));
+    write!(out, "{handle} {objects} {} ", Right(9, Size(site.bytes)))?;
+    if let Some(growth) = site.growth {
+        let bytes = Right(10, SizeChange(growth.bytes));
+        let trend = site.trend.map_or("-", trend_name);
+        write!(out, "{bytes} {:+8} {trend:6} ", growth.objects)?;
+    }
+    write_call_site(tracker, site.call_stack, out)
 }
 
 fn site_text<P: Platform>(

@@ -7,8 +7,7 @@ use core::fmt::{self, Write};
 
 use super::Standing;
 use super::backtrace::EmptyStacks;
-use super::columns::{Right, path_end};
-use super::frames::CallSite;
+use super::columns::{CALL_SITE, Right, write_call_site};
 use super::handles::OrDash;
 use super::sums::{NextCommand, before_text, end_text, new_text};
 use super::words::{ByteSum, Count, ShortAge, Size};
@@ -21,9 +20,6 @@ use crate::verdict::iter::Rank;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::summary::Summary;
-
-/// Columns of a function, if it can be made to fit.
-const FUNCTION: usize = 28;
 
 /// Writes the last verdict, `top` lines of it.
 pub(super) fn report<P: Platform>(
@@ -146,8 +142,7 @@ impl<P: Platform> Table<'_, '_, P> {
         if !self.is_flat() {
             write!(self.out, "{} ", Right(9, "owned"))?;
         }
-        let function = "allocated by";
-        writeln!(self.out, "{} {function:FUNCTION$} at", Right(7, "oldest"))
+        writeln!(self.out, "{} {CALL_SITE}", Right(7, "oldest"))
     }
 
     /// A line, or one that is only counted.
@@ -179,14 +174,7 @@ impl<P: Platform> Table<'_, '_, P> {
         let tracker = self.claim.tracker();
         let frames = tracker.depot().get(stack_id);
         self.empty.note(frames.as_slice());
-        let Some(site) = CallSite::of(tracker, frames.as_slice(), FUNCTION) else {
-            return writeln!(self.out, "(no call stack)");
-        };
-        let function = path_end(site.function(), FUNCTION);
-        match site.place() {
-            Some(place) => writeln!(self.out, "{function:FUNCTION$} {place}"),
-            None => writeln!(self.out, "{function}"),
-        }
+        write_call_site(tracker, frames.as_slice(), self.out)
     }
 
     /// What is not shown, and how to see it.

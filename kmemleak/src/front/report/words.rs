@@ -97,6 +97,16 @@ impl Display for Size {
     }
 }
 
+/// More or fewer bytes, in about four digits.
+pub(super) struct SizeChange(pub(super) i64);
+
+impl Display for SizeChange {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { '-' } else { '+' };
+        write!(f, "{sign}{}", Size(self.0.unsigned_abs() as usize))
+    }
+}
+
 /// A number of bytes exactly, and in larger units where it is large.
 pub(crate) struct ByteSum(pub(crate) usize);
 

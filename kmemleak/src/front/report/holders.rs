@@ -1,0 +1,250 @@
+//! What holds an object, and by which path a root leads to it: a line for each word.
+//!
+//! An object that many words point to, such as an `Arc` with a thousand clones, has a table instead: a line for each call site that
+//! allocated holders, and for each variable, task or CPU in whose memory there are words.
+
+use core::fmt::{self, Write};
+
+use super::columns::{CALL_SITE, Right, write_call_site};
+use super::handles::OrDash;
+use super::view::named_at;
+use super::words::{Count, Plain, Size};
+use super::{Answered, CommandError, Form, Format, Question, json, text};
+use crate::checker::claim::Claim;
+use crate::checker::references::{NoAnswer, Slot, SlotPlace};
+use crate::checker::tallies::{FromPlace, Whence};
+use crate::metadata::hidden::Hidden;
+use crate::metadata::page::NoMemory;
+use crate::platform::{Platform, Root};
+use crate::stacks::depot::StackId;
+use crate::tracker::Tracker;
+
+/// Words that are listed one by one.
+const FEW: usize = 10;
+/// Lines of a table.
+const TOP: usize = 20;
+
+/// Writes the words that point into the object in which `address` lies.
+pub(in crate::front) fn write_holders<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    form: Form,
+    address: Hidden,
+    out: &mut dyn Write,
+) -> Answered {
+    let mut count = 0;
+    let answer = claim.find_holders(address, &mut |_| count += 1);
+    let _outside = claim.outside();
+    if form == Form::Table && count > FEW && group(claim, count).is_ok() {
+        table(claim, out)?;
+    } else {
+        let mut slots = (0..count).filter_map(|number| claim.holder(number));
+        slots.try_for_each(|slot| {
+            one(claim.tracker(), form.format(), Question::Holders, slot, out)
+        })?;
+    }
+    end(form.format(), Question::Holders, count, answer, out)
+}
+
+/// Writes the words of the shortest path from a root to the object in which `address` lies.
+pub(in crate::front) fn write_path<P: Platform>(
+    claim: &mut Claim<'_, P>,
+    format: Format,
+    address: Hidden,
+    out: &mut dyn Write,
+) -> Answered {
+    let tracker = claim.tracker();
+    let (mut count, mut written) = (0, Ok(()));
+    let answer = claim.find_path(address, &mut |slot| {
+        count += 1;
+        if written.is_ok() {
+            written = one(tracker, format, Question::Path, slot, out);
+        }
+    });
+    written?;
+    let _outside = claim.outside();
+    end(format, Question::Path, count, answer, out)
+}
+
+fn one<P: Platform>(
+    tracker: &Tracker<P>,
+    format: Format,
+    question: Question,
+    slot: Slot,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    match format {
+        Format::Text => text::slot_text(tracker, slot, out),
+        Format::Json => json::slot_json(tracker, question, slot, out),
+    }
+}
+
+/// Writes how many words there are, or why there is no answer.
+fn end(
+    format: Format,
+    question: Question,
+    count: usize,
+    answer: Result<usize, NoAnswer>,
+    out: &mut dyn Write,
+) -> Answered {
+    match format {
+        Format::Text => text::references_end(question, count, answer, out)?,
+        Format::Json => json::references_end(question, count, answer, out)?,
+    }
+    match answer {
+        Ok(_) => Ok(()),
+        Err(_) => Err(CommandError::NotDone),
+    }
+}
+
+/// Counts the words of an answer by where they come from.
+fn group<P: Platform>(claim: &mut Claim<'_, P>, count: usize) -> Result<(), NoMemory> {
+    let tracker = claim.tracker();
+    claim.clear_tallies();
+    let mut last = Hidden::NONE;
+    for number in 0..count {
+        let Some(slot) = claim.holder(number) else {
+            continue;
+        };
+        let (whence, object) = match slot.place {
+            SlotPlace::Root(root) => (Whence::Root(name_sum(tracker, root, slot.address)), None),
+            SlotPlace::Object { start, size } => {
+                let named = named_at(tracker, start);
+                let stack_id = named.map_or(StackId::NONE, |named| named.record.stack_id());
+                (Whence::CallSite(stack_id), named.map(|named| (named, size)))
+            }
+        };
+        let place = claim.tally(whence)?;
+        if place.words == 0 {
+            place.first = number;
+        }
+        place.words += 1;
+        // The words of an object follow each other.
+        if let Some((named, size)) = object
+            && core::mem::replace(&mut last, Hidden::new(named.start)) != last
+        {
+            place.add(&named, size);
+        }
+    }
+    Ok(())
+}
+
+fn table<P: Platform>(claim: &Claim<'_, P>, out: &mut dyn Write) -> fmt::Result {
+    let (handle, words, objects) = (Right(5, "#"), Right(8, "words"), Right(8, "objects"));
+    writeln!(
+        out,
+        "{handle} {words} {objects} {} {CALL_SITE}",
+        Right(9, "bytes")
+    )?;
+    let places = claim.tallies();
+    for (whence, place) in places.in_order().take(TOP) {
+        row(claim, whence, place, out)?;
+    }
+    let more = places.in_order().skip(TOP);
+    let (lines, words) = more.fold((0, 0), |(lines, words), (_, place)| {
+        (lines + 1, words + place.words)
+    });
+    if lines > 0 {
+        let (lines, words) = (Count(lines, "more line"), Count(words, "word"));
+        writeln!(out, "  ... and {lines} ({words}): --full lists each word")?;
+    }
+    Ok(())
+}
+
+fn row<P: Platform>(
+    claim: &Claim<'_, P>,
+    whence: Whence,
+    place: &FromPlace,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let tracker = claim.tracker();
+    let handle = Right(5, OrDash(claim.handle_of_place(place)));
+    write!(out, "{handle} {} ", Right(8, place.words))?;
+    match whence {
+        Whence::CallSite(stack_id) => {
+            let (objects, bytes) = (Right(8, place.objects), Right(9, Size(place.bytes)));
+            write!(out, "{objects} {bytes} ")?;
+            let frames = tracker.depot().get(stack_id);
+            write_call_site(tracker, frames.as_slice(), out)
+        }
+        Whence::Root(_) => {
+            write!(out, "{} {} ", Right(8, "-"), Right(9, "-"))?;
+            if let Some(Slot {
+                address,
+                place: SlotPlace::Root(root),
+            }) = claim.holder(place.first)
+            {
+                write_name(tracker, root, address, &mut Plain(out))?;
+            }
+            writeln!(out)
+        }
+    }
+}
+
+/// Writes the name of what a word of a root lies in, without the word's offset.
+fn write_name<P: Platform>(
+    tracker: &Tracker<P>,
+    root: Root,
+    address: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let mut name = WithoutOffset {
+        out,
+        kept: [0; OFFSET],
+        len: 0,
+    };
+    tracker.platform().name_root(root, address, &mut name)
+}
+
+/// A checksum of that name.
+fn name_sum<P: Platform>(tracker: &Tracker<P>, root: Root, address: usize) -> u32 {
+    let mut sum = Sum32(FNV_BASIS);
+    // A name that can't be written has the sum of what could.
+    let _ = write_name(tracker, root, address, &mut sum);
+    sum.0
+}
+
+/// Bytes of an offset, from its `+` on.
+const OFFSET: usize = 24;
+
+/// Passes a text on, but for an offset at its end.
+struct WithoutOffset<'a> {
+    out: &'a mut dyn Write,
+    /// What may be the offset.
+    kept: [u8; OFFSET],
+    len: usize,
+}
+
+impl Write for WithoutOffset<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            let end = self.len + letter.len_utf8();
+            let begins = letter == '+';
+            if self.len > 0 && (begins || end > OFFSET) {
+                let kept = core::str::from_utf8(&self.kept[..self.len]);
+                self.out.write_str(kept.unwrap_or_default())?;
+                self.len = 0;
+            }
+            if begins || self.len > 0 {
+                self.len += letter.encode_utf8(&mut self.kept[self.len..]).len();
+            } else {
+                self.out.write_char(letter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// FNV-1a of a text (Fowler, Noll, Vo).
+struct Sum32(u32);
+
+const FNV_BASIS: u32 = 0x811c_9dc5;
+const FNV_PRIME: u32 = 0x0100_0193;
+
+impl Write for Sum32 {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+        Ok(())
+    }
+}
