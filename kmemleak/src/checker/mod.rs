@@ -16,6 +16,7 @@ pub(crate) mod numbers;
 mod pass;
 pub(crate) mod references;
 mod show;
+pub(crate) mod snapshot;
 mod stopped;
 pub(crate) mod tallies;
 
@@ -39,6 +40,7 @@ use crate::verdict::handles::Handles;
 use crate::verdict::suppress::Suppressions;
 
 use self::references::References;
+use self::snapshot::SnapshotRows;
 
 /// What checks leave behind.
 struct Findings {
@@ -52,6 +54,7 @@ struct Findings {
     tallies: Tallies,
     /// The numbers of what was listed: given out while other findings are shown.
     handles: RefCell<Handles>,
+    snapshot: SnapshotRows,
 }
 
 impl Findings {
@@ -65,6 +68,7 @@ impl Findings {
             live: LiveObjects::new(),
             tallies: Tallies::new(),
             handles: RefCell::new(Handles::new()),
+            snapshot: SnapshotRows::new(),
         }
     }
 
@@ -78,6 +82,7 @@ impl Findings {
         self.live.empty();
         self.tallies.empty();
         self.handles.get_mut().empty();
+        self.snapshot.empty();
     }
 }
 

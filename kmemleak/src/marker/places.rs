@@ -7,11 +7,14 @@
 
 use core::ops::Range;
 
+use super::own_stack::OwnStack;
 use super::roots::RootWalk;
 use super::words::MappedWords;
 use super::{GivenUp, Marker};
 use crate::marker::objects::WordSet;
 use crate::objects::access::Access;
+use crate::objects::object::Object;
+use crate::objects::record::flag;
 use crate::platform::address::{Extent, end_of};
 use crate::platform::{Platform, Root};
 
@@ -52,6 +55,52 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             self.pause()?;
         }
         Ok(())
+    }
+
+    /// Shows each object that is alive because it lies in a root, with that root: all its words are read there. For one worker,
+    /// after a pass.
+    pub(crate) fn each_object_in_roots(
+        &mut self,
+        look: &mut dyn FnMut(Root, Object<'_>),
+    ) -> Result<(), GivenUp> {
+        self.rewind_roots();
+        let (access, registry) = (self.access, self.tools.registry);
+        while let Some(piece) = self.take_piece() {
+            self.without_interrupts(|_| {
+                registry.each_in(access, piece.range.clone(), &mut |object| {
+                    let size = registry.size(object.start, object.record);
+                    if piece.holds(&object.record.read(), end_of(object.start, size)) {
+                        look(piece.root, object);
+                    }
+                });
+            });
+            // One that goes on in another part is shown with the part in which it starts.
+            if self.lasts(piece.root)
+                && piece.range.end == piece.part.end
+                && let Some(found) = self.at_edge(piece.range.end - 1, &piece)
+                && found.in_roots
+                && piece.part.contains(&found.range.start)
+            {
+                self.without_interrupts(|_| {
+                    registry
+                        .starting_at(access, found.range.start, |object| look(piece.root, object))
+                });
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    /// Shows each object that is alive because it holds the stack of the pass, with that stack. For one worker.
+    pub(crate) fn each_object_of_own_stack(&mut self, look: &mut dyn FnMut(Root, Object<'_>)) {
+        let Some(root) = self.tools.own_stack.as_ref().map(OwnStack::root) else {
+            return;
+        };
+        self.each_on_own_stack(&mut |_, object| {
+            if !object.record.has(flag::ALIAS | flag::PERCPU | flag::PHYS) {
+                look(root, object);
+            }
+        });
     }
 
     /// Shows all words of the object at `start`, in pieces.

@@ -28,7 +28,7 @@ use crate::marker::words::words_in;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
-use crate::objects::record::flag;
+use crate::objects::record::{Record, flag};
 use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
@@ -97,7 +97,26 @@ pub(super) struct RootPiece {
     pub(super) until: usize,
     pub(super) encoding: Encoding,
     /// The part of the root that it belongs to.
-    part: Range<usize>,
+    pub(super) part: Range<usize>,
+}
+
+impl RootPiece {
+    /// Whether an object that starts in the piece, and ends there, lies in the same part as a whole.
+    pub(super) fn holds(&self, record: &Record, end: usize) -> bool {
+        !record.has(flag::ALIAS | flag::PERCPU | flag::PHYS) && end <= self.part.end
+    }
+}
+
+/// Does something with an object whose chunk is open.
+pub(super) type ObjectVisitor<'l, M> = &'l mut dyn FnMut(&mut M, Object<'_>);
+
+/// An object that reaches beyond a part of a root.
+pub(super) struct AtEdge {
+    pub(super) range: Range<usize>,
+    /// Whether it is a copy of a per-CPU block.
+    copied: bool,
+    /// Whether all of it lies in roots, though not in one part.
+    pub(super) in_roots: bool,
 }
 
 /// A registered region.
@@ -223,7 +242,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Whether the root is the same all through the pass.
-    fn lasts(&self, root: Root) -> bool {
+    pub(super) fn lasts(&self, root: Root) -> bool {
         A::STOPPED || !matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_))
     }
 
@@ -281,19 +300,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         let access = self.access;
         if self.worker == 0 {
-            self.overlay_own_stack();
+            self.each_on_own_stack(&mut Self::holds_own_stack);
         }
         while let Some(piece) = self.take_piece() {
             let straddling = &self.tools.root_ranges.straddling;
             self.without_interrupts(|marker| {
                 let registry = marker.tools.registry;
                 registry.each_in(access, piece.range.clone(), &mut |object| {
-                    let size = registry.size(object.start, object.record);
-                    if object.record.has(flag::ALIAS | flag::PERCPU) {
-                        straddling.add(&(object.start..end_of(object.start, size)));
-                    } else if !object.record.has(flag::PHYS)
-                        && end_of(object.start, size) <= piece.part.end
-                    {
+                    let record = object.record.read();
+                    let end = end_of(object.start, registry.size(object.start, object.record));
+                    if record.has(flag::ALIAS | flag::PERCPU) {
+                        straddling.add(&(object.start..end));
+                    } else if piece.holds(&record, end) {
                         marker.lies_in_root(object, piece.root.kind);
                     }
                 });
@@ -311,9 +329,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Finds the objects that hold parts of the stack of the pass: they are alive. There may be none in between, as at a guard page.
+    /// Shows the objects that hold parts of the stack of the pass: they are alive. There may be none in between, as at a guard page.
     /// For one worker.
-    fn overlay_own_stack(&mut self) {
+    pub(super) fn each_on_own_stack(&mut self, look: ObjectVisitor<'_, Self>) {
         let Some(own) = self.tools.own_stack.as_ref().map(OwnStack::bounds) else {
             return;
         };
@@ -321,7 +339,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.without_interrupts(|marker| {
             registry.containing(access, own.start, |object| {
                 if object.start < own.start {
-                    marker.holds_own_stack(object);
+                    look(marker, object);
                 }
             });
         });
@@ -329,9 +347,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         while at < own.end {
             let next = next_piece(at).min(own.end);
             self.without_interrupts(|marker| {
-                registry.each_in(access, at..next, &mut |object| {
-                    marker.holds_own_stack(object);
-                });
+                registry.each_in(access, at..next, &mut |object| look(marker, object));
             });
             at = next;
         }
@@ -358,36 +374,44 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// The object at the edge of a part may reach beyond it: into another part, or out of the roots.
-    fn overlay_edge(&mut self, address: usize, piece: &RootPiece) {
+    /// The object at the edge of a part, if it reaches beyond: into another part, or out of the roots.
+    pub(super) fn at_edge(&mut self, address: usize, piece: &RootPiece) -> Option<AtEdge> {
         let access = self.access;
         let registry = self.tools.registry;
-        let found = self.without_interrupts(|_| {
+        let (range, record) = self.without_interrupts(|_| {
             registry.containing(access, address, |object| {
                 let size = registry.size(object.start, object.record);
                 let range = object.start..end_of(object.start, size);
                 (range, object.record.read())
             })
-        });
-        let Some((range, record)) = found else {
-            return;
-        };
+        })?;
         let inside = piece.part.start <= range.start && range.end <= piece.part.end;
         // Of a task's stack only the words in the root are read.
         let stack = matches!(piece.root.kind, RootKind::Stack(_)) && record.has(flag::NO_SCAN);
         if inside || stack || record.has(flag::PHYS) {
-            return;
+            return None;
         }
         let copied = record.has(flag::ALIAS | flag::PERCPU);
-        let in_roots = !copied && self.outside_roots(range.clone()).is_empty();
-        if !in_roots {
-            self.tools.root_ranges.straddling.add(&range);
+        Some(AtEdge {
+            in_roots: !copied && self.outside_roots(range.clone()).is_empty(),
+            range,
+            copied,
+        })
+    }
+
+    fn overlay_edge(&mut self, address: usize, piece: &RootPiece) {
+        let Some(found) = self.at_edge(address, piece) else {
+            return;
+        };
+        if !found.in_roots {
+            self.tools.root_ranges.straddling.add(&found.range);
         }
+        let (access, registry) = (self.access, self.tools.registry);
         self.without_interrupts(|marker| {
-            registry.starting_at(access, range.start, |object| {
-                if in_roots {
+            registry.starting_at(access, found.range.start, |object| {
+                if found.in_roots {
                     marker.lies_in_root(object, piece.root.kind);
-                } else if !copied {
+                } else if !found.copied {
                     object.set(flag::NOTES);
                 }
             });

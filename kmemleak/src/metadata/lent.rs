@@ -43,6 +43,15 @@ impl WholePages {
         })
     }
 
+    /// One page.
+    ///
+    /// # Safety
+    ///
+    /// It was taken from lent memory, and nobody uses it any more.
+    pub(super) const unsafe fn one(start: NonNull<u8>) -> Self {
+        Self { start, pages: 1 }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.pages * METADATA_PAGE
     }

@@ -71,11 +71,11 @@ impl Own {
 }
 
 /// What CPUs share.
-struct Common {
+pub(super) struct Common {
     free: FreePieces,
     /// Pages of the platform.
     log: PageLog,
-    lent: LentMemory,
+    pub(super) lent: LentMemory,
 }
 
 impl Common {
@@ -90,19 +90,19 @@ impl Common {
 
 /// All metadata memory.
 pub(crate) struct Memory {
-    common: SpinMutex<Common>,
+    pub(super) common: SpinMutex<Common>,
     stashes: [Stash; STASHES],
     /// Bytes of pages. A statistic, as are the bytes of pieces.
-    bytes: AtomicUsize,
+    pub(super) bytes: AtomicUsize,
     /// Bytes of pieces that are in use, by class.
     pieces: [AtomicUsize; CLASSES],
-    refusals: Refusals,
+    pub(super) refusals: Refusals,
     /// Where the first pages come from.
     pool: Option<Pool>,
 }
 
 /// Requests that are refused, for tests of what happens then. Relaxed: changed while nobody takes memory.
-struct Refusals {
+pub(super) struct Refusals {
     is_on: AtomicBool,
     /// The numbers of the requests that are refused: from `first` on, below `end`.
     first: AtomicU64,
@@ -113,7 +113,7 @@ struct Refusals {
 
 impl Refusals {
     #[inline]
-    fn check(&self) -> Result<(), NoMemory> {
+    pub(super) fn check(&self) -> Result<(), NoMemory> {
         match self.is_on.load(Ordering::Relaxed) && self.refuse_this() {
             true => Err(NoMemory),
             false => Ok(()),

@@ -4,7 +4,7 @@
 //! works before any allocator does, then from the platform, and where that gives none, from what the kernel has [lent]. They are cut into [pieces](piece::Piece) of a few [sizes](Class);
 //! a piece that is given back is kept for the next use of its class. Each CPU has a small stash of pieces, so that the shared
 //! lists are rarely used. The platform's pages are given back all at once,
-//! when the detector is off; the others stay the detector's.
+//! when the detector is off; the others stay the detector's. Only the pages of large answers are given back with the answer ([borrowed]).
 //!
 //! # Invariants
 //!
@@ -14,6 +14,7 @@
 //!
 //! This module knows nothing of objects.
 
+pub(crate) mod borrowed;
 mod class;
 pub(crate) mod heap;
 pub(crate) mod hidden;

@@ -346,7 +346,8 @@ pub unsafe trait Platform: Sync {
         Words::Plain
     }
 
-    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave. Task context.
+    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave: all pages when the detector is off and its metadata is
+    /// freed, and the pages of a snapshot when it has been written. Task context.
     ///
     /// # Safety
     ///

@@ -3,6 +3,7 @@
 use core::ops::{Range, RangeInclusive};
 use core::sync::atomic::Ordering::Relaxed;
 
+use crate::metadata::borrowed::BorrowedPages;
 use crate::metadata::kept::Kept;
 use crate::metadata::lent::WholePages;
 use crate::objects::access::Locked;
@@ -40,6 +41,11 @@ impl<P: Platform> Tracker<P> {
     /// Requests since then.
     pub(crate) fn metadata_requests(&self) -> u64 {
         self.memory.requests()
+    }
+
+    /// Pages for an answer, which gives them back.
+    pub(crate) fn borrowed_pages(&self) -> BorrowedPages<'_> {
+        BorrowedPages::new(&self.platform, &self.memory)
     }
 
     /// How much memory the detector takes.

@@ -98,6 +98,7 @@ fn everything() -> Vec<Value> {
         "selftest --json".into(),
         "mark --json".into(),
         "suppress a b --json".into(),
+        "snapshot".into(),
     ] {
         all.extend(say(&lab, &command));
     }

@@ -61,6 +61,7 @@ fn help() {
                             the words that point into an object; of many, where they come from
   path ADDR|#N [--json]     the shortest way to an object from a root
   why ADDR|#N [--json]      why an address is, or is not, reported, and what to do
+  snapshot [--json]         all objects, the words that lead from one to another, and roots; always JSON
   suppress [--json]         the suppressions, and what they hide
   suppress PATTERN|#N[:max=N] [--json]
                             hide leaks with a function in their call stack whose path ends so; * is any text

@@ -4,7 +4,7 @@
 use kmemleak::{AllocOptions, CommandError, NoAnswer, NotDone};
 use kmemleak_emulated::{Machine, Stop};
 
-use crate::lab::{Lab, many};
+use crate::lab::{Lab, many, try_to};
 
 /// Bytes of a word.
 const WORD: usize = size_of::<usize>();
@@ -138,6 +138,16 @@ fn so_are_questions() {
             let why = graph.lab.detector.why(graph.news, &mut |_| ());
             assert!(matches!(why, Ok(_) | Err(NoAnswer::Stopped)));
             why.is_err()
+        });
+        at_each_checkpoint(cpus, stop, &|graph| {
+            let lab = &graph.lab;
+            let before = (lab.detector.metadata(), lab.machine.metadata_pages());
+            let (done, text) = try_to(&lab.detector, "snapshot");
+            let now = (lab.detector.metadata(), lab.machine.metadata_pages());
+            assert_eq!(now, before, "all pages were given back");
+            let stopped = text.contains(r#""kind":"error","code":"stopped""#);
+            assert_eq!(done.is_err(), stopped, "{text}");
+            stopped
         });
     }
 }

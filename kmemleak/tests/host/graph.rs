@@ -9,6 +9,7 @@ use kmemleak::{AllocOptions, NoAnswer, Rank, Slot, SlotPlace, Summary};
 use kmemleak_emulated::{Machine, Place, Stop};
 
 use crate::lab::{Lab, many};
+use crate::snapshots::snapshot;
 
 /// A generator of numbers (xorshift, Marsaglia 2003).
 struct Dice(u64);
@@ -505,6 +506,66 @@ impl Graph {
         }
     }
 
+    /// Where in a node a word points.
+    fn into(&self, node: &Node, word: usize) -> u64 {
+        let bases = [&node.copies[..], &[node.start]].concat();
+        let offsets = bases.iter().filter_map(|base| word.checked_sub(*base));
+        let into = offsets.min().filter(|offset| *offset < node.size);
+        into.expect("it points there") as u64
+    }
+
+    /// A snapshot has each word that is followed, and what it reaches is what the model says is alive.
+    fn check_snapshot(&self) {
+        let heap = snapshot(&self.lab.detector);
+        let live = self.live(&Set::new());
+        let start_of = |number: &usize| self.nodes[*number].start;
+        let numbers = 0..self.nodes.len();
+        // Black objects are never leaks, and keep nothing alive.
+        let black = |one: &usize| self.nodes[*one].min_count < 0;
+        let mut wanted: Set = live.iter().map(start_of).collect();
+        wanted.extend(numbers.clone().filter(black).map(|one| start_of(&one)));
+        assert_eq!(heap.reached(), wanted);
+        let is_live = |one: &usize| live.contains(one) || black(one);
+        let (mut roots, mut words) = (BTreeSet::new(), BTreeMap::<_, Vec<_>>::new());
+        for word in self.words.iter().filter(|word| word.scanned) {
+            let node = &self.nodes[word.to];
+            let into = self.into(node, self.lab.machine.read(word.address));
+            match word.holder {
+                None if is_live(&word.to) => {
+                    roots.insert((word.address, node.start, into));
+                }
+                Some(holder) if holder != word.to => {
+                    let from = &self.nodes[holder];
+                    if is_live(&word.to) || !is_live(&holder) {
+                        let offset = self.into(from, word.address);
+                        let of_holder = words.entry(from.start).or_default();
+                        of_holder.push((offset, node.start, into));
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(heap.roots, roots);
+        // An area that passes a pointer on has one word more, behind its last byte.
+        let counts = self.counts(&live);
+        for (number, area) in self.nodes.iter().enumerate() {
+            if let (Some(block), Ok(needed)) = (area.excess, usize::try_from(area.min_count))
+                && counts[number] > needed
+                && is_live(&number)
+                && is_live(&block)
+            {
+                let of_area = words.entry(area.start).or_default();
+                of_area.push((area.size as u64, self.nodes[block].start, 0));
+            }
+        }
+        words.values_mut().for_each(|of_one| of_one.sort_unstable());
+        assert_eq!(heap.words, words);
+        let held: Set = heap.held.iter().map(|(start, _)| *start).collect();
+        let decreed = self.decreed();
+        let wanted = numbers.filter(|one| decreed.contains(one) || black(one));
+        assert_eq!(held, wanted.map(|one| start_of(&one)).collect());
+    }
+
     /// How many words the shortest chain to an object has.
     fn distance(&self, target: usize) -> Option<usize> {
         let live = self.live(&Set::new());
@@ -624,6 +685,17 @@ fn answers_agree_with_the_model_and_change_nothing() {
             graph.check_paths();
             assert_eq!(graph.lab.say("report --all"), report);
             graph.check_verdict(&summary);
+        });
+    }
+}
+
+/// In a stopped world on one to three CPUs, and beside what runs.
+#[test]
+fn a_snapshot_agrees_with_the_model() {
+    for stop in [Stop::Works, Stop::Unsupported] {
+        each_graph(6, many(300), |graph| {
+            graph.lab.machine.set_stop(stop);
+            graph.check_snapshot();
         });
     }
 }

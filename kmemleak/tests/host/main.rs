@@ -51,6 +51,7 @@ mod scanned;
 mod scans;
 mod scopes;
 mod selftests;
+mod snapshots;
 mod sparse;
 mod suppressions;
 mod suspects;

@@ -148,7 +148,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 34] = [
+const HELP: [&str; 35] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -172,6 +172,7 @@ const HELP: [&str; 34] = [
     "                            the words that point into an object; of many, where they come from",
     "  path ADDR|#N [--json]     the shortest way to an object from a root",
     "  why ADDR|#N [--json]      why an address is, or is not, reported, and what to do",
+    "  snapshot [--json]         all objects, the words that lead from one to another, and roots; always JSON",
     "  suppress [--json]         the suppressions, and what they hide",
     "  suppress PATTERN|#N[:max=N] [--json]",
     "                            hide leaks with a function in their call stack whose path ends so; * is any text",

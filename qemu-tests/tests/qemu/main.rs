@@ -12,6 +12,7 @@ mod questions;
 mod reports;
 mod scripts;
 mod shell;
+mod snapshots;
 mod suppressions;
 mod terminal;
 
@@ -75,6 +76,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
         ("leaks", leaks::ON_CPUS),
         ("scripts", scripts::ON_CPUS),
         ("commands", commands::ON_CPUS),
+        ("snapshots", snapshots::ON_CPUS),
     ] {
         for (name, test) in tests {
             let name = |cpus| format!("{module}::{name}::smp{cpus}");

@@ -17,7 +17,7 @@ use super::syntax::Action::{
 use super::syntax::{Call, Command};
 use super::undone::Done;
 use crate::checker::Retained;
-use crate::checker::claim::Claim;
+use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::front::background;
 use crate::front::outcome::{Answered, CommandError};
 use crate::front::report::{self, Because, Count, Detail, Format, Sum};
@@ -35,7 +35,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 24] = [
+    pub(super) const TABLE: [Command<P>; 25] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -128,6 +128,13 @@ impl<P: Platform> Commands<P> {
             "why an address is, or is not, reported, and what to do",
         )
         .takes(&[Json]),
+        Command::new(
+            "snapshot",
+            Alone(snapshot),
+            "all objects, the words that lead from one to another, and roots; always JSON",
+        )
+        .takes(&[Json])
+        .after_off(),
         Command::new(
             "suppress",
             Alone(suppressions),
@@ -285,6 +292,14 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.handle.claim()?;
     let (form, top) = (call.options.form(), call.options.top);
     Ok(report::write_interior(&mut claim, form, top, call.out)?)
+}
+
+/// Its answers are JSON in any case, so that it says itself if the detector is off.
+fn snapshot<P: Platform>(call: Call<'_, P>) -> Done {
+    match call.handle.claim() {
+        Ok(mut claim) => Ok(report::write_snapshot(&mut claim, call.out)?),
+        Err(Nested) => Ok(report::refuse(Format::Json, &NotDone::Nested, call.out)?),
+    }
 }
 
 fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {

@@ -40,10 +40,10 @@ pub(crate) struct Area {
     pub(crate) len: usize,
 }
 
-/// A pointer to an object that has an excess reference.
+/// Pointers to an object that has an excess reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
-    /// How many pointers to the object a pass has found, including this one.
+    /// How many pointers to the object a pass has found so far.
     pub(crate) number: u64,
     /// The other object, for which pointers count that this object does not need.
     pub(crate) other: usize,
@@ -346,6 +346,14 @@ impl SideTable {
                 number,
                 other: Hidden::from_bits(note.get(FIRST)).get(),
             }
+        })
+    }
+
+    /// The pointers to an object with an excess reference that the last pass has found. `None` if it has no such reference.
+    pub(crate) fn arrivals(&self, start: usize) -> Option<Arrival> {
+        self.with_note(start, EXCESS, |note| Arrival {
+            number: note.get(SECOND),
+            other: Hidden::from_bits(note.get(FIRST)).get(),
         })
     }
 
