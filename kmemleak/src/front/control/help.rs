@@ -56,6 +56,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "show" => &["show #1"],
         "site" => &["site d38810b1 --top 5", "site #1"],
         "sites" => &["sites 20 --by growth"],
+        "snapshot" => &["snapshot"],
         "stack" => &["stack=off"],
         "status" => &["status"],
         "suppress" => &["suppress arc_cycle", "suppress #1", "suppress net::*:max=8"],
