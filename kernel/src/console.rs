@@ -11,7 +11,8 @@
 //! A writer may lie on a stack for as long as its task lives, as the shell's does. So its buffer is cleared first: the
 //! leak detector would take stale words in it for pointers.
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayString;
 use spin::Once;
@@ -74,6 +75,7 @@ impl Console {
     /// Sends what has been written so far.
     pub fn flush(&mut self) {
         if !self.line.is_empty() {
+            erase_progress();
             serial::send(self.line.as_bytes());
             self.line.clear();
         }
@@ -134,4 +136,38 @@ macro_rules! print {
 macro_rules! println {
     () => { $crate::print!("\n") };
     ($($argument:tt)*) => { $crate::print!("{}\n", format_args!($($argument)*)) };
+}
+
+/// Whether the terminal's last line says how far work has come.
+static PROGRESS: AtomicBool = AtomicBool::new(false);
+
+/// Says on a terminal how far work has come, in the place of what was said before. The next output erases it. Any context, also
+/// with the world stopped.
+pub fn show_progress(progress: &dyn Display) {
+    let Some(terminal) = terminal() else { return };
+    let mut said = ArrayString::<PROGRESS_LEN>::new();
+    // What does not fit is not said.
+    let _ = write!(said, "{progress}");
+    let fits = said.len().min(usize::from(terminal.columns) - 1);
+    if !said.is_char_boundary(fits) {
+        return;
+    }
+    said.truncate(fits);
+    let mut line = ArrayString::<{ PROGRESS_LEN + 8 }>::new();
+    let _ = write!(line, "{ERASE_LINE}{said}");
+    PROGRESS.store(true, Ordering::Relaxed);
+    serial::send(line.as_bytes());
+}
+
+/// Bytes of what is said of progress, at most.
+const PROGRESS_LEN: usize = 80;
+
+/// Goes to the start of the line and erases it.
+const ERASE_LINE: &str = "\r\x1b[K";
+
+/// Erases what was said of progress, if it still stands there. Any context.
+pub fn erase_progress() {
+    if PROGRESS.load(Ordering::Relaxed) && PROGRESS.swap(false, Ordering::Relaxed) {
+        serial::send(ERASE_LINE.as_bytes());
+    }
 }

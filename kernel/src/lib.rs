@@ -14,6 +14,7 @@
 //! | [`stop`], [`smp`], [`trap`] | stopping all CPUs, starting them, interrupting them |
 //! | [`leak`] | the kernel as the leak detector sees it |
 //! | [`scripted`] | a task that plays with the detector, for tests |
+//! | [`foreground`] | the command that runs: how it is ended, and how far it has come |
 //! | [`console`], [`edited`] | output; the line being typed, and output above it |
 //! | [`cmdline`], [`symbols`], [`panic`] | the command line, names of addresses, panics |
 #![no_std]
@@ -26,6 +27,7 @@ pub mod cmdline;
 pub mod console;
 pub mod dev;
 pub mod edited;
+pub mod foreground;
 pub mod leak;
 pub mod mm;
 pub mod panic;

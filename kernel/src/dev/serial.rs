@@ -1,6 +1,6 @@
 //! The serial line: a 16550 UART at the first port of every PC.
 //!
-//! Sending waits for the device. Receiving is by interrupt, into a ring that [`take`] empties. When the ring is full, the
+//! Sending waits for the device. Receiving is by interrupt, into a ring that [`take_byte`] empties. When the ring is full, the
 //! receive interrupt is turned off, so that the next bytes wait in the device, and then in the sender: input is held back,
 //! never lost.
 //!
@@ -24,11 +24,40 @@ const RING: usize = 256;
 struct Serial {
     uart: Option<Uart16550<PioBackend>>,
     received: ArrayVec<u8, RING>,
+    /// Whether the receive interrupt is off since the ring was full.
+    held_back: bool,
+}
+
+impl Serial {
+    /// Moves what the device has into the ring. If that is full the device keeps the rest, and raises no interrupt.
+    fn fill(&mut self) {
+        let Some(uart) = &mut self.uart else { return };
+        while !self.received.is_full() {
+            match uart.try_receive_byte() {
+                Ok(byte) => self.received.push(byte),
+                Err(_) => return,
+            }
+        }
+        uart.disable_interrupts(IER::DATA_READY);
+        self.held_back = true;
+    }
+
+    /// Turns the receive interrupt on again, if the ring was full and is not any more.
+    fn go_on_receiving(&mut self) {
+        if self.held_back
+            && !self.received.is_full()
+            && let Some(uart) = &mut self.uart
+        {
+            uart.enable_interrupts(IER::DATA_READY);
+            self.held_back = false;
+        }
+    }
 }
 
 static SERIAL: SpinLock<Serial, LocalIrqDisabled> = SpinLock::new(Serial {
     uart: None,
     received: ArrayVec::new_const(),
+    held_back: false,
 });
 
 /// Brings the device up. Without one, what is sent is dropped.
@@ -58,29 +87,41 @@ pub fn send(bytes: &[u8]) {
 
 /// The receive interrupt: moves what the device has into the ring.
 pub fn receive() {
-    let serial = &mut *SERIAL.lock();
-    let Some(uart) = &mut serial.uart else { return };
-    while !serial.received.is_full() {
-        match uart.try_receive_byte() {
-            Ok(byte) => serial.received.push(byte),
-            Err(_) => return,
-        }
-    }
-    uart.disable_interrupts(IER::DATA_READY);
+    SERIAL.lock().fill();
 }
 
-/// Takes the bytes received so far, in memory that was cleared first. Task context.
-pub fn take() -> ArrayVec<u8, RING> {
+/// Where in the input a Ctrl-C is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// Anywhere in what was received.
+    Anywhere,
+    /// Before all else.
+    Next,
+}
+
+/// The byte of Ctrl-C.
+const INTERRUPT: u8 = 0x03;
+
+/// Takes the first Ctrl-C out of the input, if there is one where it is looked for. What else was received stays. Looks at the
+/// device, so it works with interrupts off. Any context.
+pub fn take_interrupt(typed: Typed) -> bool {
     let serial = &mut *SERIAL.lock();
-    if serial.received.is_full()
-        && let Some(uart) = &mut serial.uart
-    {
-        uart.enable_interrupts(IER::DATA_READY);
-    }
-    let mut bytes = ArrayVec::from([0; RING]);
-    bytes.clear();
-    bytes.extend(serial.received.drain(..));
-    bytes
+    serial.fill();
+    let place = serial.received.iter().position(|byte| *byte == INTERRUPT);
+    let place = place.filter(|place| typed == Typed::Anywhere || *place == 0);
+    place.is_some_and(|place| {
+        serial.received.remove(place);
+        serial.go_on_receiving();
+        true
+    })
+}
+
+/// Takes the first byte that was received, if there is one. Task context.
+pub fn take_byte() -> Option<u8> {
+    let serial = &mut *SERIAL.lock();
+    let byte = serial.received.pop_at(0);
+    serial.go_on_receiving();
+    byte
 }
 
 /// Opens the lock, if it is held, when the machine is being ended and the holder never goes on.

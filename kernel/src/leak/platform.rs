@@ -12,8 +12,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kmemleak::{
-    Comm, Context, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Root, RootCursor,
-    StackWalk, StopError, StoppedCpu,
+    Comm, Context, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Progress, Root,
+    RootCursor, StackWalk, StopError, StoppedCpu,
 };
 
 use super::hooks::KernelPlatform;
@@ -21,6 +21,7 @@ use super::{names, player, roots};
 use crate::arch::interrupts::{self, InterruptFlag};
 use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
+use crate::foreground::{self, StopsWorld};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{self, vmalloc};
 use crate::sync::in_interrupt;
@@ -124,6 +125,7 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        let _stops = StopsWorld::begin();
         stop::stop_world(&|cpu| {
             work(cpu);
             if !cpu.initiator {
@@ -139,7 +141,14 @@ unsafe impl Platform for KernelPlatform {
 
     fn relax(&self) -> ControlFlow<()> {
         task::yield_now();
-        ControlFlow::Continue(())
+        match foreground::is_at_work() {
+            true => foreground::go_on(),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
+    fn checkpoint(&self, progress: Progress) -> ControlFlow<()> {
+        foreground::checkpoint(&Checked(progress))
     }
 
     /// The kernel's half: the lower one is for user space.
@@ -178,6 +187,23 @@ unsafe impl Platform for KernelPlatform {
     /// False for stacks: they are vmalloc blocks, which are unmapped when they are freed.
     fn stays_readable(&self, start: usize, len: usize) -> bool {
         vmalloc::is_permanent(start, len)
+    }
+}
+
+/// How far a check has come, in words.
+struct Checked(Progress);
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let objects = self.0.objects;
+        match self.0.of {
+            Some(of @ 1..) => write!(
+                f,
+                "checking: {} % of {of} objects",
+                100 * objects.min(of) / of
+            ),
+            _ => write!(f, "checking: {objects} objects"),
+        }
     }
 }
 

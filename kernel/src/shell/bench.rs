@@ -21,16 +21,23 @@
 //!
 //! Separate tasks build the forest and free it: their stacks are freed before the check begins, so words left
 //! there keep nothing alive.
+//!
+//! Ctrl-C ends a benchmark. The forest is freed then while the shell goes on; until that is done no other can be built.
+
+mod forest;
 
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::sync::Arc;
 use core::fmt::{self, Display, Formatter, Write};
-use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use self::forest::{Unplanted, fell, plant};
 
 use super::commands::Answered;
 use crate::arch::backtrace;
 use crate::dev::time;
+use crate::foreground;
 use crate::leak::{CommandError, KMEMLEAK};
 use crate::mm::slab::{SlabCache, Trace};
 use crate::mm::{PAGE, buddy};
@@ -210,32 +217,8 @@ fn time_pair(mut pair: impl FnMut() -> Option<()>) -> Option<u64> {
     Some(time::tsc() - start)
 }
 
-/// Number of trees in the forest.
-const TREES: usize = 64;
-/// One object in this many is lost.
-const LOST_SHARE: usize = 1000;
 /// Bytes of memory that an object takes at most on average: its share of a slab and of the detector's metadata.
 const OBJECT_COST: usize = 400;
-
-/// Sizes of objects, each after the percentage of objects that are at most as large. The mean is 282.
-const SIZES: [(usize, usize); 6] = [
-    (18, 32),
-    (34, 64),
-    (54, 128),
-    (72, 256),
-    (90, 512),
-    (100, 1024),
-];
-
-/// Words of an object: its two children, or zeros; its size. The other words are not pointers.
-const CHILDREN: usize = 0;
-const OBJECT_SIZE: usize = 2;
-const FILLER: usize = 3;
-
-/// The trees' roots.
-static FOREST: [AtomicUsize; TREES] = [const { AtomicUsize::new(0) }; TREES];
-/// The address of the last lost object, inverted. The first word of each holds that of the one made before, inverted.
-static LOST: AtomicUsize = AtomicUsize::new(!0);
 
 fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
     for &objects in numbers {
@@ -268,183 +251,70 @@ fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
             free >> 20
         );
     }
-    let built = in_own_task(move || plant(objects));
-    if let Ok(Ok(bytes)) = built {
-        // Begin right after a tick, so that the next one comes as late as possible in the check.
-        task::sleep_us(1);
-        let start = time::tsc();
-        let found = KMEMLEAK.check();
-        let tsc = time::tsc() - start;
-        match found {
-            Ok(found) => writeln!(
-                out,
-                "\"bytes\":{bytes},\"tracked\":{},\"leaked\":{},\"unrecorded\":{},\"tsc\":{tsc},\
-                 \"us\":{}}}",
-                KMEMLEAK.tracking().objects,
-                found.listed(),
-                found.unrecorded,
-                time::us(tsc)
-            )?,
-            Err(why) => writeln!(out, "\"skipped\":\"{why}\"}}")?,
-        }
-    } else {
-        writeln!(out, "\"skipped\":\"memory ran out\"}}")?;
+    if FELLING.load(Ordering::Acquire) {
+        return writeln!(
+            out,
+            "\"skipped\":\"the objects of the last benchmark are still being freed\"}}"
+        );
     }
-    match in_own_task(fell) {
-        Ok(()) => Ok(()),
+    let built = in_own_task(move || plant(objects));
+    let written = match built {
+        Ok(Ok(bytes)) => check_forest(bytes, out),
+        Ok(Err(Unplanted::Ended)) => writeln!(out, "\"skipped\":\"asked to stop\"}}"),
+        Ok(Err(Unplanted::RanOut)) | Err(_) => {
+            writeln!(out, "\"skipped\":\"memory ran out\"}}")
+        }
+    };
+    // Whatever became of the answer.
+    match clear_away() {
+        Ok(()) => written,
         Err(error) => writeln!(out, "bench: the objects stay: {error}"),
     }
 }
 
-/// There was no memory for an object.
-struct RanOut;
+/// Checks, and writes what was found in a forest of so many bytes.
+fn check_forest(bytes: usize, out: &mut dyn Write) -> fmt::Result {
+    // Begin right after a tick, so that the next one comes as late as possible in the check.
+    task::sleep_us(1);
+    let start = time::tsc();
+    let found = KMEMLEAK.check();
+    let tsc = time::tsc() - start;
+    match found {
+        Ok(found) => writeln!(
+            out,
+            "\"bytes\":{bytes},\"tracked\":{},\"leaked\":{},\"unrecorded\":{},\"tsc\":{tsc},\"us\":{}}}",
+            KMEMLEAK.tracking().objects,
+            found.listed(),
+            found.unrecorded,
+            time::us(tsc)
+        ),
+        Err(why) => writeln!(out, "\"skipped\":\"{why}\"}}"),
+    }
+}
 
-/// Builds the forest, and returns how many bytes it has.
-fn plant(objects: usize) -> Result<usize, RanOut> {
-    let mut random = Random(0);
-    let mut bytes = 0;
-    let reachable = objects - objects / LOST_SHARE;
-    for number in 0..objects {
-        let object = new_object(&mut random)?;
-        // SAFETY: a word of an object of ours.
-        bytes += unsafe { load(object, OBJECT_SIZE) };
-        if number < reachable {
-            hang(object, number, &mut random);
-        } else {
-            // SAFETY: a word of an object of ours.
-            unsafe { store(object, 0, LOST.swap(!object, Ordering::Relaxed)) };
+/// Whether a forest is being freed.
+static FELLING: AtomicBool = AtomicBool::new(false);
+
+/// Frees the forest, in a task of its own; waits for that, unless Ctrl-C is typed.
+fn clear_away() -> Result<(), SpawnError> {
+    FELLING.store(true, Ordering::Release);
+    let task = task::spawn("bench", Priority::Normal, || {
+        fell();
+        FELLING.store(false, Ordering::Release);
+    });
+    let task = task.inspect_err(|_| FELLING.store(false, Ordering::Release))?;
+    while FELLING.load(Ordering::Acquire) {
+        if foreground::go_on_from(&"freeing the objects").is_break() {
+            return Ok(());
         }
+        task::sleep_us(FELLING_LOOK_US);
     }
-    Ok(bytes)
+    task.join();
+    Ok(())
 }
 
-fn new_object(random: &mut Random) -> Result<usize, RanOut> {
-    let drawn = random.below(100);
-    let size = SIZES.iter().find(|(bound, _)| drawn < *bound);
-    let size = size.map_or(SIZES[0].1, |&(_, size)| size);
-    // SAFETY: the size is not zero.
-    let block = NonNull::new(unsafe { alloc(layout(size)) }).ok_or(RanOut)?;
-    let object = block.as_ptr().expose_provenance();
-    let filler = (FILLER..size / 8).map(|word| (word, random.next() as usize >> 2 | 1 << 62));
-    let named = [(CHILDREN, 0), (CHILDREN + 1, 0), (OBJECT_SIZE, size)];
-    for (word, value) in named.into_iter().chain(filler) {
-        // SAFETY: a word of the new object.
-        unsafe { store(object, word, value) };
-    }
-    Ok(object)
-}
-
-/// Links an object at the end of a random path down a tree. The first [`TREES`] objects are the roots of the trees.
-fn hang(object: usize, number: usize, random: &mut Random) {
-    if number < TREES {
-        FOREST[number].store(object, Ordering::Relaxed);
-        return;
-    }
-    let mut parent = FOREST[random.below(TREES)].load(Ordering::Relaxed);
-    loop {
-        let place = CHILDREN + random.below(2);
-        // SAFETY: a word of an object of ours.
-        match unsafe { load(parent, place) } {
-            // SAFETY: as above.
-            0 => return unsafe { store(parent, place, object) },
-            child => parent = child,
-        }
-    }
-}
-
-/// Frees the forest and the lost objects.
-fn fell() {
-    for tree in &FOREST {
-        // The objects still to be freed, linked by a word that has no other use any more.
-        let mut rest = tree.swap(0, Ordering::Relaxed);
-        let push = |rest: &mut usize, object: usize| {
-            if object != 0 {
-                // SAFETY: a word of an object of ours.
-                unsafe { store(object, FILLER, core::mem::replace(rest, object)) };
-            }
-        };
-        if rest != 0 {
-            // SAFETY: a word of an object of ours.
-            unsafe { store(rest, FILLER, 0) };
-        }
-        while rest != 0 {
-            let object = core::mem::replace(&mut rest, 0);
-            let words = [FILLER, CHILDREN, CHILDREN + 1];
-            // SAFETY: words of an object of ours.
-            let [next, children @ ..] = words.map(|word| unsafe { load(object, word) });
-            rest = next;
-            children
-                .into_iter()
-                .for_each(|child| push(&mut rest, child));
-            // SAFETY: nothing leads to it any more.
-            unsafe { free(object) };
-        }
-    }
-    let mut lost = !LOST.swap(!0, Ordering::Relaxed);
-    while lost != 0 {
-        let object = lost;
-        // SAFETY: a word of an object of ours.
-        lost = !unsafe { load(object, 0) };
-        // SAFETY: nothing leads to it any more.
-        unsafe { free(object) };
-    }
-}
-
-/// Frees an object.
-///
-/// # Safety
-///
-/// [`new_object`] has made it, and it is in no tree any more.
-unsafe fn free(object: usize) {
-    // SAFETY: a word of the object.
-    let layout = layout(unsafe { load(object, OBJECT_SIZE) });
-    let block = ptr::with_exposed_provenance_mut(object);
-    // SAFETY: made by `new_object`, with this layout.
-    unsafe { dealloc(block, layout) };
-}
-
-fn layout(size: usize) -> Layout {
-    Layout::from_size_align(size, align_of::<usize>()).expect("one of a few sizes")
-}
-
-/// Reads a word of an object.
-///
-/// # Safety
-///
-/// The object is live and has that word, which was written to before.
-unsafe fn load(object: usize, word: usize) -> usize {
-    let place = ptr::with_exposed_provenance::<usize>(object).wrapping_add(word);
-    // SAFETY: the caller's promise.
-    unsafe { place.read() }
-}
-
-/// Writes a word of an object.
-///
-/// # Safety
-///
-/// The object is live and has that word; one task at a time builds or frees.
-unsafe fn store(object: usize, word: usize, value: usize) {
-    let place = ptr::with_exposed_provenance_mut::<usize>(object).wrapping_add(word);
-    // SAFETY: the caller's promise.
-    unsafe { place.write(value) };
-}
-
-/// splitmix64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = self.0;
-        let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
-}
+/// How often it is looked whether a forest is freed.
+const FELLING_LOOK_US: u64 = 1000;
 
 /// A quotient, written with two digits after the point.
 struct Ratio(u64, u64);

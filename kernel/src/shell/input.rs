@@ -1,7 +1,5 @@
 //! Input: bytes of the serial line, for a task that waits for them.
 
-use arrayvec::ArrayVec;
-
 use crate::dev::serial;
 use crate::task::WaitQueue;
 
@@ -14,10 +12,7 @@ pub fn receive_interrupt() {
     READERS.wake_all();
 }
 
-/// Waits for input and takes it. Task context.
-pub fn read() -> ArrayVec<u8, 256> {
-    READERS.wait_for(|| {
-        let bytes = serial::take();
-        (!bytes.is_empty()).then_some(bytes)
-    })
+/// Waits for a byte and takes it. Task context.
+pub fn read_byte() -> u8 {
+    READERS.wait_for(serial::take_byte)
 }

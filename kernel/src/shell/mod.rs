@@ -14,6 +14,8 @@ mod commands;
 mod ending;
 pub mod input;
 mod leak;
+pub mod pager;
+mod screen;
 mod table;
 
 use core::fmt::{Display, Write};
@@ -36,9 +38,8 @@ pub fn run() {
     loop {
         // The frames in which the shell waits must not hold addresses that commands have worked with.
         task::clear_dead_stack();
-        for byte in input::read() {
-            feed(byte);
-        }
+        // One at a time: what is typed ahead stays where a running command looks for Ctrl-C.
+        feed(input::read_byte());
     }
 }
 
@@ -74,7 +75,7 @@ fn refuse(refusal: &dyn Display) {
 
 fn execute(line: &str) {
     let mut out = Console::new();
-    let done = table::execute(line, &mut out);
+    let done = screen::run(line, &mut out, table::execute);
     // The console does not fail.
     let _ = symbols::tell_missing(&mut out);
     out.flush();

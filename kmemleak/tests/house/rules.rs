@@ -40,6 +40,7 @@ pub const KERNEL: Layers = &[
     ("dev", "arch sync"),
     ("console", "dev sync"),
     ("edited", "console sync"),
+    ("foreground", "console dev arch"),
     ("cmdline", ""),
     ("leak::player", "sync"),
     ("leak::hooks", "leak::player"),
@@ -50,12 +51,12 @@ pub const KERNEL: Layers = &[
     ("symbols", "task mm arch sync"),
     (
         "leak",
-        "leak::hooks leak::player scripted stop symbols task mm edited console cmdline dev arch sync",
+        "leak::hooks leak::player scripted stop symbols task mm edited foreground console cmdline dev arch sync",
     ),
     ("panic", "leak leak::hooks symbols task mm console dev arch"),
     (
         "shell",
-        "leak leak::hooks symbols task mm edited console cmdline dev arch sync",
+        "leak leak::hooks symbols task mm edited foreground console cmdline dev arch sync",
     ),
     ("trap", "shell panic stop task mm dev arch sync"),
     ("smp", "trap stop task mm dev arch"),

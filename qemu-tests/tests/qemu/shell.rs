@@ -18,6 +18,9 @@ crate::tests![
     unknown_boot_parameters_are_told,
     long_input_is_not_lost,
     bench_prints_json_and_leaves_no_leak,
+    control_c_ends_a_benchmark_and_a_check,
+    what_is_typed_ahead_survives_control_c,
+    long_output_stops_at_each_page_of_a_terminal,
     exit_ends_with_success,
     the_end_of_the_input_ends_the_machine,
     a_command_that_fails_is_in_the_exit_code,
@@ -242,6 +245,70 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
+}
+
+/// A machine with memory for the benchmark, on a terminal of that size.
+fn terminal(size: &str) -> Result<Session, Failure> {
+    shell_of(&Machine {
+        memory: "1G".into(),
+        append: format!("console={size}"),
+        ..machines::kernel()
+    })
+}
+
+fn control_c_ends_a_benchmark_and_a_check() -> Result<(), Failure> {
+    let mut session = terminal("80x24")?;
+    session.send_line("bench check 1000000", LIMIT)?;
+    session.wait_for("planting: ", LIMIT)?;
+    session.send_line("\x03", LIMIT)?;
+    let ended = session.wait_for("^C\n> ", LIMIT)?;
+    expect_in(&ended, "\"skipped\":\"asked to stop\"")?;
+    // What was planted is freed meanwhile, and is no leak afterwards.
+    let again = |session: &mut Session| session.command("bench check 0", LIMIT);
+    while again(&mut session)?.contains("still being freed") {}
+    expect_in(
+        &session.command("kmemleak scan", LIMIT)?,
+        "kmemleak: 0 unreferenced objects",
+    )
+}
+
+fn what_is_typed_ahead_survives_control_c() -> Result<(), Failure> {
+    let mut session = terminal("80x24")?;
+    session.send_line("bench check 1000000", LIMIT)?;
+    session.wait_for("planting: ", LIMIT)?;
+    session.send_line("cpus\n\x03unknown", LIMIT)?;
+    let ended = session.wait_for("unknown command \"unknown\"", LIMIT)?;
+    expect_in(&ended, "^C\n> cpus\ncpu 0: ")
+}
+
+fn long_output_stops_at_each_page_of_a_terminal() -> Result<(), Failure> {
+    let mut session = terminal("200x6")?;
+    const MORE: &str = "-- more: space, Enter, q --";
+    session.send_line("help", LIMIT)?;
+    let page = session.wait_for(MORE, LIMIT)?;
+    // The echo, five lines, and the question.
+    match page.lines().count() {
+        7 => {}
+        _ => return Err(page.into()),
+    }
+    // A line more; then no more.
+    session.send_line("", LIMIT)?;
+    let line = session.wait_for(MORE, LIMIT)?;
+    match line.lines().count() {
+        2 => {}
+        _ => return Err(line.into()),
+    }
+    session.send_line("q", LIMIT)?;
+    session.wait_for("> ", LIMIT)?;
+    session.wait_for("> ", LIMIT)?;
+    // Asked not to, and JSON.
+    for line in ["help --no-pager", "kmemleak sites --json"] {
+        let all = session.command(line, LIMIT)?;
+        if all.contains(MORE) {
+            return Err(all.into());
+        }
+    }
+    Ok(())
 }
 
 fn exit_ends_with_success() -> Result<(), Failure> {
