@@ -143,10 +143,8 @@ pub(super) fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
     if let Err(error) = call.handle.suppress(pattern) {
         return Ok(report::refuse(format, &error, out)?);
     }
-    let told = format_args!(
-        "from the next check on, \"{}\" hides what matches",
-        Typed(pattern)
-    );
+    let pattern = Typed(pattern);
+    let told = format_args!("from the next check on, \"{pattern}\" hides what matches");
     Ok(report::write_done(format, "suppress", &told, out)?)
 }
 
