@@ -5,4 +5,5 @@ mod heapsnapshot;
 mod made;
 mod page;
 mod program;
+mod suspects;
 mod usage;
