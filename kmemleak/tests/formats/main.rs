@@ -7,4 +7,5 @@ mod groups;
 mod json;
 #[path = "../host/lab.rs"]
 mod lab;
+mod table;
 mod transcripts;

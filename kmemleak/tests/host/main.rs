@@ -18,6 +18,7 @@ mod frames;
 mod given_up;
 mod graph;
 mod ground;
+mod handles;
 mod huge;
 mod interior;
 mod lab;

@@ -251,7 +251,9 @@ fn wrong_arguments() -> Result<(), Failure> {
         ),
         (
             "suppress x:max=y",
-            &["kmemleak: suppress: invalid value `x:max=y`: expected PATTERN or PATTERN:max=N"],
+            &[
+                "kmemleak: suppress: invalid value `x:max=y`: expected PATTERN, PATTERN:max=N or a number from a report, like #1",
+            ],
         ),
     ] {
         expect(&mut session, word, told)?;

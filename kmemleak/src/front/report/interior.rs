@@ -51,12 +51,12 @@ impl fmt::Display for Amount {
 
 /// All of them.
 #[derive(Clone, Copy, Default)]
-struct Sums {
+struct InteriorSums {
     first_hand: Amount,
     behind: Amount,
 }
 
-impl Sums {
+impl InteriorSums {
     fn add(&mut self, object: &InteriorOnly) {
         match object.first_hand {
             true => self.first_hand.add(object),
@@ -133,7 +133,7 @@ fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> 
         let (more, all) = (Count(more, "more call site"), places.len());
         writeln!(out, "  ... and {more}: kmemleak interior --top {all}")?;
     }
-    let mut sums = Sums::default();
+    let mut sums = InteriorSums::default();
     each_interior(tracker, &mut |_, object| sums.add(&object));
     no_call_stacks_text(empty.why(tracker), out)?;
     sums_text(&sums, out)?;
@@ -156,7 +156,8 @@ fn columns<P: Platform>(
 
 fn each<P: Platform>(claim: &Claim<'_, P>, form: Form, out: &mut dyn Write) -> Answered {
     let tracker = claim.tracker();
-    let (mut sums, mut empty, mut written) = (Sums::default(), EmptyStacks::default(), Ok(()));
+    let (mut sums, mut empty, mut written) =
+        (InteriorSums::default(), EmptyStacks::default(), Ok(()));
     each_interior(tracker, &mut |_, object| {
         sums.add(&object);
         if written.is_ok() {
@@ -202,7 +203,7 @@ fn object_text<P: Platform>(
     }
 }
 
-fn sums_text(sums: &Sums, out: &mut dyn Write) -> fmt::Result {
+fn sums_text(sums: &InteriorSums, out: &mut dyn Write) -> fmt::Result {
     let first_hand = sums.first_hand;
     write!(
         out,
@@ -242,8 +243,12 @@ fn object_json<P: Platform>(
     writeln!(out, ",\"first_hand\":{}}}", object.first_hand)
 }
 
-fn sums_json(sums: &Sums, no_call_stacks: Option<NoCallStack>, out: &mut dyn Write) -> fmt::Result {
-    let Sums { first_hand, behind } = sums;
+fn sums_json(
+    sums: &InteriorSums,
+    no_call_stacks: Option<NoCallStack>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let InteriorSums { first_hand, behind } = sums;
     begin("interiors", out)?;
     write!(
         out,

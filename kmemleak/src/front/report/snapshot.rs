@@ -20,7 +20,7 @@ const NOT_A_LEAK: &str = "not a leak";
 
 /// What was written.
 #[derive(Default)]
-struct Sums {
+struct SnapshotSums {
     nodes: usize,
     bytes: usize,
     edges: usize,
@@ -49,7 +49,7 @@ fn write_all<P: Platform>(
     snapshot: &Snapshot<'_>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let mut sums = Sums::default();
+    let mut sums = SnapshotSums::default();
     for node in snapshot.nodes() {
         sums.nodes += 1;
         sums.bytes += node.size;
@@ -148,7 +148,7 @@ fn write_edges(
 fn write_sums<P: Platform>(
     tracker: &Tracker<P>,
     snapshot: &Snapshot<'_>,
-    sums: &Sums,
+    sums: &SnapshotSums,
     out: &mut dyn Write,
 ) -> fmt::Result {
     begin("snapshot", out)?;

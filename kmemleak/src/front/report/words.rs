@@ -196,9 +196,12 @@ pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use core::fmt::{self, Write};
+    extern crate std;
 
-    use super::write_dump;
+    use core::fmt::{self, Write};
+    use std::string::ToString;
+
+    use super::{ByteSum, ShortAge, Size, write_dump};
 
     /// Text of a test.
     struct Lines([u8; 1024], usize);
@@ -229,5 +232,41 @@ mod tests {
             "    *",
             ZEROS,
         ]));
+    }
+
+    #[test]
+    fn sizes_have_four_digits_at_most() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (102_348, "99.9 KiB"),
+            (102_400, "100 KiB"),
+            (1_048_063, "1023 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (3_355_443, "3.2 MiB"),
+            (usize::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text, "{bytes}");
+        }
+        assert_eq!(ByteSum(1023).to_string(), "1023 bytes");
+        assert_eq!(ByteSum(2048).to_string(), "2048 bytes, 2.0 KiB");
+    }
+
+    #[test]
+    fn ages_have_three_digits_at_most() {
+        for (us, text) in [
+            (999, "0 ms"),
+            (999_999, "999 ms"),
+            (1_000_000, "1.0 s"),
+            (99_999_999, "99.9 s"),
+            (100_000_000, "1 min"),
+            (5_999_999_999, "99 min"),
+            (6_000_000_000, "1 h"),
+            (172_800_000_000, "2 d"),
+        ] {
+            assert_eq!(ShortAge(us).to_string(), text, "{us}");
+        }
     }
 }
