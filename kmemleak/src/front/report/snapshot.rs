@@ -1,6 +1,6 @@
 //! A snapshot of the heap, as JSON: call stacks and objects, ways in from roots, words of objects, then the sums.
 
-use core::fmt::{self, Display, Write};
+use core::fmt::{self, Write};
 
 use super::json::{Escaped, OrNull, Quoted, begin, frames_json, string};
 use super::refusal::Refusal;
@@ -164,13 +164,12 @@ fn write_sums<P: Platform>(
         snapshot.at_us,
         tracker.unrecorded()
     )?;
-    let why = (!complete).then_some(NotDone::NoMemory);
-    let (code, error): (&dyn Display, &dyn Display) = match &why {
-        Some(why) => (
-            &format_args!("\"{}\"", why.code()),
-            &format_args!("\"no memory for all of it: objects, words or roots are missing\""),
-        ),
-        None => (&"null", &"null"),
-    };
-    writeln!(out, ",\"code\":{code},\"error\":{error}}}")
+    if complete {
+        return writeln!(out, ",\"code\":null,\"error\":null}}");
+    }
+    writeln!(
+        out,
+        ",\"code\":\"{}\",\"error\":\"no memory for all of it: objects, words or roots are missing\"}}",
+        NotDone::NoMemory.code()
+    )
 }
