@@ -60,6 +60,17 @@ impl Frame {
             None => function.into(),
         })
     }
+
+    /// The innermost function, and its place, in the columns of a report's table.
+    pub(crate) fn columns(&self, columns: usize) -> Option<String> {
+        let mut text = FunctionText::new(self.functions.first()?);
+        text.fit(columns);
+        let function = text.path_end(columns);
+        Some(match text.place() {
+            Some(place) => format!("{function:columns$} {place}"),
+            None => function.into(),
+        })
+    }
 }
 
 /// What names return addresses.

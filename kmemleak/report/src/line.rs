@@ -19,6 +19,8 @@ pub(crate) enum Line {
     Frame(Number),
     /// A live object, or a word in one, and the address that allocated the object.
     Origin(Number),
+    /// A line of a report's table, and the address that allocated its objects.
+    Row(Number),
     /// An object of JSON, from this byte on.
     Json(usize),
     /// Something else of a report, with which a call stack ends.
@@ -102,7 +104,28 @@ fn number(line: &[u8], ending: Ending) -> Option<Line> {
     {
         return Some(Line::Origin(number));
     }
+    if is_row(before) {
+        return Some(Line::Row(number));
+    }
     before.ends_with(b"    ").then_some(Line::Frame(number))
+}
+
+/// Whether this is a line of a table, as far as its call site: `#N COUNT BYTES OWNED AGE`.
+fn is_row(before: &[u8]) -> bool {
+    const UNITS: [&str; 5] = ["ms", "s", "min", "h", "d"];
+    let Ok(text) = core::str::from_utf8(before) else {
+        return false;
+    };
+    let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+    let mut words = text.split_whitespace();
+    let ends_with_age = words.next_back().is_some_and(|unit| UNITS.contains(&unit))
+        && words.next_back().as_ref().is_some_and(is_number);
+    let is_handle =
+        |word: &str| word == "-" || word.strip_prefix('#').as_ref().is_some_and(is_number);
+    let mut words = words.skip_while(|word| !is_handle(word)).skip(1);
+    ends_with_age
+        && text.ends_with(' ')
+        && (0..2).all(|_| words.next().as_ref().is_some_and(is_number))
 }
 
 /// Whether this is a live object, as far as its checksum: `  ADDRESS (size BYTES), age SECONDS, comm "NAME", pid TASK, crc X`.
@@ -214,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn who_allocated_a_group_is_found() {
+        for line in [
+            "   #1        1  16.0 KiB         -  259 ms 0xffffffff80015344",
+            "[1.5] cpu0  #4        2     128 B      32 B   1.1 s 0xffffffff80015344",
+            "    -        1      32 B   6 min 0xffffffff80015344",
+        ] {
+            assert!(matches!(of(line), Line::Row(Number { at, .. }) if at == line.len() - 18));
+        }
+    }
+
+    #[test]
     fn what_only_looks_like_it_is_not() {
         for line in [
             "",
@@ -230,6 +264,9 @@ mod tests {
             "    0xffffffff800012345",
             "    ffffffff80001234",
             "came, from 0xffffffff80001234",
+            "#1 2 after 3 tries 0xffffffff80001234",
+            "waited 3 ms 0xffffffff80001234",
+            "#1 lost 3 ms 0xffffffff80001234",
             "crc, from 0x80200010",
             ", crc 5d601ae8, from 0x80200010",
             "0x1000 (size 64), age 1s, crc 5d601ae8, from 0x80200010",

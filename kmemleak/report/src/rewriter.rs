@@ -41,6 +41,8 @@ pub enum LinesShown {
 /// kernel's own reports.
 const COLUMNS: usize = 100;
 const CALL_SITE: usize = 60;
+/// Columns of a function in a table.
+const COLUMN: usize = 28;
 /// What stands before a frame.
 const INDENT: &[u8] = b"    ";
 /// What stands behind a function that is no frame of its own.
@@ -146,13 +148,13 @@ impl<N: Names, W: Write> Rewriter<N, W> {
             Line::Frame(number) if self.open.is_some() => self.frame(line, end, number),
             Line::Origin(number) => {
                 self.close()?;
-                self.found.call_stacks += 1;
-                let frame = self.look_up(number);
-                let call_site = frame.call_site(CALL_SITE);
-                let name = call_site
-                    .as_ref()
-                    .map_or(&line[number.at..], |name| name.as_bytes());
-                self.write(&[&line[..number.at], name, end].concat())
+                let name = self.look_up(number).call_site(CALL_SITE);
+                self.call_site(line, number, name, end)
+            }
+            Line::Row(number) => {
+                self.close()?;
+                let name = self.look_up(number).columns(COLUMN);
+                self.call_site(line, number, name, end)
             }
             Line::Json(at) => {
                 self.close()?;
@@ -164,6 +166,20 @@ impl<N: Names, W: Write> Rewriter<N, W> {
             }
             Line::Frame(_) | Line::Other => self.other(whole),
         }
+    }
+
+    /// A line that ends with who allocated something.
+    fn call_site(
+        &mut self,
+        line: &[u8],
+        number: Number,
+        name: Option<String>,
+        end: &[u8],
+    ) -> io::Result<()> {
+        self.found.call_stacks += 1;
+        let name = name.as_ref();
+        let name = name.map_or(&line[number.at..], |name| name.as_bytes());
+        self.write(&[&line[..number.at], name, end].concat())
     }
 
     /// A frame that has no name yet.

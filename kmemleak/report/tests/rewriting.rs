@@ -175,6 +175,26 @@ fn who_allocated_a_holder_gets_a_name() {
 }
 
 #[test]
+fn who_allocated_a_group_gets_a_name() {
+    let table = "\
+[1.0]     #    count     bytes     owned  oldest allocated by                 at
+[1.0]    #1        1  16.0 KiB         -  259 ms 0x00000000000000c1
+[1.0]    #2        2      32 B      32 B   1.1 s 0x00000000000000c3
+[1.0]    #3        2      32 B      32 B   1.1 s 0x00000000000000ff
+";
+    let named = table
+        .replace(
+            "0x00000000000000c1",
+            "net::open                    net.rs:7",
+        )
+        .replace(
+            "0x00000000000000c3",
+            "net::Table<_>::add           table.rs:1",
+        );
+    assert_eq!(rewritten(table), named);
+}
+
+#[test]
 fn who_allocated_a_live_object_gets_a_name() {
     let object = "  0xffff888000476400 (size 64), age 0.011s, comm \"from 0xc1\", pid 6";
     let log = format!(

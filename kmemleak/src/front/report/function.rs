@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write as _};
 
+use super::columns::path_end;
 use super::machinery::is_allocation_machinery;
 use super::shorten::ShortName;
 
@@ -20,6 +21,7 @@ const DETAIL: usize = 256;
 /// let text = FunctionText::new(line);
 /// assert_eq!(text.to_string(), "kernel::Table<u64,Box<_>>::insert+0x1c/0x67 (kernel/src/table.rs:99)");
 /// assert_eq!(text.function(), "kernel::Table<u64,Box<_>>::insert");
+/// assert_eq!(text.path_end(28), "Table<u64,Box<_>>::insert");
 /// assert_eq!(text.place(), Some("kernel/src/table.rs:99"));
 /// ```
 #[derive(Clone, Debug)]
@@ -50,6 +52,11 @@ impl FunctionText {
     /// The function, without offset and place.
     pub fn function(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// The function in a column of a table: of its path the last segments that have room, and at least the last one.
+    pub fn path_end(&self, columns: usize) -> &str {
+        path_end(self.function(), columns)
     }
 
     /// Makes the function short enough for so many columns, as far as that can be done.

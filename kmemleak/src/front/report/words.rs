@@ -82,17 +82,17 @@ impl Display for Size {
         let Some(power) = self.0.checked_ilog2().filter(|&power| power >= 10) else {
             return write!(f, "{} B", self.0);
         };
-        // Tenths of the unit, rounded. 1024 of one unit are one of the next.
+        // Rounded, to a tenth where there are less than a hundred. 1024 of one unit are one of the next.
         let unit = power as usize / 10;
-        let tenths = |unit: usize| {
+        let rounded = |times: u128, unit: usize| {
             let half = 1 << (10 * unit - 1);
-            (self.0 as u128 * 10 + half) >> (10 * unit)
+            (self.0 as u128 * times + half) >> (10 * unit)
         };
-        let unit = unit + usize::from(tenths(unit) >= 10240);
-        let tenths = tenths(unit);
+        let unit = unit + usize::from(rounded(1, unit) >= 1024);
+        let (name, tenths) = (UNITS[unit - 1], rounded(10, unit));
         match tenths {
-            1000.. => write!(f, "{} {}", (tenths + 5) / 10, UNITS[unit - 1]),
-            _ => write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1]),
+            1000.. => write!(f, "{} {name}", rounded(1, unit)),
+            _ => write!(f, "{}.{} {name}", tenths / 10, tenths % 10),
         }
     }
 }
