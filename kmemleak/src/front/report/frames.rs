@@ -65,11 +65,6 @@ impl CallSite {
         self.0.function()
     }
 
-    /// The function in a column of a table.
-    pub(super) fn path_end(&self, columns: usize) -> &str {
-        self.0.path_end(columns)
-    }
-
     /// `file:line`, if that is known.
     pub(super) fn place(&self) -> Option<&str> {
         self.0.place()
