@@ -6,7 +6,7 @@
 //!
 //! None: each setting is one word, and orders nothing (Relaxed). Any context.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Something that is on or off.
 #[derive(Debug)]
@@ -24,6 +24,38 @@ impl Switch {
 
     pub(crate) fn set(&self, on: bool) {
         self.0.store(on, Relaxed);
+    }
+}
+
+/// What overrides a switch for a while.
+#[derive(Debug)]
+pub(crate) struct Override(AtomicU8);
+
+impl Override {
+    const NONE: u8 = 0;
+    const ON: u8 = 1;
+    const OFF: u8 = 2;
+
+    const fn none() -> Self {
+        Self(AtomicU8::new(Self::NONE))
+    }
+
+    /// Whether it says that something is on; `None` where it says nothing.
+    fn get(&self) -> Option<bool> {
+        match self.0.load(Relaxed) {
+            Self::ON => Some(true),
+            Self::OFF => Some(false),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set(&self, on: Option<bool>) {
+        let word = match on {
+            Some(true) => Self::ON,
+            Some(false) => Self::OFF,
+            None => Self::NONE,
+        };
+        self.0.store(word, Relaxed);
     }
 }
 
@@ -61,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) free_stacks: Switch,
     /// Text has colours: who reads it is a person at a terminal.
     pub(crate) color: Switch,
+    /// What the command says of that which has the claim.
+    pub(crate) color_of_command: Override,
     /// How long the background task waits between two scans: ten minutes.
     pub(crate) scan_every: Microseconds<600_000_000>,
     /// When it scans next: for the first time after a minute.
@@ -78,9 +112,16 @@ impl Settings {
             verbose: Switch::off(),
             free_stacks: Switch::off(),
             color: Switch::off(),
+            color_of_command: Override::none(),
             scan_every: Microseconds::by_default(),
             next_scan: Microseconds::by_default(),
             min_age: Microseconds::by_default(),
         }
+    }
+
+    /// Whether text has colours now.
+    pub(crate) fn has_colours(&self) -> bool {
+        let of_command = self.color_of_command.get();
+        of_command.unwrap_or_else(|| self.color.is_on())
     }
 }

@@ -96,6 +96,7 @@ pub(crate) struct Claim<'d, P: Platform> {
 
 impl<P: Platform> Drop for Claim<'_, P> {
     fn drop(&mut self) {
+        self.tracker().settings().color_of_command.set(None);
         // The lock of the findings is released after this.
         self.handle.checker.holder.0.store(NOBODY, Relaxed);
     }
@@ -161,6 +162,11 @@ impl<'d, P: Platform> Claim<'d, P> {
     /// What is tracked.
     pub(crate) fn tracker(&self) -> &'d Tracker<P> {
         self.handle.tracker
+    }
+
+    /// Has the text that is written under this claim with colours, or without, whatever the settings say.
+    pub(crate) fn set_colours(&self, on: Option<bool>) {
+        self.tracker().settings().color_of_command.set(on);
     }
 
     /// Notes that foreign code is called from here on. To be held while anything is shown, written or named.

@@ -158,6 +158,11 @@ impl<P: Platform> Tracker<P> {
         &self.settings
     }
 
+    /// Whether text has colours now.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.settings().has_colours()
+    }
+
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }

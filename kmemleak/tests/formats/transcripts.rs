@@ -73,6 +73,7 @@ fn help() {
   selftest [--json]         plant a leak, find it, remove it; makes a new verdict
   help [COMMAND]            this list, or what a command takes
   off [--json]              record nothing any more; it can't be switched on again
+  --color always|never      with any command: text with colours, or without
 ";
     let lab = Lab::new();
     transcript(&lab, &[("", list), ("help", list), ("  \t ", list)]);

@@ -54,6 +54,7 @@ mod scopes;
 mod selftests;
 mod snapshots;
 mod sparse;
+mod styles;
 mod suppressions;
 mod suspects;
 mod tables;

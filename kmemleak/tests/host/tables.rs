@@ -28,7 +28,7 @@ fn interior_is_grouped_by_call_site() {
     let table = "    #    count     bytes  oldest allocated by                 at
    #1        1   4.0 KiB   2.0 s fs::open                     fs/mod.rs:9
    #2       30   1.9 KiB   2.0 s net::Queue<Packet>::push     net/queue.rs:7
-kmemleak: 31 objects (6016 bytes) alive through interior pointers only, and 1 object (16 bytes) behind them
+kmemleak: 31 objects (6016 bytes, 5.9 KiB) alive through interior pointers only, and 1 object (16 bytes) behind them
 ";
     assert_eq!(lab.say("interior"), table);
     // The handle is that of an object.

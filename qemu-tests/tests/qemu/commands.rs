@@ -148,7 +148,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 35] = [
+const HELP: [&str; 36] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -184,6 +184,7 @@ const HELP: [&str; 35] = [
     "  selftest [--json]         plant a leak, find it, remove it; makes a new verdict",
     "  help [COMMAND]            this list, or what a command takes",
     "  off [--json]              record nothing any more; it can't be switched on again",
+    "  --color always|never      with any command: text with colours, or without",
 ];
 
 fn help() -> Result<(), Failure> {

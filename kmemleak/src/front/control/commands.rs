@@ -190,7 +190,7 @@ fn status<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim_on()?;
+    let mut claim = call.claim_on()?;
     claim.check()?;
     write_report(&claim, call.options.which, call)?;
     claim.note_reported();
@@ -198,13 +198,13 @@ fn scan<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn new<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim_on()?;
+    let mut claim = call.claim_on()?;
     claim.check()?;
     Ok(write_report(&claim, Which::New, call)?)
 }
 
 fn report<P: Platform>(call: Call<'_, P>) -> Done {
-    let claim = call.handle.claim()?;
+    let claim = call.claim()?;
     Ok(write_report(&claim, call.options.which, call)?)
 }
 
@@ -221,7 +221,7 @@ fn write_report<P: Platform>(claim: &Claim<'_, P>, which: Which, call: Call<'_, 
 }
 
 fn clear<P: Platform>(call: Call<'_, P>) -> Done {
-    let (mut claim, format, out) = (call.handle.claim()?, call.options.format, call.out);
+    let (mut claim, format, out) = (call.claim()?, call.options.format, call.out);
     if call.handle.tracker.is_on() {
         let objects = claim.acknowledge();
         let _outside = claim.outside();
@@ -249,8 +249,8 @@ fn clear<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn mark<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.claim_on()?;
     let (format, out) = (call.options.format, call.out);
-    let mut claim = call.handle.claim_on()?;
     let summary = claim.check()?;
     let marked = claim.mark();
     let (_outside, sum) = (claim.outside(), Sum(&summary));
@@ -269,7 +269,7 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
-    let (mut claim, top) = (call.handle.claim()?, top.unwrap_or(TOP_SITES));
+    let (mut claim, top) = (call.claim()?, top.unwrap_or(TOP_SITES));
     let order = claim.site_order(call.options.by)?;
     Ok(report::write_sites(
         &mut claim,
@@ -281,7 +281,7 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
 }
 
 fn objects<P: Platform>(call: Call<'_, P>) -> Done {
-    let (mut claim, filter) = (call.handle.claim()?, filter_of(&call.options));
+    let (mut claim, filter) = (call.claim()?, filter_of(&call.options));
     let format = call.options.format;
     Ok(report::write_objects(
         &mut claim, format, &filter, call.out,
@@ -289,7 +289,7 @@ fn objects<P: Platform>(call: Call<'_, P>) -> Done {
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim()?;
+    let mut claim = call.claim()?;
     let (form, top) = (call.options.form(), call.options.top);
     Ok(report::write_interior(&mut claim, form, top, call.out)?)
 }
@@ -337,7 +337,7 @@ fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
 }
 
 fn selftest<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim_on()?;
+    let mut claim = call.claim_on()?;
     Ok(write_selftest(&mut claim, call.options.format, call.out)?)
 }
 

@@ -3,7 +3,7 @@
 use core::fmt::Write;
 
 use super::options::CommandOption;
-use super::syntax::{Command, parse};
+use super::syntax::{Command, parse, write_list};
 use crate::front::outcome::Answered;
 use crate::platform::Platform;
 
@@ -14,9 +14,7 @@ pub(super) fn write_help<P: Platform>(
     out: &mut dyn Write,
 ) -> Answered {
     let Some(name) = name else {
-        return Ok(commands
-            .iter()
-            .try_for_each(|command| write!(out, "{command}"))?);
+        return Ok(write_list(commands, out)?);
     };
     // A switch may come with its value.
     let name = name.split('=').next().unwrap_or(name);

@@ -30,15 +30,12 @@ pub(super) fn filter_of(options: &Options) -> ObjectFilter {
 }
 
 pub(super) fn show<P: Platform>(call: Call<'_, P>, asked: ShortHandle) -> Done {
-    let (claim, top) = (
-        call.handle.claim()?,
-        call.options.top.unwrap_or(TOP_OBJECTS),
-    );
+    let (claim, top) = (call.claim()?, call.options.top.unwrap_or(TOP_OBJECTS));
     Ok(report::write_shown(&claim, asked, top, call.out)?)
 }
 
 pub(super) fn site<P: Platform>(call: Call<'_, P>, name: SiteName) -> Done {
-    let mut claim = call.handle.claim()?;
+    let mut claim = call.claim()?;
     let crc = match name {
         SiteName::Checksum(crc) => crc,
         SiteName::Handle(asked) => {
@@ -62,7 +59,7 @@ fn ask<P: Platform>(
     topic: Topic,
     question: impl FnOnce(&mut Claim<'_, P>, Format, Hidden, &mut dyn Write) -> Answered,
 ) -> Done {
-    let mut claim = call.handle.claim()?;
+    let mut claim = call.claim()?;
     let address = claim.address_of(topic)?;
     let format = call.options.format;
     // What a handle means was found on this stack, and is not to be found there.
@@ -98,7 +95,7 @@ pub(super) fn why<P: Platform>(call: Call<'_, P>, topic: Topic) -> Done {
 }
 
 pub(super) fn suppressions<P: Platform>(call: Call<'_, P>) -> Done {
-    let mut claim = call.handle.claim()?;
+    let mut claim = call.claim()?;
     Ok(report::write_suppressions(
         &mut claim,
         call.options.format,
@@ -114,7 +111,7 @@ fn listed_suppression(text: &str) -> Option<(ShortHandle, &str)> {
 
 /// Hides what the function allocates that has allocated what has this handle.
 fn suppress_listed<P: Platform>(call: Call<'_, P>, asked: ShortHandle, max: &str) -> Done {
-    let claim = call.handle.claim()?;
+    let claim = call.claim()?;
     let stack_id = claim.call_stack_of(asked)?;
     let outside = claim.outside();
     let frames = claim.tracker().depot().get(stack_id);
@@ -149,8 +146,8 @@ pub(super) fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
 }
 
 pub(super) fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
+    let (there, typed) = (call.claim()?.unsuppress(pattern), Typed(pattern));
     let (format, out) = (call.options.format, call.out);
-    let (there, typed) = (call.handle.claim()?.unsuppress(pattern), Typed(pattern));
     if !there {
         let none = format_args!("no suppression \"{typed}\"");
         return Ok(report::refuse(

@@ -8,7 +8,7 @@
 
 use core::str::{FromStr, SplitWhitespace};
 
-use self::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
+use self::CommandOption::{All, By, Color, Full, Json, Older, Site, Task, Top};
 use crate::front::report::{Form, Format};
 use crate::verdict::call_sites::SiteOrder;
 use crate::verdict::order::Which;
@@ -21,6 +21,7 @@ pub(super) const CHECKSUM: &str = "a checksum in hexadecimal (crc)";
 pub(super) enum CommandOption {
     All,
     By,
+    Color,
     Full,
     Json,
     Older,
@@ -30,13 +31,14 @@ pub(super) enum CommandOption {
 }
 
 impl CommandOption {
-    pub(super) const EACH: [Self; 8] = [All, By, Full, Json, Older, Site, Task, Top];
+    pub(super) const EACH: [Self; 9] = [All, By, Color, Full, Json, Older, Site, Task, Top];
 
     /// The option as it is typed.
     pub(super) const fn name(self) -> &'static str {
         match self {
             All => "--all",
             By => "--by",
+            Color => "--color",
             Full => "--full",
             Json => "--json",
             Older => "--older",
@@ -51,6 +53,7 @@ impl CommandOption {
         match self {
             All | Full | Json => "",
             By => " bytes|growth|count",
+            Color => " always|never",
             Older => " SECS",
             Site => " CRC",
             Task => " PID",
@@ -63,6 +66,7 @@ impl CommandOption {
         match self {
             All | Full | Json => &[],
             By => &["bytes", "growth", "count"],
+            Color => &["always", "never"],
             Older => &["a number of seconds"],
             Site => &[CHECKSUM],
             Task => &["a task's number"],
@@ -75,6 +79,7 @@ impl CommandOption {
         match self {
             All => "also what leaders own",
             By => "in the order of the bytes, of their growth, or of the number of objects",
+            Color => "text with colours, or without",
             Full => "the report with all that is known of each object",
             Json => "JSON, an object a line",
             Older => "no objects younger than so many seconds",
@@ -91,7 +96,7 @@ impl CommandOption {
     /// The words that its value may be, if it is one of a few.
     pub(super) const fn words(self) -> &'static [&'static str] {
         match self {
-            By => self.expects(),
+            By | Color => self.expects(),
             _ => &[],
         }
     }
@@ -113,6 +118,8 @@ pub(super) struct Options {
     pub(super) full: bool,
     /// `--by`: the order of call sites.
     pub(super) by: Option<SiteOrder>,
+    /// `--color`: whether text has colours; `None` leaves that to the settings.
+    pub(super) color: Option<bool>,
     /// `--older`: the least age of objects, in seconds.
     pub(super) older_s: Option<u64>,
     /// `--site`: the checksum of a call stack.
@@ -178,10 +185,11 @@ impl<'l> Given<'l> {
         }
     }
 
-    /// An option that was given, and is not among these.
+    /// An option that was given, and is not among these. All commands take `--color`.
     pub(super) fn beside(&self, taken: &[CommandOption]) -> Option<CommandOption> {
-        let mut given = CommandOption::EACH.into_iter();
-        given.find(|option| self.value(*option).is_some() && !taken.contains(option))
+        let given = CommandOption::EACH.into_iter();
+        let mut given = given.filter(|option| self.value(*option).is_some());
+        given.find(|option| *option != Color && !taken.contains(option))
     }
 
     /// The second one of two options that were given and exclude each other.
@@ -205,6 +213,7 @@ impl<'l> Given<'l> {
             format: self.format(),
             full: self.value(Full).is_some(),
             by: self.parsed(By, site_order)?,
+            color: self.parsed(Color, always)?,
             older_s: self.parsed(Older, number)?,
             site: self.parsed(Site, checksum)?,
             task: self.parsed(Task, number)?,
@@ -241,6 +250,14 @@ fn site_order(text: &str) -> Option<SiteOrder> {
         "bytes" => Some(SiteOrder::Bytes),
         "growth" => Some(SiteOrder::Growth),
         "count" => Some(SiteOrder::Count),
+        _ => None,
+    }
+}
+
+fn always(text: &str) -> Option<bool> {
+    match text {
+        "always" => Some(true),
+        "never" => Some(false),
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ use super::options::{self, CommandOption, Given, Options};
 use super::undone::{Done, Undone};
 use super::values::{LISTED, SiteName, handle, site_name, switch, topic};
 use super::wording::{distance, write_one_of};
-use crate::checker::claim::NotDone;
+use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::checker::numbers::Topic;
 use crate::front::outcome::{Answered, CommandError};
@@ -27,6 +27,22 @@ pub(super) struct Call<'c, P: Platform> {
     pub(super) handle: Handle<'c, P>,
     pub(super) options: Options,
     pub(super) out: &'c mut dyn Write,
+}
+
+impl<'c, P: Platform> Call<'c, P> {
+    /// Takes the claim, for an answer with the colours that were asked for.
+    pub(super) fn claim(&self) -> Result<Claim<'c, P>, Nested> {
+        let claim = self.handle.claim()?;
+        claim.set_colours(self.options.color);
+        Ok(claim)
+    }
+
+    /// Takes the claim of a detector that is on, likewise.
+    pub(super) fn claim_on(&self) -> Result<Claim<'c, P>, NotDone> {
+        let claim = self.handle.claim_on()?;
+        claim.set_colours(self.options.color);
+        Ok(claim)
+    }
 }
 
 /// What a command does, which also says what it takes.
@@ -205,6 +221,13 @@ impl<P: Platform> Display for Command<P> {
     }
 }
 
+/// Writes which commands there are, and what goes with all of them.
+pub(super) fn write_list<P: Platform>(commands: &[Command<P>], out: &mut dyn Write) -> fmt::Result {
+    let mut each = commands.iter();
+    each.try_for_each(|command| write!(out, "{command}"))?;
+    out.write_str("  --color always|never      with any command: text with colours, or without\n")
+}
+
 /// A line that is a valid command.
 pub(super) struct Line<'l, P: Platform> {
     bound: Bound<'l, P>,
@@ -363,8 +386,7 @@ impl Wrong<'_> {
         let said = Said { commands, of: self };
         complain(self.format, &Because(self.what.code(), said), out)?;
         if matches!(self.what, WhatIsWrong::NoCommand) && self.format == Format::Text {
-            let mut commands = commands.iter();
-            commands.try_for_each(|command| write!(out, "{command}"))?;
+            write_list(commands, out)?;
         }
         Err(CommandError::NotUnderstood)
     }

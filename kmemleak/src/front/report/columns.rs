@@ -3,8 +3,12 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::frames::CallSite;
+use super::handles::OrDash;
+use super::style::{Ink, Style};
+use super::words::Size;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
+use crate::verdict::handles::ShortHandle;
 
 /// Columns of a function, if it can be made to fit.
 const FUNCTION: usize = 28;
@@ -12,6 +16,16 @@ const FUNCTION: usize = 28;
 /// What stands over the last two columns: a function, and its place.
 pub(super) const CALL_SITE: &str = "allocated by                 at";
 const _: () = assert!(CALL_SITE.len() == FUNCTION + " at".len());
+
+/// A handle in its column.
+pub(super) fn handle_column(style: Style, handle: Option<ShortHandle>) -> impl Display {
+    style.paint(Ink::Handle, Right(5, OrDash(handle)))
+}
+
+/// A number of bytes in its column; `-` for none.
+pub(super) fn size_column(style: Style, bytes: Option<usize>) -> impl Display {
+    style.paint(Ink::Size, Right(9, OrDash(bytes.map(Size))))
+}
 
 /// What stands at the right end of a column. What is wider than the column is written nevertheless.
 pub(super) struct Right<T>(pub(super) usize, pub(super) T);
@@ -31,13 +45,19 @@ pub(super) fn write_call_site<P: Platform>(
     addresses: &[usize],
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let style = Style::of(tracker);
     let Some(site) = CallSite::of(tracker, addresses, FUNCTION) else {
         return writeln!(out, "(no call stack)");
     };
     let function = path_end(site.function(), FUNCTION);
     match site.place() {
-        Some(place) => writeln!(out, "{function:FUNCTION$} {place}"),
-        None => writeln!(out, "{function}"),
+        Some(place) => writeln!(
+            out,
+            "{} {}",
+            style.paint(Ink::Function, format_args!("{function:FUNCTION$}")),
+            style.paint(Ink::Place, place)
+        ),
+        None => writeln!(out, "{}", style.paint(Ink::Function, function)),
     }
 }
 

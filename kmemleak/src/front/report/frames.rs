@@ -11,6 +11,7 @@ use core::fmt::{self, Write};
 
 use super::backtrace::Backtrace;
 use super::function::FunctionText;
+use super::style::{Ink, Style};
 use super::words::Count;
 use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::depot::Frames;
@@ -36,7 +37,10 @@ enum Role {
 
 /// Where a program asked for memory: the first function of a call stack that is not allocation machinery.
 #[derive(Clone)]
-pub(super) struct CallSite(FunctionText);
+pub(super) struct CallSite {
+    text: FunctionText,
+    style: Style,
+}
 
 impl CallSite {
     /// Of these return addresses, innermost first; `None` if there are none. The function has at most so many columns, if it can be
@@ -57,39 +61,57 @@ impl CallSite {
         });
         let mut function = first?;
         function.fit(columns);
-        Some(Self(function))
+        Some(Self {
+            text: function,
+            style: Style::of(tracker),
+        })
     }
 
     /// The function, without an offset. If it is not known, its address.
     pub(super) fn function(&self) -> &str {
-        self.0.function()
+        self.text.function()
     }
 
     /// `file:line`, if that is known.
     pub(super) fn place(&self) -> Option<&str> {
-        self.0.place()
+        self.text.place()
     }
 }
 
 /// `function (file:line)`.
 impl fmt::Display for CallSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.function())?;
+        let (style, function) = (self.style, self.function());
+        style.paint(Ink::Function, function).fmt(f)?;
         match self.place() {
-            Some(place) => write!(f, " ({place})"),
+            Some(place) => {
+                let place = format_args!(" ({place})");
+                style.paint(Ink::Place, place).fmt(f)
+            }
             None => Ok(()),
         }
     }
 }
 
 /// Writes a function as a line of a call stack.
-fn write_line(function: &mut FunctionText, role: Role, out: &mut dyn Write) -> fmt::Result {
+fn write_line(
+    style: Style,
+    function: &mut FunctionText,
+    role: Role,
+    out: &mut dyn Write,
+) -> fmt::Result {
     let mark = match role {
         Role::Inlined => INLINED,
         Role::Own => "",
     };
     function.fit_line(COLUMNS - INDENT.len() - mark.len());
-    writeln!(out, "{INDENT}{function}{mark}")
+    let (offset, rest) = function.offset_and_rest();
+    let name = style.paint(Ink::Function, function.function());
+    writeln!(
+        out,
+        "{INDENT}{name}{offset}{}{mark}",
+        style.paint(Ink::Place, rest)
+    )
 }
 
 /// Writes a call stack with a title.
@@ -118,13 +140,14 @@ pub(super) fn write_addresses<P: Platform>(
         write!(out, ", {} skipped", Count(backtrace.skipped(), "frame"))?;
     }
     writeln!(out, "):")?;
+    let style = Style::of(tracker);
     let mut inlined_machinery = Inlined::of(&backtrace);
     for &address in backtrace.shown() {
         each_shown(
             tracker,
             address,
             inlined_machinery,
-            &mut |function, role| write_line(function, role, out),
+            &mut |function, role| write_line(style, function, role, out),
         )?;
         inlined_machinery = Inlined::Shown;
     }

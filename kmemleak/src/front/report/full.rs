@@ -6,6 +6,7 @@ use super::Standing;
 use super::backtrace::EmptyStacks;
 use super::frames::write_frames;
 use super::handles::Numbered;
+use super::style::{Ink, Style};
 use super::sums::{before_text, end_text, new_text};
 use super::view::{Contents, LeakView};
 use super::words::{Age, ByteSum, Count, write_dump};
@@ -81,8 +82,10 @@ pub(super) fn group_text<P: Platform>(
     frames: &Frames,
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let style = Style::of(claim.tracker());
+    let mut heading = style.lines(Ink::Heading, out);
     write!(
-        out,
+        heading,
         "group of {} ({})",
         Count(
             group.leaders,
@@ -95,7 +98,7 @@ pub(super) fn group_text<P: Platform>(
     )?;
     if group.owned_objects > 0 {
         write!(
-            out,
+            heading,
             " that {} {} ({})",
             if group.leaders == 1 { "owns" } else { "own" },
             Count(group.owned_objects, "object"),
@@ -104,7 +107,7 @@ pub(super) fn group_text<P: Platform>(
     }
     let at_us = claim.verdict().at_us;
     writeln!(
-        out,
+        heading,
         ", age {} to {}{}:",
         Age(at_us.saturating_sub(group.newest_us)),
         Age(at_us.saturating_sub(group.oldest_us)),
@@ -122,7 +125,7 @@ pub(super) fn leak_text<P: Platform>(
 ) -> fmt::Result {
     let record = &leak.named.record;
     writeln!(
-        out,
+        Style::of(tracker).lines(Ink::Heading, out),
         "{} object {:#018x} (size {}){}:",
         match standing {
             Standing::Leaks => "unreferenced",

@@ -112,7 +112,7 @@ impl FunctionText {
     }
 
     /// The offset, if there is one, and what stands behind it.
-    fn offset_and_rest(&self) -> (&str, &str) {
+    pub(super) fn offset_and_rest(&self) -> (&str, &str) {
         let detail = self.detail();
         detail.split_at(detail.find(' ').unwrap_or(detail.len()))
     }

@@ -5,10 +5,10 @@
 
 use core::fmt::{self, Write};
 
-use super::columns::{CALL_SITE, Right, write_call_site};
-use super::handles::OrDash;
+use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
+use super::style::{Ink, Style};
 use super::view::named_at;
-use super::words::{Count, Plain, Size};
+use super::words::{Count, Plain};
 use super::{Answered, CommandError, Form, Format, Question, json, text};
 use crate::checker::claim::Claim;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
@@ -129,12 +129,7 @@ fn group<P: Platform>(claim: &mut Claim<'_, P>, count: usize) -> Result<(), NoMe
 }
 
 fn table<P: Platform>(claim: &Claim<'_, P>, out: &mut dyn Write) -> fmt::Result {
-    let (handle, words, objects) = (Right(5, "#"), Right(8, "words"), Right(8, "objects"));
-    writeln!(
-        out,
-        "{handle} {words} {objects} {} {CALL_SITE}",
-        Right(9, "bytes")
-    )?;
+    heading(&mut Style::of(claim.tracker()).lines(Ink::Heading, out))?;
     let places = claim.tallies();
     for (whence, place) in places.in_order().take(TOP) {
         row(claim, whence, place, out)?;
@@ -150,6 +145,12 @@ fn table<P: Platform>(claim: &Claim<'_, P>, out: &mut dyn Write) -> fmt::Result 
     Ok(())
 }
 
+fn heading(out: &mut dyn Write) -> fmt::Result {
+    let (handle, words, objects) = (Right(5, "#"), Right(8, "words"), Right(8, "objects"));
+    let bytes = Right(9, "bytes");
+    writeln!(out, "{handle} {words} {objects} {bytes} {CALL_SITE}")
+}
+
 fn row<P: Platform>(
     claim: &Claim<'_, P>,
     whence: Whence,
@@ -157,17 +158,21 @@ fn row<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let tracker = claim.tracker();
-    let handle = Right(5, OrDash(claim.handle_of_place(place)));
+    let style = Style::of(tracker);
+    let handle = handle_column(style, claim.handle_of_place(place));
     write!(out, "{handle} {} ", Right(8, place.words))?;
     match whence {
         Whence::CallSite(stack_id) => {
-            let (objects, bytes) = (Right(8, place.objects), Right(9, Size(place.bytes)));
+            let (objects, bytes) = (
+                Right(8, place.objects),
+                size_column(style, Some(place.bytes)),
+            );
             write!(out, "{objects} {bytes} ")?;
             let frames = tracker.depot().get(stack_id);
             write_call_site(tracker, frames.as_slice(), out)
         }
         Whence::Root(_) => {
-            write!(out, "{} {} ", Right(8, "-"), Right(9, "-"))?;
+            write!(out, "{} {} ", Right(8, "-"), size_column(style, None))?;
             if let Some(Slot {
                 address,
                 place: SlotPlace::Root(root),

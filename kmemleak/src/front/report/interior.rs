@@ -7,13 +7,14 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
-use super::columns::{CALL_SITE, Right, write_call_site};
+use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
 use super::frames::write_frames;
 use super::handles::OrDash;
 use super::json::{Quoted, begin, frames_json, handle_json, named_json, no_call_stacks_json};
+use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
 use super::view::named_at;
-use super::words::{Count, ShortAge, Size};
+use super::words::{ByteSum, Count, ShortAge};
 use super::{Answered, Form, NO_CHECK, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::tallies::{FromPlace, Whence};
@@ -42,9 +43,9 @@ impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ({} bytes)",
+            "{} ({})",
             Count(self.objects, "object"),
-            self.bytes
+            ByteSum(self.bytes)
         )
     }
 }
@@ -117,12 +118,7 @@ fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> 
             continue;
         };
         if line == 0 {
-            let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
-            writeln!(
-                out,
-                "{handle} {objects} {bytes} {} {CALL_SITE}",
-                Right(7, "oldest")
-            )?;
+            heading(&mut Style::of(tracker).lines(Ink::Heading, out))?;
         }
         columns(claim, place, out)?;
         let frames = tracker.depot().get(stack_id);
@@ -140,14 +136,24 @@ fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> 
     Ok(())
 }
 
+fn heading(out: &mut dyn Write) -> fmt::Result {
+    let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
+    let age = Right(7, "oldest");
+    writeln!(out, "{handle} {objects} {bytes} {age} {CALL_SITE}")
+}
+
 /// How many objects come from one place, with a handle for the oldest of them, their bytes, and its age.
 fn columns<P: Platform>(
     claim: &Claim<'_, P>,
     place: &FromPlace,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let handle = Right(5, OrDash(claim.handle_of_place(place)));
-    let (objects, bytes) = (Right(8, place.objects), Right(9, Size(place.bytes)));
+    let style = Style::of(claim.tracker());
+    let handle = handle_column(style, claim.handle_of_place(place));
+    let (objects, bytes) = (
+        Right(8, place.objects),
+        size_column(style, Some(place.bytes)),
+    );
     let at_us = claim.verdict().at_us;
     let age = |(_, birth_us)| ShortAge(at_us.saturating_sub(birth_us));
     let age = Right(7, OrDash(place.oldest.map(age)));

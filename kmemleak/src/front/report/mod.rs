@@ -26,6 +26,7 @@ mod show;
 mod sites;
 mod snapshot;
 mod status;
+mod style;
 mod sums;
 mod table;
 mod text;

@@ -5,13 +5,13 @@
 
 use core::fmt::{self, Write};
 
-use super::columns::Right;
+use super::columns::{Right, handle_column, size_column};
 use super::frames::write_frames;
 use super::full::{Stack, group_text, leak_text};
-use super::handles::OrDash;
+use super::style::{Ink, Style};
 use super::sums::NextCommand;
 use super::view::LeakView;
-use super::words::{ByteSum, Count, ShortAge, Size};
+use super::words::{ByteSum, Count, ShortAge};
 use super::{Format, Standing, dump, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::numbers::NoTarget;
@@ -166,7 +166,8 @@ fn list<P: Platform>(
         let handle = claim.handle_of(named.thing());
         first = first.or(handle);
         if count == 1 {
-            written = heading(out);
+            let style = Style::of(claim.tracker());
+            written = heading(&mut style.lines(Ink::Heading, out));
         }
         written = written.and_then(|()| line(claim, named, index, handle, out));
     });
@@ -196,12 +197,16 @@ fn line<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (tracker, verdict) = (claim.tracker(), claim.verdict());
-    let (start, size) = (named.start, Right(9, Size(named.size(tracker))));
-    write!(out, "{} {start:#018x} {size} ", Right(5, OrDash(handle)))?;
-    match index.map(|index| verdict.list.owned_bytes(index)) {
-        None | Some(0) => write!(out, "{} ", Right(9, "-"))?,
-        Some(owned) => write!(out, "{} ", Right(9, Size(owned)))?,
-    }
+    let (style, start) = (Style::of(tracker), named.start);
+    let size = size_column(style, Some(named.size(tracker)));
+    write!(
+        out,
+        "{} {start:#018x} {size} ",
+        handle_column(style, handle)
+    )?;
+    let owned = index.map(|index| verdict.list.owned_bytes(index));
+    let owned = size_column(style, owned.filter(|&bytes| bytes > 0));
+    write!(out, "{owned} ")?;
     let age_us = verdict.at_us.saturating_sub(named.record.birth_us());
     let (comm, pid) = (named.comm(tracker), named.record.task());
     write!(out, "{} {comm:?}, pid {pid}", Right(7, ShortAge(age_us)))?;

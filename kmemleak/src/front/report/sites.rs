@@ -3,13 +3,14 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
-use super::columns::{CALL_SITE, Right, write_call_site};
+use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
 use super::frames::write_addresses;
-use super::handles::{Numbered, OrDash};
+use super::handles::Numbered;
 use super::json::{OrNull, begin, frames_json, handle_json, no_call_stacks_json};
 use super::live::write_objects_below;
+use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
-use super::words::{Count, Size, SizeChange};
+use super::words::{Count, SizeChange};
 use super::{Because, Form, Format, refuse};
 use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
@@ -57,7 +58,8 @@ pub(in crate::front) fn write_sites<P: Platform>(
             empty.note(site.call_stack);
             let handle = claim.handle_of(Thing::Group(stack_id));
             if form == Form::Table && count == 1 {
-                written = heading(&site, out);
+                let style = Style::of(tracker);
+                written = heading(&site, &mut style.lines(Ink::Heading, out));
             }
             written = written.and_then(|()| match form {
                 Form::Table => row(tracker, &site, handle, out),
@@ -155,10 +157,12 @@ fn row<P: Platform>(
     handle: Option<ShortHandle>,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let (handle, objects) = (Right(5, OrDash(handle)), Right(8, site.objects));
-    write!(out, "{handle} {objects} {} ", Right(9, Size(site.bytes)))?;
+    let style = Style::of(tracker);
+    let (handle, objects) = (handle_column(style, handle), Right(8, site.objects));
+    let bytes = size_column(style, Some(site.bytes));
+    write!(out, "{handle} {objects} {bytes} ")?;
     if let Some(growth) = site.growth {
-        let bytes = Right(10, SizeChange(growth.bytes));
+        let bytes = style.paint(Ink::Size, Right(10, SizeChange(growth.bytes)));
         let trend = site.trend.map_or("-", trend_name);
         write!(out, "{bytes} {:+8} {trend:6} ", growth.objects)?;
     }

@@ -4,6 +4,7 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use super::Standing;
 use super::backtrace::EmptyStacks;
+use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
 use super::words::{ByteSum, Count, Missing, PassCount, Sum};
 use crate::checker::claim::Claim;
@@ -77,7 +78,8 @@ pub(super) fn end_text<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     no_call_stacks_text(empty.why(claim.tracker()), out)?;
-    doubts_text(summary, out)?;
+    let style = Style::of(claim.tracker());
+    doubts_text(summary, &mut style.lines(Ink::Warning, out))?;
     if !summary.stacks && summary.listed() > 0 {
         writeln!(
             out,

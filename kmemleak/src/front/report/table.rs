@@ -7,10 +7,10 @@ use core::fmt::{self, Write};
 
 use super::Standing;
 use super::backtrace::EmptyStacks;
-use super::columns::{CALL_SITE, Right, write_call_site};
-use super::handles::OrDash;
+use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
+use super::style::{Ink, Style};
 use super::sums::{NextCommand, before_text, end_text, new_text};
-use super::words::{ByteSum, Count, ShortAge, Size};
+use super::words::{ByteSum, Count, ShortAge};
 use crate::checker::claim::Claim;
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
@@ -132,17 +132,23 @@ impl<P: Platform> Table<'_, '_, P> {
         self.which == Which::All
     }
 
+    fn style(&self) -> Style {
+        Style::of(self.claim.tracker())
+    }
+
     fn heading(&mut self) -> fmt::Result {
         let count = match self.standing {
             Standing::Leaks => "count",
             Standing::Suspects => "suspects",
         };
+        let (style, is_flat) = (self.style(), self.is_flat());
+        let mut out = style.lines(Ink::Heading, self.out);
         let (handle, count, bytes) = (Right(5, "#"), Right(8, count), Right(9, "bytes"));
-        write!(self.out, "{handle} {count} {bytes} ")?;
-        if !self.is_flat() {
-            write!(self.out, "{} ", Right(9, "owned"))?;
+        write!(out, "{handle} {count} {bytes} ")?;
+        if !is_flat {
+            write!(out, "{} ", Right(9, "owned"))?;
         }
-        writeln!(self.out, "{} {CALL_SITE}", Right(7, "oldest"))
+        writeln!(out, "{} {CALL_SITE}", Right(7, "oldest"))
     }
 
     /// A line, or one that is only counted.
@@ -158,12 +164,13 @@ impl<P: Platform> Table<'_, '_, P> {
         }
         let handle = self.claim.handle_of(thing);
         self.first = self.first.or(handle);
-        let (objects, bytes) = (Right(8, share.objects), Right(9, Size(share.bytes)));
-        write!(self.out, "{} {objects} {bytes} ", Right(5, OrDash(handle)))?;
-        match share.owned_bytes {
-            _ if self.is_flat() => {}
-            0 => write!(self.out, "{} ", Right(9, "-"))?,
-            owned => write!(self.out, "{} ", Right(9, Size(owned)))?,
+        let (style, objects) = (self.style(), Right(8, share.objects));
+        let handle = handle_column(style, handle);
+        let bytes = size_column(style, Some(share.bytes));
+        write!(self.out, "{handle} {objects} {bytes} ")?;
+        if !self.is_flat() {
+            let owned = Some(share.owned_bytes).filter(|&bytes| bytes > 0);
+            write!(self.out, "{} ", size_column(style, owned))?;
         }
         let age_us = (self.claim.verdict().at_us).saturating_sub(share.oldest_us);
         write!(self.out, "{} ", Right(7, ShortAge(age_us)))?;
