@@ -2,8 +2,8 @@
 
 use core::fmt::{self, Display, Formatter, Write as _};
 
-use super::columns::path_end;
 use super::machinery::is_allocation_machinery;
+use super::path_end::path_end;
 use super::shorten::ShortName;
 
 /// Bytes of an offset and a place that are kept.

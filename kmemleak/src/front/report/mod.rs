@@ -19,6 +19,7 @@ mod interior;
 mod json;
 mod live;
 mod machinery;
+mod path_end;
 mod reasons;
 mod refusal;
 mod shorten;
