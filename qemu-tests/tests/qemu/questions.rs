@@ -185,7 +185,7 @@ fn path_of_the_unreachable() -> Result<(), Failure> {
             &mut session,
             &format!("{word} here"),
             &[&format!(
-                "kmemleak: {word}: invalid value `here`: expected an address in hexadecimal"
+                "kmemleak: {word}: invalid value `here`: expected an address in hexadecimal or a number from a report, like #1"
             )],
         )?;
     }
