@@ -11,6 +11,7 @@ use crate::stacks::depot::StackId;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::{self, Baseline, Remember};
 use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::foreseen::Foreseen;
 use crate::verdict::groups::Share;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
@@ -151,6 +152,14 @@ impl<P: Platform> Claim<'_, P> {
         self.take_suppressions();
         let tracker = self.tracker();
         tracker.without_interrupts(|meta| self.findings.suppressions.add(text, meta))
+    }
+
+    /// What a suppression means for the last verdict; `None` if there is no verdict. Names functions: task context.
+    pub(crate) fn foresee(&mut self, text: &str) -> Option<Foreseen> {
+        self.verdict().summary.get()?;
+        self.judge();
+        let (tracker, list) = (self.tracker(), &self.findings.verdict.list);
+        self.findings.suppressions.foresee(tracker, list, text)
     }
 
     /// Removes a suppression; false if there is none.

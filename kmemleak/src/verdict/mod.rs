@@ -8,6 +8,7 @@
 
 pub(crate) mod baseline;
 pub(crate) mod call_sites;
+pub(crate) mod foreseen;
 pub(crate) mod groups;
 pub(crate) mod handles;
 pub(crate) mod history;

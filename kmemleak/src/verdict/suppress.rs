@@ -240,12 +240,20 @@ impl Suppressions {
         self.all.iter().count()
     }
 
+    /// The suppression with this text: its number in the list, and its ceiling.
+    pub(super) fn find(&self, text: &str) -> Option<(usize, Option<u64>)> {
+        let (pattern, _) = parse(text).ok()?;
+        let mut all = self.all.iter().enumerate();
+        let (number, one) = all.find(|(_, one)| one.glob.is(pattern))?;
+        Some((number, one.shown().max))
+    }
+
     fn is_judged(&self, stack_id: StackId) -> bool {
         self.judged.find(stack_id).is_some()
     }
 
     /// The numbers of the suppressions that match a call stack, as far as it has been judged.
-    fn matching(&self, stack_id: StackId) -> impl Iterator<Item = usize> {
+    pub(super) fn matching(&self, stack_id: StackId) -> impl Iterator<Item = usize> {
         let row = |number: u32| self.matches.get(number as usize);
         let judged = self.judged.find(stack_id);
         let first = judged.and_then(|number| *self.judged.get(number)?);

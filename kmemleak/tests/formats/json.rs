@@ -612,8 +612,11 @@ fn what_changes_something_says_that_it_is_done() {
     }
     assert_eq!(say(&lab, "selftest --json")[0]["outcome"], "passed");
     // A pattern has blanks, and the option may stand on either side of it.
-    done("suppress --json a b", "suppress");
-    done("suppress c d:max=3 --json", "suppress");
+    assert_eq!(
+        say(&lab, "suppress --json a b")[0]["kind"],
+        json!("suppressed")
+    );
+    say(&lab, "suppress c d:max=3 --json");
     let known = say(&lab, "suppress --json");
     assert_eq!(
         (&known[0]["pattern"], &known[1]["pattern"]),
@@ -626,4 +629,79 @@ fn what_changes_something_says_that_it_is_done() {
     );
     assert_eq!(done("off --json", "off"), 1);
     assert_eq!(say(&lab, "off --json")[0]["code"], "off");
+}
+
+#[test]
+fn what_a_new_suppression_means() {
+    let lab = Lab::new();
+    let all = |pattern: Value, [listed, matched, objects, bytes]: [Value; 4], nearest: Value| {
+        json!({ "schema": 2, "kind": "suppressed", "pattern": pattern, "listed": listed,
+            "matched": matched, "objects": objects, "bytes": bytes, "nearest": nearest })
+    };
+    let added = |line: &str| {
+        let mut answer = say(&lab, &format!("suppress {line} --json")).remove(0);
+        let text = answer
+            .as_object_mut()
+            .and_then(|fields| fields.remove("text"));
+        (answer, text.expect("text"))
+    };
+    let [null, zero] = [Value::Null, json!(0)];
+    let nothing = [null.clone(), null.clone(), null.clone(), null.clone()];
+    assert_eq!(added("probe").0, all(json!("probe"), nothing, null.clone()));
+    lab.say("unsuppress probe");
+    for (from, count) in [("mount", 3), ("fork", 1)] {
+        lab.machine.call_from(&[from, "main"]);
+        (0..count).for_each(|_| _ = lab.block(64));
+    }
+    lab.machine.call_from(&["probe"]);
+    let leader = lab.block(512);
+    lab.machine.call_from(&["open"]);
+    let owned = lab.block(600);
+    lab.machine.write(leader, owned);
+    lab.say("scan");
+    let counts = |matched: u64, objects: u64, bytes: u64| {
+        [json!(6), json!(matched), json!(objects), json!(bytes)]
+    };
+    let (answer, text) = added("probe:max=1");
+    assert_eq!(
+        answer,
+        all(json!("probe:max=1"), counts(1, 2, 1112), null.clone())
+    );
+    assert_eq!(
+        text,
+        "\"probe:max=1\" hides 2 of the 6 leaks last reported (1.1 KiB) from the next check on"
+    );
+    let (answer, text) = added("mount:max=2");
+    assert_eq!(
+        answer,
+        all(json!("mount:max=2"), counts(3, 0, 0), null.clone())
+    );
+    assert_eq!(
+        text,
+        "warning: \"mount:max=2\" matches 3 of the 6 leaks last reported, which are more than 2: so it hides none"
+    );
+    let (answer, text) = added("driver::forc");
+    assert_eq!(
+        answer,
+        all(json!("driver::forc"), counts(0, 0, 0), json!("fork"))
+    );
+    assert_eq!(
+        text,
+        "warning: \"driver::forc\" matches none of the 6 leaks last reported; did you mean `fork`?"
+    );
+    let (answer, _) = added("elsewhere");
+    assert_eq!(
+        answer,
+        all(
+            json!("elsewhere"),
+            [json!(6), zero.clone(), zero.clone(), zero],
+            null
+        )
+    );
+    // It does what it says.
+    lab.say("scan");
+    assert_eq!(
+        say(&lab, "report --json").last().expect("a line")["suppressed_objects"],
+        2
+    );
 }

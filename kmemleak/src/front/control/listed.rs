@@ -6,11 +6,14 @@ use super::options::Options;
 use super::syntax::Call;
 use super::undone::Done;
 use super::values::{SiteName, handle};
+use super::wording::distance;
 use crate::checker::claim::Claim;
 use crate::checker::live::ObjectFilter;
 use crate::checker::numbers::Topic;
 use crate::front::outcome::Answered;
-use crate::front::report::{self, Because, Format, SuppressionText, Typed, UserFunction};
+use crate::front::report::{
+    self, Because, Format, Suppressed, SuppressionText, Typed, UserFunction,
+};
 use crate::metadata::hidden::Hidden;
 use crate::platform::Platform;
 use crate::platform::arch::on_cleared_stack;
@@ -136,13 +139,46 @@ pub(super) fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
     if let Some((asked, max)) = listed_suppression(pattern) {
         return suppress_listed(call, asked, max);
     }
-    let (format, out) = (call.options.format, call.out);
+    let format = call.options.format;
     if let Err(error) = call.handle.suppress(pattern) {
-        return Ok(report::refuse(format, &error, out)?);
+        return Ok(report::refuse(format, &error, call.out)?);
     }
-    let pattern = Typed(pattern);
-    let told = format_args!("from the next check on, \"{pattern}\" hides what matches");
-    Ok(report::write_done(format, "suppress", &told, out)?)
+    let mut claim = call.claim()?;
+    let foreseen = claim.foresee(pattern);
+    let _outside = claim.outside();
+    let matches_none = foreseen.is_some_and(|seen| seen.matched == 0);
+    let suppressed = Suppressed {
+        text: pattern,
+        foreseen,
+        suspects: (claim.verdict().summary.get()).is_some_and(|summary| summary.suspects > 0),
+        nearest: matches_none
+            .then(|| nearest_function(&claim, pattern))
+            .flatten(),
+    };
+    Ok(suppressed.write(format, call.out)?)
+}
+
+/// A function that allocated what the last verdict lists, and whose name is nearly what was typed.
+fn nearest_function<P: Platform>(claim: &Claim<'_, P>, pattern: &str) -> Option<UserFunction> {
+    let (tracker, mut nearest) = (claim.tracker(), None);
+    let typed = last_segment(pattern.split(":max=").next().unwrap_or_default());
+    // As near as a slip of the finger, or two in a longer name.
+    let mut least = 1 + typed.len() / 6;
+    claim.verdict().groups.each(&mut |_, stack_id| {
+        let frames = tracker.depot().get(stack_id);
+        if let Ok(function) = UserFunction::of(tracker, frames.as_slice()) {
+            let far = distance(typed, last_segment(function.name()));
+            if far <= least {
+                (least, nearest) = (far, Some(function));
+            }
+        }
+    });
+    nearest
+}
+
+/// What follows the last `::` of a function's path.
+fn last_segment(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 pub(super) fn unsuppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {

@@ -91,6 +91,12 @@ impl UserFunction {
         }
     }
 
+    /// Its path, without offset and place.
+    pub(in crate::front) fn name(&self) -> &str {
+        let name = self.name.as_str().unwrap_or_default();
+        name.split("+0x").next().unwrap_or(name)
+    }
+
     /// Functions come outermost first, so the last one counts; machinery if there is nothing else.
     fn end_name(&mut self) {
         let next = core::mem::replace(&mut self.next, FunctionName::EMPTY);
