@@ -85,8 +85,21 @@ impl Error for Unexpected {}
 impl Session {
     /// Starts the machine.
     pub fn start(machine: &Machine) -> io::Result<Self> {
+        Self::start_on(Console::Streams, machine)
+    }
+
+    /// Starts the machine as on a terminal, where this was typed before the machine began.
+    pub fn start_typed(machine: &Machine, typed: &str) -> io::Result<Self> {
+        let mut session = Self::start_on(Console::Terminal, machine)?;
+        if let Some(input) = &mut session.input {
+            input.write_all(typed.as_bytes())?;
+        }
+        Ok(session)
+    }
+
+    fn start_on(console: Console, machine: &Machine) -> io::Result<Self> {
         let log = ResetLog::new();
-        let mut command = machine.command(Console::Streams, &log);
+        let mut command = machine.command(console, &log);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,7 +5,7 @@
 //! | [`acpi`] | the CPUs, the interrupt controllers and the HPET that the firmware reports |
 //! | [`apic`] | the local APIC: timer, interrupts between CPUs; the I/O APIC |
 //! | [`halt`] | halting the other CPUs when the machine ends |
-//! | [`serial`] | the serial line |
+//! | [`serial`] | the serial line; `typed_ahead` keeps what came before it was up |
 //! | [`time`] | the clock |
 //! | [`tlb`] | forgetting stale translations on all CPUs |
 
@@ -15,3 +15,4 @@ pub mod halt;
 pub mod serial;
 pub mod time;
 pub mod tlb;
+mod typed_ahead;

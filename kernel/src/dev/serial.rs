@@ -9,9 +9,10 @@
 //! One, over device and ring, with interrupts off; no other lock is taken under it.
 
 use arrayvec::ArrayVec;
-use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::IER;
 use uart_16550::{Config, Uart16550};
+
+use super::typed_ahead::TypedAhead;
 
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -22,7 +23,7 @@ const PORT: u16 = 0x3f8;
 const RING: usize = 256;
 
 struct Serial {
-    uart: Option<Uart16550<PioBackend>>,
+    uart: Option<Uart16550<TypedAhead>>,
     received: ArrayVec<u8, RING>,
     /// Whether the receive interrupt is off since the ring was full.
     held_back: bool,
@@ -63,11 +64,14 @@ static SERIAL: SpinLock<Serial, LocalIrqDisabled> = SpinLock::new(Serial {
 /// Brings the device up. Without one, what is sent is dropped.
 pub fn init() {
     // SAFETY: the first serial port of a PC, or no device at all; only the holder of the lock uses it.
-    let uart = unsafe { Uart16550::new_port(PORT) };
-    if let Ok(mut uart) = uart
-        && uart.init(Config::default()).is_ok()
-    {
-        SERIAL.lock().uart = Some(uart);
+    let port = unsafe { TypedAhead::begin(PORT) };
+    // SAFETY: the ports of that device; its registers do not wrap around the end of the port space.
+    let mut uart = unsafe { Uart16550::new_with_backend(port) };
+    if uart.init(Config::default()).is_ok() {
+        let typed = uart.backend_mut().end();
+        let mut serial = SERIAL.lock();
+        serial.received.extend(typed);
+        serial.uart = Some(uart);
     }
 }
 

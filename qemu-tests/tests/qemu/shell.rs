@@ -11,6 +11,7 @@ crate::tests![
     help_lists_the_commands,
     an_unknown_command_is_answered_with_what_there_is,
     backspace_takes_a_character_away,
+    what_was_typed_before_the_kernel_was_up_is_done,
     ps_lists_the_tasks,
     mem_tells_how_memory_is_used,
     slabs_lists_the_caches,
@@ -97,6 +98,13 @@ fn an_unknown_command_is_answered_with_what_there_is() -> Result<(), Failure> {
     let answer = shell()?.command("frobnicate", LIMIT)?;
     expect_in(&answer, "unknown command `frobnicate`")?;
     expect_in(&answer, " kmemleak ")
+}
+
+fn what_was_typed_before_the_kernel_was_up_is_done() -> Result<(), Failure> {
+    let typed = "leak forgotten-free\rps\rcpus\rexit\r";
+    let ended = Session::start_typed(&machines::kernel(), typed)?.finish(LIMIT);
+    machines::expect(&ended, Outcome::Passed, "> leak forgotten-free\n")?;
+    machines::expect(&ended, Outcome::Passed, "> exit\n")
 }
 
 fn backspace_takes_a_character_away() -> Result<(), Failure> {
