@@ -36,11 +36,11 @@ fn a_program_in_c_finds_its_leak() {
         expected_layout()
     );
     assert!(
-        report.contains("unreferenced object") && report.contains("(size 64)"),
+        report.contains("   #1        1      64 B         - "),
         "{report}"
     );
     assert!(
-        report.ends_with("kmemleak: 1 unreferenced object (64 bytes)\n"),
+        report.ends_with("kmemleak: 1 unreferenced object (64 bytes)\nnext: kmemleak show #1\n"),
         "{report}"
     );
 }
