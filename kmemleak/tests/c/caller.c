@@ -112,6 +112,7 @@ int main(void)
 	CHECK(!kmemleak_boot_parameter(NULL) && !kmemleak_boot_parameter("\xff"));
 	CHECK(!kmemleak_command(NULL, write_text, &used) && used == 0);
 	CHECK(kmemleak_command("status", write_text, &used) && used > 0);
+	CHECK(!kmemleak_command("statsu", write_text, &used));
 	used = 0;
 	kmemleak_free(&used);
 	kmemleak_drain_warnings(write_text, &used);
