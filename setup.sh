@@ -79,6 +79,7 @@ if [ $all = yes ]; then
     require qemu-system-riscv64 \
         qemu-system-misc qemu-system-riscv-core qemu-system-riscv qemu-extra qemu-system-riscv64 qemu
     require gdb gdb gdb gdb gdb gdb gdb
+    require valgrind valgrind valgrind valgrind valgrind valgrind valgrind
     require clang clang clang clang clang clang llvm
     require c++ g++ gcc-c++ gcc gcc-c++ g++ gcc
 fi

@@ -6,6 +6,8 @@
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N
 //! cargo run -q --release -p kmemleak-bench -- depot   --stacks N --repeat R
+//! cargo run -q --release -p kmemleak-bench -- count
+//! cargo run -q --release -p kmemleak-bench -- compare OLD.json
 //! ```
 //!
 //! Each prints one JSON object a line. Times depend on the machine and on its neighbours: compare figures of one
@@ -28,10 +30,12 @@
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
 //! | `check`, `pairs`, `latency`, `memory`, `depot` | one subcommand each |
+//! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
 mod check;
 mod clock;
+mod counts;
 mod depot;
 mod latency;
 mod memory;
@@ -41,6 +45,7 @@ mod platform;
 mod workload;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -114,6 +119,14 @@ enum What {
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
     },
+    /// Instruction counts of the above, by valgrind
+    Count,
+    /// How instruction counts have changed; fails if one has grown by more than 3 %
+    Compare {
+        /// What `count` has written
+        #[arg(value_name = "OLD.json")]
+        old: PathBuf,
+    },
 }
 
 fn objects() -> clap::builder::RangedI64ValueParser<u32> {
@@ -137,6 +150,8 @@ fn main() -> ExitCode {
         What::Latency { live, repeat } => latency::run(live, repeat),
         What::Memory { objects } => memory::run(objects),
         What::Depot { stacks, repeat } => depot::run(stacks, repeat),
+        What::Count => counts::count(),
+        What::Compare { old } => counts::compare(&old),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The command line, as scripts rely on it: lines of JSON with these names, and exit codes.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -102,5 +104,23 @@ fn each_of_many_call_stacks_is_stored_once() {
         assert_eq!(line["tracked"], tracked);
         let bytes_per_stack = line["depot_bytes"].as_u64().expect("a number") / 1000;
         assert!((50..200).contains(&bytes_per_stack), "{bytes_per_stack}");
+    }
+}
+
+#[test]
+fn what_is_no_file_of_counts_is_refused() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for (name, text) in [
+        ("no-json", "counts"),
+        ("a-list", "[1]"),
+        ("no-number", "{\"check\": \"many\"}"),
+        ("zero", "{\"check\": 0}"),
+    ] {
+        let file = folder.join(name);
+        fs::write(&file, text).expect("it is ours");
+        let output = bench(&format!("compare {}", file.display()));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(name), "{said}");
     }
 }
