@@ -77,6 +77,53 @@ pub(super) fn preserved_registers() -> [usize; 20] {
     registers
 }
 
+/// Clears the registers that a function need not preserve: x0 to x17 (AAPCS64, 6.1.1).
+#[inline(always)]
+pub(super) fn clear_scratch_registers() {
+    // SAFETY: changes these registers only.
+    unsafe {
+        asm!(
+            "mov x0, xzr",
+            "mov x1, xzr",
+            "mov x2, xzr",
+            "mov x3, xzr",
+            "mov x4, xzr",
+            "mov x5, xzr",
+            "mov x6, xzr",
+            "mov x7, xzr",
+            "mov x8, xzr",
+            "mov x9, xzr",
+            "mov x10, xzr",
+            "mov x11, xzr",
+            "mov x12, xzr",
+            "mov x13, xzr",
+            "mov x14, xzr",
+            "mov x15, xzr",
+            "mov x16, xzr",
+            "mov x17, xzr",
+            out("x0") _,
+            out("x1") _,
+            out("x2") _,
+            out("x3") _,
+            out("x4") _,
+            out("x5") _,
+            out("x6") _,
+            out("x7") _,
+            out("x8") _,
+            out("x9") _,
+            out("x10") _,
+            out("x11") _,
+            out("x12") _,
+            out("x13") _,
+            out("x14") _,
+            out("x15") _,
+            out("x16") _,
+            out("x17") _,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
+
 /// Asks for the cache line that `address` lies in, which need not be mapped. It has no effect except on time. Any context.
 #[inline(always)]
 pub(crate) fn prefetch(address: usize) {

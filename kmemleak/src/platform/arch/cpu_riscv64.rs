@@ -75,6 +75,47 @@ pub(super) fn preserved_registers() -> [usize; 13] {
     registers
 }
 
+/// Clears the registers that a function need not preserve: t0 to t6, a0 to a7 (RISC-V ELF psABI, "Integer Register Convention").
+#[inline(always)]
+pub(super) fn clear_scratch_registers() {
+    // SAFETY: changes these registers only.
+    unsafe {
+        asm!(
+            "mv t0, zero",
+            "mv t1, zero",
+            "mv t2, zero",
+            "mv t3, zero",
+            "mv t4, zero",
+            "mv t5, zero",
+            "mv t6, zero",
+            "mv a0, zero",
+            "mv a1, zero",
+            "mv a2, zero",
+            "mv a3, zero",
+            "mv a4, zero",
+            "mv a5, zero",
+            "mv a6, zero",
+            "mv a7, zero",
+            out("t0") _,
+            out("t1") _,
+            out("t2") _,
+            out("t3") _,
+            out("t4") _,
+            out("t5") _,
+            out("t6") _,
+            out("a0") _,
+            out("a1") _,
+            out("a2") _,
+            out("a3") _,
+            out("a4") _,
+            out("a5") _,
+            out("a6") _,
+            out("a7") _,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+}
+
 /// Asks for the cache line that `address` lies in, where that is known how.
 #[inline(always)]
 pub(crate) fn prefetch(address: usize) {

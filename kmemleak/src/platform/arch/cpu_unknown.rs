@@ -20,6 +20,9 @@ pub(super) fn preserved_registers() -> [usize; 0] {
     []
 }
 
+#[inline(always)]
+pub(super) fn clear_scratch_registers() {}
+
 /// Asks for the cache line that `address` lies in, where that is known how.
 #[inline(always)]
 pub(crate) fn prefetch(address: usize) {

@@ -67,6 +67,35 @@ pub(super) fn preserved_registers() -> [usize; 6] {
     registers
 }
 
+/// Clears the registers that a function need not preserve (System V psABI, figure 3.4).
+#[inline(always)]
+pub(super) fn clear_scratch_registers() {
+    // SAFETY: changes these registers only.
+    unsafe {
+        asm!(
+            "xor eax, eax",
+            "xor ecx, ecx",
+            "xor edx, edx",
+            "xor esi, esi",
+            "xor edi, edi",
+            "xor r8d, r8d",
+            "xor r9d, r9d",
+            "xor r10d, r10d",
+            "xor r11d, r11d",
+            out("rax") _,
+            out("rcx") _,
+            out("rdx") _,
+            out("rsi") _,
+            out("rdi") _,
+            out("r8") _,
+            out("r9") _,
+            out("r10") _,
+            out("r11") _,
+            options(nomem, nostack),
+        );
+    }
+}
+
 /// Asks for the cache line that `address` lies in, which need not be mapped. It has no effect except on time. Any context.
 #[inline(always)]
 pub(crate) fn prefetch(address: usize) {

@@ -89,9 +89,12 @@ const CLEARED: usize = 4096;
 
 /// Runs `question` in frames that lie on cleared memory. The scan reads the detector's own frames, up to the one that saves the
 /// registers, like those of the caller. Compilers leave some words of a frame unwritten, and what earlier calls left in them
-/// would keep blocks alive. Any context.
+/// would keep blocks alive. So would what they left in registers: an interrupt puts that into memory where the next frame will be.
+/// Any context.
 #[inline(always)]
 pub(crate) fn on_cleared_stack<R>(question: impl FnOnce() -> R) -> R {
+    // First the registers: what interrupts have put into memory until now lies in the part that is cleared next.
+    clear_scratch_registers();
     clear_unused_stack();
     in_own_frame(question)
 }
@@ -163,5 +166,42 @@ mod tests {
             );
         }
         assert_eq!(found, [true; 6]);
+    }
+
+    /// What callers left in registers does not come into the frames below: an interrupt there would put it into memory.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[test]
+    fn registers_that_nobody_preserves_are_cleared() {
+        extern "C" fn ask(seen: &mut [usize; 4]) {
+            on_cleared_stack(|| {
+                // SAFETY: writes all words of the array.
+                unsafe {
+                    core::arch::asm!(
+                        "mov [{to}], r8",
+                        "mov [{to} + 8], r9",
+                        "mov [{to} + 16], r10",
+                        "mov [{to} + 24], r11",
+                        to = in(reg) seen.as_mut_ptr(),
+                        options(nostack, preserves_flags),
+                    );
+                }
+            });
+        }
+        const LEFT: usize = 0x5afe_0000_0000_0000;
+        let mut seen = [LEFT; 4];
+        // SAFETY: calls a function as C code does.
+        unsafe {
+            core::arch::asm!(
+                "call {ask}",
+                ask = sym ask,
+                inout("rdi") &raw mut seen => _,
+                inout("r8") LEFT => _,
+                inout("r9") LEFT => _,
+                inout("r10") LEFT => _,
+                inout("r11") LEFT => _,
+                clobber_abi("C"),
+            );
+        }
+        assert!(!seen.contains(&LEFT), "{seen:x?}");
     }
 }
