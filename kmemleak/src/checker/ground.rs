@@ -6,11 +6,19 @@ use crate::checker::claim::Claim;
 use crate::marker::GivenUp;
 use crate::marker::own_stack::OwnStack;
 use crate::platform::Platform;
-use crate::platform::arch::with_registers_on_stack;
+use crate::platform::arch::{on_cleared_stack, with_registers_on_stack};
 
 impl<P: Platform> Claim<'_, P> {
     /// Runs `scan` on a stack that is no root, or in a part of the caller's stack that is none.
     pub(crate) fn on_unscanned_stack<R>(
+        &mut self,
+        scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
+    ) -> Result<R, GivenUp> {
+        on_cleared_stack(|| self.below_callers(scan))
+    }
+
+    /// The same, once the stack is cleared on which its own frames lie.
+    fn below_callers<R>(
         &mut self,
         scan: impl FnOnce(&mut Self) -> Result<R, GivenUp>,
     ) -> Result<R, GivenUp> {

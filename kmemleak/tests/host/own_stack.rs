@@ -249,6 +249,31 @@ fn what_the_detectors_own_frames_leave_unwritten_keeps_nothing_alive() {
     });
 }
 
+/// Nor do they to a question, whether it is asked by address or by number: each says that nothing leads to the block.
+#[test]
+fn nor_is_it_found_by_a_question() {
+    on_known_stacks(|detector| {
+        let lost = plant(detector);
+        leave_near(lost);
+        say(detector, "scan");
+        for (line, expected) in [
+            ("why #1 --json", "\"near_misses\":0,"),
+            ("why #1", "in the last report as a leader"),
+            ("path #1", "no root leads there"),
+            ("holders #1", "kmemleak: 0 holders"),
+            ("holders #1 --full", "kmemleak: 0 holders"),
+            ("snapshot", "\"edges\":0,\"roots\":0,"),
+            ("mark", " 1 unreferenced object"),
+        ] {
+            let mut answer = String::new();
+            leave_near(lost);
+            let _ = detector.command(line, &mut answer);
+            let answer = answer.replace("suspect", "unreferenced object");
+            assert!(answer.contains(expected), "{line}: {answer}");
+        }
+    });
+}
+
 #[test]
 fn what_holds_a_block_is_named() {
     on_known_stacks(|detector| {

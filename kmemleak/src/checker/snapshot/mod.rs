@@ -36,6 +36,7 @@ use crate::checker::references::NoAnswer;
 use crate::marker::GivenUp;
 use crate::metadata::borrowed::BorrowedPages;
 use crate::objects::record::flag;
+use crate::platform::arch::in_own_frame;
 use crate::platform::{Platform, Root};
 use crate::stacks::task_names::Round;
 use crate::verdict::leak_list::Named;
@@ -150,12 +151,14 @@ impl<P: Platform> Claim<'_, P> {
         let shown = self.collect_snapshot(&mut pages).map(|(at_us, stopped)| {
             self.findings.snapshot.find_stacks(&pages);
             let _outside = self.outside();
-            look(&Snapshot {
+            let snapshot = Snapshot {
                 rows: &self.findings.snapshot,
                 copied,
                 at_us,
                 stopped,
-            })
+            };
+            // What the caller needs of the stack is not there while the stack is read.
+            in_own_frame(|| look(&snapshot))
         });
         self.findings.snapshot.empty();
         let _outside = self.outside();

@@ -83,8 +83,8 @@ pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
     black_box(&registers);
 }
 
-/// Bytes of stack that [`on_cleared_stack`] clears: more than the detector's frames take until it reads the stack, and less than a
-/// check takes in all.
+/// Bytes of stack that [`on_cleared_stack`] clears: more than the detector's frames take until they call it again, or read the
+/// stack, and less than a check takes in all.
 const CLEARED: usize = 4096;
 
 /// Runs `question` in frames that lie on cleared memory. The scan reads the detector's own frames, up to the one that saves the
@@ -105,9 +105,9 @@ fn clear_unused_stack() {
     black_box(&mut words);
 }
 
-/// Must not be inlined: its frame would exist before the stack is cleared.
+/// Runs `question` in a frame of its own, which does not exist before: it is not inlined. Any context.
 #[inline(never)]
-fn in_own_frame<R>(question: impl FnOnce() -> R) -> R {
+pub(crate) fn in_own_frame<R>(question: impl FnOnce() -> R) -> R {
     question()
 }
 
