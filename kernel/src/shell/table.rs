@@ -64,13 +64,13 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new(
         "kmemleak",
-        "the leak detector: scan, report, status, clear, ... (no word: all of them)",
+        "the leak detector: scan, report, status, ... (no word: lists all)",
         |rest, out| KMEMLEAK.command(rest, out),
     )
     .takes("WORD", "kmemleak scan", |rest, take| {
         KMEMLEAK.complete(rest, take)
     }),
-    Command::new("leak", "plant a leak (no kind: all kinds)", leak::run).takes(
+    Command::new("leak", "plant a leak (no kind: lists the kinds)", leak::run).takes(
         "KIND",
         "leak arc-cycle",
         |rest, take| first_word(rest, leak::names(), take),
@@ -89,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
-        "what the detector costs: pairs, or check NUMBER (nothing: all)",
+        "what the detector costs: pairs, or check NUMBER (no word: both)",
         bench::run,
     )
     .takes("[WHAT]", "bench check 10000", |rest, take| {

@@ -41,10 +41,10 @@ fn help() {
   scan [--all] [--full] [--top N] [--json]
                             check for leaks now, and report
   report [--all] [--full] [--top N] [--json]
-                            the last check's report again; --all: also what leaders own
-  show #N [--top N]         a group with its objects (20), or an object, of those that were listed
+                            the last check's report again; --all: all leaks, not only leaders
+  show #N [--top N]         a group that was listed, with its objects (20), or an object
   status [--json]           what the detector knows and does
-  clear [--json]            take what is reported now for granted; after off: free the metadata
+  clear [--json]            never report again what is reported now; after off: free the metadata
   mark [--json]             check now, and remember what is lost and what is alive
   new [--full] [--top N] [--json]
                             check now, and report what was lost since the mark
@@ -55,18 +55,18 @@ fn help() {
   objects [--site CRC] [--task PID] [--older SECS] [--top N] [--json]
                             the oldest live objects (20), with their addresses
   interior [--full] [--top N] [--json]
-                            what only pointers into its middle keep alive
+                            the objects that only pointers into their middle keep alive
   dump ADDR|#N [--json]     what is known of the object at an address
   holders ADDR|#N [--full] [--json]
-                            the words that point into an object; of many, where they come from
+                            the words that point into an object; more than 10: a table of where they lie
   path ADDR|#N [--json]     the shortest way to an object from a root
   why ADDR|#N [--json]      why an address is, or is not, reported, and what to do
-  snapshot [--json]         all objects, the words that lead from one to another, and roots; always JSON
+  snapshot [--json]         the whole heap, always as JSON: objects, pointers between them, roots
   suppress [--json]         the suppressions, and what they hide
   suppress PATTERN|#N[:max=N] [--json]
-                            hide leaks with a function in their call stack whose path ends so; * is any text
+                            hide leaks with a function in their call stack whose path ends with PATTERN; * is any text
   unsuppress PATTERN [--json]
-                            hide them no longer
+                            remove a suppression
   stack=on|off [--json]     whether task stacks are roots
   scan=on|off [--json]      whether to scan in the background
   scan=SECS [--json]        scan in the background every so many seconds

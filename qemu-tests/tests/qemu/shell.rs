@@ -390,7 +390,7 @@ fn help_says_what_a_command_takes() -> Result<(), Failure> {
         (
             "help leak",
             &[
-                "  leak KIND      plant a leak (no kind: all kinds)",
+                "  leak KIND      plant a leak (no kind: lists the kinds)",
                 "  for example: leak arc-cycle",
             ][..],
         ),

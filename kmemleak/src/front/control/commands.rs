@@ -42,7 +42,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "report",
             Alone(report),
-            "the last check's report again; --all: also what leaders own",
+            "the last check's report again; --all: all leaks, not only leaders",
         )
         .takes(&REPORTS)
         .one_of(&FORMS)
@@ -50,7 +50,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "show",
             Listed(show),
-            "a group with its objects (20), or an object, of those that were listed",
+            "a group that was listed, with its objects (20), or an object",
         )
         .takes(&[Top])
         .after_off(),
@@ -60,7 +60,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "clear",
             Alone(clear),
-            "take what is reported now for granted; after off: free the metadata",
+            "never report again what is reported now; after off: free the metadata",
         )
         .takes(&[Json])
         .after_off(),
@@ -99,7 +99,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "interior",
             Alone(interior),
-            "what only pointers into its middle keep alive",
+            "the objects that only pointers into their middle keep alive",
         )
         .takes(&FORMS)
         .one_of(&FORMS),
@@ -112,7 +112,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "holders",
             Address(holders),
-            "the words that point into an object; of many, where they come from",
+            "the words that point into an object; more than 10: a table of where they lie",
         )
         .takes(&[Full, Json])
         .one_of(&[Full, Json]),
@@ -131,7 +131,7 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "snapshot",
             Alone(snapshot),
-            "all objects, the words that lead from one to another, and roots; always JSON",
+            "the whole heap, always as JSON: objects, pointers between them, roots",
         )
         .takes(&[Json])
         .after_off(),
@@ -144,10 +144,10 @@ impl<P: Platform> Commands<P> {
         Command::new(
             "suppress",
             Suppression(suppress),
-            "hide leaks with a function in their call stack whose path ends so; * is any text",
+            "hide leaks with a function in their call stack whose path ends with PATTERN; * is any text",
         )
         .takes(&[Json]),
-        Command::new("unsuppress", Pattern(unsuppress), "hide them no longer").takes(&[Json]),
+        Command::new("unsuppress", Pattern(unsuppress), "remove a suppression").takes(&[Json]),
         Command::new("stack", Switch(stack), "whether task stacks are roots").takes(&[Json]),
         Command::new(
             "scan",

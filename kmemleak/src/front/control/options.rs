@@ -77,15 +77,15 @@ impl CommandOption {
     /// What it does.
     pub(super) const fn what(self) -> &'static str {
         match self {
-            All => "also what leaders own",
-            By => "in the order of the bytes, of their growth, or of the number of objects",
+            All => "all leaks, not only leaders",
+            By => "the order: most live bytes, most growth in bytes, or most live objects first",
             Color => "text with colours, or without",
-            Full => "the report with all that is known of each object",
-            Json => "JSON, an object a line",
-            Older => "no objects younger than so many seconds",
-            Site => "no objects but those of this call site, by the crc of its call stack",
-            Task => "no objects but those of the task with this number",
-            Top => "so many of them",
+            Full => "all that is known of each, instead of a table",
+            Json => "JSON, one record per line",
+            Older => "only objects that are at least so many seconds old",
+            Site => "only objects of this call site, named by the crc of its call stack",
+            Task => "only objects that the task with this number allocated",
+            Top => "how many are shown",
         }
     }
 
