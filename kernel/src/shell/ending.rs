@@ -24,7 +24,9 @@ pub fn check_parameter() {
 pub fn not_done() {
     ALL_DONE.store(false, Ordering::Relaxed);
     if cmdline::value(PARAMETER) == Some("stop") {
-        println!("shell: stopped at a command that failed ({PARAMETER}=stop)");
+        println!(
+            "shell: stopped at a command that was not understood, or failed ({PARAMETER}=stop)"
+        );
         end()
     }
 }

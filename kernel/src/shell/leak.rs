@@ -50,12 +50,12 @@ const KINDS: &[Kind] = &[
     Kind {
         name: "lost-task-stack",
         plant: lost_task_stack,
-        planted: "a task's stack whose task never came to be",
+        planted: "a stack for a task that was never created",
     },
     Kind {
         name: "pages",
         plant: pages,
-        planted: "four pages, never given back",
+        planted: "four pages, never freed",
     },
     Kind {
         name: "vmalloc",
@@ -89,7 +89,7 @@ pub fn run(name: &str, out: &mut dyn Write) -> Answered {
     Ok(writeln!(out, "planted: {}", kind.planted)?)
 }
 
-/// Lists the kinds, as is asked for by no name, or since there is no such kind.
+/// Lists the kinds if no name was given; complains if there is no such kind.
 fn list(name: &str, out: &mut dyn Write) -> Answered {
     let nearest = nearest(name, &mut |take| names().for_each(take));
     match (name, nearest) {

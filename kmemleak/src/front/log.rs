@@ -23,7 +23,10 @@ pub(super) fn drain_warnings<P: Platform>(tracker: &Tracker<P>, log: &mut dyn Wr
     }
     let lost = tracker.take_lost_warnings();
     if lost > 0 {
-        let _ = writeln!(log, "kmemleak: {lost} more warnings found no room");
+        let _ = writeln!(
+            log,
+            "kmemleak: {lost} more warnings were lost: there was no room to keep them"
+        );
     }
 }
 
@@ -60,6 +63,6 @@ pub(super) fn write_news<P: Platform>(
     }
     let lost = claim.take_lost_revived();
     if lost > 0 {
-        let _ = writeln!(log, "kmemleak: so are {lost} more objects");
+        let _ = writeln!(log, "kmemleak: {lost} more objects are referenced again");
     }
 }

@@ -74,7 +74,7 @@ impl Display for Outcome {
             Self::Right => f.write_str(
                 "passed: a planted leak and what it owned were found, and nothing is left of them",
             ),
-            Self::NoMemory => f.write_str("not done: no memory for it"),
+            Self::NoMemory => f.write_str("not done: no memory for the planted blocks"),
             Self::Disabled => f.write_str("not done: what this task allocates is no leak"),
             Self::Suppressed => f.write_str("not done: a suppression hides what it plants"),
             Self::Reported(count, _) => {
@@ -83,9 +83,9 @@ impl Display for Outcome {
                     "FAILED: {count} of 4 planted blocks were reported, not 2"
                 )
             }
-            Self::WrongLeader => {
-                f.write_str("FAILED: the planted leak was not told from what it owned")
-            }
+            Self::WrongLeader => f.write_str(
+                "FAILED: the planted leak was not reported as the leader of the block that it owns",
+            ),
             Self::Remained(count) => {
                 write!(
                     f,
@@ -141,12 +141,12 @@ impl Outcome {
         let Some(held) = held else {
             return Some((
                 None,
-                "nothing holds them any more: what did was on a stack, or in a register, of the check itself; implement Platform::on_unscanned_stack",
+                "nothing holds them any more: a word on the stack, or in a register, of the check itself held them; implement Platform::on_unscanned_stack",
             ));
         };
         let advice = match held.first.place {
             SlotPlace::Root(_) if held.on_own_stack => {
-                "it lies on the stack of who checks: implement Platform::on_unscanned_stack, or Platform::stack_bounds"
+                "it lies on the stack of the task that checks: implement Platform::on_unscanned_stack, or Platform::stack_bounds"
             }
             SlotPlace::Root(Root {
                 kind: RootKind::Stack(_) | RootKind::Registers(_),

@@ -394,8 +394,12 @@ fn after_off_a_few_words_work_and_the_others_say_why_not() {
     // Of a block that may be another's by now nothing is shown.
     let dump: Vec<&str> = report.lines().skip(2).take(3).collect();
     assert_eq!(dump[0], "  hex dump (first 32 bytes):");
-    let unread =
-        |report: &str| report.replace(&dump.join("\n"), "  not read: off, so perhaps freed since");
+    let unread = |report: &str| {
+        report.replace(
+            &dump.join("\n"),
+            "  not read: the detector is off, and the block may have been freed",
+        )
+    };
     assert_eq!(lab.report(), unread(&report));
     assert_eq!(lab.say("report --all --full"), unread(&report_all));
     assert_eq!(lab.status("state"), "disabled");

@@ -77,7 +77,7 @@ fn is_refused(detector: &Subject) {
     assert!(answer.contains(r#""kind":"error""#) && answer.contains(NESTED));
     // What takes no claim goes on as ever.
     detector.command("status", &mut answer).expect("text");
-    assert!(answer.contains("last check   goes on, or is being read"));
+    assert!(answer.contains("last check   a check is running, or a report is being read"));
     assert!(detector.is_on() && detector.tracking().objects > 0);
     assert!(detector.for_top_sites(1, &mut |_| ()));
 }

@@ -501,11 +501,11 @@ fn a_site_is_shown_with_its_history_and_its_objects() {
     lab.say("mark");
     assert_eq!(
         lab.say(&format!("site {open}")),
-        format!("kmemleak: no call site {open} has anything alive, or had at the mark\n")
+        format!("kmemleak: no call site {open} has live objects, or had any at the mark\n")
     );
     assert_eq!(
         lab.say("site 1"),
-        "kmemleak: no call site 00000001 has anything alive, or had at the mark\n"
+        "kmemleak: no call site 00000001 has live objects, or had any at the mark\n"
     );
     // Without memory to count call sites, the objects are listed as far as there is any.
     let lab = Lab::new();

@@ -141,7 +141,7 @@ fn without_memory_nothing_is_remembered() {
     assert_eq!(lab.detector.mark(), Err(kmemleak::NotDone::NoMemory));
     assert_eq!(
         lab.say("mark"),
-        "kmemleak: no memory to remember what there is: what was remembered before stays\n\
+        "kmemleak: no memory for a new mark: the mark before it stays\n\
          kmemleak: 0 unreferenced objects (0 bytes), 1 suspect, 1 unrecorded\n",
         "there was a check, and it has its sum as any other"
     );

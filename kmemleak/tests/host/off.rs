@@ -52,7 +52,7 @@ fn the_last_verdict_can_be_read_until_clear() {
 }
 
 /// What stands in the place of a dump.
-const NOT_READ: &str = "  not read: off, so perhaps freed since";
+const NOT_READ: &str = "  not read: the detector is off, and the block may have been freed";
 
 /// Off, it hears of no free: a block of the last verdict may be another's, or unmapped.
 #[test]

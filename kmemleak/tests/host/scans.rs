@@ -466,7 +466,10 @@ fn revived_ones_are_announced_by_the_background_task() {
     lab.hold(1, 0);
     let told = step() + &step();
     assert_eq!(told.matches("is referenced again").count(), 32, "{told}");
-    assert!(told.contains("so are 7 more objects"), "{told}");
+    assert!(
+        told.contains("7 more objects are referenced again"),
+        "{told}"
+    );
     lab.hold(0, 0);
     let told = step() + &step();
     assert!(

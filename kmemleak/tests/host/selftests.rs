@@ -114,7 +114,7 @@ fn passes_with_any_memory_or_says_that_there_is_too_little() {
         machine.set_metadata_budget(pages);
         let detector: Detector<_> = Detector::new(Emulated::of(&machine));
         let (done, answer) = try_to(&detector, "selftest");
-        let short = answer == "kmemleak: selftest not done: no memory for it\n";
+        let short = answer == "kmemleak: selftest not done: no memory for the planted blocks\n";
         assert!(short || answer == PASSED, "{pages}: {answer}");
         assert_eq!(done.is_err(), short, "{pages}");
         seen[usize::from(short)] = true;
@@ -133,7 +133,7 @@ fn without_memory_it_says_so() {
     lab.detector.exhaust_metadata(true);
     assert_eq!(
         unchanged(&lab),
-        "kmemleak: selftest not done: no memory for it\n"
+        "kmemleak: selftest not done: no memory for the planted blocks\n"
     );
 }
 

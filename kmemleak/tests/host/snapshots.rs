@@ -134,7 +134,9 @@ impl Heap {
         let (code, error) = (self.end("code"), self.end("error"));
         match self.end("complete") {
             "true" => assert_eq!([code, error], ["null", "null"]),
-            _ => assert!(code == "no_memory" && error.starts_with("no memory for all")),
+            _ => assert!(
+                code == "no_memory" && error.starts_with("no memory for the whole snapshot: ")
+            ),
         }
     }
 

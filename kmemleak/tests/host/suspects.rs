@@ -98,7 +98,7 @@ fn without_a_confirming_stop_a_scan_has_suspects() {
     assert_eq!((summary.objects, summary.suspects), (0, 1));
     assert_eq!(summary.doubt(), Some(Doubt::Unconfirmed));
     assert!(lab.report().contains(
-        "kmemleak: suspects of 1 pass beside what runs, which no stop of the world has confirmed\n"
+        "kmemleak: suspects of 1 pass while other code ran, which no check in a stopped world has confirmed\n"
     ));
     assert_eq!(lab.listed(), [lost]);
 }

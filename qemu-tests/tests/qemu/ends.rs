@@ -144,7 +144,7 @@ fn reports_of_small_machines_are_whole() -> Result<(), Failure> {
         session.wait_for_prompt(LIMIT)?;
         session.send_line("panic", LIMIT)?;
         let ended = session.finish(LIMIT);
-        let asked = "asked to, by the shell\nbacktrace:\n";
+        let asked = "the shell's command `panic`\nbacktrace:\n";
         let (command, sites) = (
             "  kernel::shell::commands::panic+0x",
             "call sites with the most live bytes:\n",
@@ -246,7 +246,7 @@ fn reports_are_whole(machine: &Machine, named: bool) -> Result<(), Failure> {
         return Err(report.into());
     }
     session.send_line("panic", LIMIT)?;
-    let asked = "asked to, by the shell\nbacktrace:\n";
+    let asked = "the shell's command `panic`\nbacktrace:\n";
     let (command, entry) = (
         name("  kernel::shell::commands::panic+0x"),
         name("    _start+0x"),

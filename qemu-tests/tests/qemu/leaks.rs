@@ -254,7 +254,7 @@ fn is_dump(line: &str) -> bool {
 
 /// Whether a report that was written once the detector is off is the one of before, but for the blocks' bytes.
 pub fn same_but_unread(report: &str, before: &str) -> Result<(), Failure> {
-    const UNREAD: &str = "  not read: off, so perhaps freed since";
+    const UNREAD: &str = "  not read: the detector is off, and the block may have been freed";
     let without_bytes = |text: &str| -> Vec<String> {
         let bytes = |line: &str| line == UNREAD || line.contains("hex dump") || is_dump(line);
         let lines = text.lines().filter(|line| !bytes(line));

@@ -453,7 +453,7 @@ fn an_error_stops_the_shell_if_it_is_told_so() -> Result<(), Failure> {
         let mut session = shell_with("shell.errors=stop")?;
         session.send_line(&format!("cpus\n{failing}\nleak pages"), LIMIT)?;
         let ended = session.finish(LIMIT);
-        let stopped = "\nshell: stopped at a command that failed (shell.errors=stop)\n";
+        let stopped = "\nshell: stopped at a command that was not understood, or failed (shell.errors=stop)\n";
         machines::expect(&ended, Outcome::NotUnderstood, stopped)?;
         expect_in(&ended.serial, "\ncpu 1: ")?;
         if ended.serial.contains("planted") {
@@ -494,7 +494,7 @@ fn panic_ends_with_failure_and_a_backtrace() -> Result<(), Failure> {
     let mut session = shell()?;
     session.send_line("panic", LIMIT)?;
     let ended = session.finish(LIMIT);
-    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    machines::expect(&ended, Outcome::Failed, "the shell's command `panic`")?;
     machines::expect(&ended, Outcome::Failed, "kernel::shell::commands::panic+0x")
 }
 
@@ -506,7 +506,7 @@ fn panic_tells_the_top_call_sites() -> Result<(), Failure> {
     session.command("leak vmalloc", LIMIT)?;
     session.send_line("panic", LIMIT)?;
     let ended = session.finish(LIMIT);
-    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    machines::expect(&ended, Outcome::Failed, "the shell's command `panic`")?;
     let heading = "call sites with the most live bytes:\n";
     let (_, sites) = ended.serial.split_once(heading).ok_or("no call sites")?;
     let first = [
@@ -532,7 +532,7 @@ fn panic_after_a_report_tells_the_kernels_call_sites() -> Result<(), Failure> {
     session.command("kmemleak sites", LIMIT)?;
     session.send_line("panic", LIMIT)?;
     let ended = session.finish(LIMIT);
-    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    machines::expect(&ended, Outcome::Failed, "the shell's command `panic`")?;
     let heading = "call sites with the most live bytes:\n";
     let (_, sites) = ended.serial.split_once(heading).ok_or("no call sites")?;
     let told = sites.lines().filter(|line| line.contains(" bytes in "));
@@ -548,7 +548,7 @@ fn panic_tells_none_when_the_detector_is_off() -> Result<(), Failure> {
     let mut session = shell_with("kmemleak=off")?;
     session.send_line("panic", LIMIT)?;
     let ended = session.finish(LIMIT);
-    machines::expect(&ended, Outcome::Failed, "asked to, by the shell")?;
+    machines::expect(&ended, Outcome::Failed, "the shell's command `panic`")?;
     match ended.serial.contains("call sites") {
         false => Ok(()),
         true => Err(ended.to_string().into()),

@@ -256,7 +256,7 @@ fn mark<P: Platform>(call: Call<'_, P>) -> Done {
     let (_outside, sum) = (claim.outside(), Sum(&summary));
     if marked.is_err() {
         // The check was made nevertheless.
-        let told = "no memory to remember what there is: what was remembered before stays";
+        let told = "no memory for a new mark: the mark before it stays";
         report::complain(format, &Because("no_memory", told), out)?;
         report::write_sum(format, &summary, out)?;
         return Err(CommandError::NotDone.into());

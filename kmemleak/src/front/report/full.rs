@@ -165,7 +165,10 @@ pub(super) fn leak_text<P: Platform>(
     match &leak.contents {
         Contents::Read(dump) => write_dump(dump.as_slice(), out)?,
         Contents::Freed => writeln!(out, "  freed since")?,
-        Contents::Unknown => writeln!(out, "  not read: off, so perhaps freed since")?,
+        Contents::Unknown => writeln!(
+            out,
+            "  not read: the detector is off, and the block may have been freed"
+        )?,
     }
     match stack {
         Stack::Here => write_frames(tracker, "backtrace", &leak.frames, out),

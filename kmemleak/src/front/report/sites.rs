@@ -115,7 +115,8 @@ pub(in crate::front) fn write_site<P: Platform>(
     });
     written?;
     if count == 0 && all {
-        let nothing = format_args!("no call site {crc:08x} has anything alive, or had at the mark");
+        let nothing =
+            format_args!("no call site {crc:08x} has live objects, or had any at the mark");
         return refuse(format, &Because("no_site", nothing), out);
     }
     if !all && format == Format::Text {

@@ -15,7 +15,7 @@ use crate::tracker::Tracker;
 /// How many words of an object a line has at most.
 const WORDS: usize = 32;
 
-/// The name of the root that an object is which is declared to be no leak.
+/// The name that an object has as a root, if it is declared to be no leak.
 const NOT_A_LEAK: &str = "not a leak";
 
 /// What was written.
@@ -169,7 +169,7 @@ fn write_sums<P: Platform>(
     }
     writeln!(
         out,
-        ",\"code\":\"{}\",\"error\":\"no memory for all of it: objects, words or roots are missing\"}}",
+        ",\"code\":\"{}\",\"error\":\"no memory for the whole snapshot: objects, words or roots are missing\"}}",
         NotDone::NoMemory.code()
     )
 }

@@ -134,7 +134,7 @@ fn text(status: &Status, out: &mut dyn Write) -> fmt::Result {
         Some(findings) => findings_text(findings, out)?,
         None => writeln!(
             out,
-            "last check   goes on, or is being read: ask again later"
+            "last check   a check is running, or a report is being read: ask again later"
         )?,
     }
     match status.next_scan_us {

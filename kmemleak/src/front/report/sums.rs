@@ -64,7 +64,7 @@ pub(super) fn new_text<P: Platform>(
     };
     let since = match claim.has_baseline() {
         true => "new since the mark",
-        false => "new, there being no mark",
+        false => "new: all of them, since there is no mark",
     };
     writeln!(out, "kmemleak: {new} ({}) {since}", ByteSum(bytes))
 }
@@ -156,7 +156,7 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
         How::Scanned { passes } => {
             writeln!(
                 out,
-                "kmemleak: suspects of {} beside what runs, which no stop of the world has confirmed",
+                "kmemleak: suspects of {} while other code ran, which no check in a stopped world has confirmed",
                 PassCount(passes)
             )?;
             Some(passes)
@@ -164,7 +164,7 @@ fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
         How::Repeated { reason, passes } => {
             writeln!(
                 out,
-                "kmemleak: {reason}: suspects of {} beside what runs",
+                "kmemleak: {reason}: suspects of {} while other code ran",
                 PassCount(passes)
             )?;
             Some(passes)
