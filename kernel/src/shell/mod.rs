@@ -12,11 +12,13 @@
 mod bench;
 mod commands;
 mod ending;
+mod escape;
 pub mod input;
 mod leak;
 pub mod pager;
 mod screen;
 mod table;
+pub mod wrap;
 
 use core::fmt::{Display, Write};
 

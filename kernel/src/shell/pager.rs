@@ -3,30 +3,8 @@
 //! A state machine without a console. Lines that are longer than the screen is wide take several rows; escape sequences (ECMA-48,
 //! 5.4), which set colours, take no place. Other control characters are taken as such that do not move the cursor.
 
+use super::escape::Escape;
 use crate::console::Terminal;
-
-/// Where a text is in an escape sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Escape {
-    Outside,
-    /// After ESC.
-    Begun,
-    /// After ESC and `[`, until a final byte.
-    Parameters,
-}
-
-impl Escape {
-    /// Whether a character belongs to the sequence, and where the text is then.
-    fn after(self, character: char) -> (bool, Self) {
-        match (self, character) {
-            (_, '\x1b') => (true, Self::Begun),
-            (Self::Outside, _) => (false, Self::Outside),
-            (Self::Begun, '[') => (true, Self::Parameters),
-            (Self::Parameters, '\x20'..='\x3f') => (true, Self::Parameters),
-            (Self::Begun | Self::Parameters, _) => (true, Self::Outside),
-        }
-    }
-}
 
 /// What stands before a character can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

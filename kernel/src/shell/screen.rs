@@ -1,4 +1,5 @@
-//! What a command writes to: it ends when Ctrl-C is typed, and on a terminal it stops when the screen is full.
+//! What a command writes to: it ends when Ctrl-C is typed, and on a terminal it stops when the screen is full, and breaks lines at
+//! blanks.
 //!
 //! A writer that fails ends the command's formatting, so a report of thousands of lines ends as soon as nobody wants more of it.
 //! With `--no-pager` at the end of the line it does not stop; nor does JSON, which is for programs.
@@ -7,6 +8,7 @@ use core::fmt::{self, Write};
 
 use super::input;
 use super::pager::{Before, Page};
+use super::wrap::Wrap;
 use crate::console::{self, Console};
 use crate::foreground::{self, Foreground};
 
@@ -17,11 +19,18 @@ const QUESTION: &str = "-- more: space, Enter, q --";
 /// Goes to the start of the line and erases it.
 const ERASE_LINE: &str = "\r\x1b[K";
 
-/// A command's output.
+/// A command's output, as the console shows it.
 struct Screen<'a> {
     out: &'a mut Console,
     /// `None` where it never stops.
     page: Option<Page>,
+}
+
+/// A command's output.
+struct Output<'a> {
+    screen: Screen<'a>,
+    /// `None` where lines are as they are written.
+    wrap: Option<Wrap>,
 }
 
 /// Runs a line in the foreground, with the pager if there is one.
@@ -32,8 +41,14 @@ pub fn run<R>(line: &str, out: &mut Console, work: impl FnOnce(&str, &mut dyn Wr
         _ => (line, !line.split_whitespace().any(|word| word == "--json")),
     };
     let foreground = Foreground::begin();
-    let page = console::terminal().filter(|_| wanted).map(Page::new);
-    let done = work(line, &mut Screen { out, page });
+    let terminal = console::terminal();
+    let page = terminal.filter(|_| wanted).map(Page::new);
+    let mut output = Output {
+        screen: Screen { out, page },
+        wrap: terminal.map(Wrap::new),
+    };
+    let done = work(line, &mut output);
+    output.finish();
     if foreground.is_ending() {
         // The console does not fail.
         let _ = writeln!(out, "^C");
@@ -58,6 +73,22 @@ impl Screen<'_> {
     }
 }
 
+impl Write for Screen<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| self.put(character))
+    }
+}
+
+impl Output<'_> {
+    /// Shows what has no end of a word yet.
+    fn finish(&mut self) {
+        if let Some(wrap) = &mut self.wrap {
+            // It fails if nobody wants more.
+            let _ = wrap.finish(&mut self.screen);
+        }
+    }
+}
+
 /// Asks how many rows more are wanted; an error if none.
 fn ask(out: &mut Console, page: usize) -> Result<usize, fmt::Error> {
     out.write_str(QUESTION)?;
@@ -76,10 +107,18 @@ fn ask(out: &mut Console, page: usize) -> Result<usize, fmt::Error> {
     rows.ok_or(fmt::Error)
 }
 
-impl Write for Screen<'_> {
+impl Write for Output<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars() {
-            self.put(character)?;
+            let put = match &mut self.wrap {
+                Some(wrap) => wrap.put(character, &mut self.screen),
+                None => self.screen.put(character),
+            };
+            if put.is_err() {
+                // Nobody wants more: what has not come out yet is not to be shown, either.
+                self.wrap = None;
+                return put;
+            }
             if character == '\n' && foreground::go_on().is_break() {
                 return Err(fmt::Error);
             }

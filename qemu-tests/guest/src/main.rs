@@ -19,7 +19,6 @@ mod confined;
 #[cfg(target_os = "none")]
 mod cpu_tables;
 #[cfg(target_os = "none")]
-#[cfg(target_os = "none")]
 mod ends;
 #[cfg(target_os = "none")]
 mod firmware;

@@ -1,10 +1,11 @@
-//! The shell's pager.
+//! The shell's pager, and how it breaks long lines.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use kernel::console::Terminal;
 use kernel::shell::pager::{Before, Page};
+use kernel::shell::wrap::Wrap;
 
 use crate::guest_test;
 
@@ -57,5 +58,45 @@ guest_test! {
     fn escape_sequences_take_no_place() smp [1] {
         let red = "\x1b[1;31mabcd\x1b[0m\n";
         assert_eq!(pages(4, 3, 9, &[red, red, "x"].concat()), [[red, red].concat(), "x".into()]);
+    }
+}
+
+/// A text with its lines broken for that many columns.
+fn broken(columns: u16, text: &str) -> String {
+    let mut wrap = Wrap::new(Terminal { columns, rows: 24 });
+    let mut out = String::new();
+    let written = (text.chars()).try_for_each(|character| wrap.put(character, &mut out));
+    (written.and_then(|()| wrap.finish(&mut out))).expect("a text takes all");
+    out
+}
+
+guest_test! {
+    /// What does not fit goes below its line's first word, and a little deeper.
+    fn lines_are_broken_before_a_word() smp [1] {
+        assert_eq!(broken(10, "ab cd efgh ij\nk"), "ab cd efgh\n  ij\nk");
+        assert_eq!(broken(10, " ab cd  efghi   jkl\n"), " ab cd\n   efghi\n   jkl\n");
+        assert_eq!(broken(10, "a\n\n  b  \nc "), "a\n\n  b  \nc ");
+        // The indentation leaves half of the row.
+        assert_eq!(broken(10, "        a bcd\n"), "        a\n     bcd\n");
+        assert_eq!(broken(10, "aaaaaa bbbbb\n"), "aaaaaa\n  bbbbb\n");
+    }
+}
+
+guest_test! {
+    /// It would be broken all the same, or could not be copied.
+    fn a_word_longer_than_a_row_and_json_stay_whole() smp [1] {
+        for line in ["ab cdefghijklmn", "abcdefghijklmn", "{\"a\": 1, \"b\": 2}"] {
+            assert_eq!(broken(10, line), line);
+        }
+        let long = ["ab ", &"x".repeat(1000), " cd\n"].concat();
+        assert_eq!(broken(10, &[&long, "ab cd efgh ij"].concat()), [&long, "ab cd efgh\n  ij"].concat());
+    }
+}
+
+guest_test! {
+    /// Colours take no place, and go with their word.
+    fn colours_do_not_change_where_a_line_is_broken() smp [1] {
+        let red = "ab cd \x1b[31mefgh\x1b[0m \x1b[2mij\x1b[0m\n";
+        assert_eq!(broken(10, red), "ab cd \x1b[31mefgh\x1b[0m\n  \x1b[2mij\x1b[0m\n");
     }
 }
