@@ -23,6 +23,11 @@ impl Checkpoints {
         self.stop_at(0);
     }
 
+    /// The checkpoint at which it asks to stop; zero for none.
+    pub fn asked(&self) -> usize {
+        self.stop_at.load(Relaxed)
+    }
+
     /// How many there have been.
     pub fn count(&self) -> usize {
         self.count.load(Relaxed)

@@ -95,6 +95,8 @@ pub(crate) struct Checker {
     ground: Ground,
     /// Whether the running check is asked to stop. Release and Acquire pair, though they order nothing else: it is one word.
     stopping: AtomicBool,
+    /// Whether the last pass was given up while it marked.
+    unfinished: AtomicBool,
     /// Suppressions from the kernel's source; `None` is zero bits.
     suppressions: Option<&'static [&'static str]>,
 }
@@ -108,6 +110,7 @@ impl Checker {
             queues: WorkQueues::new(),
             ground: Ground::new(),
             stopping: AtomicBool::new(false),
+            unfinished: AtomicBool::new(false),
             suppressions: None,
         }
     }

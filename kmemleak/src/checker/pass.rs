@@ -1,8 +1,11 @@
 //! How a pass is made: in a stopped world by all CPUs, or by one task while other code runs.
 
+use core::sync::atomic::Ordering;
+
 use spin::mutex::SpinMutex;
 
 use crate::checker::Checker;
+use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
 use crate::marker::queue::MAX_WORKERS;
 use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
@@ -188,9 +191,41 @@ impl<P: Platform> Handle<'_, P> {
             hazard: tracker.hazard(),
             moves: tracker.moves(),
             stopping: &self.checker.stopping,
+            unfinished: &self.checker.unfinished,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
             own_stack: self.checker.ground.stack(),
             meta: tracker.meta_for_marker(cpu),
         }
+    }
+}
+
+impl<P: Platform> Claim<'_, P> {
+    /// Marks again what is alive, if the last pass was given up: for questions about the flags that it should have left.
+    pub(crate) fn finish_marks(&mut self) -> Result<(), NotDone> {
+        if !self.handle().checker.unfinished.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !self.tracker().is_on() {
+            return Err(NotDone::Off);
+        }
+        let marked = self.on_unscanned_stack(|claim| {
+            let handle = claim.handle();
+            let together: &Together<'_, P> = &|marker, _| {
+                marker.run()?;
+                marker.barrier()
+            };
+            match handle.stopped(together, |_| Ok(())) {
+                Ok(_) => Ok(()),
+                Err(NotSeen::GivenUp) => Err(GivenUp),
+                Err(NotSeen::Unstopped(_)) => {
+                    let running = handle.running(|marker, _| {
+                        marker.run()?;
+                        marker.barrier()
+                    });
+                    running.map(|_| ())
+                }
+            }
+        });
+        Ok(marked?)
     }
 }

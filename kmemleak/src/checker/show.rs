@@ -52,7 +52,11 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Shows each object that is alive through interior pointers only.
-    pub(crate) fn show_interior(&self, look: &mut dyn FnMut(InteriorOnly)) -> Result<(), NotDone> {
+    pub(crate) fn show_interior(
+        &mut self,
+        look: &mut dyn FnMut(InteriorOnly),
+    ) -> Result<(), NotDone> {
+        self.finish_marks()?;
         let _outside = self.outside();
         each_interior(self.tracker(), &mut |_, object| look(object));
         Ok(())

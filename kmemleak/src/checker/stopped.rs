@@ -23,6 +23,14 @@ use crate::verdict::{Filter, Making, Settled, list_white};
 /// The largest number of checks in a stopped world for one verdict: each judges call stacks that the one before has found.
 const MAX_CHECKS: u32 = 8;
 
+/// Whether a check in a stopped world is the first one for its verdict. A later one goes on to its end in any case: the verdict before is
+/// gone, and the one that it replaces has what is suppressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    First,
+    Again,
+}
+
 impl<P: Platform> Claim<'_, P> {
     /// Checks.
     pub(crate) fn check(&mut self) -> Result<Summary, GivenUp> {
@@ -41,13 +49,13 @@ impl<P: Platform> Claim<'_, P> {
 
     /// Checks in a stopped world, and again if call stacks turn out to be suppressed that were not judged before.
     pub(super) fn check_stopped(&mut self, filter: Filter) -> Result<Summary, NotSeen> {
-        let mut summary = self.check_once(filter)?;
+        let mut summary = self.check_once(filter, Turn::First)?;
         for _ in 1..MAX_CHECKS {
             if !self.judge() {
                 break;
             }
             let (took_us, stopped_us) = (summary.took_us, summary.stopped_us);
-            summary = self.check_once(filter)?;
+            summary = self.check_once(filter, Turn::Again)?;
             summary.took_us += took_us;
             summary.stopped_us += stopped_us;
             self.findings.verdict.summary = LastSummary::Some(summary);
@@ -56,7 +64,7 @@ impl<P: Platform> Claim<'_, P> {
     }
 
     /// Makes a pass in a stopped world, after which the unmarked objects that `filter` lets through are named.
-    fn check_once(&mut self, filter: Filter) -> Result<Summary, NotSeen> {
+    fn check_once(&mut self, filter: Filter, turn: Turn) -> Result<Summary, NotSeen> {
         let (handle, tracker) = (self.handle(), self.tracker());
         let Findings {
             verdict,
@@ -67,6 +75,9 @@ impl<P: Platform> Claim<'_, P> {
         let verdict = SpinMutex::<_>::new(verdict);
         let seen = handle.stopped(
             &|marker, worker| {
+                if turn == Turn::Again {
+                    marker.go_on_to_the_end();
+                }
                 marker.run()?;
                 marker.barrier()?;
                 marker.go_on_to_the_end();

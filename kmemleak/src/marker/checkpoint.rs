@@ -13,7 +13,8 @@
 //! # What is left behind
 //!
 //! Marks, counts and flags as they were at that moment. The next pass begins by clearing them, in all chunks; and its queues
-//! begin empty. The verdict is not touched before the pass can no longer be given up.
+//! begin empty. Who reads them without a pass before asks whether the last one is `unfinished`. The verdict is not touched before
+//! the pass can no longer be given up.
 
 use core::sync::atomic::Ordering;
 

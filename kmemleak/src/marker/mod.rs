@@ -123,6 +123,9 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) hazard: &'a Hazard,
     pub(crate) moves: &'a Moves,
     pub(crate) stopping: &'a AtomicBool,
+    /// Whether the last pass has begun and not marked all: marks and flags mean nothing then. Relaxed: the first worker stores it, and
+    /// whoever has the claim reads it when the pass is over.
+    pub(crate) unfinished: &'a AtomicBool,
     /// The detector's own memory, which is in no root.
     pub(crate) own: [Range<usize>; 3],
     /// The stack that the pass is made on, where the platform says where that lies.
@@ -240,6 +243,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Marks all that the roots reach.
     pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
         if self.worker == 0 {
+            self.tools.unfinished.store(true, Ordering::Relaxed);
             self.tools.root_ranges.straddling.clear();
         }
         self.whiten()?;
@@ -255,6 +259,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 self.follow_started()?;
             }
             self.barrier()?;
+        }
+        if self.worker == 0 {
+            self.tools.unfinished.store(false, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -164,3 +164,48 @@ fn the_command_says_that_it_was_asked_to_stop() {
     }
     graph.judge_again();
 }
+
+/// A check that finds call stacks which a suppression matches, and was not told so before, is done again. Then the last verdict is gone
+/// already: what is suppressed must not take its place.
+#[test]
+fn what_a_suppression_hides_is_not_reported_when_a_check_is_given_up() {
+    at_each_checkpoint(&[1, 2], Stop::Works, &|graph| {
+        let lab = &graph.lab;
+        lab.machine.call_from(&["known", "caller"]);
+        let known = lab.block(64);
+        lab.machine.call_from(&["fresh", "caller"]);
+        lab.detector.suppress("known").expect("memory");
+        let before = lab.listed();
+        let given_up = lab.detector.check().is_err();
+        let expected = if given_up { before } else { vec![graph.news] };
+        assert_eq!(lab.listed(), expected);
+        lab.free(known);
+        given_up
+    });
+}
+
+/// What interior pointers alone hold is a question about the last pass. If that was given up, the answer must not be half of it.
+#[test]
+fn interior_answers_for_a_whole_pass() {
+    let interior = |graph: &Graph| {
+        let mut starts = Vec::new();
+        let asked = graph
+            .lab
+            .detector
+            .for_each_interior(&mut |object| starts.push(object.start));
+        asked.map(|()| starts)
+    };
+    for (cpus, stop) in [(&[1, 2][..], Stop::Works), (&[1], Stop::Unsupported)] {
+        at_each_checkpoint(cpus, stop, &|graph| {
+            let number = graph.lab.machine.checkpoints.asked();
+            graph.lab.machine.checkpoints.go_on();
+            let expected = interior(graph).expect("on");
+            assert_eq!(expected.len(), 7);
+            graph.lab.machine.checkpoints.stop_at(number);
+            let given_up = graph.lab.detector.check().is_err();
+            // It asks once, so not the next question.
+            assert_eq!(interior(graph), Ok(expected));
+            given_up
+        });
+    }
+}

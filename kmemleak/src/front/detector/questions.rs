@@ -68,7 +68,8 @@ impl<P: Platform> Detector<P> {
     }
 
     /// Shows each object that the last pass found alive through interior pointers only: no chain of start pointers alone leads to
-    /// it from a root. In the order of addresses. Task context, with no lock held; `look` may allocate.
+    /// it from a root. If that was given up, there is another one first, which does not change the verdict. In the order of
+    /// addresses. Errors: [`NotDone::Stopped`] if it is given up as well. Task context, with no lock held; `look` may allocate.
     pub fn for_each_interior(&self, look: &mut dyn FnMut(InteriorOnly)) -> Result<(), NotDone> {
         self.handle().claim()?.show_interior(look)
     }

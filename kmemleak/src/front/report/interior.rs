@@ -77,9 +77,13 @@ pub(in crate::front) fn write_interior<P: Platform>(
     top: Option<usize>,
     out: &mut dyn Write,
 ) -> Answered {
+    let marked = claim.finish_marks();
     let _outside = claim.outside();
     if claim.verdict().summary.get().is_none() {
         return refuse(form.format(), &NO_CHECK, out);
+    }
+    if let Err(why) = marked {
+        return refuse(form.format(), &why, out);
     }
     if form == Form::Table && group(claim).is_err() {
         writeln!(
