@@ -159,7 +159,7 @@ struct kmemleak_summary {
 	uint64_t suspect_bytes;
 	/* Of all these, those that have not been reported. */
 	uint64_t unreported_objects;
-	/* What could not be recorded for want of memory. */
+	/* What could not be recorded for lack of memory. */
 	uint64_t unrecorded;
 	/* Objects that were tracked. */
 	uint64_t tracked;

@@ -1,10 +1,10 @@
-//! What a check has found, as tools want it that show results of tests and of analysis: one finding a call stack, with the
+//! What a check has found, for tools that show results of tests and of analysis: one finding for each call stack, with the
 //! function that asked for the memory and its place in the source.
 //!
 //! The *place* of a finding is the innermost function that is not allocation machinery and whose file has a relative path: a
-//! file of the repository, which a forge can show. Without such a one it is the innermost that is not machinery.
+//! file of the repository, which a forge can show. Without such a function it is the innermost that is not machinery.
 //!
-//! A call stack of which all objects are owned by others is no finding: it goes when its leaders' leak is mended.
+//! A call stack of which all objects are owned by others is no finding: it disappears when the leak of its leaders is fixed.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -14,7 +14,7 @@ use crate::function::{Function, callers_of};
 use crate::log::Report;
 use crate::records::{Crc, Group, Object, Rank};
 
-/// What a check has found, and what can be said against it.
+/// What a check has found, and why that may be incomplete.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// Leaks, or suspects, what has most bytes first.
@@ -78,12 +78,12 @@ pub enum Problem {
     NoCheck,
     /// So many blocks could not be recorded.
     Unrecorded(u64),
-    /// The run ended before its time, for this reason.
+    /// The run ended early, for this reason.
     Ended(String),
 }
 
 impl Findings {
-    /// What the report lists, if there is one. `ended` says why the run ended before its time, if it did.
+    /// What the report lists, if there is one. `ended` says why the run ended early, if it did.
     pub fn of(report: Option<&Report>, ended: Option<&str>) -> Self {
         let ended = ended.map(|why| Problem::Ended(why.into()));
         let Some(report) = report else {
@@ -230,15 +230,15 @@ impl Display for Place {
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoCheck => f.write_str("there is no check for leaks in the records"),
+            Self::NoCheck => f.write_str("the records have no check for leaks"),
             Self::Unrecorded(1) => {
-                f.write_str("the check is not certain: 1 record is missing for want of memory")
+                f.write_str("the check is not certain: 1 record is missing for lack of memory")
             }
             Self::Unrecorded(count) => write!(
                 f,
-                "the check is not certain: {count} records are missing for want of memory"
+                "the check is not certain: {count} records are missing for lack of memory"
             ),
-            Self::Ended(why) => write!(f, "the run ended before its time: {why}"),
+            Self::Ended(why) => write!(f, "the run ended early: {why}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The heap as a graph: who keeps how much alive.
+//! The heap as a graph: what keeps how much alive.
 //!
 //! From one vertex, the *origin*, links lead to groups of roots (a section, a CPU, the task stacks, what is declared to be no leak),
 //! from these to roots (a variable, a stack), and on to objects. An object *retains* what would be lost with it: itself, and all
@@ -63,7 +63,7 @@ impl Display for GraphError {
         match self {
             Self::Empty => write!(f, "the snapshot has no objects"),
             Self::TooLarge => write!(f, "the snapshot has more than 2^31 objects or words"),
-            Self::TwoNodes(id) => write!(f, "the snapshot has two objects of number {id}"),
+            Self::TwoNodes(id) => write!(f, "the snapshot has two objects with the number {id}"),
         }
     }
 }

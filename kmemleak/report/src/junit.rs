@@ -1,7 +1,7 @@
-//! Findings as JUnit's XML, which all systems that run tests in the background can show.
+//! Findings as JUnit XML, which CI systems show.
 //!
 //! A test suite `kmemleak` has a failing test case for each finding, or one that passes if there is none. What may be missing is a
-//! test case with an error. A case has the function's name and its file's, not its line: the same leak is the same case in each run.
+//! test case with an error. A case is named by function and file, not by line, so that a leak is the same case in each run.
 
 use std::collections::HashMap;
 
@@ -30,7 +30,7 @@ pub fn document(findings: &Findings) -> String {
     written.expect("writing to memory does not fail")
 }
 
-/// The case of a finding, and the how manieth it is of its function.
+/// The case of a finding, which is number `number` of those of its function.
 fn failure(finding: &Finding, number: u32) -> TestCase {
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
     let stack = finding.stack.iter().map(|caller| format!("{caller}\n"));

@@ -99,7 +99,7 @@ impl Display for KernelError {
             Self::NotElf(path) => write!(f, "{}: not an ELF file", path.display()),
             Self::NoNames(path) => write!(
                 f,
-                "{}: neither symbols nor debug information: is it stripped?",
+                "{}: no symbols and no debug information: expected a kernel that was not stripped",
                 path.display()
             ),
             Self::Damaged(path, error) => {

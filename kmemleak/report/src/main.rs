@@ -13,30 +13,30 @@ use kmemleak_report::output;
 use kmemleak_report::pictures::Pictures;
 use kmemleak_report::{Found, FramesShown, Kernel, LinesShown, Rewriter, junit, sarif};
 
-/// Names the functions in leak reports of a kernel that can't name them itself.
+/// Names the functions in leak reports of a kernel that can't name them itself, and draws pictures of what the reports tell.
 ///
-/// Reads a serial log and writes it again (not without --kernel). In the reports of kmemleak, text or JSON, each code address becomes the
-/// function, file and line, with the functions that were inlined there. All other lines stay as they are. Frames of the allocator
-/// and of the standard library are left out at the inner end of a call stack, and counted.
+/// Reads a serial log; with --kernel, writes it again with names: in the reports of kmemleak, text or JSON, each code address
+/// becomes the function, file and line, with the functions that were inlined there. All other lines stay as they are. The
+/// innermost frames of a call stack, as far as they belong to the allocator or the standard library, are left out and counted.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     /// The kernel that wrote the log, with its symbols and its debug information
     #[arg(long, value_name = "ELF", required_unless_present_any = ["junit", "sarif", "report", "heap_snapshot", "folded", "pprof"])]
     kernel: Option<PathBuf>,
-    /// Where the kernel ran, if it was relocated: the run-time address of its lowest segment, hexadecimal
+    /// Where the kernel ran, if it was relocated: the run-time address of its lowest segment, in hexadecimal
     #[arg(long, value_name = "ADDR", value_parser = hexadecimal, requires = "kernel")]
     base: Option<u64>,
-    /// Write only the lines of JSON, and nothing that stands before them: for programs
+    /// Write only the lines of JSON, without what stands before them in a line: for programs
     #[arg(long)]
     json: bool,
-    /// Write the frames of allocator and standard library, too
+    /// Write also the frames of the allocator and of the standard library
     #[arg(long)]
     all_frames: bool,
-    /// Write the leaks of the log's last report as JUnit's XML, from its records of JSON: a failing test case for each call stack
+    /// Write the leaks of the log's last JSON report as JUnit XML: a failing test case for each call stack
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Write them as SARIF 2.1.0: a result for each call stack
+    /// Write the leaks of the log's last JSON report as SARIF 2.1.0: a result for each call stack
     #[arg(long, value_name = "FILE")]
     sarif: Option<PathBuf>,
     /// The log; the standard input if it is missing or `-`
@@ -51,7 +51,7 @@ Exit codes:
   0  all was written
   1  the kernel or the log can't be read, or the output can't be written
   2  wrong usage
-  3  no address of the reports is in the kernel's code: another kernel, or --base is missing or wrong";
+  3  no address of the reports is in the kernel's code: it is another kernel, or --base is missing or wrong";
 
 /// No address of the reports is in the kernel's code.
 const WRONG_KERNEL: u8 = 3;
@@ -128,7 +128,9 @@ fn with_names(
     let kernel = Kernel::open(path, arguments.base, &folder)?;
     let path = path.display();
     if !kernel.has_lines() {
-        eprintln!("kmemleak-report: {path}: no debug information: functions only, without lines");
+        eprintln!(
+            "kmemleak-report: {path}: no debug information, so functions are shown without files and lines"
+        );
     }
     let frames = match arguments.all_frames {
         true => FramesShown::All,
@@ -187,13 +189,13 @@ fn tell(found: &Found, kernel: &Kernel, path: &str) -> ExitCode {
     }
     if found.damaged > 0 {
         eprintln!(
-            "kmemleak-report: lines of JSON that are cut or mixed with other output: {}",
+            "kmemleak-report: damaged lines of JSON, cut or mixed with other output: {}",
             found.damaged
         );
     }
     if kernel.is_damaged() {
         eprintln!(
-            "kmemleak-report: {path}: the debug information is damaged: some lines are missing"
+            "kmemleak-report: {path}: the debug information is damaged: some files and lines are missing"
         );
     }
     let Some(first) = found.first_outside else {
@@ -201,7 +203,7 @@ fn tell(found: &Found, kernel: &Kernel, path: &str) -> ExitCode {
     };
     let extent = kernel.extent();
     eprintln!(
-        "kmemleak-report: {} of {} addresses lie outside of the code of {path}, which is at {:#x}..{:#x}; the first is {first:#x}. Is it the kernel that wrote the log, and was it relocated (--base)?",
+        "kmemleak-report: {} of {} addresses lie outside of the code of {path}, which is at {:#x}..{:#x}; the first is {first:#x}. Give the kernel that wrote the log, and --base if it was relocated",
         found.outside, found.addresses, extent.start, extent.end
     );
     match found.outside == found.addresses {

@@ -20,7 +20,7 @@ const HEADING: &str = "Pictures";
 /// Files that are wanted.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Pictures {
-    /// One page of HTML that needs no network: leaks, who keeps how much memory alive, flame graphs, growth over marks
+    /// One page of HTML that needs no network: leaks, what keeps how much memory alive, flame graphs, growth over marks
     #[arg(long, visible_alias = "html", value_name = "FILE", help_heading = HEADING)]
     report: Option<PathBuf>,
 
@@ -32,7 +32,7 @@ pub struct Pictures {
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     folded: Option<PathBuf>,
 
-    /// The same for `go tool pprof` and speedscope (FILE.pb.gz)
+    /// Objects and bytes by call stack, lost and in use, for `go tool pprof` and speedscope (FILE.pb.gz)
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     pprof: Option<PathBuf>,
 }
@@ -54,7 +54,10 @@ impl Display for PictureError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSnapshot => {
-                write!(f, "no snapshot of the heap: `kmemleak snapshot` prints one")
+                write!(
+                    f,
+                    "the log has no snapshot of the heap: the command `kmemleak snapshot` prints one"
+                )
             }
             Self::Graph(error) => error.fmt(f),
             Self::Draw(error) => error.fmt(f),

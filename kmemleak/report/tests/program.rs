@@ -51,7 +51,7 @@ fn run(kernel: &Path, options: &[&str], log: &str) -> Output {
         .spawn()
         .expect("it starts");
     let mut input = child.stdin.take().expect("a pipe");
-    // It may have ended already, for want of a kernel.
+    // It may have ended already, for lack of a kernel.
     let _ = input.write_all(log.as_bytes());
     drop(input);
     child.wait_with_output().expect("it ends")
@@ -177,7 +177,8 @@ fn without_debug_information_there_are_functions() {
         text(&output.stdout)
     );
     assert!(
-        text(&output.stderr).ends_with("no debug information: functions only, without lines\n")
+        text(&output.stderr)
+            .ends_with("no debug information, so functions are shown without files and lines\n")
     );
 }
 
@@ -185,7 +186,8 @@ fn without_debug_information_there_are_functions() {
 fn without_any_names_it_refuses() {
     let output = run(&stripped("symbols"), &[], "");
     assert_eq!(output.status.code(), Some(1));
-    let why = "symbols: neither symbols nor debug information: is it stripped?\n";
+    let why =
+        "symbols: no symbols and no debug information: expected a kernel that was not stripped\n";
     assert!(
         text(&output.stderr).ends_with(why),
         "{}",

@@ -195,9 +195,9 @@ fn doubts(summary: &Summary) -> Vec<String> {
         .as_deref()
         .unwrap_or("the world was not stopped");
     match summary.how.as_str() {
-        "repeated" => doubts.push(format!("{reason}: this was found beside what runs")),
+        "repeated" => doubts.push(format!("{reason}: what is listed was found while other code ran")),
         "scanned" => {
-            doubts.push("found beside what runs; no stop of the world has confirmed it".into())
+            doubts.push("what is listed was found while other code ran, and no check in a stopped world has confirmed it".into())
         }
         _ => {}
     }
@@ -209,7 +209,7 @@ fn doubts(summary: &Summary) -> Vec<String> {
     for (number, what) in [
         (
             summary.unread,
-            "blocks were not read, since the platform vouches for none to be readable: what only these point to is listed",
+            "blocks were not read, since the platform does not say which memory is readable: what only these point to is listed",
         ),
         (
             summary.in_flight,
@@ -217,7 +217,7 @@ fn doubts(summary: &Summary) -> Vec<String> {
         ),
         (
             summary.unrecorded,
-            "records are missing for want of memory: what they would keep alive is listed",
+            "records are missing for lack of memory: what they would keep alive is listed",
         ),
         (
             summary.suppressed_objects,
@@ -344,10 +344,12 @@ fn notes(log: &Log, graph: Option<&Result<Graph, GraphError>>) -> Vec<String> {
         Some(Ok(graph)) => {
             let end = &graph.snapshot().end;
             if !end.complete {
-                notes.push("The snapshot of the heap is not whole: memory was too short.".into());
+                notes.push(
+                    "The snapshot of the heap is not complete: there was not enough memory.".into(),
+                );
             }
             if !end.stopped {
-                notes.push("The snapshot was taken beside what runs: some words may be missing, or out of date.".into());
+                notes.push("The snapshot was taken while other code ran: some words may be missing, or out of date.".into());
             }
             if graph.dangling() > 0 {
                 let words = graph.dangling();
@@ -361,7 +363,7 @@ fn notes(log: &Log, graph: Option<&Result<Graph, GraphError>>) -> Vec<String> {
     notes.extend(
         log.errors
             .iter()
-            .map(|error| format!("A question was not answered: {error}.")),
+            .map(|error| format!("A command gave no answer: {error}.")),
     );
     notes
 }

@@ -102,7 +102,7 @@ function heapTree() {
     const lines = node.below.slice(from, from + PAGE).map(child => row(child, depth + 1));
     const left = node.below.length - from - lines.length;
     if (left > 0) {
-      const more = el('div', {class: 'row'}, '', '', el('button', {onclick: () => { const before = more.previousSibling; more.remove(); some(line, before, from + PAGE); }}, 'Show more of ' + grouped(left)));
+      const more = el('div', {class: 'row'}, '', '', el('button', {onclick: () => { const before = more.previousSibling; more.remove(); some(line, before, from + PAGE); }}, 'Show more (' + grouped(left) + ' left)'));
       more.depth = depth + 1;
       lines.push(more);
     }
@@ -170,11 +170,11 @@ function heapTree() {
 function suspectList(tree) {
   const name = end => end.name !== null ? end.name : siteOf(end.stack);
   const live = data.heap.live_bytes;
-  if (data.heap.suspects.length === 0) return el('p', {id: 'no-suspects'}, 'No root and no object alone keeps more than a tenth of the live memory alive.');
+  if (data.heap.suspects.length === 0) return el('p', {id: 'no-suspects'}, 'No single root or object keeps more than a tenth of the live memory alive.');
   const link = end => el('button', {class: 'link mono', onclick: () => tree.show(end.row), disabled: end.row === null, title: end.address}, name(end));
   const rows = data.heap.suspects.map(suspect => el('li', {'data-v': suspect.first.retained},
-    link(suspect.first), suspect.first.within !== null ? el('span', {class: 'dim'}, ' (' + suspect.first.within + ')') : null, ' keeps ', el('b', {}, size(suspect.first.retained)), ' alive, ', share(suspect.first.retained, live), ' of what is alive',
-    suspect.links > 1 ? [', by ' + counted(suspect.links - 1, 'step') + ' down to ', link(suspect.last), suspect.last.retained < suspect.first.retained ? ' (' + size(suspect.last.retained) + ')' : null] : null, '.'));
+    link(suspect.first), suspect.first.within !== null ? el('span', {class: 'dim'}, ' (' + suspect.first.within + ')') : null, ' keeps ', el('b', {}, size(suspect.first.retained)), ' alive, ', share(suspect.first.retained, live), ' of all live memory',
+    suspect.links > 1 ? [', through ' + counted(suspect.links - 1, 'step') + ' down to ', link(suspect.last), suspect.last.retained < suspect.first.retained ? ' (' + size(suspect.last.retained) + ')' : null] : null, '.'));
   return el('ol', {id: 'suspects'}, rows);
 }
 
@@ -184,10 +184,10 @@ function heapSection() {
   const lost = objects - liveObjects;
   const tree = heapTree();
   section('heap', 'Who keeps memory alive',
-    el('p', {class: 'dim'}, 'What an object or a root keeps alive is itself and all that would be lost with it: all to which every way from a root leads through it. ' +
-      'Each square lies in that of the one which alone keeps it alive. What several keep alive lies beside them.'),
+    el('p', {class: 'dim'}, 'What an object or a root keeps alive is itself, and all objects that only paths through it lead to: without it they would be lost. ' +
+      'In the map, each square lies in the square of the object or root that alone keeps it alive. What several keep alive lies beside them.'),
     el('p', {}, counted(liveObjects, 'live object') + ', ' + size(live) + (lost ? '; ' + grouped(lost) + ' that no root leads to, ' + size(bytes - live) : '') + '.'),
     el('h3', {}, 'Look at these first'), suspectList(tree),
     el('h3', {}, 'As a map'), treemap(heap.top, tree),
-    el('h3', {}, 'As a tree'), el('p', {class: 'dim'}, 'Arrow keys move and unfold.'), tree);
+    el('h3', {}, 'As a tree'), el('p', {class: 'dim'}, 'Arrow keys move, open and close.'), tree);
 }

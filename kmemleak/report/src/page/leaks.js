@@ -5,12 +5,12 @@
   if (!leaks) return;
   const suspects = data.verdict.kind === 'suspects';
   if (leaks.groups.length === 0) {
-    section('leaks', 'Leaks', el('p', {}, data.verdict.kind === 'clean' ? 'Nothing was lost.' : 'The report lists no objects.'));
+    section('leaks', 'Leaks', el('p', {}, data.verdict.kind === 'clean' ? 'No leaks.' : 'The report lists no objects.'));
     return;
   }
   const listedAt = new Map(leaks.objects.map((object, place) => [object.address, place]));
-  const intro = (suspects ? 'Objects that no pointer was found to lead to' : 'Objects that no pointer leads to any more') +
-    ', by the call stack that allocated them. A leader is one that no other leak points to; it owns what was lost with it.';
+  const intro = (suspects ? 'Objects to which no pointer was found' : 'Objects to which no pointer leads any more') +
+    ', by the call stack that allocated them. A leader is a leak that no other leak points to; it owns what was lost with it.';
 
   // From where the way to an object comes: roots and lost groups by name, objects by call site.
   function way(steps) {
@@ -34,7 +34,7 @@
   }
 
   function dump(object) {
-    if (object.freed) return el('p', {class: 'dim'}, 'Freed since.');
+    if (object.freed) return el('p', {class: 'dim'}, 'Freed since the check.');
     if (!object.dump) return null;
     const bytes = object.dump.match(/../g);
     const lines = [];
@@ -59,13 +59,13 @@
     ];
     const more = group.objects - rows.length;
     return el('div', {}, table(null, columns, rows, {sortBy: 5, detail: row => el('div', {}, dump(row), seen(row))}),
-      more > 0 ? el('p', {class: 'dim'}, 'And ' + counted(more, 'object') + ' more of this call stack that are not listed here.') : null);
+      more > 0 ? el('p', {class: 'dim'}, 'And ' + counted(more, 'object') + ' more of this call stack, not listed here.') : null);
   }
 
   const columns = [
     numberColumn('Objects', row => row.objects),
     bytesColumn('Bytes', row => row.bytes),
-    bytesColumn('Owned', row => row.owned_bytes, 'Bytes of what its leaders own, whoever allocated it'),
+    bytesColumn('Owned', row => row.owned_bytes, 'Bytes of what its leaders own, also what other call stacks allocated'),
     {title: 'Oldest', num: true, value: row => row.oldest_us, text: row => span(row.oldest_us)},
     functionColumn, placeColumn,
   ];

@@ -1,4 +1,4 @@
-//! A page that shows what a log tells: what is lost, who keeps how much alive, how call sites have grown.
+//! A page that shows what a log tells: what is lost, what keeps how much alive, how call sites have grown.
 //!
 //! It is one file of HTML that needs no network. This module computes what it shows (`data`, `tree`, `leaks`) and puts that into
 //! the page as JSON; the scripts beside this file draw it. All text of the log comes as text into the page, never as markup: in

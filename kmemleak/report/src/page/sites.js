@@ -73,7 +73,7 @@ function growth() {
   if (marked) {
     columns.push(
       {title: 'Growth', num: true, hint: 'Bytes since the last mark', value: row => row.growth_bytes || 0, text: row => signed(row.growth_bytes, size(row.growth_bytes || 0))},
-      {title: 'Trend', hint: 'What the intervals between the marks say', value: row => row.trend || '', text: row => row.trend || ''},
+      {title: 'Trend', hint: 'steady: it rose in most intervals between marks; step: one interval has more than half of the rise', value: row => row.trend || '', text: row => row.trend || ''},
       {title: 'Marks', text: spark});
   }
   columns.push(functionColumn, placeColumn);

@@ -35,7 +35,7 @@ function table(id, columns, rows, options) {
     heads.forEach((head, place) => head.setAttribute('aria-sort', place !== order.column ? 'none' : order.down ? 'descending' : 'ascending'));
     body.replaceChildren(...sorted.slice(0, shown).flatMap(line));
     more.hidden = sorted.length <= shown;
-    more.textContent = 'Show more of ' + grouped(sorted.length) + ' rows';
+    more.textContent = 'Show more (' + grouped(sorted.length) + ' rows in all)';
     status.textContent = needle ? counted(sorted.length, 'row') + ' of ' + grouped(rows.length) : '';
   }
 

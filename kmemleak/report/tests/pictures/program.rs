@@ -57,7 +57,9 @@ fn what_is_missing_is_said_and_the_rest_is_written() {
     assert_eq!(output.status.code(), Some(1));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
-        errors.contains("no snapshot of the heap: `kmemleak snapshot` prints one"),
+        errors.contains(
+            "the log has no snapshot of the heap: the command `kmemleak snapshot` prints one"
+        ),
         "{errors}"
     );
     assert!(folder.join("c.folded").is_file() && !folder.join("b.heapsnapshot").exists());
