@@ -1,6 +1,6 @@
 //! Files that a run leaves behind: which are wanted, what the guest must be asked for them, and writing them.
 //!
-//! The guest is asked once all that the user has typed has been done ([`OutputFiles::ask`]). The files are written when the
+//! The guest is asked when all commands of the user have been done ([`OutputFiles::ask`]). The files are written when the
 //! machine has ended, in whatever way, with what came until then ([`OutputFiles::write`]).
 
 use std::io::Write;
@@ -14,7 +14,8 @@ use kmemleak_report::pictures::{PictureError, Pictures};
 use kmemleak_report::{junit, sarif};
 
 /// Said where files are wanted, but QEMU has the terminal to itself.
-pub const NO_TERMINAL: &str = "files are written for commands that come to an end: by --script, -c, or a pipe on the standard input";
+pub const NO_TERMINAL: &str =
+    "output files need commands that end: give --script or -c, or a pipe as the standard input";
 
 /// What pictures are about.
 const TITLE: &str = "kernel";
@@ -25,11 +26,11 @@ const HEADING: &str = "Files";
 /// The files that are wanted.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputFiles {
-    /// The detector's records, one JSON object a line: those that the commands print; if no check is among them, the last check's as well
+    /// The detector's records, one JSON object per line: those that the commands print; if no check is among them, also those of the last check
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     json: Option<PathBuf>,
 
-    /// The leaks of the last check as JUnit's XML: a failing test case for each call stack
+    /// The leaks of the last check as JUnit XML: a failing test case for each call stack
     #[arg(long, value_name = "FILE", help_heading = HEADING)]
     junit: Option<PathBuf>,
 
@@ -50,7 +51,7 @@ pub struct Gathered {
     pub so_far: SoFar,
     /// What the guest answered then.
     pub answers: Answers,
-    /// Why the run ended before its time, if it did.
+    /// Why the run ended early, if it did.
     pub ended_early: Option<String>,
 }
 

@@ -2,8 +2,8 @@
 //! typed, kept as answers.
 //!
 //! After what the user has typed this program may ask the guest something itself. It begins by an empty line of more blanks
-//! than the user has ever typed together: the shell does nothing for it, and its echo says that all before it has been
-//! done. From there on nothing is shown; an answer ends where the prompt comes again.
+//! than the user has ever typed together: the shell does nothing for it, and its echo says that all commands before it have
+//! been done. From there on nothing is shown; an answer ends where the prompt comes again.
 
 use std::mem;
 

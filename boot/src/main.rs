@@ -71,7 +71,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
         };
         let command = machine::debugger_command(&kernel, owner, port);
         let command = machine::typed(&command);
-        eprintln!("boot: waiting for a debugger, in another terminal: {command}");
+        eprintln!("boot: waiting for a debugger; attach it in another terminal: {command}");
     }
     let machine = machine(&options, kind, kernel, debugger);
     if !options.is_headless() {
@@ -81,7 +81,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     let log = ResetLog::new();
     let mut qemu = machine.command(kind, &log);
     if options.verbose {
-        eprintln!("boot: runs {}", machine::typed(&qemu));
+        eprintln!("boot: running {}", machine::typed(&qemu));
     }
     let plan = Plan {
         kind,
@@ -200,7 +200,7 @@ fn leak_verdict(run: &Run) -> ExitCode {
         Some(Verdict::Leaks) => (LEAKS, "the last check found leaks"),
         Some(Verdict::Uncertain) => (
             UNCERTAIN,
-            "the last check is not certain: there are suspects, or not all was recorded",
+            "the last check is not certain: there are suspects, or not all blocks were recorded",
         ),
         None => (LEAKS, "there was no check for leaks"),
     };

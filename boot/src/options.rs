@@ -22,9 +22,9 @@ Exit codes:
   3  QEMU itself failed
   4  triple fault
   5  no terminal: the machine was reset, or QEMU told to quit, before the guest's verdict
-  6  --fail-on-leak: the last check found leaks, or there was none
-  7  no terminal: a command was not understood, or failed. It was the last one that was carried
-     out, unless --keep-going
+  6  --fail-on-leak: the last check found leaks, or there was no check
+  7  no terminal: a command was not understood, or failed. Without --keep-going, the commands
+     behind it were not carried out
   8  --fail-on-leak: the last check found no leaks, but there are suspects, or not everything was
      recorded
   9  --timeout: the machine had not ended by then
@@ -32,7 +32,8 @@ If several apply, the first in the order 1, 3, 4, 5, 9, 7, 2, 6, 8 is returned."
 
 /// Builds the kernel and runs it under QEMU with the serial line on the terminal.
 ///
-/// In scripts: `--script FILE`, `-c COMMANDS`, or commands on the standard input. The end of the commands ends the machine.
+/// Commands come from the terminal, or from `--script FILE`, `-c COMMANDS` or the standard input; the end of these ends the
+/// machine.
 #[derive(Debug, Parser)]
 #[command(name = "boot", after_help = EXIT_CODES)]
 pub struct Options {
@@ -40,7 +41,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub smp: u32,
 
-    /// Size of the memory: a number, and K, M (if there is none), G or T
+    /// Size of the memory: a number, then K, M, G or T; M if there is no letter
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory_size)]
     pub memory: String,
 
@@ -53,19 +54,19 @@ pub struct Options {
     )]
     pub append: String,
 
-    /// Build the kernel with all assertions, and slow
+    /// Build the kernel with all assertions; it is slower
     #[arg(long)]
     pub debug_build: bool,
 
-    /// Wait for a debugger, and print the command that attaches one, which shows what the leak detector knows. The kernel is built with all debug information
+    /// Wait for a debugger, and print the command that attaches gdb, with pretty-printers for the leak detector. The kernel is built with all debug information
     #[arg(long)]
     pub gdb: bool,
 
-    /// No terminal: the serial line on standard input and output, and nothing else there; the end of the input ends the guest
+    /// No terminal: only the serial line is on standard input and output; the end of the input ends the guest
     #[arg(long)]
     pub headless: bool,
 
-    /// Type the commands of this file, one a line, instead of the standard input; `-` is the standard input. Empty lines and lines that begin with `#` are left out
+    /// Type the commands of this file, one per line, instead of the standard input; `-` is the standard input. Empty lines and lines that begin with `#` are ignored
     #[arg(long, value_name = "FILE", conflicts_with = "commands")]
     script: Option<PathBuf>,
 
@@ -73,22 +74,22 @@ pub struct Options {
     #[arg(short = 'c', value_name = "COMMANDS", allow_hyphen_values = true)]
     commands: Option<String>,
 
-    /// Go on after a command that was not understood, or failed; without a terminal it is the last one otherwise
+    /// Go on after a command that was not understood, or failed. Otherwise, without a terminal, such a command ends the machine
     #[arg(long)]
     pub keep_going: bool,
 
-    /// End the machine after so many seconds, with code 9. Building the kernel does not count
+    /// End the machine after this time, in seconds, with exit code 9. Building the kernel does not count
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
 
     #[command(flatten)]
     pub files: OutputFiles,
 
-    /// End with code 6 or 8 unless the last check for leaks is certain that there are none
+    /// End with exit code 6 or 8 unless the last check for leaks is certain that there are none
     #[arg(long)]
     pub fail_on_leak: bool,
 
-    /// Whether reports have colours; auto: on a terminal, unless NO_COLOR is set. Our own kernel only
+    /// Whether reports have colours; auto: on a terminal, unless NO_COLOR is set. Only for the kernel of this repository
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub color: ColorOption,
 
@@ -200,9 +201,9 @@ pub enum ColorOption {
     /// On a terminal, unless NO_COLOR is set
     #[default]
     Auto,
-    /// In files and pipes as well
+    /// Always, also in files and pipes
     Always,
-    /// Nowhere
+    /// Never
     Never,
 }
 

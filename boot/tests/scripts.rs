@@ -40,7 +40,7 @@ fn commands_come_from_a_file_the_input_or_the_command_line() {
         assert_eq!(typed, ["> cpus", "> ps", "> "], "{printed}");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(
-            said.starts_with("boot: runs qemu-system-x86_64 ") && said.lines().count() == 1,
+            said.starts_with("boot: running qemu-system-x86_64 ") && said.lines().count() == 1,
             "nothing else is said: {said}"
         );
     }

@@ -129,7 +129,7 @@ class Detector:
             parts.append("%d objects tracked" % count(root))
         parts.append(verdict(checker["findings"]["data"]["value"]["verdict"]["summary"]))
         if number(checker["holder"]):
-            parts.append("a check or a question is under way")
+            parts.append("a check is running, or a report is being read")
         return "; ".join(parts)
 
 
