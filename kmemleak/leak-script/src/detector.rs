@@ -254,7 +254,7 @@ impl<'d, P: Platform> Subject<'d, P> {
     /// Bytes and blocks that came to a site since the mark.
     pub(crate) fn growth(&self, label: &str) -> (i64, i64) {
         let (mut bytes, mut blocks) = (0, 0);
-        // Where some are not counted for want of memory, the script sees it by the figures.
+        // Where some are not counted for lack of memory, the script sees it by the figures.
         let _ = self
             .detector
             .for_each_site(kmemleak::SiteOrder::Bytes, &mut |site| {

@@ -43,9 +43,9 @@ pub enum Doubt {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unrecorded(1) => f.write_str("1 record is missing for want of memory"),
+            Self::Unrecorded(1) => f.write_str("1 record is missing for lack of memory"),
             Self::Unrecorded(missing) => {
-                write!(f, "{missing} records are missing for want of memory")
+                write!(f, "{missing} records are missing for lack of memory")
             }
             Self::Unconfirmed => f.write_str("the world was not stopped to make sure"),
             Self::InFlight(1) => {

@@ -36,7 +36,7 @@ fn the_verdict_says_so() {
     let summary = lab.detector.check().expect("on");
     assert_eq!(summary.unrecorded as usize, unrecorded(&lab));
     let missing = format!(
-        "{} records are missing for want of memory",
+        "{} records are missing for lack of memory",
         summary.unrecorded
     );
     assert!(lab.report().contains(&missing));

@@ -209,7 +209,7 @@ fn where_what_was_lost_may_have_no_record() {
         panic!("it can't be told")
     };
     assert_eq!((leaked.objects(), leaked.suspects()), (0, 0));
-    let text = "kmemleak: whether anything leaked can't be told: 0 suspects (0 bytes); 1 record is missing for want of memory";
+    let text = "kmemleak: whether anything leaked can't be told: 0 suspects (0 bytes); 1 record is missing for lack of memory";
     assert_eq!(leaked.to_string(), text);
     // It may be lost from now on as well, until it is taken for granted.
     assert_eq!(panic_of(|| assert_no_leaks!(lab.detector, ())), text);

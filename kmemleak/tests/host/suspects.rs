@@ -36,7 +36,7 @@ fn what_an_unrecorded_block_holds_is_suspected() {
     assert!(!report.contains("unreferenced object 0x"), "{report}");
     assert_eq!(report.matches("suspected object 0x").count(), 1);
     assert!(report.contains(
-        "kmemleak: 1 record is missing for want of memory: what that would keep alive may be among the suspects\n"
+        "kmemleak: 1 record is missing for lack of memory: what that would keep alive may be among the suspects\n"
     ));
     let sum = "kmemleak: 0 unreferenced objects (0 bytes), 399 suspects, 1 unrecorded\n";
     assert!(report.ends_with(sum), "{report}");

@@ -526,7 +526,7 @@ fn what_may_be_unrecorded() {
     assert_eq!(nothing(answer(&lab, block)).unrecorded, 1);
     let said = lab.say(&format!("why {block:x}"));
     assert!(
-        said.contains("1 record is missing for want of memory, and it may be one of these"),
+        said.contains("1 record is missing for lack of memory, and it may be one of these"),
         "{said}"
     );
     assert!(said.contains("give the detector more memory"), "{said}");

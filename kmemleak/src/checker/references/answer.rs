@@ -55,7 +55,7 @@ pub struct Untracked {
     pub freed: Option<usize>,
     /// The start of the object that ends right before the address.
     pub end_of: Option<usize>,
-    /// How many blocks, or statements about blocks, went unrecorded for want of memory: it may be one of these.
+    /// How many blocks, or statements about blocks, went unrecorded for lack of memory: it may be one of these.
     pub unrecorded: u64,
 }
 

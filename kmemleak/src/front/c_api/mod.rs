@@ -127,7 +127,7 @@ pub struct CSummary {
     pub suspect_bytes: u64,
     /// Of these leaks or suspects, those that have not been reported.
     pub unreported_objects: u64,
-    /// What could not be recorded for want of memory.
+    /// What could not be recorded for lack of memory.
     pub unrecorded: u64,
     /// Objects that were tracked.
     pub tracked: u64,

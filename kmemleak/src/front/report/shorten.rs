@@ -9,7 +9,7 @@
 //!
 //! # Invariants
 //!
-//! - If the brackets of a name pair up, those of the result do, also where it is cut for want of room, which `…` shows.
+//! - If the brackets of a name pair up, those of the result do, also where it is cut for lack of room, which `…` shows.
 //! - What lies outside all brackets is kept, up to the room for a name.
 
 /// Bytes of a name that are kept, cut or not.
