@@ -1,12 +1,12 @@
 //! The line that is being typed, and what others write meanwhile.
 //!
-//! The line is the [shell](crate::shell)'s, which types into it and takes it. It is kept here so that whoever has something to say
-//! can take it off the screen and bring it back: by an [`Announcement`].
+//! The [shell](crate::shell) types into the line and takes it when it is complete. It is kept here so that any code that writes
+//! to the console can take it off the screen and bring it back: by an [`Announcement`].
 //!
 //! # Locks
 //!
 //! One, over the line and what the screen shows of it. It is held while keys are echoed, so the serial line's is taken under it, and
-//! not while an announcement is written: the line is hidden then, and keys wait.
+//! not while an announcement is written: then the line is hidden, and keys wait.
 
 use core::fmt::{self, Write};
 

@@ -8,7 +8,7 @@
 //! stands before it: else it belongs to a later line of a script. While the ring of the serial line is full, what comes
 //! after waits in the device, and is not seen.
 //!
-//! From a second after the command's start on, a terminal shows once a second how far it has come.
+//! Beginning a second after the command's start, a terminal shows once a second how far it has come.
 //!
 //! # Locks
 //!
@@ -86,7 +86,7 @@ pub fn go_on() -> ControlFlow<()> {
     }
 }
 
-/// As [`go_on`], for work that may be the command's or that of another task: this goes on whatever is typed. `progress` says how
+/// Like [`go_on`], for work that may be the command's or another task's: another task's work is never ended. `progress` says how
 /// far it has come.
 pub fn checkpoint(progress: &dyn Display) -> ControlFlow<()> {
     match is_at_work() {
@@ -95,7 +95,7 @@ pub fn checkpoint(progress: &dyn Display) -> ControlFlow<()> {
     }
 }
 
-/// As [`go_on`], for code that works for the command in whatever task. `progress` says how far it has come.
+/// Like [`go_on`], for code in any task that works for the command. `progress` says how far it has come.
 pub fn go_on_from(progress: &dyn Display) -> ControlFlow<()> {
     if is_time(&NEXT_SHOW_US, time::now_us(), SHOW_US) {
         console::show_progress(progress);

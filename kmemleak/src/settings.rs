@@ -91,9 +91,9 @@ pub(crate) struct Settings {
     pub(crate) verbose: Switch,
     /// The call stack of each free is kept.
     pub(crate) free_stacks: Switch,
-    /// Text has colours: who reads it is a person at a terminal.
+    /// Text has colours, for a person at a terminal.
     pub(crate) color: Switch,
-    /// What the command says of that which has the claim.
+    /// What the options of the command that has the claim say of colours.
     pub(crate) color_of_command: Override,
     /// How long the background task waits between two scans: ten minutes.
     pub(crate) scan_every: Microseconds<600_000_000>,

@@ -1,8 +1,8 @@
 //! Completion: what can stand where the cursor is.
 //!
-//! Who knows that says so by a function that offers words, in any order and the same word as often as it likes; those that
-//! do not begin as what was typed are left out. Nothing is kept of what is offered but what all have in common, so a list of
-//! hundreds takes no memory: to list the words in order, the function is called once for each word.
+//! The caller gives a function that offers words, in any order, and any word more than once; words that do not begin with what
+//! was typed are left out. Only the beginning that all words have in common is kept, so a list of hundreds of words takes no
+//! memory: to list the words in order, the function is called once for each word.
 
 use core::cmp::Ordering;
 use core::fmt::{self, Write};
@@ -23,7 +23,7 @@ pub type Offer<'o> = dyn FnMut(&mut dyn FnMut(&str)) + 'o;
 pub struct Completion<'w> {
     /// What was typed of the word.
     word: &'w str,
-    /// What all that was offered has in common.
+    /// The beginning that all offered words have in common.
     common: Text<WORD_LEN>,
     offered: usize,
     /// Columns of the widest word.
@@ -77,7 +77,7 @@ impl<'w> Completion<'w> {
         self.offered == 0
     }
 
-    /// What all the words have in common behind what was typed.
+    /// The beginning that all the words have in common, without what was typed.
     pub(crate) fn rest(&self) -> &str {
         self.common
             .as_str()
@@ -85,7 +85,7 @@ impl<'w> Completion<'w> {
             .unwrap_or_default()
     }
 
-    /// Whether there is one word only.
+    /// Whether exactly one word was offered.
     pub(crate) fn is_single(&self) -> bool {
         self.offered == 1
     }
@@ -138,7 +138,7 @@ impl<'w> Completion<'w> {
     }
 }
 
-/// By the alphabet; numbers, and what has a sign before its number, by their value.
+/// The order of two words: of the alphabet; numbers, with or without a sign before them, are ordered by value.
 fn in_order(one: &str, other: &str) -> Ordering {
     let is_number = |text: &str| {
         let digits = text.strip_prefix('#').unwrap_or(text);

@@ -1,7 +1,7 @@
 //! A line editor for a serial line: bytes in, screen text out, in memory of a fixed size.
 //!
 //! A state machine without a device, a clock or an allocator. [`Editor::byte`] takes a byte and writes what the screen needs to show
-//! the line as it is then; it says when a line is complete. Who has the device writes, waits and locks.
+//! the line as it is then; it says when a line is complete. Its caller owns the device, and writes, waits and locks.
 //!
 //! Evaluated and not taken: `noline` 0.5 has no completion, no search and no way to write above the line, and counts each
 //! character as a column; `embedded-cli` 0.2 knows no key but the arrows, Backspace and Tab, and redraws one row.
@@ -22,8 +22,9 @@
 //!
 //! # Invariants
 //!
-//! - A line is complete as it was typed, or not at all. Characters that do not fit are counted, and while there are any, the line can
-//!   be shortened or given up, but not completed. Bytes that are not UTF-8 are shown as U+FFFD, and a line with one is refused.
+//! - The caller gets a line exactly as it was typed, or not at all. Characters that do not fit are counted, and while there are
+//!   any, the line can be shortened or given up, but not ended. Bytes that are not UTF-8 are shown as U+FFFD, and a line with one
+//!   is refused.
 //! - What was typed is always text in whole characters, and the cursor lies between two of them.
 //! - What the screen shows depends on the line alone, not on how it came to be: a test compares.
 //! - On a plain line, that is without a terminal, no escape sequence is written.
@@ -67,7 +68,7 @@ pub enum Event {
     Edited,
     /// The line is complete: [`Editor::line`] has it until [`Editor::begin`] begins the next one.
     Complete,
-    /// The line was ended but is none, and is discarded.
+    /// The line was ended, but is refused and discarded.
     Refused(Refusal),
     /// The line was given up.
     Cancelled,
@@ -86,17 +87,17 @@ pub enum Tab {
     Again,
 }
 
-/// Why a line is none.
+/// Why a line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// So many characters more were typed than fit into this many bytes.
+    /// More characters were typed than fit.
     TooLong {
         /// Characters that did not fit.
         characters: usize,
         /// The bytes that a line may have.
         most_bytes: usize,
     },
-    /// It has so many places with bytes that are not UTF-8.
+    /// It has bytes that are not UTF-8.
     Foreign {
         /// Number of such places.
         places: usize,
@@ -142,7 +143,7 @@ enum Stage {
 pub struct Editor<const LINE: usize, const HISTORY: usize> {
     prompt: &'static str,
     stage: Stage,
-    /// How many hide the line.
+    /// How many callers hide the line.
     hidden: usize,
     decoder: Decoder,
     line: Line<LINE>,
@@ -180,7 +181,7 @@ impl<const LINE: usize, const HISTORY: usize> Editor<LINE, HISTORY> {
         }
     }
 
-    /// Says what is at the other end: a terminal, or a plain line. While no line is shown.
+    /// Sets what is at the other end: a terminal, or a plain line. To be called while no line is shown.
     pub fn set_terminal(&mut self, terminal: Option<Terminal>) {
         self.screen.set_terminal(terminal);
     }
@@ -212,7 +213,7 @@ impl<const LINE: usize, const HISTORY: usize> Editor<LINE, HISTORY> {
     }
 
     /// Takes the line off the screen, so that something else can be written where it was. It comes back by [`Self::show`].
-    /// Several may do so at once. Keys should wait: a line that is completed meanwhile ends amid what is written.
+    /// Several callers may do so at once. Keys should wait: a line that is ended meanwhile ends in the middle of what is written.
     pub fn hide(&mut self, out: &mut dyn Write) -> fmt::Result {
         if self.is_shown() {
             self.screen.erase(out)?;
@@ -221,14 +222,14 @@ impl<const LINE: usize, const HISTORY: usize> Editor<LINE, HISTORY> {
         Ok(())
     }
 
-    /// Shows the line again once all have called this that had called [`Self::hide`].
+    /// Shows the line again, once each caller of [`Self::hide`] has called this.
     pub fn show(&mut self, out: &mut dyn Write) -> fmt::Result {
         self.hidden = self.hidden.saturating_sub(1);
         self.screen.forget();
         self.draw(Changed::All, out)
     }
 
-    /// Whether somebody hides the line.
+    /// Whether any caller hides the line.
     pub fn is_hidden(&self) -> bool {
         self.hidden > 0
     }

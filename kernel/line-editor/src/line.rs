@@ -71,7 +71,7 @@ impl<const N: usize> Line<N> {
         self.cursor = 0;
     }
 
-    /// Becomes this text with the cursor at its end, or stays as it is.
+    /// Replaces all text by this, with the cursor at its end; changes nothing if it does not fit.
     pub(crate) fn set(&mut self, text: &str) -> Result<(), Full> {
         self.text.set(text)?;
         self.cursor = text.len();

@@ -1,9 +1,9 @@
-//! What somebody may have meant who mistyped a word.
+//! The word that was probably meant by a mistyped one.
 
 use crate::complete::{Offer, WORD_LEN};
 use crate::text::Text;
 
-/// The longest distance at which a word is still taken for another one. Of short words, half of the letters must be right.
+/// The longest distance at which a word is still taken for another one. In short words, half of the letters must be right.
 const MOST: usize = 2;
 
 /// The word that is nearest to one that was typed.

@@ -30,7 +30,7 @@ use crate::leak::CommandError;
 use crate::task::scheduler;
 use crate::{symbols, task};
 
-/// How long keys wait for another look, while others write.
+/// How long the shell waits before it tries a key again, while others write.
 const KEYS_WAIT_US: u64 = 1000;
 
 /// Reads commands and runs them; never returns. The task that calls it becomes the shell.

@@ -11,9 +11,9 @@ use crate::console::Terminal;
 pub enum Before {
     /// Nothing.
     Nothing,
-    /// The screen is full: somebody is asked.
+    /// The screen is full: the user is asked.
     Stop,
-    /// The screen is full, in the middle of a line, which goes on in the next row: somebody is asked there.
+    /// The screen is full, in the middle of a line, which goes on in the next row: the user is asked there.
     StopInLine,
 }
 
@@ -40,7 +40,7 @@ impl Page {
         }
     }
 
-    /// Says what is to be done before a character is written. If somebody is asked, the screen has room again by
+    /// Says what is to be done before a character is written. After the user was asked, the screen gets room by
     /// [`turn`](Self::turn).
     pub fn before(&mut self, character: char) -> Before {
         let (in_escape, _) = self.escape.after(character);

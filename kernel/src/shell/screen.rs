@@ -1,7 +1,7 @@
 //! What a command writes to: it ends when Ctrl-C is typed, and on a terminal it stops when the screen is full, and breaks lines at
 //! blanks.
 //!
-//! A writer that fails ends the command's formatting, so a report of thousands of lines ends as soon as nobody wants more of it.
+//! A writer that fails ends the command's formatting, so a report of thousands of lines ends as soon as the user ends it.
 //! With `--no-pager` at the end of the line it does not stop; nor does JSON, which is for programs.
 
 use core::fmt::{self, Write};

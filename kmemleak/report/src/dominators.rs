@@ -1,4 +1,4 @@
-//! Dominators in a graph: by which vertices all ways from the first vertex to another one lead.
+//! Dominators in a graph: the vertices that are on every path from the first vertex to another one.
 //!
 //! This is the algorithm of Lengauer and Tarjan, "A fast algorithm for finding dominators in a flowgraph" (1979), in its simple
 //! form: O(m log n) for any graph. The iterative algorithm of Cooper, Harvey and Kennedy, which libraries have, takes quadratic

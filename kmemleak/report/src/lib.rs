@@ -9,10 +9,10 @@
 //!   everything else through.
 //! - [`Kernel`] knows the names.
 //!
-//! Programs read the records of JSON in the same logs: [`log::Log`] is what a log tells, of the types in [`records`], and
+//! The records of JSON in a log are for programs: [`log::Log`] reads them, as values of the types in [`records`], and
 //! [`function::functions_of`] takes a frame apart. [`findings::Findings`] is what a report has found, for tools that show results:
-//! as [`junit`]'s XML, or as [`sarif`]. [`pictures`] are drawn from the log: [`graph::Graph`] is the heap as a graph, with what each
-//! object keeps alive; a [`page`] shows all of it; [`heapsnapshot`], [`folded`] and [`pprof`] are for other tools.
+//! as [`junit`] XML, or as [`sarif`]. [`pictures`] are drawn from the log: [`graph::Graph`] is the heap as a graph, with what
+//! each object keeps alive; a [`page`] shows all of it; [`heapsnapshot`], [`folded`] and [`pprof`] are for other tools.
 //!
 //! What the [`Rewriter`] writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
 //! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).

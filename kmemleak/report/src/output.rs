@@ -1,6 +1,6 @@
-//! Writing a file at once: a reader finds the old one or the new one, never a part.
+//! Writing a file in one step: a reader finds the old file or the new one, never a part.
 //!
-//! What is written goes into a new file in the same folder, which then takes the other one's place. A pipe or a device is written to as it is.
+//! The text goes into a new file in the same folder, which then replaces the old one. A pipe or a device is written to directly.
 
 use std::error::Error;
 use std::fmt::{self, Display, Formatter};
@@ -79,7 +79,7 @@ impl Target {
     }
 }
 
-/// A new file in the folder of that one, which is removed unless it takes that one's place.
+/// A new file in the folder of that one; it is removed unless it replaces that one.
 fn beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let mut builder = Builder::new();

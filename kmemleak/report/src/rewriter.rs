@@ -168,7 +168,7 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         }
     }
 
-    /// A line that ends with who allocated something.
+    /// A line that ends with the function that allocated an object.
     fn call_site(
         &mut self,
         line: &[u8],

@@ -1,8 +1,8 @@
-//! What keeps so much alive that it should be looked at first.
+//! The objects and roots that keep most memory alive, to be looked at first.
 //!
 //! A *suspect* is a root or a live object that retains more than a tenth of all live bytes. In a chain in which each keeps
-//! the next alive, all links of the chain would be suspects; so a chain is one suspect, with its first link (who is responsible) and
-//! its last (behind which the memory divides: the collection that has grown).
+//! the next alive, all links of the chain would be suspects; so a chain is one suspect, with its first link (which is
+//! responsible) and its last (behind which the memory divides: usually the collection that has grown).
 
 use crate::graph::{Graph, ORIGIN, Vertex, What};
 

@@ -164,7 +164,7 @@ impl<'d, P: Platform> Claim<'d, P> {
         self.handle.tracker
     }
 
-    /// Has the text that is written under this claim with colours, or without, whatever the settings say.
+    /// Sets whether text that is written under this claim has colours; `None` leaves that to the settings.
     pub(crate) fn set_colours(&self, on: Option<bool>) {
         self.tracker().settings().color_of_command.set(on);
     }

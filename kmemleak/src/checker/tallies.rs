@@ -1,5 +1,5 @@
-//! What an answer lists, counted by where it comes from: an object of whom a thousand others know has a thousand holders, but a
-//! handful of call sites that made them.
+//! What an answer lists, counted by where it comes from: an object with a thousand holders has only a few call sites that
+//! allocated these holders.
 //!
 //! # Memory
 //!

@@ -1,4 +1,4 @@
-//! Pages for an answer that is large and soon over.
+//! Pages for an answer that needs much memory for a short time.
 //!
 //! Metadata stays until the detector is off. These pages do not: the platform gets its pages back when the answer has been
 //! given, and those of lent memory can be taken again. None are taken from the bootstrap pool, which is for a kernel that has
@@ -71,7 +71,7 @@ impl<'m> BorrowedPages<'m> {
     ///
     /// # Safety
     ///
-    /// Nobody uses them any more.
+    /// The pages are not used any more.
     pub(crate) unsafe fn give_back(self) {
         let uncount = || {
             let bytes = &self.memory.bytes;

@@ -310,17 +310,17 @@ pub unsafe trait Platform: Sync {
         ControlFlow::Continue(())
     }
 
-    /// Told how far a check, or the answer to a question, has come; returns `Break` to end it. It is called after so much work
-    /// (some ten thousand words that were read), never after so much time: usually several thousand times a second, so an
-    /// implementation looks at the time first, and does little most times.
+    /// Is told how far a check, or the answer to a question, has come; returns `Break` to end it. It is called after a fixed
+    /// amount of work (some ten thousand words that were read), not after a fixed time: usually several thousand times a second,
+    /// so an implementation should look at the time first, and mostly return at once.
     ///
     /// Called on every CPU that checks, at the same time; with interrupts off while the world is stopped, else in the task that
     /// checks. It must not allocate or sleep, nor take a lock that code may hold where it is stopped. It may look for a key at
     /// the console by polling the device, and write to it in the same way.
     ///
-    /// After `Break`, from any CPU, the check is given up by all: the last verdict stays, and the caller gets
+    /// After `Break`, from any CPU, all CPUs give the check up: the last verdict stays, and the caller gets
     /// [`NotDone::Stopped`](crate::NotDone::Stopped) or [`NoAnswer::Stopped`](crate::NoAnswer::Stopped). Once a check has found what
-    /// is alive, it goes on to its end. The default goes on.
+    /// is alive, it can't be ended any more. The default returns `Continue`.
     #[inline]
     fn checkpoint(&self, progress: Progress) -> ControlFlow<()> {
         let _ = progress;
@@ -346,8 +346,8 @@ pub unsafe trait Platform: Sync {
         Words::Plain
     }
 
-    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave: all pages when the detector is off and its metadata is
-    /// freed, and the pages of a snapshot when it has been written. Task context.
+    /// Takes back a page that [`metadata_alloc`](Self::metadata_alloc) gave: each page when the detector is off and its metadata
+    /// is freed, and the pages of a snapshot when it has been written. Task context.
     ///
     /// # Safety
     ///
@@ -358,8 +358,8 @@ pub unsafe trait Platform: Sync {
 
     // Called when a report is written. Task context.
 
-    /// Writes which functions a return address leads into, one a line, innermost first. The last line is the function that has the
-    /// frame, as `function+0xOFFSET/0xSIZE (file:line)`; those before it were inlined there, and are `function (file:line)`.
+    /// Writes the functions that a return address lies in, one per line, innermost first. The last line is the function that has
+    /// the frame, as `function+0xOFFSET/0xSIZE (file:line)`; those before it were inlined there, and are `function (file:line)`.
     /// Offset, size and place may be left out, and so may functions that were inlined. For example:
     ///
     /// ```text
@@ -367,8 +367,8 @@ pub unsafe trait Platform: Sync {
     /// kernel::net::receive+0x1c/0x67 (kernel/src/net/mod.rs:99)
     /// ```
     ///
-    /// Reports shorten generic arguments and escape control characters themselves. A call stack may be named several times for one
-    /// report. Task context. The default writes the number.
+    /// Reports shorten generic arguments and escape control characters themselves. It may be called several times with one
+    /// address for one report. Task context. The default writes the address.
     fn symbol(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "{address:#018x}")
     }

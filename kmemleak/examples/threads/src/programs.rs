@@ -338,7 +338,7 @@ fn channel_with_unreceived_messages() -> Lost {
     NOTHING
 }
 
-/// Starts a thread that does something and then sleeps for good.
+/// Starts a thread that does something and then sleeps forever.
 fn thread_that_stays(work: impl FnOnce() -> NonNull<[u64; 8]> + Send + 'static) {
     let ready = Arc::new(Barrier::new(2));
     let here = Arc::clone(&ready);

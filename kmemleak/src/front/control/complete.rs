@@ -97,7 +97,7 @@ fn offer_values<P: Platform>(
     }
 }
 
-/// The numbers that were given to what was listed; none while a check goes on, as for the addresses.
+/// The numbers that were given to what was listed; none while a check runs.
 fn offer_handles<P: Platform>(handle: Handle<'_, P>, offer: &mut dyn FnMut(&str)) {
     let given = handle.try_claim().map_or(0, |claim| claim.handles_given());
     for number in 1..=given.min(MOST) {
@@ -105,7 +105,7 @@ fn offer_handles<P: Platform>(handle: Handle<'_, P>, offer: &mut dyn FnMut(&str)
     }
 }
 
-/// The leaders of the last verdict. None while a check goes on: nobody who types waits for it.
+/// The leaders of the last verdict. None while a check runs: completion does not wait for it.
 fn offer_addresses<P: Platform>(handle: Handle<'_, P>, offer: &mut dyn FnMut(&str)) {
     let Some(claim) = handle.try_claim() else {
         return;

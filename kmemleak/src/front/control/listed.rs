@@ -112,7 +112,7 @@ fn listed_suppression(text: &str) -> Option<(ShortHandle, &str)> {
     Some((handle(listed)?, max))
 }
 
-/// Hides what the function allocates that has allocated what has this handle.
+/// Hides what is allocated by the function that allocated the thing with this handle.
 fn suppress_listed<P: Platform>(call: Call<'_, P>, asked: ShortHandle, max: &str) -> Done {
     let claim = call.claim()?;
     let stack_id = claim.call_stack_of(asked)?;
@@ -162,7 +162,7 @@ pub(super) fn suppress<P: Platform>(call: Call<'_, P>, pattern: &str) -> Done {
 fn nearest_function<P: Platform>(claim: &Claim<'_, P>, pattern: &str) -> Option<UserFunction> {
     let (tracker, mut nearest) = (claim.tracker(), None);
     let typed = last_segment(pattern.split(":max=").next().unwrap_or_default());
-    // As near as a slip of the finger, or two in a longer name.
+    // One wrong letter, or more in a longer name.
     let mut least = 1 + typed.len() / 6;
     claim.verdict().groups.each(&mut |_, stack_id| {
         let frames = tracker.depot().get(stack_id);

@@ -37,7 +37,7 @@ impl<'c, P: Platform> Call<'c, P> {
         Ok(claim)
     }
 
-    /// Takes the claim of a detector that is on, likewise.
+    /// Takes the claim of a detector that is on, for an answer with the colours that were asked for.
     pub(super) fn claim_on(&self) -> Result<Claim<'c, P>, NotDone> {
         let claim = self.handle.claim_on()?;
         claim.set_colours(self.options.color);
@@ -167,7 +167,7 @@ pub(super) struct Command<P: Platform> {
     what: &'static str,
     /// The options that it takes.
     pub(super) takes: &'static [CommandOption],
-    /// Of these, such as exclude each other.
+    /// Those of them that exclude each other.
     one_of: &'static [CommandOption],
     /// Whether it can be used once the detector is off.
     after_off: bool,
@@ -254,7 +254,7 @@ impl<P: Platform> Line<'_, P> {
     }
 }
 
-/// A line that is not.
+/// A line that is no valid command.
 pub(super) struct Wrong<'l> {
     /// The name of the command, or the unknown word.
     name: &'l str,

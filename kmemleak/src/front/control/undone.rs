@@ -14,9 +14,9 @@ pub(super) type Done = Result<(), Undone>;
 pub(super) enum Undone {
     /// For a reason that is still to be written.
     Untold(NotDone),
-    /// Likewise: it is about something with a handle that leads to nothing.
+    /// Its handle leads to nothing; that is still to be written.
     NoTarget(NoTarget),
-    /// For one that the answer says, or because it could not be written.
+    /// The answer says why, or it could not be written.
     Answered(CommandError),
 }
 

@@ -1,4 +1,4 @@
-//! How the answer to a wrong line is worded: what would be right, and which word was perhaps meant.
+//! The words for an answer to a wrong line: what would be right, and which word was probably meant.
 
 use core::fmt::{self, Formatter};
 

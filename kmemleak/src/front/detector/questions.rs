@@ -48,8 +48,8 @@ impl<P: Platform> Detector<P> {
         report::write_asked(self.handle(), Format::Text, which, Detail::Full, out)
     }
 
-    /// Writes the selected leaks of the last verdict in the given format, as text in a table of twenty lines, then what is to be
-    /// said of the whole. Task context, with no lock held.
+    /// Writes the selected leaks of the last verdict in the given format, as text in a table of twenty lines, then lines about
+    /// the whole. Task context, with no lock held.
     pub fn report_as(&self, format: Format, which: Which, out: &mut dyn Write) -> fmt::Result {
         report::write_asked(self.handle(), format, which, Detail::TABLE, out)
     }
@@ -208,8 +208,8 @@ impl<P: Platform> Detector<P> {
         on_cleared_stack(|| Scope::begin(self.handle()))
     }
 
-    /// Scans if a scan is due, and writes what is new to `log`: one line, or with `kmemleak.verbose=on` the whole report. Task
-    /// context, with no lock held; one task calls it again and again.
+    /// Scans if a scan is due, and writes what is new to `log`: one line, or with `kmemleak.verbose=on` the table of a report.
+    /// Task context, with no lock held; one task calls it again and again.
     pub fn background_step(&self, log: &mut dyn Write) -> NextStep {
         on_cleared_stack(|| background::step(self.handle(), log))
     }
@@ -222,7 +222,7 @@ impl<P: Platform> Detector<P> {
     /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan), `kmemleak.verbose=on|off`,
     /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
     /// each free), `kmemleak.color=on|off` (whether text has colours, which is right on a terminal only; off by default),
-    /// `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, with commas between several). Task context, or before
+    /// `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, separated by commas). Task context, or before
     /// there are tasks.
     pub fn boot_parameter(&self, word: &str) -> Result<(), ParameterError> {
         control::parameters::take(self.handle(), word)
@@ -230,15 +230,15 @@ impl<P: Platform> Detector<P> {
 
     /// Runs the command in a line of text and writes the answer; for an empty line or an unknown command, writes the commands
     /// that there are. An answer that lists leaks is a success. Errors: [`CommandError::NotUnderstood`], with nothing done;
-    /// [`CommandError::NotDone`] where there is no answer, or not all of it; in both cases `out` was told why;
+    /// [`CommandError::NotDone`] where there is no answer, or not all of it; in both cases the answer in `out` says why;
     /// [`CommandError::Write`] if `out` failed. Task context, with no lock held.
     pub fn command(&self, line: &str, out: &mut dyn Write) -> Result<(), CommandError> {
         on_cleared_stack(|| control::command(self.handle(), line, out))
     }
 
     /// Offers the words that can stand at the end of a line of [`command`](Self::command), which is what was typed up to the cursor:
-    /// names, options, values that are known. A word may be offered twice, and also if it does not begin as the last one of
-    /// the line does. While a check goes on no addresses are offered, so it never waits. Task context, with no lock held.
+    /// names, options, values that are known. A word may be offered twice, and words are offered that do not begin like the
+    /// last one of the line. While a check runs, no addresses are offered, so this never waits. Task context, with no lock held.
     pub fn complete(&self, line: &str, offer: &mut dyn FnMut(&str)) {
         on_cleared_stack(|| control::complete(self.handle(), line, offer));
     }

@@ -1,4 +1,4 @@
-//! What a command says that changes something, once it is done.
+//! The answers of commands that change something.
 
 use core::fmt::{self, Display, Write};
 

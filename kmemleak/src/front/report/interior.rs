@@ -1,8 +1,8 @@
 //! What interior pointers alone keep alive.
 //!
-//! What such a pointer holds first-hand is to be looked at: the pointer may be a number that is none. So a table shows who allocated
-//! that, and what these objects lead to is only counted: of a hash table with fifty boxes the table is shown, since hashbrown points to the middle of it, and
-//! not the boxes.
+//! The objects to look at are those to which such a pointer leads first-hand, since it may be a number that is no pointer. So a
+//! table shows the call sites of these objects, and what they lead to is only counted. Of a hash table with fifty boxes, the
+//! memory of the table is shown, since hashbrown points to the middle of it, and the boxes are counted.
 
 use core::fmt::{self, Write};
 
@@ -98,7 +98,7 @@ pub(in crate::front) fn write_interior<P: Platform>(
     }
 }
 
-/// Counts what is held first-hand by call site.
+/// Counts by call site the objects to which an interior pointer leads first-hand.
 fn group<P: Platform>(claim: &mut Claim<'_, P>) -> Result<(), NoMemory> {
     let (tracker, mut counted) = (claim.tracker(), Ok(()));
     claim.clear_tallies();

@@ -36,7 +36,7 @@ pub(in crate::front) fn write_objects<P: Platform>(
     write_objects_below(claim, format, filter, EmptyStacks::default(), out)
 }
 
-/// Writes the same below their call site, of which it is known already whether its call stack is empty.
+/// Writes the oldest objects that match below their call site; `empty` has noted the call stack of that already.
 pub(super) fn write_objects_below<P: Platform>(
     claim: &mut Claim<'_, P>,
     format: Format,

@@ -5,7 +5,7 @@
 //!
 //! - the standard library (`core`, `alloc`, `std`) and what the compiler makes of an allocation (`__rust_alloc` and others);
 //! - this crate, with its names for C;
-//! - `GlobalAlloc` and `Allocator`, whoever implements them.
+//! - `GlobalAlloc` and `Allocator`, implemented by any type.
 //!
 //! `<Type as Trait>::function` is someone else's if either of the two is: a kernel implements its own traits for `Vec`, and `Clone`
 //! for its own types. A call through `FnOnce` and its like is not machinery: the compiler may have made it and the closure one

@@ -188,7 +188,7 @@ pub(super) fn write_report<P: Platform>(
     Ok(())
 }
 
-/// Writes the last verdict for one who has no claim.
+/// Writes the last verdict for a caller that has no claim.
 pub(super) fn write_asked<P: Platform>(
     handle: Handle<'_, P>,
     format: Format,

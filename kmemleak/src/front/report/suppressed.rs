@@ -15,7 +15,7 @@ pub(in crate::front) struct Suppressed<'a, N> {
     pub(in crate::front) foreseen: Option<Foreseen>,
     /// Whether the verdict lists suspects.
     pub(in crate::front) suspects: bool,
-    /// A function there that is called nearly so, where it matches nothing.
+    /// If the pattern matches nothing, the function there with the most similar name.
     pub(in crate::front) nearest: Option<N>,
 }
 

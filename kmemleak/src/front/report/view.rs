@@ -21,7 +21,7 @@ pub(super) struct LeakView<'a> {
     pub(super) named: &'a Named,
     /// `None` where it is not asked for, or there was no memory.
     pub(super) handle: Option<ShortHandle>,
-    /// That of its leader, if another object is that.
+    /// The handle of its leader, if it is owned.
     pub(super) leader_handle: Option<ShortHandle>,
     pub(super) size: usize,
     pub(super) age_us: u64,
@@ -76,7 +76,7 @@ impl<'a> LeakView<'a> {
 }
 
 impl LeakView<'_> {
-    /// The same, with handles.
+    /// This view, with handles.
     pub(super) fn numbered<P: Platform>(self, claim: &Claim<'_, P>, index: Option<usize>) -> Self {
         let list = &claim.verdict().list;
         let owned = index.filter(|_| matches!(self.rank, Some(Rank::Owned { .. })));

@@ -8,8 +8,8 @@
 //! # Invariants
 //!
 //! - A slot changes by compare-and-swap alone: from nothing to an entry, from an entry to a newer one of the same hash, or from an
-//!   entry to a fork that leads to it. It never changes back. So whoever saw a slot and could not change it has only to look at
-//!   the same slot again.
+//!   entry to a fork that leads to it. It never changes back. So a CPU that saw a slot and could not change it looks at
+//!   that slot again, and at no other.
 //! - Entries with the same hash (all 32 bits of it that are stored) are chained: a newer one names the next. Others never share a slot.
 //! - A fork lies in the pages of entries, and is written before its slot names it. No number of an entry lies in it, so none of its
 //!   words says that it is an entry's own number.
