@@ -711,3 +711,40 @@ fn a_scan_goes_on_where_it_was_after_questions() {
         graph.check_verdict(&scan());
     });
 }
+
+/// Checks, scans and questions that are given up at any moment, however many: what comes next agrees with the model. The interior
+/// pointers are those of a pass that was made since.
+#[test]
+fn what_is_given_up_changes_no_answer() {
+    for stop in [Stop::Works, Stop::Unsupported] {
+        each_graph(7, many(150), |graph| {
+            let Lab { machine, detector } = &graph.lab;
+            let mut dice = Dice(graph.arena as u64 | 1);
+            machine.set_stop(stop);
+            let nodes = graph.nodes.len();
+            for _ in 0..1 + dice.below(4) {
+                machine.checkpoints.stop_at(1 + dice.below(24));
+                let asked = graph.nodes[dice.below(nodes)].start;
+                match dice.below(7) {
+                    0 => _ = detector.check(),
+                    1 => _ = detector.scan(),
+                    2 => _ = detector.path(asked, &mut |_| ()),
+                    3 => _ = detector.holders(asked, &mut |_| ()),
+                    4 => _ = detector.why(asked, &mut |_| ()),
+                    5 => _ = graph.lab.say("snapshot"),
+                    _ => _ = detector.background_step(&mut String::new()),
+                }
+            }
+            machine.checkpoints.go_on();
+            match dice.below(4) {
+                0 => graph.check_snapshot(),
+                1 => graph.check_paths(),
+                2 => graph.check_holders(),
+                _ => {}
+            }
+            let summary = detector.check().expect("on");
+            graph.check_verdict(&summary);
+            graph.check_interior();
+        });
+    }
+}
