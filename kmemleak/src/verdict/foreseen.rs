@@ -14,9 +14,9 @@ use crate::verdict::suppress::Suppressions;
 pub(crate) struct Foreseen {
     /// The leaks, or suspects.
     pub(crate) listed: usize,
-    /// Those whose call stacks match.
+    /// Unreferenced objects whose call stacks match, also those that are hidden already.
     pub(crate) matched: usize,
-    /// These, and what they own.
+    /// Of the leaks those that match, and what these own.
     pub(crate) objects: usize,
     /// Their bytes.
     pub(crate) bytes: usize,
@@ -49,10 +49,18 @@ impl Suppressions {
             max,
         };
         let matches = |stack: StackId| self.matching(stack).any(|one| one == number);
+        // What suppressions hide counts for the ceiling as well.
+        list.each_suppressed(&mut |named| {
+            let counts = matches(named.record.stack_id()) && named.is_there(tracker);
+            seen.matched += usize::from(counts);
+        });
         list.each(tracker, &mut |named, index| {
             let leader = index.and_then(|index| list.get(list.leader(index) as usize));
             let itself = matches(named.record.stack_id());
             seen.listed += 1;
+            if !named.is_there(tracker) {
+                return;
+            }
             seen.matched += usize::from(itself);
             if itself || leader.is_some_and(|leader| matches(leader.record.stack_id())) {
                 seen.objects += 1;

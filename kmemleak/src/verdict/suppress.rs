@@ -34,7 +34,7 @@ use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
-use crate::verdict::leak_list::{LeakList, fate};
+use crate::verdict::leak_list::{LeakList, Named, fate};
 use crate::verdict::pattern::{Glob, Pattern};
 
 /// Why a suppression was not added.
@@ -345,8 +345,8 @@ impl Suppressions {
         self.all.iter().for_each(Known::forget_hidden);
     }
 
-    /// Judges the call stacks of the listed objects that were not judged yet, and returns whether a suppression matches any of
-    /// them. `functions` writes the names of the functions that an address leads into, a line each. Task context.
+    /// Judges the call stacks of the listed objects that were not judged yet, also of those that are hidden since a suppressed one
+    /// leads to them: what matches counts for a ceiling. Returns whether a suppression matches any of them. `functions` writes the names of the functions that an address leads into, a line each. Task context.
     pub(crate) fn judge<P: Platform>(
         &mut self,
         tracker: &Tracker<P>,
@@ -357,7 +357,7 @@ impl Suppressions {
             return false;
         }
         let (mut news, mut room) = (false, true);
-        list.each(tracker, &mut |named, _| {
+        let mut judge = |named: &Named| {
             let stack_id = named.record.stack_id();
             if !room || self.is_judged(stack_id) {
                 return;
@@ -366,7 +366,9 @@ impl Suppressions {
             let any = tracker.without_interrupts(|meta| self.note_judgement(stack_id, meta));
             room = any.is_ok();
             news |= any == Ok(true);
-        });
+        };
+        list.each(tracker, &mut |named, _| judge(named));
+        list.each_suppressed(&mut judge);
         news
     }
 

@@ -678,7 +678,7 @@ fn what_a_new_suppression_means() {
     );
     assert_eq!(
         text,
-        "warning: \"mount:max=2\" matches 3 of the 6 leaks last reported, which are more than 2: so it hides none"
+        "warning: \"mount:max=2\" matches 3 unreferenced objects, which are more than 2: so it hides none"
     );
     let (answer, text) = added("driver::forc");
     assert_eq!(

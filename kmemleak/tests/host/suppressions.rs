@@ -315,6 +315,71 @@ fn what_matches_counts_whoever_else_owns_it() {
     assert_eq!(lab.leaks(), []);
 }
 
+/// The call stack of what a hidden one owns may never have been listed as a leak.
+#[test]
+fn what_matches_counts_even_if_it_was_hidden_before_it_was_judged() {
+    let lab = Lab::new();
+    lab.detector.suppress("probe:max=1").expect("room");
+    let first = lost(&lab, "probe");
+    assert_eq!(lab.leaks(), []);
+    lab.machine.call_from(&["probe", "another"]);
+    let second = lab.block(64);
+    lab.machine.write(first, second);
+    assert_eq!(lab.leaks(), [first, second]);
+    assert_eq!(figures(&lab), [("probe".into(), 2, 0, 0)]);
+}
+
+/// What a new suppression is said to match is what the next check counts, whatever others hide.
+#[test]
+fn what_matches_is_foreseen() {
+    let answers = |patterns: &[&str]| {
+        let lab = Lab::new();
+        let mut blocks = Vec::new();
+        for path in ["a::probe", "b::probe", "a::open", "b::open"] {
+            blocks.push(lost(&lab, path));
+        }
+        lab.leaks();
+        for (place, pattern) in patterns.iter().enumerate() {
+            let answer = lab.say(&format!("suppress {pattern} --json"));
+            let value = |field: &str| -> u64 {
+                let (_, rest) = answer.split_once(field).expect(field);
+                let digits = rest.split(|one: char| !one.is_ascii_digit());
+                digits
+                    .into_iter()
+                    .next()
+                    .expect(field)
+                    .parse()
+                    .expect(field)
+            };
+            let (matched, objects) = (value("\"matched\":"), value("\"objects\":"));
+            let before = lab.listed().len();
+            lab.leaks();
+            let now = figures(&lab);
+            let (name, _) = pattern.split_once(":max=").unwrap_or((pattern, ""));
+            let figure = now.iter().find(|(one, ..)| one == name).expect("added");
+            assert_eq!(figure.1, matched, "{patterns:?} {place}: {answer}");
+            let hidden = before.saturating_sub(lab.listed().len()) as u64;
+            assert_eq!(hidden, objects, "{patterns:?} {place}: {answer}");
+        }
+    };
+    let all = [
+        "probe",
+        "a::*",
+        "open",
+        "probe:max=1",
+        "*:max=3",
+        "*:max=4",
+        "open:max=1",
+    ];
+    for first in all {
+        for second in all {
+            for third in all {
+                answers(&[first, second, third]);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_hidden_one_owns_is_hidden_for_the_first_that_leads_there() {
     let lab = Lab::new();

@@ -59,7 +59,7 @@ impl<N: Display> Display for Suppressed<'_, N> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let text = self.text;
         let seen = match self.foreseen {
-            Some(seen) if seen.listed > 0 => seen,
+            Some(seen) if seen.listed > 0 || seen.matched > 0 => seen,
             _ => return write!(f, "from the next check on, \"{text}\" hides what matches"),
         };
         let thing = if self.suspects { "suspect" } else { "leak" };
@@ -77,7 +77,12 @@ impl<N: Display> Display for Suppressed<'_, N> {
         match seen.max.filter(|_| seen.is_over()) {
             Some(max) => write!(
                 f,
-                "warning: \"{text}\" matches {} of the {of} last reported, which are more than {max}: so it hides none",
+                "warning: \"{text}\" matches {}, which are more than {max}: so it hides none",
+                Count(seen.matched, "unreferenced object")
+            ),
+            None if seen.objects == 0 => write!(
+                f,
+                "\"{text}\" matches {} of those that are hidden already",
                 seen.matched
             ),
             None => write!(
