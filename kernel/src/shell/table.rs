@@ -64,28 +64,30 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new(
         "kmemleak",
-        "the leak detector: scan, report, status, ... (no word: lists all)",
+        "the leak detector: scan, report, ... (no word: lists all)",
         |rest, out| KMEMLEAK.command(rest, out),
     )
-    .takes("WORD", "kmemleak scan", |rest, take| {
+    .takes("[WORD]", "kmemleak scan", |rest, take| {
         KMEMLEAK.complete(rest, take)
     }),
-    Command::new("leak", "plant a leak (no kind: lists the kinds)", leak::run).takes(
-        "KIND",
-        "leak arc-cycle",
-        |rest, take| first_word(rest, leak::names(), take),
-    ),
+    Command::new(
+        "leak",
+        "plant a leak (no kind: lists the kinds)",
+        |rest, out| with_a_word("leak", rest, leak::run, out),
+    )
+    .takes("[KIND]", "leak arc-cycle", |rest, take| {
+        first_word(rest, leak::names(), take)
+    }),
     Command::new("ps", "the tasks", commands::ps),
     Command::new("mem", "how memory is used", commands::mem),
-    Command::new("slabs", "the slab caches, or one of them", commands::slabs).takes(
-        "[CACHE]",
-        "slabs size-64",
-        |rest, take| {
-            if !rest.contains(' ') {
-                commands::each_cache_name(take);
-            }
-        },
-    ),
+    Command::new("slabs", "the slab caches, or one of them", |rest, out| {
+        with_a_word("slabs", rest, commands::slabs, out)
+    })
+    .takes("[CACHE]", "slabs size-64", |rest, take| {
+        if !rest.contains(' ') {
+            commands::each_cache_name(take);
+        }
+    }),
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
@@ -108,6 +110,21 @@ pub const COMMANDS: &[Command] = &[
         commands::exit,
     ),
 ];
+
+/// Runs a command that takes a word at most.
+fn with_a_word(
+    name: &str,
+    rest: &str,
+    run: fn(&str, &mut dyn Write) -> Answered,
+    out: &mut dyn Write,
+) -> Answered {
+    let (word, extra) = first_and_rest(rest);
+    if extra.is_empty() {
+        return run(word, out);
+    }
+    writeln!(out, "{name}: unexpected argument `{extra}`")?;
+    Err(CommandError::NotUnderstood)
+}
 
 /// Offers the words, as long as no word is complete.
 fn first_word(rest: &str, words: impl Iterator<Item = &'static str>, take: &mut dyn FnMut(&str)) {
@@ -161,9 +178,7 @@ fn unknown(name: &str, out: &mut dyn Write) -> Answered {
         }
         (_, Some(detector)) => writeln!(out, "; did you mean `kmemleak {}`?", detector.word())?,
         _ => {
-            write!(out, "; there are:")?;
-            names().try_for_each(|name| write!(out, " {name}"))?;
-            writeln!(out)?;
+            writeln!(out, "; `help` lists all")?;
         }
     }
     Err(CommandError::NotUnderstood)
@@ -222,6 +237,6 @@ impl fmt::Display for Listed<'_> {
         let Self(command) = self;
         let mut usage = arrayvec::ArrayString::<24>::new();
         write!(usage, "{} {}", command.name, command.arguments)?;
-        writeln!(f, "  {usage:<14} {}", command.help)
+        writeln!(f, "  {usage:<15} {}", command.help)
     }
 }

@@ -83,10 +83,10 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
         "leakarc\x1b[D\x1b[D\x1b[D \r",
         &[
             "> leak arc",
-            "leak: unknown kind `arc`; there are: for",
-            "gotten-free arc-cycle unlinked-node erro",
-            "r-path lost-task-stack pages vmalloc per",
-            "cpu",
+            "leak: unknown kind `arc`; there are:",
+            "  forgotten-free arc-cycle unlinked-node",
+            "  error-path lost-task-stack pages",
+            "  vmalloc percpu",
             "> |",
         ],
     )?;
