@@ -104,28 +104,52 @@ fn number(line: &[u8], ending: Ending) -> Option<Line> {
     {
         return Some(Line::Origin(number));
     }
-    if is_row(before) {
+    if is_row(before) || is_object_row(before) {
         return Some(Line::Row(number));
     }
     before.ends_with(b"    ").then_some(Line::Frame(number))
 }
 
+/// Units of ages.
+const UNITS: [&str; 5] = ["ms", "s", "min", "h", "d"];
+
+fn is_number(word: &&str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn is_handle(word: &str) -> bool {
+    word == "-" || word.strip_prefix('#').as_ref().is_some_and(is_number)
+}
+
 /// Whether this is a line of a table, as far as its call site: `#N COUNT BYTES OWNED AGE`.
 fn is_row(before: &[u8]) -> bool {
-    const UNITS: [&str; 5] = ["ms", "s", "min", "h", "d"];
     let Ok(text) = core::str::from_utf8(before) else {
         return false;
     };
-    let is_number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
     let mut words = text.split_whitespace();
     let ends_with_age = words.next_back().is_some_and(|unit| UNITS.contains(&unit))
         && words.next_back().as_ref().is_some_and(is_number);
-    let is_handle =
-        |word: &str| word == "-" || word.strip_prefix('#').as_ref().is_some_and(is_number);
     let mut words = words.skip_while(|word| !is_handle(word)).skip(1);
     ends_with_age
         && text.ends_with(' ')
         && (0..2).all(|_| words.next().as_ref().is_some_and(is_number))
+}
+
+/// Whether this is a line of the table of live objects, as far as its call site: `#N ADDRESS BYTES AGE TASK`.
+fn is_object_row(before: &[u8]) -> bool {
+    let Ok(text) = core::str::from_utf8(before) else {
+        return false;
+    };
+    let words = text.split_whitespace().skip_while(|word| !is_handle(word));
+    let mut words = words.skip(1);
+    let is_address = |word: &str| word.strip_prefix("0x").is_some_and(|at| at.len() == DIGITS);
+    text.ends_with(' ')
+        && words.next().is_some_and(is_address)
+        && words.next().as_ref().is_some_and(is_number)
+        && words.next().is_some_and(|unit| unit.ends_with('B'))
+        && words.next().as_ref().is_some_and(is_number)
+        && words.next().is_some_and(|unit| UNITS.contains(&unit))
+        && words.any(|task| task.contains('/'))
 }
 
 /// Whether this is a live object, as far as its checksum: `  ADDRESS (size BYTES), age SECONDS, comm "NAME", pid TASK, crc X`.
@@ -242,6 +266,8 @@ mod tests {
             "   #1        1  16.0 KiB         -  259 ms 0xffffffff80015344",
             "[1.5] cpu0  #4        2     128 B      32 B   1.1 s 0xffffffff80015344",
             "    -        1      32 B   6 min 0xffffffff80015344",
+            "  #19 0xffff88800ffd9e00     200 B   2 min boot/0   0xffffffff80015344",
+            "[1.5]   - 0xffff88800ffd9e00  64.0 KiB  10 ms a b/7, gray 0xffffffff80015344",
         ] {
             assert!(matches!(of(line), Line::Row(Number { at, .. }) if at == line.len() - 18));
         }
@@ -267,6 +293,8 @@ mod tests {
             "#1 2 after 3 tries 0xffffffff80001234",
             "waited 3 ms 0xffffffff80001234",
             "#1 lost 3 ms 0xffffffff80001234",
+            "#1 0xffff88800ffd9e00 200 B later boot/0 0xffffffff80001234",
+            "#1 0x12 200 B 2 min boot/0 0xffffffff80001234",
             "crc, from 0x80200010",
             ", crc 5d601ae8, from 0x80200010",
             "0x1000 (size 64), age 1s, crc 5d601ae8, from 0x80200010",

@@ -213,13 +213,10 @@ fn what_was_listed_is_shown() {
             "    # address                bytes     owned     age task"
         ]
     );
-    let first = format!(
-        "   #3 {:#018x}      64 B      16 B  25.0 s \"test\", pid 1",
-        lost[0]
-    );
+    let first = format!("   #3 {:#018x}      64 B      16 B  25.0 s test/1", lost[0]);
     assert_eq!(lines[5], first);
     let last = format!(
-        "  #22 {:#018x}      64 B         -   6.0 s \"test\", pid 1",
+        "  #22 {:#018x}      64 B         -   6.0 s test/1",
         lost[19]
     );
     assert_eq!(lines[24], last);
@@ -230,7 +227,7 @@ fn what_was_listed_is_shown() {
             "next: kmemleak show #3"
         ]
     );
-    assert_eq!(lab.say("show #1 --top 25").matches(", pid 1\n").count(), 25);
+    assert_eq!(lab.say("show #1 --top 25").matches(" test/1\n").count(), 25);
     // An object, with what it owns.
     let shown = lab.say("show #3");
     assert!(shown.starts_with(&format!(
@@ -248,6 +245,18 @@ fn what_was_listed_is_shown() {
         shown.contains(&format!("  owned by {:#018x}, #3\n", lost[0])),
         "{shown}"
     );
+    // A group of one leader is that leader.
+    let alone = Lab::new();
+    let only = block(&alone, "pair", 64);
+    alone.say("scan");
+    let shown = alone.say("show #1");
+    assert!(
+        shown.starts_with(&format!(
+            "unreferenced object {only:#018x} (size 64), #2:\n"
+        )),
+        "{shown}"
+    );
+    assert!(shown.ends_with("\nnext: kmemleak why #1\n"), "{shown}");
     // A group that others own.
     let shown = lab.say("show #2");
     assert!(

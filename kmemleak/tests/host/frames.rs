@@ -68,14 +68,14 @@ fn machinery_that_was_inlined_into_the_first_frame_is_left_out() {
         ]
     );
     assert!(
-        lab.say("objects")
+        lab.say("objects --full")
             .contains(", from net::fill (net/mod.rs:9)\n")
     );
     // Where all is machinery, all is shown.
     let lab = leak(&[&[MACHINERY, "alloc::alloc::alloc+0x1/0x2"].concat()]);
     assert_eq!(lines(&lab).len(), 3);
     assert!(
-        lab.say("objects")
+        lab.say("objects --full")
             .contains(", from alloc::raw_vec::finish_grow (raw_vec.rs:1)\n")
     );
 }
@@ -134,7 +134,7 @@ fn a_platform_may_write_all_in_a_line() {
         ["net::receive+0x1/0x2 (net/mod.rs:1), inlined net::fill (net/mod.rs:9)"]
     );
     assert!(
-        lab.say("objects")
+        lab.say("objects --full")
             .contains(", from net::receive (net/mod.rs:1)\n")
     );
 }
@@ -144,7 +144,7 @@ fn nothing_is_written_as_an_address() {
     for nothing in ["", "\n", "\n\n"] {
         let lab = leak(&[nothing]);
         assert!(lines(&lab)[0].starts_with("0x"), "{:?}", lines(&lab));
-        assert!(lab.say("objects").contains(", from 0x"));
+        assert!(lab.say("objects --full").contains(", from 0x"));
         assert!(lab.say("report --json").contains("\"backtrace\":[\"0x"));
     }
 }

@@ -43,7 +43,10 @@ fn a_number_stays_until_another_check_is_reported() {
     let large = block(&lab, "large", 64);
     lab.say("scan");
     let told = lab.say("show #1");
-    assert!(told.contains(&format!("#2 {large:#018x}")), "{told}");
+    assert!(
+        told.contains(&format!("object {large:#018x} (size 64), #2:")),
+        "{told}"
+    );
     // A check that is not reported, as that of the background, takes no number away.
     let larger = block(&lab, "larger", 128);
     lab.say("mark");
@@ -54,8 +57,14 @@ fn a_number_stays_until_another_check_is_reported() {
     );
     assert!(lab.say("sites").contains("\n   #1        1      64 B "));
     lab.say("report");
-    assert!(lab.say("show #1").contains(&format!("#3 {larger:#018x}")));
-    assert!(lab.say("show #2").contains(&format!("#4 {large:#018x}")));
+    assert!(
+        lab.say("show #1")
+            .contains(&format!("object {larger:#018x} (size 128), #3:"))
+    );
+    assert!(
+        lab.say("show #2")
+            .contains(&format!("object {large:#018x} (size 64), #4:"))
+    );
     // Listed again it keeps its number.
     let full = lab.say("report --all --full");
     assert!(

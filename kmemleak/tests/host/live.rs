@@ -75,16 +75,16 @@ fn the_command_says_how_many_more_there_are() {
     };
     // What is listed after its call site.
     let line = |place: usize| {
-        let (handle, start) = (place + 2, blocks[place]);
-        format!(
-            "  #{handle} {start:#018x} (size 8), age 2.000s, comm \"test\", pid 1, crc {crc}, from probe\n"
-        )
+        let handle = format!("#{}", place + 2);
+        let start = blocks[place];
+        format!("{handle:>5} {start:#018x}       8 B   2.0 s test/1   probe\n")
     };
+    let heading = "    # address                bytes     age task     allocated by        at\n";
     let answer = lab.say("objects");
-    assert_eq!(answer.matches("(size 8)").count(), 20);
+    assert_eq!(answer.matches(" probe\n").count(), 20);
     assert!(answer.ends_with("kmemleak: 20 of 25 objects (200 bytes), 5 more that are younger\n"));
     let two = format!(
-        "{}{}kmemleak: 2 of 25 objects (200 bytes), 23 more that are younger\n",
+        "{heading}{}{}kmemleak: 2 of 25 objects (200 bytes), 23 more that are younger\n",
         line(0),
         line(1)
     );
@@ -92,6 +92,10 @@ fn the_command_says_how_many_more_there_are() {
     let all = lab.say("objects --top=25");
     assert!(all.ends_with("kmemleak: 25 of 25 objects (200 bytes)\n"));
     assert!(all.contains(&line(24)));
+    let start = blocks[24];
+    assert!(lab.say("objects --full --top 25").contains(&format!(
+        "  #26 {start:#018x} (size 8), age 2.000s, comm \"test\", pid 1, crc {crc}, from probe\n"
+    )));
     assert_eq!(
         lab.say("objects --task 9"),
         "kmemleak: 0 of 0 objects (0 bytes)\n"
@@ -199,7 +203,8 @@ fn filters_choose_by_site_task_and_age() {
         let answer = lab.say(command);
         let starts = answer.lines().filter_map(|line| {
             let (start, _) = line
-                .strip_prefix("  #")?
+                .trim_start()
+                .strip_prefix('#')?
                 .split_once(" 0x")?
                 .1
                 .split_once(' ')?;
@@ -216,7 +221,10 @@ fn filters_choose_by_site_task_and_age() {
     assert_eq!(shown(&format!("objects --site {open}")), [early, late]);
     let both = format!("objects --older=5 --site={open} --top 1");
     assert_eq!(shown(&both), [early]);
-    assert!(lab.say("objects --site 0").contains(", no call stack\n"));
+    assert!(
+        lab.say("objects --full --site 0")
+            .contains(", no call stack\n")
+    );
 }
 
 /// Whose site an object is, is not mixed up where there are many.
@@ -362,7 +370,8 @@ fn all_that_is_known_of_an_object() {
         Ok(Tracking { objects: 4, bytes }),
         "copies don't count"
     );
-    let answer = lab.say("objects");
+    assert!(lab.say("objects").contains(" hardirq/5, gray "));
+    let answer = lab.say("objects --full");
     assert!(answer.contains("comm \"hardirq\", pid 5, gray, "));
     assert!(answer.contains("comm \"probe\", pid 6, black, crc "));
 }
@@ -468,12 +477,14 @@ fn a_site_is_shown_with_its_history_and_its_objects() {
     let third = block("open");
     let open = crc(&lab, "open");
     let object = |handle: u32, start: usize, age: u32| {
-        format!(
-            "  #{handle} {start:#018x} (size 16), age {age}.000s, comm \"test\", pid 1, crc {open}, from open\n"
-        )
+        let age = match age {
+            0 => "0 ms".to_owned(),
+            seconds => format!("{seconds}.0 s"),
+        };
+        format!("   #{handle} {start:#018x}      16 B {age:>7} test/1\n")
     };
     let head = format!(
-        "48 bytes in 3 objects, grown by +16 bytes (+1), #1:\n  bytes at the last 2 marks: 16, 32, now 48\n  backtrace (crc {open}):\n    open\n"
+        "48 bytes in 3 objects, grown by +16 bytes (+1), #1:\n  bytes at the last 2 marks: 16, 32, now 48\n  backtrace (crc {open}):\n    open\n    # address                bytes     age task\n"
     );
     assert_eq!(
         lab.say(&format!("site {open}")),

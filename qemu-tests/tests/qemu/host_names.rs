@@ -120,7 +120,11 @@ fn named_by_host(log: &str) -> Result<(String, Found), Failure> {
 
 fn text_is_named_as_the_kernel_names_it() -> Result<(), Failure> {
     let functions = Functions::read()?;
-    let mut expected = log(&["scan --all --full", "sites --full", "objects --top 100"])?;
+    let mut expected = log(&[
+        "scan --all --full",
+        "sites --full",
+        "objects --full --top 100",
+    ])?;
     let holder = expected
         .lines()
         .find_map(|line| line.strip_prefix("unreferenced object "));

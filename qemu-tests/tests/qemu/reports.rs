@@ -364,7 +364,7 @@ fn objects_are_pursued_by_their_addresses() -> Result<(), Failure> {
         let (address, crc) = (node["address"].as_str(), node["crc"].as_str());
         let (address, crc) = (address.ok_or("no address")?, crc.ok_or("no crc")?);
         let site = ask(&mut session, &format!("site {crc} --top 1"))?;
-        expect_in(&site, &format!(" {address} (size 48), age "))?;
+        expect_in(&site, &format!(" {address}      48 B "))?;
         expect_in(&site, "kmemleak: 1 of 1 object (48 bytes)\n")?;
         answers.push(ask(&mut session, &format!("path {address}"))?);
     }

@@ -95,7 +95,8 @@ impl<P: Platform> Commands<P> {
             Alone(objects),
             "the oldest live objects (20), with their addresses",
         )
-        .takes(&[Site, Task, Older, Top, Json]),
+        .takes(&[Site, Task, Older, Full, Top, Json])
+        .one_of(&[Full, Json]),
         Command::new(
             "interior",
             Alone(interior),
@@ -282,10 +283,8 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
 
 fn objects<P: Platform>(call: Call<'_, P>) -> Done {
     let (mut claim, filter) = (call.claim()?, filter_of(&call.options));
-    let format = call.options.format;
-    Ok(report::write_objects(
-        &mut claim, format, &filter, call.out,
-    )?)
+    let form = call.options.form();
+    Ok(report::write_objects(&mut claim, form, &filter, call.out)?)
 }
 
 fn interior<P: Platform>(call: Call<'_, P>) -> Done {

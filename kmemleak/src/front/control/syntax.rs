@@ -377,7 +377,7 @@ fn without_json(rest: &str) -> (&str, &'static str) {
 }
 
 impl Wrong<'_> {
-    /// Says what is wrong; after an unknown word, in text, which commands there are.
+    /// Says what is wrong.
     pub(super) fn write<P: Platform>(
         &self,
         commands: &[Command<P>],
@@ -385,9 +385,6 @@ impl Wrong<'_> {
     ) -> Answered {
         let said = Said { commands, of: self };
         complain(self.format, &Because(self.what.code(), said), out)?;
-        if matches!(self.what, WhatIsWrong::NoCommand) && self.format == Format::Text {
-            write_list(commands, out)?;
-        }
         Err(CommandError::NotUnderstood)
     }
 }
@@ -430,14 +427,25 @@ impl<P: Platform> Display for Said<'_, P> {
                 let nearest = names.min_by_key(|near| distance(name, near));
                 match nearest.filter(|near| distance(name, near) <= 2) {
                     Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
-                    None => Ok(()),
+                    None => f.write_str("; `help` lists all"),
                 }
             }
             WhatIsWrong::Missing => write!(f, "{asked}: missing argument: expected {expected}"),
             WhatIsWrong::Invalid(value) => {
                 write!(f, "{asked}: invalid value `{value}`: expected {expected}")
             }
-            WhatIsWrong::Unexpected(word) => write!(f, "{name}: unexpected argument `{word}`"),
+            WhatIsWrong::Unexpected(word) => {
+                write!(f, "{name}: unexpected argument `{word}`")?;
+                let named = commands.iter().filter(|command| command.name == name);
+                let options = named
+                    .flat_map(|command| command.takes)
+                    .map(|one| one.name());
+                let nearest = options.min_by_key(|near| distance(word, near));
+                match nearest.filter(|near| distance(word, near) == 1) {
+                    Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+                    None => Ok(()),
+                }
+            }
             WhatIsWrong::Excluded { one, other } => {
                 write!(
                     f,

@@ -40,22 +40,44 @@ impl<T: Display> Display for Right<T> {
     }
 }
 
+/// What stands at the left end of a column, likewise.
+pub(super) struct Left<T>(pub(super) usize, pub(super) T);
+
+impl<T: Display> Display for Left<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut width = Width(0);
+        write!(width, "{}", self.1)?;
+        self.1.fmt(f)?;
+        (width.0..self.0).try_for_each(|_| f.write_char(' '))
+    }
+}
+
 /// Writes the last two columns of a line, and ends it: the function that asked for memory, and its place.
 pub(super) fn write_call_site<P: Platform>(
     tracker: &Tracker<P>,
     addresses: &[usize],
     out: &mut dyn Write,
 ) -> fmt::Result {
+    write_narrow_call_site(tracker, addresses, FUNCTION, out)
+}
+
+/// Writes them with a column of `columns` for the function.
+pub(super) fn write_narrow_call_site<P: Platform>(
+    tracker: &Tracker<P>,
+    addresses: &[usize],
+    columns: usize,
+    out: &mut dyn Write,
+) -> fmt::Result {
     let style = Style::of(tracker);
-    let Some(site) = CallSite::of(tracker, addresses, FUNCTION) else {
+    let Some(site) = CallSite::of(tracker, addresses, columns) else {
         return writeln!(out, "(no call stack)");
     };
-    let function = path_end(site.function(), FUNCTION);
+    let function = path_end(site.function(), columns);
     match site.place() {
         Some(place) => writeln!(
             out,
             "{} {}",
-            style.paint(Ink::Function, format_args!("{function:FUNCTION$}")),
+            style.paint(Ink::Function, format_args!("{function:columns$}")),
             style.paint(Ink::Place, place)
         ),
         None => writeln!(out, "{}", style.paint(Ink::Function, function)),

@@ -1,7 +1,7 @@
 //! One group, or one object, in full.
 //!
 //! Of a group its sums, its call stack and its objects in a line each; of an object all that a full report tells, and what it
-//! owns. An object that the last verdict does not list is shown as `dump` does.
+//! owns. A group of one leader is shown as that. An object that the last verdict does not list is shown as `dump` does.
 
 use core::fmt::{self, Write};
 
@@ -18,6 +18,7 @@ use crate::checker::numbers::NoTarget;
 use crate::front::outcome::Answered;
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
+use crate::verdict::groups::Group;
 use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::iter::Rank;
 use crate::verdict::leak_list::Named;
@@ -59,6 +60,9 @@ fn group<P: Platform>(
     match group.filter(|group| group.leaders > 0) {
         Some(group) => {
             which = Which::Leaders;
+            if let Some(only) = only_leader(claim, &group, stack_id) {
+                return object(claim, asked, only, top, out);
+            }
             group_text(claim, &group, Some(asked), standing(claim), &frames, out)?;
         }
         // What leaders of other groups own, or there was no memory for groups.
@@ -79,6 +83,23 @@ fn group<P: Platform>(
     let is_of_group = |named: &Named, _| named.record.stack_id() == stack_id;
     let first = list(claim, asked, which, top, &is_of_group, out)?;
     Ok(next(first.map(NextCommand::Show), out)?)
+}
+
+/// The leader of a group that has one only: it is shown itself.
+fn only_leader<P: Platform>(
+    claim: &Claim<'_, P>,
+    group: &Group,
+    stack_id: StackId,
+) -> Option<Thing> {
+    let mut only = None;
+    if group.leaders == 1 {
+        claim.each_in_order(Which::Leaders, &mut |named, _| {
+            if named.record.stack_id() == stack_id {
+                only = Some(named.thing());
+            }
+        });
+    }
+    only
 }
 
 fn object<P: Platform>(
@@ -209,7 +230,8 @@ fn line<P: Platform>(
     write!(out, "{owned} ")?;
     let age_us = verdict.at_us.saturating_sub(named.record.birth_us());
     let (comm, pid) = (named.comm(tracker), named.record.task());
-    write!(out, "{} {comm:?}, pid {pid}", Right(7, ShortAge(age_us)))?;
+    let comm = comm.as_str().escape_debug();
+    write!(out, "{} {comm}/{pid}", Right(7, ShortAge(age_us)))?;
     match named.is_there(tracker) {
         true => writeln!(out),
         false => writeln!(out, ", freed since"),

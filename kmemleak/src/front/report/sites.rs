@@ -7,7 +7,7 @@ use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_si
 use super::frames::write_addresses;
 use super::handles::Numbered;
 use super::json::{OrNull, begin, frames_json, handle_json, no_call_stacks_json};
-use super::live::write_objects_below;
+use super::live::{ObjectForm, write_objects_below};
 use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
 use super::words::{Count, SizeChange};
@@ -123,7 +123,11 @@ pub(in crate::front) fn write_site<P: Platform>(
         writeln!(out, "{NO_MEMORY}")?;
     }
     drop(outside);
-    write_objects_below(claim, format, filter, empty, out)?;
+    let form = match format {
+        Format::Text => ObjectForm::RowOfSite,
+        Format::Json => ObjectForm::Json,
+    };
+    write_objects_below(claim, form, filter, empty, out)?;
     Ok(())
 }
 
