@@ -102,8 +102,8 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
     )?;
     keys(shell, "\x03", &["> kmemleak objects --task 0 ^C", "> |"])?;
     // The address of what the last check has found.
-    session.send(b"kmemleak scan\r", LIMIT)?;
-    session.wait_for("2 unreferenced objects (64 bytes)\n", LIMIT)?;
+    session.send(b"kmemleak scan --no-pager\r", LIMIT)?;
+    session.wait_for("2 unreferenced objects (64\n  bytes)\n", LIMIT)?;
     session.wait_for("> ", LIMIT)?;
     session.send(b"kmemleak dump 0\t\r", LIMIT)?;
     session.wait_for("object 0xffff8", LIMIT)?;
