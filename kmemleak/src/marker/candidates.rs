@@ -1,43 +1,16 @@
 //! Words that may be pointers: what they point to, and what the marker does about it.
 
 use core::cell::Cell;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Marker, PointerPass, RING, SharedPass};
+use super::{Marker, PointerPass, SharedPass};
 use crate::marker::queue::Entry;
-use crate::metadata::WORD;
 use crate::objects::access::Access;
-use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
-use crate::objects::object::{Object, alias_owner, object_in};
-use crate::objects::page_map::{Look, chunk_of};
+use crate::objects::chunk::{Chunk, info};
+use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::{MANY, RecordRef, flag};
 use crate::objects::side_table::SideTable;
 use crate::platform::Platform;
-use crate::platform::arch::prefetch;
-
-/// The entry of a chunk with no objects, for rings that are not full.
-pub(super) static BLANK: [AtomicU64; ENTRY_WORDS] = [const { AtomicU64::new(0) }; ENTRY_WORDS];
-
-pub(super) fn blank() -> Chunk {
-    // SAFETY: an entry in which no object starts, and which is never changed.
-    unsafe { Chunk::at(NonNull::from(&BLANK).cast()) }
-}
-
-/// A candidate that waits for the entry of its chunk.
-#[derive(Clone, Copy)]
-pub(super) struct Candidate {
-    pub(super) word: usize,
-    pub(super) chunk: Chunk,
-}
-
-/// A marked object that waits for its record.
-#[derive(Clone, Copy)]
-pub(super) struct MarkedObject {
-    pub(super) start: usize,
-    /// Zero in a ring that is not full.
-    pub(super) record: Option<RecordRef>,
-}
 
 /// What remains to be done when the chunk of an object is closed.
 #[derive(Clone, Copy)]
@@ -207,83 +180,6 @@ fn referenced(
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// Handles a word that may be an address in an object.
-    #[inline(always)]
-    pub(super) fn candidate(&mut self, word: usize) {
-        if !A::STOPPED {
-            self.candidates += 1;
-            return self.look_up(word);
-        }
-        match self
-            .walk_cache
-            .look(&self.tools.registry.map, chunk_of(word))
-        {
-            Look::Entry(chunk) => {
-                prefetch(chunk.entry().addr().get());
-                self.candidate_at(Candidate { word, chunk });
-            }
-            Look::Nothing => {
-                self.candidates += 1;
-                self.misses += 1;
-            }
-            Look::Run(_) => {
-                self.candidates += 1;
-                self.look_up(word);
-            }
-        }
-    }
-
-    /// Puts a candidate into its ring, and looks at the one that has waited there.
-    #[inline(always)]
-    pub(super) fn candidate_at(&mut self, candidate: Candidate) {
-        let slot = &mut self.candidates_ahead[self.next_candidate % RING];
-        let Candidate { word, chunk } = core::mem::replace(slot, candidate);
-        self.next_candidate += 1;
-        let granule = granule_of(word);
-        let starts = chunk.starts().load(Ordering::Relaxed);
-        if !word.is_multiple_of(WORD) || starts >> granule & 1 == 0 {
-            // Zero, with which rings are flushed, is in no object, and its entry is in no table.
-            if starts != 0 || word != 0 && !chunk.is_blank() {
-                self.look_up(word);
-            } else {
-                self.misses += 1;
-            }
-            return;
-        }
-        if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
-            return;
-        }
-        if chunk.has(info::SPECIAL) {
-            return self.look_up(word);
-        }
-        // SAFETY: an object starts there: its bit was seen, and the world is stopped. While other code runs no candidate waits,
-        // and the blank ones that flush the ring have no bit.
-        let object = unsafe { object_in(chunk_of(word), chunk, granule) };
-        if object.mark.set() {
-            if self.pointers == PointerPass::Interiors {
-                note_interior_only(object.record, chunk);
-            }
-            prefetch(object.record.address());
-            self.marked_at(MarkedObject {
-                start: word,
-                record: Some(object.record),
-            });
-        }
-    }
-
-    /// Puts a marked object into its ring, and queues the one that has waited there.
-    #[inline(always)]
-    pub(super) fn marked_at(&mut self, marked: MarkedObject) {
-        let slot = &mut self.marked_ahead[self.next_marked % RING];
-        let before = core::mem::replace(slot, marked);
-        self.next_marked += 1;
-        if let Some(record) = before.record
-            && !self.queue.push(Entry::of_aligned(before.start, record))
-        {
-            self.note_pending(before.start);
-        }
-    }
-
     /// Handles a candidate that needs a closer look.
     #[inline(never)]
     pub(super) fn look_up(&mut self, word: usize) {
@@ -398,23 +294,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.tools.registry.starting_at(access, start, |object| {
             postpone(object.record, object.chunk, overflowed)
         });
-    }
-
-    /// Looks at all waiting candidates, and queues all waiting objects.
-    pub(super) fn flush(&mut self) {
-        for _ in 0..RING {
-            self.candidate_at(Candidate {
-                word: 0,
-                chunk: blank(),
-            });
-            self.flushed += 1;
-        }
-        for _ in 0..RING {
-            self.marked_at(MarkedObject {
-                start: 0,
-                record: None,
-            });
-        }
     }
 
     /// Queues a marked object, or leaves a note at it.

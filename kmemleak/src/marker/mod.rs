@@ -35,8 +35,8 @@
 //!
 //! # How it is fast
 //!
-//! Each word is first compared with the range of all objects. A candidate then takes three cache misses: entry, index, record. It
-//! waits in a ring at each of them, while the next ones are prefetched; the words of an object are prefetched some objects ahead.
+//! Each word is first compared with the range of all objects, in place ([`RangeFilter`]). A candidate then takes some cache misses,
+//! and waits until there are others, so that these overlap ([`batch`]); the words of an object are prefetched some objects ahead.
 //!
 //! # Invariants
 //!
@@ -49,6 +49,7 @@ pub(crate) mod queue;
 pub(crate) mod suspects;
 pub(crate) mod words;
 
+mod batch;
 mod candidates;
 mod checkpoint;
 mod encoded;
@@ -63,7 +64,7 @@ mod shared;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use self::candidates::{Candidate, MarkedObject, blank};
+use self::batch::Batch;
 use self::checkpoint::{LEAF, LOOK, Work};
 use self::own_stack::OwnStack;
 use self::roots::RootWalk;
@@ -79,13 +80,11 @@ use crate::objects::record::flag;
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
-use crate::platform::Platform;
 use crate::platform::address::end_of;
+use crate::platform::arch::RangeFilter;
+use crate::platform::{Platform, Words};
 
-/// Candidates that wait for their entry, and for their index.
-const RING: usize = 16;
-
-/// How many objects ahead of its scan an object's words are prefetched.
+/// How many objects are scanned, while the words of as many others are prefetched.
 const AHEAD: usize = 8;
 
 /// How many bytes of these words are prefetched.
@@ -151,15 +150,12 @@ pub(crate) struct Marker<'a, P, A> {
     walk_cache: WalkCache,
     lowest: usize,
     span: usize,
-    candidates_ahead: [Candidate; RING],
-    next_candidate: usize,
-    /// How many blank candidates have been put into the ring.
-    flushed: u64,
-    marked_ahead: [MarkedObject; RING],
-    next_marked: usize,
-    /// Objects whose words are being prefetched.
+    /// The same range, where plain words can be searched for it a stretch at a time.
+    filter: Option<RangeFilter>,
+    batch: Batch,
+    /// Objects whose words are being prefetched, and how many these are.
     scanned_ahead: [Entry; AHEAD],
-    next_scanned: usize,
+    scanned_ahead_len: usize,
     /// The object whose words are being scanned, if pointers to it count for another object.
     area: Option<usize>,
     pointers: PointerPass,
@@ -168,7 +164,7 @@ pub(crate) struct Marker<'a, P, A> {
     sum: u64,
     objects: u64,
     words: u64,
-    /// Candidates that went through no ring, and candidates that turned out not to be addresses in objects.
+    /// Candidates that were looked at, and those of them that turned out not to be addresses in objects.
     candidates: u64,
     misses: u64,
     /// How many of the words lie in roots.
@@ -212,19 +208,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             walk_cache: WalkCache::new(),
             lowest,
             span,
-            candidates_ahead: [Candidate {
-                word: 0,
-                chunk: blank(),
-            }; RING],
-            next_candidate: 0,
-            flushed: 0,
-            marked_ahead: [MarkedObject {
-                start: 0,
-                record: None,
-            }; RING],
-            next_marked: 0,
+            filter: match tools.platform.words() {
+                Words::Plain => RangeFilter::new(lowest, span),
+                _ => None,
+            },
+            batch: Batch::new(),
             scanned_ahead: [Entry::NONE; AHEAD],
-            next_scanned: 0,
+            scanned_ahead_len: 0,
             area: None,
             pointers: PointerPass::Starts,
             resolve: Resolve::MayGiveUp,
@@ -296,9 +286,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     fn note_figures(&mut self) {
         let shared = self.shared;
-        // The rings hold nothing that counts: a worker flushes its rings before it counts.
-        let candidates = self.candidates + self.next_candidate as u64 - self.flushed;
-        let misses = self.misses - self.flushed;
+        // No candidate waits: a worker flushes its batch before it counts.
+        let (candidates, misses) = (self.candidates, self.misses);
         shared.objects.fetch_add(self.objects, Ordering::Relaxed);
         shared.words.fetch_add(self.words, Ordering::Relaxed);
         shared.candidates.fetch_add(candidates, Ordering::Relaxed);
@@ -309,8 +298,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         shared.object_words.fetch_add(in_objects, Ordering::Relaxed);
         (self.root_words, self.unread) = (0, 0);
         (self.objects, self.words, self.candidates, self.misses) = (0, 0, 0, 0);
-        (self.next_candidate, self.flushed) = (0, 0);
         self.work.restart();
+        self.batch.wipe();
     }
 
     /// Waits for all workers, unless one has given up. The last to arrive puts the shared cursors back to their start.

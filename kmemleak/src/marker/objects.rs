@@ -91,7 +91,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans the object that has waited longest.
+    /// Scans the object that has waited longest, or some of these, if the world is stopped.
     #[inline(always)]
     pub(super) fn scan_next(&mut self) -> Result<(), GivenUp> {
         if !A::STOPPED {
@@ -103,22 +103,20 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if self.workers > 1 {
             self.queue.offer();
         }
-        let (next, segment) = self.queue.pop_turning();
+        let mut next = [Entry::NONE; AHEAD];
+        let (len, segment) = self.queue.pop_some(&mut next);
         if segment == Segment::Ended {
             self.end_segment()?;
         }
-        if let Some(next) = next {
-            if let Some(len) = next.plain_len() {
-                // Nothing starts so near the end of the address space that this overflows.
-                let (start, end) = (next.start(), next.start() + len.min(AHEAD_BYTES));
-                let mut line = start;
-                while line < end {
-                    prefetch(line);
-                    line += LINE;
-                }
+        for entry in &next[..len] {
+            let (start, end) = entry.extent_to_prefetch(AHEAD_BYTES);
+            let mut line = start;
+            while line < end {
+                prefetch(line);
+                line += LINE;
             }
-            self.scan_after(next);
         }
+        self.scan_after(next, len);
         Ok(())
     }
 
@@ -132,26 +130,27 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans the objects that still wait for their words to be in the cache.
     pub(super) fn scan_waiting(&mut self) {
-        for _ in 0..AHEAD {
-            self.scan_after(Entry::NONE);
+        self.scan_after([Entry::NONE; AHEAD], 0);
+    }
+
+    /// Lets the first objects, `len` of them, wait until their words are in the cache, and scans those that have waited there.
+    #[inline(always)]
+    fn scan_after(&mut self, next: [Entry; AHEAD], len: usize) {
+        let now = core::mem::replace(&mut self.scanned_ahead, next);
+        let now_len = core::mem::replace(&mut self.scanned_ahead_len, len);
+        for entry in &now[..now_len] {
+            self.scan_entry(*entry);
         }
     }
 
-    /// Lets an object wait until its words are in the cache, and scans the object that has waited there.
     #[inline(always)]
-    pub(super) fn scan_after(&mut self, next: Entry) {
-        let slot = &mut self.scanned_ahead[self.next_scanned % AHEAD];
-        let entry = core::mem::replace(slot, next);
-        self.next_scanned += 1;
-        if entry == Entry::NONE {
-            return;
-        }
-        match entry.plain_len() {
-            Some(len) => {
-                if self.tools.readable(entry.start(), len) {
+    fn scan_entry(&mut self, entry: Entry) {
+        match entry.plain() {
+            Some((start, len)) => {
+                if self.tools.readable(start, len) {
                     // SAFETY: plain blocks start at whole words; it is vouched for, and is not freed in a stopped world.
-                    let words = unsafe { MappedWords::new(entry.start(), len / WORD) };
-                    self.scan_whole_words(words);
+                    let words = unsafe { MappedWords::new(start, len / WORD) };
+                    self.scan_words(words);
                 } else {
                     self.unread += 1;
                 }
@@ -454,34 +453,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans words; there may be none.
+    /// Scans words.
     #[inline(always)]
     pub(super) fn scan_words(&mut self, words: MappedWords) {
-        if words.len() > 0 {
-            self.scan_whole_words(words);
-        }
-    }
-
-    /// Scans words; there is at least one.
-    #[inline(always)]
-    fn scan_whole_words(&mut self, words: MappedWords) {
         self.words += words.len() as u64;
-        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let Some(mut search) = words.search() else {
-            return self.scan_to_the_end(words);
-        };
-        while let Some(word) = search.next_within(platform, lowest, span) {
-            self.candidate(word);
-        }
-    }
-
-    /// Scans words, the last of which is the last word of the address space.
-    #[cold]
-    #[inline(never)]
-    fn scan_to_the_end(&mut self, words: MappedWords) {
-        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        for (_, word) in words.each_within(platform, lowest, span) {
-            self.candidate(word);
-        }
+        self.find_candidates(words);
     }
 }

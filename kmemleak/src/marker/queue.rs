@@ -73,11 +73,33 @@ impl Entry {
 
     #[inline(always)]
     pub(crate) fn start(self) -> usize {
-        let start = !((self.0 as i64 >> (LEN_BITS - 3)) as usize | LOW);
+        let start = self.aligned_start();
         match self.plain_len() {
             Some(_) => start,
             None => start + (MAX_LEN - (self.0 & MAX_LEN)) as usize,
         }
+    }
+
+    /// Start and bytes of an object whose record need not be read: of whole words from the start on, all of which are scanned.
+    #[inline(always)]
+    pub(crate) fn plain(self) -> Option<(usize, usize)> {
+        let len = self.plain_len()?;
+        Some((self.aligned_start(), len))
+    }
+
+    /// Where the first bytes lie that are about to be scanned, as far as the entry tells, at most so many.
+    #[inline(always)]
+    pub(crate) fn extent_to_prefetch(self, most: usize) -> (usize, usize) {
+        let start = self.aligned_start();
+        // Nothing starts so near the end of the address space that this overflows; and if it did, nothing would be prefetched.
+        let len = ((self.0 & MAX_LEN) as usize * WORD).min(most);
+        (start, start.wrapping_add(len))
+    }
+
+    /// The start without the lowest three bits.
+    #[inline(always)]
+    fn aligned_start(self) -> usize {
+        !((self.0 as i64 >> (LEN_BITS - 3)) as usize | LOW)
     }
 
     /// Bytes in whole words from the start on, all of which are scanned; `None` if the record has to be read.
@@ -332,24 +354,27 @@ impl Queue<'_> {
     /// Takes the oldest entry.
     #[inline(always)]
     pub(crate) fn pop(&mut self) -> Option<Entry> {
-        self.pop_turning().0
+        let mut one = [Entry::NONE];
+        let (len, _) = self.pop_some(&mut one);
+        (len == 1).then_some(one[0])
     }
 
-    /// Takes the oldest entry, and tells whether it was the last of its segment.
+    /// Takes the oldest entries, at most `N`, all from one segment. Returns how many, and tells whether the segment's last one is
+    /// among them.
     #[inline(always)]
-    pub(crate) fn pop_turning(&mut self) -> (Option<Entry>, Segment) {
-        if self.len == 0 {
-            return (None, Segment::GoesOn);
+    pub(crate) fn pop_some<const N: usize>(&mut self, to: &mut [Entry; N]) -> (usize, Segment) {
+        let len = N.min(self.len).min(self.segment_len - self.head.at);
+        for (entry, at) in to[..len].iter_mut().zip(self.head.at..) {
+            // SAFETY: the head stands in a segment, which has so many entries more.
+            *entry = unsafe { get(self.head.start, at) };
         }
-        // SAFETY: the head stands in a segment.
-        let entry = unsafe { get(self.head.start, self.head.at) };
-        self.head.at += 1;
-        self.len -= 1;
+        self.head.at += len;
+        self.len -= len;
         if self.head.at < self.segment_len {
-            return (Some(entry), Segment::GoesOn);
+            return (len, Segment::GoesOn);
         }
         self.head = self.after(self.head);
-        (Some(entry), Segment::Ended)
+        (len, Segment::Ended)
     }
 
     /// Entries of a segment.

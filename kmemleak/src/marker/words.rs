@@ -72,6 +72,24 @@ impl MappedWords {
         self.count
     }
 
+    /// Where the first one lies.
+    #[inline(always)]
+    pub(super) fn start(self) -> usize {
+        self.start
+    }
+
+    /// Takes the first words, `count` or as many as there are. Others remain.
+    #[inline(always)]
+    pub(super) fn take(&mut self, count: usize) -> Self {
+        let taken = Self {
+            start: self.start,
+            count: self.count.min(count),
+        };
+        self.start = self.start.wrapping_add(taken.count * WORD);
+        self.count -= taken.count;
+        taken
+    }
+
     /// Where they lie. An end of `usize::MAX` means the end of the address space.
     pub(super) fn range(self) -> Range<usize> {
         self.start..end_of(self.start, self.count * WORD)

@@ -3,7 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
-use super::{ChunkNumber, LEVELS, Look, PageMap, Word, address_of, entry_in, word_in};
+use super::{ChunkNumber, LEVELS, Look, PageMap, Word, address_of, chunk_of, entry_in, word_in};
+use crate::objects::chunk::Chunk;
 use crate::platform::address::Address;
 
 /// The first table of the last walk. Most walks begin with the same one, as a table below the root stands for 16 GiB.
@@ -20,6 +21,25 @@ impl WalkCache {
             part: usize::MAX,
             table: NonNull::dangling(),
         }
+    }
+
+    /// The entry of the chunk that an address lies in, if the way there begins with the table of the last walk and ends at an entry.
+    /// For others there is [`look`](Self::look).
+    #[inline(always)]
+    pub(crate) fn entry(&self, address: usize) -> Option<Chunk> {
+        let chunk = chunk_of(address);
+        if chunk >> LEVELS[0] != self.part {
+            return None;
+        }
+        let mut table = self.table;
+        for shift in [LEVELS[1], LEVELS[2]] {
+            let word = word_in(table, chunk, shift);
+            table = match Word::new(word.load(Ordering::Acquire)) {
+                Word::Table(next) => next,
+                Word::Nothing | Word::Run(_) => return None,
+            };
+        }
+        Some(entry_in(table, chunk))
     }
 
     /// Does what [`PageMap::look`] does; the number may be that of no chunk, and then nothing is found.

@@ -30,6 +30,8 @@ mod cpu_riscv64;
 mod cpu_unknown;
 #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
 mod cpu_x86_64;
+#[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+mod filter_x86_64;
 #[cfg(not(all(feature = "x86_64", target_arch = "x86_64", not(miri))))]
 mod portable;
 #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
@@ -50,6 +52,8 @@ pub use self::cpu_riscv64::*;
 pub(crate) use self::cpu_unknown::*;
 #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
 pub use self::cpu_x86_64::*;
+#[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
+pub(crate) use self::filter_x86_64::RangeFilter;
 use crate::platform::context::StackWalk;
 
 /// How far a frame pointer lies above the two words of its frame: the caller's frame pointer, and above it the return address.

@@ -25,3 +25,40 @@ pub(crate) unsafe fn find_word(
     }
     None
 }
+
+/// A range of addresses, with which each word is compared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RangeComparison {
+    lowest: usize,
+    span: usize,
+}
+
+impl RangeComparison {
+    /// The addresses less than `span` above `lowest`. `None` where they can't be searched for a stretch at a time.
+    pub(crate) fn new(lowest: usize, span: usize) -> Option<Self> {
+        Some(Self { lowest, span })
+    }
+
+    /// Copies the words from `at` on, `count` of them, that are in the range to `to`, and returns how many these are.
+    ///
+    /// # Safety
+    ///
+    /// `at` is a multiple of a word's size, and `count` words may be read there. `to` has room for as many.
+    #[inline(always)]
+    pub(crate) unsafe fn collect(&self, at: usize, count: usize, to: *mut usize) -> usize {
+        let mut found = 0;
+        for index in 0..count {
+            let address = at + index * size_of::<usize>();
+            // SAFETY: the caller's promise; volatile, since others may write to the word meanwhile.
+            let word: usize = unsafe { ptr::read_volatile(ptr::without_provenance(address)) };
+            if word.wrapping_sub(self.lowest) < self.span {
+                // SAFETY: the caller's promise: no more words are found than are looked at.
+                let place = unsafe { to.add(found) };
+                // SAFETY: as above.
+                unsafe { place.write(word) };
+                found += 1;
+            }
+        }
+        found
+    }
+}

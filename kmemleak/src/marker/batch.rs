@@ -1,0 +1,229 @@
+//! Candidates: words that lie between the first and the last tracked byte. Each is looked up, and what it points to is marked.
+//!
+//! That takes three cache misses: the entry of the chunk (and the tables that lead there), the record, the object's words. So, with
+//! the world stopped, candidates wait until there are some: then each step is taken for all of them, and what the next step reads is
+//! prefetched meanwhile. While other code runs no candidate waits: each is looked up under the lock of its chunk.
+//!
+//! Most candidates are pointers to the start of an object that is marked already, or is plain. What is none of these is looked up
+//! [the long way](Marker::look_up), behind the others.
+//!
+//! # Invariants
+//!
+//! - A candidate waits at most until the object whose words are being read changes, if that has an excess reference
+//!   ([`Marker::area`](super::Marker)), and at most until the queue is empty: [`Marker::flush`].
+//! - There is always room for the candidates of one more [`STRETCH`].
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::candidates::{note_interior_only, postpone};
+use super::{Marker, PointerPass};
+use crate::marker::queue::Entry;
+use crate::marker::words::MappedWords;
+use crate::metadata::WORD;
+use crate::objects::access::Access;
+use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
+use crate::objects::object::object_in;
+use crate::objects::page_map::{Look, PageMap, WalkCache, chunk_of};
+use crate::platform::Platform;
+use crate::platform::arch::prefetch;
+
+/// So many candidates are looked at together, or more.
+const ENOUGH: usize = 32;
+
+/// Words that are searched for candidates at once.
+const STRETCH: usize = 64;
+
+/// Candidates that may wait.
+const ROOM: usize = ENOUGH + STRETCH;
+
+/// Entries with no objects, for candidates whose chunk has none.
+static NO_ENTRIES: [[AtomicU64; ENTRY_WORDS]; 2] =
+    [const { [const { AtomicU64::new(0) }; ENTRY_WORDS] }; 2];
+
+/// The entry of a chunk that has none, nor lies in a large object.
+fn nowhere() -> Chunk {
+    // SAFETY: an entry in which no object starts, and which is never changed.
+    unsafe { Chunk::at(NonNull::from(&NO_ENTRIES[0]).cast()) }
+}
+
+/// The entry of a chunk that has none since it lies in a large object.
+fn in_run() -> Chunk {
+    // SAFETY: as above.
+    unsafe { Chunk::at(NonNull::from(&NO_ENTRIES[1]).cast()) }
+}
+
+/// Candidates that wait, and what is known of them while they are looked at.
+pub(super) struct Batch {
+    words: [usize; ROOM],
+    len: usize,
+    chunks: [Chunk; ROOM],
+    /// Those that are looked up the long way.
+    odd: [usize; ROOM],
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self {
+            words: [0; ROOM],
+            len: 0,
+            chunks: [nowhere(); ROOM],
+            odd: [0; ROOM],
+        }
+    }
+
+    /// Leaves no addresses of blocks on the stack that this lies on.
+    pub(super) fn wipe(&mut self) {
+        self.words.fill(0);
+        self.odd.fill(0);
+        core::hint::black_box(self);
+    }
+}
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Handles a word that may be an address in an object.
+    #[inline(always)]
+    pub(super) fn candidate(&mut self, word: usize) {
+        if !A::STOPPED {
+            self.candidates += 1;
+            return self.look_up(word);
+        }
+        self.batch.words[self.batch.len] = word;
+        self.batch.len += 1;
+        if self.batch.len >= ENOUGH {
+            self.flush();
+        }
+    }
+
+    /// Finds the candidates among words.
+    #[inline(always)]
+    pub(super) fn find_candidates(&mut self, mut words: MappedWords) {
+        loop {
+            let Some(filter) = &self.filter else {
+                return self.find_singly(words);
+            };
+            let stretch = words.take(STRETCH);
+            let room = self.batch.words.as_mut_ptr().wrapping_add(self.batch.len);
+            // SAFETY: the words may be read, and there is always room for a stretch.
+            let found = unsafe { filter.collect(stretch.start(), stretch.len(), room) };
+            self.batch.len += found;
+            if self.batch.len >= ENOUGH || !A::STOPPED {
+                self.flush();
+            }
+            if words.len() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Finds the candidates among words that are not plain, or where the range of all objects is too long for a filter.
+    #[inline(never)]
+    fn find_singly(&mut self, words: MappedWords) {
+        let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
+        for (_, word) in words.each_within(platform, lowest, span) {
+            self.candidate(word);
+        }
+    }
+
+    /// Looks at all candidates that wait.
+    #[inline(never)]
+    pub(super) fn flush(&mut self) {
+        let len = core::mem::take(&mut self.batch.len);
+        self.candidates += len as u64;
+        if !A::STOPPED {
+            for index in 0..len {
+                self.look_up(self.batch.words[index]);
+            }
+            return;
+        }
+        self.find_entries(len);
+        for index in 0..self.mark_plain(len) {
+            self.look_up(self.batch.odd[index]);
+        }
+    }
+
+    /// Finds the entries of the chunks that the first candidates lie in, `len` of them.
+    #[inline(always)]
+    fn find_entries(&mut self, len: usize) {
+        let mut walk = self.walk_cache;
+        let Batch { words, chunks, .. } = &mut self.batch;
+        for (&word, chunk) in words[..len].iter().zip(chunks) {
+            let Some(entry) = walk.entry(word) else {
+                (walk, *chunk) = walk_all(walk, &self.tools.registry.map, word);
+                continue;
+            };
+            prefetch(entry.entry().addr().get());
+            *chunk = entry;
+        }
+        self.walk_cache = walk;
+    }
+
+    /// Marks what the first candidates point to, `len` of them, where that is plain. The others go to the odd ones; returns how many
+    /// these are. The chunks' entries are known.
+    #[inline(always)]
+    fn mark_plain(&mut self, len: usize) -> usize {
+        let words = Cell::from_mut(&mut self.batch.words[..len]).as_slice_of_cells();
+        let chunks = Cell::from_mut(&mut self.batch.chunks[..len]).as_slice_of_cells();
+        let (mut marked, mut odd) = (0, 0);
+        for (word, chunk) in words.iter().zip(chunks) {
+            let (word, chunk) = (word.get(), chunk.get());
+            let granule = granule_of(word);
+            if word.is_multiple_of(WORD) {
+                // What is marked starts there.
+                if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
+                    continue;
+                }
+                let starts = chunk.starts().load(Ordering::Relaxed);
+                if starts >> granule & 1 != 0 && !chunk.has(info::SPECIAL) {
+                    // SAFETY: an object starts there: its bit was seen, and the world is stopped.
+                    let object = unsafe { object_in(chunk_of(word), chunk, granule) };
+                    if object.mark.set() {
+                        prefetch(object.record.address());
+                        words[marked].set(word);
+                        chunks[marked].set(chunk);
+                        marked += 1;
+                    }
+                    continue;
+                }
+            }
+            if leads_nowhere(chunk) {
+                self.misses += 1;
+            } else {
+                self.batch.odd[odd] = word;
+                odd += 1;
+            }
+        }
+        for (word, chunk) in words.iter().zip(chunks).take(marked) {
+            let (word, chunk) = (word.get(), chunk.get());
+            // SAFETY: as above.
+            let record = unsafe { chunk.record(granule_of(word)) };
+            if self.pointers == PointerPass::Interiors {
+                note_interior_only(record, chunk);
+            }
+            if !self.queue.push(Entry::of_aligned(word, record)) {
+                postpone(record, chunk, &self.shared.overflowed);
+            }
+        }
+        odd
+    }
+}
+
+/// Finds an entry where [`WalkCache::entry`] does not.
+#[cold]
+#[inline(never)]
+fn walk_all(mut walk: WalkCache, map: &PageMap, word: usize) -> (WalkCache, Chunk) {
+    let chunk = match walk.look(map, chunk_of(word)) {
+        Look::Entry(entry) => entry,
+        Look::Nothing => nowhere(),
+        Look::Run(_) => in_run(),
+    };
+    (walk, chunk)
+}
+
+/// Whether a candidate in this chunk is certain to point to no object.
+#[inline(always)]
+fn leads_nowhere(chunk: Chunk) -> bool {
+    chunk == nowhere()
+        || chunk.starts().load(Ordering::Relaxed) == 0 && chunk != in_run() && chunk.is_blank()
+}
