@@ -24,7 +24,6 @@ use crate::marker::words::MappedWords;
 use crate::metadata::WORD;
 use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, granule_of, info};
-use crate::objects::object::object_in;
 use crate::objects::page_map::{Look, PageMap, WalkCache, chunk_of};
 use crate::platform::Platform;
 use crate::platform::arch::prefetch;
@@ -59,8 +58,32 @@ pub(super) struct Batch {
     words: [usize; ROOM],
     len: usize,
     chunks: [Chunk; ROOM],
-    /// Those that are looked up the long way.
-    odd: [usize; ROOM],
+    odd: Odd,
+}
+
+/// Candidates that are looked up the long way.
+struct Odd {
+    words: [usize; ROOM],
+    len: usize,
+    /// How many others led nowhere.
+    misses: u64,
+}
+
+impl Odd {
+    /// Takes a candidate in this chunk, unless it is certain to point to no object.
+    #[cold]
+    #[inline(never)]
+    fn add(&mut self, word: usize, chunk: Chunk) {
+        let blank = |chunk: Chunk| {
+            chunk.starts().load(Ordering::Relaxed) == 0 && chunk != in_run() && chunk.is_blank()
+        };
+        if chunk == nowhere() || blank(chunk) {
+            self.misses += 1;
+        } else {
+            self.words[self.len] = word;
+            self.len += 1;
+        }
+    }
 }
 
 impl Batch {
@@ -69,14 +92,18 @@ impl Batch {
             words: [0; ROOM],
             len: 0,
             chunks: [nowhere(); ROOM],
-            odd: [0; ROOM],
+            odd: Odd {
+                words: [0; ROOM],
+                len: 0,
+                misses: 0,
+            },
         }
     }
 
     /// Leaves no addresses of blocks on the stack that this lies on.
     pub(super) fn wipe(&mut self) {
         self.words.fill(0);
-        self.odd.fill(0);
+        self.odd.words.fill(0);
         core::hint::black_box(self);
     }
 }
@@ -117,11 +144,17 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         }
     }
 
-    /// Finds the candidates among words that are not plain, or where the range of all objects is too long for a filter.
+    /// Finds the candidates among words that are not plain, or where the range of all objects has no filter.
     #[inline(never)]
     fn find_singly(&mut self, words: MappedWords) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        for (_, word) in words.each_within(platform, lowest, span) {
+        let Some(mut search) = words.search() else {
+            for (_, word) in words.each_within(platform, lowest, span) {
+                self.candidate(word);
+            }
+            return;
+        };
+        while let Some(word) = search.next_within(platform, lowest, span) {
             self.candidate(word);
         }
     }
@@ -138,8 +171,10 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             return;
         }
         self.find_entries(len);
-        for index in 0..self.mark_plain(len) {
-            self.look_up(self.batch.odd[index]);
+        self.mark_plain(len);
+        self.misses += core::mem::take(&mut self.batch.odd.misses);
+        for index in 0..core::mem::take(&mut self.batch.odd.len) {
+            self.look_up(self.batch.odd.words[index]);
         }
     }
 
@@ -159,53 +194,73 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         self.walk_cache = walk;
     }
 
-    /// Marks what the first candidates point to, `len` of them, where that is plain. The others go to the odd ones; returns how many
-    /// these are. The chunks' entries are known.
+    /// Marks what the first candidates point to, `len` of them, where that is plain. The others are odd. The chunks' entries are
+    /// known.
     #[inline(always)]
-    fn mark_plain(&mut self, len: usize) -> usize {
-        let words = Cell::from_mut(&mut self.batch.words[..len]).as_slice_of_cells();
-        let chunks = Cell::from_mut(&mut self.batch.chunks[..len]).as_slice_of_cells();
-        let (mut marked, mut odd) = (0, 0);
+    fn mark_plain(&mut self, len: usize) {
+        let Batch {
+            words, chunks, odd, ..
+        } = &mut self.batch;
+        let words = Cell::from_mut(&mut words[..len]).as_slice_of_cells();
+        let chunks = Cell::from_mut(&mut chunks[..len]).as_slice_of_cells();
+        let interiors = self.pointers == PointerPass::Interiors;
+        // A note is left in the record of what only interior pointers reach.
+        let known = if interiors { 0 } else { u32::MAX };
+        let mut marked = 0;
         for (word, chunk) in words.iter().zip(chunks) {
             let (word, chunk) = (word.get(), chunk.get());
             let granule = granule_of(word);
-            if word.is_multiple_of(WORD) {
-                // What is marked starts there.
-                if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
-                    continue;
-                }
-                let starts = chunk.starts().load(Ordering::Relaxed);
-                if starts >> granule & 1 != 0 && !chunk.has(info::SPECIAL) {
-                    // SAFETY: an object starts there: its bit was seen, and the world is stopped.
-                    let object = unsafe { object_in(chunk_of(word), chunk, granule) };
-                    if object.mark.set() {
-                        prefetch(object.record.address());
-                        words[marked].set(word);
-                        chunks[marked].set(chunk);
-                        marked += 1;
-                    }
-                    continue;
-                }
+            if !word.is_multiple_of(WORD) {
+                odd.add(word, chunk);
+                continue;
             }
-            if leads_nowhere(chunk) {
-                self.misses += 1;
-            } else {
-                self.batch.odd[odd] = word;
-                odd += 1;
+            // What is marked starts there.
+            if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
+                continue;
+            }
+            let starts = chunk.starts().load(Ordering::Relaxed);
+            if starts.rotate_right(granule) & 1 == 0 {
+                odd.add(word, chunk);
+                continue;
+            }
+            let info = chunk.now();
+            if info.has(info::SPECIAL) {
+                odd.add(word, chunk);
+                continue;
+            }
+            if !chunk.mark(granule) {
+                continue;
+            }
+            let len = info.common_words() & known;
+            if len == 0 {
+                words[marked].set(word);
+                chunks[marked].set(chunk);
+                marked += 1;
+            } else if !self.queue.push(Entry::of_words(word, len)) {
+                // SAFETY: an object starts there: its bit was seen, and the world is stopped.
+                let record = unsafe { chunk.record(granule) };
+                postpone(record, chunk, &self.shared.overflowed);
             }
         }
-        for (word, chunk) in words.iter().zip(chunks).take(marked) {
-            let (word, chunk) = (word.get(), chunk.get());
-            // SAFETY: as above.
-            let record = unsafe { chunk.record(granule_of(word)) };
-            if self.pointers == PointerPass::Interiors {
+        let marked = || {
+            let marked = words.iter().zip(chunks).take(marked);
+            marked.map(|(word, chunk)| {
+                let (word, chunk) = (word.get(), chunk.get());
+                // SAFETY: as above.
+                (word, chunk, unsafe { chunk.record(granule_of(word)) })
+            })
+        };
+        for (_, _, record) in marked() {
+            prefetch(record.address());
+        }
+        for (word, chunk, record) in marked() {
+            if interiors {
                 note_interior_only(record, chunk);
             }
             if !self.queue.push(Entry::of_aligned(word, record)) {
                 postpone(record, chunk, &self.shared.overflowed);
             }
         }
-        odd
     }
 }
 
@@ -219,11 +274,4 @@ fn walk_all(mut walk: WalkCache, map: &PageMap, word: usize) -> (WalkCache, Chun
         Look::Run(_) => in_run(),
     };
     (walk, chunk)
-}
-
-/// Whether a candidate in this chunk is certain to point to no object.
-#[inline(always)]
-fn leads_nowhere(chunk: Chunk) -> bool {
-    chunk == nowhere()
-        || chunk.starts().load(Ordering::Relaxed) == 0 && chunk != in_run() && chunk.is_blank()
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::checkpoint::LOOK;
-use super::{AHEAD, AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
+use super::{AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
 use crate::marker::encoded::{BEYOND, BlockPart, Encoding, MappedPiece, PieceVisitor};
 use crate::marker::queue::{Entry, Segment};
 use crate::marker::words::{MappedWords, WordVisitor, words_in};
@@ -103,12 +103,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         if self.workers > 1 {
             self.queue.offer();
         }
-        let mut next = [Entry::NONE; AHEAD];
-        let (len, segment) = self.queue.pop_some(&mut next);
-        if segment == Segment::Ended {
-            self.end_segment()?;
-        }
-        for entry in &next[..len] {
+        let (now, now_len) = (self.scanned_ahead, self.scanned_ahead_len);
+        let (len, segment) = self.queue.pop_some(&mut self.scanned_ahead);
+        self.scanned_ahead_len = len;
+        for entry in &self.scanned_ahead[..len] {
             let (start, end) = entry.extent_to_prefetch(AHEAD_BYTES);
             let mut line = start;
             while line < end {
@@ -116,8 +114,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 line += LINE;
             }
         }
-        self.scan_after(next, len);
-        Ok(())
+        for entry in &now[..now_len] {
+            self.scan_entry(*entry);
+        }
+        match segment {
+            Segment::Ended => self.end_segment(),
+            Segment::GoesOn => Ok(()),
+        }
     }
 
     /// As many objects were scanned as a segment of the queue has entries.
@@ -130,16 +133,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans the objects that still wait for their words to be in the cache.
     pub(super) fn scan_waiting(&mut self) {
-        self.scan_after([Entry::NONE; AHEAD], 0);
-    }
-
-    /// Lets the first objects, `len` of them, wait until their words are in the cache, and scans those that have waited there.
-    #[inline(always)]
-    fn scan_after(&mut self, next: [Entry; AHEAD], len: usize) {
-        let now = core::mem::replace(&mut self.scanned_ahead, next);
-        let now_len = core::mem::replace(&mut self.scanned_ahead_len, len);
-        for entry in &now[..now_len] {
-            self.scan_entry(*entry);
+        let len = core::mem::take(&mut self.scanned_ahead_len);
+        for index in 0..len {
+            self.scan_entry(self.scanned_ahead[index]);
         }
     }
 

@@ -18,6 +18,7 @@ use spin::mutex::SpinMutex;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
+use crate::objects::info::MAX_COMMON_WORDS;
 use crate::objects::record::RecordRef;
 
 /// Pages of a queue at most.
@@ -42,7 +43,7 @@ pub(crate) struct Entry(u64);
 const LEN_BITS: u32 = 19;
 const MAX_LEN: u64 = (1 << LEN_BITS) - 1;
 /// Words of an object that is long.
-const LONG: u64 = 8192;
+const LONG: u64 = MAX_COMMON_WORDS as u64 + 1;
 /// The lowest bits of a start.
 const LOW: usize = WORD - 1;
 
@@ -64,6 +65,12 @@ impl Entry {
     pub(crate) fn of_aligned(start: usize, record: RecordRef) -> Self {
         let words = u64::from(record.short_size()) / WORD as u64;
         Self::made(start, if words < LONG { words } else { MAX_LEN })
+    }
+
+    /// The entry of a plain object of so many words, at most [`MAX_COMMON_WORDS`], that starts at a multiple of eight.
+    #[inline(always)]
+    pub(crate) fn of_words(start: usize, words: u32) -> Self {
+        Self::made(start, u64::from(words))
     }
 
     #[inline(always)]
@@ -219,6 +226,7 @@ impl WorkQueues {
             len: 0,
             head: Cursor::new(first),
             tail: Cursor::new(first),
+            free_to: 0,
         }
     }
 
@@ -321,7 +329,10 @@ pub(crate) struct Queue<'a> {
     room: usize,
     len: usize,
     head: Cursor,
+    /// May stand at the end of its segment.
     tail: Cursor,
+    /// The places from the tail up to this one, in its segment, are free. There may be more.
+    free_to: usize,
 }
 
 impl Queue<'_> {
@@ -338,16 +349,27 @@ impl Queue<'_> {
     /// Appends an entry. False if it is full.
     #[inline(always)]
     pub(crate) fn push(&mut self, entry: Entry) -> bool {
+        if self.tail.at == self.free_to && !self.make_room() {
+            return false;
+        }
+        // SAFETY: the tail stands in a segment, before its end.
+        unsafe { put(self.tail.start, self.tail.at, entry) };
+        self.tail.at += 1;
+        self.len += 1;
+        true
+    }
+
+    /// Finds places behind those that were known to be free. False if there are none.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) -> bool {
         if self.len == self.room {
             return false;
         }
-        // SAFETY: the tail stands in a segment.
-        unsafe { put(self.tail.start, self.tail.at, entry) };
-        self.tail.at += 1;
         if self.tail.at == self.segment_len {
             self.tail = self.after(self.tail);
         }
-        self.len += 1;
+        self.free_to = self.segment_len.min(self.tail.at + (self.room - self.len));
         true
     }
 

@@ -1,8 +1,8 @@
 //! Reading memory: the next word that may be a pointer.
 //!
-//! Nearly all words that a marker reads point nowhere, so the cost of such a word is the cost of a check. On x86_64 four
-//! instructions a word are enough, and a quarter of the loop's own; a compiler emits eight. So it is assembly, which is also the
-//! plainest way to say that the words are read as they are, though other code may write to them meanwhile.
+//! The marker itself reads plain words a stretch at a time ([`RangeFilter`](crate::platform::arch::RangeFilter)). Questions that ask
+//! where a pointer lies go from one to the next ([`MappedWords::search`]): four instructions a word on x86_64, and a quarter of the
+//! loop's own.
 
 use core::ops::Range;
 

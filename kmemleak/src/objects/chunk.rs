@@ -6,7 +6,7 @@
 //! | 0 | address of the records (45 bits); whether what reaches in covers the table (1); how far down that starts (18) |
 //! | 1 | a bit for each granule in which an object starts |
 //! | 2 | a bit for each of these whose object is marked, or does not matter to the marker |
-//! | 3 | lock (16 bits); users of the table (16); spacing and flags (32) |
+//! | 3 | lock (16 bits); users of the table (16); spacing and flags (16); words of each object (16) |
 //!
 //! An entry is half a cache line, so one access finds out whether a pointer points to the start of an object, and whether
 //! that object is marked. The entries of two chunks share a line, those of chunks in different pages never do.
@@ -50,6 +50,8 @@ use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};
+pub(crate) use crate::objects::info;
+use crate::objects::info::{Info, SPACING_MASK, WORDS_MASK, WORDS_SHIFT, common_words};
 use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
 use crate::objects::word_lock;
 use crate::platform::METADATA_PAGE;
@@ -84,28 +86,6 @@ const LOCK: usize = 12;
 const USERS: usize = 13;
 /// The index of spacing and flags, in words of 32 bits.
 const INFO: usize = 7;
-
-const SPACING_MASK: u32 = 7;
-
-/// Flags of a chunk.
-pub(crate) mod info {
-    /// Some records are not plain: see [`crate::objects::record::Record::is_plain`].
-    pub(crate) const SPECIAL: u32 = 1 << 8;
-    /// Some records have [`crate::objects::record::flag::PENDING`].
-    pub(crate) const PENDING: u32 = 1 << 9;
-    /// Some records have [`crate::objects::record::flag::INTERIOR`], and are not marked.
-    pub(crate) const INTERIOR: u32 = 1 << 10;
-    /// Something was allocated here during the current scan.
-    pub(crate) const BORN: u32 = 1 << 11;
-    /// Some objects are kept in notes.
-    pub(crate) const UNALIGNED: u32 = 1 << 12;
-    /// Some records have [`crate::objects::record::flag::INTERIOR_ONLY`].
-    pub(crate) const INTERIOR_ONLY: u32 = 1 << 13;
-    /// The chunk is in service: there are records, and it counts as a user of its table.
-    pub(crate) const SERVES: u32 = 1 << 14;
-    /// The chunk is among the emptied ones of a CPU.
-    pub(crate) const WAITS: u32 = 1 << 15;
-}
 
 /// The granule of its chunk that an address lies in.
 #[inline(always)]
@@ -198,6 +178,42 @@ impl Chunk {
     pub(crate) fn serves(self, spacing: u32) -> bool {
         self.info().load(Ordering::Relaxed) & (SPACING_MASK | info::SERVES)
             == spacing | info::SERVES
+    }
+
+    /// Notes that an object of so many bytes starts here, beside these, of which some may have another size. It is locked.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn note_size(self, bytes: usize, others: u64) {
+        if others == 0 {
+            self.set_common_words(common_words(bytes));
+        } else if self.now().common_words() != 0 {
+            self.forget_size();
+        }
+    }
+
+    /// Forgets what is said of the size of all objects: it is not true any more. It is locked, or the world is stopped.
+    pub(crate) fn forget_size(self) {
+        self.set_common_words(0);
+    }
+
+    fn set_common_words(self, words: u32) {
+        let change = |info| Some(info & !WORDS_MASK | words << WORDS_SHIFT);
+        // Beside flags that the marker sets without the lock.
+        let _ = (self.info()).fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
+
+    /// Sets the mark of the object that starts in this granule, and returns whether it was not set before. If several CPUs set it
+    /// at once, one of them gets `true`.
+    #[inline(always)]
+    pub(crate) fn mark(self, granule: u32) -> bool {
+        let bit = 1 << granule;
+        self.marks().fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Spacing, flags and words as they are now.
+    #[inline(always)]
+    pub(crate) fn now(self) -> Info {
+        Info(self.info().load(Ordering::Relaxed))
     }
 
     /// Comes into service, if it is not. It is locked, and has records.
@@ -309,7 +325,7 @@ impl Chunk {
 
     #[inline(always)]
     pub(crate) fn has(self, flags: u32) -> bool {
-        self.info().load(Ordering::Relaxed) & flags != 0
+        self.now().has(flags)
     }
 
     pub(crate) fn set(self, flags: u32) {

@@ -9,6 +9,7 @@ pub(crate) mod access;
 pub(crate) mod chunk;
 pub(crate) mod emptied;
 pub(crate) mod hazard;
+pub(crate) mod info;
 pub(crate) mod moves;
 pub(crate) mod object;
 pub(crate) mod page_map;

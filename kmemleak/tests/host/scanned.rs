@@ -1,5 +1,7 @@
 //! Which words of an object are read: scan areas and no_scan.
 
+use kmemleak::AllocOptions;
+
 use crate::lab::Lab;
 
 /// An owner of 64 bytes that a root holds, each word of which points at a block of its own.
@@ -107,7 +109,7 @@ fn no_scan_wins_over_areas() {
 fn a_word_in_two_areas_counts_once() {
     let lab = Lab::new();
     let owner = lab.block(64);
-    let block = lab.block_with(16, kmemleak::AllocOptions::new().min_count(2));
+    let block = lab.block_with(16, AllocOptions::new().min_count(2));
     lab.hold(0, owner);
     lab.machine.write(owner + 8, block);
     lab.detector.scan_area(owner, 16);
@@ -120,8 +122,7 @@ fn each_word_of_a_large_block_at_an_odd_address_is_read() {
     let lab = Lab::new();
     let arena = lab.machine.arena(64 * 1024);
     let large = arena + 21;
-    lab.detector
-        .alloc(large, 0x4000, kmemleak::AllocOptions::new());
+    lab.detector.alloc(large, 0x4000, AllocOptions::new());
     lab.hold(0, large);
     // A word of each page that a piece of a page, counted from the block's start, would cut in two.
     let held: Vec<_> = (1..4)
@@ -134,4 +135,62 @@ fn each_word_of_a_large_block_at_an_odd_address_is_read() {
         lab.machine.advance_us(10_000_000);
         assert_eq!(lab.detector.scan().expect("on").objects, 0);
     }
+}
+
+/// Blocks of these sizes, one behind the other from a multiple of 512 bytes on, all held; the last word of each points to a block
+/// of its own.
+fn row(lab: &Lab, sizes: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let mut at = lab.machine.arena(1024).next_multiple_of(512);
+    let mut blocks = Vec::new();
+    let mut owned = Vec::new();
+    for (index, &size) in sizes.iter().enumerate() {
+        lab.detector.alloc(at, size, AllocOptions::new());
+        lab.hold(index, at);
+        owned.push(lab.block(16));
+        lab.machine.write(at + size - 8, owned[index]);
+        blocks.push(at);
+        at += size;
+    }
+    (blocks, owned)
+}
+
+#[test]
+fn neighbours_of_other_sizes_are_read_to_their_ends() {
+    for sizes in [[64, 64, 64], [64, 128, 64], [128, 64, 128], [64, 8, 128]] {
+        let lab = Lab::new();
+        row(&lab, &sizes);
+        assert_eq!(lab.leaks(), [], "{sizes:?}");
+    }
+}
+
+#[test]
+fn neighbours_are_read_no_further() {
+    let lab = Lab::new();
+    let (blocks, owned) = row(&lab, &[128, 64, 64]);
+    // The last word of the third block lies within 128 bytes of the second one's start.
+    lab.detector.free(blocks[2]);
+    assert_eq!(lab.leaks(), owned[2..]);
+}
+
+#[test]
+fn what_is_left_beside_others_of_the_former_size_is_read_to_its_new_end() {
+    let lab = Lab::new();
+    let (blocks, owned) = row(&lab, &[64, 64, 64]);
+    lab.detector.free_part(blocks[1] + 32, 32);
+    assert_eq!(lab.leaks(), owned[1..2]);
+}
+
+#[test]
+fn a_chunk_that_was_empty_has_another_size() {
+    let lab = Lab::new();
+    let (blocks, _) = row(&lab, &[64, 64]);
+    for &block in &blocks {
+        lab.detector.free(block);
+    }
+    lab.detector.alloc(blocks[0], 128, AllocOptions::new());
+    assert_eq!(
+        lab.leaks(),
+        [],
+        "the last words of both are words of the new one"
+    );
 }

@@ -73,6 +73,9 @@ impl Registry {
             // SAFETY: there are records, and the chunk is locked.
             let place = unsafe { chunk.record(granule) };
             place.write(record);
+            if !chunk.now().agrees(extent.size()) {
+                chunk.note_size(extent.size(), starts);
+            }
             let bit = 1 << granule;
             if marked == Marked::Yes {
                 place.set(flag::BORN);

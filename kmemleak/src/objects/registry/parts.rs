@@ -75,6 +75,7 @@ impl Registry {
             let front = whole.part(cut.front);
             let noted = whole.flags() & (flag::NOTES | flag::EXCESS);
             object.record.write(&front);
+            object.chunk.forget_size();
             object.record.set(noted);
             object.mark.clear();
             if marked == Marked::Yes {

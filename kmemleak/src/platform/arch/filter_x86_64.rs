@@ -86,6 +86,8 @@ impl RangeFilter {
         // SAFETY: reads `count` words from `at` on, and writes one of `to` at most for each.
         unsafe {
             asm!(
+                "test {count:l}, 7",
+                "jz 4f",
                 "test {count:l}, 1",
                 "jz 2f",
                 look!(0 hit 20 back 40),
