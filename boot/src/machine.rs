@@ -9,10 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use command_fds::{CommandFdExt, FdMapping};
 
 use crate::artifacts::workspace;
 use crate::lifetime;
@@ -24,12 +27,45 @@ const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x04";
 /// The port at which debuggers look for QEMU.
 const DEBUGGER_PORT: u16 = 1234;
 
-/// A port of this host at which QEMU can wait for a debugger: the usual one, or another one if that is taken.
-pub fn debugger_port() -> io::Result<u16> {
-    let host = Ipv4Addr::LOCALHOST;
-    let free =
-        TcpListener::bind((host, DEBUGGER_PORT)).or_else(|_| TcpListener::bind((host, 0)))?;
-    Ok(free.local_addr()?.port())
+/// The number by which QEMU knows the socket that it is handed: the first after the standard streams.
+const SOCKET_FD: i32 = 3;
+
+/// A port of this host at which a debugger is waited for: the usual one, or another one if that is taken.
+///
+/// QEMU is handed the socket itself. If it were told the number, another process could take the port before QEMU does.
+#[derive(Clone, Debug)]
+pub struct DebuggerPort {
+    socket: Arc<TcpListener>,
+    number: u16,
+}
+
+impl DebuggerPort {
+    /// Takes the port.
+    pub fn take() -> io::Result<Self> {
+        let host = Ipv4Addr::LOCALHOST;
+        let socket =
+            TcpListener::bind((host, DEBUGGER_PORT)).or_else(|_| TcpListener::bind((host, 0)))?;
+        let number = socket.local_addr()?.port();
+        let socket = Arc::new(socket);
+        Ok(Self { socket, number })
+    }
+
+    /// The port's number.
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Has QEMU listen at it.
+    fn hand_over(&self, qemu: &mut Command) -> io::Result<()> {
+        let socket = FdMapping {
+            parent_fd: self.socket.as_fd().try_clone_to_owned()?,
+            child_fd: SOCKET_FD,
+        };
+        qemu.fd_mappings(vec![socket]).map_err(io::Error::other)?;
+        let device = format!("socket,id=debugger,fd={SOCKET_FD},server=on,wait=off");
+        qemu.args(["-chardev", &device, "-gdb", "chardev:debugger"]);
+        Ok(())
+    }
 }
 
 /// What executes the guest's instructions.
@@ -65,13 +101,13 @@ pub enum Console {
 }
 
 /// Whether the machine runs at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub enum Debugger {
     /// It runs.
     #[default]
     None,
     /// It waits for a debugger at this port of this host.
-    Wait(u16),
+    Wait(DebuggerPort),
 }
 
 /// A machine to run.
@@ -112,7 +148,7 @@ impl Machine {
 
     /// QEMU's command line for it. Resets are noted in the log, and end QEMU. It ends with the thread that
     /// starts it, if not before.
-    pub fn command(&self, console: Console, log: &ResetLog) -> Command {
+    pub fn command(&self, console: Console, log: &ResetLog) -> io::Result<Command> {
         let mut qemu = Command::new(QEMU);
         qemu.args([
             "-nodefaults",
@@ -144,13 +180,14 @@ impl Machine {
         if !self.append.is_empty() {
             qemu.args(["-append", &self.append]);
         }
-        if let Debugger::Wait(port) = self.debugger {
-            qemu.args(["-S", "-gdb", &format!("tcp:localhost:{port}")]);
+        if let Debugger::Wait(port) = &self.debugger {
+            qemu.arg("-S");
+            port.hand_over(&mut qemu)?;
         }
         qemu.args(["-d", "cpu_reset", "-D"]).arg(&log.path);
         qemu.args(&self.extra);
         lifetime::end_with_parent(&mut qemu);
-        qemu
+        Ok(qemu)
     }
 }
 

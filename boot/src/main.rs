@@ -15,7 +15,7 @@ use std::process::{ExitCode, ExitStatus};
 
 use boot::artifacts::{self, Package, Profile};
 use boot::leaks::Verdict;
-use boot::machine::{self, Console, Debugger, Machine, Owner, ResetLog};
+use boot::machine::{self, Console, Debugger, DebuggerPort, Machine, Owner, ResetLog};
 use boot::outcome::Outcome;
 use boot::requirements;
 
@@ -61,15 +61,15 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     requirements::check()?;
     let kernel = build(&options)?;
     let debugger = match options.gdb {
-        true => Debugger::Wait(machine::debugger_port()?),
+        true => Debugger::Wait(DebuggerPort::take()?),
         false => Debugger::None,
     };
-    if let Debugger::Wait(port) = debugger {
+    if let Debugger::Wait(port) = &debugger {
         let owner = match options.kernel() {
             Some(_) => Owner::Others,
             None => Owner::Us,
         };
-        let command = machine::debugger_command(&kernel, owner, port);
+        let command = machine::debugger_command(&kernel, owner, port.number());
         let command = machine::typed(&command);
         eprintln!("boot: waiting for a debugger; attach it in another terminal: {command}");
     }
@@ -79,7 +79,7 @@ fn run(options: Options) -> Result<ExitCode, Box<dyn Error>> {
     }
 
     let log = ResetLog::new();
-    let mut qemu = machine.command(kind, &log);
+    let mut qemu = machine.command(kind, &log)?;
     if options.verbose {
         eprintln!("boot: running {}", machine::typed(&qemu));
     }

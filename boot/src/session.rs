@@ -99,7 +99,7 @@ impl Session {
 
     fn start_on(console: Console, machine: &Machine) -> io::Result<Self> {
         let log = ResetLog::new();
-        let mut command = machine.command(console, &log);
+        let mut command = machine.command(console, &log)?;
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,12 +1,12 @@
 //! `--gdb`: the command that it prints, pasted into a shell elsewhere, and what gdb shows of the detector.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use boot::machine::{self, Owner};
+use boot::machine::{self, DebuggerPort, Owner};
 use kmemleak_report::log::Log;
 
 fn has_gdb() -> bool {
@@ -33,9 +33,11 @@ fn the_command_can_be_pasted_anywhere() {
 fn another_port_is_taken_where_the_usual_one_is_in_use() {
     // If this fails, somebody else has it.
     let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 1234));
-    let port = machine::debugger_port().expect("a port");
-    assert_ne!(port, 1234);
-    assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    let port = DebuggerPort::take().expect("a port");
+    assert_ne!(port.number(), 1234);
+    let at = (Ipv4Addr::LOCALHOST, port.number());
+    let taken = TcpListener::bind(at).expect_err("it is kept until QEMU has it");
+    assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
 }
 
 #[test]
