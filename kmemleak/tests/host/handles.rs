@@ -1,6 +1,8 @@
 //! Handles: what they mean, how long, and where they are taken.
 
-use crate::lab::Lab;
+use std::collections::BTreeSet;
+
+use crate::lab::{Lab, many, try_to};
 
 fn block(lab: &Lab, function: &str, size: usize) -> usize {
     lab.machine.call_from(&[function]);
@@ -178,4 +180,51 @@ fn what_has_a_number_is_lost_all_the_same() {
     lab.say("off");
     lab.say("clear");
     assert_eq!(lab.machine.metadata_pages(), 0);
+}
+
+/// Whichever request for memory is refused: a number names what it stood beside, also later, or nothing has one; and then all have
+/// one.
+#[test]
+fn whatever_memory_is_refused_no_number_names_another_thing() {
+    for first in 0..many(60) as u64 {
+        let lab = Lab::new();
+        let blocks: Vec<usize> = (0..40)
+            .map(|index| block(&lab, &format!("f{index}"), 64))
+            .collect();
+        lab.leaks();
+        lab.detector.refuse_metadata(first..first + 70);
+        let mut listed = String::new();
+        for line in [
+            "report --top 40",
+            "objects --top 40",
+            "sites 40",
+            "interior",
+        ] {
+            let answer = try_to(&lab.detector, line).1;
+            let first_words = answer
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
+            let numbers: Vec<&str> = first_words
+                .filter(|word| word.len() > 1 && word.starts_with('#'))
+                .collect();
+            let different: BTreeSet<&str> = numbers.iter().copied().collect();
+            assert_eq!(different.len(), numbers.len(), "{first}: {answer}");
+            listed += &answer;
+        }
+        lab.detector.refuse_metadata(0..0);
+        listed += &lab.say("objects --top 40");
+        let mut numbered = 0;
+        for line in listed.lines().filter(|line| line.contains(" 0x")) {
+            let mut words = line.split_whitespace();
+            if let Some(number) = words.next().filter(|number| number.starts_with('#')) {
+                let address = words.next().expect("an address");
+                let named = lab.say(&format!("dump {number}"));
+                assert!(named.contains(address), "{first}: {line}: {named}");
+                numbered += 1;
+            }
+        }
+        assert!(numbered >= blocks.len(), "{first}: {numbered}");
+        assert_eq!(lab.leaks(), blocks);
+        assert!(lab.say("report --top 40").contains("  #40 "), "{first}");
+    }
 }
