@@ -16,7 +16,7 @@ pub(crate) const DEPOT_PAGES: usize = 1 << 16;
 pub(crate) const NAME_ROWS: usize = 64;
 
 /// Pages of rows for further CPUs: for as many CPUs as records can name.
-pub(crate) const NAME_ROW_PAGES: usize = 63;
+pub(crate) const NAME_ROW_PAGES: usize = 126;
 
 /// Names that share a set of the index.
 pub(crate) const NAME_WAYS: usize = 64;

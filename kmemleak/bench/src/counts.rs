@@ -18,7 +18,7 @@ use crate::world::Wrong;
 const ALLOWED_PERCENT: f64 = 3.0;
 
 /// What is counted: the figure's name, the function, and how this program is called.
-const FIGURES: [(&str, &str, &str); 8] = [
+const FIGURES: [(&str, &str, &str); 10] = [
     (
         "check, 10 000 objects, random",
         "check_once",
@@ -58,6 +58,16 @@ const FIGURES: [(&str, &str, &str); 8] = [
         "200 000 pairs, one of 100 000 call stacks",
         "depot_tracked",
         "depot --stacks 100000 --repeat 1",
+    ),
+    (
+        "200 000 pairs of tasks that take turns",
+        "names_tracked",
+        "names --tasks 1000 --repeat 1",
+    ),
+    (
+        "200 000 pairs of tasks that take turns, no names left",
+        "names_tracked",
+        "names --tasks 3000 --repeat 1",
     ),
 ];
 

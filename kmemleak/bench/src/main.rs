@@ -6,6 +6,7 @@
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N
 //! cargo run -q --release -p kmemleak-bench -- depot   --stacks N --repeat R
+//! cargo run -q --release -p kmemleak-bench -- names   --tasks N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- count
 //! cargo run -q --release -p kmemleak-bench -- compare OLD.json
 //! ```
@@ -19,7 +20,8 @@
 //! valgrind --tool=callgrind --toggle-collect='*hot_tracked*'   kmemleak-bench pairs --repeat 1
 //! ```
 //!
-//! and so `hot_untracked`, `batch_tracked`, `batch_untracked`, `depot_tracked` and `depot_untracked`, for 200 000 pairs each.
+//! and so `hot_untracked`, `batch_tracked`, `batch_untracked`, `depot_tracked`, `depot_untracked`, `names_tracked` and
+//! `names_untracked`, for 200 000 pairs each.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -29,7 +31,7 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `pairs`, `latency`, `memory`, `depot` | one subcommand each |
+//! | `check`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
 //! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
@@ -39,6 +41,7 @@ mod counts;
 mod depot;
 mod latency;
 mod memory;
+mod names;
 mod pairs;
 mod plain;
 mod platform;
@@ -119,6 +122,15 @@ enum What {
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
     },
+    /// Time of a pair when tasks take turns, and many names of tasks are in use
+    Names {
+        /// Tasks beside, each of which has a name and a block
+        #[arg(long, value_name = "N", default_value_t = 3000, value_parser = clap::value_parser!(u32).range(..=names::MAX_TASKS))]
+        tasks: u32,
+        /// Rounds, each of them tracked and not
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
     /// Instruction counts of the above, by valgrind
     Count,
     /// How instruction counts have changed; fails if one has grown by more than 3 %
@@ -150,6 +162,7 @@ fn main() -> ExitCode {
         What::Latency { live, repeat } => latency::run(live, repeat),
         What::Memory { objects } => memory::run(objects),
         What::Depot { stacks, repeat } => depot::run(stacks, repeat),
+        What::Names { tasks, repeat } => names::run(tasks, repeat),
         What::Count => counts::count(),
         What::Compare { old } => counts::compare(&old),
     };
@@ -188,6 +201,7 @@ mod tests {
             "latency --fill zero",
             "memory --repeat 2",
             "depot --stacks 0",
+            "names --tasks -1",
         ] {
             let words = ["kmemleak-bench"]
                 .into_iter()

@@ -98,8 +98,17 @@ impl World {
 
 /// Makes the calling thread this CPU of its machine.
 pub fn become_cpu(cpu: u32) {
+    run_as(cpu + 1, cpu);
+}
+
+/// Makes the calling thread this task, on CPU 0.
+pub fn become_task(task: u32) {
+    run_as(task, 0);
+}
+
+fn run_as(task: u32, cpu: u32) {
     set_current(Context {
-        task: cpu + 1,
+        task,
         cpu,
         level: Level::Task,
     });

@@ -108,6 +108,21 @@ fn each_of_many_call_stacks_is_stored_once() {
 }
 
 #[test]
+fn tasks_with_names_and_without_are_timed() {
+    for tasks in [0, 2500] {
+        let lines = lines(&format!("names --tasks {tasks} --repeat 1"));
+        assert_eq!(lines.len(), 2);
+        for (line, tracked) in lines.iter().zip([false, true]) {
+            expect_fields(line, &["tasks", "tracked", "ns_per_pair"]);
+            assert_eq!(
+                (&line["tasks"], &line["tracked"]),
+                (&json!(tasks), &json!(tracked))
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_no_file_of_counts_is_refused() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for (name, text) in [

@@ -173,6 +173,11 @@ impl Chunk {
         self.users().fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Of a table's first entry: whether the table has users.
+    pub(crate) fn has_users(self) -> bool {
+        self.users().load(Ordering::Acquire) != 0
+    }
+
     /// Whether it is in service, with records at this spacing.
     #[inline(always)]
     pub(crate) fn serves(self, spacing: u32) -> bool {
@@ -246,8 +251,7 @@ impl Chunk {
 
     /// Of a table's first entry: whether no object starts in the table, and none reaches into it from before.
     pub(crate) fn is_clean(self) -> bool {
-        self.link().load(Ordering::Acquire) & REACH_MASK == 0
-            && self.users().load(Ordering::Acquire) == 0
+        self.link().load(Ordering::Acquire) & REACH_MASK == 0 && !self.has_users()
     }
 
     /// Of a table's first entry: notes that an object that starts `reach` chunks further down covers the table. False, and

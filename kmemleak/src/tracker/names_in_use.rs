@@ -1,24 +1,33 @@
 //! Which names of tasks the records of objects have: to find numbers that are free ([`crate::stacks::task_names`]).
 
 use crate::objects::access::{Access, Locked};
-use crate::objects::registry::Registry;
+use crate::objects::registry::{ChunkStep, Registry};
 use crate::platform::Platform;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 
-/// Chunks with objects that are looked at together, with interrupts off.
-const TOGETHER: usize = 8;
+/// Objects and chunks that are looked at with interrupts off, before they may be on again. Some seventy
+/// instructions each.
+const TOGETHER: usize = 64;
 
 impl NamesInUse for Registry {
     fn numbers(&self, from: usize, look: &mut dyn FnMut(u32)) -> Option<usize> {
         let mut chunks = self.chunks(from);
-        for _ in 0..TOGETHER {
-            let (number, chunk) = chunks.next()?;
-            self.each_of(&Locked.open(number, chunk), u64::MAX, &mut |object| {
-                look(object.record.read().task_name());
-            });
+        let mut seen = 0;
+        while seen < TOGETHER {
+            seen += 1;
+            match chunks.step() {
+                ChunkStep::Used(number, chunk) => {
+                    self.each_of(&Locked.open(number, chunk), u64::MAX, &mut |object| {
+                        seen += 1;
+                        look(object.record.read().task_name());
+                    });
+                }
+                ChunkStep::Unused => {}
+                ChunkStep::End => return None,
+            }
         }
-        chunks.next().map(|(number, _)| number)
+        Some(chunks.next_chunk())
     }
 }
 

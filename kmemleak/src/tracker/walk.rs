@@ -6,7 +6,9 @@ use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, Locked};
 use crate::objects::chunk::Chunk;
 use crate::objects::object::{Object, object_in};
+use crate::objects::page_map::ChunkNumber;
 use crate::objects::record::{Record, flag};
+use crate::objects::registry::{ChunkStep, Chunks};
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
@@ -36,7 +38,7 @@ impl<P: Platform> Tracker<P> {
     /// Shows all objects, under the locks of their chunks.
     pub(crate) fn each_tracked(&self, look: &mut dyn FnMut(Object<'_>, &MetaAlloc<'_>)) {
         let mut chunks = self.registry.chunks(0);
-        while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
+        while let Some((number, chunk)) = self.next_used(&mut chunks) {
             self.look(|meta| {
                 let open = Locked.open(number, chunk);
                 self.registry.each_of(&open, u64::MAX, &mut |object| {
@@ -52,7 +54,7 @@ impl<P: Platform> Tracker<P> {
     /// left out. False if chunks were left out, since they are in use elsewhere. Any context, with whatever locks held.
     pub(crate) fn each_without_waiting(&self, look: &mut dyn FnMut(&Record)) -> bool {
         let (mut chunks, mut all) = (self.registry.chunks(0), true);
-        while let Some(Some((number, chunk))) = self.look(|_| chunks.next()) {
+        while let Some((number, chunk)) = self.next_used(&mut chunks) {
             self.look(|_| {
                 let Some(chunk) = Locked.try_open(number, chunk) else {
                     all = false;
@@ -69,5 +71,15 @@ impl<P: Platform> Tracker<P> {
             });
         }
         all
+    }
+    /// The next chunk in use; also `None` if metadata is gone. Interrupts are off for a step of the walk at a time.
+    fn next_used(&self, chunks: &mut Chunks<'_>) -> Option<(ChunkNumber, Chunk)> {
+        loop {
+            match self.look(|_| chunks.step())? {
+                ChunkStep::Used(number, chunk) => return Some((number, chunk)),
+                ChunkStep::Unused => {}
+                ChunkStep::End => return None,
+            }
+        }
     }
 }

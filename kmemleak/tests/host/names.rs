@@ -56,6 +56,73 @@ fn a_name_that_cannot_be_kept_is_asked_for_once() {
     assert_eq!(comm_asked(), before);
 }
 
+/// How often names are asked for while these tasks take turns on CPU 0, each with one allocation.
+fn asked_in_turns(lab: &Lab, tasks: core::ops::Range<u32>, turns: u32) -> usize {
+    let before = comm_asked();
+    for _ in 0..turns {
+        for task in tasks.clone() {
+            become_task(task, &format!("turn-{task}"));
+            let block = lab.block(64);
+            lab.free(block);
+        }
+    }
+    comm_asked() - before
+}
+
+#[test]
+fn tasks_that_take_turns_are_known_with_a_name_and_without() {
+    let lab = Lab::new();
+    let with_names = asked_in_turns(&lab, 10_000..10_004, 1000);
+    for task in 0..TOO_MANY {
+        become_task(task, &format!("worker-{task}"));
+        lab.block(64);
+    }
+    let without_names = asked_in_turns(&lab, 20_000..20_004, 1000);
+    become_task(20_001, "turn-20001");
+    assert!(said_of(&lab, lab.block(64)).contains("comm \"?\""));
+    // A few times in a thousand, since it may have changed.
+    for asked in [with_names, without_names] {
+        assert!((4..100).contains(&asked), "asked {asked} times");
+    }
+}
+
+#[test]
+fn a_task_that_is_renamed_has_its_new_name_after_some_turns() {
+    let lab = Lab::new();
+    let mut named_after = None;
+    for turn in 0..1000 {
+        become_task(2, "other");
+        lab.block(64);
+        become_task(1, if turn == 0 { "before" } else { "after" });
+        let block = lab.block(64);
+        if said_of(&lab, block).contains("comm \"after\"") {
+            named_after.get_or_insert(turn);
+        } else {
+            assert_eq!(named_after, None, "it goes back to its old name");
+        }
+    }
+    assert!(
+        named_after.is_some_and(|turns| turns <= 300),
+        "{named_after:?}"
+    );
+}
+
+#[test]
+fn a_task_without_a_name_gets_one_when_names_are_free_again() {
+    let lab = Lab::new();
+    let mut blocks = Vec::new();
+    for task in 0..TOO_MANY {
+        become_task(task, &format!("worker-{task}"));
+        blocks.push(lab.block(64));
+    }
+    asked_in_turns(&lab, 20_000..20_002, 100);
+    blocks.drain(..).for_each(|block| lab.free(block));
+    // Two tasks are enough to find that out.
+    asked_in_turns(&lab, 20_000..20_002, 200_000);
+    become_task(20_001, "turn-20001");
+    assert!(said_of(&lab, lab.block(64)).contains("comm \"turn-20001\""));
+}
+
 #[test]
 fn a_name_is_kept_after_thousands_of_tasks_have_come_and_gone() {
     let lab = Lab::new();

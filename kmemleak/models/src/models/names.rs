@@ -42,6 +42,11 @@ pub const PROTOCOL: Protocol = Protocol {
             run: from_task_to_task,
         },
         Model {
+            name: "a task comes back while its number is given to another",
+            preemptions: 2,
+            run: comes_back,
+        },
+        Model {
             name: "a record is taken out and put in again in a round",
             preemptions: 3,
             run: taken_out,
@@ -170,6 +175,18 @@ fn from_task_to_task() {
         world.number(0, 2, "b");
     };
     beside(&world, one, World::round);
+    world.assert_named(0, "a");
+}
+
+fn comes_back() {
+    let world = World::new();
+    world.number(0, 1, "a");
+    world.number(0, 2, "q");
+    let other = |world: &World| {
+        world.round();
+        world.number(1, 3, "b");
+    };
+    beside(&world, |world| world.record(0, 1, "a", 0), other);
     world.assert_named(0, "a");
 }
 

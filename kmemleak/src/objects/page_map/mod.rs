@@ -229,25 +229,27 @@ impl PageMap {
 
     /// The first table of the lowest level with a number in this range.
     pub(crate) fn next_leaf(&self, mut leaf: usize, end: usize) -> Option<(usize, Leaf)> {
-        'next: loop {
-            let chunk = past_hole(leaf << LEAF_BITS);
-            leaf = chunk >> LEAF_BITS;
+        loop {
+            leaf = past_hole(leaf << LEAF_BITS) >> LEAF_BITS;
             if leaf >= end {
                 return None;
             }
-            let mut word = self.root_word(chunk);
-            for shift in LEVELS {
-                match Word::new(word.load(Ordering::Acquire)) {
-                    Word::Table(table) if shift == LAST => return Some((leaf, Leaf(table))),
-                    Word::Table(table) => word = word_in(table, chunk, shift - TABLE_BITS),
-                    Word::Nothing | Word::Run(_) => {
-                        let span = shift - LEAF_BITS;
-                        leaf = ((leaf >> span) + 1) << span;
-                        continue 'next;
-                    }
-                }
+            match self.leaf(leaf) {
+                Ok(table) => return Some((leaf, table)),
+                Err(next) => leaf = next,
             }
-            return None;
+        }
+    }
+
+    /// The table of the lowest level with this number; if there is none, the number of the next one that there may be.
+    pub(crate) fn leaf(&self, leaf: usize) -> Result<Leaf, usize> {
+        let (count, end) = self.walk(leaf << LEAF_BITS);
+        match end {
+            End::Table(table) => Ok(Leaf(table)),
+            End::Nothing | End::Run(_) => {
+                let next = past_hole((leaf << LEAF_BITS) + count);
+                Err(next >> LEAF_BITS)
+            }
         }
     }
 
@@ -392,6 +394,11 @@ impl Leaf {
     /// The entry of a chunk, which is one of the table's.
     pub(crate) fn chunk(self, number: ChunkNumber) -> Chunk {
         entry_in(self.0, number)
+    }
+
+    /// Whether objects start in its chunks, or did so until a moment ago.
+    pub(crate) fn has_users(self) -> bool {
+        entry_in(self.0, 0).has_users()
     }
 
     /// The entries of its chunks, with the chunks' numbers. `leaf` is the table's own number.

@@ -6,6 +6,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use std::boxed::Box;
 
+use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
 
@@ -102,6 +103,19 @@ fn a_large_block_where_small_ones_lay_costs_a_step_for_each_table() {
             assert!(touched <= 4 * TABLES + ENDS, "{touched} entries");
         }
     }
+}
+
+#[test]
+fn a_step_of_the_walk_for_names_ends_where_no_objects_lie() {
+    let detector = used(512);
+    let mut steps = 0;
+    let mut from = Some(0);
+    while let Some(chunk) = from {
+        let touched = entries(|| from = detector.registry().numbers(chunk, &mut |_| {}));
+        assert!(touched <= 256, "{touched} entries");
+        steps += 1;
+    }
+    assert!(steps < 100, "{steps} steps");
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod walk;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use self::insert::{Marked, Refused};
+pub(crate) use self::walk::{ChunkStep, Chunks};
 use crate::objects::emptied::Emptied;
 use crate::objects::page_map::PageMap;
 use crate::objects::record::{MANY, Record, RecordRef};

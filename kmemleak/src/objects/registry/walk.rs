@@ -77,10 +77,9 @@ impl Registry {
         let leaves = self.leaves();
         Chunks {
             map: &self.map,
-            next_leaf: leaves.start.max(from >> LEAF_BITS),
-            end_leaf: leaves.end,
+            next: from.max(leaves.start << LEAF_BITS),
+            end: leaves.end << LEAF_BITS,
             leaf: None,
-            next: from,
         }
     }
 }
@@ -88,11 +87,52 @@ impl Registry {
 /// A walk over chunks in use. It holds no lock between two steps, so objects may be added and removed meanwhile.
 pub(crate) struct Chunks<'r> {
     map: &'r PageMap,
-    next_leaf: usize,
-    end_leaf: usize,
-    /// The table that the walk is in.
-    leaf: Option<Leaf>,
     next: ChunkNumber,
+    end: ChunkNumber,
+    /// The table that `next` is in, if the walk is in its midst.
+    leaf: Option<Leaf>,
+}
+
+/// What a step of a walk comes to.
+pub(crate) enum ChunkStep {
+    /// A chunk in use.
+    Used(ChunkNumber, Chunk),
+    /// Memory in which no object starts.
+    Unused,
+    End,
+}
+
+impl Chunks<'_> {
+    /// Goes one step further, in constant time: past a chunk, a table without objects, or what has no table.
+    pub(crate) fn step(&mut self) -> ChunkStep {
+        if self.next >= self.end {
+            return ChunkStep::End;
+        }
+        let number = self.next;
+        let leaf = self
+            .leaf
+            .map_or_else(|| self.map.leaf(number >> LEAF_BITS), Ok);
+        let next_leaf = match leaf {
+            Ok(leaf) if leaf.has_users() => {
+                self.next = number + 1;
+                self.leaf = (self.next >> LEAF_BITS == number >> LEAF_BITS).then_some(leaf);
+                let chunk = leaf.chunk(number);
+                return match chunk.is_used() {
+                    true => ChunkStep::Used(number, chunk),
+                    false => ChunkStep::Unused,
+                };
+            }
+            Ok(_) => (number >> LEAF_BITS) + 1,
+            Err(next_leaf) => next_leaf,
+        };
+        (self.next, self.leaf) = (next_leaf << LEAF_BITS, None);
+        ChunkStep::Unused
+    }
+
+    /// The chunk at which the walk goes on.
+    pub(crate) fn next_chunk(&self) -> ChunkNumber {
+        self.next
+    }
 }
 
 impl Iterator for Chunks<'_> {
@@ -100,19 +140,10 @@ impl Iterator for Chunks<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let Some(leaf) = self.leaf else {
-                let (number, leaf) = self.map.next_leaf(self.next_leaf, self.end_leaf)?;
-                self.next = self.next.max(number << LEAF_BITS);
-                (self.next_leaf, self.leaf) = (number + 1, Some(leaf));
-                continue;
-            };
-            let (number, chunk) = (self.next, leaf.chunk(self.next));
-            self.next += 1;
-            if self.next >> LEAF_BITS >= self.next_leaf {
-                self.leaf = None;
-            }
-            if chunk.is_used() {
-                return Some((number, chunk));
+            match self.step() {
+                ChunkStep::Used(number, chunk) => return Some((number, chunk)),
+                ChunkStep::Unused => {}
+                ChunkStep::End => return None,
             }
         }
     }

@@ -22,6 +22,11 @@ fn tag(name: &Name) -> u32 {
     (name.hash >> (32 + NUMBER_BITS)) as u32
 }
 
+/// The number of a name's set.
+fn set_of(name: &Name) -> usize {
+    name.hash as usize % SETS
+}
+
 const fn number_of(entry: u32) -> u32 {
     entry & (MAX_TASK_NAMES as u32 - 1)
 }
@@ -35,7 +40,7 @@ impl Index {
     }
 
     fn set(&self, name: &Name) -> &[AtomicU32] {
-        &self.0[name.hash as usize % SETS]
+        &self.0[set_of(name)]
     }
 
     /// The numbers that may have this name.
@@ -56,14 +61,24 @@ impl Index {
         })
     }
 
-    /// Drops the entries of the numbers for which `keep` is false.
-    pub(super) fn retain(&self, keep: impl Fn(u32) -> bool, _: &Adding) {
-        for way in self.0.as_flattened() {
+    /// Drops the entries of a set whose numbers have other names by now, or none. Returns whether there are sets behind this one.
+    pub(super) fn clear_stale(
+        &self,
+        set: usize,
+        name_of: impl Fn(u32) -> Option<Name>,
+        _: &Adding,
+    ) -> bool {
+        let is_true = |entry: u32| {
+            name_of(number_of(entry))
+                .is_some_and(|name| set_of(&name) == set && tag(&name) == entry >> NUMBER_BITS)
+        };
+        for way in &self.0[set % SETS] {
             let entry = way.load(Relaxed);
-            if entry != 0 && !keep(number_of(entry)) {
+            if entry != 0 && !is_true(entry) {
                 way.store(0, Relaxed);
             }
         }
+        set + 1 < SETS
     }
 
     pub(super) fn empty(&self) {

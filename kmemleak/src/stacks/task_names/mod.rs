@@ -2,16 +2,18 @@
 //!
 //! To ask the platform for a name and look it up at each allocation would cost more than the rest of the callback. So each CPU
 //! remembers which task ran on it last, and the number of that task's name. A task that is renamed keeps its old name here until
-//! another task has allocated on its CPU. Other names are found by their hash, in one set of an index: a few steps, however
-//! many names there are. A task whose name cannot be stored has number 0: no name.
+//! another task has allocated on its CPU, or, where few tasks take turns, for a few hundred turns: a CPU remembers some earlier
+//! tasks as well. Other names are found by their hash, in one set of an index: a few steps, however
+//! many names there are. A task whose name cannot be stored has number 0: no name. That is remembered like a number.
 //!
 //! # Recycling
 //!
 //! A kernel makes tasks as long as it runs, and there are numbers for two thousand names. A number is free again when no record
 //! has it. Counting records would make each allocation and each free slower. So when few numbers are free, a *round* finds
 //! more: it clears all marks, walks over all records and marks the numbers that they have, and in the end frees the numbers
-//! without a mark. A look-up that finds few numbers free takes the round one step further: a few records, in constant time,
-//! so that no task is needed for it. A check takes all steps of a round ([`TaskNames::step`]).
+//! without a mark. A look-up of a name that is not known takes the round one step further: a few records, in constant time,
+//! so that no task is needed for it; while rounds free nothing, most look-ups take no step. A check takes all steps of a round
+//! ([`TaskNames::step`]).
 //!
 //! Other CPUs allocate meanwhile. A number can enter a record behind the walk only if it stands in a *row*: it is what a CPU
 //! remembers, or what a CPU [holds](TaskNames::hold) while a record is in no chunk. A CPU that writes a number to its row marks
@@ -136,21 +138,43 @@ impl TaskNames {
             return number;
         }
         row.set_task(task, cpu);
-        let name = Name::of(comm());
-        if let Some(number) = self.find(&name, row) {
+        let now = self.now();
+        if let Some(number) = self.find_earlier(task, now, row) {
             return number;
         }
-        if self.is_short() {
-            self.step(in_use);
-        }
-        let added = match self.is_full() {
+        let name = Name::of(comm());
+        let number = self
+            .find(&name, row)
+            .or_else(|| self.try_add(&name, row, meta, in_use))
+            .unwrap_or(NONE);
+        row.enter(number);
+        row.note_earlier(task, number, now);
+        number
+    }
+
+    /// The number of a task that ran on this CPU not long ago, which is then in the row, and protected from rounds.
+    #[inline(never)]
+    fn find_earlier(&self, task: u32, now: Round, row: CpuRow<'_>) -> Option<u32> {
+        let number = row.earlier(task, now)?;
+        row.enter(number);
+        // If no round has ended since the number was found, it is that name's. The round is read after the number was protected: if it
+        // was freed before, and has another name, that is seen here.
+        let is_its = number == NONE || self.states.protect(number) && self.now() == now;
+        is_its.then_some(number)
+    }
+
+    fn try_add(
+        &self,
+        name: &Name,
+        row: CpuRow<'_>,
+        meta: &impl PageSource,
+        in_use: &impl NamesInUse,
+    ) -> Option<u32> {
+        self.step_for_look_up(in_use);
+        match self.is_full() {
             true => None,
-            false => self.add(&name, row, meta),
-        };
-        added.unwrap_or_else(|| {
-            row.enter(NONE);
-            NONE
-        })
+            false => self.add(name, row, meta),
+        }
     }
 
     /// The number of a name, if the name is known. The number is then in the row, and protected from rounds.

@@ -37,6 +37,10 @@ impl Name {
         for (word, part) in words[1..].iter_mut().zip(bytes.chunks(WORD)) {
             *word = u64::from_le_bytes(part.try_into().unwrap_or_default());
         }
+        Self::of_words(words)
+    }
+
+    fn of_words(words: [u64; NAME_WORDS]) -> Self {
         let hash = words.iter().fold(0_u64, |hash, word| {
             let mixed = (hash ^ word).wrapping_mul(SPREAD);
             mixed ^ mixed >> 32
@@ -66,6 +70,13 @@ impl Names {
             *word = self.word(number, index)?.load(Relaxed);
         }
         Some(words)
+    }
+
+    /// The name of a number, in whatever round it got the name.
+    pub(super) fn stored(&self, number: u32) -> Option<Name> {
+        let mut words = self.words(number)?;
+        words[0] &= u64::from(u32::MAX);
+        Some(Name::of_words(words))
     }
 
     /// Whether a number has this name, in whatever round it got the name.

@@ -4,8 +4,12 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::stacks::task_names::TaskNames;
 
-/// How many calls of [`TaskNames::step`] do nothing after a round that freed no number.
-const REST: u32 = 64;
+/// After a round that freed no number, this many look-ups take no step for each step that it had: so what is in vain costs a look-up
+/// little.
+const REST: u32 = 16;
+
+/// Sets of the index that a step looks through.
+const SETS_TOGETHER: usize = 2;
 
 /// The round in which a copy of a record was made: a name that got its number in a later round is another task's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,47 +33,86 @@ pub(crate) trait NamesInUse {
 }
 
 /// How far a round has come.
+#[derive(Clone, Copy)]
+enum Phase {
+    /// No round has begun.
+    None,
+    /// Records are looked at, from here on.
+    Records(usize),
+    /// Numbers have been freed. The index is looked through, from this set on, and forgets what they were.
+    Index(usize),
+}
+
+/// When steps are taken.
 pub(super) struct Pace {
-    /// Where the walk goes on; `None` if no round has begun.
-    from: Option<usize>,
-    /// How many calls of [`TaskNames::step`] are still to do nothing.
+    phase: Phase,
+    /// How many steps the round has had.
+    steps: u32,
+    /// How many look-ups are still to take no step.
     rest: u32,
 }
 
 impl Pace {
     pub(super) const NONE: Self = Self {
-        from: None,
+        phase: Phase::None,
+        steps: 0,
         rest: 0,
     };
 }
 
 impl TaskNames {
-    /// Takes a round one step further, or begins one. True if steps of the round remain; false if it is at its end, if no
-    /// round is to begin yet, or if another CPU takes a step. Interrupts are off, and no lock is held.
+    /// Takes a round one step further, or begins one. True if steps of the round remain; false if it is at its end, or if another
+    /// CPU takes a step. Interrupts are off, and no lock is held.
     pub(crate) fn step(&self, in_use: &impl NamesInUse) -> bool {
-        let Some(mut progress) = self.round.try_lock() else {
-            // Another CPU takes a step.
+        let Some(mut pace) = self.round.try_lock() else {
             return false;
         };
-        let from = match progress.from {
-            Some(from) => from,
-            None if progress.rest > 0 => {
-                progress.rest -= 1;
-                return false;
-            }
-            None => {
-                self.begin_round();
-                0
-            }
+        self.take_step(&mut pace, in_use)
+    }
+
+    /// Takes a step for a look-up of a name that is not known, if few numbers are free or a round is to be ended. After a round that
+    /// freed none, look-ups take no step for a while ([`REST`]).
+    pub(super) fn step_for_look_up(&self, in_use: &impl NamesInUse) {
+        let Some(mut pace) = self.round.try_lock() else {
+            return;
         };
-        progress.from = in_use.numbers(from, &mut |number| self.states.mark(number));
-        if progress.from.is_none() {
-            progress.rest = match self.end_round() {
-                0 => REST,
-                _ => 0,
-            };
+        match (pace.phase, pace.rest.checked_sub(1)) {
+            (Phase::None, _) if !self.is_short() => {}
+            (Phase::None, Some(rest)) => pace.rest = rest,
+            _ => {
+                self.take_step(&mut pace, in_use);
+            }
         }
-        progress.from.is_some()
+    }
+
+    fn take_step(&self, pace: &mut Pace, in_use: &impl NamesInUse) -> bool {
+        pace.steps = pace.steps.saturating_add(1);
+        pace.phase = match pace.phase {
+            Phase::None => {
+                self.begin_round();
+                Phase::Records(0)
+            }
+            Phase::Records(from) => {
+                let mark = &mut |number| self.states.mark(number);
+                match in_use.numbers(from, mark).map(Phase::Records) {
+                    Some(next) => next,
+                    None if self.end_round() == 0 => {
+                        let rest = pace.steps.saturating_mul(REST);
+                        *pace = Pace { rest, ..Pace::NONE };
+                        return false;
+                    }
+                    None => Phase::Index(0),
+                }
+            }
+            Phase::Index(from) => match self.clear_index(from).map(Phase::Index) {
+                Some(next) => next,
+                None => {
+                    *pace = Pace::NONE;
+                    return false;
+                }
+            },
+        };
+        true
     }
 
     fn begin_round(&self) {
@@ -79,16 +122,24 @@ impl TaskNames {
         }
     }
 
+    /// Drops from some sets of the index what is not true any more. Returns the next set, if there is one.
+    fn clear_index(&self, from: usize) -> Option<usize> {
+        let adding = self.adding.lock();
+        let name_of = |number| match self.states.is_live(number) {
+            true => self.names.stored(number),
+            false => None,
+        };
+        let mut sets = from..from + SETS_TOGETHER;
+        let more = sets.all(|set| self.index.clear_stale(set, name_of, &adding));
+        more.then_some(from + SETS_TOGETHER)
+    }
+
     /// Frees the numbers that are not marked, and returns how many.
     fn end_round(&self) -> u32 {
         let adding = self.adding.lock();
         self.count_round();
         let freed = self.states.free_unmarked(&adding);
-        if freed > 0 {
-            self.live.fetch_sub(freed, Relaxed);
-            self.index
-                .retain(|number| self.states.is_live(number), &adding);
-        }
+        self.live.fetch_sub(freed, Relaxed);
         freed
     }
 

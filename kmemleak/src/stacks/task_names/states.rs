@@ -65,7 +65,13 @@ impl States {
 
     /// A free number.
     pub(super) fn free_one(&self, _: &Adding) -> Option<u32> {
-        (1..MAX_TASK_NAMES as u32).find(|&number| !self.is_live(number))
+        self.0.iter().enumerate().find_map(|(index, state)| {
+            // The first number stands for no name, and is never free.
+            let never = if index == 0 { LIVE } else { 0 };
+            let free = ALL_LIVE & !(state.load(Relaxed) | never);
+            let number = index * PER_WORD + free.trailing_zeros() as usize / 2;
+            (free != 0 && number < MAX_TASK_NAMES).then_some(number as u32)
+        })
     }
 
     /// Clears all marks.
