@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run -q --release -p kmemleak-bench -- check   --objects N --fill random|zero|dense --cpus C --repeat R
+//! cargo run -q --release -p kmemleak-bench -- scan    --objects N --fill random|zero|dense --repeat R
 //! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N
@@ -21,7 +22,7 @@
 //! ```
 //!
 //! and so `hot_untracked`, `batch_tracked`, `batch_untracked`, `depot_tracked`, `depot_untracked`, `names_tracked` and
-//! `names_untracked`, for 200 000 pairs each.
+//! `names_untracked`, for 200 000 pairs each, and `scan_once`.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -31,7 +32,7 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
+//! | `check`, `scan`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
 //! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
@@ -45,6 +46,7 @@ mod names;
 mod pairs;
 mod plain;
 mod platform;
+mod scan;
 mod workload;
 mod world;
 
@@ -80,6 +82,18 @@ enum What {
         #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
         cpus: u32,
         /// Checks to time
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
+    /// Time of one pass of the background scan
+    Scan {
+        /// Objects
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        objects: u32,
+        /// What the words hold that are no pointers of the graph
+        #[arg(long, value_enum, default_value_t)]
+        fill: Fill,
+        /// Passes to time
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
     },
@@ -153,6 +167,11 @@ fn main() -> ExitCode {
             cpus,
             repeat,
         } => check::run(objects, fill, cpus, repeat),
+        What::Scan {
+            objects,
+            fill,
+            repeat,
+        } => scan::run(objects, fill, repeat),
         What::Pairs {
             live,
             threads,

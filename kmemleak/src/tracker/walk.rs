@@ -72,6 +72,7 @@ impl<P: Platform> Tracker<P> {
         }
         all
     }
+
     /// The next chunk in use; also `None` if metadata is gone. Interrupts are off for a step of the walk at a time.
     fn next_used(&self, chunks: &mut Chunks<'_>) -> Option<(ChunkNumber, Chunk)> {
         loop {
