@@ -165,8 +165,10 @@ impl<P: Platform> Handle<'_, P> {
     /// Allocates memory for `workers` CPUs to mark with.
     fn prepare(self, workers: usize) {
         let objects = self.tracker.metadata().objects / size_of::<Record>();
-        self.tracker
-            .without_interrupts(|meta| self.checker.queues.prepare(workers, objects, meta));
+        let queues = &self.checker.queues;
+        queues.prepare(workers, objects, &mut |take| {
+            self.tracker.without_interrupts(|meta| take(meta))
+        });
     }
 
     fn stacks(self) -> Stacks {

@@ -118,6 +118,9 @@ impl Entry {
     }
 }
 
+/// What takes a page of memory at most.
+pub(crate) type OnePage<'l> = &'l mut dyn FnMut(&MetaAlloc<'_>);
+
 /// A CPU's memory for marking, kept from one pass to the next.
 pub(crate) struct WorkerQueue {
     /// The first page of the ring, the page that names the others, and how many there are in all. Like `steal_buffer`, they publish
@@ -157,18 +160,29 @@ impl WorkQueues {
         )
     }
 
-    /// Allocates memory for `workers` CPUs and about `objects` objects, if there is any. Called before the world is stopped.
-    pub(crate) fn prepare(&self, workers: usize, objects: usize, meta: &MetaAlloc<'_>) {
+    /// Allocates memory for `workers` CPUs and about `objects` objects, if there is any. Called before the world is stopped. `page` turns
+    /// interrupts off and calls what it is given, for a page of memory at most: there may be many.
+    pub(crate) fn prepare(
+        &self,
+        workers: usize,
+        objects: usize,
+        page: &mut dyn FnMut(OnePage<'_>),
+    ) {
         let workers = workers.clamp(1, MAX_WORKERS);
         let words = (objects / OBJECTS_A_WORD).max((objects / 2).min(FEW_WORDS));
         let pages = words.div_ceil(PAGE_WORDS * workers).clamp(1, MAX_PAGES);
         for queue in &self.0[..workers] {
             if workers > 1 {
-                made(&queue.steal_buffer, meta);
+                page(&mut |meta| _ = made(&queue.steal_buffer, meta));
+            }
+            if pages > 1 {
+                page(&mut |meta| _ = made(&queue.ring, meta));
             }
             while queue.pages.load(Ordering::Relaxed) < pages {
                 let number = queue.pages.load(Ordering::Relaxed);
-                if add_segment(queue, number, meta).is_none() {
+                let mut added = None;
+                page(&mut |meta| added = add_segment(queue, number, meta));
+                if added.is_none() {
                     return;
                 }
                 queue.pages.store(number + 1, Ordering::Release);
