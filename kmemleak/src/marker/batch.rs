@@ -1,14 +1,20 @@
 //! Candidates: words that lie between the first and the last tracked byte. Each is looked up, and what it points to is marked.
 //!
-//! That takes three cache misses: the entry of the chunk (and the tables that lead there), the record, the object's words. So, with
-//! the world stopped, candidates wait until there are some: then each step is taken for all of them, and what the next step reads is
-//! prefetched meanwhile. While other code runs no candidate waits: each is looked up under the lock of its chunk.
+//! That takes three cache misses: the entry of the chunk (and the tables that lead there), the record, the object's words. So
+//! candidates wait until there are some: then each step is taken for all of them, and what the next step reads is prefetched
+//! meanwhile.
 //!
 //! Most candidates are pointers to the start of an object that is marked already, or is plain. What is none of these is looked up
 //! [the long way](Marker::look_up), behind the others.
 //!
+//! While other code runs, candidates are read with interrupts off, and looked at when these are on again: a pointer counts
+//! if it was there when it was read, whatever becomes of the block that held it. What is marked needs no lock to be passed over: marks
+//! are cleared at the beginning of a pass, and when an object is freed. Of the others, some are marked in a
+//! [window](super::window), each under the lock of its chunk.
+//!
 //! # Invariants
 //!
+//! - While other code runs, [`flush`](Marker::flush) is called with interrupts on, and with no chunk open.
 //! - A candidate waits at most until the object whose words are being read changes, if that has an excess reference
 //!   ([`Marker::area`](super::Marker)), and at most until the queue is empty: [`Marker::flush`].
 //! - There is always room for the candidates of one more [`STRETCH`].
@@ -18,6 +24,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::candidates::{note_interior_only, postpone};
+use super::window::MARKS;
 use super::{Marker, PointerPass};
 use crate::marker::queue::Entry;
 use crate::marker::words::MappedWords;
@@ -109,23 +116,35 @@ impl Batch {
 }
 
 impl<P: Platform, A: Access> Marker<'_, P, A> {
-    /// Handles a word that may be an address in an object.
+    /// Handles a word that may be an address in an object. While other code runs there must be room, which [`is_full`](Self::is_full)
+    /// tells.
     #[inline(always)]
     pub(super) fn candidate(&mut self, word: usize) {
-        if !A::STOPPED {
-            self.candidates += 1;
-            return self.look_up(word);
-        }
         self.batch.words[self.batch.len] = word;
         self.batch.len += 1;
-        if self.batch.len >= ENOUGH {
+        if A::STOPPED {
+            self.flush_full();
+        }
+    }
+
+    /// Whether enough candidates wait to be looked at.
+    #[inline(always)]
+    fn is_full(&self) -> bool {
+        self.batch.len >= ENOUGH
+    }
+
+    /// Looks at the candidates if enough of them wait. While other code runs: with interrupts on.
+    #[inline(always)]
+    pub(super) fn flush_full(&mut self) {
+        if self.is_full() {
             self.flush();
         }
     }
 
-    /// Finds the candidates among words.
+    /// Finds the candidates among words, and returns those words that are left. None are left in a stopped world; while other code
+    /// runs, some may be when enough candidates wait.
     #[inline(always)]
-    pub(super) fn find_candidates(&mut self, mut words: MappedWords) {
+    pub(super) fn find_candidates(&mut self, mut words: MappedWords) -> MappedWords {
         loop {
             let Some(filter) = &self.filter else {
                 return self.find_singly(words);
@@ -135,27 +154,36 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             // SAFETY: the words may be read, and there is always room for a stretch.
             let found = unsafe { filter.collect(stretch.start(), stretch.len(), room) };
             self.batch.len += found;
-            if self.batch.len >= ENOUGH || !A::STOPPED {
-                self.flush();
+            if A::STOPPED {
+                self.flush_full();
             }
-            if words.len() == 0 {
-                return;
+            if words.len() == 0 || !A::STOPPED && self.is_full() {
+                return words;
             }
         }
     }
 
     /// Finds the candidates among words that are not plain, or where the range of all objects has no filter.
     #[inline(never)]
-    fn find_singly(&mut self, words: MappedWords) {
+    fn find_singly(&mut self, mut words: MappedWords) -> MappedWords {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let Some(mut search) = words.search() else {
-            for (_, word) in words.each_within(platform, lowest, span) {
-                self.candidate(word);
+        loop {
+            let stretch = words.take(STRETCH);
+            match stretch.search() {
+                Some(mut search) => {
+                    while let Some(word) = search.next_within(platform, lowest, span) {
+                        self.candidate(word);
+                    }
+                }
+                None => {
+                    for (_, word) in stretch.each_within(platform, lowest, span) {
+                        self.candidate(word);
+                    }
+                }
             }
-            return;
-        };
-        while let Some(word) = search.next_within(platform, lowest, span) {
-            self.candidate(word);
+            if words.len() == 0 || !A::STOPPED && self.is_full() {
+                return words;
+            }
         }
     }
 
@@ -164,14 +192,12 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     pub(super) fn flush(&mut self) {
         let len = core::mem::take(&mut self.batch.len);
         self.candidates += len as u64;
-        if !A::STOPPED {
-            for index in 0..len {
-                self.look_up(self.batch.words[index]);
-            }
-            return;
-        }
         self.find_entries(len);
-        self.mark_plain(len);
+        if A::STOPPED {
+            self.mark_plain(len);
+        } else {
+            self.mark_locked(len);
+        }
         self.misses += core::mem::take(&mut self.batch.odd.misses);
         for index in 0..core::mem::take(&mut self.batch.odd.len) {
             self.look_up(self.batch.odd.words[index]);
@@ -260,6 +286,67 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             if !self.queue.push(Entry::of_aligned(word, record)) {
                 postpone(record, chunk, &self.shared.overflowed);
             }
+        }
+    }
+}
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Marks what the first candidates point to, `len` of them, where that is plain, while other code runs. The others are odd. The
+    /// chunks' entries are known.
+    #[inline(always)]
+    fn mark_locked(&mut self, len: usize) {
+        let Batch {
+            words, chunks, odd, ..
+        } = &mut self.batch;
+        let mut unmarked = 0;
+        for index in 0..len {
+            let (word, chunk) = (words[index], chunks[index]);
+            let granule = granule_of(word);
+            if !word.is_multiple_of(WORD) {
+                odd.add(word, chunk);
+            } else if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
+                // What is marked starts there.
+            } else if chunk.starts().load(Ordering::Relaxed) >> granule & 1 == 0 {
+                odd.add(word, chunk);
+            } else {
+                (words[unmarked], chunks[unmarked]) = (word, chunk);
+                unmarked += 1;
+            }
+        }
+        let mut from = 0;
+        while from < unmarked {
+            let to = unmarked.min(from + MARKS);
+            self.without_interrupts(|marker| {
+                (from..to).for_each(|index| marker.mark_under_lock(index));
+            });
+            from = to;
+        }
+    }
+
+    /// Marks what a candidate points to, if that is plain. It did point to the start of an object that was not marked.
+    #[inline(always)]
+    fn mark_under_lock(&mut self, index: usize) {
+        let (word, chunk) = (self.batch.words[index], self.batch.chunks[index]);
+        let granule = granule_of(word);
+        let open = self.access.open(chunk_of(word), chunk);
+        if open.starts().load(Ordering::Relaxed) >> granule & 1 == 0 || open.has(info::SPECIAL) {
+            return self.batch.odd.add(word, chunk);
+        }
+        if !open.mark(granule) {
+            return;
+        }
+        let interiors = self.pointers == PointerPass::Interiors;
+        let len = open.now().common_words();
+        if len != 0 && !interiors && self.queue.push(Entry::of_words(word, len)) {
+            return;
+        }
+        // SAFETY: an object starts there, and the chunk is open.
+        let record = unsafe { open.record(granule) };
+        if interiors {
+            note_interior_only(record, chunk);
+        }
+        if !self.queue.push(Entry::of_aligned(word, record)) {
+            postpone(record, chunk, &self.shared.overflowed);
         }
     }
 }

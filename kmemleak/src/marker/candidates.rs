@@ -187,14 +187,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let place = Cell::new(None);
         let (pointers, shared, area) = (self.pointers, self.shared, self.area);
         let registry = self.tools.registry;
-        let hit = registry.containing(access, word, |object| {
-            place.set(Some((object.start, object.record)));
-            if area == Some(object.start) {
-                // Its pointers to itself don't count.
-                return Then::Nothing;
-            }
-            let points = Points::of(word, object.start);
-            refer(object, points, pointers, shared, &registry.side_table)
+        let hit = self.without_interrupts(|_| {
+            registry.containing(access, word, |object| {
+                place.set(Some((object.start, object.record)));
+                if area == Some(object.start) {
+                    // Its pointers to itself don't count.
+                    return Then::Nothing;
+                }
+                let points = Points::of(word, object.start);
+                refer(object, points, pointers, shared, &registry.side_table)
+            })
         });
         let (Some(then), Some((start, record))) = (hit, place.get()) else {
             self.misses += 1;
@@ -222,13 +224,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let registry = self.tools.registry;
         let counts_all = |owner: Object<'_>| owner.record.has(flag::EXCESS);
         if points == Points::AtStart
-            && registry.starting_at(access, owner, counts_all) == Some(false)
+            && self.without_interrupts(|_| registry.starting_at(access, owner, counts_all))
+                == Some(false)
         {
             // One pointer is enough: later ones find the mark.
-            registry.starting_at(access, copy, |copy| {
-                if copy.record.has(flag::ALIAS) {
-                    copy.mark.set();
-                }
+            self.without_interrupts(|_| {
+                registry.starting_at(access, copy, |copy| {
+                    if copy.record.has(flag::ALIAS) {
+                        copy.mark.set();
+                    }
+                })
             });
         }
     }
@@ -241,9 +246,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let place = Cell::new(None);
         let (pointers, shared) = (self.pointers, self.shared);
         let registry = self.tools.registry;
-        let then = registry.starting_at(access, start, |object| {
-            place.set(Some((object.start, object.record)));
-            refer(object, points, pointers, shared, &registry.side_table)
+        let then = self.without_interrupts(|_| {
+            registry.starting_at(access, start, |object| {
+                place.set(Some((object.start, object.record)));
+                refer(object, points, pointers, shared, &registry.side_table)
+            })
         });
         let (start, record) = place.get()?;
         match then? {
@@ -288,11 +295,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Handles a full queue by the object's address, since its chunk is closed.
     #[cold]
-    pub(super) fn note_pending(&self, start: usize) {
-        let access = self.access;
+    fn note_pending(&mut self, start: usize) {
+        let (access, registry) = (self.access, self.tools.registry);
         let overflowed = &self.shared.overflowed;
-        self.tools.registry.starting_at(access, start, |object| {
-            postpone(object.record, object.chunk, overflowed)
+        self.without_interrupts(|_| {
+            registry.starting_at(access, start, |object| {
+                postpone(object.record, object.chunk, overflowed)
+            })
         });
     }
 

@@ -32,12 +32,17 @@ pub(super) const LOOK: u64 = 16;
 /// What it takes to look at a table of the index with its chunks.
 pub(super) const LEAF: u64 = 512;
 
+/// Work after which other code is let run, where it runs beside the pass, in words that are read: some ten thousand instructions.
+const TURN: u64 = 2 << 10;
+
 /// How far a worker has come, since its figures were noted last.
 pub(super) struct Work {
     /// Looks at objects and chunks, in words.
     looks: u64,
     /// The work at which the next checkpoint is.
     next: u64,
+    /// The work at which other code is let run next.
+    next_turn: u64,
     /// Objects that were scanned and have not been told yet.
     scanned: u64,
 }
@@ -47,13 +52,14 @@ impl Work {
         Self {
             looks: 0,
             next: EVERY,
+            next_turn: TURN,
             scanned: 0,
         }
     }
 
     /// Counts from zero again.
     pub(super) fn restart(&mut self) {
-        (self.looks, self.next) = (0, EVERY);
+        (self.looks, self.next, self.next_turn) = (0, EVERY, TURN);
     }
 
     /// Counts objects that were looked at.
@@ -72,6 +78,35 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         match self.words + self.work.looks < self.work.next {
             true => Ok(()),
             false => self.checkpoint(),
+        }
+    }
+
+    /// Counts work, and lets other code run if it has been enough, where that runs beside the pass.
+    #[inline(always)]
+    pub(super) fn pause_after(&mut self, words: u64) -> Result<(), GivenUp> {
+        self.worked(words)?;
+        match A::STOPPED || self.words + self.work.looks < self.work.next_turn {
+            true => Ok(()),
+            false => self.let_others_run(),
+        }
+    }
+
+    /// Does the same after a look at something.
+    #[inline(always)]
+    pub(crate) fn pause(&mut self) -> Result<(), GivenUp> {
+        self.pause_after(LOOK)
+    }
+
+    /// Lets other code run.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn let_others_run(&mut self) -> Result<(), GivenUp> {
+        self.work.next_turn = self.words + self.work.looks + TURN;
+        let tools = self.tools;
+        let asked = tools.platform.relax().is_break() || tools.stopping.load(Ordering::Acquire);
+        match asked && self.resolve == Resolve::MayGiveUp {
+            true => Err(GivenUp),
+            false => Ok(()),
         }
     }
 

@@ -11,6 +11,7 @@
 use core::ops::Range;
 
 use super::Marker;
+use super::window::SHOWN;
 use crate::marker::words::{MappedWords, WordVisitor};
 use crate::metadata::WORD;
 use crate::objects::access::Access;
@@ -47,6 +48,11 @@ impl Encoding {
     pub(super) fn is_plain(self) -> bool {
         self.reading == Reading::Words
     }
+
+    #[inline(always)]
+    pub(super) fn reading(self) -> Reading {
+        self.reading
+    }
 }
 
 /// A part of an object's memory, and how it is read.
@@ -75,8 +81,9 @@ pub(super) struct MappedPiece {
     encoding: Encoding,
 }
 
-/// Does something with a piece of memory.
-pub(super) type PieceVisitor<'l, M> = &'l mut dyn FnMut(&mut M, &MappedPiece);
+/// Does something with a piece of memory, or with its beginning, and returns the address where it stopped: it is called again with
+/// what is left. In a stopped world nothing is left.
+pub(super) type PieceVisitor<'l, M> = &'l mut dyn FnMut(&mut M, &MappedPiece) -> usize;
 
 impl MappedPiece {
     /// The bytes of `range`, and those that follow before `until`.
@@ -117,6 +124,21 @@ impl MappedPiece {
     #[inline(always)]
     pub(super) fn is_plain(&self) -> bool {
         self.encoding.is_plain()
+    }
+
+    /// Where it ends.
+    #[inline(always)]
+    pub(super) fn end(&self) -> usize {
+        self.range.end
+    }
+
+    /// Where those of its words begin that are left; its end if none are.
+    #[inline(always)]
+    pub(super) fn from(&self, left: MappedWords) -> usize {
+        match left.len() {
+            0 => self.range.end,
+            _ => left.start(),
+        }
     }
 
     /// Shows each number that may be an address, with where it is stored. `is_tracked` tells whether a number lies in an object.
@@ -257,21 +279,22 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         Some(unsafe { MappedPiece::new(range, until, encoding) })
     }
 
-    /// Follows the pointers in a piece of memory.
-    pub(super) fn scan_piece(&mut self, piece: &MappedPiece) {
+    /// Follows the pointers in a piece of memory, and returns where it stopped.
+    pub(super) fn scan_piece(&mut self, piece: &MappedPiece) -> usize {
         if piece.is_plain() {
-            self.scan_words(piece.words());
+            piece.from(self.scan_words(piece.words()))
         } else {
-            self.scan_encoded(piece, &mut |marker, _, number| marker.candidate(number));
+            self.scan_encoded(piece)
         }
     }
 
-    /// Shows the numbers in a piece that is not read as words, and counts its words as read.
+    /// Does the same where the piece is not read as words, and counts its words as read.
     #[cold]
     #[inline(never)]
-    pub(super) fn scan_encoded(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) {
+    fn scan_encoded(&mut self, piece: &MappedPiece) -> usize {
         self.words += piece.words().len() as u64;
-        self.show_encoded(piece, look);
+        self.show_encoded(piece, &mut |marker, _, number| marker.candidate(number));
+        piece.end()
     }
 
     fn show_encoded(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) {
@@ -285,24 +308,33 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         });
     }
 
-    /// Shows each number in a piece of memory that may be an address in an object.
-    pub(super) fn show_piece(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) {
+    /// Shows each number in a piece of memory that may be an address in an object, and returns where it stopped.
+    pub(super) fn show_piece(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) -> usize {
         if !piece.is_plain() {
-            return self.show_encoded(piece, look);
+            self.show_encoded(piece, look);
+            return piece.end();
         }
-        let words = piece.words();
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
-        let Some(mut search) = words.search() else {
-            for (at, word) in words.each_within(platform, lowest, span) {
-                look(self, at, word);
-            }
-            return;
-        };
-        while !search.is_over() {
-            let Some(word) = search.next_within(platform, lowest, span) else {
-                return;
+        let mut words = piece.words();
+        let mut shown = 0;
+        while words.len() > 0 && (A::STOPPED || shown < SHOWN) {
+            // As many as there are in a stopped world, where no window ends.
+            let some = words.take(if A::STOPPED { usize::MAX } else { SHOWN });
+            let Some(mut search) = some.search() else {
+                for (at, word) in some.each_within(platform, lowest, span) {
+                    look(self, at, word);
+                    shown += 1;
+                }
+                continue;
             };
-            look(self, search.found_at(), word);
+            while !search.is_over() {
+                let Some(word) = search.next_within(platform, lowest, span) else {
+                    break;
+                };
+                look(self, search.found_at(), word);
+                shown += 1;
+            }
         }
+        piece.from(words)
     }
 }

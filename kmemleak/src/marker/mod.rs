@@ -31,7 +31,7 @@
 //! pointer that is makes no difference, for pointers are only counted.
 //!
 //! There is one marker. With the world stopped it runs on all CPUs and takes no lock. While other code runs, one task runs it, it
-//! locks the chunks that it looks at, and it lets others run after each piece of work ([`Marker::pause`]).
+//! locks the chunks that it looks at, a little at a time ([`window`]), and lets others run after so much work ([`Marker::pause`]).
 //!
 //! # How it is fast
 //!
@@ -53,6 +53,7 @@ mod batch;
 mod candidates;
 mod checkpoint;
 mod encoded;
+mod guarded;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
 mod phases;
@@ -60,27 +61,27 @@ pub(crate) mod places;
 mod root_words;
 pub(crate) mod roots;
 mod shared;
+mod window;
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use self::batch::Batch;
-use self::checkpoint::{LEAF, LOOK, Work};
+use self::checkpoint::Work;
 use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
-use crate::objects::access::{Access, OpenChunk};
+use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, GRANULE, info};
-use crate::objects::hazard::{Hazard, PIECE};
+use crate::objects::hazard::Hazard;
 use crate::objects::moves::Moves;
 use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
 use crate::objects::record::flag;
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
-use crate::platform::address::end_of;
 use crate::platform::arch::RangeFilter;
 use crate::platform::{Platform, Words};
 
@@ -172,23 +173,6 @@ pub(crate) struct Marker<'a, P, A> {
     unread: u64,
     work: Work,
     access: A,
-}
-
-/// Runs `work` with interrupts off. In a stopped world they are off already.
-#[inline(always)]
-fn uninterrupted<P: Platform, A: Access, R>(platform: &P, work: impl FnOnce() -> R) -> R {
-    if A::STOPPED {
-        return work();
-    }
-    let interrupts = platform.irq_save();
-    let result = work();
-    platform.irq_restore(interrupts);
-    result
-}
-
-/// The end of the page that an address lies in: no word lies in two pages.
-fn next_piece(address: usize) -> usize {
-    end_of(address | (PIECE - 1), 1)
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
@@ -302,9 +286,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.batch.wipe();
     }
 
-    /// Waits for all workers, unless one has given up. The last to arrive puts the shared cursors back to their start.
+    /// Waits for all workers, unless one has given up; lets other code run, where it runs beside the pass. The last to arrive puts the shared cursors back to their start.
     pub(crate) fn barrier(&mut self) -> Result<(), GivenUp> {
         self.checkpoint()?;
+        if !A::STOPPED {
+            self.let_others_run()?;
+        }
         let shared = self.shared;
         let generation = shared.generation.load(Ordering::Acquire);
         if shared.arrived.fetch_add(1, Ordering::AcqRel) + 1 == shared.workers() {
@@ -321,35 +308,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Counts work, and lets other code run, where it runs beside the pass.
-    #[inline(always)]
-    fn pause_after(&mut self, words: u64) -> Result<(), GivenUp> {
-        self.worked(words)?;
-        if A::STOPPED {
-            return Ok(());
-        }
-        let asked =
-            self.tools.platform.relax().is_break() || self.tools.stopping.load(Ordering::Acquire);
-        if asked && self.resolve == Resolve::MayGiveUp {
-            Err(GivenUp)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Lets other code run after a piece of work, where it runs beside the pass.
-    #[inline(always)]
-    pub(crate) fn pause(&mut self) -> Result<(), GivenUp> {
-        self.pause_after(LOOK)
-    }
-
-    /// Runs `work` with interrupts off, if other code runs beside the pass.
-    #[inline(always)]
-    pub(crate) fn without_interrupts<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
-        let tools = self.tools;
-        uninterrupted::<P, A, _>(tools.platform, || work(self))
-    }
-
     /// The next table of entries that no worker has taken in this phase.
     pub(crate) fn take_leaf(&self) -> Option<(usize, Leaf)> {
         let cursor = &self.shared.leaf;
@@ -363,30 +321,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 Err(other) => from = other,
             }
         }
-    }
-
-    /// Opens each chunk and looks at it, with all workers.
-    #[inline(always)]
-    pub(crate) fn each_chunk(
-        &mut self,
-        mut look: impl FnMut(&mut Self, &OpenChunk<A>),
-    ) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.take_leaf() {
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.is_used() {
-                    if A::STOPPED && chunk.has_records() {
-                        // Nothing is in it any more, and nothing else has it locked.
-                        chunk.retire(&self.tools.meta);
-                    }
-                    continue;
-                }
-                self.without_interrupts(|marker| {
-                    look(marker, &marker.access.open(chunk_number, chunk));
-                });
-            }
-            self.pause_after(LEAF)?;
-        }
-        Ok(())
     }
 
     /// Shows where each object starts, including further copies of per-CPU blocks. For one worker; `look` finds out whether the
@@ -410,9 +344,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 continue;
             }
             let mut from = 0;
-            while let Some(start) =
-                self.without_interrupts(|_| registry.next_unaligned(number, chunk, from))
-            {
+            while let Some(start) = self.open(number, chunk, |_, open| {
+                (registry.unaligned_from(open, from)).map(|object| object.start)
+            }) {
                 look(self, start)?;
                 from = start + 1;
             }

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::checkpoint::LOOK;
-use super::{AHEAD_BYTES, GivenUp, LINE, Marker, next_piece};
+use super::{AHEAD_BYTES, GivenUp, LINE, Marker};
 use crate::marker::encoded::{BEYOND, BlockPart, Encoding, MappedPiece, PieceVisitor};
 use crate::marker::queue::{Entry, Segment};
 use crate::marker::words::{MappedWords, WordVisitor, words_in};
@@ -15,25 +15,6 @@ use crate::objects::side_table::Area;
 use crate::platform::Platform;
 use crate::platform::address::{Extent, end_of};
 use crate::platform::arch::prefetch;
-
-/// An object while other code runs: it may be freed, and a smaller object may take its place.
-#[derive(Clone, Copy)]
-pub(super) struct Guarded {
-    pub(super) start: usize,
-    pub(super) size: usize,
-    /// Those of its flags that say where its memory is.
-    pub(super) kind: u16,
-}
-
-impl Guarded {
-    pub(super) fn new(start: usize, record: &Record, size: usize) -> Self {
-        Self {
-            start,
-            size,
-            kind: record.flags() & (flag::PERCPU | flag::PHYS),
-        }
-    }
-}
 
 /// Bytes of a block that is read at once in a stopped world, if it is not plain or has more than a queue's entry can say.
 const STRETCH: usize = 64 << 10;
@@ -64,7 +45,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             while self.queue.len() > 0 {
                 self.scan_next()?;
             }
-            self.scan_waiting();
+            self.scan_waiting()?;
             self.flush();
             if self.queue.len() > 0 {
                 continue;
@@ -91,15 +72,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans the object that has waited longest, or some of these, if the world is stopped.
+    /// Scans some of the objects that have waited longest.
     #[inline(always)]
     pub(super) fn scan_next(&mut self) -> Result<(), GivenUp> {
-        if !A::STOPPED {
-            return match self.queue.pop() {
-                Some(entry) => self.scan_guarded(entry.start()),
-                None => Ok(()),
-            };
-        }
         if self.workers > 1 {
             self.queue.offer();
         }
@@ -115,7 +90,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
         }
         for entry in &now[..now_len] {
-            self.scan_entry(*entry);
+            self.scan_entry(*entry)?;
         }
         match segment {
             Segment::Ended => self.end_segment(),
@@ -132,15 +107,25 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Scans the objects that still wait for their words to be in the cache.
-    pub(super) fn scan_waiting(&mut self) {
+    pub(super) fn scan_waiting(&mut self) -> Result<(), GivenUp> {
         let len = core::mem::take(&mut self.scanned_ahead_len);
-        for index in 0..len {
-            self.scan_entry(self.scanned_ahead[index]);
+        (0..len).try_for_each(|index| self.scan_entry(self.scanned_ahead[index]))
+    }
+
+    #[inline(always)]
+    fn scan_entry(&mut self, entry: Entry) -> Result<(), GivenUp> {
+        if A::STOPPED {
+            self.scan_stopped(entry);
+            return Ok(());
+        }
+        match entry.plain() {
+            Some((start, len)) => self.scan_plain(start, len),
+            None => self.scan_guarded(entry.start()),
         }
     }
 
     #[inline(always)]
-    fn scan_entry(&mut self, entry: Entry) {
+    fn scan_stopped(&mut self, entry: Entry) {
         match entry.plain() {
             Some((start, len)) => {
                 if self.tools.readable(start, len) {
@@ -163,7 +148,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         // If it is given up, all workers know, and this one leaves when it has scanned some more.
         let _ = self.scan_special(start, &record, object.size, &mut |marker, part| {
             marker.each_stretch(part, &mut |marker, stretch| match stretch {
-                Some(piece) => marker.scan_piece(&piece),
+                Some(piece) => _ = marker.scan_piece(&piece),
                 None => marker.unread += 1,
             })
         });
@@ -231,8 +216,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 let Range { start: mut at, end } = words_of(copy, area);
                 let end = end.min(end_of(copy, size));
                 while at < end {
-                    let (skip, next) = marker
-                        .without_interrupts(|marker| marker.covered(object, copy, number, at, end));
+                    let (skip, next) = marker.covered(object, copy, number, at, end);
                     if !skip {
                         marker.each_part_outside(at..next, &mut scan)?;
                     }
@@ -248,8 +232,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Whether the word at `at` is in one of an object's first areas, `number` of them, and how far that goes.
-    pub(super) fn covered(
-        &self,
+    fn covered(
+        &mut self,
         object: usize,
         copy: usize,
         number: usize,
@@ -258,7 +242,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> (bool, usize) {
         let mut next = end;
         for earlier in 0..number {
-            let Some(area) = self.tools.registry.area(object, earlier) else {
+            let area =
+                self.without_interrupts(|marker| marker.tools.registry.area(object, earlier));
+            let Some(area) = area else {
                 break;
             };
             let words = words_of(copy, area);
@@ -272,85 +258,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         (false, next)
     }
 
-    /// Scans an object while other code runs, piece by piece, until it is freed.
-    pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
-        // The record may have been freed with its object, or be another object's by now: it is looked up by address each time.
-        let Some((record, object)) = self.guarded(start) else {
-            return self.pause();
-        };
-        if record.is_plain() {
-            let all = BlockPart::plain(object.start, object.size);
-            self.each_piece(object, all, &mut |marker, piece| marker.scan_piece(piece))
-        } else {
-            self.scan_special(object.start, &record, object.size, &mut |marker, part| {
-                marker.each_piece(object, part, &mut |marker, piece| marker.scan_piece(piece))
-            })
-        }
-    }
-
-    /// The object that starts at an address now.
-    pub(super) fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
-        let access = self.access;
-        self.without_interrupts(|marker| {
-            let registry = marker.tools.registry;
-            registry.starting_at(access, start, |object| {
-                let record = object.record.read();
-                let size = registry.size(start, object.record);
-                (record, Guarded::new(start, &record, size))
-            })
-        })
-    }
-
-    /// Does something with each piece of a part of an object, as long as the object is there. If
-    /// another object has taken its place, words are read only if they may be read in that one too.
-    pub(super) fn each_piece(
-        &mut self,
-        of: Guarded,
-        part: BlockPart,
-        work: PieceVisitor<'_, Self>,
-    ) -> Result<(), GivenUp> {
-        let access = self.access;
-        let Range { start: mut at, end } = part.range;
-        while at < end {
-            let next = next_piece(at).min(end);
-            let until = match part.encoding.is_plain() {
-                true => next,
-                false => end_of(next, BEYOND).min(end),
-            };
-            let there = self.without_interrupts(|marker| {
-                let tools = marker.tools;
-                let held = tools.registry.starting_at(access, of.start, |object| {
-                    let size = tools.registry.size(of.start, object.record);
-                    let now = Guarded::new(of.start, &object.record.read(), size);
-                    let same = now.kind == of.kind && now.size >= of.size;
-                    if same {
-                        tools.hazard.set(of.start);
-                    }
-                    same
-                });
-                if held != Some(true) {
-                    return false;
-                }
-                if tools.readable(at, until - at) {
-                    // SAFETY: it is vouched for, and its free waits for the marker.
-                    work(marker, &unsafe {
-                        MappedPiece::new(at..next, until, part.encoding)
-                    });
-                } else {
-                    marker.unread += 1;
-                }
-                tools.hazard.clear();
-                true
-            });
-            self.pause()?;
-            if !there {
-                return Ok(());
-            }
-            at = next;
-        }
-        Ok(())
-    }
-
     /// Shows each word of the object at `start` that may be an address in an object.
     pub(crate) fn each_word(
         &mut self,
@@ -359,7 +266,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         look: WordVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
         self.each_piece_of(start, words, &mut |marker, piece| {
-            marker.show_piece(piece, look);
+            marker.show_piece(piece, look)
         })
     }
 
@@ -377,7 +284,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if A::STOPPED {
                 return marker.each_stretch(part, &mut |marker, stretch| {
                     if let Some(piece) = stretch {
-                        look(marker, &piece);
+                        let _ = look(marker, &piece);
                     }
                 });
             }
@@ -436,6 +343,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             let memory = BlockPart::plain(copy, object.size);
             marker.each_piece(object, memory, &mut |marker, piece| {
                 marker.sum_words(piece.words());
+                piece.end()
             })
         })?;
         Ok(Some((self.sum ^ self.sum >> 32) as u32))
@@ -449,10 +357,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Scans words.
+    /// Scans words, and returns those that are left: none in a stopped world.
     #[inline(always)]
-    pub(super) fn scan_words(&mut self, words: MappedWords) {
+    pub(super) fn scan_words(&mut self, words: MappedWords) -> MappedWords {
         self.words += words.len() as u64;
-        self.find_candidates(words);
+        let left = self.find_candidates(words);
+        if !A::STOPPED {
+            self.words -= left.len() as u64;
+        }
+        left
     }
 }

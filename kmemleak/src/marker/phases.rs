@@ -8,8 +8,9 @@ use super::objects::WordSet;
 use super::{GivenUp, Marker};
 use crate::marker::queue::Entry;
 use crate::objects::access::{Access, OpenChunk};
-use crate::objects::chunk::info;
+use crate::objects::chunk::{Chunk, info};
 use crate::objects::object::{Object, alias_owner};
+use crate::objects::page_map::ChunkNumber;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 
@@ -21,58 +22,69 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             | info::INTERIOR_ONLY
             | info::BORN
             | info::UNALIGNED;
-        self.each_chunk(|marker, chunk| {
-            if chunk.has(LOOK) {
-                marker.whiten_records(chunk);
-            } else {
-                let starts = chunk.starts().load(Ordering::Relaxed);
-                marker.objects += u64::from(starts.count_ones());
-                chunk.marks().store(0, Ordering::Relaxed);
-            }
-        })
+        self.each_chunk(
+            |_| true,
+            |marker, number, chunk| {
+                let done = marker.open(number, chunk, |marker, open| {
+                    let plain = !open.has(LOOK);
+                    if plain {
+                        let starts = open.starts().load(Ordering::Relaxed);
+                        marker.objects += u64::from(starts.count_ones());
+                        open.marks().store(0, Ordering::Relaxed);
+                    }
+                    plain
+                });
+                if !done {
+                    marker.whiten_records(number, chunk);
+                }
+            },
+        )
     }
 
     #[inline(never)]
-    pub(super) fn whiten_records(&mut self, chunk: &OpenChunk<A>) {
+    fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk) {
+        let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
+            // Set again for objects that need it, and meanwhile by callbacks.
+            chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY | info::BORN);
+            if !chunk.has(info::UNALIGNED) {
+                chunk.clear(info::SPECIAL);
+            }
+            u64::MAX
+        };
+        self.each_in_chunk(number, chunk, begin, Self::whiten_record);
+    }
+
+    fn whiten_record(&mut self, object: Object<'_>) {
         let registry = self.tools.registry;
-        let (mut special, mut born) = (chunk.has(info::UNALIGNED), false);
-        chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY);
-        registry.each_of(chunk, u64::MAX, &mut |object| {
-            let record = object.record.read();
-            special |= !record.is_plain();
-            self.objects += u64::from(!record.has(flag::ALIAS));
-            if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS)
-            {
-                // Marked when it was allocated, and not scanned yet.
-                born = true;
-                return;
-            }
-            object.record.clear(flag::OF_PASSES);
-            object.reset_count(&registry.side_table);
-            if record.has(flag::EXCESS) {
-                registry.side_table.reset_arrivals(object.start);
-            }
-            object.mark.clear();
-            match record.min_count() {
-                0 if record.has(flag::EXCESS) => {
-                    // Not queued before the pass knows whether it lies in a root.
-                    object.enliven();
-                    postpone(object.record, object.chunk, &self.shared.overflowed);
-                }
-                0 => {
-                    self.keep(object);
-                }
-                min_count if min_count < 0 => {
-                    object.mark.set();
-                }
-                _ => {}
-            }
-        });
-        if !special {
-            chunk.clear(info::SPECIAL);
+        let record = object.record.read();
+        if !record.is_plain() {
+            object.chunk.set(info::SPECIAL);
         }
-        if !born {
-            chunk.clear(info::BORN);
+        self.objects += u64::from(!record.has(flag::ALIAS));
+        if record.has(flag::BORN) && self.is_born(record.birth_us()) && !record.has(flag::ALIAS) {
+            // Marked when it was allocated, and not scanned yet.
+            object.chunk.set(info::BORN);
+            return;
+        }
+        object.record.clear(flag::OF_PASSES);
+        object.reset_count(&registry.side_table);
+        if record.has(flag::EXCESS) {
+            registry.side_table.reset_arrivals(object.start);
+        }
+        object.mark.clear();
+        match record.min_count() {
+            0 if record.has(flag::EXCESS) => {
+                // Not queued before the pass knows whether it lies in a root.
+                object.enliven();
+                postpone(object.record, object.chunk, &self.shared.overflowed);
+            }
+            0 => {
+                self.keep(object);
+            }
+            min_count if min_count < 0 => {
+                object.mark.set();
+            }
+            _ => {}
         }
     }
 
@@ -83,20 +95,22 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans what was allocated since the pass began, and what remains of blocks that were freed in part.
     pub(crate) fn scan_born(&mut self) -> Result<(), GivenUp> {
-        self.each_chunk(|marker, chunk| {
-            if !chunk.has(info::BORN) {
-                return;
-            }
-            chunk.clear(info::BORN);
-            let registry = marker.tools.registry;
-            registry.each_of(chunk, u64::MAX, &mut |object| {
-                if object.record.has(flag::BORN) {
-                    object.record.clear(flag::BORN);
-                    object.mark.set();
-                    marker.enqueue(object);
-                }
-            });
-        })?;
+        self.each_chunk(
+            |chunk| chunk.has(info::BORN),
+            |marker, number, chunk| {
+                let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
+                    chunk.clear(info::BORN);
+                    u64::MAX
+                };
+                marker.each_in_chunk(number, chunk, begin, |marker, object| {
+                    if object.record.has(flag::BORN) {
+                        object.record.clear(flag::BORN);
+                        object.mark.set();
+                        marker.enqueue(object);
+                    }
+                });
+            },
+        )?;
         self.barrier()?;
         self.finish()
     }
@@ -108,10 +122,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if !chunk.has(in_chunk) {
                     continue;
                 }
-                self.without_interrupts(|marker| {
-                    let open = marker.access.open(chunk_number, chunk);
-                    marker.recover_chunk(&open, in_chunk, in_record);
-                });
+                self.recover_chunk(chunk_number, chunk, in_chunk, in_record);
                 // One chunk's objects at a time, so that objects that were in flags already do not fill the queue.
                 while self.queue.is_filling() {
                     self.scan_next()?;
@@ -122,18 +133,20 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    pub(super) fn recover_chunk(&mut self, chunk: &OpenChunk<A>, in_chunk: u32, in_record: u16) {
-        chunk.clear(in_chunk);
-        let registry = self.tools.registry;
-        registry.each_of(chunk, u64::MAX, &mut |object| {
+    fn recover_chunk(&mut self, number: ChunkNumber, chunk: Chunk, in_chunk: u32, in_record: u16) {
+        let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
+            chunk.clear(in_chunk);
+            u64::MAX
+        };
+        self.each_in_chunk(number, chunk, begin, |marker, object| {
             if !object.record.has(in_record) {
                 return;
             }
             match in_record {
-                flag::INTERIOR => self.recover_interior(object),
+                flag::INTERIOR => marker.recover_interior(object),
                 _ => {
                     object.record.clear(in_record);
-                    self.enqueue(object);
+                    marker.enqueue(object);
                 }
             }
         });
@@ -167,16 +180,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                     if !chunk.has(info::INTERIOR_ONLY) {
                         continue;
                     }
-                    let registry = self.tools.registry;
-                    self.without_interrupts(|marker| {
-                        let open = marker.access.open(chunk_number, chunk);
-                        registry.each_of(&open, u64::MAX, &mut |object| {
-                            if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started()
-                            {
-                                found = true;
-                                marker.queue.push(Entry::new(object.start, object.record));
-                            }
-                        });
+                    let all = |_: &mut Self, _: &OpenChunk<A>| u64::MAX;
+                    self.each_in_chunk(chunk_number, chunk, all, |marker, object| {
+                        if object.record.has(flag::INTERIOR_ONLY) && object.record.is_started() {
+                            found = true;
+                            marker.queue.push(Entry::new(object.start, object.record));
+                        }
                     });
                     while let Some(entry) = self.queue.pop() {
                         self.follow(entry.start())?;

@@ -7,8 +7,10 @@
 
 use core::ops::Range;
 
+use super::encoded::MappedPiece;
 use super::own_stack::OwnStack;
 use super::roots::RootWalk;
+use super::window::COMPARED;
 use super::words::MappedWords;
 use super::{GivenUp, Marker};
 use crate::marker::objects::WordSet;
@@ -50,7 +52,9 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         while let Some(piece) = self.take_piece() {
             let root = piece.root;
             self.each_root_piece(piece, &mut |marker, piece| {
-                look(marker, root, piece.words())
+                let (some, stopped_at) = marker.some_words(piece);
+                look(marker, root, some);
+                stopped_at
             });
             self.pause()?;
         }
@@ -66,13 +70,11 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         self.rewind_roots();
         let (access, registry) = (self.access, self.tools.registry);
         while let Some(piece) = self.take_piece() {
-            self.without_interrupts(|_| {
-                registry.each_in(access, piece.range.clone(), &mut |object| {
-                    let size = registry.size(object.start, object.record);
-                    if piece.holds(&object.record.read(), end_of(object.start, size)) {
-                        look(piece.root, object);
-                    }
-                });
+            self.each_start_in(piece.range.clone(), &mut |_, object| {
+                let size = registry.size(object.start, object.record);
+                if piece.holds(&object.record.read(), end_of(object.start, size)) {
+                    look(piece.root, object);
+                }
             });
             // One that goes on in another part is shown with the part in which it starts.
             if self.lasts(piece.root)
@@ -110,8 +112,20 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         look: WordsVisitor<'_, Self>,
     ) -> Result<(), GivenUp> {
         self.each_piece_of(start, WordSet::All, &mut |marker, piece| {
-            look(marker, piece.words());
+            let (some, stopped_at) = marker.some_words(piece);
+            look(marker, some);
+            stopped_at
         })
+    }
+
+    /// As many words of a piece as are compared in a window, and where those begin that are left.
+    fn some_words(&self, piece: &MappedPiece) -> (MappedWords, usize) {
+        let mut left = piece.words();
+        let some = match A::STOPPED {
+            true => left.take(usize::MAX),
+            false => left.take(COMPARED),
+        };
+        (some, piece.from(left))
     }
 
     /// The root whose words are read at an address.
@@ -145,10 +159,8 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 
     /// Whether an object starts in a range.
     pub(crate) fn has_start_in(&mut self, range: Range<usize>) -> bool {
-        let access = self.access;
-        let registry = self.tools.registry;
         let mut has = false;
-        self.without_interrupts(|_| registry.each_in(access, range, &mut |_| has = true));
+        self.each_start_in(range, &mut |_, _| has = true);
         has
     }
 }

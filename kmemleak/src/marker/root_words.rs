@@ -8,11 +8,13 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::roots::{NamedBy, RootPiece, range_of};
+use super::window::piece_end;
 use super::{GivenUp, Marker, Tools};
 use crate::marker::encoded::{Encoding, MappedPiece, PieceVisitor};
-use crate::marker::words::{MappedWords, whole_words, words_in};
+use crate::marker::words::{whole_words, words_in};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
+use crate::objects::page_map::CHUNK;
 use crate::objects::record::flag;
 use crate::objects::root_ranges::{RegionUse, VouchedBy};
 use crate::platform::address::end_of;
@@ -21,7 +23,12 @@ use crate::platform::{Platform, Root, RootCursor, RootKind};
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
         while let Some(piece) = self.take_piece() {
-            self.each_root_piece(piece, &mut Self::scan_root_piece);
+            let before = self.words;
+            match self.shared.area_in_root.load(Ordering::Acquire) {
+                true => self.scan_around_areas(piece),
+                false => self.each_root_piece(piece, &mut Self::scan_piece),
+            }
+            self.root_words += self.words - before;
             self.pause()?;
             while self.queue.is_filling() {
                 self.scan_next()?;
@@ -30,49 +37,30 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Follows the pointers in a piece of a root.
-    fn scan_root_piece(&mut self, piece: &MappedPiece) {
-        let before = self.words;
-        match piece.is_plain() {
-            true => self.scan_words_of_root(piece.words()),
-            false => self.scan_encoded_root(piece),
-        }
-        self.root_words += self.words - before;
-    }
-
-    fn scan_encoded_root(&mut self, piece: &MappedPiece) {
-        if !self.shared.area_in_root.load(Ordering::Acquire) {
-            return self.scan_piece(piece);
-        }
-        self.scan_encoded(piece, &mut |marker, at, number| {
-            let (area, _) = marker.area_at(at, end_of(at, 1));
-            marker.flush();
-            marker.area = area;
-            marker.candidate(number);
-            marker.flush();
-            marker.area = None;
-        });
-    }
-
-    fn scan_words_of_root(&mut self, mut words: MappedWords) {
-        if !self.shared.area_in_root.load(Ordering::Acquire) {
-            return self.scan_words(words);
-        }
-        // Objects with an excess reference may lie in roots: their pointers to themselves don't count.
-        while words.len() > 0 {
-            let Range { start, end } = words.range();
-            let (area, next) = self.area_at(start, end);
+    /// Follows the pointers in a piece of a root in which objects with an excess reference may lie: their pointers to themselves don't
+    /// count.
+    #[cold]
+    fn scan_around_areas(&mut self, mut piece: RootPiece) {
+        let Range { mut start, end } = piece.range;
+        while start < end {
+            // The objects of one chunk are looked at in a window.
+            let end_of_chunk = end_of(start | (CHUNK - 1), 1).min(end);
+            let reading = piece.encoding;
+            let (area, next) =
+                self.without_interrupts(|marker| marker.area_at(start, end_of_chunk, reading));
+            piece.range = start..next;
             self.flush();
             self.area = area;
-            self.scan_words(words.take_before(next));
+            self.each_root_piece(piece.clone(), &mut Self::scan_piece);
             self.flush();
             self.area = None;
+            start = next;
         }
     }
 
     /// The object with an excess reference that the word at `at` belongs to, if there is one, and the address, at most `end`, at
     /// which the words begin that do not belong to that object.
-    fn area_at(&self, at: usize, end: usize) -> (Option<usize>, usize) {
+    fn area_at(&self, at: usize, end: usize, reading: Encoding) -> (Option<usize>, usize) {
         let access = self.access;
         let registry = self.tools.registry;
         let words_end = |object: Object<'_>| {
@@ -87,7 +75,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
         let mut next = end;
         registry.each_in(access, at..end, &mut |object| {
-            let (first, _) = whole_words(object.start, end);
+            let first = match reading.is_plain() {
+                true => whole_words(object.start, end).0,
+                false => object.start,
+            };
             if object.record.has(flag::EXCESS) && first > at {
                 next = next.min(first);
             }
@@ -106,7 +97,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.each_root_piece(piece, &mut |marker, piece| {
                 marker.show_piece(piece, &mut |marker, slot, word| {
                     look(marker, root, slot, word);
-                });
+                })
             });
             self.pause()?;
         }
@@ -134,87 +125,108 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     }
 
     /// Does something with a piece of a root.
-    #[inline(always)]
     pub(super) fn each_root_piece(&mut self, piece: RootPiece, work: PieceVisitor<'_, Self>) {
-        let range = piece.range;
+        let Range { start: mut at, end } = piece.range;
+        while at < end {
+            at = self.without_interrupts(|marker| {
+                let left = RootPiece {
+                    range: at..end,
+                    ..piece.clone()
+                };
+                marker.read_root(left, work)
+            });
+            self.flush_full();
+        }
+    }
+
+    /// Does something with a piece of a root, or with its beginning; returns where it stopped. Interrupts are off.
+    #[inline(always)]
+    fn read_root(&mut self, piece: RootPiece, work: PieceVisitor<'_, Self>) -> usize {
         if !A::STOPPED && piece.named_by == NamedBy::Callers {
-            self.region_piece(range, work);
+            self.region_piece(piece.range, work)
         } else if !A::STOPPED && matches!(piece.named_by, NamedBy::Caller(_)) {
-            self.single_piece(range, piece.until, work);
+            self.single_piece(piece.range, piece.until, work)
         } else if !A::STOPPED && matches!(piece.root.kind, RootKind::Stack(_)) {
-            self.stack_piece(range, work);
+            self.stack_piece(piece.range, work)
         } else {
             // SAFETY: the platform promises that its roots can be read as long as the walk goes on, and vouches for regions.
-            let mapped = unsafe { MappedPiece::new(range, piece.until, piece.encoding) };
-            self.without_interrupts(|marker| work(marker, &mapped));
+            let mapped = unsafe { MappedPiece::new(piece.range, piece.until, piece.encoding) };
+            work(self, &mapped)
         }
     }
 
     /// A piece of a region while other code runs: the region may be removed meanwhile.
-    fn region_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) {
-        self.without_interrupts(|marker| {
-            let Tools {
-                hazard,
-                root_ranges,
-                ..
-            } = marker.tools;
-            hazard.set_region(piece.start);
-            let mut at = piece.start;
-            while let Some(region) = root_ranges.regions.next_from(at, RegionUse::is_common)
-                && region.start < piece.end
-            {
+    fn region_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) -> usize {
+        let Tools {
+            hazard,
+            root_ranges,
+            ..
+        } = self.tools;
+        hazard.set_region(piece.start);
+        let there = root_ranges
+            .regions
+            .next_from(piece.start, RegionUse::is_common);
+        let stopped_at = match there {
+            Some(region) if region.start < piece.end => {
                 let end = region.end.min(piece.end);
                 // SAFETY: the platform vouches for it, and whoever removes the region waits for the marker.
-                work(marker, &unsafe { MappedPiece::of_words(region.start, end) });
-                at = end;
+                work(self, &unsafe { MappedPiece::of_words(region.start, end) })
             }
-            hazard.clear();
-        });
+            _ => piece.end,
+        };
+        hazard.clear();
+        stopped_at
     }
 
     /// A piece of a region that is read on its own, while other code runs: it may be removed meanwhile, and another one be added
     /// there. Of the bytes up to `until`, the last belong to the next piece.
-    fn single_piece(&mut self, piece: Range<usize>, until: usize, work: PieceVisitor<'_, Self>) {
-        self.without_interrupts(|marker| {
-            let tools = marker.tools;
-            tools.hazard.set_region(piece.start);
-            let mut at = piece.start;
-            while let Some(one) =
-                (tools.root_ranges.regions).next_single_from(at, RegionUse::is_single)
-                && one.range.start < piece.end
-            {
-                let (start, end) = (one.range.start, one.range.end.min(piece.end));
+    fn single_piece(
+        &mut self,
+        piece: Range<usize>,
+        until: usize,
+        work: PieceVisitor<'_, Self>,
+    ) -> usize {
+        let tools = self.tools;
+        tools.hazard.set_region(piece.start);
+        let there = (tools.root_ranges.regions).next_single_from(piece.start, RegionUse::is_single);
+        let stopped_at = match there {
+            Some(one) if one.range.start < piece.end => {
+                let encoding = Encoding::new(one.how.reading, one.start);
+                let start = one.range.start;
+                // Another one may be read in another way, so that less is read at once.
+                let end = piece_end(start, one.how.reading)
+                    .min(one.range.end)
+                    .min(piece.end);
                 let until = one.range.end.min(until);
                 if one.how.vouched_by == VouchedBy::Caller || tools.readable(start, until - start) {
-                    let encoding = Encoding::new(one.how.reading, one.start);
                     // SAFETY: somebody vouches for it, and whoever removes the region waits for the marker.
-                    work(marker, &unsafe {
-                        MappedPiece::new(start..end, until, encoding)
-                    });
+                    let mapped = unsafe { MappedPiece::new(start..end, until, encoding) };
+                    work(self, &mapped)
+                } else {
+                    end
                 }
-                at = end;
             }
-            tools.hazard.clear();
-        });
+            _ => piece.end,
+        };
+        tools.hazard.clear();
+        stopped_at
     }
 
     /// A piece of a stack while other code runs: its task may end meanwhile, and the stack be freed.
-    fn stack_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) {
-        let access = self.access;
-        self.without_interrupts(|marker| {
-            let tools = marker.tools;
-            let held = tools
-                .registry
-                .containing(access, piece.start, |object| tools.hazard.set(object.start));
-            let own = || tools.own_stack.as_ref().is_some_and(|own| own.has(&piece));
-            if held.is_some() || own() || tools.platform.stays_readable(piece.start, piece.len()) {
-                // SAFETY: the free of the block that holds it waits for the marker; or it is the stack that this code runs on; or
-                // the platform has promised that it stays readable.
-                work(marker, &unsafe {
-                    MappedPiece::of_words(piece.start, piece.end)
-                });
-            }
-            tools.hazard.clear();
-        });
+    fn stack_piece(&mut self, piece: Range<usize>, work: PieceVisitor<'_, Self>) -> usize {
+        let (access, tools) = (self.access, self.tools);
+        let held = tools
+            .registry
+            .containing(access, piece.start, |object| tools.hazard.set(object.start));
+        let own = || tools.own_stack.as_ref().is_some_and(|own| own.has(&piece));
+        let mut stopped_at = piece.end;
+        if held.is_some() || own() || tools.platform.stays_readable(piece.start, piece.len()) {
+            // SAFETY: the free of the block that holds it waits for the marker; or it is the stack that this code runs on; or
+            // the platform has promised that it stays readable.
+            let mapped = unsafe { MappedPiece::of_words(piece.start, piece.end) };
+            stopped_at = work(self, &mapped);
+        }
+        tools.hazard.clear();
+        stopped_at
     }
 }

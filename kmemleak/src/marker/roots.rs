@@ -22,7 +22,8 @@ use core::sync::atomic::Ordering;
 
 use super::candidates::postpone;
 use super::own_stack::OwnStack;
-use super::{GivenUp, Marker, Stacks, next_piece, uninterrupted};
+use super::window::{ObjectVisitor, page_end, uninterrupted};
+use super::{GivenUp, Marker, Stacks, Tools};
 use crate::marker::encoded::{BEYOND, Encoding};
 use crate::marker::words::words_in;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
@@ -89,6 +90,7 @@ impl RootWalk {
 }
 
 /// A piece of a root, a page at most.
+#[derive(Clone)]
 pub(super) struct RootPiece {
     pub(super) root: Root,
     pub(super) named_by: NamedBy,
@@ -106,9 +108,6 @@ impl RootPiece {
         !record.has(flag::ALIAS | flag::PERCPU | flag::PHYS) && end <= self.part.end
     }
 }
-
-/// Does something with an object whose chunk is open.
-pub(super) type ObjectVisitor<'l, M> = &'l mut dyn FnMut(&mut M, Object<'_>);
 
 /// An object that reaches beyond a part of a root.
 pub(super) struct AtEdge {
@@ -141,7 +140,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 walk.part = self.next_part(&mut walk)?;
                 walk.at = walk.part.start;
             }
-            let range = walk.at..next_piece(walk.at).min(walk.part.end);
+            let range = walk.at..page_end(walk.at).min(walk.part.end);
             walk.at = range.end;
             // The platform vouches for regions that a caller named; for its own roots it has promised that they can be read.
             let asked = match walk.named_by {
@@ -298,23 +297,23 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Finds the objects that lie in roots, and marks those that lie there entirely: they are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
-        let access = self.access;
         if self.worker == 0 {
             self.each_on_own_stack(&mut Self::holds_own_stack);
         }
         while let Some(piece) = self.take_piece() {
-            let straddling = &self.tools.root_ranges.straddling;
-            self.without_interrupts(|marker| {
-                let registry = marker.tools.registry;
-                registry.each_in(access, piece.range.clone(), &mut |object| {
-                    let record = object.record.read();
-                    let end = end_of(object.start, registry.size(object.start, object.record));
-                    if record.has(flag::ALIAS | flag::PERCPU) {
-                        straddling.add(&(object.start..end));
-                    } else if piece.holds(&record, end) {
-                        marker.lies_in_root(object, piece.root.kind);
-                    }
-                });
+            self.each_start_in(piece.range.clone(), &mut |marker, object| {
+                let Tools {
+                    registry,
+                    root_ranges,
+                    ..
+                } = marker.tools;
+                let record = object.record.read();
+                let end = end_of(object.start, registry.size(object.start, object.record));
+                if record.has(flag::ALIAS | flag::PERCPU) {
+                    root_ranges.straddling.add(&(object.start..end));
+                } else if piece.holds(&record, end) {
+                    marker.lies_in_root(object, piece.root.kind);
+                }
             });
             if self.lasts(piece.root) {
                 if piece.range.start == piece.part.start {
@@ -343,14 +342,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 }
             });
         });
-        let mut at = own.start;
-        while at < own.end {
-            let next = next_piece(at).min(own.end);
-            self.without_interrupts(|marker| {
-                registry.each_in(access, at..next, &mut |object| look(marker, object));
-            });
-            at = next;
-        }
+        self.each_start_in(own, look);
     }
 
     /// An object holds a part of the stack of the pass.

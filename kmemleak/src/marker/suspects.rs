@@ -6,14 +6,13 @@
 //!
 //! # Locks
 //!
-//! One chunk's at a time, while its index is looked at; never more than a page is read with interrupts off. Other code runs after
-//! each piece.
+//! One chunk's at a time, while its index is looked at. Other code runs after each [window](super::window).
 
 use core::sync::atomic::Ordering;
 
+use crate::marker::window::{may_be_white, unmarked};
 use crate::marker::{GivenUp, Marker};
 use crate::objects::access::{Access, Locked, OpenChunk};
-use crate::objects::chunk::info;
 use crate::objects::object::Object;
 use crate::objects::record::{Record, flag};
 use crate::platform::Platform;
@@ -52,14 +51,9 @@ const TOGETHER: usize = 64;
 impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// Shows the unmarked objects.
     pub(crate) fn each_white(&mut self, look: &mut dyn FnMut(Object<'_>)) -> Result<(), GivenUp> {
-        let registry = self.registry();
-        self.each_chunk(|_, chunk| {
-            let unmarked =
-                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-            if unmarked == 0 && !chunk.has(info::UNALIGNED) {
-                return;
-            }
-            registry.each_of(chunk, unmarked, &mut |object| {
+        self.each_chunk(may_be_white, |marker, number, chunk| {
+            let granules = |_: &mut Self, open: &OpenChunk<A>| unmarked(open.chunk());
+            marker.each_in_chunk(number, chunk, granules, |_, object| {
                 if is_white(object, &object.record.read()) {
                     look(object);
                 }
@@ -92,7 +86,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 if still.is_some() {
                     break;
                 }
-                self.pause()?;
+                self.let_others_run()?;
                 still = moves.standstill();
             }
             self.scan_born()?;
@@ -108,19 +102,17 @@ impl<P: Platform> Marker<'_, P, Locked> {
 
     /// Flags the unreferenced objects, and no others, as suspects, and returns how many there are.
     pub(crate) fn suspect(&mut self, among: Among, flagged: Flagged) -> Result<usize, GivenUp> {
-        let registry = self.registry();
         let mut suspects = 0;
-        self.each_chunk(|_, chunk| {
-            let unmarked =
-                chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-            let granules = match flagged {
-                Flagged::None => unmarked,
+        let looked_at = |chunk| match flagged {
+            Flagged::None => may_be_white(chunk),
+            Flagged::Some => true,
+        };
+        self.each_chunk(looked_at, |marker, number, chunk| {
+            let granules = |_: &mut Self, open: &OpenChunk<Locked>| match flagged {
+                Flagged::None => unmarked(open.chunk()),
                 Flagged::Some => u64::MAX,
             };
-            if granules == 0 && !chunk.has(info::UNALIGNED) {
-                return;
-            }
-            registry.each_of(chunk, granules, &mut |object| {
+            marker.each_in_chunk(number, chunk, granules, |_, object| {
                 let record = object.record.read();
                 let was = record.has(flag::SUSPECT);
                 if is_white(object, &record) && (was || among == Among::All) {
@@ -139,19 +131,19 @@ impl<P: Platform> Marker<'_, P, Locked> {
     fn settle(&mut self, before_us: u64) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.is_used() {
+                if !may_be_white(chunk) {
                     continue;
                 }
                 let mut white = White {
-                    starts: [None; TOGETHER],
+                    starts: [0; TOGETHER],
                     len: 0,
                 };
-                self.without_interrupts(|marker| {
-                    let open = Locked.open(chunk_number, chunk);
-                    marker.collect(&open, &mut white);
+                let granules = |_: &mut Self, open: &OpenChunk<Locked>| unmarked(open.chunk());
+                self.each_in_chunk(chunk_number, chunk, granules, |marker, object| {
+                    marker.collect(object, &mut white);
                 });
-                for start in white.starts.into_iter().flatten() {
-                    self.settle_one(start, before_us)?;
+                for index in 0..white.len {
+                    self.settle_one(white.starts[index], before_us)?;
                 }
             }
             self.pause()?;
@@ -159,33 +151,25 @@ impl<P: Platform> Marker<'_, P, Locked> {
         Ok(())
     }
 
-    fn collect(&mut self, chunk: &OpenChunk<Locked>, white: &mut White) {
-        let unmarked =
-            chunk.starts().load(Ordering::Relaxed) & !chunk.marks().load(Ordering::Relaxed);
-        if unmarked == 0 && !chunk.has(info::UNALIGNED) {
+    fn collect(&mut self, object: Object<'_>, white: &mut White) {
+        let record = object.record.read();
+        if record.min_count() == 0 && !record.has(flag::REACHED) {
+            // It was declared to be no leak after the marks were cleared: it is still to be scanned.
+            self.keep(object);
+        }
+        if !is_white(object, &record) {
             return;
         }
-        let registry = self.registry();
-        registry.each_of(chunk, unmarked, &mut |object| {
-            let record = object.record.read();
-            if record.min_count() == 0 && !record.has(flag::REACHED) {
-                // It was declared to be no leak after the marks were cleared: it is still to be scanned.
+        match white.starts.get_mut(white.len) {
+            Some(place) => {
+                *place = object.start;
+                white.len += 1;
+            }
+            // More objects than can be looked at together: they are treated as if they had changed.
+            None => {
                 self.keep(object);
             }
-            if !is_white(object, &record) {
-                return;
-            }
-            match white.starts.get_mut(white.len) {
-                Some(place) => {
-                    *place = Some(object.start);
-                    white.len += 1;
-                }
-                // More objects than can be looked at together: they are treated as if they had changed.
-                None => {
-                    self.keep(object);
-                }
-            }
-        });
+        }
     }
 
     fn settle_one(&mut self, start: usize, before_us: u64) -> Result<(), GivenUp> {
@@ -213,6 +197,6 @@ impl<P: Platform> Marker<'_, P, Locked> {
 
 /// Unmarked objects of a chunk.
 struct White {
-    starts: [Option<usize>; TOGETHER],
+    starts: [usize; TOGETHER],
     len: usize,
 }

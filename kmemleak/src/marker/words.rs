@@ -90,20 +90,6 @@ impl MappedWords {
         taken
     }
 
-    /// Where they lie. An end of `usize::MAX` means the end of the address space.
-    pub(super) fn range(self) -> Range<usize> {
-        self.start..end_of(self.start, self.count * WORD)
-    }
-
-    /// Takes the words before an address: a multiple of a word's size, or the end of the address space. Others remain.
-    pub(super) fn take_before(&mut self, end: usize) -> Self {
-        let (start, count) = whole_words(self.start, end);
-        let count = count.min(self.count);
-        self.start = start.wrapping_add(count * WORD);
-        self.count -= count;
-        Self { start, count }
-    }
-
     /// All words, to be searched. `None` if the last is that of the address space: no number is the address after it.
     #[inline(always)]
     pub(super) fn search(self) -> Option<Search> {

@@ -42,7 +42,7 @@ fn at(
 }
 
 /// Before this moment no pass has judged anything.
-const JUDGED: usize = 10;
+const JUDGED: usize = 9;
 
 /// Does the same at each moment of a pass, in labs of their own, until a pass has fewer moments.
 fn at_each_moment(test: impl Fn(usize) -> bool) {

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::Registry;
-use crate::objects::access::{Access, Locked, OpenChunk};
+use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::Chunk;
 use crate::objects::chunk::info;
 use crate::objects::object::{Object, object_in, unaligned_object};
@@ -55,21 +55,14 @@ impl Registry {
         }
     }
 
-    /// The start of the first object at `from` or after that starts in this chunk at no multiple of eight bytes.
-    pub(crate) fn next_unaligned(
+    /// The first object at `from` or after that starts in an open chunk at no multiple of eight bytes.
+    pub(crate) fn unaligned_from<'a, A: Access>(
         &self,
-        number: ChunkNumber,
-        chunk: Chunk,
+        chunk: &'a OpenChunk<A>,
         from: usize,
-    ) -> Option<usize> {
-        let mut next: Option<usize> = None;
-        let _open = Locked.open(number, chunk);
-        self.side_table.each_unaligned(number, &mut |unaligned| {
-            if unaligned.start >= from && next.is_none_or(|next| unaligned.start < next) {
-                next = Some(unaligned.start);
-            }
-        });
-        next
+    ) -> Option<Object<'a>> {
+        let unaligned = self.side_table.unaligned_from(chunk.number(), from)?;
+        Some(unaligned_object(chunk.chunk(), unaligned))
     }
 
     /// The chunks in use, from the one with this number on, table by table of the page map.

@@ -209,7 +209,11 @@ impl SideTable {
     }
 
     /// The first unaligned object of a chunk that starts at `address` or after.
-    fn unaligned_from<'a>(&self, chunk: ChunkNumber, address: usize) -> Option<Unaligned<'a>> {
+    pub(crate) fn unaligned_from<'a>(
+        &self,
+        chunk: ChunkNumber,
+        address: usize,
+    ) -> Option<Unaligned<'a>> {
         let mut best: Option<Note> = None;
         self.each(chunk, &mut |note| {
             let better =

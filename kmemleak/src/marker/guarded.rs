@@ -1,0 +1,199 @@
+//! Objects while other code runs: each may be freed, and another one may take its place.
+//!
+//! So the marker knows an object by its address, and looks it up before each piece of it that is read: if it is there, its free waits
+//! until the piece has been read ([`Hazard`](crate::objects::hazard::Hazard)).
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::window::{page_end, piece_end};
+use super::{GivenUp, Marker};
+use crate::marker::encoded::{BEYOND, BlockPart, MappedPiece, PieceVisitor};
+use crate::marker::words::MappedWords;
+use crate::metadata::WORD;
+use crate::objects::access::Access;
+use crate::objects::chunk::{Chunk, granule_of, info};
+use crate::objects::page_map::{Look, chunk_of};
+use crate::objects::record::{Record, flag};
+use crate::platform::Platform;
+use crate::platform::address::end_of;
+
+/// An object while other code runs: it may be freed, and a smaller object may take its place.
+#[derive(Clone, Copy)]
+pub(super) struct Guarded {
+    pub(super) start: usize,
+    pub(super) size: usize,
+    /// Those of its flags that say where its memory is.
+    pub(super) kind: u16,
+}
+
+impl Guarded {
+    pub(super) fn new(start: usize, record: &Record, size: usize) -> Self {
+        Self {
+            start,
+            size,
+            kind: record.flags() & (flag::PERCPU | flag::PHYS),
+        }
+    }
+}
+
+impl<P: Platform, A: Access> Marker<'_, P, A> {
+    /// Scans an object of which the queue says that it is plain and has `len` bytes, while other code runs.
+    #[inline(always)]
+    pub(super) fn scan_plain(&mut self, start: usize, len: usize) -> Result<(), GivenUp> {
+        let (mut at, end) = (start, end_of(start, len));
+        while at < end {
+            let next = page_end(at).min(end);
+            let stopped_at = self.without_interrupts(|marker| {
+                let tools = marker.tools;
+                if !marker.hold_plain(start, len) {
+                    return None;
+                }
+                let mut stopped_at = next;
+                if tools.readable(at, next - at) {
+                    // SAFETY: plain blocks start at whole words; it is vouched for, and its free waits for the marker.
+                    let words = unsafe { MappedWords::new(at, (next - at) / WORD) };
+                    stopped_at -= marker.scan_words(words).len() * WORD;
+                } else {
+                    marker.unread += 1;
+                }
+                tools.hazard.clear();
+                Some(stopped_at)
+            });
+            self.flush_full();
+            self.pause()?;
+            match stopped_at {
+                Some(stopped_at) => at = stopped_at,
+                // It is another object, or is not plain any more.
+                None if at == start => return self.scan_guarded(start),
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the marker reads the object at `start`, if that is there, is plain and has `len` bytes.
+    #[inline(always)]
+    fn hold_plain(&mut self, start: usize, len: usize) -> bool {
+        let Some(chunk) = self.entry_of(start) else {
+            return false;
+        };
+        let open = self.access.open(chunk_of(start), chunk);
+        let granule = granule_of(start);
+        if open.starts().load(Ordering::Relaxed) >> granule & 1 == 0 {
+            return false;
+        }
+        let info = open.now();
+        if info.has(info::SPECIAL) || info.common_words() as usize * WORD != len {
+            // SAFETY: an object starts there, and the chunk is open.
+            let record = unsafe { open.record(granule) };
+            if !record.read().is_plain() || (record.short_size() as usize) < len {
+                return false;
+            }
+        }
+        self.tools.hazard.set(start);
+        true
+    }
+
+    /// The entry of the chunk that an address lies in, if it has one.
+    #[inline(always)]
+    fn entry_of(&mut self, address: usize) -> Option<Chunk> {
+        let found = self.walk_cache.entry(address);
+        found.or_else(|| {
+            match self
+                .walk_cache
+                .look(&self.tools.registry.map, chunk_of(address))
+            {
+                Look::Entry(chunk) => Some(chunk),
+                Look::Nothing | Look::Run(_) => None,
+            }
+        })
+    }
+
+    /// Scans an object while other code runs, piece by piece, until it is freed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
+        // The record may have been freed with its object, or be another object's by now: it is looked up by address each time.
+        let Some((record, object)) = self.guarded(start) else {
+            return self.pause();
+        };
+        if record.is_plain() {
+            let all = BlockPart::plain(object.start, object.size);
+            self.each_piece(object, all, &mut Self::scan_piece)
+        } else {
+            self.scan_special(object.start, &record, object.size, &mut |marker, part| {
+                marker.each_piece(object, part, &mut Self::scan_piece)
+            })
+        }
+    }
+
+    /// The object that starts at an address now.
+    pub(super) fn guarded(&mut self, start: usize) -> Option<(Record, Guarded)> {
+        let access = self.access;
+        self.without_interrupts(|marker| {
+            let registry = marker.tools.registry;
+            registry.starting_at(access, start, |object| {
+                let record = object.record.read();
+                let size = registry.size(start, object.record);
+                (record, Guarded::new(start, &record, size))
+            })
+        })
+    }
+
+    /// Does something with each piece of a part of an object, as long as the object is there. If
+    /// another object has taken its place, words are read only if they may be read in that one too.
+    pub(super) fn each_piece(
+        &mut self,
+        of: Guarded,
+        part: BlockPart,
+        work: PieceVisitor<'_, Self>,
+    ) -> Result<(), GivenUp> {
+        let Range { start: mut at, end } = part.range;
+        while at < end {
+            let next = piece_end(at, part.encoding.reading()).min(end);
+            let until = match part.encoding.is_plain() {
+                true => next,
+                false => end_of(next, BEYOND).min(end),
+            };
+            let stopped_at = self.without_interrupts(|marker| {
+                let tools = marker.tools;
+                if !marker.hold(of) {
+                    return None;
+                }
+                let stopped_at = if tools.readable(at, until - at) {
+                    // SAFETY: it is vouched for, and its free waits for the marker.
+                    let piece = unsafe { MappedPiece::new(at..next, until, part.encoding) };
+                    work(marker, &piece)
+                } else {
+                    marker.unread += 1;
+                    next
+                };
+                tools.hazard.clear();
+                Some(stopped_at)
+            });
+            self.flush_full();
+            self.pause()?;
+            match stopped_at {
+                Some(stopped_at) => at = stopped_at,
+                None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that the marker reads an object, if that is there, or another one that can be read in the same way.
+    fn hold(&mut self, of: Guarded) -> bool {
+        let (access, tools) = (self.access, self.tools);
+        let held = tools.registry.starting_at(access, of.start, |object| {
+            let size = tools.registry.size(of.start, object.record);
+            let now = Guarded::new(of.start, &object.record.read(), size);
+            let same = now.kind == of.kind && now.size >= of.size;
+            if same {
+                tools.hazard.set(of.start);
+            }
+            same
+        });
+        held == Some(true)
+    }
+}
