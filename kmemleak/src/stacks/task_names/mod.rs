@@ -157,8 +157,8 @@ impl TaskNames {
     fn find_earlier(&self, task: u32, now: Round, row: CpuRow<'_>) -> Option<u32> {
         let number = row.earlier(task, now)?;
         row.enter(number);
-        // If no round has ended since the number was found, it is that name's. The round is read after the number was protected: if it
-        // was freed before, and has another name, that is seen here.
+        // If no round has ended since the number was found, it is that name's. The round is read after the number was protected:
+        // if it was freed before, and has another name, that is seen here.
         let is_its = number == NONE || self.states.protect(number) && self.now() == now;
         is_its.then_some(number)
     }

@@ -4,8 +4,8 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::stacks::task_names::TaskNames;
 
-/// After a round that freed no number, this many look-ups take no step for each step that it had: so what is in vain costs a look-up
-/// little.
+/// After a round that freed no number, this many look-ups take no step for each step that it had: so what is in vain costs a
+/// look-up little.
 const REST: u32 = 16;
 
 /// Sets of the index that a step looks through.
@@ -70,8 +70,8 @@ impl TaskNames {
         self.take_step(&mut pace, in_use)
     }
 
-    /// Takes a step for a look-up of a name that is not known, if few numbers are free or a round is to be ended. After a round that
-    /// freed none, look-ups take no step for a while ([`REST`]).
+    /// Takes a step for a look-up of a name that is not known, if few numbers are free or a round is to be ended. After a round
+    /// that freed none, look-ups take no step for a while ([`REST`]).
     pub(super) fn step_for_look_up(&self, in_use: &impl NamesInUse) {
         let Some(mut pace) = self.round.try_lock() else {
             return;

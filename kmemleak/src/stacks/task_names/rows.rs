@@ -38,8 +38,8 @@ const LAST: usize = 0;
 const NUMBER: usize = 1;
 /// The number of the name in a record that is in no chunk at the moment.
 const HELD: usize = 2;
-/// Earlier tasks: two words each. The first has the task, and above it the round in which its name was looked up. The second has the
-/// number that was found, and above it how often that may still be used.
+/// Earlier tasks: two words each. The first has the task, and above it the round in which its name was looked up. The second has
+/// the number that was found, and above it how often that may still be used.
 const FIRST_EARLIER: usize = 3;
 const ROW_WORDS: usize = FIRST_EARLIER + 2 * EARLIER;
 const _: () = assert!(ROW_WORDS * WORD <= ROW_BYTES);
