@@ -14,6 +14,7 @@ mod callbacks;
 mod clock;
 mod disabled;
 mod evict;
+mod long;
 mod mode;
 mod moving;
 mod names_in_use;

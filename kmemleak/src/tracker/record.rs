@@ -15,6 +15,7 @@ use crate::platform::address::{Address, Extent};
 use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
 use crate::tracker::evict::Evicted;
+use crate::tracker::long::LONG_BYTES;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
@@ -41,6 +42,9 @@ impl<P: Platform> Tracker<P> {
         flags: u16,
         place: impl FnOnce(usize) -> Option<Extent>,
     ) {
+        if size >= LONG_BYTES {
+            return self.record_long(start, size, min_count, flags, place(size));
+        }
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
@@ -190,7 +194,7 @@ impl<P: Platform> Tracker<P> {
     }
 
     #[cold]
-    fn note_size(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Kept {
+    pub(super) fn note_size(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Kept {
         let start = extent.start();
         let noted = self
             .registry
@@ -202,9 +206,7 @@ impl<P: Platform> Tracker<P> {
         } else {
             self.registry.remove(start, meta);
             // The record alone does not tell the size.
-            self.registry
-                .map
-                .unreach(start.chunk(), extent.last().chunk());
+            self.registry.map.unreach(extent.reach());
         }
         noted
     }
@@ -213,8 +215,10 @@ impl<P: Platform> Tracker<P> {
     pub(super) fn forget(&self, start: usize) {
         let Some(entered) = self.enter() else { return };
         let meta = entered.meta();
+        let mut left = None;
         let taken = Address::new(start).and_then(|address| {
-            let flags = self.registry.take(address, &meta, |_, _| {})?;
+            let leave = |reach| left = Some(reach);
+            let flags = self.registry.take_leaving(address, &meta, leave)?;
             Some((address, flags))
         });
         match taken {
@@ -228,6 +232,10 @@ impl<P: Platform> Tracker<P> {
                 }
             }
             None => self.warn_unknown(Kind::UnknownFree, start, &meta),
+        }
+        drop(entered);
+        if let Some(left) = left {
+            self.unreach_in_steps(left);
         }
     }
 }

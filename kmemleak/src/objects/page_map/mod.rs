@@ -24,6 +24,7 @@
 //!   other; but where it was freed in part, the last run may stand for more than what is left of it.
 //! - Words change by compare and exchange; nothing here takes a lock.
 
+mod budget;
 mod runs;
 mod walk_cache;
 
@@ -31,12 +32,13 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering};
 
+pub(crate) use self::budget::Budget;
 pub(crate) use self::walk_cache::WalkCache;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{NoMemory, PageSource};
 use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};
 use crate::objects::chunk::{Chunk, ENTRY_WORDS, MAX_REACH};
-use crate::platform::address::{ADDRESS_BITS, Address};
+use crate::platform::address::{ADDRESS_BITS, Address, Extent};
 
 /// log2 of the bytes of a chunk.
 const CHUNK_SHIFT: u32 = 9;
@@ -92,6 +94,17 @@ fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
     }
 }
 
+impl Extent {
+    /// The chunks that an object reaches into that lies here.
+    #[inline(always)]
+    pub(crate) fn reach(self) -> Reach {
+        Reach {
+            first: self.start().chunk(),
+            last: self.last().chunk(),
+        }
+    }
+}
+
 /// The number of the table of the lowest level that an address's entry is in: the tables are numbered by the
 /// memory that they stand for.
 pub(crate) const fn leaf_of(address: usize) -> usize {
@@ -105,6 +118,28 @@ pub(crate) enum Look {
     Run(usize),
     /// At the chunk's entry.
     Entry(Chunk),
+}
+
+/// What a [walk](PageMap::next_but) has come to.
+pub(crate) enum NextChunk {
+    Chunk(ChunkNumber, Look),
+    /// The budget is spent. The walk goes on here.
+    Paused(ChunkNumber),
+    End,
+}
+
+/// The chunks that an object reaches into: those after the first one, up to the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) first: ChunkNumber,
+    pub(crate) last: ChunkNumber,
+}
+
+impl Reach {
+    /// Whether more is to be noted for it, or taken back, than is done at once.
+    pub(crate) const fn is_long(self) -> bool {
+        self.last - self.first > Budget::STEP
+    }
 }
 
 /// Where the way through the tables ends, with a table of the lowest level instead of the entry of one of its chunks.
@@ -224,6 +259,8 @@ impl PageMap {
 
     #[inline(always)]
     fn root_word(&self, chunk: ChunkNumber) -> &AtomicU64 {
+        #[cfg(test)]
+        tests::count_walk();
         &self.root[chunk >> LEVELS[0] & (ROOT - 1)]
     }
 
@@ -256,29 +293,38 @@ impl PageMap {
     /// The first chunk at `chunk` or after, but before `end`, of which something may be known. In a run, or in a table
     /// that an object covers: how far down that object starts; in a table, a lower limit from [`MAX_REACH`] on.
     pub(crate) fn next(&self, chunk: ChunkNumber, end: ChunkNumber) -> Option<(ChunkNumber, Look)> {
-        self.next_but(chunk, end, Chunk::is_blank)
+        match self.next_but(chunk, end, Chunk::is_blank, &mut Budget::unlimited()) {
+            NextChunk::Chunk(chunk, look) => Some((chunk, look)),
+            NextChunk::Paused(_) | NextChunk::End => None,
+        }
     }
 
-    /// Does what [`next`](Self::next) does, but skips the entries for which `pass` is true instead of blank ones.
+    /// Does what [`next`](Self::next) does, but skips the entries for which `pass` is true instead of blank ones, and pauses when
+    /// the budget is spent.
     pub(crate) fn next_but(
         &self,
         mut chunk: ChunkNumber,
         end: ChunkNumber,
         pass: impl Fn(Chunk) -> bool,
-    ) -> Option<(ChunkNumber, Look)> {
+        budget: &mut Budget,
+    ) -> NextChunk {
         loop {
             chunk = past_hole(chunk);
             if chunk >= end {
-                return None;
+                return NextChunk::End;
+            }
+            if !budget.spend() {
+                return NextChunk::Paused(chunk);
             }
             let (count, step) = self.step(chunk);
             match step {
                 Step::Entry(entry) if pass(entry) => {}
                 Step::Nothing => {}
-                Step::Entry(entry) => return Some((chunk, Look::Entry(entry))),
-                Step::Run(distance) => return Some((chunk, Look::Run(distance))),
+                Step::Entry(entry) => return NextChunk::Chunk(chunk, Look::Entry(entry)),
+                Step::Run(distance) => return NextChunk::Chunk(chunk, Look::Run(distance)),
                 Step::Covered(head) => {
-                    return Some((chunk, Look::Run(head.reach() + (chunk & (LEAF - 1)))));
+                    let look = Look::Run(head.reach() + (chunk & (LEAF - 1)));
+                    return NextChunk::Chunk(chunk, look);
                 }
             }
             chunk += count;

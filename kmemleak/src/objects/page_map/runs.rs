@@ -3,25 +3,29 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    Blocked, ChunkNumber, End, LAST, LEAF, LEVELS, PageMap, TABLE_BITS, Word, entry_in, run,
-    word_in,
+    Blocked, Budget, ChunkNumber, End, LAST, LEAF, LEVELS, PageMap, Reach, TABLE_BITS, Word,
+    entry_in, run, word_in,
 };
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::PageSource;
 
 impl PageMap {
-    /// Notes that the object that starts in `first` reaches into the chunks after `first`, up to `last`. It covers those
-    /// before `whole` wholly.
+    /// Notes that an object reaches into these chunks, from the chunk `from` on. It covers those before `whole` wholly. Returns
+    /// the chunk to go on with if the budget was spent first.
     pub(crate) fn reach(
         &self,
-        first: ChunkNumber,
-        last: ChunkNumber,
+        Reach { first, last }: Reach,
+        from: ChunkNumber,
         whole: ChunkNumber,
+        budget: &mut Budget,
         meta: &MetaAlloc<'_>,
-    ) -> Result<(), Blocked> {
-        let mut chunk = first + 1;
+    ) -> Result<Option<ChunkNumber>, Blocked> {
+        let mut chunk = from;
         while chunk <= last {
+            if !budget.spend() {
+                return Ok(Some(chunk));
+            }
             // Where the object covers a table's range wholly: a run in place of the table, or a note for the whole table.
             let step = self.set_run(chunk, first, whole);
             if step > 0 {
@@ -31,7 +35,7 @@ impl PageMap {
             self.entry(chunk, meta)?.set_reach(chunk - first);
             chunk += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Notes a whole table's range at once, if `chunk` begins one that lies before `end` and has no table, or a clean one.
@@ -60,11 +64,26 @@ impl PageMap {
     }
 
     /// Takes back what [`PageMap::reach`] has noted.
-    pub(crate) fn unreach(&self, first: ChunkNumber, last: ChunkNumber) {
-        let mut chunk = first + 1;
+    pub(crate) fn unreach(&self, reach: Reach) {
+        self.unreach_from(reach, reach.first + 1, &mut Budget::unlimited());
+    }
+
+    /// Takes back what [`PageMap::reach`] has noted, from the chunk `from` on. Returns the chunk to go on with if the budget was
+    /// spent first.
+    pub(crate) fn unreach_from(
+        &self,
+        Reach { first, last }: Reach,
+        from: ChunkNumber,
+        budget: &mut Budget,
+    ) -> Option<ChunkNumber> {
+        let mut chunk = from;
         while chunk <= last {
+            if !budget.spend() {
+                return Some(chunk);
+            }
             chunk = self.unreach_at(chunk, first);
         }
+        None
     }
 
     /// Notes that the object in `first` does not reach into a chunk, or into the run or the table that begins there. Returns

@@ -6,6 +6,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use std::boxed::Box;
 
+use crate::objects::access::Locked;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
@@ -16,7 +17,18 @@ std::thread_local! {
     static ENTRIES: Cell<usize> = const { Cell::new(0) };
     /// What another CPU does when a run is about to be cleared.
     static MEANWHILE: Cell<Option<Work>> = const { Cell::new(None) };
+    /// How often interrupts have been switched off.
+    static IRQS_OFF: Cell<usize> = const { Cell::new(0) };
+    static WALKS: Cell<usize> = const { Cell::new(0) };
+    /// The [`work_done`] when interrupts went off.
+    static WHEN_OFF: Cell<usize> = const { Cell::new(0) };
+    /// The most that was done with interrupts off.
+    static LONGEST: Cell<usize> = const { Cell::new(0) };
+    /// What an interrupt handler does as soon as interrupts are on again.
+    static HANDLER: Cell<Option<Handler>> = const { Cell::new(None) };
 }
+
+type Handler = fn();
 
 /// Called when a run has been found, and is about to be cleared.
 pub(super) fn interrupt() {
@@ -28,6 +40,16 @@ pub(super) fn interrupt() {
 /// Called when an entry is looked at.
 pub(super) fn count_entry() {
     ENTRIES.set(ENTRIES.get() + 1);
+}
+
+/// Called when a walk through the tables begins.
+pub(super) fn count_walk() {
+    WALKS.set(WALKS.get() + 1);
+}
+
+/// Walks and entries so far.
+fn work_done() -> usize {
+    WALKS.get() + ENTRIES.get()
 }
 
 /// How many entries `work` looks at.
@@ -50,10 +72,23 @@ unsafe impl Platform for Bare {
     }
 
     fn irq_save(&self) -> IrqState {
+        if IRQS_OFF.replace(IRQS_OFF.get() + 1) == 0 {
+            WHEN_OFF.set(work_done());
+        }
         IrqState(0)
     }
 
-    fn irq_restore(&self, _: IrqState) {}
+    fn irq_restore(&self, _: IrqState) {
+        IRQS_OFF.set(IRQS_OFF.get() - 1);
+        if IRQS_OFF.get() == 0 {
+            LONGEST.set(LONGEST.get().max(work_done() - WHEN_OFF.get()));
+            // No handler interrupts itself.
+            if let Some(handler) = HANDLER.take() {
+                handler();
+                HANDLER.set(Some(handler));
+            }
+        }
+    }
 
     fn next_root(&self, _: &mut RootCursor) -> Option<Root> {
         None
@@ -172,4 +207,88 @@ fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
     detector.free(behind);
     detector.free(BASE + TABLE);
     assert_eq!(detector.tracking().objects, 0);
+}
+
+/// The most walks and entries with interrupts off while `work` runs.
+fn longest(work: impl FnOnce()) -> usize {
+    LONGEST.set(0);
+    work();
+    LONGEST.get()
+}
+
+#[test]
+fn a_long_block_lets_interrupts_in_wherever_it_lies() {
+    const TABLES: usize = 512;
+    // A look-up by start or by end, and the first and the last chunk, come on top of a step.
+    const STEP: usize = 3 * super::Budget::STEP + 64;
+    let detector = used(TABLES);
+    let size = TABLES * TABLE;
+    for (start, size) in [
+        (BASE, size),
+        (BASE + 8, size - 16),
+        (BASE + 4096, size / 2),
+        (BASE + 3, 2 * TABLE),
+        // Where nothing lay before.
+        (BASE + (1 << 40) + 4096, 100 << 30),
+    ] {
+        let alloc = longest(|| alloc(&detector, start, size));
+        assert_eq!(detector.tracking().objects, 1);
+        let free = longest(|| detector.free(start));
+        assert_eq!(detector.tracking().objects, 0);
+        assert!(
+            alloc <= STEP && free <= STEP,
+            "{alloc} and {free} walks and entries"
+        );
+    }
+}
+
+std::thread_local! {
+    static SUBJECT: Cell<Option<&'static Subject>> = const { Cell::new(None) };
+    /// How often an address in the block was looked up, and its block was found.
+    static FOUND: Cell<usize> = const { Cell::new(0) };
+    static NOT_FOUND: Cell<usize> = const { Cell::new(0) };
+}
+
+const LONG: usize = 200 * TABLE + 1000;
+
+#[test]
+fn what_interrupts_a_long_block_finds_it_or_does_not_and_may_allocate() {
+    let detector: &'static Subject = Box::leak(used(200));
+    SUBJECT.set(Some(detector));
+    let handler = || {
+        let detector = SUBJECT.get().expect("set above");
+        let behind = BASE + LONG.next_multiple_of(TABLE);
+        let small = behind + FOUND.get() % 64 * CHUNK;
+        alloc(detector, small, 64);
+        for inside in [0, TABLE / 2, 100 * TABLE + 7, LONG - 1] {
+            let found = detector
+                .registry()
+                .containing(Locked, BASE + inside, |object| object.start);
+            let count = match found {
+                Some(start) => {
+                    assert_eq!(start, BASE);
+                    &FOUND
+                }
+                None => &NOT_FOUND,
+            };
+            count.set(count.get() + 1);
+        }
+        detector.free(small);
+    };
+    HANDLER.set(Some(handler));
+    for _ in 0..3 {
+        alloc(detector, BASE, LONG);
+        HANDLER.take();
+        for inside in (0..LONG).step_by(CHUNK).chain([LONG - 1]) {
+            let found = detector
+                .registry()
+                .containing(Locked, BASE + inside, |object| object.start);
+            assert_eq!(found, Some(BASE));
+        }
+        HANDLER.set(Some(handler));
+        detector.free(BASE);
+    }
+    HANDLER.take();
+    assert_eq!(detector.tracking().objects, 0);
+    assert!(FOUND.get() > 10 && NOT_FOUND.get() > 10);
 }

@@ -8,7 +8,9 @@ use crate::metadata::kept::Kept;
 use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::{self, Chunk, GRANULE, granule_of, info, share_at};
 use crate::objects::object::object_in;
-use crate::objects::page_map::{Blocked, CHUNK, ChunkNumber, Look, address_of, chunk_of, leaf_of};
+use crate::objects::page_map::{
+    Blocked, Budget, CHUNK, ChunkNumber, Look, NextChunk, address_of, chunk_of, leaf_of,
+};
 use crate::objects::record::{Record, flag};
 use crate::platform::address::Extent;
 
@@ -39,11 +41,30 @@ impl Registry {
         stride: Option<usize>,
         meta: &MetaAlloc<'_>,
     ) -> Result<(), Refused> {
+        let reach = extent.reach();
+        if reach.last != reach.first {
+            self.look_beyond(reach.first, extent.last().get())?;
+        }
+        self.insert_start(extent, record, marked, stride, meta)?;
+        if reach.last != reach.first {
+            self.spread(extent, meta)?;
+        }
+        Ok(())
+    }
+
+    /// Records the start of a block. It is not known yet that it reaches into the chunks after its first one, and nobody has
+    /// looked whether they are free.
+    #[inline(always)]
+    pub(crate) fn insert_start(
+        &self,
+        extent: Extent,
+        record: &Record,
+        marked: Marked,
+        stride: Option<usize>,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<(), Refused> {
         let (start, last) = (extent.start().get(), extent.last().get());
         let number = chunk_of(start);
-        if chunk_of(last) != number {
-            self.look_beyond(number, last)?;
-        }
         let chunk = match self.map.entry(number, meta) {
             Ok(chunk) => chunk,
             Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
@@ -92,9 +113,6 @@ impl Registry {
             || last > self.highest.load(Ordering::Relaxed)
         {
             self.widen(start, last, record);
-        }
-        if chunk_of(last) != number {
-            self.spread(extent, meta)?;
         }
         Ok(())
     }
@@ -209,46 +227,81 @@ impl Registry {
     /// Refuses unless the memory after the chunk `first` is free, up to the byte `last`.
     #[inline(never)]
     pub(crate) fn look_beyond(&self, first: ChunkNumber, last: usize) -> Result<(), Refused> {
-        let (mut number, end) = (first + 1, chunk_of(last) + 1);
+        self.look_from(first + 1, last, &mut Budget::unlimited())
+            .map(|_| ())
+    }
+
+    /// Refuses unless the memory from the chunk `from` on is free, up to the byte `last`. Returns the chunk to go on with if the
+    /// budget was spent first.
+    pub(crate) fn look_from(
+        &self,
+        from: ChunkNumber,
+        last: usize,
+        budget: &mut Budget,
+    ) -> Result<Option<ChunkNumber>, Refused> {
+        let (mut number, end) = (from, chunk_of(last) + 1);
         // Empty chunks that are still in service go out of service, so that their table can be covered.
         let pass = |chunk: Chunk| chunk.is_blank() && !chunk.has(info::SERVES);
-        while let Some((at, look)) = self.map.next_but(number, end, pass) {
+        loop {
+            let (at, look) = match self.map.next_but(number, end, pass, budget) {
+                NextChunk::Chunk(at, look) => (at, look),
+                NextChunk::Paused(at) => return Ok(Some(at)),
+                NextChunk::End => return Ok(None),
+            };
             let Look::Entry(chunk) = look else {
                 return Err(Refused::Overlaps(address_of(at)));
             };
-            let first = address_of(at);
-            let reached = chunk.reach() != 0
-                && self
-                    .containing(Locked, first, |object| object.start)
-                    .is_some();
-            if reached {
-                return Err(Refused::Overlaps(first));
-            }
-            let chunk = Locked.open(at, chunk);
-            let other = self
-                .last_start(&chunk, last.min(first + (CHUNK - 1)))
-                .map(|object| object.start);
-            chunk.end_service();
-            drop(chunk);
-            if let Some(other) = other {
-                return Err(Refused::Overlaps(other));
-            }
+            self.look_in(at, chunk, last)?;
             number = at + 1;
         }
-        Ok(())
+    }
+
+    /// Refuses unless a chunk is free, up to the byte `last`.
+    fn look_in(&self, number: ChunkNumber, chunk: Chunk, last: usize) -> Result<(), Refused> {
+        let first = address_of(number);
+        let reached = chunk.reach() != 0
+            && self
+                .containing(Locked, first, |object| object.start)
+                .is_some();
+        if reached {
+            return Err(Refused::Overlaps(first));
+        }
+        let chunk = Locked.open(number, chunk);
+        let other = self
+            .last_start(&chunk, last.min(first + (CHUNK - 1)))
+            .map(|object| object.start);
+        chunk.end_service();
+        match other {
+            Some(other) => Err(Refused::Overlaps(other)),
+            None => Ok(()),
+        }
     }
 
     /// Notes for the chunks after the first one that the object reaches into them.
     #[inline(never)]
     pub(crate) fn spread(&self, extent: Extent, meta: &MetaAlloc<'_>) -> Result<(), Refused> {
-        let (first, last) = (extent.start().chunk(), extent.last().chunk());
+        let first = extent.reach().first;
+        self.spread_from(extent, first + 1, &mut Budget::unlimited(), meta)
+            .map(|_| ())
+    }
+
+    /// Notes for the chunks from `from` on that the object reaches into them. Returns the chunk to go on with if the budget was
+    /// spent first. If it fails, the object is removed.
+    pub(crate) fn spread_from(
+        &self,
+        extent: Extent,
+        from: ChunkNumber,
+        budget: &mut Budget,
+        meta: &MetaAlloc<'_>,
+    ) -> Result<Option<ChunkNumber>, Refused> {
+        let reach = extent.reach();
         let ends = extent.last().get() % CHUNK == CHUNK - 1;
-        let whole = last + usize::from(ends);
-        let reached = self.map.reach(first, last, whole, meta);
+        let whole = reach.last + usize::from(ends);
+        let reached = self.map.reach(reach, from, whole, budget, meta);
         reached.map_err(|blocked| {
             self.remove(extent.start(), meta);
             // `remove` may not know the size, if a note was to hold it and is not added yet.
-            self.map.unreach(first, last);
+            self.map.unreach(reach);
             match blocked {
                 Blocked::NoMemory => Refused::NoMemory,
                 Blocked::Run(_) => Refused::Overlaps(extent.last().get()),

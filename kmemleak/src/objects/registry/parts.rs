@@ -13,7 +13,7 @@ use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::access::{Access, Locked};
 use crate::objects::chunk::{GRANULE, Records, granule_of, info};
-use crate::objects::page_map::{CHUNK, Look, address_of, chunk_of};
+use crate::objects::page_map::{CHUNK, Look, Reach, address_of, chunk_of};
 use crate::objects::record::{MAX_INLINE, Record, flag};
 use crate::objects::side_table::{Cut, Loose, SideTable};
 use crate::platform::address::Extent;
@@ -131,7 +131,8 @@ impl Registry {
         let divided = self.side_table.divide(start, cut, meta);
         let last = chunk_of(start + (cut.size - 1));
         if last != number {
-            self.map.unreach(number, last);
+            let first = number;
+            self.map.unreach(Reach { first, last });
         }
         let mut record = record.part(cut.size - cut.tail);
         if divided.excess {

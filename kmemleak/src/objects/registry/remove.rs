@@ -7,7 +7,7 @@ use crate::metadata::MetaAlloc;
 use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::{GRANULE, granule_of, info};
 use crate::objects::object::{Object, alias_owner};
-use crate::objects::page_map::{Look, address_of, chunk_of};
+use crate::objects::page_map::{Look, Reach, address_of, chunk_of};
 use crate::objects::record::{Record, RecordRef, flag};
 use crate::objects::side_table::Loose;
 use crate::platform::address::Address;
@@ -32,7 +32,31 @@ impl Registry {
         meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
     ) -> Option<u16> {
-        self.take_if(start, |_, flags| flags & flag::ALIAS == 0, meta, keep)
+        let unreach = |reach| self.map.unreach(reach);
+        self.take_if(
+            start,
+            |_, flags| flags & flag::ALIAS == 0,
+            meta,
+            keep,
+            unreach,
+        )
+    }
+
+    /// Takes out an object that is no alias, and returns its record's flags. If it is a long one, `leave` gets the chunks for
+    /// which is still noted that it reaches in.
+    #[inline(always)]
+    pub(crate) fn take_leaving(
+        &self,
+        start: Address,
+        meta: &MetaAlloc<'_>,
+        leave: impl FnOnce(Reach),
+    ) -> Option<u16> {
+        let unreach = |reach: Reach| match reach.is_long() {
+            true => leave(reach),
+            false => self.map.unreach(reach),
+        };
+        let wanted = |_, flags| flags & flag::ALIAS == 0;
+        self.take_if(start, wanted, meta, |_, _| {}, unreach)
     }
 
     /// Takes out a block that is nothing but one range of memory: its record, its size, and its notes but for one with the size.
@@ -69,10 +93,13 @@ impl Registry {
         let is_copy = |place: RecordRef, flags: u16| {
             flags & flag::ALIAS != 0 && alias_owner(&place.read()) == owner
         };
-        self.take_if(copy, is_copy, meta, |_, _| {}).is_some()
+        let unreach = |reach| self.map.unreach(reach);
+        self.take_if(copy, is_copy, meta, |_, _| {}, unreach)
+            .is_some()
     }
 
-    /// Takes out the object that starts at `start`, if `wanted` is true for its record.
+    /// Takes out the object that starts at `start`, if `wanted` is true for its record. If it reaches into chunks behind its
+    /// first one, `unreach` takes back what is noted of that.
     #[inline(always)]
     fn take_if(
         &self,
@@ -80,6 +107,7 @@ impl Registry {
         wanted: impl FnOnce(RecordRef, u16) -> bool,
         meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
+        unreach: impl FnOnce(Reach),
     ) -> Option<u16> {
         let (start, number) = (start.get(), start.chunk());
         let Look::Entry(chunk) = self.map.look(number) else {
@@ -89,7 +117,7 @@ impl Registry {
         let granule = granule_of(start);
         let starts = chunk.starts().load(Ordering::Relaxed);
         if starts >> granule & 1 == 0 || !start.is_multiple_of(GRANULE) {
-            return self.take_unaligned(chunk, start, wanted, meta, keep);
+            return self.take_unaligned(chunk, start, wanted, meta, keep, unreach);
         }
         // SAFETY: an object starts there, and the chunk is locked.
         let place = unsafe { chunk.record(granule) };
@@ -109,7 +137,7 @@ impl Registry {
         } else {
             drop(chunk);
         }
-        let size = self.forget(start, short, flags, meta);
+        let size = self.forget(start, short, flags, meta, unreach);
         keep(record, size);
         Some(flags)
     }
@@ -124,6 +152,7 @@ impl Registry {
         wanted: impl FnOnce(RecordRef, u16) -> bool,
         meta: &MetaAlloc<'_>,
         keep: impl FnOnce(Record, usize),
+        unreach: impl FnOnce(Reach),
     ) -> Option<u16> {
         let unaligned = self
             .side_table
@@ -141,21 +170,29 @@ impl Registry {
         }
         drop(chunk);
         let record = record?;
-        let size = self.forget(start, record.short_size(), record.flags(), meta);
+        let (short, flags) = (record.short_size(), record.flags());
+        let size = self.forget(start, short, flags, meta, unreach);
         keep(record, size);
-        Some(record.flags())
+        Some(flags)
     }
 
     /// Forgets the notes and the reach of an object whose start has been taken out, and returns its size.
     #[inline(always)]
-    fn forget(&self, start: usize, short: u32, flags: u16, meta: &MetaAlloc<'_>) -> usize {
+    fn forget(
+        &self,
+        start: usize,
+        short: u32,
+        flags: u16,
+        meta: &MetaAlloc<'_>,
+        unreach: impl FnOnce(Reach),
+    ) -> usize {
         let mut size = short as usize;
         if flags & flag::NOTES != 0 {
             size = self.drop_notes(start, size, meta);
         }
-        let last = start + (size - 1);
-        if chunk_of(last) != chunk_of(start) {
-            self.map.unreach(chunk_of(start), chunk_of(last));
+        let (first, last) = (chunk_of(start), chunk_of(start + (size - 1)));
+        if last != first {
+            unreach(Reach { first, last });
         }
         size
     }
