@@ -89,8 +89,6 @@ pub(crate) struct Settings {
     pub(crate) background_off: Switch,
     /// The background scan writes whole reports to the log.
     pub(crate) verbose: Switch,
-    /// The call stack of each free is kept.
-    pub(crate) free_stacks: Switch,
     /// Text has colours, for a person at a terminal.
     pub(crate) color: Switch,
     /// What the options of the command that has the claim say of colours.
@@ -110,7 +108,6 @@ impl Settings {
             skip_stacks: Switch::off(),
             background_off: Switch::off(),
             verbose: Switch::off(),
-            free_stacks: Switch::off(),
             color: Switch::off(),
             color_of_command: Override::none(),
             scan_every: Microseconds::by_default(),

@@ -97,6 +97,19 @@ macro_rules! atomic {
             }
 
             #[track_caller]
+            pub(crate) fn fetch_update(
+                &self,
+                set: Ordering,
+                fetch: Ordering,
+                change: impl FnMut($number) -> Option<$number>,
+            ) -> Result<$number, $number> {
+                let at = Location::caller();
+                let set = ordering(at, Part::Success, set);
+                let fetch = ordering(at, Part::Failure, fetch);
+                self.own().fetch_update(set, fetch, change)
+            }
+
+            #[track_caller]
             pub(crate) fn swap(&self, value: $number, order: Ordering) -> $number {
                 let order = ordering(Location::caller(), Part::Success, order);
                 self.own().swap(value, order)
@@ -133,26 +146,6 @@ atomic!(AtomicU16 u16, quarters);
 atomic!(AtomicU32 u32, halves);
 atomic!(AtomicU64 u64, longs);
 atomic!(AtomicUsize usize, words);
-
-/// One of loom's, in the place of core's.
-#[derive(Debug)]
-pub(crate) struct AtomicBool(AtomicU32);
-
-impl AtomicBool {
-    pub(crate) const fn new(first: bool) -> Self {
-        Self(AtomicU32::new(first as u32))
-    }
-
-    #[track_caller]
-    pub(crate) fn load(&self, order: Ordering) -> bool {
-        self.0.load(order) != 0
-    }
-
-    #[track_caller]
-    pub(crate) fn store(&self, value: bool, order: Ordering) {
-        self.0.store(value.into(), order);
-    }
-}
 
 #[track_caller]
 pub(crate) fn fence(order: Ordering) {

@@ -54,5 +54,5 @@ borrowed! {
     metadata at "../../src/metadata": hidden page;
     stacks at "../../src/stacks": crc depot frame_walk task_names;
     objects at "../../src/objects": hazard word_lock;
-    tracker at "../../src/tracker": running_pass;
+    tracker at "../../src/tracker": mode_word;
 }

@@ -7,6 +7,7 @@ use crate::platform::{MAX_FRAMES, Platform};
 use crate::stacks::depot::{Frames, StackId};
 use crate::stacks::frame_walk::frame_pointer_walk;
 use crate::tracker::Tracker;
+use crate::tracker::mode_word::Unusual;
 
 /// Why there is no call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,19 @@ impl<P: Platform> Tracker<P> {
             .rposition(|address| walk.skip.contains(address))
             .map_or(0, |last| last + 1);
         Frames::of(all[skip..count].iter().copied())
+    }
+
+    /// Whether the call stacks of frees are kept.
+    pub(crate) fn keeps_free_stacks(&self) -> bool {
+        self.word.has(Unusual::FREE_STACKS)
+    }
+
+    /// Keeps the call stacks of frees from now on, or does not any more.
+    pub(crate) fn keep_free_stacks(&self, on: bool) {
+        match on {
+            true => self.word.begin(Unusual::FREE_STACKS),
+            false => self.word.end(Unusual::FREE_STACKS),
+        }
     }
 
     /// Keeps the call stack that frees a block, for a warning in case the block is freed again.

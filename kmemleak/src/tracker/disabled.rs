@@ -9,7 +9,9 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn disabled_begin(&self) {
         self.callback(|meta| {
             let task = self.platform.context().task;
-            self.counted(self.disabled.add(task as usize, 0, meta));
+            if self.counted(self.disabled.add(task as usize, 0, meta)) {
+                self.word.begin_disabled();
+            }
         });
     }
 
@@ -17,9 +19,11 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn disabled_end(&self) {
         self.callback(|meta| {
             let task = self.platform.context().task;
-            // There may have been no memory to note its beginning.
-            if self.disabled.remove(task as usize, meta).is_none() && !self.is_incomplete() {
-                self.warn(Kind::NotDisabled, 0, NO_STACKS, meta);
+            match self.disabled.remove(task as usize, meta) {
+                Some(_) => self.word.end_disabled(),
+                // There may have been no memory to note its beginning.
+                None if self.is_incomplete() => {}
+                None => self.warn(Kind::NotDisabled, 0, NO_STACKS, meta),
             }
         });
     }

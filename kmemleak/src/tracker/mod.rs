@@ -16,27 +16,26 @@ mod disabled;
 mod evict;
 mod long;
 mod mode;
+mod mode_word;
 mod moving;
 mod names_in_use;
 mod parts;
 mod percpu;
 mod record;
 mod regions;
-mod running_pass;
 mod usage;
 mod walk;
 pub(crate) mod warnings;
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use spin::mutex::SpinMutex;
 
 use self::clock::Clock;
 pub(crate) use self::mode::Mode;
-use self::mode::Modes;
+use self::mode_word::{ModeWord, Unusual};
 pub(crate) use self::moving::Moving;
-use self::running_pass::RunningPass;
 pub use self::usage::Metadata;
 pub use self::walk::Tracking;
 use self::warnings::Warnings;
@@ -86,13 +85,9 @@ const NO_STACKS: (StackId, StackId) = (StackId::NONE, StackId::NONE);
 /// What is tracked, and where it was allocated.
 pub(crate) struct Tracker<P> {
     platform: P,
-    modes: Modes,
+    word: ModeWord,
     settings: Settings,
     clock: Clock,
-    /// Whether a pass runs beside other code: then new blocks are marked.
-    scanning: RunningPass,
-    /// Whether nothing is recorded, as if memory were used up. One word: Relaxed.
-    exhausted: AtomicBool,
     registry: Registry,
     depot: Depot,
     task_names: TaskNames,
@@ -120,11 +115,9 @@ impl<P: Platform> Tracker<P> {
     pub(crate) const fn new(platform: P) -> Self {
         Self {
             platform,
-            modes: Modes::new(),
+            word: ModeWord::new(),
             settings: Settings::new(),
             clock: Clock::new(),
-            scanning: RunningPass::new(),
-            exhausted: AtomicBool::new(false),
             registry: Registry::new(),
             depot: Depot::new(),
             task_names: TaskNames::new(),
@@ -201,12 +194,12 @@ impl<P: Platform> Tracker<P> {
 
     /// Begins a pass: from here on what is allocated is marked. The start of the pass has been noted.
     pub(crate) fn begin_pass(&self) {
-        self.scanning.begin();
+        self.word.begin(Unusual::PASS);
     }
 
     /// Ends the pass.
     pub(crate) fn end_pass(&self) {
-        self.scanning.end();
+        self.word.end(Unusual::PASS);
     }
 
     /// Registers one more user of metadata, for longer than a callback and without the claim.

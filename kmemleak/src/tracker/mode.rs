@@ -18,47 +18,20 @@
 //!
 //! # Locks
 //!
-//! None: one atomic byte. Any context.
-
-use core::sync::atomic::{AtomicU8, Ordering};
+//! None: bits of one [word](crate::tracker::mode_word). Any context.
 
 use crate::metadata::MetaAlloc;
 use crate::platform::{IrqState, Platform};
 use crate::tracker::Tracker;
+use crate::tracker::mode_word::Unusual;
 
-/// What a detector does. The modes follow each other in this order.
+/// What a detector does that is not on. The modes follow each other in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Mode {
-    /// It records blocks.
-    On,
     /// It records nothing; what it knows can be read.
     Off,
     /// It knows nothing.
     Gone,
-}
-
-/// The present mode. One word: Relaxed. The stop of the world that follows a change, not this word, ensures that no code runs
-/// that saw the mode before.
-pub(crate) struct Modes(AtomicU8);
-
-impl Modes {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU8::new(Mode::On as u8))
-    }
-
-    #[inline(always)]
-    fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Mode::On as u8
-    }
-
-    fn is_gone(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == Mode::Gone as u8
-    }
-
-    fn set(&self, mode: Mode) {
-        self.0.store(mode as u8, Ordering::Relaxed);
-    }
 }
 
 /// Interrupts are off, and metadata stays until this is dropped.
@@ -94,12 +67,18 @@ impl<P: Platform> Tracker<P> {
     /// A callback may ask this first, as the cheapest way out; the answer is certain only with interrupts off.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
-        self.modes.is_on()
+        !self.word.has(Unusual::OFF)
     }
 
     /// The caller has the claim.
     pub(crate) fn set_mode(&self, mode: Mode) {
-        self.modes.set(mode);
+        match mode {
+            Mode::Off => {
+                self.word.begin(Unusual::OFF);
+                self.word.end(Unusual::GONE);
+            }
+            Mode::Gone => self.word.begin(Unusual::GONE),
+        }
     }
 
     #[inline(always)]
@@ -131,7 +110,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(always)]
     pub(crate) fn look<R>(&self, action: impl FnOnce(&MetaAlloc<'_>) -> R) -> Option<R> {
         let entered = self.interrupts_off();
-        (!self.modes.is_gone()).then(|| action(&entered.meta()))
+        (!self.word.has(Unusual::GONE)).then(|| action(&entered.meta()))
     }
 
     /// Runs `action` with interrupts off, for the holder of the claim or a scope.

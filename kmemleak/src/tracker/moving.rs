@@ -90,7 +90,7 @@ impl<P: Platform> Moving<'_, P> {
         };
         let meta = entered.meta();
         self.record = self.record.part(size);
-        if start != self.start.get() && tracker.settings.free_stacks.is_on() {
+        if start != self.start.get() && tracker.keeps_free_stacks() {
             tracker.note_free(self.start.get(), &meta);
         }
         let held =

@@ -3,8 +3,6 @@
 //! The common path is inlined into one function for each callback. Everything that is rare (no memory, an object in the way, a
 //! note beside the record) is cold and continues from there.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::access::Locked;
@@ -16,6 +14,7 @@ use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
 use crate::tracker::evict::Evicted;
 use crate::tracker::long::LONG_BYTES;
+use crate::tracker::mode_word::Unusual;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
 
@@ -138,7 +137,7 @@ impl<P: Platform> Tracker<P> {
     /// Records a block, in the place of whatever is recorded there.
     #[inline(always)]
     pub(crate) fn add(&self, extent: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Kept {
-        if self.exhausted.load(Relaxed) {
+        if self.word.has(Unusual::EXHAUSTED) {
             // This also holds if an index has room for one record more.
             return Kept::NoMemory;
         }
@@ -154,7 +153,7 @@ impl<P: Platform> Tracker<P> {
     /// Whether an object that is recorded now is marked.
     #[inline(always)]
     pub(crate) fn marked(&self) -> Marked {
-        if self.scanning.goes_on() {
+        if self.word.has(Unusual::PASS) {
             Marked::Yes
         } else {
             Marked::No
@@ -227,7 +226,7 @@ impl<P: Platform> Tracker<P> {
                 if flags & flag::PERCPU != 0 {
                     self.remove_copies(address, &meta);
                 }
-                if self.settings.free_stacks.is_on() {
+                if self.word.has(Unusual::FREE_STACKS) {
                     self.note_free(start, &meta);
                 }
             }

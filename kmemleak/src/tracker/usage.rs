@@ -10,6 +10,7 @@ use crate::objects::access::Locked;
 use crate::objects::object::Object;
 use crate::platform::{METADATA_PAGE, Platform};
 use crate::tracker::Tracker;
+use crate::tracker::mode_word::Unusual;
 
 /// How much memory the detector takes for itself, besides the static that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,11 @@ pub struct Metadata {
 impl<P: Platform> Tracker<P> {
     /// Metadata counts as used up.
     pub(crate) fn exhaust_metadata(&self, exhausted: bool) {
-        self.exhausted.store(exhausted, Relaxed);
         if exhausted {
+            self.word.begin(Unusual::EXHAUSTED);
             self.memory.refuse(0..u64::MAX);
         } else {
+            self.word.end(Unusual::EXHAUSTED);
             self.memory.refuse_nothing();
         }
     }

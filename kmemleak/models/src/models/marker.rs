@@ -14,14 +14,14 @@ use crate::models::Protocol;
 use crate::objects::hazard::Hazard;
 use crate::objects::word_lock;
 use crate::search::Model;
-use crate::tracker::running_pass::RunningPass;
+use crate::tracker::mode_word::{ModeWord, Unusual};
 
 /// The protocol as it is: these models must hold.
 pub const PROTOCOL: Protocol = Protocol {
     sources: &[
         include_str!("../../../src/objects/hazard.rs"),
         include_str!("../../../src/objects/word_lock.rs"),
-        include_str!("../../../src/tracker/running_pass.rs"),
+        include_str!("../../../src/tracker/mode_word.rs"),
     ],
     models: &[
         Model {
@@ -120,7 +120,7 @@ struct Chunk {
     born: AtomicU32,
     birth: AtomicUsize,
     hazard: Hazard,
-    pass: RunningPass,
+    pass: ModeWord,
     clock: AtomicUsize,
     memory: UnsafeCell<u32>,
 }
@@ -135,7 +135,7 @@ impl Chunk {
             born: AtomicU32::new(0),
             birth: AtomicUsize::new(0),
             hazard: Hazard::new(),
-            pass: RunningPass::new(),
+            pass: ModeWord::new(),
             clock: AtomicUsize::new(1),
             memory: UnsafeCell::new(7),
         };
@@ -147,7 +147,7 @@ impl Chunk {
             word.load(Relaxed);
         }
         chunk.hazard.wait(START);
-        chunk.pass.goes_on();
+        chunk.pass.has(Unusual::PASS);
         Arc::new(chunk)
     }
 
@@ -266,7 +266,7 @@ fn allocate_and_pass(judge: Judge, mark: Mark, whiten: Whiten) {
     let its = chunk.clone();
     let allocation = thread::spawn(move || {
         let birth = its.clock.load(Relaxed);
-        let marked = its.pass.goes_on();
+        let marked = its.pass.has(Unusual::PASS);
         let set_mark = || its.marks.fetch_or(u32::from(marked), Relaxed);
         if mark == Mark::Before {
             set_mark();
@@ -283,7 +283,7 @@ fn allocate_and_pass(judge: Judge, mark: Mark, whiten: Whiten) {
     });
     chunk.clock.store(2, Relaxed);
     let start = chunk.clock.load(Relaxed);
-    chunk.pass.begin();
+    chunk.pass.begin(Unusual::PASS);
     chunk.clock.store(3, Relaxed);
     chunk.locked(|| {
         let born = chunk.born.load(Relaxed) != 0 && chunk.birth.load(Relaxed) >= start;
@@ -297,7 +297,7 @@ fn allocate_and_pass(judge: Judge, mark: Mark, whiten: Whiten) {
         let suspected = unmarked && (judge == Judge::ByMarkAlone || birth <= start);
         (suspected, birth)
     });
-    chunk.pass.end();
+    chunk.pass.end(Unusual::PASS);
     let saw_it = allocation.join().expect("it panics where it fails");
     if suspected {
         assert!(birth <= start, "born since");

@@ -60,7 +60,7 @@ pub(in crate::front) fn take<P: Platform>(
             background::set_seconds(handle.tracker, seconds);
         }
         "kmemleak.verbose" => settings.verbose.set(on()?),
-        "kmemleak.free_stacks" => settings.free_stacks.set(on()?),
+        "kmemleak.free_stacks" => handle.tracker.keep_free_stacks(on()?),
         "kmemleak.color" => settings.color.set(on()?),
         "kmemleak.suppress" => {
             // One that can't be added does not keep the others from being added.

@@ -30,7 +30,7 @@ impl<'w> Reason<'w> {
             why,
             address,
             doubt: (claim.verdict().summary.get()).and_then(|summary| summary.doubt()),
-            free_stacks: claim.tracker().settings().free_stacks.is_on(),
+            free_stacks: claim.tracker().keeps_free_stacks(),
         }
     }
 

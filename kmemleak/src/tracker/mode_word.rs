@@ -1,0 +1,79 @@
+//! The word that a callback looks at to see that nothing unusual is going on: nearly all bits are zero then.
+//!
+//! # Orderings
+//!
+//! One word: Relaxed. What must be seen before or after a change of it is ordered by something else:
+//!
+//! - *On, off and gone:* the stop of the world that follows a change ensures that no code runs that saw the mode before
+//!   ([`crate::tracker::mode`]).
+//! - *A pass runs:* what is allocated meanwhile is marked from the start. A callback takes the time of birth first, then looks
+//!   here, and then enters the object into its chunk. A pass takes the time of its start, notes here that it runs, and then clears
+//!   the marks of each chunk. So of the objects that it finds unmarked in the end, some were in their chunks when those were
+//!   cleared; the others came later, from callbacks that looked here before they could see that the pass runs. The pass has to
+//!   leave these out by their birth, if that is not before its start; a callback that began before the pass, and took until now,
+//!   hands out its block later still. A stronger ordering would not help: between taking the time of the start and the note here
+//!   there is always a gap.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::atomic::AtomicU32;
+
+/// Something unusual: a bit of the word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unusual(u32);
+
+impl Unusual {
+    /// Nothing is recorded.
+    pub(crate) const OFF: Self = Self(1 << 0);
+    /// There is no metadata any more.
+    pub(crate) const GONE: Self = Self(1 << 1);
+    /// A pass runs beside other code.
+    pub(crate) const PASS: Self = Self(1 << 2);
+    /// Nothing is recorded, as if memory were used up.
+    pub(crate) const EXHAUSTED: Self = Self(1 << 3);
+    /// The call stack of each free is kept.
+    pub(crate) const FREE_STACKS: Self = Self(1 << 4);
+}
+
+/// How often tasks have said that what they allocate is no leak, without saying the end of it: a count in these bits. The largest
+/// one stands for itself and all beyond, and stays: from there on, callbacks take the general path.
+const DISABLED: u32 = !(ONE_DISABLED - 1);
+const ONE_DISABLED: u32 = 1 << 8;
+
+/// The word. It is zero in a detector that nobody has touched.
+pub(crate) struct ModeWord(AtomicU32);
+
+impl ModeWord {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Counts what a task has said: that from here on its allocations are no leaks.
+    pub(crate) fn begin_disabled(&self) {
+        self.count_disabled(|word| word + ONE_DISABLED);
+    }
+
+    /// Counts that the end of it was said.
+    pub(crate) fn end_disabled(&self) {
+        self.count_disabled(|word| word - ONE_DISABLED);
+    }
+
+    fn count_disabled(&self, change: impl Fn(u32) -> u32) {
+        let change = |word| (word & DISABLED != DISABLED).then(|| change(word));
+        // An error where the count has reached its end.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, change);
+    }
+
+    #[inline(always)]
+    pub(crate) fn has(&self, unusual: Unusual) -> bool {
+        self.0.load(Relaxed) & unusual.0 != 0
+    }
+
+    pub(crate) fn begin(&self, unusual: Unusual) {
+        self.0.fetch_or(unusual.0, Relaxed);
+    }
+
+    pub(crate) fn end(&self, unusual: Unusual) {
+        self.0.fetch_and(!unusual.0, Relaxed);
+    }
+}
