@@ -183,7 +183,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
                 let primed = record.has(flag::PRIMED);
                 let held_still = primed && record.checksum() == checksum;
                 object.record.set(flag::PRIMED);
-                object.record.set_checksum(checksum);
+                object.set_checksum(checksum);
                 let young = record.birth_us() > before_us;
                 // What was reported is reported again while it is a leak; else it would be reported as referenced again.
                 if (young || !held_still) && !record.has(flag::REPORTED) {

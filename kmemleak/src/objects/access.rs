@@ -51,6 +51,7 @@ impl Stopped {
 
 impl Locked {
     /// Opens a chunk if nobody else has it open.
+    #[inline(always)]
     pub(crate) fn try_open(self, number: ChunkNumber, chunk: Chunk) -> Option<OpenChunk<Self>> {
         chunk.try_lock().then(|| OpenChunk {
             number,

@@ -53,20 +53,12 @@ use crate::metadata::{Class, MetaAlloc, word_of};
 pub(crate) use crate::objects::info;
 use crate::objects::info::{Info, SPACING_MASK, WORDS_MASK, WORDS_SHIFT, common_words};
 use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
+pub(crate) use crate::objects::spacing::{GRANULE, MAX_SPACING, granule_of, share_at, spacing_for};
 use crate::objects::word_lock;
 use crate::platform::METADATA_PAGE;
 
 /// Words of an entry.
 pub(crate) const ENTRY_WORDS: usize = 4;
-
-/// log2 of the bytes of a granule.
-pub(crate) const GRANULE_SHIFT: u32 = 3;
-/// Bytes of a granule.
-pub(crate) const GRANULE: usize = 1 << GRANULE_SHIFT;
-/// log2 of the granules of a chunk.
-const GRANULES_SHIFT: u32 = 6;
-/// The coarsest spacing: one object in the chunk.
-pub(crate) const MAX_SPACING: u32 = GRANULES_SHIFT;
 
 /// Bits of the first word that say how far down the object starts that reaches in.
 const REACH_BITS: u32 = 18;
@@ -86,19 +78,6 @@ const LOCK: usize = 12;
 const USERS: usize = 13;
 /// The index of spacing and flags, in words of 32 bits.
 const INFO: usize = 7;
-
-/// The granule of its chunk that an address lies in.
-#[inline(always)]
-pub(crate) const fn granule_of(address: usize) -> u32 {
-    (address >> GRANULE_SHIFT) as u32 & ((1 << GRANULES_SHIFT) - 1)
-}
-
-/// The granules that share a record with this one, at a spacing.
-#[inline(always)]
-pub(crate) const fn share_at(spacing: u32, granule: u32) -> u64 {
-    // Shifted down from all ones: for the coarsest spacing, a shift up by 64 would overflow.
-    (u64::MAX >> (64 - (1 << spacing))) << (granule >> spacing << spacing)
-}
 
 /// The entry of a chunk, in a table of the page map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,6 +336,25 @@ impl Chunk {
         unsafe { RecordRef::new(record) }
     }
 
+    /// The record of the object that starts in this granule, if nothing reaches in.
+    ///
+    /// # Safety
+    ///
+    /// There are records, at this spacing. They stay while the chunk is open, or while an object starts in it.
+    #[inline(always)]
+    pub(super) unsafe fn record_alone(self, granule: u32, spacing: u32) -> Option<RecordRef> {
+        let link = self.link().load(Ordering::Acquire) as i64;
+        if link as u64 & REACH_MASK != 0 {
+            return None;
+        }
+        // The bits below the address are zero.
+        let first = (granule >> spacing) as usize * (4 * RECORD_WORDS);
+        let address = (link >> (RECORDS_SHIFT - 3)) as usize + first;
+        let record = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
+        // SAFETY: the caller's promise.
+        Some(unsafe { RecordRef::new(record) })
+    }
+
     /// The granules that share the record of this one.
     #[inline(always)]
     pub(crate) fn share(self, granule: u32) -> u64 {
@@ -387,6 +385,7 @@ impl Chunk {
     }
 
     /// Locks the chunk if it is not locked.
+    #[inline(always)]
     pub(super) fn try_lock(self) -> bool {
         word_lock::try_lock(self.quarter(LOCK))
     }
@@ -486,11 +485,4 @@ fn clear_records(piece: NonNull<u64>, spacing: u32) {
 
 fn class(spacing: u32) -> Class {
     Class::records(MAX_SPACING - spacing)
-}
-
-/// The spacing for objects that lie `stride` bytes apart; if that is not known, for objects of `size` bytes.
-#[inline(always)]
-pub(crate) fn spacing_for(size: usize, stride: Option<usize>) -> u32 {
-    let granules = (stride.unwrap_or(size) / GRANULE).clamp(1, 1 << MAX_SPACING);
-    granules.ilog2()
 }

@@ -13,6 +13,9 @@ pub(super) const SPACING_MASK: u32 = 7;
 pub(super) const WORDS_SHIFT: u32 = 16;
 pub(super) const WORDS_MASK: u32 = u32::MAX << WORDS_SHIFT;
 
+/// Before an object is taken out, its record is to be looked at: it reaches into the next chunk, or has a checksum. It is cleared
+/// where a chunk gets its first object.
+pub(crate) const LOOK: u32 = 1 << 7;
 /// Some records are not plain: see [`crate::objects::record::Record::is_plain`].
 pub(crate) const SPECIAL: u32 = 1 << 8;
 /// Some records have [`crate::objects::record::flag::PENDING`].
@@ -50,6 +53,18 @@ impl Info {
     #[inline(always)]
     pub(crate) fn has(self, flags: u32) -> bool {
         self.0 & flags != 0
+    }
+
+    /// Whether it has `wanted`, and none of the other flags.
+    #[inline(always)]
+    pub(crate) fn is_only(self, wanted: u32, others: u32) -> bool {
+        self.0 & (wanted | others) == wanted
+    }
+
+    /// log2 of the granules for each record.
+    #[inline(always)]
+    pub(crate) fn spacing(self) -> u32 {
+        self.0 & SPACING_MASK
     }
 
     /// Whether each object that starts in the chunk is known to have as many words as one of so many bytes.

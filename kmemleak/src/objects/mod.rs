@@ -17,5 +17,6 @@ pub(crate) mod record;
 pub(crate) mod registry;
 pub(crate) mod root_ranges;
 pub(crate) mod side_table;
+pub(crate) mod spacing;
 pub(crate) mod vouching;
 pub(crate) mod word_lock;

@@ -49,6 +49,12 @@ impl Object<'_> {
         self.chunk.set(info::SPECIAL);
     }
 
+    /// Notes a checksum of its contents.
+    pub(crate) fn set_checksum(&self, checksum: u32) {
+        self.record.set_checksum(checksum);
+        self.chunk.set(info::LOOK);
+    }
+
     /// One more reference was found. Whether there are as many as it needs.
     pub(crate) fn count_reference(&self, side_table: &SideTable) -> bool {
         let enough = self.record.count_reference();

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | 0 | bytes of the object; all ones where a note has them |
 //! | 1 | call stack that allocated it |
-//! | 2 | checksum of its contents when it was last seen unreferenced |
+//! | 2 | where it starts ([`start_note`]); once it was seen unreferenced, the checksum of its contents then |
 //! | 3 | birth, in microseconds of the detector's time: low 32 bits |
 //! | 4 | birth: the next 16 bits; flags in the upper half |
 //! | 5 | task |
@@ -84,7 +84,7 @@ pub(crate) mod flag {
 }
 
 /// How many references an object needs, and how many of them were found.
-mod code {
+pub(super) mod code {
     /// It is gray: no leak, however many references are found.
     pub(super) const GRAY: u32 = 0;
     pub(super) const ONE: u32 = 1;
@@ -148,6 +148,13 @@ const _: () = assert!(MAX_TASK_NAMES == 1 << NAME_BITS);
 /// Bits of a time of birth, in microseconds: 142 years.
 pub(crate) const BIRTH_BITS: u32 = 52;
 
+/// What a record says of where its object starts: the lowest bits are enough, as only places of one chunk share a record.
+/// Inverted, as all addresses in metadata.
+#[inline(always)]
+const fn start_note(start: usize) -> u32 {
+    !start as u32
+}
+
 /// A copy of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Record(pub(crate) [u32; RECORD_WORDS]);
@@ -183,6 +190,14 @@ impl Record {
         self.0[6] = self.0[6] & !BIRTH_MASK | high & BIRTH_MASK;
     }
 
+    /// Sets the size, and notes where the object starts, until a checksum is noted.
+    #[inline(always)]
+    pub(super) fn set_place(&mut self, start: usize, size: u32) {
+        self.0[0] = size;
+        self.0[2] = start_note(start);
+    }
+
+    #[inline(always)]
     pub(crate) fn set_who(&mut self, task: u32, name: u32, cpu: u32) {
         self.0[5] = task;
         self.0[6] |= name & ((1 << NAME_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
@@ -331,16 +346,23 @@ impl RecordRef {
         self.word(0).load(Ordering::Relaxed)
     }
 
-    /// Notes that the object at `start` is gone; the record stays until another object needs it. The lowest bits of `start`
-    /// say which object it was, as only places of one chunk share a record. Inverted, as all addresses in metadata.
+    /// Notes where its object starts, until a checksum is noted.
+    #[inline(always)]
+    pub(crate) fn set_start(self, start: usize) {
+        self.word(2).store(start_note(start), Ordering::Relaxed);
+    }
+
+    /// Notes that the object at `start` is gone, of which a checksum may have been noted; the record stays for a while.
     #[inline(always)]
     pub(crate) fn set_left_by(self, start: usize) {
-        self.word(0).store(!start as u32, Ordering::Relaxed);
+        self.word(0).store(start_note(start), Ordering::Relaxed);
     }
 
     /// Whether this record, which has no object any more, is that of the object at `start`.
     pub(crate) fn is_left_by(self, start: usize) -> bool {
-        self.word(0).load(Ordering::Relaxed) == !start as u32
+        [0, 2]
+            .map(|index| self.word(index).load(Ordering::Relaxed))
+            .contains(&start_note(start))
     }
 
     pub(crate) fn set_stack_id(self, stack_id: StackId) {
@@ -356,6 +378,7 @@ impl RecordRef {
         (self.word(4).load(Ordering::Relaxed) >> 16) as u16
     }
 
+    #[inline(always)]
     pub(crate) fn has(self, flag: u16) -> bool {
         self.flags() & flag != 0
     }

@@ -16,10 +16,10 @@ pub(crate) fn lock(word: &AtomicU16) {
     }
 }
 
-/// Takes the lock if it is free.
+/// Takes the lock if it is free. Acquire: as in [`lock`].
 #[inline(always)]
 pub(crate) fn try_lock(word: &AtomicU16) -> bool {
-    word.compare_exchange(0, 1, Acquire, Relaxed).is_ok()
+    word.fetch_or(1, Acquire) & 1 == 0
 }
 
 /// Releases the lock. Release: the next CPU that takes it sees what was done under it.

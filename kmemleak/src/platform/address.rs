@@ -24,6 +24,8 @@
 //! extent is kept as its first and its last byte. Where code goes by ends (the marker), [`end_of`] stands for 2^64 by
 //! `usize::MAX`.
 
+use core::ops::RangeInclusive;
+
 use crate::platform::Platform;
 
 /// Bits of an address that count.
@@ -100,13 +102,20 @@ impl Extent {
     /// A block: `size` bytes at `start`, one at least.
     #[inline(always)]
     pub(crate) fn block<P: Platform>(platform: &P, start: usize, size: usize) -> Option<Self> {
-        let allowed = platform.block_addresses();
-        let lowest = (*allowed.start()).max(LOWEST_BLOCK);
-        let highest = (*allowed.end()).min(HIGHEST_BLOCK);
-        if start < lowest || start > highest {
+        let allowed = Self::starts_of_blocks(platform);
+        if !allowed.contains(&start) {
             return None;
         }
         Self::of(start, size)
+    }
+
+    /// Where blocks of a platform may start.
+    #[inline(always)]
+    pub(crate) fn starts_of_blocks<P: Platform>(platform: &P) -> RangeInclusive<usize> {
+        let allowed = platform.block_addresses();
+        let lowest = (*allowed.start()).max(LOWEST_BLOCK);
+        let highest = (*allowed.end()).min(HIGHEST_BLOCK);
+        lowest..=highest
     }
 
     /// What the handle of a per-CPU block names: `size` bytes, one at least. Handles need not lie where blocks do.

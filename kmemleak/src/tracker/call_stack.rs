@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::metadata::MetaAlloc;
-use crate::platform::{MAX_FRAMES, Platform};
+use crate::platform::{MAX_FRAMES, Platform, StackWalk};
 use crate::stacks::depot::{Frames, StackId};
 use crate::stacks::frame_walk::frame_pointer_walk;
 use crate::tracker::Tracker;
@@ -54,13 +54,36 @@ impl<P: Platform> Tracker<P> {
     }
 
     /// The name of the call stack that leads here. To be called from one place of each callback.
+    ///
+    /// Metadata is asked for only where the stack was not seen before: so the usual case has nothing to keep ready.
     #[inline(always)]
-    pub(super) fn stack_id(&self, meta: &MetaAlloc<'_>) -> StackId {
-        match self.platform.stack_walk() {
-            // SAFETY: the platform's promise: its own stack, all of which can be read.
-            Some(walk) => unsafe { self.depot.record(&walk, meta.cpu, meta) },
-            None => self.given_stack_id(meta),
+    pub(super) fn stack_id<'a>(&self, cpu: u32, meta: impl FnOnce() -> MetaAlloc<'a>) -> StackId
+    where
+        P: 'a,
+    {
+        let Some(walk) = self.platform.stack_walk() else {
+            return self.given_stack_id(&meta());
+        };
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        match unsafe { self.depot.seen(&walk, cpu) } {
+            Some(stack_id) => stack_id,
+            None => self.unseen_stack_id(walk.frame_pointer, &meta()),
         }
+    }
+
+    /// The name of the call stack of a callback that has this frame pointer, where it is not the one that the CPU has seen.
+    #[cold]
+    #[inline(never)]
+    fn unseen_stack_id(&self, frame_pointer: usize, meta: &MetaAlloc<'_>) -> StackId {
+        let Some(walk) = self.platform.stack_walk() else {
+            return StackId::NONE;
+        };
+        let walk = StackWalk {
+            frame_pointer,
+            ..walk
+        };
+        // SAFETY: the platform's promise: its own stack, all of which can be read. Its innermost frame is the caller's.
+        unsafe { self.depot.record_unseen(&walk, meta.cpu, meta) }
     }
 
     #[inline(never)]

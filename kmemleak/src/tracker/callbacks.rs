@@ -22,11 +22,16 @@ impl<P: Platform> Tracker<P> {
     /// Records a block that was handed out; only the platform vouches for it.
     #[inline(always)]
     pub(crate) fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
+        if options.min_count == 1 && self.word.is_usual_for_strangers() {
+            return self.record_one(start, size);
+        }
         if !self.is_on() {
             return;
         }
         self.strangers.note();
+        self.word.remember_strangers();
         match options.min_count {
+            1 => self.record_one(start, size),
             -1..=MAX_INLINE => self.record(start, size, options.min_count),
             many => self.record_many(start, size, many),
         }
@@ -40,7 +45,7 @@ impl<P: Platform> Tracker<P> {
     #[inline(always)]
     pub(crate) unsafe fn alloc_vouched(&self, start: usize, size: usize) {
         if self.is_on() {
-            self.record(start, size, 1);
+            self.record_one(start, size);
         }
     }
 
@@ -181,14 +186,14 @@ impl<P: Platform> Tracker<P> {
 
     /// Replaces the block's call stack by the present one.
     pub(crate) fn update_trace(&self, start: usize) {
-        self.callback(|meta| {
-            let stack_id = self.stack_id(meta);
-            let set = |object: Object<'_>, _| object.record.set_stack_id(stack_id);
-            let there = self.registry.block_containing(Locked, start, set);
-            if there.is_none() {
-                self.warn_unknown(Kind::UnknownObject, start, meta);
-            }
-        });
+        let Some(entered) = self.enter() else { return };
+        let meta = entered.meta();
+        let stack_id = self.stack_id(meta.cpu, || entered.meta());
+        let set = |object: Object<'_>, _| object.record.set_stack_id(stack_id);
+        let there = self.registry.block_containing(Locked, start, set);
+        if there.is_none() {
+            self.warn_unknown(Kind::UnknownObject, start, &meta);
+        }
     }
 
     /// Changes the block that starts at `start`, or that has a copy which starts there.

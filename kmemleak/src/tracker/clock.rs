@@ -20,6 +20,9 @@ use crate::tracker::Tracker;
 
 const LAST_US: u64 = (1 << BIRTH_BITS) - 1;
 
+/// Bits of a birth that lie in whole halves of a record's words: nine years.
+const SHORT_BITS: u32 = 48;
+
 /// The origin while there was no call yet: half of the clock's range, so that no clock is near.
 const NOT_BEGUN: u64 = 1 << 63;
 
@@ -52,6 +55,13 @@ impl Clock {
         }
     }
 
+    /// The detector's time, if it has begun and has no more than [`SHORT_BITS`] bits.
+    #[inline(always)]
+    fn short_at(&self, platform_us: u64) -> Option<u64> {
+        let since_us = platform_us.wrapping_sub(self.origin());
+        (since_us >> SHORT_BITS == 0).then_some(since_us)
+    }
+
     /// At the first call, before it, or after the end.
     #[cold]
     #[inline(never)]
@@ -76,6 +86,12 @@ impl<P: Platform> Tracker<P> {
     #[inline(always)]
     pub(crate) fn now_us(&self) -> u64 {
         self.clock.at(self.platform.now_us())
+    }
+
+    /// The present time of the detector's clock, in nearly all kernels: for their first nine years.
+    #[inline(always)]
+    pub(crate) fn short_now_us(&self) -> Option<u64> {
+        self.clock.short_at(self.platform.now_us())
     }
 
     /// When an object was allocated, by the platform's clock.

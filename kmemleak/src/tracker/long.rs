@@ -19,8 +19,6 @@
 //!
 //! The detector may be switched off between two steps. Then the rest is not done: nothing is looked for any more.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::page_map::{Budget, CHUNK, Reach};
@@ -28,6 +26,7 @@ use crate::objects::record::Record;
 use crate::platform::Platform;
 use crate::platform::address::Extent;
 use crate::tracker::Tracker;
+use crate::tracker::mode_word::Unusual;
 
 /// Blocks of so many bytes are long.
 pub(super) const LONG_BYTES: usize = Budget::STEP * CHUNK;
@@ -55,7 +54,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(&meta);
+        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
         let Some(extent) = extent else {
             return self.warn_no_block(start, &meta);
         };
@@ -90,7 +89,7 @@ impl<P: Platform> Tracker<P> {
 
     /// Records the start of a block behind which all is free.
     fn begin_long(&self, extent: Extent, record: &Record, meta: &MetaAlloc<'_>) -> Begun {
-        if self.exhausted.load(Relaxed) {
+        if self.word.has(Unusual::EXHAUSTED) {
             return Begun::Done(Kept::NoMemory);
         }
         let stride = self.platform.slab_stride(extent.start().get());

@@ -14,6 +14,7 @@ mod callbacks;
 mod clock;
 mod disabled;
 mod evict;
+mod last_table;
 mod long;
 mod mode;
 mod mode_word;
@@ -23,6 +24,7 @@ mod parts;
 mod percpu;
 mod record;
 mod regions;
+mod short;
 mod usage;
 mod walk;
 pub(crate) mod warnings;
@@ -33,6 +35,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use self::clock::Clock;
+use self::last_table::LastTables;
 pub(crate) use self::mode::Mode;
 use self::mode_word::{ModeWord, Unusual};
 pub(crate) use self::moving::Moving;
@@ -89,6 +92,7 @@ pub(crate) struct Tracker<P> {
     settings: Settings,
     clock: Clock,
     registry: Registry,
+    last_tables: LastTables,
     depot: Depot,
     task_names: TaskNames,
     memory: Memory,
@@ -119,6 +123,7 @@ impl<P: Platform> Tracker<P> {
             settings: Settings::new(),
             clock: Clock::new(),
             registry: Registry::new(),
+            last_tables: LastTables::new(),
             depot: Depot::new(),
             task_names: TaskNames::new(),
             memory: Memory::new(),
@@ -219,6 +224,7 @@ impl<P: Platform> Tracker<P> {
     ///
     /// The mode is [`Mode::Gone`], and no code runs that saw another one: the world was stopped since.
     pub(crate) unsafe fn empty(&self) {
+        self.last_tables.empty();
         self.registry.empty();
         self.task_names.empty();
         self.root_ranges.empty();

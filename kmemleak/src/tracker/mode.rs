@@ -81,8 +81,9 @@ impl<P: Platform> Tracker<P> {
         }
     }
 
+    /// Turns interrupts off. Whether there is metadata is not known yet.
     #[inline(always)]
-    fn interrupts_off(&self) -> Entered<'_, P> {
+    pub(super) fn interrupts_off(&self) -> Entered<'_, P> {
         Entered {
             tracker: self,
             interrupts: self.platform.irq_save(),

@@ -37,8 +37,11 @@ impl Unusual {
 
 /// How often tasks have said that what they allocate is no leak, without saying the end of it: a count in these bits. The largest
 /// one stands for itself and all beyond, and stays: from there on, callbacks take the general path.
-const DISABLED: u32 = !(ONE_DISABLED - 1);
+const DISABLED: u32 = !STRANGERS & !(ONE_DISABLED - 1);
 const ONE_DISABLED: u32 = 1 << 8;
+
+/// Usual, but not at first: a stranger has named memory, and that has been [noted](crate::objects::vouching).
+const STRANGERS: u32 = 1 << 31;
 
 /// The word. It is zero in a detector that nobody has touched.
 pub(crate) struct ModeWord(AtomicU32);
@@ -46,6 +49,25 @@ pub(crate) struct ModeWord(AtomicU32);
 impl ModeWord {
     pub(crate) const fn new() -> Self {
         Self(AtomicU32::new(0))
+    }
+
+    /// Whether nothing unusual is going on.
+    #[inline(always)]
+    pub(crate) fn is_usual(&self) -> bool {
+        self.0.load(Relaxed) & !STRANGERS == 0
+    }
+
+    /// Whether nothing unusual is going on, and it has been noted that there are strangers.
+    #[inline(always)]
+    pub(crate) fn is_usual_for_strangers(&self) -> bool {
+        self.0.load(Relaxed) == STRANGERS
+    }
+
+    /// Remembers that it has been noted that there are strangers.
+    pub(crate) fn remember_strangers(&self) {
+        if self.0.load(Relaxed) & STRANGERS == 0 {
+            self.0.fetch_or(STRANGERS, Relaxed);
+        }
     }
 
     /// Counts what a task has said: that from here on its allocations are no leaks.

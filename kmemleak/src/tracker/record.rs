@@ -14,6 +14,7 @@ use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
 use crate::tracker::evict::Evicted;
 use crate::tracker::long::LONG_BYTES;
+use crate::tracker::mode::Entered;
 use crate::tracker::mode_word::Unusual;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{NO_STACKS, Tracker};
@@ -47,7 +48,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(&meta);
+        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
         let size = size.max(1);
         let Some(extent) = place(size) else {
             return self.warn_no_block(start, &meta);
@@ -63,7 +64,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(&meta);
+        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {
@@ -210,9 +211,12 @@ impl<P: Platform> Tracker<P> {
         noted
     }
 
+    /// Forgets a block by the general path.
     #[inline(never)]
-    pub(super) fn forget(&self, start: usize) {
-        let Some(entered) = self.enter() else { return };
+    pub(super) fn forget_generally(&self, start: usize, entered: Entered<'_, P>) {
+        if !self.is_on() {
+            return;
+        }
         let meta = entered.meta();
         let mut left = None;
         let taken = Address::new(start).and_then(|address| {

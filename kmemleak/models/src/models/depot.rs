@@ -103,7 +103,9 @@ fn record(depot: &Depot, stack: usize) -> StackId {
         skip: 0..0,
     };
     // SAFETY: the stack lives and holds still.
-    let id = unsafe { depot.record(&walk, 0, &Pages) };
+    let seen = unsafe { depot.seen(&walk, 0) };
+    // SAFETY: as above.
+    let id = seen.unwrap_or_else(|| unsafe { depot.record_unseen(&walk, 0, &Pages) });
     assert_ne!(id, StackId::NONE);
     assert_eq!(
         depot.get(id).as_slice(),

@@ -107,6 +107,7 @@ impl Extent {
 
 /// The number of the table of the lowest level that an address's entry is in: the tables are numbered by the
 /// memory that they stand for.
+#[inline(always)]
 pub(crate) const fn leaf_of(address: usize) -> usize {
     chunk_of(address) >> LEAF_BITS
 }
@@ -437,7 +438,36 @@ fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>
 pub(crate) struct Leaf(NonNull<u64>);
 
 impl Leaf {
+    /// The table that lies there.
+    ///
+    /// # Safety
+    ///
+    /// [`place`](Self::place) has returned this place, and no metadata was given back since.
+    #[inline(always)]
+    pub(crate) unsafe fn from_place(place: Hidden) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { place.place() })
+    }
+
+    /// The table that a chunk's entry is in.
+    pub(crate) fn of(chunk: Chunk) -> Self {
+        Self(chunk.head().entry())
+    }
+
+    /// The first and the last byte of the memory that an address's table stands for.
+    pub(crate) const fn range_of(address: usize) -> (usize, usize) {
+        const BYTES: usize = CHUNK << LEAF_BITS;
+        let first = address & !(BYTES - 1);
+        (first, first + (BYTES - 1))
+    }
+
+    /// Where the table lies, hidden.
+    pub(crate) fn place(self) -> Hidden {
+        Hidden::of(self.0)
+    }
+
     /// The entry of a chunk, which is one of the table's.
+    #[inline(always)]
     pub(crate) fn chunk(self, number: ChunkNumber) -> Chunk {
         entry_in(self.0, number)
     }

@@ -82,6 +82,12 @@ impl Registry {
             self.add_unaligned(&chunk, start, record, marked, meta)?;
         } else {
             let starts = chunk.starts().load(Ordering::Relaxed);
+            if starts == 0 && chunk.has(info::LOOK) {
+                chunk.clear(info::LOOK);
+            }
+            if chunk_of(last) != number {
+                chunk.set(info::LOOK);
+            }
             let wanted = chunk::spacing_for(extent.size(), stride);
             let fits = if starts == 0 {
                 chunk.serves(wanted)
@@ -94,6 +100,7 @@ impl Registry {
             // SAFETY: there are records, and the chunk is locked.
             let place = unsafe { chunk.record(granule) };
             place.write(record);
+            place.set_start(start);
             if !chunk.now().agrees(extent.size()) {
                 chunk.note_size(extent.size(), starts);
             }
@@ -121,13 +128,18 @@ impl Registry {
     fn widen(&self, start: usize, last: usize, record: &Record) {
         // Nothing points to physical memory by its physical address.
         if !record.has(flag::PHYS) {
-            self.inverted_lowest.fetch_max(!start, Ordering::Relaxed);
-            self.highest.fetch_max(last, Ordering::Relaxed);
+            self.widen_to(start, last);
         }
         self.inverted_first_leaf
             .fetch_max(!leaf_of(start), Ordering::Relaxed);
         self.end_leaf
             .fetch_max(leaf_of(last) + 1, Ordering::Relaxed);
+    }
+
+    /// Notes that objects may lie from here to there.
+    pub(super) fn widen_to(&self, first: usize, last: usize) {
+        self.inverted_lowest.fetch_max(!first, Ordering::Relaxed);
+        self.highest.fetch_max(last, Ordering::Relaxed);
     }
 
     #[cold]

@@ -14,7 +14,8 @@
 //!
 //! - One byte belongs to one object at most. [`Registry::insert`] refuses a block that overlaps a known one, and
 //!   returns an address in that one.
-//! - Whole objects are taken out in one place ([`Registry::take_if`]), which knows where starts are stored.
+//! - Whole objects are put in by [`Registry::insert`] and taken out by [`Registry::take_if`], which know where starts are stored; plain
+//!   ones also by the two functions of [`short`].
 //! - The start of an object is stored in its chunk before other chunks note that the object reaches into them, and is
 //!   removed before those notes are removed.
 //! - Objects are looked at under the lock of the chunk they start in, or with the world stopped
@@ -24,11 +25,13 @@ mod insert;
 mod lookup;
 pub(crate) mod parts;
 mod remove;
+mod short;
 mod walk;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use self::insert::{Marked, Refused};
+pub(crate) use self::short::NotShort;
 pub(crate) use self::walk::{ChunkStep, Chunks};
 use crate::objects::emptied::Emptied;
 use crate::objects::page_map::PageMap;

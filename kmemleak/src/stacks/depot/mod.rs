@@ -136,41 +136,29 @@ impl Depot {
         self.pages.load(Relaxed) as usize * METADATA_PAGE
     }
 
-    /// The id of the current call stack, of which the innermost [`MAX_FRAMES`](crate::MAX_FRAMES) frames count. A new call stack
-    /// is stored. [`StackId::NONE`] if there are no frames, or no memory. Any context.
+    /// The id of the current call stack, of which the innermost [`MAX_FRAMES`](crate::MAX_FRAMES) frames count, if the first slot
+    /// names its entry. Any context.
     ///
     /// # Safety
     ///
     /// All of the walk's stack can be read, and its frames do not change meanwhile: it is the stack of the calling code.
     #[inline(always)]
-    pub(crate) unsafe fn record(
-        &self,
-        walk: &StackWalk,
-        cpu: u32,
-        meta: &impl PageSource,
-    ) -> StackId {
+    pub(crate) unsafe fn seen(&self, walk: &StackWalk, cpu: u32) -> Option<StackId> {
         // SAFETY: the caller's promise.
-        let Some((chain, address)) = (unsafe { FrameChain::first_kept(walk) }) else {
-            return StackId::NONE;
-        };
-        if let Some(entry) = self.slot(cpu, address, chain.frame()).get()
-            // SAFETY: slots name entries with links; the chain stands at a frame of the stack; the caller's promise.
-            && unsafe { entry.is_stack(self.base(), chain.frame(), chain.highest()) }
-        {
-            return StackId(entry.number().load(Relaxed));
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self.record_differing(walk, cpu, meta) }
+        let (chain, address) = unsafe { FrameChain::first_kept(walk) }?;
+        let entry = self.slot(cpu, address, chain.frame()).get()?;
+        // SAFETY: slots name entries with links; the chain stands at a frame of the stack; the caller's promise.
+        unsafe { entry.is_stack(self.base(), chain.frame(), chain.highest()) }
+            .then(|| StackId(entry.number().load(Relaxed)))
     }
 
-    /// Does what [`record`](Self::record) does, if the first slot does not name the stack's entry.
+    /// The id of the current call stack, where [`seen`](Self::seen) does not know it. A new call stack is stored.
+    /// [`StackId::NONE`] if there are no frames, or no memory. Any context.
     ///
     /// # Safety
     ///
-    /// The caller ensures what [`record`](Self::record) requires.
-    #[cold]
-    #[inline(never)]
-    unsafe fn record_differing(
+    /// The caller ensures what [`seen`](Self::seen) requires.
+    pub(crate) unsafe fn record_unseen(
         &self,
         walk: &StackWalk,
         cpu: u32,
@@ -184,7 +172,7 @@ impl Depot {
         let mut second = first;
         if let Some(entry) = first.get() {
             let base = self.base();
-            // SAFETY: as in `record`.
+            // SAFETY: as in `seen`.
             let differs = unsafe { entry.differs_at(base, chain.clone()) };
             // SAFETY: a frame of the stack.
             let caller = unsafe { read(differs) };
@@ -192,7 +180,7 @@ impl Depot {
             let address = unsafe { read(differs + WORD) };
             second = self.slot(cpu, address, differs ^ caller.rotate_left(7));
             if let Some(entry) = second.get()
-                // SAFETY: as in `record`.
+                // SAFETY: as in `seen`.
                 && unsafe { entry.is_stack(base, chain.frame(), chain.highest()) }
             {
                 return StackId(entry.number().load(Relaxed));

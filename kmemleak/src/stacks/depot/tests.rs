@@ -102,7 +102,9 @@ fn record(
         skip,
     };
     // SAFETY: the fake stack lives and holds still.
-    unsafe { depot.record(&walk, 3, pages) }
+    let seen = unsafe { depot.seen(&walk, 3) };
+    // SAFETY: as above.
+    seen.unwrap_or_else(|| unsafe { depot.record_unseen(&walk, 3, pages) })
 }
 
 /// The addresses that `record` should store, found by the plain walk.

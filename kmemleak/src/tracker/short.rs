@@ -1,0 +1,107 @@
+//! The short path of a callback: what is done for a block in nearly all allocations and frees, in as few instructions as it takes.
+//!
+//! It looks whether all is usual: the [mode](crate::tracker::mode_word), the task (the last one on this CPU), the block (in the
+//! [table](crate::tracker::last_table) of the last one, in one chunk, which [has nothing odd](crate::objects::registry)). Nothing is
+//! changed before all of that is known. Whatever is unusual is left to the general path ([`crate::tracker::record`]), which
+//! remembers for the next time what the short path looks for.
+//!
+//! Both paths must come to the same: the short one records a block only if the general one would write the same record, and forgets
+//! one only if that needs no more than the chunk's entry.
+//!
+//! # Locks
+//!
+//! A chunk's, which is only tried. Any context but a non-maskable interrupt.
+
+use crate::metadata::MetaAlloc;
+use crate::objects::record::Record;
+use crate::objects::registry::NotShort;
+use crate::platform::address::Extent;
+use crate::platform::{Context, Level, Platform};
+use crate::stacks::depot::StackId;
+use crate::tracker::Tracker;
+use crate::tracker::long::LONG_BYTES;
+
+impl<P: Platform> Tracker<P> {
+    /// Records a block that needs one reference.
+    #[inline(never)]
+    pub(super) fn record_one(&self, start: usize, size: usize) {
+        let Some(entered) = self.enter() else { return };
+        let cpu = self.platform.cpu();
+        let meta = || entered.meta_for(cpu);
+        let stack_id = self.stack_id(cpu, meta);
+        if self.record_short(start, size, stack_id).is_ok() {
+            return;
+        }
+        if size >= LONG_BYTES {
+            drop(entered);
+            return self.record(start, size, 1);
+        }
+        self.record_generally(start, size, stack_id, &meta());
+    }
+
+    #[inline(always)]
+    fn record_short(&self, start: usize, size: usize, stack_id: StackId) -> Result<(), NotShort> {
+        // The time of birth comes first: see the mode word.
+        let birth_us = self.short_now_us().ok_or(NotShort)?;
+        let Context { task, cpu, level } = self.platform.context();
+        if !self.word.is_usual() || level == Level::Interrupt {
+            return Err(NotShort);
+        }
+        let chunk = self.last_tables.chunk(start, cpu).ok_or(NotShort)?;
+        let name = self.task_names.remembered(task, cpu).ok_or(NotShort)?;
+        let mut record = Record::new(0, stack_id, birth_us, 1, 0);
+        record.set_who(task, name, cpu);
+        self.registry.insert_short(chunk, start, size, record)
+    }
+
+    /// Records a block that is not long by the general path.
+    #[cold]
+    #[inline(never)]
+    fn record_generally(&self, start: usize, size: usize, stack_id: StackId, meta: &MetaAlloc<'_>) {
+        let context = self.platform.context();
+        let size = size.max(1);
+        let Some(extent) = Extent::block(&self.platform, start, size) else {
+            return self.warn_no_block(start, meta);
+        };
+        let record = self.new_record(size, 1, 0, stack_id, &context, meta);
+        if self.counted(self.add(extent, &record, meta)) {
+            self.remember_table(extent, context.cpu);
+        }
+    }
+
+    /// Remembers the table of a block that was recorded, for the short path.
+    fn remember_table(&self, extent: Extent, cpu: u32) {
+        let start = extent.start().get();
+        if self.last_tables.chunk(start, cpu).is_some() {
+            return;
+        }
+        let allowed = Extent::starts_of_blocks(&self.platform);
+        if let Some(table) = (self.registry).short_table(extent, *allowed.start(), *allowed.end()) {
+            self.last_tables.remember(start, table, cpu);
+        }
+    }
+
+    /// Forgets the block at `start`.
+    #[inline(never)]
+    pub(super) fn forget(&self, start: usize) {
+        let interrupts = self.interrupts_off();
+        let cpu = self.platform.cpu();
+        if self.forget_short(start, cpu).is_err() {
+            self.forget_generally(start, interrupts);
+        }
+    }
+
+    #[inline(always)]
+    fn forget_short(&self, start: usize, cpu: u32) -> Result<(), NotShort> {
+        if !self.word.is_usual() {
+            return Err(NotShort);
+        }
+        let chunk = self.last_tables.chunk(start, cpu).ok_or(NotShort)?;
+        self.registry.take_short(chunk, start)?;
+        self.hazard.wait(start);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
