@@ -182,6 +182,7 @@ impl Task {
     }
 
     /// Where its stack lies.
+    #[inline]
     pub fn stack(&self) -> Range<usize> {
         self.stack.clone()
     }

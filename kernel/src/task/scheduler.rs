@@ -422,6 +422,7 @@ pub fn reschedule_interrupt() {
 
 /// The running task's address; null before there are tasks. Read in one instruction, so that no migration can
 /// make it another task's.
+#[inline]
 fn current_pointer() -> *const Task {
     let pointer;
     // SAFETY: reads one word of this CPU's area.
@@ -451,6 +452,7 @@ pub fn try_current() -> Option<Arc<Task>> {
 
 /// Runs `look` on the running (or interrupted) task, if there are tasks already. Any context; unlike
 /// [`try_current`] it changes no reference count and frees nothing.
+#[inline]
 pub fn with_current<R>(look: impl FnOnce(&Task) -> R) -> Option<R> {
     let pointer = current_pointer();
     // SAFETY: null, or a task that is kept by the scheduler while it runs; and it runs this.
