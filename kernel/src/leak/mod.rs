@@ -6,6 +6,7 @@
 //! | [`player`] | the task that plays with it, for tests | the hooks |
 //! | [`platform`], [`roots`], `names` | the kernel as the detector sees it | the detector alone |
 //! | `call_site` | call stacks without memory | panics |
+//! | [`window`] | how long it keeps interrupts off | the benchmark |
 //! | [`background`], [`parameters`] | the task that scans, the words of the command line | the start |
 
 pub mod background;
@@ -16,6 +17,7 @@ pub mod parameters;
 pub mod platform;
 pub mod player;
 pub mod roots;
+pub mod window;
 
 pub use kmemleak::CommandError;
 

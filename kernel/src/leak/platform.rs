@@ -17,8 +17,7 @@ use kmemleak::{
 };
 
 use super::hooks::KernelPlatform;
-use super::{names, player, roots};
-use crate::arch::interrupts::{self, InterruptFlag};
+use super::{names, player, roots, window};
 use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
 use crate::foreground::{self, StopsWorld};
@@ -45,17 +44,14 @@ unsafe impl Platform for KernelPlatform {
         player::clock_us().unwrap_or_else(time::now_us)
     }
 
+    #[inline(always)]
     fn irq_save(&self) -> IrqState {
-        IrqState(match interrupts::disable() {
-            InterruptFlag::Enabled => 1,
-            InterruptFlag::Disabled => 0,
-        })
+        window::off()
     }
 
+    #[inline(always)]
     fn irq_restore(&self, state: IrqState) {
-        if state.0 != 0 {
-            interrupts::enable();
-        }
+        window::on(state);
     }
 
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {

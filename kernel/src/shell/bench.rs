@@ -19,12 +19,16 @@
 //! not pointers. One in a thousand objects is lost: only a word that is stored inverted refers to it, by which the
 //! benchmark finds and frees it afterwards. A check must find these objects and no others.
 //!
+//! *Windows*: how long the detector keeps interrupts off at most during passes of the background scan, with the call stack, in heaps
+//! that are made to be hard for it ([`windows`]).
+//!
 //! Separate tasks build the forest and free it: their stacks are freed before the check begins, so words left
 //! there keep nothing alive.
 //!
 //! Ctrl-C ends a benchmark. The forest is freed then while the shell goes on; until that is done no other can be built.
 
 mod forest;
+mod windows;
 
 use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::sync::Arc;
@@ -52,6 +56,7 @@ enum What {
     All,
     Pairs,
     Check { objects: usize },
+    Window { objects: usize },
 }
 
 fn parse(line: &str) -> Option<What> {
@@ -60,6 +65,9 @@ fn parse(line: &str) -> Option<What> {
         ("", "") => Some(What::All),
         ("pairs", "") => Some(What::Pairs),
         ("check", number) => Some(What::Check {
+            objects: number.parse().ok()?,
+        }),
+        ("window", number) => Some(What::Window {
             objects: number.parse().ok()?,
         }),
         _ => None,
@@ -75,10 +83,11 @@ pub fn run(line: &str, out: &mut dyn Write) -> Answered {
         }
         Some(What::Pairs) => pairs(out)?,
         Some(What::Check { objects }) => checks(&[objects], out)?,
+        Some(What::Window { objects }) => windows::run(objects, out)?,
         None => {
             writeln!(
                 out,
-                "bench: invalid argument `{line}`: expected pairs, check NUMBER or nothing"
+                "bench: invalid argument `{line}`: expected pairs, check NUMBER, window NUMBER or nothing"
             )?;
             return Err(CommandError::NotUnderstood);
         }
@@ -239,6 +248,15 @@ fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
 /// Builds a forest, checks, and frees it.
 fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
     write!(out, "{{\"bench\":\"check\",\"objects\":{objects},")?;
+    in_forest(objects, out, check_forest)
+}
+
+/// Builds a forest, does something with it, and frees it. A line has been begun.
+fn in_forest(
+    objects: usize,
+    out: &mut dyn Write,
+    work: impl FnOnce(usize, &mut dyn Write) -> fmt::Result,
+) -> fmt::Result {
     let (needed, free) = (
         objects.saturating_mul(OBJECT_COST),
         buddy::free_pages() * PAGE,
@@ -259,7 +277,7 @@ fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
     }
     let built = in_own_task(move || plant(objects));
     let written = match built {
-        Ok(Ok(bytes)) => check_forest(bytes, out),
+        Ok(Ok(bytes)) => work(bytes, out),
         Ok(Err(Unplanted::Ended)) => writeln!(out, "\"skipped\":\"asked to stop\"}}"),
         Ok(Err(Unplanted::RanOut)) | Err(_) => {
             writeln!(out, "\"skipped\":\"memory ran out\"}}")

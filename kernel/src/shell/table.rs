@@ -91,11 +91,11 @@ pub const COMMANDS: &[Command] = &[
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
-        "what the detector costs: pairs, or check NUMBER (no word: both)",
+        "what the detector costs: pairs, check NUMBER, window NUMBER (no word: the first two)",
         bench::run,
     )
     .takes("[WHAT]", "bench check 10000", |rest, take| {
-        first_word(rest, ["pairs", "check"].into_iter(), take);
+        first_word(rest, ["pairs", "check", "window"].into_iter(), take);
     }),
     Command::new(
         "history",

@@ -12,6 +12,7 @@ use super::window::piece_end;
 use super::{GivenUp, Marker, Tools};
 use crate::marker::encoded::{Encoding, MappedPiece, PieceVisitor};
 use crate::marker::words::{whole_words, words_in};
+use crate::metadata::WORD;
 use crate::objects::access::Access;
 use crate::objects::object::Object;
 use crate::objects::page_map::CHUNK;
@@ -163,12 +164,18 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             ..
         } = self.tools;
         hazard.set_region(piece.start);
-        let there = root_ranges
-            .regions
-            .next_from(piece.start, RegionUse::is_common);
-        let stopped_at = match there {
+        let (regions, wanted) = (&root_ranges.regions, RegionUse::is_common);
+        let stopped_at = match regions.first_from(piece.start, wanted) {
             Some(region) if region.start < piece.end => {
-                let end = region.end.min(piece.end);
+                let mut end = region.end;
+                // Another region may go on in the middle of a word. From the next word on it is read by itself.
+                while end < piece.end && !end.is_multiple_of(WORD) {
+                    match regions.end_from(end, wanted) {
+                        same if same == end => break,
+                        longer => end = longer,
+                    }
+                }
+                let end = end.min(piece.end);
                 // SAFETY: the platform vouches for it, and whoever removes the region waits for the marker.
                 work(self, &unsafe { MappedPiece::of_words(region.start, end) })
             }

@@ -223,7 +223,14 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             return Some(region(one.range));
         }
         let (from, wanted) = (walk.next_region, RegionUse::is_common);
-        let range = self.undisturbed(|| regions.next_from(from, wanted))?;
+        let mut range = self.undisturbed(|| regions.first_from(from, wanted))?;
+        loop {
+            let end = self.undisturbed(|| regions.end_from(range.end, wanted));
+            if end == range.end {
+                break;
+            }
+            range.end = end;
+        }
         walk.next_region = range.end;
         walk.named_by = NamedBy::Callers;
         walk.encoding = Encoding::WORDS;

@@ -1,8 +1,9 @@
 //! Ranges of memory that the kernel names: regions that are roots, and memory that is excluded from roots.
 //!
 //! A range that was added several times has to be removed as often. It is removed by its start; of several ranges with one
-//! start, the one that was added last is removed first. What counts is the union, which [`Ranges::next_from`] returns in the
-//! order of addresses: a byte in several ranges is in it once, and ranges that touch are merged.
+//! start, the one that was added last is removed first. What counts is the union, which is found in the
+//! order of addresses ([`Ranges::first_from`], [`Ranges::end_from`]): a byte in several ranges is in it once, and ranges that touch
+//! are merged. Each step looks at each range once, so that a caller can turn interrupts on in between.
 //!
 //! A range may say *how* its memory is to be treated. Then the union is that of all ranges that say the same, or the ranges are
 //! visited one at a time ([`Ranges::next_single_from`]).
@@ -70,24 +71,32 @@ impl<H: Copy + PartialEq> Ranges<H> {
             .with_all(|all| all.each().map(range_of).any(meets))
     }
 
-    /// The first range of the union of those that are treated as `wanted`, without what lies below `from`.
-    pub(crate) fn next_from(
+    /// The first range of those that are treated as `wanted`, without what lies below `from`. Others may go on where it ends.
+    pub(crate) fn first_from(
         &self,
         from: usize,
         wanted: impl Fn(H) -> bool,
     ) -> Option<Range<usize>> {
         self.list.with_all(|all| {
-            let some = || all.each().filter(|(_, (_, how))| wanted(*how));
-            let after = || some().map(range_of).filter(|one| one.end > from);
-            let start = after()
-                .filter(|one| !one.is_empty())
-                .map(|one| one.start.max(from))
-                .min()?;
-            let mut end = start;
-            while let Some(longer) = after().find(|one| one.start <= end && one.end > end) {
-                end = longer.end;
+            let some = all.each().filter(|(_, (_, how))| wanted(*how));
+            some.map(range_of)
+                .filter(|one| one.end > from && !one.is_empty())
+                .map(|one| one.start.max(from)..one.end)
+                .min_by_key(|one| one.start)
+        })
+    }
+
+    /// The last end of the ranges that are treated as `wanted` and begin at `end` or before; `end` itself if none reaches beyond.
+    pub(crate) fn end_from(&self, end: usize, wanted: impl Fn(H) -> bool) -> usize {
+        self.list.with_all(|all| {
+            let some = all.each().filter(|(_, (_, how))| wanted(*how));
+            let mut last = end;
+            for one in some.map(range_of) {
+                if one.start <= last && one.end > last {
+                    last = one.end;
+                }
             }
-            Some(start..end)
+            last
         })
     }
 

@@ -19,6 +19,7 @@ crate::tests![
     unknown_boot_parameters_are_told,
     long_input_is_not_lost,
     bench_prints_json_and_leaves_no_leak,
+    no_window_of_a_scan_is_long,
     control_c_ends_a_benchmark_and_a_check,
     what_is_typed_ahead_survives_control_c,
     long_output_stops_at_each_page_of_a_terminal,
@@ -210,15 +211,60 @@ fn long_input_is_not_lost() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The answer to a command that prints an object a line.
+fn json(session: &mut Session, line: &str) -> Result<Vec<Value>, Failure> {
+    let output = session.command(line, LIMIT)?;
+    let lines = output.lines().map(serde_json::from_str);
+    lines
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{error}: {output:?}").into())
+}
+
+/// Instructions that the detector executes with interrupts off at most, while it scans beside other code.
+const MOST_INSTRUCTIONS: u64 = 10_000;
+
+/// The machine counts instructions as its time, so the same is measured in each run.
+fn no_window_of_a_scan_is_long() -> Result<(), Failure> {
+    let mut session = shell_of(&Machine {
+        cpus: 1,
+        extra: vec!["-icount".into(), "shift=0,sleep=off".into()],
+        ..machines::kernel()
+    })?;
+    let lines = json(&mut session, "bench window 3000")?;
+    let heaps: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["heap"].as_str())
+        .collect();
+    if heaps
+        != [
+            "forest",
+            "interior pointers",
+            "a large block",
+            "sparse",
+            "unaligned",
+            "regions",
+            "suspects",
+        ]
+    {
+        return Err(format!("lines are missing: {lines:?}").into());
+    }
+    for line in &lines {
+        let (windows, longest) = (line["windows"].as_u64(), line["tsc_longest"].as_u64());
+        let in_marker = line["at"].to_string().contains("kmemleak::");
+        if windows < Some(1) || longest < Some(1) || !in_marker {
+            return Err(format!("it can't have been measured: {line}").into());
+        }
+        if longest > Some(MOST_INSTRUCTIONS) {
+            return Err(format!("interrupts are off for too long: {line}").into());
+        }
+    }
+    let report = session.command("kmemleak scan", LIMIT)?;
+    expect_in(&report, "kmemleak: 0 unreferenced objects")
+}
+
 fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     let mut session = shell()?;
-    let mut run = |line: &str| -> Result<Vec<Value>, Failure> {
-        let output = session.command(line, LIMIT)?;
-        let lines = output.lines().map(serde_json::from_str);
-        lines
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("{error}: {output:?}").into())
-    };
+    let mut run = |line: &str| json(&mut session, line);
     let pairs = run("bench pairs")?;
     let from: Vec<_> = pairs
         .iter()
@@ -248,7 +294,7 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     }
     expect_in(
         &session.command("bench check many", LIMIT)?,
-        "bench: invalid argument `check many`: expected pairs, check NUMBER or nothing",
+        "bench: invalid argument `check many`: expected pairs, check NUMBER, window NUMBER or nothing",
     )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
