@@ -372,3 +372,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         &self.tools.meta
     }
 }
+
+#[cfg(test)]
+mod tests;

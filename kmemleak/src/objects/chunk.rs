@@ -328,6 +328,8 @@ impl Chunk {
     /// There are records. They stay while the chunk is open, or while an object starts in it.
     #[inline(always)]
     pub(crate) unsafe fn record(self, granule: u32) -> RecordRef {
+        #[cfg(test)]
+        crate::objects::work_tests::count();
         let records = self.records().unwrap_or(NonNull::dangling());
         let first = (granule >> self.spacing()) as usize * RECORD_WORDS;
         // SAFETY: the caller's promise; there is a record for each `1 << spacing` granules.

@@ -20,3 +20,6 @@ pub(crate) mod side_table;
 pub(crate) mod spacing;
 pub(crate) mod vouching;
 pub(crate) mod word_lock;
+
+#[cfg(test)]
+pub(crate) mod work_tests;

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use std::boxed::Box;
 
 use crate::objects::access::Locked;
+use crate::objects::work_tests;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
@@ -14,7 +15,6 @@ use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
 type Work = Box<dyn FnOnce()>;
 
 std::thread_local! {
-    static ENTRIES: Cell<usize> = const { Cell::new(0) };
     /// What another CPU does when a run is about to be cleared.
     static MEANWHILE: Cell<Option<Work>> = const { Cell::new(None) };
     /// How often interrupts have been switched off.
@@ -37,26 +37,21 @@ pub(super) fn interrupt() {
     }
 }
 
-/// Called when an entry is looked at.
-pub(super) fn count_entry() {
-    ENTRIES.set(ENTRIES.get() + 1);
-}
-
 /// Called when a walk through the tables begins.
 pub(super) fn count_walk() {
     WALKS.set(WALKS.get() + 1);
 }
 
-/// Walks and entries so far.
+/// Walks so far, and what was looked at.
 fn work_done() -> usize {
-    WALKS.get() + ENTRIES.get()
+    WALKS.get() + work_tests::done()
 }
 
-/// How many entries `work` looks at.
+/// How many entries `work` looks at, and records of their objects.
 fn entries(work: impl FnOnce()) -> usize {
-    let before = ENTRIES.get();
+    let before = work_tests::done();
     work();
-    ENTRIES.get() - before
+    work_tests::done() - before
 }
 
 /// A kernel without memory of its own.
