@@ -17,7 +17,9 @@
 //! - *One word*: `Relaxed`, since the value is all there is to see.
 
 pub(crate) use core::hint::spin_loop;
-pub(crate) use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence};
+pub(crate) use core::sync::atomic::{
+    AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
 pub(crate) use spin::mutex::SpinMutex as Lock;
 
 /// The value of a word that is not written any more, read as a plain word: the compiler may combine such reads.

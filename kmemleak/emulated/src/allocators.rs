@@ -80,6 +80,11 @@ impl Allocators {
     }
 
     /// Whether the word at an address lies in memory that blocks are cut from, or in an arena.
+    /// All memory that blocks and arenas lie in.
+    pub(crate) fn memory(&self) -> &[Memory] {
+        &self.memory
+    }
+
     pub(crate) fn has_word(&self, address: usize) -> bool {
         self.memory.iter().any(|memory| memory.has_word(address))
     }

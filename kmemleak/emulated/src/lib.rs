@@ -32,6 +32,7 @@
 //!   each CPU.
 //! - *The clock* stands until it is told to move, unless the machine is built with [`Clock::Real`].
 //! - *Call stacks* are labels that a test gives, or those of the host thread, walked by frame pointers.
+//! - *Frozen memory* is a copy of all memory, where a test allows it ([`Freeze`]).
 //! - *Faults*: metadata runs out when the test says so, a CPU does not stop, memory becomes unreadable, and any checkpoint of a
 //!   check may be the one at which the machine asks to stop.
 //!
@@ -52,6 +53,7 @@ mod call_stack;
 mod checkpoints;
 mod clock;
 mod cpus;
+mod image;
 mod machine;
 mod memory;
 mod metadata;
@@ -63,6 +65,7 @@ pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::checkpoints::Checkpoints;
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};
+pub use crate::image::{Freeze, Image};
 pub use crate::machine::{Builder, Machine, PARKED_TASK, REGIONS};
 pub use crate::place::{Place, WORDS};
 pub use crate::platform::Emulated;

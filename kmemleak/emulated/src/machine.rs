@@ -11,6 +11,7 @@ use crate::call_stack::{CallStacks, Labels};
 use crate::checkpoints::Checkpoints;
 use crate::clock::{Clock, Time};
 use crate::cpus::{Cpus, Running, Stop};
+use crate::image::Image;
 use crate::memory::{self, Memory, PAGE, WORD};
 use crate::metadata::Metadata;
 use crate::place::{Place, WORDS};
@@ -67,6 +68,7 @@ impl Builder {
             given: Mutex::new(Vec::new()),
             cpus: Cpus::new(self.cpus),
             metadata: Metadata::new(),
+            image: Image::new(),
             asked_to_stop: AtomicBool::new(false),
             checkpoints: Checkpoints::default(),
             at_relax: Mutex::new(None),
@@ -99,6 +101,8 @@ pub struct Machine {
     pub(crate) given: Mutex<Vec<usize>>,
     pub(crate) cpus: Cpus,
     pub(crate) metadata: Metadata,
+    /// Its memory while it is frozen.
+    pub image: Image,
     pub(crate) asked_to_stop: AtomicBool,
     /// The checkpoints of checks and questions.
     pub checkpoints: Checkpoints,
@@ -224,7 +228,8 @@ impl Machine {
         unsafe { memory::read(address) }
     }
 
-    fn assert_word(&self, address: usize) {
+    /// What lies at the places.
+    fn places(&self) -> impl Iterator<Item = &Memory> {
         let single = [
             &self.data,
             &self.bss,
@@ -232,8 +237,16 @@ impl Machine {
             &self.stack,
             &self.registers,
         ];
-        let own = (single.into_iter().chain(&self.percpu).chain(&self.regions))
-            .any(|memory| memory.has_word(address));
+        single.into_iter().chain(&self.percpu).chain(&self.regions)
+    }
+
+    pub(crate) fn each_memory(&self, look: &mut dyn FnMut(&Memory)) {
+        self.places().for_each(&mut *look);
+        self.allocators().memory().iter().for_each(look);
+    }
+
+    fn assert_word(&self, address: usize) {
+        let own = self.places().any(|memory| memory.has_word(address));
         assert!(
             own || self.allocators().has_word(address),
             "{address:#x} is no word of the machine's memory"

@@ -46,6 +46,11 @@ impl Memory {
         self.start
     }
 
+    /// Where what the host gave ends.
+    pub(crate) fn end(&self) -> usize {
+        (self.given + self.layout.size()) & !(WORD - 1)
+    }
+
     /// Whether the word at an address lies in it.
     pub(crate) fn has_word(&self, address: usize) -> bool {
         let end = self.given + self.layout.size();

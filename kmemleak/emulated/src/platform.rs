@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kmemleak::{
-    Comm, Context, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor, StackWalk,
-    StopError, StoppedCpu,
+    Comm, Context, ImageLost, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor,
+    StackWalk, StopError, StoppedCpu,
 };
 
 use crate::call_stack::{self, CallStacks};
 use crate::cpus;
+use crate::image::EachMemory;
 use crate::machine::Machine;
 
 /// A machine, as a [`Platform`] for a detector.
@@ -97,6 +98,20 @@ unsafe impl Platform for Emulated {
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
         self.0.cpus.stop_world(work)
+    }
+
+    fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
+        let each_memory: &EachMemory<'_> = &|look| self.0.each_memory(look);
+        self.0.image.freeze(&self.0.cpus, each_memory, at_stop)
+    }
+
+    fn thaw(&self) {
+        cpus::assert_may_wait("thawing");
+        self.0.image.thaw();
+    }
+
+    unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        self.0.image.read_frozen(address, words)
     }
 
     fn relax(&self) -> ControlFlow<()> {

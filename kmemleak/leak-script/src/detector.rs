@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank, Slot, SlotPlace, SuppressError};
 
 use crate::hidden::Hidden;
+use crate::machine::Checks;
 use crate::statement::{Allocator, Expected, Scope, Switch};
 
 /// The detector can't do that.
@@ -191,9 +192,12 @@ impl<'d, P: Platform> Subject<'d, P> {
         Ok(())
     }
 
-    pub(crate) fn check(&self) -> Done {
+    pub(crate) fn check(&self, checks: Checks) -> Done {
         // An error once it is off: then there is no verdict but the one before.
-        let _ = self.detector.check();
+        let _ = match checks {
+            Checks::Stopped => self.detector.check(),
+            Checks::Frozen => self.detector.check_frozen(),
+        };
         Ok(())
     }
 

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use kmemleak::Detector;
 use kmemleak_emulated::{
-    Allocator as EmulatedAllocator, Emulated, Machine as Emulation, Place as EmulatedPlace,
+    Allocator as EmulatedAllocator, Emulated, Freeze, Machine as Emulation, Place as EmulatedPlace,
 };
 
 use crate::failure::Failure;
-use crate::machine::{Machine, Supply};
+use crate::machine::{Checks, Machine, Supply};
 use crate::parse::{Only, Script};
 use crate::statement::{Allocator, Place};
 
@@ -43,6 +43,11 @@ pub enum Outcome {
 
 /// Runs the text of a script on a machine of `cpus` CPUs.
 pub fn run(text: &str, cpus: u32) -> Outcome {
+    run_with(text, cpus, Checks::Stopped)
+}
+
+/// Runs the text of a script on a machine of `cpus` CPUs, whose checks are of this kind.
+pub fn run_with(text: &str, cpus: u32, checks: Checks) -> Outcome {
     LINE.store(0, Ordering::Relaxed);
     let script = match Script::parse(text) {
         Ok(script) => script,
@@ -54,7 +59,14 @@ pub fn run(text: &str, cpus: u32) -> Outcome {
     let machine = Emulation::builder().cpus(cpus).build();
     // No bootstrap pool: all metadata is the machine's to give or to refuse.
     let detector: Box<Detector<_>> = Box::new(Detector::new(Emulated::of(&machine)));
-    let mut host = Host { machine, taken: 0 };
+    if checks == Checks::Frozen {
+        machine.image.set_freeze(Freeze::Works);
+    }
+    let mut host = Host {
+        machine,
+        taken: 0,
+        checks,
+    };
     match crate::run(&script, &mut host, &*detector) {
         Ok(()) => Outcome::Passed,
         Err(failure) => Outcome::Failed(failure),
@@ -65,6 +77,7 @@ struct Host {
     machine: Arc<Emulation>,
     /// Bytes of live blocks, with all their copies.
     taken: usize,
+    checks: Checks,
 }
 
 impl Host {
@@ -78,6 +91,10 @@ impl Host {
 }
 
 impl Machine for Host {
+    fn checks(&self) -> Checks {
+        self.checks
+    }
+
     fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
         let taken = self.taken.checked_add(self.bytes(from, size)?)?;
         if taken > MEMORY {

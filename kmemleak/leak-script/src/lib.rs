@@ -47,7 +47,7 @@ mod statement;
 mod verify;
 
 pub use crate::failure::{Failure, Reason};
-pub use crate::machine::{Machine, Supply, alignment};
+pub use crate::machine::{Checks, Machine, Supply, alignment};
 pub use crate::parse::{Only, Script};
 pub use crate::reset::reset;
 pub use crate::run::run;

@@ -51,6 +51,15 @@ pub fn alignment(from: Allocator, size: usize, align: usize) -> Option<usize> {
     })
 }
 
+/// What the statement `check` asks of the detector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checks {
+    /// A check in a stopped world.
+    Stopped,
+    /// A check of frozen memory, where the machine can freeze it.
+    Frozen,
+}
+
 /// Whether the detector gets memory of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supply {
@@ -64,6 +73,11 @@ pub enum Supply {
 ///
 /// The interpreter tells the detector of blocks; none of these methods does.
 pub trait Machine {
+    /// What `check` asks of the detector.
+    fn checks(&self) -> Checks {
+        Checks::Stopped
+    }
+
     /// A zeroed block that the detector doesn't know: its address, or the handle of a per-CPU block. `None` where there
     /// is no memory for it. The alignment is one that [`alignment`] has told for this size.
     fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize>;

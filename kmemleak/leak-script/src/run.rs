@@ -150,7 +150,7 @@ impl<P: Platform> Run<'_, P> {
                 self.checked = true;
             }
             Statement::Check => {
-                self.subject.check()?;
+                self.subject.check(self.machine.checks())?;
                 self.checked = true;
             }
             Statement::Clear => self.subject.clear()?,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use leak_script::Checks;
 use leak_script::host::{self, Outcome};
 
 /// All scripts, by name.
@@ -23,11 +24,20 @@ fn scripts() -> Vec<(String, String)> {
 
 #[test]
 fn all_pass() {
+    pass_with(Checks::Stopped);
+}
+
+#[test]
+fn all_pass_in_frozen_memory() {
+    pass_with(Checks::Frozen);
+}
+
+fn pass_with(checks: Checks) {
     let scripts = scripts();
     assert!(!scripts.is_empty());
     let failures: Vec<String> = scripts
         .into_iter()
-        .filter_map(|(name, text)| match host::run(&text, 2) {
+        .filter_map(|(name, text)| match host::run_with(&text, 2, checks) {
             Outcome::Failed(failure) => Some(format!("{name}: {failure}")),
             Outcome::Passed | Outcome::Skipped => None,
         })

@@ -9,6 +9,7 @@
 pub(crate) mod claim;
 mod concurrent;
 mod findings;
+mod frozen;
 mod ground;
 pub(crate) mod handle;
 pub(crate) mod live;

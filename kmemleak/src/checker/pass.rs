@@ -14,7 +14,7 @@ use crate::objects::record::Record;
 use crate::platform::{Platform, StopError, StoppedCpu};
 
 /// How often the world is stopped at most, as blocks are in flight.
-const STOPS: u32 = 8;
+pub(super) const STOPS: u32 = 8;
 
 /// How often other code is let run before each stop, while a block is in flight.
 const WAITS: u32 = 64;
@@ -53,10 +53,10 @@ pub(super) type Together<'t, P> =
     dyn Fn(&mut Marker<'_, P, Stopped>, usize) -> Result<(), GivenUp> + Sync + 't;
 
 /// As long as this lives, the platform keeps the roots readable.
-struct KeptRoots<'p, P: Platform>(&'p P);
+pub(super) struct KeptRoots<'p, P: Platform>(&'p P);
 
 impl<'p, P: Platform> KeptRoots<'p, P> {
-    fn new(platform: &'p P) -> Self {
+    pub(super) fn new(platform: &'p P) -> Self {
         platform.roots_begin();
         Self(platform)
     }
@@ -136,7 +136,7 @@ impl<P: Platform> Handle<'_, P> {
     }
 
     /// Lets other code run for a while, as long as an allocator is moving a block.
-    fn wait_for_landing(self) {
+    pub(super) fn wait_for_landing(self) {
         for _ in 0..WAITS {
             if self.tracker.moves().in_flight() == 0 {
                 return;
@@ -163,7 +163,7 @@ impl<P: Platform> Handle<'_, P> {
     }
 
     /// Allocates memory for `workers` CPUs to mark with.
-    fn prepare(self, workers: usize) {
+    pub(super) fn prepare(self, workers: usize) {
         let objects = self.tracker.metadata().objects / size_of::<Record>();
         let queues = &self.checker.queues;
         queues.prepare(workers, objects, &mut |take| {
@@ -171,7 +171,7 @@ impl<P: Platform> Handle<'_, P> {
         });
     }
 
-    fn stacks(self) -> Stacks {
+    pub(super) fn stacks(self) -> Stacks {
         if self.tracker.settings().skip_stacks.is_on() {
             Stacks::Skip
         } else {
@@ -180,7 +180,7 @@ impl<P: Platform> Handle<'_, P> {
     }
 
     /// What the marker works with.
-    fn tools(&self, cpu: u32) -> Tools<'_, P> {
+    pub(super) fn tools(&self, cpu: u32) -> Tools<'_, P> {
         let tracker = self.tracker;
         let checker = core::ptr::from_ref(self.checker).addr();
         let [itself, pool] = tracker.own();
@@ -192,6 +192,7 @@ impl<P: Platform> Handle<'_, P> {
             queues: &self.checker.queues,
             hazard: tracker.hazard(),
             moves: tracker.moves(),
+            frozen: tracker.frozen(),
             stopping: &self.checker.stopping,
             unfinished: &self.checker.unfinished,
             own: [itself, checker..checker + size_of::<Checker>(), pool],

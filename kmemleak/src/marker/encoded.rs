@@ -141,22 +141,27 @@ impl MappedPiece {
         }
     }
 
+    /// All bytes that may be read.
+    pub(super) fn readable(&self) -> Range<usize> {
+        self.range.start..self.until
+    }
+
     /// Shows each number that may be an address, with where it is stored. `is_tracked` tells whether a number lies in an object.
     fn each<P: Platform>(
         &self,
         platform: &P,
+        words: Words<'_>,
         is_tracked: &dyn Fn(usize) -> bool,
         look: &mut dyn FnMut(usize, usize),
     ) {
-        let words = platform.words();
         match self.encoding.reading {
             Reading::Words => {
-                for (at, word) in self.words().each(platform) {
+                for (at, word) in self.words().each(words) {
                     look(at, words.untag(word));
                 }
             }
             Reading::Physical { mask } => {
-                for (at, word) in self.words().each(platform) {
+                for (at, word) in self.words().each(words) {
                     let plain = words.untag(word);
                     let mapped = mapped_at(platform, word & mask).filter(|&at| is_tracked(at));
                     look(at, mapped.unwrap_or(plain));
@@ -170,7 +175,7 @@ impl MappedPiece {
                 }
             }
             Reading::DescriptorTable => self.each_descriptor(words, look),
-            Reading::TaskState => self.each_of_task_state(platform, look),
+            Reading::TaskState => self.each_of_task_state(words, look),
         }
     }
 
@@ -195,8 +200,7 @@ impl MappedPiece {
         }
     }
 
-    fn each_of_task_state<P: Platform>(&self, platform: &P, look: &mut dyn FnMut(usize, usize)) {
-        let words = platform.words();
+    fn each_of_task_state(&self, words: Words<'_>, look: &mut dyn FnMut(usize, usize)) {
         let base = self.encoding.base;
         for offset in STACK_POINTERS {
             let at = end_of(base, offset);
@@ -208,7 +212,7 @@ impl MappedPiece {
             }
         }
         let behind = end_of(base, TASK_STATE_BYTES);
-        for (at, word) in self.words().each(platform) {
+        for (at, word) in self.words().each(words) {
             if at >= behind {
                 look(at, words.untag(word));
             }
@@ -293,15 +297,24 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     #[inline(never)]
     fn scan_encoded(&mut self, piece: &MappedPiece) -> usize {
         self.words += piece.words().len() as u64;
-        self.show_encoded(piece, &mut |marker, _, number| marker.candidate(number));
+        let words = self.tools.platform.words();
+        self.show_encoded(piece, words, &mut |marker, _, number| {
+            marker.candidate(number)
+        });
         piece.end()
     }
 
-    fn show_encoded(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) {
+    /// Shows the numbers in a piece whose words are read by `words`.
+    pub(super) fn show_encoded(
+        &mut self,
+        piece: &MappedPiece,
+        words: Words<'_>,
+        look: WordVisitor<'_, Self>,
+    ) {
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);
         let (registry, access) = (self.tools.registry, self.access);
         let is_tracked = |number| registry.containing(access, number, |_| ()).is_some();
-        piece.each(platform, &is_tracked, &mut |at, number| {
+        piece.each(platform, words, &is_tracked, &mut |at, number| {
             if number.wrapping_sub(lowest) < span {
                 look(self, at, number);
             }
@@ -311,7 +324,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// Shows each number in a piece of memory that may be an address in an object, and returns where it stopped.
     pub(super) fn show_piece(&mut self, piece: &MappedPiece, look: WordVisitor<'_, Self>) -> usize {
         if !piece.is_plain() {
-            self.show_encoded(piece, look);
+            self.show_encoded(piece, self.tools.platform.words(), look);
             return piece.end();
         }
         let (platform, lowest, span) = (self.tools.platform, self.lowest, self.span);

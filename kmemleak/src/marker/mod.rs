@@ -53,6 +53,7 @@ mod batch;
 mod candidates;
 mod checkpoint;
 mod encoded;
+mod frozen;
 mod guarded;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
@@ -75,6 +76,7 @@ use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, GRANULE, info};
+use crate::objects::frozen::Frozen;
 use crate::objects::hazard::Hazard;
 use crate::objects::moves::Moves;
 use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
@@ -122,6 +124,7 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) queues: &'a WorkQueues,
     pub(crate) hazard: &'a Hazard,
     pub(crate) moves: &'a Moves,
+    pub(crate) frozen: &'a Frozen,
     pub(crate) stopping: &'a AtomicBool,
     /// Whether the last pass has begun and not marked all: marks and flags mean nothing then. Relaxed: the first worker stores it, and
     /// whoever has the claim reads it when the pass is over.

@@ -118,6 +118,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             self.scan_stopped(entry);
             return Ok(());
         }
+        if self.tools.frozen.is_on() {
+            return self.scan_frozen(entry.start());
+        }
         match entry.plain() {
             Some((start, len)) => self.scan_plain(start, len),
             None => self.scan_guarded(entry.start()),
@@ -351,7 +354,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Adds words to the checksum.
     fn sum_words(&mut self, words: MappedWords) {
-        for (_, word) in words.each(self.tools.platform) {
+        for (_, word) in words.each(self.tools.platform.words()) {
             // Like FNV-1a with bytes, but rotated, so that upper bits count as well.
             self.sum = (self.sum.rotate_left(5) ^ word as u64).wrapping_mul(0x0100_0000_01b3);
         }

@@ -61,7 +61,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The object with an excess reference that the word at `at` belongs to, if there is one, and the address, at most `end`, at
     /// which the words begin that do not belong to that object.
-    fn area_at(&self, at: usize, end: usize, reading: Encoding) -> (Option<usize>, usize) {
+    pub(super) fn area_at(
+        &self,
+        at: usize,
+        end: usize,
+        reading: Encoding,
+    ) -> (Option<usize>, usize) {
         let access = self.access;
         let registry = self.tools.registry;
         let words_end = |object: Object<'_>| {

@@ -31,6 +31,18 @@ pub(crate) struct Figures {
     pub(crate) stacks: bool,
 }
 
+impl Figures {
+    /// With what was seen in the stop in which memory was frozen: the roots.
+    pub(crate) fn with(self, at_stop: Self) -> Self {
+        Self {
+            words: self.words + at_stop.words,
+            in_flight: at_stop.in_flight,
+            stacks: self.stacks || at_stop.stacks,
+            ..self
+        }
+    }
+}
+
 /// The part of a pass that its workers share.
 ///
 /// What one CPU does in a phase the others see in the next: `arrived` is added to with AcqRel, so the last CPU to arrive has seen

@@ -101,11 +101,11 @@ impl MappedWords {
     }
 
     /// Reads each word, and shows it with its address.
-    pub(crate) fn each<P: Platform>(self, platform: &P) -> impl Iterator<Item = (usize, usize)> {
+    pub(crate) fn each(self, words: Words<'_>) -> impl Iterator<Item = (usize, usize)> {
         (0..self.count).map(move |index| {
             let at = self.start + index * WORD;
             // SAFETY: one of the words.
-            (at, unsafe { platform.words().read(at) })
+            (at, unsafe { words.read(at) })
         })
     }
 

@@ -73,6 +73,25 @@ impl<R> PageVec<R> {
         Ok(index)
     }
 
+    /// Appends rows, page by page. Where there is no memory for all, some may have been appended.
+    pub(crate) fn append(&mut self, mut rows: &[R], meta: &impl PageSource) -> Result<(), NoMemory>
+    where
+        R: Copy,
+    {
+        while !rows.is_empty() {
+            let index = self.len;
+            let place = self.room(index, meta)?;
+            let (now, later) =
+                rows.split_at(rows.len().min(Self::PER_PAGE - index % Self::PER_PAGE));
+            // SAFETY: `room` gives the place of a row in a page of this array, which is borrowed exclusively; the rows behind it fit
+            // into the page.
+            unsafe { place.copy_from_nonoverlapping(NonNull::from(now).cast(), now.len()) };
+            self.len = index + now.len();
+            rows = later;
+        }
+        Ok(())
+    }
+
     /// Appends blank rows until there are `len`.
     pub(crate) fn extend(&mut self, len: usize, meta: &impl PageSource) -> Result<(), NoMemory>
     where

@@ -8,6 +8,7 @@
 pub(crate) mod access;
 pub(crate) mod chunk;
 pub(crate) mod emptied;
+pub(crate) mod frozen;
 pub(crate) mod hazard;
 pub(crate) mod info;
 pub(crate) mod moves;

@@ -13,6 +13,7 @@ pub(crate) mod address;
 pub mod arch;
 mod context;
 pub(crate) mod descriptors;
+mod frozen;
 mod progress;
 mod reading;
 mod root;
@@ -25,6 +26,8 @@ use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
 pub use self::descriptors::CpuTables;
+pub use self::frozen::ImageLost;
+pub(crate) use self::frozen::PIECE_WORDS;
 pub use self::progress::Progress;
 pub use self::reading::Reading;
 pub use self::root::{Root, RootCursor, RootKind};
@@ -63,6 +66,7 @@ pub const COMM_LEN: usize = 16;
 /// | [`roots_begin`](Self::roots_begin), [`roots_end`](Self::roots_end), [`stays_readable`](Self::stays_readable) | by a check | no stack that is named may be unmapped while a check runs |
 /// | [`words`](Self::words) | by a check | words are read as they lie in memory, and pointers have no tags |
 /// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
+/// | [`freeze`](Self::freeze), [`thaw`](Self::thaw), [`read_frozen`](Self::read_frozen) | by a check; `read_frozen` by callbacks, too | the world is stopped for as long as a check takes |
 /// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | without `stack_bounds`, what a check leaves on its own stack may hide leaks, if that stack is a root |
 /// | [`checkpoint`](Self::checkpoint) | by checks and questions | nobody sees how far they have come, and a check in a stopped world can't be ended early |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
@@ -101,6 +105,9 @@ pub const COMM_LEN: usize = 16;
 ///   inside a callback of the detector. The closure runs `of` times at once; each run has its own `index` below `of`, and
 ///   `initiator` is true for one of them. All runs have returned when `stop_world` returns. If it can't be run on all CPUs, it
 ///   is run on none. *Else:* two markers share one queue, or metadata is read while it is changed.
+/// - **Freezing.** [`freeze`](Self::freeze) runs its closure as `stop_world` does. Until [`thaw`](Self::thaw),
+///   [`read_frozen`](Self::read_frozen) tells what a tracked block held when the closure returned, whoever writes to it: a CPU, by any
+///   address at which the memory is mapped, or a device. *Else:* blocks in use are named as leaks.
 /// - **CPUs.** [`cpus`](Self::cpus) is not less than the number of CPUs, unless `stop_world` is replaced. *Else:* a world counts
 ///   as stopped in which another CPU runs, and metadata is read while that CPU changes it.
 /// - **Stacks.** All of the stack that [`stack_bounds`](Self::stack_bounds) or [`stack_walk`](Self::stack_walk) names is the calling
@@ -281,6 +288,36 @@ pub unsafe trait Platform: Sync {
         });
         self.irq_restore(interrupts);
         Ok(())
+    }
+
+    /// Stops the world, runs `at_stop` on every CPU as [`stop_world`](Self::stop_world) does, keeps what tracked blocks hold at that
+    /// moment ([`read_frozen`](Self::read_frozen)), and lets the world go on. Returns for how many microseconds it was stopped.
+    ///
+    /// In `at_stop` the roots are read; blocks are read later, and so is a block that is freed meanwhile, by its free. Usually a kernel
+    /// write-protects its memory in the stop, and copies a page when it is written to for the first time. It need not keep what roots
+    /// hold, nor stacks, unless they lie in tracked blocks that are scanned. Memory that a device writes to has to be copied at once.
+    ///
+    /// Task context, with no lock held; not nested. The default returns an error, and the world is stopped for a whole check.
+    fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
+        let _ = at_stop;
+        Err(StopError::Unsupported)
+    }
+
+    /// Ends what [`freeze`](Self::freeze) began: copies are not needed any more. Task context, with no lock held. By then no callback
+    /// reads what memory held.
+    fn thaw(&self) {}
+
+    /// Fills `words` with what memory held from `address` on when it was frozen. It is called for at most 64 words, which lie in one
+    /// page. An error if there was no room to keep that: then the check is made in a stopped world. Any context, between
+    /// [`freeze`](Self::freeze) and [`thaw`](Self::thaw), with interrupts off.
+    ///
+    /// # Safety
+    ///
+    /// `address` is a multiple of the word's size. The words lie in a tracked block whose free has not returned, and that
+    /// [`readable`](Self::readable) vouches for.
+    unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        let _ = (address, words);
+        Err(ImageLost)
     }
 
     /// Begins a walk over the roots, or several: until [`roots_end`](Self::roots_end), whatever [`next_root`](Self::next_root) names

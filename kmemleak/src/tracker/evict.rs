@@ -96,6 +96,7 @@ impl<P: Platform> Tracker<P> {
         let Some(address) = Address::new(start) else {
             return false;
         };
+        self.before_free(start);
         let Some(removed) = self.registry.remove(address, meta) else {
             return false;
         };

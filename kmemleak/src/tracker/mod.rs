@@ -14,6 +14,7 @@ mod callbacks;
 mod clock;
 mod disabled;
 mod evict;
+mod frozen;
 mod last_table;
 mod long;
 mod mode;
@@ -45,6 +46,7 @@ use self::warnings::Warnings;
 use crate::metadata::Memory;
 use crate::metadata::keyed_list::KeyedList;
 use crate::metadata::pool::BootstrapPool;
+use crate::objects::frozen::Frozen;
 use crate::objects::hazard::Hazard;
 use crate::objects::moves::Moves;
 use crate::objects::registry::Registry;
@@ -102,6 +104,7 @@ pub(crate) struct Tracker<P> {
     disabled: KeyedList,
     hazard: Hazard,
     moves: Moves,
+    frozen: Frozen,
     warnings: SpinMutex<Warnings>,
     /// What found no room in metadata, since the last `clear`. Only counted, like the next one and `missed_frees`.
     unrecorded: AtomicU64,
@@ -132,6 +135,7 @@ impl<P: Platform> Tracker<P> {
             disabled: KeyedList::new(),
             hazard: Hazard::new(),
             moves: Moves::new(),
+            frozen: Frozen::new(),
             warnings: SpinMutex::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
@@ -191,6 +195,11 @@ impl<P: Platform> Tracker<P> {
         &self.moves
     }
 
+    /// The pass over frozen memory.
+    pub(crate) fn frozen(&self) -> &Frozen {
+        &self.frozen
+    }
+
     /// Where its own memory lies, which is in no root: itself, and its pool.
     pub(crate) fn own(&self) -> [Range<usize>; 2] {
         let start = core::ptr::from_ref(self).addr();
@@ -229,6 +238,7 @@ impl<P: Platform> Tracker<P> {
         self.task_names.empty();
         self.root_ranges.empty();
         self.disabled.empty();
+        self.frozen.empty();
         *self.warnings.lock() = Warnings::new();
         // SAFETY: it is not used any more.
         unsafe { self.depot.empty() };

@@ -46,6 +46,7 @@ impl<P: Platform> Tracker<P> {
         if !self.is_on() {
             return None;
         }
+        self.before_free(start);
         let entered = self.enter()?;
         let (start, meta) = (Address::new(start)?, entered.meta());
         self.moves.begin();

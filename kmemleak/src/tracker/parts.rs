@@ -45,6 +45,7 @@ impl<P: Platform> Tracker<P> {
         if len == 0 {
             return;
         }
+        self.before_free(whole);
         let Some(extent) = Address::new(whole).and_then(|whole| Extent::of_object(whole, size))
         else {
             return;

@@ -213,7 +213,13 @@ impl<P: Platform> Tracker<P> {
 
     /// Forgets a block by the general path.
     #[inline(never)]
-    pub(super) fn forget_generally(&self, start: usize, entered: Entered<'_, P>) {
+    pub(super) fn forget_generally<'d>(&'d self, start: usize, mut entered: Entered<'d, P>) {
+        if self.frozen.is_on() {
+            // What the block held is read in pieces, between which interrupts are as the caller has them.
+            drop(entered);
+            self.before_free(start);
+            entered = self.interrupts_off();
+        }
         if !self.is_on() {
             return;
         }

@@ -9,6 +9,8 @@ use crate::platform::StopError;
 pub enum How {
     /// In one pass, with the world stopped: exact.
     Stopped,
+    /// In one pass over what memory held when the world was stopped for a moment: exact.
+    Frozen,
     /// By passes of the background scan, unconfirmed, which leave out what is young or has changed lately. If a check in a
     /// stopped world confirmed the suspects, the verdict is of that check instead.
     Scanned {
@@ -165,7 +167,7 @@ impl Summary {
             _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
             _ if self.unread > 0 => Some(Doubt::Unread(self.unread)),
             _ if self.in_flight > 0 => Some(Doubt::InFlight(self.in_flight)),
-            How::Stopped => None,
+            How::Stopped | How::Frozen => None,
             How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
         }
     }

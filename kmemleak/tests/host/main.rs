@@ -15,6 +15,7 @@ mod copies;
 mod cpu_tables;
 mod disabled;
 mod frames;
+mod frozen;
 mod given_up;
 mod graph;
 mod ground;

@@ -24,6 +24,7 @@ use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 
+use leak_script::Checks;
 use leak_script::Script;
 use leak_script::host::{self, Outcome};
 
@@ -62,19 +63,23 @@ fn examine(seed: u64) {
     panic!("KMEMLEAK_SEED={seed}: {first}\n\nshorter:\n{why}");
 }
 
-/// Why a script fails, with its text, if it does. What the oracle doesn't take for a script fails not.
+/// Why a script fails, with its text, if it does, by either kind of check. What the oracle doesn't take for a script fails not.
 fn failure(statements: &[String]) -> Option<String> {
     let text = with_expectations(statements).ok()?;
-    let why = match panic::catch_unwind(AssertUnwindSafe(|| host::run(&text, 2))) {
-        Ok(Outcome::Failed(failure)) => failure.to_string(),
-        Ok(Outcome::Passed) => return None,
-        Ok(Outcome::Skipped) => "skipped".into(),
-        Err(panic) => match panic.downcast_ref::<String>() {
-            Some(text) => format!("panic: {text}"),
-            None => "panic".into(),
-        },
+    let run = |checks| {
+        let run = AssertUnwindSafe(|| host::run_with(&text, 2, checks));
+        let why = match panic::catch_unwind(run) {
+            Ok(Outcome::Failed(failure)) => failure.to_string(),
+            Ok(Outcome::Passed) => return None,
+            Ok(Outcome::Skipped) => "skipped".into(),
+            Err(panic) => match panic.downcast_ref::<String>() {
+                Some(text) => format!("panic: {text}"),
+                None => "panic".into(),
+            },
+        };
+        Some(format!("{checks:?}: {why}\n{text}"))
     };
-    Some(format!("{why}\n{text}"))
+    run(Checks::Stopped).or_else(|| run(Checks::Frozen))
 }
 
 /// The text of a script: these statements, and after each verdict what is to be said of it.

@@ -201,7 +201,7 @@ fn doubts(summary: &Summary) -> Vec<String> {
         }
         _ => {}
     }
-    if !summary.settled && summary.how != "stopped" {
+    if !summary.settled && !matches!(summary.how.as_str(), "stopped" | "frozen") {
         doubts.push(
             "the suspects still changed in the last pass: what is in use may be among them".into(),
         );

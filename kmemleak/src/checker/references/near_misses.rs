@@ -202,7 +202,7 @@ impl Wanted {
         words: MappedWords,
         found: &mut dyn FnMut(usize, NearMiss),
     ) {
-        for (at, word) in words.each(platform) {
+        for (at, word) in words.each(platform.words()) {
             if let Some(kind) = self.kind(platform, word) {
                 found(at, kind);
             }

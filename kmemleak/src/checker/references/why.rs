@@ -325,7 +325,7 @@ impl<P: Platform> Claim<'_, P> {
         // A check looks at no age, and in a stopped world not at contents, either.
         let was_referenced = match how {
             _ if !scanned => true,
-            Some(How::Stopped) => verdict.list.lacks(start, record),
+            Some(How::Stopped | How::Frozen) => verdict.list.lacks(start, record),
             Some(How::Repeated { .. }) => unchanged,
             Some(How::Scanned { .. }) | None => false,
         };

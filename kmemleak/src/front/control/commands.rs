@@ -192,7 +192,7 @@ fn status<P: Platform>(call: Call<'_, P>) -> Done {
 
 fn scan<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.claim_on()?;
-    claim.check()?;
+    claim.check_frozen()?;
     write_report(&claim, call.options.which, call)?;
     claim.note_reported();
     Ok(())

@@ -29,6 +29,14 @@ impl<P: Platform> Detector<P> {
         on_cleared_stack(|| Ok(self.handle().claim_on()?.check()?))
     }
 
+    /// Finds the unreferenced objects as [`check`](Self::check) does, but stops the world only for as long as it takes to read the
+    /// roots: the verdict is of that moment ([`How::Frozen`](crate::How::Frozen)). It takes longer than a check, and memory for
+    /// copies. Where the platform [can't freeze memory](crate::Platform::freeze), or had no room for all copies, the world is
+    /// stopped for a whole check. Task context, with no lock held.
+    pub fn check_frozen(&self) -> Result<Summary, NotDone> {
+        on_cleared_stack(|| Ok(self.handle().claim_on()?.check_frozen()?))
+    }
+
     /// Makes one pass of the background scan now: its suspects are the verdict, unconfirmed. They count as reported, as those of
     /// the background task do: what one pass reported the next ones report again for as long as it is unreferenced, even if it is
     /// young or changed. Task context, with no lock held.

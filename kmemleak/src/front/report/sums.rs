@@ -152,7 +152,7 @@ fn leaders_text<P: Platform>(
 /// Says why what is listed are suspects.
 fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     let passes = match summary.how {
-        How::Stopped => None,
+        How::Stopped | How::Frozen => None,
         How::Scanned { passes } => {
             writeln!(
                 out,
