@@ -22,7 +22,7 @@ use crate::arch::{backtrace, gdt, interrupts};
 use crate::console::Console;
 use crate::dev::{halt, serial};
 use crate::leak::{KMEMLEAK, from_call_site};
-use crate::mm::{confined, heap};
+use crate::mm::{confined, frozen, heap};
 use crate::symbols::{self, Detail};
 use crate::task::scheduler;
 use crate::{print, println};
@@ -59,6 +59,7 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         Ender::Again => {}
         Ender::Another => ending::halt_here(rip),
     }
+    frozen::write_everywhere();
     confined::forget();
     // SAFETY: the other CPUs halt, and this one does nothing else any more.
     unsafe { serial::break_lock() };

@@ -5,12 +5,14 @@
 //! | [`hooks`] | the detector, and how allocators tell it of blocks | allocators, tasks |
 //! | [`player`] | the task that plays with it, for tests | the hooks |
 //! | [`platform`], [`roots`], `names` | the kernel as the detector sees it | the detector alone |
+//! | `freeze` | freezing memory for a check | the platform |
 //! | `call_site` | call stacks without memory | panics |
 //! | [`window`] | how long it keeps interrupts off | the benchmark |
 //! | [`background`], [`parameters`] | the task that scans, the words of the command line | the start |
 
 pub mod background;
 mod call_site;
+mod freeze;
 pub mod hooks;
 mod names;
 pub mod parameters;
@@ -19,9 +21,10 @@ pub mod player;
 pub mod roots;
 pub mod window;
 
-pub use kmemleak::CommandError;
+pub use kmemleak::{CommandError, How};
 
 pub use self::background::hold_warnings;
 pub use self::call_site::from_call_site;
+pub use self::freeze::last_freeze;
 pub use self::hooks::KMEMLEAK;
 pub use self::platform::metadata_bytes;

@@ -12,12 +12,12 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kmemleak::{
-    Comm, Context, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Progress, Root,
+    Comm, Context, ImageLost, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Progress, Root,
     RootCursor, StackWalk, StopError, StoppedCpu,
 };
 
 use super::hooks::KernelPlatform;
-use super::{names, player, roots, window};
+use super::{freeze, names, player, roots, window};
 use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
 use crate::foreground::{self, StopsWorld};
@@ -112,6 +112,7 @@ unsafe impl Platform for KernelPlatform {
         }
         let page = buddy::alloc(0, Tracking::Untracked)?;
         METADATA_PAGES.fetch_add(1, Ordering::Relaxed);
+        mm::frozen::note_metadata(page.addr().get());
         Some(page)
     }
 
@@ -129,6 +130,19 @@ unsafe impl Platform for KernelPlatform {
                 task::clear_dead_stack();
             }
         })
+    }
+
+    fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
+        freeze::freeze(at_stop)
+    }
+
+    fn thaw(&self) {
+        freeze::thaw();
+    }
+
+    unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        // SAFETY: the caller's promise: a block whose free has not returned, and that is mapped.
+        unsafe { mm::frozen::read(address, words) }.map_err(|mm::frozen::Lost| ImageLost)
     }
 
     fn on_unscanned_stack(&self, scan: &mut dyn FnMut()) {

@@ -6,6 +6,7 @@
 //! | [`buddy`] | blocks of 2^n page frames | frame |
 //! | [`slab`] | objects of one size, cached per CPU | buddy |
 //! | [`paging`] | page table entries | buddy |
+//! | [`frozen`] | what memory held at one moment, for the leak detector | paging, buddy, vmalloc |
 //! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
 //! | [`confined`] | code that is abandoned when its memory is used up | buddy |
@@ -30,6 +31,7 @@
 pub mod buddy;
 pub mod confined;
 pub mod frame;
+pub mod frozen;
 mod granules;
 pub mod heap;
 pub mod misuse;

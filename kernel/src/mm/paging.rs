@@ -58,7 +58,11 @@ impl Access {
 const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
 
 /// The bits of an entry that are a physical address.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The bit of a page's entry, free for software, that says that the page is read-only only until it is written to: see
+/// [`frozen`](super::frozen).
+pub(super) const PROTECTED: u64 = PageTableFlags::BIT_9.bits();
 
 /// A page table, which this CPU shares with all others.
 #[repr(transparent)]
@@ -221,4 +225,23 @@ pub fn is_mapped(address: usize) -> bool {
             None => return false,
         }
     }
+}
+
+/// The entry of the page at `address`; `None` where none is mapped, and where a larger page is. Any context.
+pub(super) fn page_entry(address: usize) -> Option<&'static AtomicU64> {
+    let address = VirtAddr::new_truncate(address as u64);
+    let mut table = Table::root();
+    let mut level = PageTableLevel::Four;
+    loop {
+        match (table.look(level, address), level.next_lower_level()) {
+            (Entry::Table(lower), Some(next)) => (table, level) = (lower, next),
+            (Entry::Page, None) => return Some(table.entry(level, address)),
+            _ => return None,
+        }
+    }
+}
+
+/// The entry of the top table for the 512 GiB around `address`.
+pub(super) fn top_entry(address: usize) -> &'static AtomicU64 {
+    Table::root().entry(PageTableLevel::Four, VirtAddr::new_truncate(address as u64))
 }

@@ -19,6 +19,8 @@
 //! not pointers. One in a thousand objects is lost: only a word that is stored inverted refers to it, by which the
 //! benchmark finds and frees it afterwards. A check must find these objects and no others.
 //!
+//! *Checks of frozen memory* are the same, but that the world is stopped only for the roots: the figure that counts is for how long.
+//!
 //! *Windows*: how long the detector keeps interrupts off at most during passes of the background scan, with the call stack, in heaps
 //! that are made to be hard for it ([`windows`]).
 //!
@@ -42,7 +44,7 @@ use super::commands::Answered;
 use crate::arch::backtrace;
 use crate::dev::time;
 use crate::foreground;
-use crate::leak::{CommandError, KMEMLEAK};
+use crate::leak::{CommandError, How, KMEMLEAK, last_freeze};
 use crate::mm::slab::{SlabCache, Trace};
 use crate::mm::{PAGE, buddy};
 use crate::sync::{IrqGuard, SpinLock};
@@ -55,8 +57,24 @@ const CHECKS: [usize; 4] = [0, 10_000, 100_000, 500_000];
 enum What {
     All,
     Pairs,
-    Check { objects: usize },
+    Check { kind: Kind, objects: usize },
     Window { objects: usize },
+}
+
+/// A kind of check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Stopped,
+    Frozen,
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stopped => "check",
+            Self::Frozen => "frozen",
+        })
+    }
 }
 
 fn parse(line: &str) -> Option<What> {
@@ -65,6 +83,11 @@ fn parse(line: &str) -> Option<What> {
         ("", "") => Some(What::All),
         ("pairs", "") => Some(What::Pairs),
         ("check", number) => Some(What::Check {
+            kind: Kind::Stopped,
+            objects: number.parse().ok()?,
+        }),
+        ("frozen", number) => Some(What::Check {
+            kind: Kind::Frozen,
             objects: number.parse().ok()?,
         }),
         ("window", number) => Some(What::Window {
@@ -79,15 +102,15 @@ pub fn run(line: &str, out: &mut dyn Write) -> Answered {
     match parse(line) {
         Some(What::All) => {
             pairs(out)?;
-            checks(&CHECKS, out)?;
+            checks(Kind::Stopped, &CHECKS, out)?;
         }
         Some(What::Pairs) => pairs(out)?,
-        Some(What::Check { objects }) => checks(&[objects], out)?,
+        Some(What::Check { kind, objects }) => checks(kind, &[objects], out)?,
         Some(What::Window { objects }) => windows::run(objects, out)?,
         None => {
             writeln!(
                 out,
-                "bench: invalid argument `{line}`: expected pairs, check NUMBER, window NUMBER or nothing"
+                "bench: invalid argument `{line}`: expected pairs, check NUMBER, frozen NUMBER, window NUMBER or nothing"
             )?;
             return Err(CommandError::NotUnderstood);
         }
@@ -229,9 +252,9 @@ fn time_pair(mut pair: impl FnMut() -> Option<()>) -> Option<u64> {
 /// Bytes of memory that an object takes at most on average: its share of a slab and of the detector's metadata.
 const OBJECT_COST: usize = 400;
 
-fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
+fn checks(kind: Kind, numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
     for &objects in numbers {
-        check(objects, out)?;
+        check(kind, objects, out)?;
     }
     // Another check, so that the last verdict names no object that was freed since.
     match KMEMLEAK.check() {
@@ -246,9 +269,9 @@ fn checks(numbers: &[usize], out: &mut dyn Write) -> fmt::Result {
 }
 
 /// Builds a forest, checks, and frees it.
-fn check(objects: usize, out: &mut dyn Write) -> fmt::Result {
-    write!(out, "{{\"bench\":\"check\",\"objects\":{objects},")?;
-    in_forest(objects, out, check_forest)
+fn check(kind: Kind, objects: usize, out: &mut dyn Write) -> fmt::Result {
+    write!(out, "{{\"bench\":\"{kind}\",\"objects\":{objects},")?;
+    in_forest(objects, out, |bytes, out| check_forest(kind, bytes, out))
 }
 
 /// Builds a forest, does something with it, and frees it. A line has been begun.
@@ -291,12 +314,25 @@ fn in_forest(
 }
 
 /// Checks, and writes what was found in a forest of so many bytes.
-fn check_forest(bytes: usize, out: &mut dyn Write) -> fmt::Result {
+fn check_forest(kind: Kind, bytes: usize, out: &mut dyn Write) -> fmt::Result {
     // Begin right after a tick, so that the next one comes as late as possible in the check.
     task::sleep_us(1);
     let start = time::tsc();
-    let found = KMEMLEAK.check();
+    let found = match kind {
+        Kind::Stopped => KMEMLEAK.check(),
+        Kind::Frozen => KMEMLEAK.check_frozen(),
+    };
     let tsc = time::tsc() - start;
+    if let (Kind::Frozen, Ok(found)) = (kind, &found) {
+        let (stopped_tsc, copied) = match found.how {
+            How::Frozen => last_freeze(),
+            _ => (tsc, 0),
+        };
+        write!(
+            out,
+            "\"stopped_tsc\":{stopped_tsc},\"pages_copied\":{copied},"
+        )?;
+    }
     match found {
         Ok(found) => writeln!(
             out,

@@ -1,4 +1,4 @@
-//! Exceptions: all of them end the machine, after a report of what is known. A non-maskable interrupt does so, too, and is
+//! Exceptions: all but writes to frozen memory end the machine, after a report of what is known. A non-maskable interrupt does so, too, and is
 //! also the way in which the CPU that ends the machine halts the others.
 
 use core::fmt;
@@ -7,6 +7,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 use super::frame::TrapFrame;
 use crate::arch::ending;
+use crate::mm::frozen;
 use crate::{mm, panic};
 
 /// Names of the exceptions by vector (Intel SDM volume 3, table 6-1).
@@ -39,8 +40,14 @@ const NON_MASKABLE: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
 
-/// Reports the exception and ends the machine with failure, or halts this CPU if another one ends the machine.
+/// Reports the exception and ends the machine with failure, or halts this CPU if another one ends the machine. A write to a page that
+/// is frozen is allowed, and goes on.
 pub fn handle(frame: &TrapFrame) {
+    if frame.vector == PAGE_FAULT
+        && frozen::handle_fault(Cr2::read_raw() as usize, frame.error_code)
+    {
+        return;
+    }
     if frame.vector == NON_MASKABLE && ending::is_ending() {
         if ending::ends_here() {
             // This CPU is writing the report already.

@@ -79,6 +79,14 @@ pub fn check() -> Vec<Secret> {
     unreferenced()
 }
 
+/// Checks frozen memory, and returns what is unreferenced.
+pub fn check_frozen() -> Vec<Secret> {
+    task::clear_dead_stack();
+    let summary = KMEMLEAK.check_frozen().expect("the detector is on");
+    assert_eq!(summary.how, How::Frozen);
+    unreferenced()
+}
+
 /// What the last check has found.
 pub fn unreferenced() -> Vec<Secret> {
     let mut found = Vec::with_capacity(256);

@@ -26,6 +26,7 @@ mod firmware;
 mod fixtures;
 #[cfg(target_os = "none")]
 mod frees;
+mod frozen;
 #[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]

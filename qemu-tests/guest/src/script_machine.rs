@@ -18,7 +18,7 @@ use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{PAGE, frame, percpu as dynamic_percpu, vmalloc};
 use kernel::task::{self, State, Task, scheduler};
 use kernel::{percpu, scripted};
-use leak_script::{Allocator, Machine, Place, Supply};
+use leak_script::{Allocator, Checks, Machine, Place, Supply};
 
 /// Words of each section, of each CPU's area, of the stack and of a region.
 const WORDS: usize = 64;
@@ -87,6 +87,8 @@ pub struct KernelMachine {
     frames: [usize; FEW],
     parked: Parked,
     regions: usize,
+    /// What the statement `check` asks for.
+    pub checks: Checks,
 }
 
 impl KernelMachine {
@@ -104,6 +106,7 @@ impl KernelMachine {
             frames,
             parked: Parked::new(),
             regions: page().addr().get(),
+            checks: Checks::Stopped,
         }
     }
 
@@ -155,6 +158,10 @@ impl KernelMachine {
 }
 
 impl Machine for KernelMachine {
+    fn checks(&self) -> Checks {
+        self.checks
+    }
+
     fn alloc(&mut self, from: Allocator, size: usize, align: usize) -> Option<usize> {
         let layout = Layout::from_size_align(size, align).ok()?;
         let start = match from {

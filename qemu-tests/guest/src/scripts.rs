@@ -14,6 +14,8 @@
 //!
 //! In the text of a failure each control character, and `%`, is written as `%` and two hexadecimal digits.
 //!
+//! Each script is run twice: its checks stop the world, and then they [freeze memory](kernel::mm::frozen).
+//!
 //! A script that turns the detector off is the last one of its machine, for `off` is final: the machine ends with success.
 //!
 //! # What nothing may keep alive
@@ -38,7 +40,7 @@ use kernel::mm::{PAGE, buddy, percpu, vmalloc};
 use kernel::sync::{LocalIrqDisabled, SpinLock};
 use kernel::task::{self, State, TaskId, scheduler};
 use kernel::{println, scripted};
-use leak_script::{Allocator, Failure, Only, Script};
+use leak_script::{Allocator, Checks, Failure, Only, Script};
 
 use crate::firmware;
 use crate::guest_test;
@@ -98,7 +100,7 @@ fn run_all(mut machine: KernelMachine) {
     let parcel = firmware::read(FILE).expect("QEMU is told of the scripts");
     for (index, text) in texts(&parcel).into_iter().enumerate() {
         println!("leak-script {index} begins");
-        println!("leak-script {index} {}", run_one(text, &mut machine));
+        println!("leak-script {index} {}", run_both_ways(text, &mut machine));
         if !KMEMLEAK.is_on() {
             break;
         }
@@ -125,6 +127,17 @@ enum Outcome {
     Passed,
     Skipped,
     Failed(Failure),
+}
+
+/// Runs a script with checks in a stopped world, and then, unless it has failed or is the last one, with checks of frozen memory.
+fn run_both_ways(text: &str, machine: &mut KernelMachine) -> Outcome {
+    machine.checks = Checks::Stopped;
+    let outcome = run_one(text, machine);
+    if !KMEMLEAK.is_on() || !matches!(outcome, Outcome::Passed) {
+        return outcome;
+    }
+    machine.checks = Checks::Frozen;
+    run_one(text, machine)
 }
 
 fn run_one(text: &str, machine: &mut KernelMachine) -> Outcome {

@@ -14,7 +14,7 @@ use kernel::sync::{LocalIrqDisabled, SpinLock};
 use kernel::task::{self, Priority};
 
 use crate::guest_test;
-use crate::leak_support::{Secret, apart, check};
+use crate::leak_support::{Secret, apart, check, check_frozen};
 
 /// Rounds of each worker.
 const ROUNDS: usize = 400;
@@ -134,12 +134,14 @@ fn planted() -> Vec<Secret> {
 enum Beside {
     /// Checks, with the world stopped, whose findings are looked at.
     Checks,
+    /// Checks of frozen memory, whose findings are looked at.
+    FrozenChecks,
     /// One pass of the background scan after the other.
     Scans,
 }
 
 /// Checks until the workers have finished; returns how often.
-fn check_all_the_while(workers: usize) -> usize {
+fn check_all_the_while(workers: usize, check: fn() -> Vec<Secret>) -> usize {
     let mut checks = 0;
     while FINISHED.load(Ordering::Acquire) < workers {
         let found = check();
@@ -187,7 +189,8 @@ fn storm(beside: Beside) {
         })
         .collect();
     let passes = match beside {
-        Beside::Checks => check_all_the_while(workers),
+        Beside::Checks => check_all_the_while(workers, check),
+        Beside::FrozenChecks => check_all_the_while(workers, check_frozen),
         Beside::Scans => scan_all_the_while(workers),
     };
     handles.into_iter().for_each(task::JoinHandle::join);
@@ -231,5 +234,12 @@ guest_test! {
     /// nothing behind that makes a later check wrong.
     fn allocation_storm_beside_the_background_scan() smp [1, 2, 4] {
         storm(Beside::Scans);
+    }
+}
+
+guest_test! {
+    /// The storm beside checks of frozen memory: the world goes on while they mark, and their verdicts are as exact.
+    fn allocation_storm_beside_checks_of_frozen_memory() smp [1, 2, 4] {
+        storm(Beside::FrozenChecks);
     }
 }

@@ -294,7 +294,7 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     }
     expect_in(
         &session.command("bench check many", LIMIT)?,
-        "bench: invalid argument `check many`: expected pairs, check NUMBER, window NUMBER or nothing",
+        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, window NUMBER or nothing",
     )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")

@@ -1,6 +1,7 @@
 //! What an address is: in a guard page, in a block, readable or not.
 
 use core::fmt;
+use core::ops::Range;
 
 use intrusive_collections::Bound;
 
@@ -130,4 +131,20 @@ pub fn is_permanent(start: usize, len: usize) -> bool {
     let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
     let image = memory::image();
     (window.contains(&start) && end <= window.end) || (start >= image.start && end <= image.end)
+}
+
+/// Shows where the buffers lie that are in use: not stacks, nor devices. The lock is held for one at a time. Any context.
+pub fn each_buffer(look: &mut dyn FnMut(Range<usize>)) {
+    let mut from = START;
+    loop {
+        let areas = AREAS.lock();
+        let found = areas.tree.lower_bound(Bound::Included(&from));
+        let Some(area) = found.get() else {
+            return;
+        };
+        if area.kind == Kind::Data && area.state == State::InUse {
+            look(area.start..area.end());
+        }
+        from = area.end();
+    }
 }

@@ -26,7 +26,7 @@ mod lookup;
 
 pub use self::areas::Kind;
 use self::areas::{AREAS, Area, Keep, State, give_frames, take_frames};
-pub use self::lookup::{GuardPage, Neighbour, guard_page, is_permanent, readable};
+pub use self::lookup::{GuardPage, Neighbour, each_buffer, guard_page, is_permanent, readable};
 use super::frame::{self, NO_FRAME};
 use super::misuse::{Audience, Misuse};
 use super::paging::{self, Access};
