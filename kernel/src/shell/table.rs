@@ -91,11 +91,12 @@ pub const COMMANDS: &[Command] = &[
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
-        "what the detector costs: pairs, check NUMBER, window NUMBER (no word: the first two)",
+        "what the detector costs: pairs, check N, frozen N, window N (no word: the first two)",
         bench::run,
     )
     .takes("[WHAT]", "bench check 10000", |rest, take| {
-        first_word(rest, ["pairs", "check", "window"].into_iter(), take);
+        let whats = ["pairs", "check", "frozen", "window"];
+        first_word(rest, whats.into_iter(), take);
     }),
     Command::new(
         "history",

@@ -304,6 +304,24 @@ fn other_readings_are_read_as_they_are() {
     assert_eq!(leaks(&lab), []);
     lab.machine.write(packed + 8, 0);
     assert_eq!(leaks(&lab), [held]);
+    lab.detector.free(held);
+    // Of a block of several pieces, across two of these; and a table of physical addresses.
+    let (large, table) = (lab.block(1024), lab.block(4096));
+    lab.detector.read_as(large, Reading::Bytes);
+    lab.detector.read_as(table, Reading::PAGE_TABLE);
+    lab.machine.write(packed, large);
+    lab.machine.write(large, table);
+    let (first, page) = (lab.block(64), lab.machine.pages(4096));
+    lab.detector.alloc(page, 4096, AllocOptions::new());
+    lab.machine.write(large + 504, first << 40);
+    lab.machine.write(large + 512, first >> 24);
+    lab.machine
+        .write(table + 4088, page | 0x8000_0000_0000_0063);
+    assert_eq!(leaks(&lab), []);
+    lab.machine.write(large + 512, 0);
+    assert_eq!(leaks(&lab), [first]);
+    lab.machine.write(table + 4088, 0);
+    assert_eq!(leaks(&lab), [first, page]);
 }
 
 /// Threads move pointers from block to block, and replace the blocks that hold them, while checks of frozen memory run.

@@ -154,8 +154,8 @@ fn scan_json() -> Result<(), Failure> {
     expect_fields(leader, &expected)?;
     let summary = values.last().ok_or("no summary")?;
     let expected = serde_json::json!({
-        "kind": "summary", "how": "stopped", "passes": 1, "reason": null, "objects": 3, "bytes": 128,
-        "leaders": 2, "leader_bytes": 96, "groups": 3, "suppressed_objects": 0, "cpus": 2, "unrecorded": 0,
+        "kind": "summary", "how": "frozen", "passes": 1, "reason": null, "objects": 3, "bytes": 128,
+        "leaders": 2, "leader_bytes": 96, "groups": 3, "suppressed_objects": 0, "cpus": 1, "unrecorded": 0,
     });
     expect_fields(summary, &expected)?;
     let sum: u64 = groups

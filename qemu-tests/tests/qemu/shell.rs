@@ -288,6 +288,11 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     if some[1]["leaked"] != 0 || left {
         return Err(format!("something was left: {none:?}, {some:?}").into());
     }
+    let frozen = run("bench frozen 2000")?;
+    let (stopped, all) = (frozen[0]["stopped_tsc"].as_u64(), frozen[0]["tsc"].as_u64());
+    if frozen[0]["leaked"] != 2 || stopped.is_none_or(|stopped| stopped == 0) || stopped >= all {
+        return Err(format!("no check of frozen memory: {frozen:?}").into());
+    }
     let too_many = run("bench check 100000000")?;
     if !too_many[0]["skipped"].is_string() {
         return Err(format!("they can't have fitted: {too_many:?}").into());
