@@ -24,7 +24,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::candidates::{note_interior_only, postpone};
-use super::window::MARKS;
+use super::window::{MARKS, Off};
 use super::{Marker, PointerPass};
 use crate::marker::queue::Entry;
 use crate::marker::words::MappedWords;
@@ -129,7 +129,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 
     /// Whether enough candidates wait to be looked at.
     #[inline(always)]
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.batch.len >= ENOUGH
     }
 
@@ -298,55 +298,56 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         let Batch {
             words, chunks, odd, ..
         } = &mut self.batch;
+        let words = Cell::from_mut(&mut words[..len]).as_slice_of_cells();
+        let chunks = Cell::from_mut(&mut chunks[..len]).as_slice_of_cells();
+        let interiors = self.pointers == PointerPass::Interiors;
+        // A note is left in the record of what only interior pointers reach.
+        let known = if interiors { 0 } else { u32::MAX };
+        let mut rest = words.iter().zip(chunks);
         let mut unmarked = 0;
-        for index in 0..len {
-            let (word, chunk) = (words[index], chunks[index]);
+        for (word, chunk) in words.iter().zip(chunks) {
+            let (word, chunk) = (word.get(), chunk.get());
             let granule = granule_of(word);
             if !word.is_multiple_of(WORD) {
                 odd.add(word, chunk);
             } else if chunk.marks().load(Ordering::Relaxed) >> granule & 1 != 0 {
                 // What is marked starts there.
-            } else if chunk.starts().load(Ordering::Relaxed) >> granule & 1 == 0 {
+            } else if chunk.starts().load(Ordering::Relaxed).rotate_right(granule) & 1 == 0 {
                 odd.add(word, chunk);
-            } else {
-                (words[unmarked], chunks[unmarked]) = (word, chunk);
+            } else if let Some((to_word, to_chunk)) = rest.next() {
+                to_word.set(word);
+                to_chunk.set(chunk);
                 unmarked += 1;
             }
         }
-        let mut from = 0;
-        while from < unmarked {
-            let to = unmarked.min(from + MARKS);
-            self.without_interrupts(|marker| {
-                (from..to).for_each(|index| marker.mark_under_lock(index));
-            });
-            from = to;
-        }
-    }
-
-    /// Marks what a candidate points to, if that is plain. It did point to the start of an object that was not marked.
-    #[inline(always)]
-    fn mark_under_lock(&mut self, index: usize) {
-        let (word, chunk) = (self.batch.words[index], self.batch.chunks[index]);
-        let granule = granule_of(word);
-        let open = self.access.open(chunk_of(word), chunk);
-        if open.starts().load(Ordering::Relaxed) >> granule & 1 == 0 || open.has(info::SPECIAL) {
-            return self.batch.odd.add(word, chunk);
-        }
-        if !open.mark(granule) {
-            return;
-        }
-        let interiors = self.pointers == PointerPass::Interiors;
-        let len = open.now().common_words();
-        if len != 0 && !interiors && self.queue.push(Entry::of_words(word, len)) {
-            return;
-        }
-        // SAFETY: an object starts there, and the chunk is open.
-        let record = unsafe { open.record(granule) };
-        if interiors {
-            note_interior_only(record, chunk);
-        }
-        if !self.queue.push(Entry::of_aligned(word, record)) {
-            postpone(record, chunk, &self.shared.overflowed);
+        let (words, chunks) = (&words[..unmarked], &chunks[..unmarked]);
+        for (words, chunks) in words.chunks(MARKS).zip(chunks.chunks(MARKS)) {
+            let _off = Off::<P, A>::new(self.tools.platform);
+            for (word, chunk) in words.iter().zip(chunks) {
+                let (word, chunk) = (word.get(), chunk.get());
+                let open = self.access.open(chunk_of(word), chunk);
+                let (granule, info) = (granule_of(word), open.now());
+                let starts = open.starts().load(Ordering::Relaxed);
+                if starts.rotate_right(granule) & 1 == 0 || info.has(info::SPECIAL) {
+                    odd.add(word, chunk);
+                    continue;
+                }
+                if !open.mark(granule) {
+                    continue;
+                }
+                let len = info.common_words() & known;
+                if len != 0 && self.queue.push(Entry::of_words(word, len)) {
+                    continue;
+                }
+                // SAFETY: an object starts there, and the chunk is open.
+                let record = unsafe { open.record(granule) };
+                if interiors {
+                    note_interior_only(record, chunk);
+                }
+                if !self.queue.push(Entry::of_aligned(word, record)) {
+                    postpone(record, chunk, &self.shared.overflowed);
+                }
+            }
         }
     }
 }

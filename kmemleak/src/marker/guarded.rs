@@ -4,11 +4,13 @@
 //! until the piece has been read ([`Hazard`](crate::objects::hazard::Hazard)).
 
 use core::ops::Range;
+use core::slice::Iter;
 use core::sync::atomic::Ordering;
 
-use super::window::{page_end, piece_end};
+use super::window::{Off, page_end, piece_end};
 use super::{GivenUp, Marker};
 use crate::marker::encoded::{BEYOND, BlockPart, MappedPiece, PieceVisitor};
+use crate::marker::queue::Entry;
 use crate::marker::words::MappedWords;
 use crate::metadata::WORD;
 use crate::objects::access::Access;
@@ -37,39 +39,96 @@ impl Guarded {
     }
 }
 
+/// Words of plain objects after which no other one is read in the same window.
+const WORDS: u64 = 512;
+
+/// What a window leaves of objects that are to be scanned, besides those that follow.
+enum Unscanned {
+    Nothing,
+    /// The words of a plain object from an address on.
+    Words {
+        start: usize,
+        len: usize,
+        from: usize,
+    },
+    /// An object that is not scanned as a plain one.
+    Object(usize),
+}
+
 impl<P: Platform, A: Access> Marker<'_, P, A> {
-    /// Scans an object of which the queue says that it is plain and has `len` bytes, while other code runs.
+    /// Scans queued objects while other code runs, several plain ones in a window.
     #[inline(always)]
-    pub(super) fn scan_plain(&mut self, start: usize, len: usize) -> Result<(), GivenUp> {
-        let (mut at, end) = (start, end_of(start, len));
-        while at < end {
-            let next = page_end(at).min(end);
-            let stopped_at = self.without_interrupts(|marker| {
-                let tools = marker.tools;
-                if !marker.hold_plain(start, len) {
-                    return None;
-                }
-                let mut stopped_at = next;
-                if tools.readable(at, next - at) {
-                    // SAFETY: plain blocks start at whole words; it is vouched for, and its free waits for the marker.
-                    let words = unsafe { MappedWords::new(at, (next - at) / WORD) };
-                    stopped_at -= marker.scan_words(words).len() * WORD;
-                } else {
-                    marker.unread += 1;
-                }
-                tools.hazard.clear();
-                Some(stopped_at)
-            });
+    pub(super) fn scan_together(&mut self, entries: &[Entry]) -> Result<(), GivenUp> {
+        let mut rest = entries.iter();
+        while !rest.as_slice().is_empty() {
+            let left = self.read_some(&mut rest);
             self.flush_full();
-            self.pause()?;
-            match stopped_at {
-                Some(stopped_at) => at = stopped_at,
-                // It is another object, or is not plain any more.
-                None if at == start => return self.scan_guarded(start),
-                None => return Ok(()),
+            match left {
+                Unscanned::Nothing => {}
+                Unscanned::Words { start, len, from } => self.scan_rest(start, len, from)?,
+                Unscanned::Object(start) => self.scan_guarded(start)?,
             }
         }
         Ok(())
+    }
+
+    /// Scans objects in a window.
+    #[inline(always)]
+    fn read_some(&mut self, rest: &mut Iter<'_, Entry>) -> Unscanned {
+        let most = self.words + WORDS;
+        let _off = Off::<P, A>::new(self.tools.platform);
+        for entry in rest {
+            let Some((start, len)) = entry.plain() else {
+                return Unscanned::Object(entry.start());
+            };
+            match self.read_plain(start, len, start) {
+                // It is another object, or is not plain any more.
+                None => return Unscanned::Object(start),
+                Some(from) if from != end_of(start, len) => {
+                    return Unscanned::Words { start, len, from };
+                }
+                Some(_) if self.is_full() || self.words > most => break,
+                Some(_) => {}
+            }
+        }
+        Unscanned::Nothing
+    }
+
+    /// Scans a plain object from `at` on.
+    #[cold]
+    #[inline(never)]
+    fn scan_rest(&mut self, start: usize, len: usize, mut at: usize) -> Result<(), GivenUp> {
+        while at < end_of(start, len) {
+            self.pause()?;
+            let stopped_at = self.without_interrupts(|marker| marker.read_plain(start, len, at));
+            let Some(stopped_at) = stopped_at else {
+                break;
+            };
+            self.flush_full();
+            at = stopped_at;
+        }
+        Ok(())
+    }
+
+    /// Scans a piece of a plain object of `len` bytes, from `at` on; returns where it stopped. `None` if it is not there any more.
+    /// Interrupts are off.
+    #[inline(always)]
+    fn read_plain(&mut self, start: usize, len: usize, at: usize) -> Option<usize> {
+        let tools = self.tools;
+        let next = page_end(at).min(end_of(start, len));
+        if !self.hold_plain(start, len) {
+            return None;
+        }
+        let mut stopped_at = next;
+        if tools.readable(at, next - at) {
+            // SAFETY: plain blocks start at whole words; it is vouched for, and its free waits for the marker.
+            let words = unsafe { MappedWords::new(at, (next - at) / WORD) };
+            stopped_at -= self.scan_words(words).len() * WORD;
+        } else {
+            self.unread += 1;
+        }
+        tools.hazard.clear();
+        Some(stopped_at)
     }
 
     /// Notes that the marker reads the object at `start`, if that is there, is plain and has `len` bytes.
@@ -113,7 +172,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// Scans an object while other code runs, piece by piece, until it is freed.
     #[cold]
     #[inline(never)]
-    pub(super) fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
+    fn scan_guarded(&mut self, start: usize) -> Result<(), GivenUp> {
         // The record may have been freed with its object, or be another object's by now: it is looked up by address each time.
         let Some((record, object)) = self.guarded(start) else {
             return self.pause();

@@ -89,9 +89,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 line += LINE;
             }
         }
-        for entry in &now[..now_len] {
-            self.scan_entry(*entry)?;
-        }
+        self.scan_entries(&now[..now_len])?;
         match segment {
             Segment::Ended => self.end_segment(),
             Segment::GoesOn => Ok(()),
@@ -108,23 +106,24 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Scans the objects that still wait for their words to be in the cache.
     pub(super) fn scan_waiting(&mut self) -> Result<(), GivenUp> {
-        let len = core::mem::take(&mut self.scanned_ahead_len);
-        (0..len).try_for_each(|index| self.scan_entry(self.scanned_ahead[index]))
+        let (waiting, len) = (
+            self.scanned_ahead,
+            core::mem::take(&mut self.scanned_ahead_len),
+        );
+        self.scan_entries(&waiting[..len])
     }
 
     #[inline(always)]
-    fn scan_entry(&mut self, entry: Entry) -> Result<(), GivenUp> {
+    fn scan_entries(&mut self, entries: &[Entry]) -> Result<(), GivenUp> {
         if A::STOPPED {
-            self.scan_stopped(entry);
+            entries.iter().for_each(|entry| self.scan_stopped(*entry));
             return Ok(());
         }
         if self.tools.frozen.is_on() {
-            return self.scan_frozen(entry.start());
+            return (entries.iter()).try_for_each(|entry| self.scan_frozen(entry.start()));
         }
-        match entry.plain() {
-            Some((start, len)) => self.scan_plain(start, len),
-            None => self.scan_guarded(entry.start()),
-        }
+        self.scan_together(entries)?;
+        self.pause_after(entries.len() as u64 * LOOK)
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 //!
 //! | in a window | at most |
 //! | --- | --- |
-//! | words that are searched for candidates, in place | a page, or until [as many wait](super::batch) as are looked at together |
+//! | words that are searched for candidates, in place | two pages, or until [as many wait](super::batch) as are looked at together |
 //! | candidates that are marked, which are known to be the start of a plain object | [`MARKS`] |
 //! | other look-ups, each of which goes on with what it finds in the next window | 1 |
 //! | numbers in memory that is not read as plain words | [`NUMBERS`] |
@@ -19,6 +19,7 @@
 //!
 //! In a stopped world interrupts are off from the beginning to the end, and there is nothing to divide.
 
+use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
@@ -30,7 +31,7 @@ use crate::objects::hazard::PIECE;
 use crate::objects::object::{Object, object_in};
 use crate::objects::page_map::{ChunkNumber, Look, chunk_of};
 use crate::platform::address::end_of;
-use crate::platform::{Platform, Reading};
+use crate::platform::{IrqState, Platform, Reading};
 
 /// Candidates that are marked in a window.
 pub(super) const MARKS: usize = 16;
@@ -50,19 +51,41 @@ pub(super) const COMPARED: usize = 64;
 /// Does something with an object, whose chunk is open.
 pub(super) type ObjectVisitor<'l, M> = &'l mut dyn FnMut(&mut M, Object<'_>);
 
-/// Runs `work` with interrupts off. In a stopped world they are off already.
+/// Interrupts are off as long as this lives. In a stopped world they are off already.
+pub(super) struct Off<'p, P: Platform, A: Access> {
+    platform: &'p P,
+    interrupts: Option<IrqState>,
+    access: PhantomData<A>,
+}
+
+impl<'p, P: Platform, A: Access> Off<'p, P, A> {
+    #[inline(always)]
+    pub(super) fn new(platform: &'p P) -> Self {
+        Self {
+            platform,
+            interrupts: (!A::STOPPED).then(|| platform.irq_save()),
+            access: PhantomData,
+        }
+    }
+}
+
+impl<P: Platform, A: Access> Drop for Off<'_, P, A> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(interrupts) = self.interrupts.take() {
+            self.platform.irq_restore(interrupts);
+        }
+    }
+}
+
+/// Runs `work` with interrupts off.
 #[inline(always)]
 pub(super) fn uninterrupted<P: Platform, A: Access, R>(
     platform: &P,
     work: impl FnOnce() -> R,
 ) -> R {
-    if A::STOPPED {
-        return work();
-    }
-    let interrupts = platform.irq_save();
-    let result = work();
-    platform.irq_restore(interrupts);
-    result
+    let _off = Off::<P, A>::new(platform);
+    work()
 }
 
 /// The end of the page that an address lies in: no word lies in two pages.
@@ -101,6 +124,9 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.take_leaf() {
             for (chunk_number, chunk) in leaf.chunks(number) {
+                if !A::STOPPED && !wanted(chunk) {
+                    continue;
+                }
                 if !chunk.is_used() {
                     if A::STOPPED && chunk.has_records() {
                         // Nothing is in it any more, and nothing else has it locked.
@@ -108,7 +134,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                     }
                     continue;
                 }
-                if wanted(chunk) {
+                if !A::STOPPED || wanted(chunk) {
                     look(self, chunk_number, chunk);
                 }
             }

@@ -42,17 +42,20 @@ impl Hazard {
 
     /// Notes that the marker reads the piece of a region that begins at `start` from here on, if a look at the regions then
     /// shows that it is one.
+    #[inline(always)]
     pub(crate) fn set_region(&self, start: usize) {
         // Ordered by the lock of the regions.
         self.0.store(!start, Relaxed);
     }
 
     /// Notes that the marker reads the block at `start` from here on. Its chunk is locked, and the block is in it.
+    #[inline(always)]
     pub(crate) fn set(&self, start: usize) {
         self.0.store(!start, Relaxed);
     }
 
     /// Notes that the marker does not read the block any more.
+    #[inline(always)]
     pub(crate) fn clear(&self) {
         self.0.store(0, Release);
     }
