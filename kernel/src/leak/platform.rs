@@ -22,6 +22,7 @@ use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
 use crate::foreground::{self, StopsWorld};
 use crate::mm::buddy::{self, Tracking};
+use crate::mm::slab::{self, SlabCache};
 use crate::mm::{self, vmalloc};
 use crate::sync::in_interrupt;
 use crate::task::{self, scheduler};
@@ -104,6 +105,10 @@ unsafe impl Platform for KernelPlatform {
         };
         frames[0] = site;
         1
+    }
+
+    fn slab_stride(&self, start: usize) -> Option<usize> {
+        slab::cache_of(start).map(SlabCache::object_size)
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {

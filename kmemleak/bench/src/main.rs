@@ -5,7 +5,7 @@
 //! cargo run -q --release -p kmemleak-bench -- scan    --objects N --fill random|zero|dense --repeat R
 //! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
-//! cargo run -q --release -p kmemleak-bench -- memory  --objects N
+//! cargo run -q --release -p kmemleak-bench -- memory  --objects N [--size S,... --stride T,...]
 //! cargo run -q --release -p kmemleak-bench -- depot   --stacks N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- names   --tasks N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- count
@@ -53,6 +53,7 @@ mod world;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::TypedValueParser;
 use clap::{Parser, Subcommand};
 
 use crate::workload::{Fill, MAX_OBJECTS, MIN_OBJECTS};
@@ -126,6 +127,12 @@ enum What {
         /// Objects
         #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = objects())]
         objects: u32,
+        /// Instead of the workload's objects: objects of this size; several with commas
+        #[arg(long, value_name = "S", requires = "stride", value_delimiter = ',', value_parser = bytes())]
+        size: Vec<usize>,
+        /// How many bytes apart they lie; as many as sizes
+        #[arg(long, value_name = "T", requires = "size", value_delimiter = ',', value_parser = bytes())]
+        stride: Vec<usize>,
     },
     /// Time of a pair whose call stack is one of many
     Depot {
@@ -159,6 +166,12 @@ fn objects() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(i64::from(MIN_OBJECTS)..=i64::from(MAX_OBJECTS))
 }
 
+fn bytes() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u64)
+        .range(1..=4096)
+        .map(|bytes| bytes as usize)
+}
+
 fn main() -> ExitCode {
     let done = match Options::parse().what {
         What::Check {
@@ -179,7 +192,14 @@ fn main() -> ExitCode {
             repeat,
         } => pairs::run(live, threads, frames, repeat),
         What::Latency { live, repeat } => latency::run(live, repeat),
-        What::Memory { objects } => memory::run(objects),
+        What::Memory {
+            objects,
+            size,
+            stride,
+        } => match size.is_empty() {
+            true => memory::run(objects),
+            false => memory::run_slots(objects, &size, &stride),
+        },
         What::Depot { stacks, repeat } => depot::run(stacks, repeat),
         What::Names { tasks, repeat } => names::run(tasks, repeat),
         What::Count => counts::count(),
@@ -219,6 +239,8 @@ mod tests {
             "pairs --frames 0",
             "latency --fill zero",
             "memory --repeat 2",
+            "memory --size 40",
+            "memory --size 0 --stride 64",
             "depot --stacks 0",
             "names --tasks -1",
         ] {

@@ -32,6 +32,7 @@ pub struct Measured {
     machine: Emulated,
     clock: Clock,
     pages: Pages,
+    stride: Option<usize>,
 }
 
 impl Measured {
@@ -41,7 +42,14 @@ impl Measured {
             machine: Emulated::of(machine),
             clock: Clock::new(),
             pages: Pages(Mutex::new(Vec::new())),
+            stride: None,
         }
+    }
+
+    /// This machine, with all blocks so many bytes apart.
+    pub fn with_stride(mut self, bytes: usize) -> Self {
+        self.stride = Some(bytes);
+        self
     }
 }
 
@@ -100,6 +108,11 @@ unsafe impl Platform for Measured {
 
     fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
         self.machine.call_stack(frames)
+    }
+
+    #[inline]
+    fn slab_stride(&self, _start: usize) -> Option<usize> {
+        self.stride
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {

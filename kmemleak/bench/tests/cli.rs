@@ -87,6 +87,32 @@ fn memory_is_one_line() {
 }
 
 #[test]
+fn memory_of_each_size_is_told_without_a_stride_and_with_one() {
+    let lines = lines("memory --objects 10000 --size 40,24 --stride 64,32");
+    let expected = [(40, 64), (24, 32)].map(|slots| [false, true].map(|told| (slots, told)));
+    assert_eq!(lines.len(), 4);
+    for (line, ((size, stride), told)) in lines.iter().zip(expected.as_flattened()) {
+        assert_eq!(
+            (&line["size"], &line["stride"]),
+            (&json!(size), &json!(stride))
+        );
+        assert_eq!(line["stride_told"], *told);
+        assert!(
+            line["bytes_per_object"]
+                .as_f64()
+                .is_some_and(|bytes| (28.0..45.0).contains(&bytes))
+        );
+    }
+    for wrong in ["--size 40 --stride 32", "--size 40,24 --stride 64"] {
+        assert_eq!(
+            bench(&format!("memory {wrong}")).status.code(),
+            Some(1),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn wrong_usage_is_told_and_has_a_code_of_its_own() {
     for arguments in ["", "check --objects 5", "pairs --fill zero", "frobnicate"] {
         let output = bench(arguments);

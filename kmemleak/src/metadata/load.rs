@@ -8,9 +8,10 @@ use crate::platform::METADATA_PAGE;
 /// The rule, in bytes: 40 KiB, and
 ///
 /// - a page of 4096 for each 64 KiB of the memory in which blocks lie, however few: 1/16 of the heap;
-/// - for each 512 bytes of it in which a block begins, records of 28 bytes, as many as blocks of the smallest size have room
-///   there: 896 where blocks of 16 bytes are usual, 224 where they have 64 bytes, 28 where they have 512; a quarter more for what
-///   is left over between them, and 4 for each block for the queues of a check;
+/// - for each 512 bytes of it in which several blocks begin, records of 28 bytes, as many as blocks of the smallest size have room
+///   there: 896 where blocks of 16 bytes are usual, 224 where they have 64 bytes; and 28 for each in which one block begins alone.
+///   (Where there are fewer than two blocks for each 512 bytes, they are supposed to lie in pairs.) A quarter more for what is left
+///   over between them, and 4 for each block for the queues of a check;
 /// - 320 for each call stack that allocates: half of it for the stack itself, the rest while sites and groups are counted;
 /// - 96 for each leak that a verdict is to list, and a mark to remember;
 /// - 16 KiB for each CPU.
@@ -94,7 +95,15 @@ impl Load {
         while apart > 8 && apart > self.smallest_bytes {
             apart /= 2;
         }
-        let bytes = chunks.saturating_mul(CHUNK_BYTES / apart * RECORD_BYTES);
+        // At most as many chunks have two objects or more.
+        let shared = if self.objects / 2 < all {
+            self.objects / 2
+        } else {
+            all
+        };
+        let bytes = shared
+            .saturating_mul(CHUNK_BYTES / apart * RECORD_BYTES)
+            .saturating_add((chunks - shared).saturating_mul(RECORD_BYTES));
         bytes.saturating_add(bytes / 4)
     }
 }

@@ -157,11 +157,11 @@ impl Chunk {
         self.users().load(Ordering::Acquire) != 0
     }
 
-    /// Whether it is in service, with records at this spacing.
+    /// Whether it is in service, with records that were provided for objects of so many bytes, as far as is known.
     #[inline(always)]
-    pub(crate) fn serves(self, spacing: u32) -> bool {
-        self.info().load(Ordering::Relaxed) & (SPACING_MASK | info::SERVES)
-            == spacing | info::SERVES
+    pub(crate) fn serves(self, bytes: usize) -> bool {
+        let now = self.now();
+        now.has(info::SERVES) && now.agrees(bytes)
     }
 
     /// Notes that an object of so many bytes starts here, beside these, of which some may have another size. It is locked.

@@ -22,9 +22,12 @@ pub(crate) const fn share_at(spacing: u32, granule: u32) -> u64 {
     (u64::MAX >> (64 - (1 << spacing))) << (granule >> spacing << spacing)
 }
 
-/// The spacing for objects that lie `stride` bytes apart; if that is not known, for objects of `size` bytes.
-#[inline(always)]
+/// The spacing for objects that lie `stride` bytes apart; if that is not known, as far as an allocator places objects of `size`
+/// bytes whose slots are powers of two. In a chunk in which they lie closer, records come to be finer.
+#[cold]
+#[inline(never)]
 pub(crate) fn spacing_for(size: usize, stride: Option<usize>) -> u32 {
-    let granules = (stride.unwrap_or(size) / GRANULE).clamp(1, 1 << MAX_SPACING);
-    granules.ilog2()
+    let coarsest = GRANULE << MAX_SPACING;
+    let bytes = stride.unwrap_or(size).clamp(GRANULE, coarsest);
+    bytes.next_power_of_two().ilog2() - GRANULE_SHIFT
 }

@@ -58,7 +58,7 @@ pub const COMM_LEN: usize = 16;
 /// | [`stack_bounds`](Self::stack_bounds) | by callbacks and checks | call stacks, the running stack and its registers must be named by other methods |
 /// | [`stack_walk`](Self::stack_walk), or [`call_stack`](Self::call_stack) | by callbacks | without `stack_bounds`, leaks have no call stacks, and are not grouped |
 /// | [`metadata_alloc`](Self::metadata_alloc), [`metadata_free`](Self::metadata_free) | by callbacks; in task context | metadata ends with what [was lent](crate::Detector::add_metadata) |
-/// | [`slab_stride`](Self::slab_stride) | by callbacks | records of slabs take somewhat more memory |
+/// | [`slab_stride`](Self::slab_stride) | by callbacks | records of small blocks in large slots take somewhat more memory |
 /// | [`block_addresses`](Self::block_addresses) | by callbacks | a callback that names an address of user space is taken at its word |
 /// | [`cpus`](Self::cpus), [`percpu_copy`](Self::percpu_copy) | in any context | there is one CPU, and a per-CPU block has one copy |
 /// | [`phys_to_virt`](Self::phys_to_virt) | in any context | blocks of physical memory are not scanned, and no physical address is followed |
@@ -206,7 +206,8 @@ pub unsafe trait Platform: Sync {
     }
 
     /// The distance in bytes between the blocks of the slab in which `start` lies; `None` if it lies in no slab, or the answer
-    /// would take a search. A hint that saves metadata. Any context.
+    /// would take a search. A hint that saves metadata where it is more than the size of the blocks, rounded up to a power of
+    /// two; it is asked for when memory gets its first blocks. Any context, under the detector's locks.
     #[inline]
     fn slab_stride(&self, start: usize) -> Option<usize> {
         let _ = start;

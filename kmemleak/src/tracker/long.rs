@@ -92,7 +92,7 @@ impl<P: Platform> Tracker<P> {
         if self.word.has(Unusual::EXHAUSTED) {
             return Begun::Done(Kept::NoMemory);
         }
-        let stride = self.platform.slab_stride(extent.start().get());
+        let stride = || self.platform.slab_stride(extent.start().get());
         let begun = self
             .registry
             .insert_start(extent, record, self.marked(), stride, meta);

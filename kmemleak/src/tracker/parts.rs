@@ -122,7 +122,7 @@ impl<P: Platform> Tracker<P> {
             }
             room => {
                 room.give_back(&registry.side_table, meta);
-                let stride = self.platform.slab_stride(start);
+                let stride = || self.platform.slab_stride(start);
                 match registry.insert(behind, &record, marked, stride, meta) {
                     Ok(()) => Kept::Yes,
                     Err(_) => Kept::NoMemory,

@@ -143,7 +143,7 @@ impl<P: Platform> Tracker<P> {
             return Kept::NoMemory;
         }
         let marked = self.marked();
-        let stride = self.platform.slab_stride(extent.start().get());
+        let stride = || self.platform.slab_stride(extent.start().get());
         let inserted = self.registry.insert(extent, record, marked, stride, meta);
         if inserted.is_ok() && record.short_size() != u32::MAX {
             return Kept::Yes;
@@ -174,7 +174,7 @@ impl<P: Platform> Tracker<P> {
     ) -> Kept {
         /// How often the object in the way may be gone when it is looked at, since another CPU takes it out at that moment.
         const VAIN: usize = 16;
-        let stride = self.platform.slab_stride(extent.start().get());
+        let stride = || self.platform.slab_stride(extent.start().get());
         let mut vain = 0;
         // Each round takes an object out, or is one of the few that take out none: so the loop ends.
         while let Err(Refused::Overlaps(address)) = inserted {

@@ -53,6 +53,7 @@ mod scanned;
 mod scans;
 mod scopes;
 mod selftests;
+mod slots;
 mod snapshots;
 mod sparse;
 mod styles;

@@ -37,6 +37,23 @@ guest_test! {
 }
 
 guest_test! {
+    /// A block that is smaller than its slab's slot takes no more metadata than one that fills it.
+    fn small_blocks_take_little_metadata() smp [1] leaks nothing {
+        const BLOCKS: usize = 50_000;
+        let used = || {
+            let used = KMEMLEAK.metadata();
+            used.bytes - used.call_stacks
+        };
+        let mut blocks: Vec<Box<[u8; 40]>> = Vec::with_capacity(BLOCKS);
+        let before = used();
+        blocks.resize_with(BLOCKS, || Box::new([0; 40]));
+        let each = (used() - before) / BLOCKS;
+        assert!(each <= 45, "{each} bytes of metadata for each block of 40 bytes");
+        assert_eq!(mm::slab::cache_of(ptr::from_ref(&*blocks[0]).addr()).map(SlabCache::object_size), Some(64));
+    }
+}
+
+guest_test! {
     /// Blocks of all sizes and alignments are as large and as aligned as asked for, don't overlap, and all
     /// memory comes back.
     fn random_blocks_do_not_overlap() smp [1] leaks nothing {

@@ -5,8 +5,8 @@
 pub(crate) struct Budget(usize);
 
 impl Budget {
-    /// Entries and tables of a step. Each takes seventy instructions, and where an emptied chunk is locked a hundred or so: a step takes
-    /// fewer than 10 000.
+    /// Entries and tables of a step. Each takes seventy instructions, and where an emptied chunk is locked a hundred or so: a
+    /// step takes fewer than 10 000.
     pub(crate) const STEP: usize = 64;
 
     /// What a step of long work may do.

@@ -6,7 +6,7 @@ use super::Registry;
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::objects::access::{Access, Locked, OpenChunk};
-use crate::objects::chunk::{self, Chunk, GRANULE, granule_of, info, share_at};
+use crate::objects::chunk::{self, Chunk, GRANULE, MAX_SPACING, granule_of, info, share_at};
 use crate::objects::object::object_in;
 use crate::objects::page_map::{
     Blocked, Budget, CHUNK, ChunkNumber, Look, NextChunk, address_of, chunk_of, leaf_of,
@@ -30,15 +30,15 @@ pub(crate) enum Marked {
 }
 
 impl Registry {
-    /// Records a block. `marked` is for the current pass. `stride` is the distance in bytes between such blocks, if it is
-    /// known.
+    /// Records a block. `marked` is for the current pass. `stride` is asked where records have to be provided: the distance in
+    /// bytes between such blocks, if it is known.
     #[inline(always)]
     pub(crate) fn insert(
         &self,
         extent: Extent,
         record: &Record,
         marked: Marked,
-        stride: Option<usize>,
+        stride: impl FnOnce() -> Option<usize>,
         meta: &MetaAlloc<'_>,
     ) -> Result<(), Refused> {
         let reach = extent.reach();
@@ -60,7 +60,7 @@ impl Registry {
         extent: Extent,
         record: &Record,
         marked: Marked,
-        stride: Option<usize>,
+        stride: impl FnOnce() -> Option<usize>,
         meta: &MetaAlloc<'_>,
     ) -> Result<(), Refused> {
         let (start, last) = (extent.start().get(), extent.last().get());
@@ -88,13 +88,13 @@ impl Registry {
             if chunk_of(last) != number {
                 chunk.set(info::LOOK);
             }
-            let wanted = chunk::spacing_for(extent.size(), stride);
             let fits = if starts == 0 {
-                chunk.serves(wanted)
+                chunk.serves(extent.size())
             } else {
                 starts & chunk.share(granule) == 0
             };
             if !fits {
+                let wanted = chunk::spacing_for(extent.size(), stride());
                 make_fit(&chunk, start, starts, wanted, meta)?;
             }
             // SAFETY: there are records, and the chunk is locked.
@@ -323,6 +323,9 @@ impl Registry {
 }
 
 /// Provides a record for an object at `start`, and puts its chunk into service. The chunk is locked, and has these starts.
+///
+/// The first object of a chunk gets one record alone, since it may stay alone. With the second one there are records at the
+/// spacing that is wanted, or finer ones where that is not enough.
 #[cold]
 #[inline(never)]
 fn make_fit(
@@ -333,15 +336,15 @@ fn make_fit(
     meta: &MetaAlloc<'_>,
 ) -> Result<(), Refused> {
     let granule = granule_of(start);
-    let mut spacing = wanted;
+    let mut spacing = MAX_SPACING;
     let mut fits = false;
     if starts == 0 {
         if chunk.is_covered() {
             return Err(Refused::Overlaps(start));
         }
-        fits = chunk.has_records() && chunk.spacing() == wanted;
+        fits = chunk.has_records() && chunk.spacing() >= wanted;
     } else {
-        spacing = chunk.spacing();
+        spacing = wanted.min(chunk.spacing());
         while spacing > 0 && starts & share_at(spacing, granule) != 0 {
             spacing -= 1;
         }
