@@ -97,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) scan_every: Microseconds<600_000_000>,
     /// When it scans next: for the first time after a minute.
     pub(crate) next_scan: Microseconds<{ FIRST_US + 60_000_000 }>,
+    /// How long the world may be stopped for confirming suspects: a tenth of a second. Zero: not at all.
+    pub(crate) stop_max: Microseconds<100_000>,
     /// The least age of an object that the background scan reports: five seconds.
     pub(crate) min_age: Microseconds<5_000_000>,
 }
@@ -112,6 +114,7 @@ impl Settings {
             color_of_command: Override::none(),
             scan_every: Microseconds::by_default(),
             next_scan: Microseconds::by_default(),
+            stop_max: Microseconds::by_default(),
             min_age: Microseconds::by_default(),
         }
     }

@@ -1,7 +1,7 @@
 //! The checkpoints of checks and questions: how many there were, and at which one the machine asks to stop.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What a machine knows of its checkpoints.
 #[derive(Debug, Default)]
@@ -9,6 +9,8 @@ pub struct Checkpoints {
     count: AtomicUsize,
     /// The one at which it asks to stop, counted from one; zero for none.
     stop_at: AtomicUsize,
+    /// By how much the clock moves at each.
+    us_each: AtomicU64,
 }
 
 impl Checkpoints {
@@ -31,6 +33,15 @@ impl Checkpoints {
     /// How many there have been.
     pub fn count(&self) -> usize {
         self.count.load(Relaxed)
+    }
+
+    /// From now on the clock moves on by so much at each checkpoint.
+    pub fn take_us(&self, us: u64) {
+        self.us_each.store(us, Relaxed);
+    }
+
+    pub(crate) fn us_each(&self) -> u64 {
+        self.us_each.load(Relaxed)
     }
 
     pub(crate) fn pass(&self) -> ControlFlow<()> {

@@ -72,6 +72,7 @@ impl Builder {
             asked_to_stop: AtomicBool::new(false),
             checkpoints: Checkpoints::default(),
             at_relax: Mutex::new(None),
+            at_stop: Mutex::new(None),
             at_name: Mutex::new(None),
             relaxed: AtomicUsize::new(0),
         })
@@ -107,6 +108,7 @@ pub struct Machine {
     /// The checkpoints of checks and questions.
     pub checkpoints: Checkpoints,
     at_relax: Mutex<Option<AtRelax>>,
+    at_stop: Mutex<Option<AtRelax>>,
     at_name: Mutex<Option<AtName>>,
     relaxed: AtomicUsize,
 }
@@ -441,6 +443,11 @@ impl Machine {
         *self.at_relax.lock().expect("nobody panics under it") = Some(Box::new(action));
     }
 
+    /// Calls `action` as late as possible before the world is stopped, whenever the detector asks for that.
+    pub fn at_stop(&self, action: impl FnMut(&Machine) + Send + 'static) {
+        *self.at_stop.lock().expect("nobody panics under it") = Some(Box::new(action));
+    }
+
     /// Calls `action` whenever the detector has a function or a root named: so a test asks it something from there. It is
     /// not called while it runs.
     pub fn at_name(&self, action: impl FnMut() + Send + 'static) {
@@ -462,16 +469,26 @@ impl Machine {
 
     pub(crate) fn relax(&self) {
         self.relaxed.fetch_add(1, Ordering::Relaxed);
-        let taken = self.at_relax.lock().expect("nobody panics under it").take();
-        match taken {
-            None => std::thread::yield_now(),
-            Some(mut action) => {
-                action(self);
-                let mut place = self.at_relax.lock().expect("nobody panics under it");
-                // Unless the action set another one in its place.
-                place.get_or_insert(action);
-            }
+        if !self.act(&self.at_relax) {
+            std::thread::yield_now();
         }
+    }
+
+    pub(crate) fn before_stop(&self) {
+        self.act(&self.at_stop);
+    }
+
+    /// Does what was asked for at a moment like this. False if nothing was.
+    fn act(&self, place: &Mutex<Option<AtRelax>>) -> bool {
+        let taken = place.lock().expect("nobody panics under it").take();
+        let Some(mut action) = taken else {
+            return false;
+        };
+        action(self);
+        // Unless the action set another one in its place.
+        let mut place = place.lock().expect("nobody panics under it");
+        place.get_or_insert(action);
+        true
     }
 
     // Metadata.

@@ -97,6 +97,7 @@ unsafe impl Platform for Emulated {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        self.0.before_stop();
         self.0.cpus.stop_world(work)
     }
 
@@ -125,6 +126,7 @@ unsafe impl Platform for Emulated {
     }
 
     fn checkpoint(&self, _: Progress) -> ControlFlow<()> {
+        self.0.advance_us(self.0.checkpoints.us_each());
         self.0.checkpoints.pass()
     }
 

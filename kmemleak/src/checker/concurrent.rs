@@ -7,21 +7,21 @@
 //!   were referenced: it, or an object that it points to, is in use.
 //! - An object that is too young, measured from the beginning of the pass, is treated as referenced as well.
 //! - These two rules do not apply to an object that was reported already: only a reference makes it count as in use again.
-//! - What is left is a suspect. For certainty, a check in a stopped world confirms the suspects. If the world can't be stopped
-//!   there is no certainty: pointers that move all the time may be missed by any number of passes. But passes in a row, of which
+//! - What is left is a suspect. For certainty, a short stop of the world confirms the suspects ([`crate::checker::confirm`]). Without
+//!   it there is no certainty: pointers that move all the time may be missed by any number of passes. But passes in a row, of which
 //!   each removes what it found referenced, leave few objects that are in use; they go on until three have left the same
 //!   suspects, or to a bound, and the verdict says which.
 //!
 //! The marker keeps the first three ([`crate::marker::suspects`]).
 
 use crate::checker::claim::Claim;
-use crate::checker::pass::NotSeen;
 use crate::marker::suspects::{Among, Flagged};
-use crate::marker::{Figures, GivenUp};
+use crate::marker::{Figures, GivenUp, Marker};
+use crate::objects::access::Locked;
 use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::verdict::summary::{How, Summary};
-use crate::verdict::{Filter, Making, Settled, list_white};
+use crate::verdict::{Filter, Making, Settled, list_white_that};
 
 /// A pass of the scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +92,6 @@ impl Patience {
     }
 }
 
-/// The longest stop of the world that is allowed for confirming suspects, in microseconds.
-const STOP_MAX_US: u64 = 100_000;
-
-/// Words that a stopped check reads in a microsecond, at least: by this the length of a stop is estimated.
-const WORDS_A_US: u64 = 30;
-
-/// Additional microseconds for each suspect: to list it, sort it, and tell it from what it owns.
-const SUSPECT_US: u64 = 2;
-
 impl<P: Platform> Claim<'_, P> {
     /// Makes one pass, whose suspects are the verdict, unconfirmed, and count as reported.
     pub(crate) fn scan(&mut self) -> Result<Summary, GivenUp> {
@@ -110,38 +101,24 @@ impl<P: Platform> Claim<'_, P> {
         Ok(summary)
     }
 
-    /// Makes a pass, and confirms its suspects. If that is given up the verdict of the pass stays.
-    pub(crate) fn scan_and_confirm(&mut self) -> Result<Summary, GivenUp> {
-        self.take_suppressions();
-        self.on_unscanned_stack(|claim| {
-            let start_us = claim.tracker().now_us();
-            let first = claim.scan_once()?;
-            if first.listed() == 0 {
-                return Ok(first);
-            }
-            let stop_us = first.words / WORDS_A_US + first.listed() as u64 * SUSPECT_US;
-            if stop_us <= STOP_MAX_US {
-                match claim.check_stopped(Filter::SUSPECTS) {
-                    Ok(summary) => return Ok(summary),
-                    Err(NotSeen::GivenUp) => return Err(GivenUp),
-                    Err(NotSeen::Unstopped(_)) => {}
-                }
-            }
-            let mut patience = Patience::after(0);
-            patience.count(first.listed());
-            let pass = Pass {
-                among: Among::Suspects,
-                ..claim.background_pass()
-            };
-            let figures = claim.scan_until_still(pass, &mut patience)?;
-            let how = How::Scanned {
-                passes: patience.passes,
-            };
-            Ok(claim.complete_scan(how, patience.settled(), start_us, figures))
-        })
+    /// Makes further passes among the suspects of one, until these stand still.
+    pub(super) fn scan_among_suspects(
+        &mut self,
+        start_us: u64,
+        patience: &mut Patience,
+    ) -> Result<Summary, GivenUp> {
+        let pass = Pass {
+            among: Among::Suspects,
+            ..self.background_pass()
+        };
+        let figures = self.scan_until_still(pass, patience)?;
+        let how = How::Scanned {
+            passes: patience.passes,
+        };
+        Ok(self.complete_scan(how, patience.settled(), start_us, figures))
     }
 
-    fn background_pass(&self) -> Pass {
+    pub(super) fn background_pass(&self) -> Pass {
         Pass {
             min_age_us: self.tracker().settings().min_age.get(),
             among: Among::All,
@@ -206,7 +183,6 @@ impl<P: Platform> Claim<'_, P> {
         pass: Pass,
         next: &mut dyn FnMut(usize) -> Next,
     ) -> Result<Figures, GivenUp> {
-        let tracker = self.tracker();
         let work = self.handle().running(|marker, start_us| {
             let before_us = start_us.saturating_sub(pass.min_age_us);
             marker.mark_beside(before_us)?;
@@ -219,20 +195,32 @@ impl<P: Platform> Claim<'_, P> {
             if next(suspects) == Next::Again {
                 return Ok(());
             }
-            marker.go_on_to_the_end();
-            verdict.retire(tracker);
-            list_white(marker, &spin::mutex::SpinMutex::<_>::new(verdict));
-            self.judge();
             let filter = Filter {
                 // Also an object that was born in the same tick as the pass began, for clocks may be coarse: objects that the
                 // pass did not see are marked.
                 before_us: before_us.saturating_add(1),
                 flags: flag::SUSPECT,
             };
-            let findings = &mut *self.findings;
-            let verdict = &mut findings.verdict;
-            verdict.conclude(tracker, &mut findings.suppressions, marker, filter)
+            self.judge_unmarked(marker, Filter::ALL, filter)
         });
         work.map(|((), figures)| figures)
+    }
+    /// Makes a verdict of unmarked objects, while other code runs: those that `filter` lets through of those that `listed` does, all of
+    /// which suppressions are asked about. From here on the pass goes on to its end.
+    pub(super) fn judge_unmarked(
+        &mut self,
+        marker: &mut Marker<'_, P, Locked>,
+        listed: Filter,
+        filter: Filter,
+    ) -> Result<(), GivenUp> {
+        let tracker = self.tracker();
+        marker.go_on_to_the_end();
+        let verdict = &mut self.findings.verdict;
+        verdict.retire(tracker);
+        list_white_that(marker, &spin::mutex::SpinMutex::<_>::new(verdict), listed);
+        self.judge();
+        let findings = &mut *self.findings;
+        let verdict = &mut findings.verdict;
+        verdict.conclude(tracker, &mut findings.suppressions, marker, filter)
     }
 }

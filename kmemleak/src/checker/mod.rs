@@ -8,6 +8,7 @@
 
 pub(crate) mod claim;
 mod concurrent;
+mod confirm;
 mod findings;
 mod frozen;
 mod ground;

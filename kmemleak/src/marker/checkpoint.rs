@@ -35,6 +35,10 @@ pub(super) const LEAF: u64 = 512;
 /// Work after which other code is let run, where it runs beside the pass, in words that are read: some ten thousand instructions.
 const TURN: u64 = 2 << 10;
 
+/// Words that a worker reads in a microsecond, where no clock says it. A tenth of what a sweep reads on a machine of today: better a
+/// stop that is too short.
+const WORDS_A_US: u64 = 50;
+
 /// How far a worker has come, since its figures were noted last.
 pub(super) struct Work {
     /// Looks at objects and chunks, in words.
@@ -45,6 +49,27 @@ pub(super) struct Work {
     next_turn: u64,
     /// Objects that were scanned and have not been told yet.
     scanned: u64,
+    /// When the pass has to be over, if that was said.
+    deadline: Option<Deadline>,
+}
+
+/// When a worker gives up a pass that stops the world.
+struct Deadline {
+    start_us: u64,
+    max_us: u64,
+    /// What it has done since the start, in words.
+    done: u64,
+}
+
+impl Deadline {
+    /// Whether it is over. A clock may stand still while the world is stopped, if an interrupt moves it: then time is measured in
+    /// work.
+    fn is_over(&self, now_us: u64) -> bool {
+        match now_us.saturating_sub(self.start_us) {
+            0 => self.done / WORDS_A_US > self.max_us,
+            us => us > self.max_us,
+        }
+    }
 }
 
 impl Work {
@@ -54,6 +79,7 @@ impl Work {
             next: EVERY,
             next_turn: TURN,
             scanned: 0,
+            deadline: None,
         }
     }
 
@@ -114,7 +140,9 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
     #[cold]
     #[inline(never)]
     pub(super) fn checkpoint(&mut self) -> Result<(), GivenUp> {
-        self.work.next = self.words + self.work.looks + EVERY;
+        let done = self.words + self.work.looks;
+        let since = done + EVERY - self.work.next;
+        self.work.next = done + EVERY;
         let (shared, tools) = (self.shared, self.tools);
         let scanned = core::mem::take(&mut self.work.scanned);
         let before = shared.scanned.fetch_add(scanned, Ordering::Relaxed);
@@ -130,7 +158,28 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         if asked.is_break() || tools.stopping.load(Ordering::Acquire) {
             shared.given_up.store(true, Ordering::Relaxed);
         }
+        if let Some(deadline) = &mut self.work.deadline {
+            deadline.done += since;
+            if deadline.is_over(tools.platform.now_us()) {
+                shared.overran.store(true, Ordering::Relaxed);
+                shared.given_up.store(true, Ordering::Relaxed);
+            }
+        }
         self.go_on()
+    }
+
+    /// From now on all workers give up once so much time is over, at their next checkpoints. To be said before the first one.
+    pub(crate) fn give_up_after(&mut self, max_us: u64) {
+        self.work.deadline = Some(Deadline {
+            start_us: self.tools.platform.now_us(),
+            max_us,
+            done: 0,
+        });
+    }
+
+    /// Whether the pass was given up since its time was over.
+    pub(crate) fn has_overrun(&self) -> bool {
+        self.shared.overran.load(Ordering::Relaxed)
     }
 
     /// Whether no worker has given up. For loops that wait for others.

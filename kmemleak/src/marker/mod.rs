@@ -62,6 +62,7 @@ pub(crate) mod places;
 mod root_words;
 pub(crate) mod roots;
 mod shared;
+mod sweep;
 mod window;
 
 use core::ops::Range;
@@ -72,6 +73,7 @@ use self::checkpoint::Work;
 use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
+use self::sweep::InUse;
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::Access;
@@ -163,6 +165,7 @@ pub(crate) struct Marker<'a, P, A> {
     /// The object whose words are being scanned, if pointers to it count for another object.
     area: Option<usize>,
     pointers: PointerPass,
+    in_use: InUse,
     resolve: Resolve,
     /// A checksum that is being computed.
     sum: u64,
@@ -204,6 +207,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             scanned_ahead_len: 0,
             area: None,
             pointers: PointerPass::Starts,
+            in_use: InUse::Reached,
             resolve: Resolve::MayGiveUp,
             sum: 0,
             objects: 0,

@@ -22,6 +22,7 @@ use core::sync::atomic::Ordering;
 
 use super::candidates::postpone;
 use super::own_stack::OwnStack;
+use super::sweep::{InUse, is_suspect, note_in_root};
 use super::window::{ObjectVisitor, page_end, uninterrupted};
 use super::{GivenUp, Marker, Stacks, Tools};
 use crate::marker::encoded::{BEYOND, Encoding};
@@ -430,6 +431,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         } else if record.min_count() == 0 {
             // It is queued already.
             object.record.set(flag::REACHED);
+        } else if self.in_use == InUse::Unsuspected && !is_suspect(&record) {
+            note_in_root(object);
         }
     }
 

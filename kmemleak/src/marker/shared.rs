@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 
 use super::roots::RootWalk;
+use super::sweep::Suspects;
 
 /// Whether task stacks are roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,18 @@ impl Figures {
             ..self
         }
     }
+
+    /// What a pass and a sweep after it have seen, which finds out again what is doubtful.
+    pub(crate) fn with_sweep(self, sweep: Self) -> Self {
+        Self {
+            objects: self.objects,
+            words: self.words + sweep.words,
+            candidates: self.candidates + sweep.candidates,
+            hits: self.hits + sweep.hits,
+            in_sections: self.in_sections,
+            ..sweep
+        }
+    }
 }
 
 /// The part of a pass that its workers share.
@@ -64,6 +77,10 @@ pub(crate) struct SharedPass {
     pub(super) generation: AtomicUsize,
     /// Whether a worker was told to stop. It orders nothing: Relaxed.
     pub(super) given_up: AtomicBool,
+    /// Whether that was since time was up. Relaxed: the worker that finds out reads it, and others when all have left.
+    pub(super) overran: AtomicBool,
+    /// Of a sweep: where the suspects lie.
+    pub(super) suspects: Suspects,
     /// Objects that were scanned. Only told: Relaxed.
     pub(super) scanned: AtomicU64,
     /// Whether an object found no room in a queue. Like the next two: read behind a barrier, which orders it.
@@ -100,6 +117,8 @@ impl SharedPass {
             arrived: AtomicUsize::new(0),
             generation: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
+            overran: AtomicBool::new(false),
+            suspects: Suspects::new(),
             scanned: AtomicU64::new(0),
             overflowed: AtomicBool::new(false),
             interior: AtomicBool::new(false),

@@ -191,9 +191,15 @@ impl Hull {
         self.end.fetch_max(range.end, Ordering::Relaxed);
     }
 
+    /// The range; an empty one for a hull of nothing.
+    pub(crate) fn range(&self) -> Range<usize> {
+        let end = self.end.load(Ordering::Relaxed);
+        (!self.inverted_start.load(Ordering::Relaxed)).min(end)..end
+    }
+
     pub(crate) fn meets(&self, range: &Range<usize>) -> bool {
-        let start = !self.inverted_start.load(Ordering::Relaxed);
-        start.max(range.start) < self.end.load(Ordering::Relaxed).min(range.end)
+        let all = self.range();
+        all.start.max(range.start) < all.end.min(range.end)
     }
 }
 

@@ -178,12 +178,24 @@ pub(crate) fn list_white<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
     verdict: &SpinMutex<&mut Verdict>,
 ) {
+    list_white_that(marker, verdict, Filter::ALL);
+}
+
+/// Lists the unmarked objects that `filter` lets through.
+pub(crate) fn list_white_that<P: Platform, A: Access>(
+    marker: &mut Marker<'_, P, A>,
+    verdict: &SpinMutex<&mut Verdict>,
+    filter: Filter,
+) {
     let meta = marker.meta();
     // In a stopped world it is not asked to stop; while other code runs it goes on to the end.
     let _ = marker.each_white(&mut |object| {
-        object.record.set(flag::LISTED);
         let record = object.record.read();
-        verdict.lock().list.push(object.start, record, meta);
+        if filter.lets(&record) {
+            object.record.set(flag::LISTED);
+            let record = record.with(flag::LISTED);
+            verdict.lock().list.push(object.start, record, meta);
+        }
     });
 }
 

@@ -11,8 +11,11 @@ pub enum How {
     Stopped,
     /// In one pass over what memory held when the world was stopped for a moment: exact.
     Frozen,
-    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed lately. If a check in a
-    /// stopped world confirmed the suspects, the verdict is of that check instead.
+    /// By a pass of the background scan, which leaves out what is young or has changed lately, and a stop of the world, in which
+    /// nothing was found to point to what is listed: exact.
+    Confirmed,
+    /// By passes of the background scan, unconfirmed, which leave out what is young or has changed lately. If the world was stopped to
+    /// confirm the suspects ([`Summary::stopped_us`] is not zero), that took too long and was abandoned.
     Scanned {
         /// How many passes it took.
         passes: u32,
@@ -107,7 +110,8 @@ pub struct Summary {
     pub missing_bytes: usize,
     /// How long it took, in microseconds.
     pub took_us: u64,
-    /// For how long the world was stopped, in microseconds; zero if it was not.
+    /// For how long the world was stopped, in microseconds; zero if it was not. Of a stop that was abandoned, see [`How::Scanned`], with
+    /// the time in which the CPUs stopped.
     pub stopped_us: u64,
     /// Objects that were tracked.
     pub tracked: u64,
@@ -167,7 +171,7 @@ impl Summary {
             _ if self.unrecorded > 0 => Some(Doubt::Unrecorded(self.unrecorded)),
             _ if self.unread > 0 => Some(Doubt::Unread(self.unread)),
             _ if self.in_flight > 0 => Some(Doubt::InFlight(self.in_flight)),
-            How::Stopped | How::Frozen => None,
+            How::Stopped | How::Frozen | How::Confirmed => None,
             How::Scanned { .. } | How::Repeated { .. } => Some(Doubt::Unconfirmed),
         }
     }

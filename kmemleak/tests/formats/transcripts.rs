@@ -24,6 +24,18 @@ fn settings() {
             ("scan 7", "kmemleak: background scan every 7 s\n"),
             ("scan=0", "kmemleak: no background scan\n"),
             (
+                "stop_max_ms=20",
+                "kmemleak: a background scan stops the world for 20 ms at most\n",
+            ),
+            (
+                "stop_max_ms=0",
+                "kmemleak: a background scan never stops the world\n",
+            ),
+            (
+                "stop_max_ms=short",
+                "kmemleak: stop_max_ms: invalid value `short`: expected a number of milliseconds\n",
+            ),
+            (
                 "scan=18446744073709551615",
                 "kmemleak: background scan every 18446744073709 s\n",
             ),
@@ -70,6 +82,7 @@ fn help() {
   stack=on|off [--json]     whether task stacks are roots
   scan=on|off [--json]      whether to scan in the background
   scan=SECS [--json]        scan in the background every so many seconds
+  stop_max_ms=MS [--json]   how long a background scan may stop the world at most; 0: never
   selftest [--json]         plant a leak, find it, remove it; makes a new verdict
   help [COMMAND]            this list, or what a command takes
   off [--json]              record nothing any more; it can't be switched on again
@@ -367,6 +380,7 @@ fn after_off_a_few_words_work_and_the_others_say_why_not() {
         "scan --all",
         "scan=5",
         "scan=on",
+        "stop_max_ms=5",
         "mark",
         "new",
         "sites",

@@ -23,7 +23,7 @@ fn names_are_completed() {
     let lab = Lab::new();
     assert_eq!(offered(&lab, "sta"), ["stack=off", "stack=on", "status"]);
     assert_eq!(offered(&lab, "sc"), ["scan", "scan=off", "scan=on"]);
-    assert_eq!(offered(&lab, "help st"), ["stack", "status"]);
+    assert_eq!(offered(&lab, "help sta"), ["stack", "status"]);
     assert_eq!(offered(&lab, "stack o"), ["off", "on"]);
     assert!(offered(&lab, "x").is_empty());
     assert!(offered(&lab, "frobnicate --").is_empty());

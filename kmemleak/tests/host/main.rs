@@ -11,6 +11,7 @@ mod colours;
 mod commands;
 mod completion;
 mod concurrent;
+mod confirms;
 mod copies;
 mod cpu_tables;
 mod disabled;

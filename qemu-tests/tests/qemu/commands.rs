@@ -82,6 +82,11 @@ fn background() -> Result<(), Failure> {
         &["kmemleak: background scan every 1234 s"],
     )?;
     expect(&mut session, "scan=0", &["kmemleak: no background scan"])?;
+    expect(
+        &mut session,
+        "stop_max_ms=20",
+        &["kmemleak: a background scan stops the world for 20 ms at most"],
+    )?;
     let neither = "kmemleak: scan: invalid value `often`: expected on, off or a number of seconds";
     expect(&mut session, "scan=often", &[neither])
 }
@@ -127,6 +132,7 @@ fn off() -> Result<(), Failure> {
         "stack=on",
         "scan=on",
         "scan=60",
+        "stop_max_ms=5",
         "selftest",
         "off",
     ] {

@@ -327,7 +327,7 @@ impl<P: Platform> Claim<'_, P> {
             _ if !scanned => true,
             Some(How::Stopped | How::Frozen) => verdict.list.lacks(start, record),
             Some(How::Repeated { .. }) => unchanged,
-            Some(How::Scanned { .. }) | None => false,
+            Some(How::Scanned { .. } | How::Confirmed) | None => false,
         };
         let young_is_left_out = !matches!(how, Some(How::Repeated { .. }));
         if self.matches_suppression(record.stack_id()) {

@@ -12,7 +12,8 @@ use super::listed::{
 use super::options::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
 use super::options::{CommandOption, Options};
 use super::syntax::Action::{
-    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch, Word,
+    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Suppression, Switch,
+    Word,
 };
 use super::syntax::{Call, Command};
 use super::undone::Done;
@@ -35,7 +36,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 25] = [
+    pub(super) const TABLE: [Command<P>; 26] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -160,6 +161,12 @@ impl<P: Platform> Commands<P> {
             "scan",
             Seconds(background_seconds),
             "scan in the background every so many seconds",
+        )
+        .takes(&[Json]),
+        Command::new(
+            "stop_max_ms",
+            Milliseconds(stop_max),
+            "how long a background scan may stop the world at most; 0: never",
         )
         .takes(&[Json]),
         Command::new(
@@ -330,6 +337,21 @@ fn background_seconds<P: Platform>(call: Call<'_, P>, seconds: u64) -> Done {
     Ok(report::write_done(
         call.options.format,
         "scan",
+        told,
+        call.out,
+    )?)
+}
+
+fn stop_max<P: Platform>(call: Call<'_, P>, ms: u64) -> Done {
+    let settings = call.handle.tracker.settings();
+    settings.stop_max.set(ms.saturating_mul(1000));
+    let told: &dyn Display = match ms {
+        0 => &"a background scan never stops the world",
+        _ => &format_args!("a background scan stops the world for {ms} ms at most"),
+    };
+    Ok(report::write_done(
+        call.options.format,
+        "stop_max_ms",
         told,
         call.out,
     )?)

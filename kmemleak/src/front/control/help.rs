@@ -57,6 +57,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "snapshot" => &["snapshot"],
         "stack" => &["stack=off"],
         "status" => &["status"],
+        "stop_max_ms" => &["stop_max_ms=20"],
         "suppress" => &["suppress arc_cycle", "suppress #1", "suppress net::*:max=8"],
         "unsuppress" => &["unsuppress arc_cycle"],
         "why" => &["why ffff88800f705240", "why #1"],

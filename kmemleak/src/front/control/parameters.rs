@@ -26,7 +26,7 @@ impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.color=on|off, kmemleak.suppress=PATTERN[:max=N]"
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.stop_max_ms=N, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.color=on|off, kmemleak.suppress=PATTERN[:max=N]"
             }
             Self::Value => "a value that the parameter does not take",
             Self::Suppress(error) => return error.fmt(f),
@@ -58,6 +58,10 @@ pub(in crate::front) fn take<P: Platform>(
         "kmemleak.scan" => {
             let seconds = given?.parse().map_err(|_| ParameterError::Value)?;
             background::set_seconds(handle.tracker, seconds);
+        }
+        "kmemleak.stop_max_ms" => {
+            let ms: u64 = given?.parse().map_err(|_| ParameterError::Value)?;
+            settings.stop_max.set(ms.saturating_mul(1000));
         }
         "kmemleak.verbose" => settings.verbose.set(on()?),
         "kmemleak.free_stacks" => handle.tracker.keep_free_stacks(on()?),

@@ -7,7 +7,8 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{
-    Address, Alone, CallSite, Listed, Number, Pattern, Seconds, Suppression, Switch, Word,
+    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Suppression, Switch,
+    Word,
 };
 use super::options::{self, CommandOption, Given, Options};
 use super::undone::{Done, Undone};
@@ -62,9 +63,10 @@ pub(super) enum Action<P: Platform> {
     Pattern(fn(Call<'_, P>, &str) -> Done),
     /// A pattern, perhaps with a ceiling: the rest of the line with its blanks.
     Suppression(fn(Call<'_, P>, &str) -> Done),
-    /// `on` or `off`, after an equals sign; `Seconds` has one, too.
+    /// `on` or `off`, after an equals sign; the next two have one, too.
     Switch(fn(Call<'_, P>, bool) -> Done),
     Seconds(fn(Call<'_, P>, u64) -> Done),
+    Milliseconds(fn(Call<'_, P>, u64) -> Done),
 }
 
 impl<P: Platform> Action<P> {
@@ -81,6 +83,7 @@ impl<P: Platform> Action<P> {
             Suppression(_) => " PATTERN|#N[:max=N]",
             Switch(_) => "=on|off",
             Seconds(_) => "=SECS",
+            Milliseconds(_) => "=MS",
         }
     }
 
@@ -97,6 +100,7 @@ impl<P: Platform> Action<P> {
             Suppression(_) => &["PATTERN", "PATTERN:max=N", LISTED],
             Switch(_) => &["on", "off"],
             Seconds(_) => &["a number of seconds"],
+            Milliseconds(_) => &["a number of milliseconds"],
         }
     }
 
@@ -125,7 +129,9 @@ impl<P: Platform> Action<P> {
             (Pattern(run), Some(value)) => Bound::Text(*run, value),
             (Suppression(run), Some(value)) if suppress::is_one(value) => Bound::Text(*run, value),
             (Switch(run), Some(value)) => Bound::Switch(*run, switch(value)?),
-            (Seconds(run), Some(value)) => Bound::Seconds(*run, value.parse().ok()?),
+            (Seconds(run) | Milliseconds(run), Some(value)) => {
+                Bound::Time(*run, value.parse().ok()?)
+            }
             _ => return None,
         })
     }
@@ -141,7 +147,7 @@ enum Bound<'l, P: Platform> {
     CallSite(fn(Call<'_, P>, SiteName) -> Done, SiteName),
     Text(fn(Call<'_, P>, &str) -> Done, &'l str),
     Switch(fn(Call<'_, P>, bool) -> Done, bool),
-    Seconds(fn(Call<'_, P>, u64) -> Done, u64),
+    Time(fn(Call<'_, P>, u64) -> Done, u64),
 }
 
 impl<P: Platform> Bound<'_, P> {
@@ -155,7 +161,7 @@ impl<P: Platform> Bound<'_, P> {
             Bound::CallSite(run, name) => run(call, name),
             Bound::Text(run, text) => run(call, text),
             Bound::Switch(run, on) => run(call, on),
-            Bound::Seconds(run, seconds) => run(call, seconds),
+            Bound::Time(run, time) => run(call, time),
         }
     }
 }

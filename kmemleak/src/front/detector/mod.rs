@@ -110,6 +110,17 @@ impl<P: Platform> Detector<P> {
         self.tracker.settings().min_age.set(us);
     }
 
+    /// Sets for how long the background scan may stop the world to confirm its suspects; zero for not at all. A stop that takes longer is
+    /// abandoned. At first it is 100 000, a tenth of a second. Any context.
+    pub fn set_stop_max_us(&self, us: u64) {
+        self.tracker.settings().stop_max.set(us);
+    }
+
+    /// For how long the background scan may stop the world. Any context.
+    pub fn stop_max_us(&self) -> u64 {
+        self.tracker.settings().stop_max.get()
+    }
+
     /// From now on nothing can be recorded, as if there were no memory, or it can again: free metadata counts as used up, and the
     /// platform is not asked. For tests of a kernel in that state. Any context.
     pub fn exhaust_metadata(&self, exhausted: bool) {

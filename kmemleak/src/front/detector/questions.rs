@@ -44,6 +44,12 @@ impl<P: Platform> Detector<P> {
         on_cleared_stack(|| Ok(self.handle().claim_on()?.scan()?))
     }
 
+    /// Does what a background scan does, now: makes one pass, and stops the world for a short time to confirm its suspects
+    /// ([`set_stop_max_us`](Self::set_stop_max_us)). They do not count as reported. Task context, with no lock held.
+    pub fn scan_and_confirm(&self) -> Result<Summary, NotDone> {
+        on_cleared_stack(|| Ok(self.handle().claim_on()?.scan_and_confirm()?))
+    }
+
     /// Writes the last verdict as text: a table of the call stacks that allocated the leaders of the unreferenced objects, the
     /// first twenty, then lines about the whole. Task context, with no lock held.
     pub fn report(&self, out: &mut dyn Write) -> fmt::Result {
@@ -227,7 +233,8 @@ impl<P: Platform> Detector<P> {
         log::drain_warnings(&self.tracker, out);
     }
 
-    /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan), `kmemleak.verbose=on|off`,
+    /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan),
+    /// `kmemleak.stop_max_ms=N` (for how long a background scan may stop the world to confirm its suspects; 0 for never), `kmemleak.verbose=on|off`,
     /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
     /// each free), `kmemleak.color=on|off` (whether text has colours, which is right on a terminal only; off by default),
     /// `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, separated by commas). Task context, or before

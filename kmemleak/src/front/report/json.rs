@@ -356,6 +356,7 @@ pub(super) fn summary_fields(
     let (how, passes, reason) = match summary.how {
         How::Stopped => ("stopped", 1, None),
         How::Frozen => ("frozen", 1, None),
+        How::Confirmed => ("confirmed", 1, None),
         How::Scanned { passes } => ("scanned", passes, None),
         How::Repeated { reason, passes } => ("repeated", passes, Some(reason)),
     };

@@ -161,7 +161,9 @@ fn findings_text(findings: &FindingsStatus, out: &mut dyn Write) -> fmt::Result 
         summary.took_us
     )?;
     match summary.how {
-        How::Stopped | How::Frozen => write!(out, "world stopped for {} us", summary.stopped_us)?,
+        How::Stopped | How::Frozen | How::Confirmed => {
+            write!(out, "world stopped for {} us", summary.stopped_us)?
+        }
         How::Scanned { .. } | How::Repeated { .. } => write!(out, "world running")?,
     }
     write!(

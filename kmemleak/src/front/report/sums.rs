@@ -152,13 +152,21 @@ fn leaders_text<P: Platform>(
 /// Says why what is listed are suspects.
 fn doubts_text(summary: &Summary, out: &mut dyn Write) -> fmt::Result {
     let passes = match summary.how {
-        How::Stopped | How::Frozen => None,
+        How::Stopped | How::Frozen | How::Confirmed => None,
         How::Scanned { passes } => {
-            writeln!(
+            write!(
                 out,
                 "kmemleak: suspects of {} while other code ran, which no check in a stopped world has confirmed",
                 PassCount(passes)
             )?;
+            match summary.stopped_us {
+                0 => writeln!(out)?,
+                us => writeln!(
+                    out,
+                    ": a stop was abandoned after {} ms (stop_max_ms)",
+                    us.div_ceil(1000)
+                )?,
+            }
             Some(passes)
         }
         How::Repeated { reason, passes } => {

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-pub(crate) use super::portable::{RangeComparison as RangeFilter, find_word};
+pub(crate) use super::portable::{BLOCK, RangeComparison as RangeFilter, find_word};
 use crate::platform::context::IrqState;
 
 /// Whether the crate knows the processor.

@@ -1,6 +1,6 @@
 //! A processor that the crate does not know.
 
-pub(crate) use super::portable::{RangeComparison as RangeFilter, find_word};
+pub(crate) use super::portable::{BLOCK, RangeComparison as RangeFilter, find_word};
 
 /// Whether the crate knows the processor.
 pub(super) const KNOWN: bool = false;

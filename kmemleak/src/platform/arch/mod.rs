@@ -18,6 +18,7 @@
 //!
 //! All assembly of the crate is in this folder.
 
+mod address_bits;
 #[cfg(all(feature = "aarch64", target_arch = "aarch64", not(miri)))]
 mod cpu_aarch64;
 #[cfg(all(feature = "riscv64", target_arch = "riscv64", not(miri)))]
@@ -40,6 +41,7 @@ mod tables_x86_64;
 use core::hint::black_box;
 use core::ops::Range;
 
+pub(crate) use self::address_bits::AddressBits;
 #[cfg(all(feature = "aarch64", target_arch = "aarch64", not(miri)))]
 pub use self::cpu_aarch64::*;
 #[cfg(all(feature = "riscv64", target_arch = "riscv64", not(miri)))]
@@ -53,7 +55,7 @@ pub(crate) use self::cpu_unknown::*;
 #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
 pub use self::cpu_x86_64::*;
 #[cfg(all(feature = "x86_64", target_arch = "x86_64", not(miri)))]
-pub(crate) use self::filter_x86_64::RangeFilter;
+pub(crate) use self::filter_x86_64::{BLOCK, RangeFilter};
 use crate::platform::context::StackWalk;
 
 /// How far a frame pointer lies above the two words of its frame: the caller's frame pointer, and above it the return address.

@@ -2,6 +2,11 @@
 
 use core::ptr;
 
+use super::address_bits::AddressBits;
+
+/// Words of a block that is searched for a set.
+pub(crate) const BLOCK: usize = 32;
+
 /// The next word from `at` to `end` that is less than `span` above `lowest`, for plain words. Advances past the word that it
 /// returns.
 ///
@@ -58,6 +63,40 @@ impl RangeComparison {
                 unsafe { place.write(word) };
                 found += 1;
             }
+        }
+        found
+    }
+    /// Copies the words in the range of which `set` [may have](AddressBits::may_have) the address, from the first blocks of [`BLOCK`] words
+    /// from `at` on, and returns how many these are.
+    ///
+    /// # Safety
+    ///
+    /// `at` is a multiple of a word's size, and `blocks` times so many words may be read there. `to` has room for as many.
+    pub(crate) unsafe fn collect_blocks(
+        &self,
+        at: usize,
+        blocks: usize,
+        set: &AddressBits,
+        to: *mut usize,
+    ) -> usize {
+        let mut found = 0;
+        for block in 0..blocks {
+            let at = at + block * BLOCK * size_of::<usize>();
+            // SAFETY: the caller's promise: no more words are found than are looked at.
+            let behind = unsafe { to.add(found) };
+            // SAFETY: the caller's promise.
+            let some = unsafe { self.collect(at, BLOCK, behind) };
+            let mut kept = 0;
+            for index in 0..some {
+                // SAFETY: one of those that were written.
+                let word = unsafe { behind.add(index).read() };
+                if set.may_have(word) {
+                    // SAFETY: one of those that were written, and read already.
+                    unsafe { behind.add(kept).write(word) };
+                    kept += 1;
+                }
+            }
+            found += kept;
         }
         found
     }
