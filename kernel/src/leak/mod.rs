@@ -21,7 +21,7 @@ pub mod player;
 pub mod roots;
 pub mod window;
 
-pub use kmemleak::{CommandError, How};
+pub use kmemleak::{CommandError, How, NotDone, Summary};
 
 pub use self::background::hold_warnings;
 pub use self::call_site::from_call_site;

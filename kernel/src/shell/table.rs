@@ -91,11 +91,11 @@ pub const COMMANDS: &[Command] = &[
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
-        "what the detector costs: pairs, check N, frozen N, window N (no word: the first two)",
+        "what the detector costs: pairs, or check, frozen, confirm, window NUMBER",
         bench::run,
     )
     .takes("[WHAT]", "bench check 10000", |rest, take| {
-        let whats = ["pairs", "check", "frozen", "window"];
+        let whats = ["pairs", "check", "frozen", "confirm", "window"];
         first_word(rest, whats.into_iter(), take);
     }),
     Command::new(

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run -q --release -p kmemleak-bench -- check   --objects N --fill random|zero|dense --cpus C --repeat R
 //! cargo run -q --release -p kmemleak-bench -- scan    --objects N --fill random|zero|dense --repeat R
+//! cargo run -q --release -p kmemleak-bench -- confirm --objects N --fill random|zero|dense --cpus C --repeat R
 //! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N [--size S,... --stride T,...]
@@ -19,6 +20,7 @@
 //! ```text
 //! valgrind --tool=callgrind --toggle-collect='*check_once*'    kmemleak-bench check --objects 10000 --repeat 1
 //! valgrind --tool=callgrind --toggle-collect='*hot_tracked*'   kmemleak-bench pairs --repeat 1
+//! valgrind --tool=callgrind --toggle-collect='*in_the_stop*'   kmemleak-bench confirm --objects 10000 --repeat 1
 //! ```
 //!
 //! and so `hot_untracked`, `batch_tracked`, `batch_untracked`, `depot_tracked`, `depot_untracked`, `names_tracked` and
@@ -32,12 +34,13 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `scan`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
+//! | `check`, `scan`, `confirm`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
 //! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
 mod check;
 mod clock;
+mod confirm;
 mod counts;
 mod depot;
 mod latency;
@@ -95,6 +98,21 @@ enum What {
         #[arg(long, value_enum, default_value_t)]
         fill: Fill,
         /// Passes to time
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+    },
+    /// Time of the stop in which a background scan confirms its suspects
+    Confirm {
+        /// Objects
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        objects: u32,
+        /// What the words hold that are no pointers of the graph
+        #[arg(long, value_enum, default_value_t)]
+        fill: Fill,
+        /// CPUs of the machine: they share the work
+        #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+        cpus: u32,
+        /// Scans to time
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
     },
@@ -185,6 +203,12 @@ fn main() -> ExitCode {
             fill,
             repeat,
         } => scan::run(objects, fill, repeat),
+        What::Confirm {
+            objects,
+            fill,
+            cpus,
+            repeat,
+        } => confirm::run(objects, fill, cpus, repeat),
         What::Pairs {
             live,
             threads,

@@ -283,6 +283,10 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     if none[0]["leaked"] != 0 || some[0]["leaked"] != 3 || some[0]["objects"] != 3000 {
         return Err(format!("not what is lost was found: {none:?}, {some:?}").into());
     }
+    let confirmed = run("bench confirm 3000")?;
+    if confirmed[0]["leaked"] != 3 || confirmed[0]["stopped_us"] == 0 {
+        return Err(format!("not what is lost was confirmed: {confirmed:?}").into());
+    }
     // A task that has just ended may still be known for a moment.
     let left = some[1]["tracked"].as_u64() > none[0]["tracked"].as_u64().map(|before| before + 3);
     if some[1]["leaked"] != 0 || left {
@@ -299,7 +303,7 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     }
     expect_in(
         &session.command("bench check many", LIMIT)?,
-        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, window NUMBER or nothing",
+        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER or nothing",
     )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
