@@ -49,6 +49,7 @@
 //! the metadata are taken for a few lines each, never one inside another.
 
 mod allocators;
+mod builder;
 mod call_stack;
 mod checkpoints;
 mod clock;
@@ -61,11 +62,12 @@ mod place;
 mod platform;
 
 pub use crate::allocators::Allocator;
+pub use crate::builder::Builder;
 pub use crate::call_stack::{CallStacks, end_stack_at};
 pub use crate::checkpoints::Checkpoints;
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};
 pub use crate::image::{Freeze, Image};
-pub use crate::machine::{Builder, Machine, PARKED_TASK, REGIONS};
+pub use crate::machine::{Machine, PARKED_TASK, REGIONS};
 pub use crate::place::{Place, WORDS};
 pub use crate::platform::Emulated;

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use kmemleak::{Root, RootKind};
 
 use crate::allocators::{Allocator, Allocators};
+use crate::builder::Builder;
 use crate::call_stack::{CallStacks, Labels};
 use crate::checkpoints::Checkpoints;
-use crate::clock::{Clock, Time};
+use crate::clock::Time;
 use crate::cpus::{Cpus, Running, Stop};
 use crate::image::Image;
 use crate::memory::{self, Memory, PAGE, WORD};
@@ -21,33 +22,7 @@ pub const REGIONS: usize = 4;
 /// The number of the parked task.
 pub const PARKED_TASK: u32 = 7;
 
-/// What a machine is built from.
-#[derive(Clone, Copy, Debug)]
-pub struct Builder {
-    cpus: u32,
-    clock: Clock,
-    call_stacks: CallStacks,
-}
-
 impl Builder {
-    /// How many CPUs there are.
-    pub fn cpus(self, cpus: u32) -> Self {
-        Self { cpus, ..self }
-    }
-
-    /// Whose time it keeps.
-    pub fn clock(self, clock: Clock) -> Self {
-        Self { clock, ..self }
-    }
-
-    /// What its call stacks are made of.
-    pub fn call_stacks(self, call_stacks: CallStacks) -> Self {
-        Self {
-            call_stacks,
-            ..self
-        }
-    }
-
     /// The machine.
     pub fn build(self) -> Arc<Machine> {
         let words = || Memory::new(WORDS * WORD, PAGE);
@@ -127,11 +102,7 @@ impl Machine {
 
     /// A machine to be changed before it is built.
     pub fn builder() -> Builder {
-        Builder {
-            cpus: 2,
-            clock: Clock::Manual,
-            call_stacks: CallStacks::Given,
-        }
+        Builder::NEW
     }
 
     // Memory.
