@@ -117,7 +117,7 @@ fn what_is_freed_meanwhile_keeps_alive_what_it_held() {
 fn a_list_may_be_taken_apart_at_any_moment() {
     for moment in 0..many(200) {
         let lab = freezing();
-        let blocks = chain(&lab, 2048, 6);
+        let blocks = chain(&lab, 8192, 12);
         let lost = lab.block(64);
         let counter = Arc::new(AtomicUsize::new(0));
         let (seen, detector) = (Arc::clone(&counter), Arc::downgrade(&lab.detector));
@@ -133,8 +133,8 @@ fn a_list_may_be_taken_apart_at_any_moment() {
                 machine.store(Place::Stack(0), next);
                 free(machine, &detector, block);
                 // What takes its place is new.
-                let new = machine.slab(2048);
-                detector.alloc(new, 2048, AllocOptions::new());
+                let new = machine.slab(8192);
+                detector.alloc(new, 8192, AllocOptions::new());
             }
         });
         assert_eq!(leaks(&lab), [lost], "moment {moment}");
@@ -150,10 +150,10 @@ fn a_block_that_needs_two_references_is_counted_once_for_each() {
     // Of a block that is freed while it is read, some words are read by the marker, and the others by its free: none by both.
     for moment in 0..many(200) {
         let lab = freezing();
-        let holder = lab.block(4096);
-        lab.hold(0, holder);
+        // So large that other code runs while it is read.
+        let holder = chain(&lab, 16 * 4096, 1)[0];
         let two = lab.block_with(64, AllocOptions::new().min_count(2));
-        lab.machine.write(holder + 2048, two);
+        lab.machine.write(holder + 8 * 4096, two);
         let counter = Arc::new(AtomicUsize::new(0));
         let (seen, detector) = (Arc::clone(&counter), Arc::downgrade(&lab.detector));
         lab.machine.at_relax(move |machine| {
@@ -324,6 +324,15 @@ fn other_readings_are_read_as_they_are() {
     assert_eq!(leaks(&lab), [first, page]);
 }
 
+/// Ends the threads, also when a check has failed.
+struct Over<'o>(&'o AtomicUsize);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+}
+
 /// Threads move pointers from block to block, and replace the blocks that hold them, while checks of frozen memory run.
 #[test]
 fn pointers_that_move_all_the_time_are_never_lost() {
@@ -373,6 +382,7 @@ fn pointers_that_move_all_the_time_are_never_lost() {
                 }
             });
         }
+        let _over = Over(&over);
         for round in 0..many(50) {
             let summary = lab.detector.check_frozen().expect("on");
             assert_eq!(
@@ -382,6 +392,5 @@ fn pointers_that_move_all_the_time_are_never_lost() {
             );
             assert_eq!(lab.listed(), [lost]);
         }
-        over.store(1, Ordering::Relaxed);
     });
 }
