@@ -63,13 +63,32 @@ fn pairs_are_untracked_and_tracked_in_turn() {
 }
 
 #[test]
-fn latency_is_told_without_a_scan_and_with_one() {
-    let lines = lines("latency --live 1000 --repeat 1");
+fn a_pass_finds_what_is_leaked() {
+    let lines = lines("scan --objects 10000 --fill dense --repeat 2");
     assert_eq!(lines.len(), 2);
-    for (line, scanning) in lines.iter().zip([false, true]) {
-        expect_fields(line, &["scanning", "p50_ns", "p99_ns", "max_ns"]);
-        assert_eq!(line["scanning"], scanning);
+    for mut line in lines {
+        for time in ["ns", "ns_per_word"] {
+            assert!(line[time].take().as_f64() > Some(0.0));
+        }
+        let expected = json!({
+            "objects": 10_000, "words": 216_524, "suspects": 10,
+            "checksum": "3f90587a6f537654", "ns": null, "ns_per_word": null,
+        });
+        assert_eq!(line, expected);
     }
+}
+
+#[test]
+fn latency_is_told_alone_and_beside_two_neighbours() {
+    let lines = lines("latency --live 1000 --repeat 1");
+    assert_eq!(lines.len(), 3);
+    let names = ["beside", "pairs", "p50_ns", "p99_ns", "p999_ns", "max_ns"];
+    for (line, beside) in lines.iter().zip(["none", "spin"]) {
+        expect_fields(line, &names);
+        assert_eq!(line["beside"], beside);
+    }
+    expect_fields(&lines[2], &[&names[..], &["p99_to_spin"]].concat());
+    assert_eq!(lines[2]["beside"], "scan");
 }
 
 #[test]
