@@ -7,7 +7,7 @@ use core::ops::Range;
 use core::slice::Iter;
 use core::sync::atomic::Ordering;
 
-use super::window::{Off, page_end, piece_end};
+use super::window::{Off, PASSED_OVER, page_end, piece_end};
 use super::{GivenUp, Marker};
 use crate::marker::encoded::{BEYOND, BlockPart, MappedPiece, PieceVisitor};
 use crate::marker::queue::Entry;
@@ -125,7 +125,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             let words = unsafe { MappedWords::new(at, (next - at) / WORD) };
             stopped_at -= self.scan_words(words).len() * WORD;
         } else {
-            self.unread += 1;
+            stopped_at = self.pass_over(next, end_of(start, len));
         }
         tools.hazard.clear();
         Some(stopped_at)
@@ -224,6 +224,8 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                     // SAFETY: it is vouched for, and its free waits for the marker.
                     let piece = unsafe { MappedPiece::new(at..next, until, part.encoding) };
                     work(marker, &piece)
+                } else if part.encoding.is_plain() {
+                    marker.pass_over(next, end)
                 } else {
                     marker.unread += 1;
                     next
@@ -239,6 +241,21 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             }
         }
         Ok(())
+    }
+
+    /// Passes over pages that nobody vouches for, behind one that ends at `at`. Returns where the next piece begins. (Such a
+    /// block may be gigabytes of a device's memory.)
+    fn pass_over(&mut self, mut at: usize, end: usize) -> usize {
+        self.unread += 1;
+        for _ in 1..PASSED_OVER {
+            let next = page_end(at).min(end);
+            if at >= end || self.tools.readable(at, next - at) {
+                break;
+            }
+            self.unread += 1;
+            at = next;
+        }
+        at
     }
 
     /// Notes that the marker reads an object, if that is there, or another one that can be read in the same way.

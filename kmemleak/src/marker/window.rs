@@ -11,6 +11,7 @@
 //! | other look-ups, each of which goes on with what it finds in the next window | 1 |
 //! | numbers in memory that is not read as plain words | [`NUMBERS`] |
 //! | words that are shown to a question, which looks them up | [`SHOWN`] |
+//! | pages that nobody vouches for, and that are not read | [`PASSED_OVER`] |
 //! | objects of a chunk that a phase looks at | [`OBJECTS`] |
 //! | objects that start at no multiple of eight, which are found one by one in notes | 1 |
 //!
@@ -44,6 +45,9 @@ pub(super) const SHOWN: usize = 8;
 
 /// Objects of a chunk that are looked at in a window.
 const OBJECTS: usize = 16;
+
+/// Pages that nobody vouches for and that are passed over in a window.
+pub(super) const PASSED_OVER: usize = 64;
 
 /// Words that are summed up, or compared with an address, in a window.
 pub(super) const COMPARED: usize = 64;

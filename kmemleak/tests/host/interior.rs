@@ -324,6 +324,23 @@ fn a_huge_block_is_a_step_like_another() {
     }
 }
 
+/// A pass beside other code reads a block page by page; of one that nobody vouches for, it passes over many pages at once.
+#[test]
+fn a_huge_block_that_cannot_be_read_takes_few_windows() {
+    let windows = |size: usize| {
+        let detector: Detector<OneCpu> = Detector::new(OneCpu::new()).with_pool(pool::<16>());
+        detector.alloc(FAR, size, AllocOptions::new());
+        detector.platform().hold(FAR);
+        let before = detector.platform().pieces();
+        detector.scan().expect("on");
+        detector.platform().pieces() - before
+    };
+    const PAGES: usize = 100_000;
+    let more = windows(PAGES * 4096) - windows(64);
+    // A pass goes over it, and its sum is taken.
+    assert!(more < PAGES / 8, "{more} windows for {PAGES} pages");
+}
+
 /// Two CPUs find the two pointers that a block needs at the same moment, one to its start and one into it: whichever is
 /// counted first, the start has been pointed to.
 #[test]
