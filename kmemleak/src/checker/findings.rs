@@ -10,7 +10,7 @@ use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::verdict::Verdict;
 use crate::verdict::baseline::{self, Baseline, Remember};
-use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::call_sites::{Sampled, Site, SiteOrder};
 use crate::verdict::foreseen::Foreseen;
 use crate::verdict::groups::Share;
 use crate::verdict::leak_list::Named;
@@ -131,6 +131,11 @@ impl<P: Platform> Claim<'_, P> {
     pub(crate) fn find_sites(&mut self, order: SiteOrder) -> bool {
         let tracker = self.tracker();
         self.findings.call_sites.find(tracker, order)
+    }
+
+    /// What of the call sites that were found was estimated, and from what.
+    pub(crate) fn sampled(&self) -> Option<Sampled> {
+        self.findings.call_sites.sampled()
     }
 
     /// Shows each call site that was found, in the order that was asked for, with the number of its call stack.

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::metadata::MetaAlloc;
 use crate::platform::{MAX_FRAMES, Platform, StackWalk};
 use crate::stacks::depot::{Frames, StackId};
-use crate::stacks::frame_walk::frame_pointer_walk;
+use crate::stacks::frame_walk::{FrameChain, frame_pointer_walk};
 use crate::tracker::Tracker;
 use crate::tracker::mode_word::Unusual;
 
@@ -14,6 +14,8 @@ use crate::tracker::mode_word::Unusual;
 pub(crate) enum NoCallStack {
     /// The platform gives none.
     NotGiven,
+    /// They are switched off.
+    SwitchedOff,
     /// The platform says where the stack is, but the running code has another one.
     OtherStack,
     /// The running code has the stack that the platform says, but no frame is found there.
@@ -26,6 +28,7 @@ impl fmt::Display for NoCallStack {
             Self::NotGiven => {
                 "the platform gives none (Platform::stack_bounds, stack_walk, call_stack)"
             }
+            Self::SwitchedOff => "they are switched off (kmemleak.stacks=off)",
             Self::OtherStack => {
                 "the running stack lies elsewhere than the platform says (Platform::stack_bounds, stack_walk)"
             }
@@ -41,6 +44,9 @@ impl<P: Platform> Tracker<P> {
     #[cold]
     #[inline(never)]
     pub(crate) fn no_call_stack(&self) -> Option<NoCallStack> {
+        if self.word.has(Unusual::NO_STACKS) {
+            return Some(NoCallStack::SwitchedOff);
+        }
         if !self.frames().as_slice().is_empty() {
             return None;
         }
@@ -53,11 +59,77 @@ impl<P: Platform> Tracker<P> {
         })
     }
 
+    /// The name of the call stack that leads here, or of the part of it that is to be [taken](crate::tracker::sampling) for a block of
+    /// `size` bytes. To be called from one place of each callback.
+    #[inline(always)]
+    pub(super) fn stack_id<'a>(
+        &self,
+        size: usize,
+        cpu: u32,
+        meta: impl FnOnce() -> MetaAlloc<'a>,
+    ) -> StackId
+    where
+        P: 'a,
+    {
+        if self.word.has(Unusual::NO_STACKS) {
+            return StackId::NONE;
+        }
+        if !self.word.has(Unusual::SAMPLE) {
+            return self.full_stack_id(cpu, meta);
+        }
+        match self.sampling.takes(size, cpu) {
+            false => self.site_id(meta),
+            true => match self.platform.stack_walk() {
+                Some(walk) => self.unseen_stack_id(walk.frame_pointer, &meta()),
+                None => self.given_stack_id(&meta()),
+            },
+        }
+    }
+
+    /// The name of the innermost frame alone. To be called from one place of each callback.
+    #[inline(always)]
+    pub(super) fn site_id<'a>(&self, meta: impl FnOnce() -> MetaAlloc<'a>) -> StackId
+    where
+        P: 'a,
+    {
+        let Some(walk) = self.platform.stack_walk() else {
+            return self.given_site_id(&meta());
+        };
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        let Some((_, address)) = (unsafe { FrameChain::first_kept(&walk) }) else {
+            return StackId::NONE;
+        };
+        match self.depot.site(address) {
+            Some(site_id) => site_id,
+            None => self.far_site_id(address, &meta()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far_site_id(&self, address: usize, meta: &MetaAlloc<'_>) -> StackId {
+        self.depot.store(&[address], meta)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn given_site_id(&self, meta: &MetaAlloc<'_>) -> StackId {
+        let mut frames = [0; MAX_FRAMES];
+        match self.platform.call_stack(&mut frames) {
+            0 => StackId::NONE,
+            _ => self.far_site_id(frames[0], meta),
+        }
+    }
+
     /// The name of the call stack that leads here. To be called from one place of each callback.
     ///
     /// Metadata is asked for only where the stack was not seen before: so the usual case has nothing to keep ready.
     #[inline(always)]
-    pub(super) fn stack_id<'a>(&self, cpu: u32, meta: impl FnOnce() -> MetaAlloc<'a>) -> StackId
+    pub(super) fn full_stack_id<'a>(
+        &self,
+        cpu: u32,
+        meta: impl FnOnce() -> MetaAlloc<'a>,
+    ) -> StackId
     where
         P: 'a,
     {

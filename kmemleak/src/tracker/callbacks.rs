@@ -15,6 +15,7 @@ use crate::objects::record::{MAX_INLINE, flag};
 use crate::objects::side_table::Area;
 use crate::platform::{Platform, Reading};
 use crate::stacks::depot::StackId;
+use crate::tracker::sampling::StacksTaken;
 use crate::tracker::warnings::Kind;
 use crate::tracker::{AllocOptions, NO_STACKS, Tracker};
 
@@ -22,8 +23,13 @@ impl<P: Platform> Tracker<P> {
     /// Records a block that was handed out; only the platform vouches for it.
     #[inline(always)]
     pub(crate) fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
-        if options.min_count == 1 && self.word.is_usual_for_strangers() {
-            return self.record_one(start, size);
+        if options.min_count == 1 {
+            if self.word.takes_all_stacks_of_strangers() {
+                return self.record_one(start, size);
+            }
+            if self.word.takes_few_stacks_of_strangers() {
+                return self.record_one_of_few(start, size);
+            }
         }
         if !self.is_on() {
             return;
@@ -31,7 +37,6 @@ impl<P: Platform> Tracker<P> {
         self.strangers.note();
         self.word.remember_strangers();
         match options.min_count {
-            1 => self.record_one(start, size),
             -1..=MAX_INLINE => self.record(start, size, options.min_count),
             many => self.record_many(start, size, many),
         }
@@ -44,8 +49,10 @@ impl<P: Platform> Tracker<P> {
     /// The block is memory that can be read until it has been [freed](Self::free).
     #[inline(always)]
     pub(crate) unsafe fn alloc_vouched(&self, start: usize, size: usize) {
-        if self.is_on() {
+        if self.word.takes_all_stacks() {
             self.record_one(start, size);
+        } else if self.is_on() {
+            self.record_one_of_few(start, size);
         }
     }
 
@@ -188,8 +195,21 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn update_trace(&self, start: usize) {
         let Some(entered) = self.enter() else { return };
         let meta = entered.meta();
-        let stack_id = self.stack_id(meta.cpu, || entered.meta());
-        let set = |object: Object<'_>, _| object.record.set_stack_id(stack_id);
+        let (full, site) = match self.stacks() {
+            StacksTaken::None => (StackId::NONE, StackId::NONE),
+            _ => (
+                self.full_stack_id(meta.cpu, || entered.meta()),
+                self.site_id(|| entered.meta()),
+            ),
+        };
+        let set = |object: Object<'_>, _| {
+            // What is in the sample stays in it, and nothing else comes into it.
+            let before = self.depot.get(object.record.read().stack_id());
+            let takes_all = self.stacks() == StacksTaken::All || before.as_slice().len() > 1;
+            object
+                .record
+                .set_stack_id(if takes_all { full } else { site });
+        };
         let there = self.registry.block_containing(Locked, start, set);
         if there.is_none() {
             self.warn_unknown(Kind::UnknownObject, start, &meta);

@@ -54,7 +54,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
+        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
         let Some(extent) = extent else {
             return self.warn_no_block(start, &meta);
         };

@@ -23,8 +23,10 @@ mod moving;
 mod names_in_use;
 mod parts;
 mod percpu;
+pub(crate) mod poisson;
 mod record;
 mod regions;
+pub(crate) mod sampling;
 mod short;
 mod usage;
 mod walk;
@@ -40,6 +42,7 @@ use self::last_table::LastTables;
 pub(crate) use self::mode::Mode;
 use self::mode_word::{ModeWord, Unusual};
 pub(crate) use self::moving::Moving;
+use self::sampling::Sampling;
 pub use self::usage::Metadata;
 pub use self::walk::Tracking;
 use self::warnings::Warnings;
@@ -96,6 +99,7 @@ pub(crate) struct Tracker<P> {
     registry: Registry,
     last_tables: LastTables,
     depot: Depot,
+    sampling: Sampling,
     task_names: TaskNames,
     memory: Memory,
     root_ranges: RootRanges,
@@ -128,6 +132,7 @@ impl<P: Platform> Tracker<P> {
             registry: Registry::new(),
             last_tables: LastTables::new(),
             depot: Depot::new(),
+            sampling: Sampling::new(),
             task_names: TaskNames::new(),
             memory: Memory::new(),
             root_ranges: RootRanges::new(),

@@ -33,6 +33,10 @@ impl Unusual {
     pub(crate) const EXHAUSTED: Self = Self(1 << 3);
     /// The call stack of each free is kept.
     pub(crate) const FREE_STACKS: Self = Self(1 << 4);
+    /// Call stacks are taken for a sample of allocations only.
+    pub(crate) const SAMPLE: Self = Self(1 << 5);
+    /// No call stacks are taken.
+    pub(crate) const NO_STACKS: Self = Self(1 << 6);
 }
 
 /// How often tasks have said that what they allocate is no leak, without saying the end of it: a count in these bits. The largest
@@ -43,6 +47,9 @@ const ONE_DISABLED: u32 = 1 << 8;
 /// Usual, but not at first: a stranger has named memory, and that has been [noted](crate::objects::vouching).
 const STRANGERS: u32 = 1 << 31;
 
+/// Unusual for how a block's call stack is named, but not for how it is recorded or forgotten.
+const FEW_STACKS: u32 = Unusual::SAMPLE.0 | Unusual::NO_STACKS.0;
+
 /// The word. It is zero in a detector that nobody has touched.
 pub(crate) struct ModeWord(AtomicU32);
 
@@ -51,16 +58,29 @@ impl ModeWord {
         Self(AtomicU32::new(0))
     }
 
-    /// Whether nothing unusual is going on.
+    /// Whether nothing unusual is going on, but that call stacks may be taken of few allocations.
     #[inline(always)]
     pub(crate) fn is_usual(&self) -> bool {
+        self.0.load(Relaxed) & !(STRANGERS | FEW_STACKS) == 0
+    }
+
+    /// Whether nothing unusual is going on at all.
+    #[inline(always)]
+    pub(crate) fn takes_all_stacks(&self) -> bool {
         self.0.load(Relaxed) & !STRANGERS == 0
     }
 
-    /// Whether nothing unusual is going on, and it has been noted that there are strangers.
+    /// Whether nothing unusual is going on at all, and it has been noted that there are strangers.
     #[inline(always)]
-    pub(crate) fn is_usual_for_strangers(&self) -> bool {
+    pub(crate) fn takes_all_stacks_of_strangers(&self) -> bool {
         self.0.load(Relaxed) == STRANGERS
+    }
+
+    /// Whether call stacks are taken of few allocations, nothing else is unusual, and it has been noted that there are strangers.
+    #[inline(always)]
+    pub(crate) fn takes_few_stacks_of_strangers(&self) -> bool {
+        let word = self.0.load(Relaxed);
+        word & !FEW_STACKS == STRANGERS
     }
 
     /// Remembers that it has been noted that there are strangers.

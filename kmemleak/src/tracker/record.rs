@@ -48,7 +48,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
+        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
         let size = size.max(1);
         let Some(extent) = place(size) else {
             return self.warn_no_block(start, &meta);
@@ -64,7 +64,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(context.cpu, || entered.meta_for(context.cpu));
+        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {

@@ -20,15 +20,43 @@ use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::long::LONG_BYTES;
+use crate::tracker::mode::Entered;
 
 impl<P: Platform> Tracker<P> {
-    /// Records a block that needs one reference.
+    /// Records a block that needs one reference, with its call stack.
     #[inline(never)]
     pub(super) fn record_one(&self, start: usize, size: usize) {
         let Some(entered) = self.enter() else { return };
         let cpu = self.platform.cpu();
         let meta = || entered.meta_for(cpu);
-        let stack_id = self.stack_id(cpu, meta);
+        let stack_id = self.full_stack_id(cpu, meta);
+        self.record_with(start, size, stack_id, entered, cpu);
+    }
+
+    /// Records a block that needs one reference, where call stacks are taken of few allocations.
+    #[inline(never)]
+    pub(super) fn record_one_of_few(&self, start: usize, size: usize) {
+        if size >= LONG_BYTES {
+            // Its bytes count once.
+            return self.record(start, size, 1);
+        }
+        let Some(entered) = self.enter() else { return };
+        let cpu = self.platform.cpu();
+        let meta = || entered.meta_for(cpu);
+        let stack_id = self.stack_id(size, cpu, meta);
+        self.record_with(start, size, stack_id, entered, cpu);
+    }
+
+    /// Records a block whose call stack has been named, by the short path if that takes it.
+    #[inline(always)]
+    fn record_with(
+        &self,
+        start: usize,
+        size: usize,
+        stack_id: StackId,
+        entered: Entered<'_, P>,
+        cpu: u32,
+    ) {
         if self.record_short(start, size, stack_id).is_ok() {
             return;
         }
@@ -36,7 +64,7 @@ impl<P: Platform> Tracker<P> {
             drop(entered);
             return self.record(start, size, 1);
         }
-        self.record_generally(start, size, stack_id, &meta());
+        self.record_generally(start, size, stack_id, &entered.meta_for(cpu));
     }
 
     #[inline(always)]

@@ -3,6 +3,11 @@
 //!
 //! A site is a call stack. Nothing is counted while objects come and go; a question has all of them walked over.
 //!
+//! # Estimates
+//!
+//! Where call stacks were taken of a [sample](crate::tracker::sampling) only, an object in the sample counts for as many as it stands
+//! for, and what has no call stack is not counted: others stand for it. [`Sampled`] says how much of each there was.
+//!
 //! # Memory
 //!
 //! 104 bytes for each call stack of which anything was alive at a mark or a question, in pages that stay until all metadata is
@@ -29,15 +34,17 @@ use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::stacks::stack_table::StackTable;
 use crate::tracker::Tracker;
+use crate::tracker::poisson::ONE;
+use crate::tracker::sampling::StandsFor;
 
 /// A call site, and what is alive of what it allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site<'a> {
     /// Return addresses of its call stack, innermost first. Empty if there is no call stack.
     pub call_stack: &'a [usize],
-    /// Live bytes.
+    /// Live bytes; estimated if call stacks are taken of a sample.
     pub bytes: usize,
-    /// Live objects.
+    /// Live objects; estimated as well.
     pub objects: usize,
     /// How that has changed since the last mark; `None` where there is none.
     pub growth: Option<Growth>,
@@ -135,7 +142,34 @@ impl Counters {
 #[derive(Clone, Copy, Default)]
 struct Alive {
     bytes: usize,
-    objects: usize,
+    /// In parts of an object, of which it has [`ONE`].
+    parts: usize,
+}
+
+impl Alive {
+    fn objects(self) -> usize {
+        (self.parts + ONE as usize / 2) / ONE as usize
+    }
+
+    /// Counts one object for as many as it stands for.
+    fn add(&mut self, bytes: usize, weight: u64) {
+        self.parts += weight as usize;
+        let bytes = (bytes as u128 * u128::from(weight) + u128::from(ONE / 2)) / u128::from(ONE);
+        self.bytes = self.bytes.saturating_add(bytes as usize);
+    }
+}
+
+/// What the call sites were estimated from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sampled {
+    /// One in so many allocated bytes chose an object, in the mean.
+    pub(crate) every: u64,
+    /// Objects that were chosen, and their bytes.
+    pub(crate) objects: usize,
+    pub(crate) bytes: usize,
+    /// Objects that these stand for besides themselves, and their bytes: of those it is known how many there are.
+    pub(crate) other_objects: usize,
+    pub(crate) other_bytes: usize,
 }
 
 /// A site, now and at the last marks.
@@ -157,18 +191,18 @@ impl SiteRow {
         let marked_bytes: usize = self.history.last(1).iter().sum();
         Growth {
             bytes: change(self.now.bytes, marked_bytes),
-            objects: change(self.now.objects, self.marked_objects),
+            objects: change(self.now.objects(), self.marked_objects),
         }
     }
 
     fn mark(&mut self) {
         self.history.push(self.now.bytes);
-        self.marked_objects = self.now.objects;
+        self.marked_objects = self.now.objects();
     }
 
     /// What the row is ordered by; what is equal in the first figure is ordered by the second.
     fn weight(&self, order: SiteOrder) -> (i64, i64) {
-        let (bytes, objects) = (self.now.bytes as i64, self.now.objects as i64);
+        let (bytes, objects) = (self.now.bytes as i64, self.now.objects() as i64);
         match order {
             SiteOrder::Bytes => (bytes, objects),
             SiteOrder::Growth => (self.growth().bytes, bytes),
@@ -182,6 +216,8 @@ pub(crate) struct CallSites {
     table: StackTable<SiteRow>,
     /// How many marks the rows have of each site.
     marks: usize,
+    /// `None` where all objects were counted.
+    sampled: Option<Sampled>,
 }
 
 impl CallSites {
@@ -189,6 +225,7 @@ impl CallSites {
         Self {
             table: StackTable::new(),
             marks: 0,
+            sampled: None,
         }
     }
 
@@ -203,12 +240,25 @@ impl CallSites {
         &mut self,
         stack_id: StackId,
         bytes: usize,
+        stands_for: StandsFor,
         meta: &MetaAlloc<'_>,
     ) -> Result<(), NoMemory> {
+        let weight = match (stands_for, &mut self.sampled) {
+            (StandsFor::Sampled(weight), Some(sampled)) => {
+                sampled.objects += 1;
+                sampled.bytes += bytes;
+                weight
+            }
+            (StandsFor::Others, Some(sampled)) => {
+                sampled.other_objects += 1;
+                sampled.other_bytes += bytes;
+                return Ok(());
+            }
+            _ => ONE,
+        };
         let number = self.table.find_or_add(stack_id, meta)?;
         let row = self.table.get_mut(number).ok_or(NoMemory)?;
-        row.now.bytes += bytes;
-        row.now.objects += 1;
+        row.now.add(bytes, weight);
         Ok(())
     }
 }
@@ -217,12 +267,23 @@ impl CallSites {
     /// Counts what is alive. False where there was no memory to count all of it.
     fn count<P: Platform>(&mut self, tracker: &Tracker<P>) -> bool {
         self.table.each_mut(|row| row.now = Alive::default());
+        self.sampled = tracker.sampled_every().map(|every| Sampled {
+            every,
+            objects: 0,
+            bytes: 0,
+            other_objects: 0,
+            other_bytes: 0,
+        });
         let mut all = true;
         tracker.each_tracked(&mut |object, meta| {
             let bytes = tracker.registry().size(object.start, object.record);
-            let added = self.add(object.record.read().stack_id(), bytes, meta);
+            let record = object.record.read();
+            let stands_for = tracker.stands_for(&record, bytes);
+            let added = self.add(record.stack_id(), bytes, stands_for, meta);
             all &= added.is_ok();
         });
+        // A sample that has ended, of which nothing is alive any more, is none.
+        self.sampled = (self.sampled).filter(|sampled| sampled.objects + sampled.other_objects > 0);
         all
     }
 
@@ -249,6 +310,11 @@ impl CallSites {
         all
     }
 
+    /// What was estimated, of what was counted last.
+    pub(crate) fn sampled(&self) -> Option<Sampled> {
+        self.sampled
+    }
+
     /// Shows each call site that was found, with its growth if anything was noted before.
     pub(crate) fn each<P: Platform>(
         &self,
@@ -261,7 +327,7 @@ impl CallSites {
             let site = Site {
                 call_stack: frames.as_slice(),
                 bytes: row.now.bytes,
-                objects: row.now.objects,
+                objects: row.now.objects(),
                 growth: (self.marks > 0).then_some(growth),
                 history: row.history.last(self.marks),
                 trend: row.history.trend(self.marks, row.now.bytes),

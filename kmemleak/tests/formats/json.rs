@@ -509,6 +509,7 @@ fn the_state_is_that_of_the_text() {
         ("metadata_bytes", json!(lab.detector.metadata().bytes)),
         ("unrecorded", json!(0)),
         ("stacks_are_roots", json!(true)),
+        ("stacks", json!("on")),
         ("busy", json!(false)),
         ("suppressions", json!(0)),
     ] {

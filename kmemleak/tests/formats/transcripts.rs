@@ -80,6 +80,8 @@ fn help() {
   unsuppress PATTERN [--json]
                             remove a suppression
   stack=on|off [--json]     whether task stacks are roots
+  stacks=on|off|sample:BYTES [--json]
+                            of which allocations the call stack is taken: of all, none, or a sample by bytes
   scan=on|off [--json]      whether to scan in the background
   scan=SECS [--json]        scan in the background every so many seconds
   stop_max_ms=MS [--json]   how long a background scan may stop the world at most; 0: never

@@ -50,6 +50,7 @@ mod regions;
 mod report;
 mod roots;
 mod running;
+mod sampling;
 mod scanned;
 mod scans;
 mod scopes;

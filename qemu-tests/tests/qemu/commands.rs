@@ -65,6 +65,13 @@ fn stack() -> Result<(), Failure> {
         &mut session,
         "stack=on",
         &["kmemleak: task stacks are roots"],
+    )?;
+    expect(
+        &mut session,
+        "stacks=sample:524288",
+        &[
+            "kmemleak: call stacks are taken of a sample of allocations, one for each 524288 bytes from now on",
+        ],
     )
 }
 
@@ -154,7 +161,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 36] = [
+const HELP: [&str; 38] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -185,6 +192,8 @@ const HELP: [&str; 36] = [
     "  unsuppress PATTERN [--json]",
     "                            remove a suppression",
     "  stack=on|off [--json]     whether task stacks are roots",
+    "  stacks=on|off|sample:BYTES [--json]",
+    "                            of which allocations the call stack is taken: of all, none, or a sample by bytes",
     "  scan=on|off [--json]      whether to scan in the background",
     "  scan=SECS [--json]        scan in the background every so many seconds",
     "  selftest [--json]         plant a leak, find it, remove it; makes a new verdict",

@@ -67,7 +67,10 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
     keys(
         shell,
         "\t\t",
-        &["stack=off  stack=on   status", "> kmemleak sta|"],
+        &[
+            "stack=off   stack=on    stacks=off  stacks=on   status",
+            "> kmemleak sta|",
+        ],
     )?;
     keys(
         shell,

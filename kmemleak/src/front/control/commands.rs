@@ -12,8 +12,8 @@ use super::listed::{
 use super::options::CommandOption::{All, By, Full, Json, Older, Site, Task, Top};
 use super::options::{CommandOption, Options};
 use super::syntax::Action::{
-    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Suppression, Switch,
-    Word,
+    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Stacks, Suppression,
+    Switch, Word,
 };
 use super::syntax::{Call, Command};
 use super::undone::Done;
@@ -24,6 +24,7 @@ use crate::front::outcome::{Answered, CommandError};
 use crate::front::report::{self, Because, Count, Detail, Format, Sum};
 use crate::front::selftest::write_selftest;
 use crate::platform::Platform;
+use crate::tracker::sampling;
 use crate::verdict::order::Which;
 
 /// How many call sites are shown by default.
@@ -36,7 +37,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 26] = [
+    pub(super) const TABLE: [Command<P>; 27] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -151,6 +152,12 @@ impl<P: Platform> Commands<P> {
         .takes(&[Json]),
         Command::new("unsuppress", Pattern(unsuppress), "remove a suppression").takes(&[Json]),
         Command::new("stack", Switch(stack), "whether task stacks are roots").takes(&[Json]),
+        Command::new(
+            "stacks",
+            Stacks(stacks),
+            "of which allocations the call stack is taken: of all, none, or a sample by bytes",
+        )
+        .takes(&[Json]),
         Command::new(
             "scan",
             Switch(background_switch),
@@ -318,6 +325,16 @@ fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
         &told,
         call.out,
     )?)
+}
+
+fn stacks<P: Platform>(call: Call<'_, P>, stacks: sampling::StacksTaken) -> Done {
+    call.handle.tracker.take_stacks(stacks);
+    let (format, out) = (call.options.format, call.out);
+    let told = format_args!(
+        "call stacks are taken of {} from now on",
+        report::OfWhich(stacks)
+    );
+    Ok(report::write_done(format, "stacks", &told, out)?)
 }
 
 fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {

@@ -3,7 +3,9 @@
 use core::fmt::{self, Write};
 
 use super::options::CommandOption;
-use super::syntax::Action::{Address, CallSite, Listed, Pattern, Suppression, Switch, Word};
+use super::syntax::Action::{
+    Address, CallSite, Listed, Pattern, Stacks, Suppression, Switch, Word,
+};
 use super::syntax::Command;
 use crate::checker::handle::Handle;
 use crate::platform::Platform;
@@ -60,13 +62,18 @@ fn option_named(word: Option<&str>) -> Option<CommandOption> {
 
 fn offer_command<P: Platform>(command: &Command<P>, offer: &mut dyn FnMut(&str)) {
     match command.action {
-        Switch(_) => offer_switch(command.name, offer),
+        Switch(_) | Stacks(_) => offer_switch(command.name, offer),
         _ => offer(command.name),
     }
 }
 
+/// The values of a switch.
+const SWITCH: [&str; 2] = ["on", "off"];
+/// The values that say of which allocations call stacks are taken; the number of bytes is one that suits most kernels.
+const STACKS: [&str; 3] = ["on", "off", "sample:524288"];
+
 fn offer_switch(name: &str, offer: &mut dyn FnMut(&str)) {
-    for value in ["on", "off"] {
+    for value in SWITCH {
         offer_text(format_args!("{name}={value}"), offer);
     }
 }
@@ -92,7 +99,8 @@ fn offer_values<P: Platform>(
         }
         Listed(_) | CallSite(_) | Suppression(_) => offer_handles(handle, offer),
         Pattern(_) => offer_patterns(handle, offer),
-        Switch(_) => ["on", "off"].into_iter().for_each(offer),
+        Switch(_) => SWITCH.into_iter().for_each(offer),
+        Stacks(_) => STACKS.into_iter().for_each(offer),
         _ => {}
     }
 }

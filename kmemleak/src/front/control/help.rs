@@ -56,6 +56,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "sites" => &["sites 20 --by growth"],
         "snapshot" => &["snapshot"],
         "stack" => &["stack=off"],
+        "stacks" => &["stacks=sample:524288"],
         "status" => &["status"],
         "stop_max_ms" => &["stop_max_ms=20"],
         "suppress" => &["suppress arc_cycle", "suppress #1", "suppress net::*:max=8"],

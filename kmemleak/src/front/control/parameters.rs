@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::values::switch;
+use super::values::{stacks, switch};
 use crate::checker::claim::{Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::front::background;
@@ -26,7 +26,7 @@ impl fmt::Display for ParameterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => {
-                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.stop_max_ms=N, kmemleak.verbose=on|off, kmemleak.free_stacks=on|off, kmemleak.color=on|off, kmemleak.suppress=PATTERN[:max=N]"
+                "unknown parameter; there are kmemleak=on|off, kmemleak.scan=SECS, kmemleak.stop_max_ms=N, kmemleak.verbose=on|off, kmemleak.stacks=on|off|sample:BYTES, kmemleak.free_stacks=on|off, kmemleak.color=on|off, kmemleak.suppress=PATTERN[:max=N]"
             }
             Self::Value => "a value that the parameter does not take",
             Self::Suppress(error) => return error.fmt(f),
@@ -64,6 +64,10 @@ pub(in crate::front) fn take<P: Platform>(
             settings.stop_max.set(ms.saturating_mul(1000));
         }
         "kmemleak.verbose" => settings.verbose.set(on()?),
+        "kmemleak.stacks" => {
+            let taken = stacks(given?).ok_or(ParameterError::Value)?;
+            handle.tracker.take_stacks(taken);
+        }
         "kmemleak.free_stacks" => handle.tracker.keep_free_stacks(on()?),
         "kmemleak.color" => settings.color.set(on()?),
         "kmemleak.suppress" => {

@@ -7,12 +7,12 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use self::Action::{
-    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Suppression, Switch,
-    Word,
+    Address, Alone, CallSite, Listed, Milliseconds, Number, Pattern, Seconds, Stacks, Suppression,
+    Switch, Word,
 };
 use super::options::{self, CommandOption, Given, Options};
 use super::undone::{Done, Undone};
-use super::values::{LISTED, SiteName, handle, site_name, switch, topic};
+use super::values::{LISTED, SiteName, handle, site_name, stacks, switch, topic};
 use super::wording::{distance, write_one_of};
 use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::checker::handle::Handle;
@@ -20,6 +20,7 @@ use crate::checker::numbers::Topic;
 use crate::front::outcome::{Answered, CommandError};
 use crate::front::report::{Because, Format, complain, refuse};
 use crate::platform::Platform;
+use crate::tracker::sampling::StacksTaken;
 use crate::verdict::handles::ShortHandle;
 use crate::verdict::suppress;
 
@@ -67,6 +68,8 @@ pub(super) enum Action<P: Platform> {
     Switch(fn(Call<'_, P>, bool) -> Done),
     Seconds(fn(Call<'_, P>, u64) -> Done),
     Milliseconds(fn(Call<'_, P>, u64) -> Done),
+    /// `on`, `off`, or a sample.
+    Stacks(fn(Call<'_, P>, StacksTaken) -> Done),
 }
 
 impl<P: Platform> Action<P> {
@@ -84,6 +87,7 @@ impl<P: Platform> Action<P> {
             Switch(_) => "=on|off",
             Seconds(_) => "=SECS",
             Milliseconds(_) => "=MS",
+            Stacks(_) => "=on|off|sample:BYTES",
         }
     }
 
@@ -101,6 +105,7 @@ impl<P: Platform> Action<P> {
             Switch(_) => &["on", "off"],
             Seconds(_) => &["a number of seconds"],
             Milliseconds(_) => &["a number of milliseconds"],
+            Stacks(_) => &["on", "off", "sample:BYTES"],
         }
     }
 
@@ -129,9 +134,8 @@ impl<P: Platform> Action<P> {
             (Pattern(run), Some(value)) => Bound::Text(*run, value),
             (Suppression(run), Some(value)) if suppress::is_one(value) => Bound::Text(*run, value),
             (Switch(run), Some(value)) => Bound::Switch(*run, switch(value)?),
-            (Seconds(run) | Milliseconds(run), Some(value)) => {
-                Bound::Time(*run, value.parse().ok()?)
-            }
+            (Seconds(run) | Milliseconds(run), Some(time)) => Bound::Time(*run, time.parse().ok()?),
+            (Stacks(run), Some(value)) => Bound::Stacks(*run, stacks(value)?),
             _ => return None,
         })
     }
@@ -148,6 +152,7 @@ enum Bound<'l, P: Platform> {
     Text(fn(Call<'_, P>, &str) -> Done, &'l str),
     Switch(fn(Call<'_, P>, bool) -> Done, bool),
     Time(fn(Call<'_, P>, u64) -> Done, u64),
+    Stacks(fn(Call<'_, P>, StacksTaken) -> Done, StacksTaken),
 }
 
 impl<P: Platform> Bound<'_, P> {
@@ -162,6 +167,7 @@ impl<P: Platform> Bound<'_, P> {
             Bound::Text(run, text) => run(call, text),
             Bound::Switch(run, on) => run(call, on),
             Bound::Time(run, time) => run(call, time),
+            Bound::Stacks(run, stacks) => run(call, stacks),
         }
     }
 }

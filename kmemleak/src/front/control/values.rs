@@ -2,6 +2,8 @@
 
 use crate::checker::numbers::Topic;
 use crate::metadata::hidden::Hidden;
+use crate::tracker::poisson::EVERY;
+use crate::tracker::sampling::StacksTaken;
 use crate::verdict::handles::ShortHandle;
 
 use super::options::checksum;
@@ -15,6 +17,18 @@ pub(super) fn switch(value: &str) -> Option<bool> {
         "on" => Some(true),
         "off" => Some(false),
         _ => None,
+    }
+}
+
+/// Of which allocations call stacks are taken.
+pub(super) fn stacks(value: &str) -> Option<StacksTaken> {
+    match value {
+        "on" => Some(StacksTaken::All),
+        "off" => Some(StacksTaken::None),
+        _ => {
+            let every = value.strip_prefix("sample:")?.parse().ok()?;
+            (EVERY.contains(&every)).then_some(StacksTaken::Sample { every })
+        }
     }
 }
 

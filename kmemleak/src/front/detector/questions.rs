@@ -235,6 +235,8 @@ impl<P: Platform> Detector<P> {
 
     /// Takes a boot parameter: `kmemleak=on|off`, `kmemleak.scan=SECS` (0 for no background scan),
     /// `kmemleak.stop_max_ms=N` (for how long a background scan may stop the world to confirm its suspects; 0 for never), `kmemleak.verbose=on|off`,
+    /// `kmemleak.stacks=on|off|sample:BYTES` (whether call stacks are taken of all allocations, of none, or of a Poisson sample, one for
+    /// each so many allocated bytes in the mean, while all others have a call site of one frame; on by default),
     /// `kmemleak.free_stacks=on|off` (whether a warning of a double free shows who freed the block first: a call stack more for
     /// each free), `kmemleak.color=on|off` (whether text has colours, which is right on a terminal only; off by default),
     /// `kmemleak.suppress=PATTERN[:max=N]` (as often as there are patterns, separated by commas). Task context, or before

@@ -55,7 +55,7 @@ pub(super) use self::suppressed::Suppressed;
 pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot};
 pub(super) use self::user_function::{SuppressionText, UserFunction};
 pub(super) use self::why::write_why;
-pub(super) use self::words::{Count, Plain, Sum, Typed};
+pub(super) use self::words::{Count, OfWhich, Plain, Sum, Typed};
 
 use core::fmt::{self, Write};
 

@@ -18,7 +18,7 @@ use crate::front::outcome::Answered;
 use crate::platform::Platform;
 use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
-use crate::verdict::call_sites::{Site, SiteOrder};
+use crate::verdict::call_sites::{Sampled, Site, SiteOrder};
 use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::history::Trend;
 
@@ -77,6 +77,7 @@ pub(in crate::front) fn write_sites<P: Platform>(
             if !all {
                 writeln!(out, "{NO_MEMORY}")?;
             }
+            sampled_text(claim.sampled(), out)?;
             let of = Count(count, "call site");
             writeln!(out, "kmemleak: {shown} of {of}, by {by}")
         }
@@ -86,10 +87,38 @@ pub(in crate::front) fn write_sites<P: Platform>(
                 out,
                 ",\"shown\":{shown},\"total\":{count},\"by\":\"{by}\",\"complete\":{all}"
             )?;
+            sampled_json(claim.sampled(), out)?;
             no_call_stacks_json(no_call_stacks, out)?;
             writeln!(out, "}}")
         }
     }
+}
+
+/// Says that call sites are estimated, and from what.
+fn sampled_text(sampled: Option<Sampled>, out: &mut dyn Write) -> fmt::Result {
+    let Some(sampled) = sampled else {
+        return Ok(());
+    };
+    writeln!(
+        out,
+        "kmemleak: estimated from a sample, one for each {} bytes: {} ({} bytes) with a call stack for {} ({} bytes) without",
+        sampled.every,
+        Count(sampled.objects, "object"),
+        sampled.bytes,
+        Count(sampled.other_objects, "object"),
+        sampled.other_bytes
+    )
+}
+
+fn sampled_json(sampled: Option<Sampled>, out: &mut dyn Write) -> fmt::Result {
+    let Some(sampled) = sampled else {
+        return write!(out, ",\"sample\":null");
+    };
+    write!(
+        out,
+        ",\"sample\":{{\"every\":{},\"objects\":{},\"bytes\":{},\"other_objects\":{},\"other_bytes\":{}}}",
+        sampled.every, sampled.objects, sampled.bytes, sampled.other_objects, sampled.other_bytes
+    )
 }
 
 /// Writes the call site with this checksum, then its objects.
@@ -121,6 +150,9 @@ pub(in crate::front) fn write_site<P: Platform>(
     }
     if !all && format == Format::Text {
         writeln!(out, "{NO_MEMORY}")?;
+    }
+    if format == Format::Text {
+        sampled_text(claim.sampled(), out)?;
     }
     drop(outside);
     let form = match format {

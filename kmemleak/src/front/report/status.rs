@@ -7,11 +7,12 @@ use core::fmt::{self, Write};
 
 use super::Format;
 use super::json::{OrNull, begin, no_call_stacks_json, summary_fields};
-use super::words::{Count, Missing};
+use super::words::{Count, Missing, OfWhich, StacksSetting};
 use crate::checker::claim::Claim;
 use crate::checker::handle::Handle;
 use crate::platform::Platform;
 use crate::tracker::call_stack::NoCallStack;
+use crate::tracker::sampling::StacksTaken;
 use crate::tracker::{Metadata, Tracking};
 use crate::verdict::summary::{How, Summary};
 
@@ -22,6 +23,7 @@ struct Status {
     metadata: Metadata,
     call_stacks: u32,
     no_call_stacks: Option<NoCallStack>,
+    stacks: StacksTaken,
     unrecorded: u64,
     unrecorded_ever: u64,
     /// Bytes of metadata that would have been enough for these.
@@ -57,6 +59,7 @@ impl Status {
             metadata: tracker.metadata(),
             call_stacks: tracker.depot().len(),
             no_call_stacks: tracker.no_call_stack(),
+            stacks: tracker.stacks(),
             unrecorded,
             unrecorded_ever: tracker.unrecorded_total(),
             missing_bytes: match unrecorded {
@@ -119,6 +122,8 @@ fn text(status: &Status, out: &mut dyn Write) -> fmt::Result {
     )?;
     if let Some(why) = status.no_call_stacks {
         writeln!(out, "call stacks  none: {why}")?;
+    } else if status.stacks != StacksTaken::All {
+        writeln!(out, "call stacks  of {}", OfWhich(status.stacks))?;
     }
     writeln!(
         out,
@@ -191,7 +196,7 @@ fn json(status: &Status, out: &mut dyn Write) -> fmt::Result {
     begin("status", out)?;
     write!(
         out,
-        ",\"enabled\":{},\"objects\":{},\"bytes\":{},\"metadata_bytes\":{},\"call_stacks\":{},\"call_stack_bytes\":{},\"unrecorded\":{},\"unrecorded_ever\":{},\"missing_bytes\":{},\"missed_frees\":{},\"warnings\":{},\"stacks_are_roots\":{},\"next_scan_us\":{}",
+        ",\"enabled\":{},\"objects\":{},\"bytes\":{},\"metadata_bytes\":{},\"call_stacks\":{},\"call_stack_bytes\":{},\"unrecorded\":{},\"unrecorded_ever\":{},\"missing_bytes\":{},\"missed_frees\":{},\"warnings\":{},\"stacks_are_roots\":{},\"stacks\":\"{}\",\"next_scan_us\":{}",
         status.on,
         status.tracking.objects,
         status.tracking.bytes,
@@ -204,6 +209,7 @@ fn json(status: &Status, out: &mut dyn Write) -> fmt::Result {
         status.missed_frees,
         status.warnings,
         status.stacks_are_roots,
+        StacksSetting(status.stacks),
         OrNull(status.next_scan_us)
     )?;
     no_call_stacks_json(status.no_call_stacks, out)?;

@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Display, Formatter, Write};
 
+use crate::tracker::sampling::StacksTaken;
 use crate::verdict::summary::Summary;
 
 /// A number of things, with their name.
@@ -192,6 +193,34 @@ pub(super) fn write_dump(bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Of which allocations call stacks are taken, as a setting is written.
+pub(super) struct StacksSetting(pub(super) StacksTaken);
+
+impl Display for StacksSetting {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StacksTaken::All => f.write_str("on"),
+            StacksTaken::Sample { every } => write!(f, "sample:{every}"),
+            StacksTaken::None => f.write_str("off"),
+        }
+    }
+}
+
+/// Of which allocations call stacks are taken, in words.
+pub(in crate::front) struct OfWhich(pub(in crate::front) StacksTaken);
+
+impl Display for OfWhich {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StacksTaken::All => f.write_str("all allocations"),
+            StacksTaken::Sample { every } => {
+                write!(f, "a sample of allocations, one for each {every} bytes")
+            }
+            StacksTaken::None => f.write_str("no allocation"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -232,6 +232,11 @@ impl Depot {
         Ok(page)
     }
 
+    /// Chooses the text base, if none is chosen yet. Any context.
+    pub(crate) fn choose_base(&self) {
+        self.chosen_base();
+    }
+
     /// The text base. If none is chosen, it is chosen now.
     fn chosen_base(&self) -> usize {
         if Hidden::from_bits(self.base.load(Relaxed)) == Hidden::NONE {

@@ -82,6 +82,12 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StackId(pub(crate) u32);
 
+/// Set in an id that is no entry's number, but names the code of a call stack of one frame: by the distance from where these begin.
+const SITE: u32 = 1 << 31;
+
+/// How far above the text base they begin, which by default is 2 GiB below this crate's own code.
+const SITES: usize = 1 << 30;
+
 impl StackId {
     /// No call stack: there was none, or no memory to store it.
     pub(crate) const NONE: Self = Self(0);
@@ -203,8 +209,20 @@ impl Depot {
             .map_or(StackId::NONE, |(id, _)| id)
     }
 
+    /// The id of a call stack of one frame that nothing is stored for. `None` for code that is farther than 1 GiB from this crate's own.
+    /// The text base has been [chosen](Self::choose_base). Any context.
+    #[inline(always)]
+    pub(crate) fn site(&self, address: usize) -> Option<StackId> {
+        let distance = address.wrapping_sub(self.base().wrapping_add(SITES));
+        (distance < SITE as usize).then_some(StackId(distance as u32 | SITE))
+    }
+
     /// The call stack with this id; [`Frames::NONE`] if there is none. Any context.
     pub(crate) fn get(&self, id: StackId) -> Frames {
+        if id.0 & SITE != 0 {
+            let distance = SITES + (id.0 & !SITE) as usize;
+            return Frames::of([self.base().wrapping_add(distance)].into_iter());
+        }
         let frames = self.entry(id.0).and_then(StackEntry::frames);
         frames.map_or(Frames::NONE, |frames| {
             Frames::of(frames.addresses(self.base()))

@@ -302,7 +302,7 @@ fn a_block_that_is_not_plain_takes_the_general_path() {
 fn a_chunk_with_something_odd_takes_the_general_path() {
     // Something reaches in, from the chunk before.
     let subject = ready();
-    for start in [CHUNK, 2 * CHUNK + 128] {
+    for start in [CHUNK, 2 * CHUNK + 128, 2 * CHUNK + 192] {
         long(&subject, BASE + start, 64);
     }
     assert!(short(&subject, BASE + 2 * CHUNK + 256, 64));
