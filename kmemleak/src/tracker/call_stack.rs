@@ -8,6 +8,7 @@ use crate::stacks::depot::{Frames, StackId};
 use crate::stacks::frame_walk::{FrameChain, frame_pointer_walk};
 use crate::tracker::Tracker;
 use crate::tracker::mode_word::Unusual;
+use crate::tracker::sampling::StacksTaken;
 
 /// Why there is no call stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +72,25 @@ impl<P: Platform> Tracker<P> {
     where
         P: 'a,
     {
+        match self.stacks() {
+            StacksTaken::All => self.full_stack_id(cpu, meta),
+            _ => self.few_stack_id(size, cpu, meta),
+        }
+    }
+
+    /// Does what [`stack_id`](Self::stack_id) does, where call stacks are taken of few allocations.
+    #[inline(always)]
+    pub(super) fn few_stack_id<'a>(
+        &self,
+        size: usize,
+        cpu: u32,
+        meta: impl FnOnce() -> MetaAlloc<'a>,
+    ) -> StackId
+    where
+        P: 'a,
+    {
         if self.word.has(Unusual::NO_STACKS) {
             return StackId::NONE;
-        }
-        if !self.word.has(Unusual::SAMPLE) {
-            return self.full_stack_id(cpu, meta);
         }
         match self.sampling.takes(size, cpu) {
             false => self.site_id(meta),

@@ -51,8 +51,10 @@ impl<P: Platform> Tracker<P> {
     pub(crate) unsafe fn alloc_vouched(&self, start: usize, size: usize) {
         if self.word.takes_all_stacks() {
             self.record_one(start, size);
-        } else if self.is_on() {
+        } else if self.word.is_usual() {
             self.record_one_of_few(start, size);
+        } else if self.is_on() {
+            self.record(start, size, 1);
         }
     }
 

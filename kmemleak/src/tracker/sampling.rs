@@ -117,6 +117,7 @@ pub(crate) enum StandsFor {
 
 impl<P: Platform> Tracker<P> {
     /// Of which allocations the call stack is taken.
+    #[inline]
     pub(crate) fn stacks(&self) -> StacksTaken {
         if self.word.has(Unusual::NO_STACKS) {
             StacksTaken::None

@@ -43,7 +43,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let cpu = self.platform.cpu();
         let meta = || entered.meta_for(cpu);
-        let stack_id = self.stack_id(size, cpu, meta);
+        let stack_id = self.few_stack_id(size, cpu, meta);
         self.record_with(start, size, stack_id, entered, cpu);
     }
 
