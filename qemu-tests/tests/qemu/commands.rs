@@ -161,7 +161,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 38] = [
+const HELP: [&str; 39] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -196,6 +196,7 @@ const HELP: [&str; 38] = [
     "                            of which allocations the call stack is taken: of all, none, or a sample by bytes",
     "  scan=on|off [--json]      whether to scan in the background",
     "  scan=SECS [--json]        scan in the background every so many seconds",
+    "  stop_max_ms=MS [--json]   how long a background scan may stop the world at most; 0: never",
     "  selftest [--json]         plant a leak, find it, remove it; makes a new verdict",
     "  help [COMMAND]            this list, or what a command takes",
     "  off [--json]              record nothing any more; it can't be switched on again",

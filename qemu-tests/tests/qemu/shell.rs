@@ -181,6 +181,7 @@ fn unknown_boot_parameters_are_told() -> Result<(), Failure> {
     let parameters = [
         "kmemleak=on|off",
         "kmemleak.scan=SECS",
+        "kmemleak.stop_max_ms=N",
         "kmemleak.wipe=on|off",
     ];
     for parameter in parameters {
