@@ -25,6 +25,7 @@ use crate::objects::page_map::{Budget, CHUNK, Reach};
 use crate::objects::record::Record;
 use crate::platform::Platform;
 use crate::platform::address::Extent;
+use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::mode_word::Unusual;
 
@@ -39,7 +40,8 @@ enum Begun {
 }
 
 impl<P: Platform> Tracker<P> {
-    /// Records a long block; `None` instead of its extent if no block can lie there. No interrupts need be off.
+    /// Records a long block; `None` instead of its extent if no block can lie there. No interrupts need be off. Its call stack has
+    /// been taken: it leads to the callback, and this is a call from there.
     #[cold]
     #[inline(never)]
     pub(super) fn record_long(
@@ -49,12 +51,12 @@ impl<P: Platform> Tracker<P> {
         min_count: i32,
         flags: u16,
         extent: Option<Extent>,
+        stack_id: StackId,
     ) {
         let is_free = extent.is_some_and(|extent| self.is_free_beyond(extent));
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
         let Some(extent) = extent else {
             return self.warn_no_block(start, &meta);
         };

@@ -42,13 +42,14 @@ impl<P: Platform> Tracker<P> {
         flags: u16,
         place: impl FnOnce(usize) -> Option<Extent>,
     ) {
-        if size >= LONG_BYTES {
-            return self.record_long(start, size, min_count, flags, place(size));
-        }
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let meta = entered.meta_for(context.cpu);
         let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
+        if size >= LONG_BYTES {
+            drop(entered);
+            return self.record_long(start, size, min_count, flags, place(size), stack_id);
+        }
+        let meta = entered.meta_for(context.cpu);
         let size = size.max(1);
         let Some(extent) = place(size) else {
             return self.warn_no_block(start, &meta);

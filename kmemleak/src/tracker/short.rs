@@ -36,10 +36,6 @@ impl<P: Platform> Tracker<P> {
     /// Records a block that needs one reference, where call stacks are taken of few allocations.
     #[inline(never)]
     pub(super) fn record_one_of_few(&self, start: usize, size: usize) {
-        if size >= LONG_BYTES {
-            // Its bytes count once.
-            return self.record(start, size, 1);
-        }
         let Some(entered) = self.enter() else { return };
         let cpu = self.platform.cpu();
         let meta = || entered.meta_for(cpu);
@@ -62,7 +58,8 @@ impl<P: Platform> Tracker<P> {
         }
         if size >= LONG_BYTES {
             drop(entered);
-            return self.record(start, size, 1);
+            let extent = Extent::block(&self.platform, start, size);
+            return self.record_long(start, size, 1, 0, extent, stack_id);
         }
         self.record_generally(start, size, stack_id, &entered.meta_for(cpu));
     }

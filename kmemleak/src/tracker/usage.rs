@@ -107,8 +107,9 @@ impl<P: Platform> Tracker<P> {
     /// About how many bytes of metadata would have been enough for what found no room, where there are `tracked` objects: as much
     /// for each as each object takes that the detector knows, in whole pages.
     pub(crate) fn missing_bytes(&self, tracked: usize) -> usize {
-        /// A record in its chunk, and a page of the page map for one block alone, at the least and the most.
-        const FOR_EACH: RangeInclusive<usize> = 32..=METADATA_PAGE;
+        /// At the least a record in its chunk and another one, since the first one of a chunk moves when others come, for which memory
+        /// is then missing; at the most a page of the page map, for one block alone.
+        const FOR_EACH: RangeInclusive<usize> = 64..=METADATA_PAGE;
         /// Upper tables of the page map, and other first pages, which many objects share.
         const SHARED: usize = 6 * METADATA_PAGE;
         let own = (self.memory.bytes()).saturating_sub(self.depot.bytes() + SHARED);

@@ -330,11 +330,13 @@ fn stack<P: Platform>(call: Call<'_, P>, on: bool) -> Done {
 fn stacks<P: Platform>(call: Call<'_, P>, stacks: sampling::StacksTaken) -> Done {
     call.handle.tracker.take_stacks(stacks);
     let (format, out) = (call.options.format, call.out);
-    let told = format_args!(
-        "call stacks are taken of {} from now on",
-        report::OfWhich(stacks)
-    );
-    Ok(report::write_done(format, "stacks", &told, out)?)
+    let which = report::OfWhich(stacks);
+    Ok(report::write_done(
+        format,
+        "stacks",
+        &format_args!("call stacks are taken of {which} from now on"),
+        out,
+    )?)
 }
 
 fn background_switch<P: Platform>(call: Call<'_, P>, on: bool) -> Done {

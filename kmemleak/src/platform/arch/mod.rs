@@ -91,7 +91,7 @@ pub fn with_registers_on_stack(work: &mut dyn FnMut(Option<usize>)) {
 
 /// Bytes of stack that [`on_cleared_stack`] clears: more than the detector's frames take until they call it again, or read the
 /// stack, and less than a check takes in all.
-const CLEARED: usize = 4096;
+const CLEARED: usize = 8192;
 
 /// Runs `question` in frames that lie on cleared memory. The scan reads the detector's own frames, up to the one that saves the
 /// registers, like those of the caller. Compilers leave some words of a frame unwritten, and what earlier calls left in them
