@@ -1,6 +1,6 @@
 //! Call stacks of a sample of allocations, or of none: what is estimated, and what stays exact.
 
-use kmemleak::ParameterError;
+use kmemleak::{AllocOptions, ParameterError};
 use kmemleak_emulated::{CallStacks, Machine};
 
 use crate::lab::Lab;
@@ -140,12 +140,16 @@ fn what_is_in_the_sample_stays_in_it() {
 
 #[inline(never)]
 fn one_place(lab: &Lab) -> usize {
-    lab.block(64)
+    let start = lab.machine.slab(64);
+    lab.detector.alloc(start, 64, AllocOptions::new());
+    start
 }
 
 #[inline(never)]
 fn another_place(lab: &Lab) -> usize {
-    lab.block(64)
+    let start = lab.machine.slab(64);
+    lab.detector.alloc(start, 64, AllocOptions::new());
+    start
 }
 
 /// Where the detector walks the stack itself, a call site is one frame as well: the function that called it.
@@ -153,6 +157,8 @@ fn another_place(lab: &Lab) -> usize {
 fn a_call_site_is_walked_to() {
     let lab = Lab::of(Machine::builder().call_stacks(CallStacks::Walked));
     lab.detector.boot_parameter(RARE).expect("a parameter");
+    // The first allocation of all is told from another place of the same function.
+    one_place(&lab);
     let blocks = [one_place(&lab), one_place(&lab), another_place(&lab)];
     for block in blocks {
         let dump = lab.say(&format!("dump {block:x} --json"));
@@ -161,6 +167,13 @@ fn a_call_site_is_walked_to() {
         assert_eq!(frames.matches("\",\"").count(), 0, "{dump}");
         assert!(!frames.is_empty(), "{dump}");
     }
+    let crc = |block: usize| {
+        let dump = lab.say(&format!("dump {block:x}"));
+        dump.split_once("(crc ").expect("a call site").1[..8].to_owned()
+    };
+    let [same, again, other] = blocks.map(crc);
+    assert_eq!(same, again);
+    assert_ne!(same, other);
     // Nothing was stored for them.
     assert_eq!(
         number(&lab.say("status --json"), "status", "call_stacks"),
@@ -223,6 +236,11 @@ fn what_a_sample_took_is_estimated_after_its_end() {
     lab.machine.advance_us(1);
     lab.say("stacks=on");
     let sites = lab.say("sites --json");
+    assert!(
+        sites.contains("\"sample\":{\"every\":4096,\"objects\":"),
+        "{sites}"
+    );
+    assert_eq!(sites.matches("net::receive").count(), 1, "{sites}");
     assert_near(number(&sites, "net::receive", "objects"), 40_000);
 }
 
