@@ -63,13 +63,13 @@ fn keys(session: &mut Session, keys: &str, expected: &[&str]) -> Result<(), Fail
 fn a_line_is_edited_and_completed() -> Result<(), Failure> {
     let mut session = terminal("")?;
     let shell = &mut session;
-    keys(shell, "kmeml\tst\t", &["> kmemleak sta|"])?;
+    keys(shell, "kmeml\tstac\t", &["> kmemleak stack|"])?;
     keys(
         shell,
         "\t\t",
         &[
-            "stack=off   stack=on    stacks=off  stacks=on   status",
-            "> kmemleak sta|",
+            "stack=off   stack=on    stacks=off  stacks=on",
+            "> kmemleak stack|",
         ],
     )?;
     keys(
