@@ -27,7 +27,9 @@ RECORDS_SHIFT = 19
 RECORD_BYTES = 28
 FLAGS_OFFSET = 18
 ALIAS = 1
-MODES = ["on", "off", "off, its memory given back"]
+# The word that says what is unusual (`kmemleak/src/tracker/mode_word.rs`).
+OFF = 1 << 0
+GONE = 1 << 1
 
 ALL_ONES = (1 << 64) - 1
 
@@ -121,9 +123,10 @@ class Detector:
 
     def text(self):
         tracker, checker = self.value["tracker"], self.value["checker"]
-        mode = number(tracker["modes"])
-        parts = [MODES[mode]]
-        if mode < 2:
+        word = number(tracker["word"])
+        gone = word & GONE
+        parts = ["off, its memory given back" if gone else "off" if word & OFF else "on"]
+        if not gone:
             root = tracker["registry"]["map"]["root"]
             root = words(int(root.address), root.type.range()[1] + 1)
             parts.append("%d objects tracked" % count(root))
