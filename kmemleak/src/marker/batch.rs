@@ -288,9 +288,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             }
         }
     }
-}
 
-impl<P: Platform, A: Access> Marker<'_, P, A> {
     /// Marks what the first candidates point to, `len` of them, where that is plain, while other code runs. The others are odd. The
     /// chunks' entries are known.
     #[inline(always)]

@@ -88,13 +88,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
 
     /// Marks what was reachable when memory was frozen. The roots' numbers are noted.
     pub(crate) fn run_frozen(&mut self) -> Result<(), GivenUp> {
-        self.tools.unfinished.store(true, Ordering::Relaxed);
-        self.tools.root_ranges.straddling.clear();
-        self.whiten()?;
-        self.note_figures();
-        self.barrier()?;
-        self.overlay()?;
-        self.barrier()?;
+        self.begin()?;
         loop {
             // First: what is freed later was read, or was not reachable.
             let quiet = self.tools.frozen.is_quiet();

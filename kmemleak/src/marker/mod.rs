@@ -221,8 +221,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// Marks all that the roots reach.
-    pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
+    /// Clears the marks, and marks what lies in roots.
+    fn begin(&mut self) -> Result<(), GivenUp> {
         if self.worker == 0 {
             self.tools.unfinished.store(true, Ordering::Relaxed);
             self.tools.root_ranges.straddling.clear();
@@ -231,7 +231,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.note_figures();
         self.barrier()?;
         self.overlay()?;
-        self.barrier()?;
+        self.barrier()
+    }
+
+    /// Marks all that the roots reach.
+    pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
+        self.begin()?;
         self.scan_roots()?;
         self.finish()?;
         if self.shared.started.load(Ordering::Acquire) {
@@ -293,7 +298,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.batch.wipe();
     }
 
-    /// Waits for all workers, unless one has given up; lets other code run, where it runs beside the pass. The last to arrive puts the shared cursors back to their start.
+    /// Waits for all workers, unless one has given up; lets other code run, where it runs beside the pass. The last to arrive puts
+    /// the shared cursors back to their start.
     pub(crate) fn barrier(&mut self) -> Result<(), GivenUp> {
         self.checkpoint()?;
         if !A::STOPPED {

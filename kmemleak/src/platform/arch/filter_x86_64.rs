@@ -161,6 +161,7 @@ impl RangeFilter {
         }
         found
     }
+
     /// Copies words of which `set` [may have](AddressBits::may_have) the address, from the first blocks of [`BLOCK`] words from `at` on. All
     /// that are in the range are among them, perhaps with some others. Returns how many these are. It takes fewer instructions than
     /// [`collect`](Self::collect).
