@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Lines that it shows of an output.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 120;
 
 /// Has a test that fails show its last run.
 fn show_on_failure() {

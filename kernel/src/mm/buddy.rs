@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use bootloader_api::info::MemoryRegions;
 
-use super::frame::{self, Frame, NO_FRAME, Use};
+use super::frame::{self, Frame, NO_FRAME, Owner, Use};
 use super::misuse::{Audience, Misuse};
 use super::release::{Allocator, Retired, release};
 use super::{PAGE, Wipe, wipe};
@@ -182,7 +182,7 @@ fn number_at(address: usize) -> Result<u32, Misuse> {
 
 fn disown(first: u32, count: u32) {
     for frame in &frame::frames()[first as usize..][..count as usize] {
-        frame.set_owner(0);
+        frame.set_owner(Owner::User(0));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Page frames: an array with one descriptor for each.
 //!
-//! A descriptor says what the frame is used for, and holds a word for its owner: while a frame is in use that
+//! A descriptor says what the frame is used for, and whose it is; it holds a word for its owner: while a frame is in use that
 //! word is a root of the leak detector. Links between descriptors are frame numbers, not addresses, so
 //! that the lists of free frames would keep nothing alive even if they were scanned.
 //!
@@ -55,10 +55,10 @@ pub struct Frame {
     next: AtomicU32,
     /// The frame before, if the list is doubly linked.
     previous: AtomicU32,
-    /// Users of the frame, for owners that share it.
-    references: AtomicU32,
+    /// Which kind of owner the frame has: what [`owner`](Self::owner) tells its word by.
+    kind: AtomicU32,
     /// The owner's word.
-    owner: AtomicUsize,
+    word: AtomicUsize,
 }
 
 impl Frame {
@@ -67,8 +67,8 @@ impl Frame {
             usage: AtomicU32::new(Use::Reserved as u32),
             next: AtomicU32::new(NO_FRAME),
             previous: AtomicU32::new(NO_FRAME),
-            references: AtomicU32::new(0),
-            owner: AtomicUsize::new(0),
+            kind: AtomicU32::new(kind::USER),
+            word: AtomicUsize::new(0),
         }
     }
 
@@ -107,20 +107,49 @@ impl Frame {
         self.previous.store(previous, Ordering::Relaxed);
     }
 
-    /// The owner's word.
-    pub fn owner(&self) -> usize {
-        self.owner.load(Ordering::Acquire)
+    /// Whose the frame is. Any context.
+    #[inline]
+    pub fn owner(&self) -> Owner {
+        match self.kind.load(Ordering::Acquire) {
+            kind::SLAB => Owner::Slab(self.word.load(Ordering::Relaxed)),
+            kind::METADATA => Owner::Metadata,
+            _ => Owner::User(self.word.load(Ordering::Relaxed)),
+        }
     }
 
     /// The address of the owner's word.
-    pub fn owner_address(&self) -> usize {
-        self.owner.as_ptr().addr()
+    pub fn word_address(&self) -> usize {
+        self.word.as_ptr().addr()
     }
 
-    /// Sets the owner's word, a root of the leak detector while the frame is in use. Called by the owner of the frame.
-    pub fn set_owner(&self, owner: usize) {
-        self.owner.store(owner, Ordering::Release);
+    /// Says whose the frame is. Called by its owner, or where it is handed over. The owner's word is a root of the leak detector while the frame is in use.
+    pub fn set_owner(&self, owner: Owner) {
+        let (kind, word) = match owner {
+            Owner::User(word) => (kind::USER, word),
+            Owner::Slab(start) => (kind::SLAB, start),
+            Owner::Metadata => (kind::METADATA, 0),
+        };
+        self.kind.store(kind::USER, Ordering::Relaxed);
+        self.word.store(word, Ordering::Release);
+        self.kind.store(kind, Ordering::Release);
     }
+}
+
+/// Whose a frame in use is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A user of the page allocator. What the owner's word holds is its own matter.
+    User(usize),
+    /// A slab, whose first frame begins at this address.
+    Slab(usize),
+    /// The leak detector, for metadata.
+    Metadata,
+}
+
+mod kind {
+    pub(super) const USER: u32 = 0;
+    pub(super) const SLAB: u32 = 1;
+    pub(super) const METADATA: u32 = 2;
 }
 
 static FRAMES: Once<&'static [Frame]> = Once::new();
@@ -230,12 +259,12 @@ pub(super) fn init(regions: &MemoryRegions) {
 /// The number of the frame whose descriptor holds the word at `address`, and which of its fields lie there. Any context.
 pub fn field_at(address: usize) -> Option<(usize, &'static str)> {
     const NEXT_WORD: usize = offset_of!(Frame, previous);
-    const OWNER: usize = offset_of!(Frame, owner);
+    const WORD: usize = offset_of!(Frame, word);
     let offset = address.checked_sub(frames().as_ptr().addr())?;
     let number = offset / size_of::<Frame>();
     let field = match offset % size_of::<Frame>() {
-        OWNER.. => "owner word",
-        NEXT_WORD.. => "previous and references",
+        WORD.. => "owner word",
+        NEXT_WORD.. => "previous and kind of owner",
         _ => "usage and next",
     };
     (number < frames().len()).then_some((number, field))

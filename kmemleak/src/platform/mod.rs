@@ -207,7 +207,9 @@ pub unsafe trait Platform: Sync {
 
     /// The distance in bytes between the blocks of the slab in which `start` lies; `None` if it lies in no slab, or the answer
     /// would take a search. A hint that saves metadata where it is more than the size of the blocks, rounded up to a power of
-    /// two; it is asked for when memory gets its first blocks. Any context, under the detector's locks.
+    /// two; it is asked for when memory gets its first blocks. `start` may lie anywhere that a callback named: also in memory of
+    /// no slab, as the blocks do that the self-test records in memory of the detector's own. Any context, under the detector's
+    /// locks.
     #[inline]
     fn slab_stride(&self, start: usize) -> Option<usize> {
         let _ = start;

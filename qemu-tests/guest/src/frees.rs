@@ -8,7 +8,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::arch::percpu::cpu_id;
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
-use kernel::mm::slab::{SlabCache, Trace};
+use kernel::mm::frame::{self, Owner};
+use kernel::mm::slab::{self, SlabCache, Trace};
 use kernel::mm::{self, heap, misuse, percpu, vmalloc};
 use kernel::task::{self, JoinHandle, Priority};
 
@@ -38,6 +39,28 @@ guest_test! {
         mm::check_invariants();
         assert_eq!(check().len(), 0, "both are in use");
         [one, other].into_iter().flatten().for_each(|block| CACHE.free(block));
+    }
+}
+
+guest_test! {
+    /// A page lies in a slab only if a slab says so, not its owner's word: who frees in metadata is refused, and the detector may
+    /// be told of blocks there, as its self-test does.
+    fn only_slabs_have_objects() smp [1] {
+        let _ours = leak::hold_warnings();
+        let page = buddy::alloc(0, Tracking::Untracked).expect("memory");
+        let frame = frame::frame_of(page.addr().get()).expect("each page has a frame");
+        for owner in [Owner::Metadata, Owner::User(0), Owner::User(1), Owner::User(page.addr().get())] {
+            frame.set_owner(owner);
+            assert_eq!(frame.owner(), owner);
+            assert!(slab::cache_of(page.addr().get()).is_none());
+            let before = misuse::count();
+            CACHE.free(page);
+            assert_eq!(misuse::count(), before + 1);
+            assert!(warnings().contains("free refused by the allocator"));
+        }
+        buddy::free(page, 0, Tracking::Untracked);
+        assert_eq!(frame.owner(), Owner::User(0));
+        mm::check_invariants();
     }
 }
 

@@ -95,7 +95,7 @@ guest_test! {
         // The owner's word is the last.
         let owner = descriptor + size_of::<Frame>() - WORD;
         assert_eq!(name(owner), format!("frame {number:#x} owner word"));
-        assert_eq!(name(owner - WORD), format!("frame {number:#x} previous and references"));
+        assert_eq!(name(owner - WORD), format!("frame {number:#x} previous and kind of owner"));
         assert_eq!(name(descriptor), format!("frame {number:#x} usage and next"));
         buddy::free(page, 0, Tracking::Untracked);
     }

@@ -8,7 +8,8 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use kernel::arch::percpu::running;
 use kernel::mm::buddy::{self, Tracking};
-use kernel::mm::{frame, percpu as dynamic_percpu, vmalloc};
+use kernel::mm::frame::{self, Owner};
+use kernel::mm::{percpu as dynamic_percpu, vmalloc};
 use kernel::percpu;
 use kernel::task::{self, JoinHandle, Priority, State};
 
@@ -102,9 +103,9 @@ guest_test! {
     fn frame_descriptors() smp [1, 2] {
         let page = buddy::alloc(0, Tracking::Untracked).expect("memory");
         let frame = frame::frame_of(page.addr().get()).expect("a descriptor");
-        let block = plant(move |address| frame.set_owner(address));
-        alive_until(block, || frame.set_owner(0));
-        let block = plant(move |address| frame.set_owner(address));
+        let block = plant(move |address| frame.set_owner(Owner::User(address)));
+        alive_until(block, || frame.set_owner(Owner::User(0)));
+        let block = plant(move |address| frame.set_owner(Owner::User(address)));
         alive_until(block, || buddy::free(page, 0, Tracking::Untracked));
     }
 }

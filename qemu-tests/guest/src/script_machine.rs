@@ -97,7 +97,7 @@ impl KernelMachine {
         let page = || buddy::alloc(0, Tracking::Untracked).expect("memory for a page");
         let frames = [(); FEW].map(|()| {
             let frame = frame::frame_of(page().addr().get());
-            frame.expect("each page has a frame").owner_address()
+            frame.expect("each page has a frame").word_address()
         });
         const { assert!(FEW * WORDS * WORD <= PAGE) };
         Self {

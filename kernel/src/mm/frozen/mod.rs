@@ -44,15 +44,12 @@ use x86_64::structures::paging::PageTableFlags;
 
 use self::copies::Copies;
 use self::window::Window;
-use super::frame::{self, Use};
+use super::frame::{self, Owner, Use};
 use super::heap::arena;
 use super::paging::{self, PROTECTED};
 use super::{PAGE, vmalloc};
 use crate::arch::memory;
 use crate::dev::tlb;
-
-/// The owner's word of a frame that holds metadata of the leak detector: no address.
-const METADATA: usize = 1;
 
 /// Error code of a page fault: the page is present, and was written to (Intel SDM volume 3, 4.7).
 const PRESENT_AND_WRITE: u64 = 3;
@@ -146,7 +143,7 @@ fn each_page_apart(look: &mut dyn FnMut(&AtomicU64)) {
 /// Notes that a page is the detector's own: it need not be copied.
 pub fn note_metadata(page: usize) {
     if let Some(frame) = frame::frame_of(page) {
-        frame.set_owner(METADATA);
+        frame.set_owner(Owner::Metadata);
     }
 }
 
@@ -211,8 +208,9 @@ fn number_in(entry: u64) -> u32 {
 
 /// Copies a frame, if that is needed and has not been done.
 fn keep(number: u32) {
-    let is_metadata =
-        |frame: &frame::Frame| frame.usage() == (Use::Untracked, 0) && frame.owner() == METADATA;
+    let is_metadata = |frame: &frame::Frame| {
+        frame.usage() == (Use::Untracked, 0) && frame.owner() == Owner::Metadata
+    };
     // What a block had left there before it became metadata was read when it was freed.
     if !frame::frames()
         .get(number as usize)

@@ -36,9 +36,10 @@ use self::magazine::{MAGAZINE_LEN, Magazine, new_magazine};
 pub use self::slabs::cache_of;
 use self::slabs::{MAX_OBJECTS, Slab, SlabRef, Slabs, WORDS, locate};
 use super::buddy::{self, Tracking};
+use super::frame::{self, Owner};
 use super::misuse::{Audience, Misuse};
 use super::release::{Allocator, Retired, release};
-use super::{PAGE, Wipe, frame, wipe};
+use super::{PAGE, Wipe, wipe};
 use crate::arch::percpu::{MAX_CPUS, cpu_id};
 use crate::leak::hooks;
 use crate::sync::{IrqGuard, LocalIrqDisabled, SpinLock};
@@ -337,7 +338,7 @@ impl SlabCache {
         unsafe { slab.write(header) };
         let number = frame::number_of(block.addr().get())?;
         for frame in &frame::frames()[number as usize..][..1 << self.order()] {
-            frame.set_owner(block.addr().get());
+            frame.set_owner(Owner::Slab(block.addr().get()));
         }
         SLAB_PAGES.fetch_add(1 << self.order(), Ordering::Relaxed);
         let slab = SlabRef(slab);

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
 use super::SlabCache;
-use crate::mm::frame;
+use crate::mm::frame::{self, Owner};
 use crate::mm::misuse::Misuse;
 
 /// Objects that a slab holds at most: the bits of its bitmaps.
@@ -93,15 +93,20 @@ impl Slabs {
     }
 }
 
+/// The slab that holds `address`, if any.
+fn slab_of(address: usize) -> Option<SlabRef> {
+    let Owner::Slab(start) = frame::frame_of(address)?.owner() else {
+        return None;
+    };
+    NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(start)).map(SlabRef)
+}
+
 /// The slab in which an object begins at `address`, and the object's place in it.
 pub(super) fn locate(address: usize) -> Result<(SlabRef, usize), Misuse> {
-    let owner = frame::frame_of(address).map_or(0, frame::Frame::owner);
-    let slab =
-        NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner)).ok_or(Misuse::NotABlock)?;
-    let slab = SlabRef(slab);
+    let slab = slab_of(address).ok_or(Misuse::NotABlock)?;
     let cache = slab.cache;
     let offset = address
-        .checked_sub(owner + cache.first_object())
+        .checked_sub(slab.address() + cache.first_object())
         .ok_or(Misuse::NotABlock)?;
     let index = offset / cache.object_size;
     if !offset.is_multiple_of(cache.object_size) || index >= cache.objects_per_slab() {
@@ -112,7 +117,5 @@ pub(super) fn locate(address: usize) -> Result<(SlabRef, usize), Misuse> {
 
 /// The cache whose slab holds `address`, if any.
 pub fn cache_of(address: usize) -> Option<&'static SlabCache> {
-    let owner = frame::frame_of(address)?.owner();
-    let slab = NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(owner))?;
-    Some(SlabRef(slab).cache)
+    slab_of(address).map(|slab| slab.cache)
 }
