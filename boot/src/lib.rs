@@ -10,6 +10,7 @@
 //! | [`machine`] | a machine to run, as QEMU's command line |
 //! | [`outcome`] | how a machine ended |
 //! | [`session`] | talking to a guest over its serial line |
+//! | [`patience`] | how long that may take |
 //! | [`leaks`] | the leak detector's verdict in the output |
 
 pub mod artifacts;
@@ -17,5 +18,6 @@ pub mod leaks;
 mod lifetime;
 pub mod machine;
 pub mod outcome;
+pub mod patience;
 pub mod requirements;
 pub mod session;

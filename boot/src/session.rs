@@ -1,7 +1,7 @@
 //! Talking to a guest over its serial line, as somebody at the terminal would.
 //!
 //! A session owns its QEMU: when the session ends, in whatever way, so does QEMU. Everything waits until
-//! a deadline at most, and what fails carries the whole report.
+//! its limit at most, in a time that goes slower on a busy host ([`Patience`]), and what fails carries the whole report.
 //!
 //! Input waits until the guest has said something: a UART's driver discards what it finds when it brings
 //! the device up, and would discard what was sent before.
@@ -13,12 +13,13 @@ use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wait_timeout::ChildExt;
 
 use crate::machine::{self, Console, Machine, ResetLog};
 use crate::outcome::{self, Ended, Outcome};
+use crate::patience::Patience;
 
 /// What the shell prints, at the start of a line, when it waits for a command.
 const PROMPT: &str = "> ";
@@ -155,9 +156,9 @@ impl Session {
 
     /// Types these bytes, once the guest has said something.
     pub fn send(&mut self, keys: &[u8], limit: Duration) -> Result<(), Box<Unexpected>> {
-        let deadline = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         self.serial
-            .wait(deadline, |text| (!text.is_empty()).then_some(()));
+            .wait(&mut patience, |text| (!text.is_empty()).then_some(()));
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe);
         let sent = match input {
             Ok(input) => input.write_all(keys),
@@ -167,7 +168,7 @@ impl Session {
             Ok(()) => Ok(()),
             Err(error) => {
                 let keys = String::from_utf8_lossy(keys);
-                Err(self.fail(format!("the guest to take {keys:?} ({error})"), deadline))
+                Err(self.fail(format!("the guest to take {keys:?} ({error})"), patience))
             }
         }
     }
@@ -193,7 +194,7 @@ impl Session {
 
     /// Waits for the machine's end, and ends it when the time is over.
     pub fn finish(mut self, limit: Duration) -> Ended {
-        self.end(Instant::now() + limit)
+        self.end(Patience::new(limit))
     }
 
     fn wait(
@@ -202,9 +203,9 @@ impl Session {
         limit: Duration,
         find: impl Fn(&str) -> Option<usize>,
     ) -> Result<String, Box<Unexpected>> {
-        let deadline = Instant::now() + limit;
+        let mut patience = Patience::new(limit);
         let seen = self.seen;
-        let found = self.serial.wait(deadline, |text| {
+        let found = self.serial.wait(&mut patience, |text| {
             let rest = text.get(seen..)?;
             find(rest).map(|end| (seen + end, rest[..end].to_owned()))
         });
@@ -213,20 +214,24 @@ impl Session {
                 self.seen = end;
                 Ok(output)
             }
-            None => Err(self.fail(awaited, deadline)),
+            None => Err(self.fail(awaited, patience)),
         }
     }
 
-    fn fail(&mut self, awaited: String, deadline: Instant) -> Box<Unexpected> {
+    fn fail(&mut self, awaited: String, mut patience: Patience) -> Box<Unexpected> {
         // The output may have ended a moment before QEMU does.
         let grace = Duration::from_millis(500);
-        let ended = self.end(deadline.max(Instant::now() + grace));
+        let ended = self.end(Patience::new(patience.left().max(grace)));
         Box::new(Unexpected { awaited, ended })
     }
 
-    fn end(&mut self, deadline: Instant) -> Ended {
-        let limit = deadline.saturating_duration_since(Instant::now());
-        let status = self.qemu.wait_timeout(limit).unwrap_or_default();
+    fn end(&mut self, mut patience: Patience) -> Ended {
+        let mut status = self.qemu.try_wait().unwrap_or_default();
+        while status.is_none()
+            && let Some(wait) = patience.next_wait()
+        {
+            status = self.qemu.wait_timeout(wait).unwrap_or_default();
+        }
         let outcome = match status {
             Some(status) => self.outcome(status),
             None => Outcome::TimedOut,
@@ -307,15 +312,15 @@ impl Output {
     }
 
     /// Waits until something is found in the text; not once the output has ended or the time is over.
-    fn wait<T>(&self, deadline: Instant, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, patience: &mut Patience, find: impl Fn(&str) -> Option<T>) -> Option<T> {
         let mut state = self.lock();
         loop {
             let found = find(&state.text);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if found.is_some() || state.ended || left.is_zero() {
+            let wait = patience.next_wait().unwrap_or_default();
+            if found.is_some() || state.ended || wait.is_zero() {
                 return found;
             }
-            let waited = self.changed.wait_timeout(state, left);
+            let waited = self.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

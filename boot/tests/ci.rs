@@ -87,7 +87,7 @@ const GOOD: &str = "# What is tested.\nkmemleak selftest\n\nkmemleak scan\n";
 
 #[test]
 fn all_is_well() {
-    let job = job("good", GOOD, "60");
+    let job = job("good", GOOD, "600");
     assert_ends(&job.output, 0, "");
     assert_eq!(statuses(&job.junit), [None]);
     assert_eq!(
@@ -98,7 +98,7 @@ fn all_is_well() {
 
 #[test]
 fn a_leak_fails() {
-    let job = job("leak", "leak arc-cycle\nleak pages\nkmemleak scan\n", "60");
+    let job = job("leak", "leak arc-cycle\nleak pages\nkmemleak scan\n", "600");
     assert_ends(&job.output, 6, "boot: the last check found leaks");
     assert_eq!(statuses(&job.junit), [Some(NonSuccessKind::Failure); 2]);
     let results = &job.sarif["runs"][0]["results"];
@@ -110,7 +110,7 @@ fn a_leak_fails() {
 
 #[test]
 fn a_mistyped_command_fails() {
-    let job = job("typo", &GOOD.replace("scan", "scam"), "60");
+    let job = job("typo", &GOOD.replace("scan", "scam"), "600");
     assert_ends(
         &job.output,
         7,
@@ -141,7 +141,7 @@ fn a_hang_fails() {
 
 #[test]
 fn a_crash_fails() {
-    let job = job("crash", "kmemleak scan\npanic\n", "60");
+    let job = job("crash", "kmemleak scan\npanic\n", "600");
     assert_ends(&job.output, 1, "boot: the guest failed");
     let statuses = statuses(&job.junit);
     assert!(

@@ -9,10 +9,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::panic;
 use std::process::{self, Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use boot::patience::Patience;
 use leak_script::host;
 
 use crate::lines::{self, Line};
@@ -63,7 +64,7 @@ fn run_some(
     let output = output.ok_or(io::ErrorKind::BrokenPipe)?;
     let (mut begun, mut done) = (false, 0);
     while let Some(&(file, _)) = scripts.get(done) {
-        let why = match output.recv_timeout(limit) {
+        let why = match patiently(&output, limit) {
             Ok(line) => {
                 match Line::read(&line, done) {
                     Some(Line::Begins) => begun = true,
@@ -75,8 +76,8 @@ fn run_some(
                 }
                 continue;
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => format!("no answer in {} s", limit.as_secs()),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err(RecvTimeoutError::Timeout) => format!("no answer in {} s", limit.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => {
                 format!("the process that ran it ended: {}", process.0.wait()?)
             }
         };
@@ -88,6 +89,18 @@ fn run_some(
         break;
     }
     Ok(done)
+}
+
+/// The next line, if it comes within this time, which goes slower on a busy host.
+fn patiently(output: &Receiver<String>, limit: Duration) -> Result<String, RecvTimeoutError> {
+    let mut patience = Patience::new(limit);
+    loop {
+        let wait = patience.next_wait();
+        match output.recv_timeout(wait.unwrap_or_default()) {
+            Err(RecvTimeoutError::Timeout) if wait.is_some() => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// A process that ends when this is dropped, if not before.

@@ -10,11 +10,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boot::artifacts::{self, Package, Profile};
 use boot::machine::{Accel, Machine};
 use boot::outcome::{Ended, Outcome as Verdict};
+use boot::patience::Patience;
 use boot::requirements::{self, QEMU};
 use boot::session::Session;
 
@@ -56,12 +57,11 @@ fn boot(
     let parcel = Parcel::pack(scripts)?;
     let session = Session::start(&machine(&parcel, cpus));
     let mut session = session.map_err(|error| format!("{QEMU}: {error}"))?;
-    let mut deadline = Instant::now() + LIMIT;
+    let mut patience = Patience::new(LIMIT);
     let mut begun = false;
     let mut done = 0;
     while let Some(&(file, _)) = scripts.get(done) {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let line = match session.wait_for("\n", left) {
+        let line = match session.wait_for("\n", patience.left()) {
             Ok(line) => line,
             Err(unexpected) => {
                 let ended = unexpected.ended;
@@ -83,7 +83,7 @@ fn boot(
             // The line is the kernel's, not the runner's.
             None => continue,
         }
-        deadline = Instant::now() + LIMIT;
+        patience = Patience::new(LIMIT);
     }
     Ok(done)
 }

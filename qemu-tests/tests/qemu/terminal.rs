@@ -2,8 +2,9 @@
 
 use std::num::NonZero;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use boot::patience::Patience;
 use boot::session::Session;
 use qemu_tests::machines::{Failure, LIMIT};
 
@@ -47,13 +48,13 @@ fn screen(session: &Session) -> String {
 fn keys(session: &mut Session, keys: &str, expected: &[&str]) -> Result<(), Failure> {
     session.send(keys.as_bytes(), LIMIT)?;
     let expected = expected.join("\n");
-    let deadline = Instant::now() + LIMIT;
+    let mut patience = Patience::new(LIMIT);
     loop {
         let shown = screen(session);
         if shown == expected || shown.ends_with(&format!("\n{expected}")) {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if patience.left().is_zero() {
             return Err(format!("after {keys:?} not\n{expected}\nbut\n{shown}").into());
         }
         thread::sleep(LOOK_EVERY);
