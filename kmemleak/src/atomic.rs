@@ -1,10 +1,11 @@
-//! Atomics for code that takes no lock. They are imported from this module so that a model can replace them with its own.
+//! All atomics and spin locks of the crate. They are imported from this module alone, so that a model can replace them with its own.
 //!
 //! Code that takes no lock is right only if it is right in every order in which its loads and stores may be seen. No test on one
 //! machine shows that. So the sources that import their atomics from here ([`crate::stacks::depot`],
 //! [`crate::stacks::task_names`], [`crate::objects::hazard`] and others) are compiled a second time, in `kmemleak/models`, where
 //! this module is one of loom's atomics: there they run in all those orders, and each `Acquire` and `Release` in them is weakened
-//! in turn, which a model must notice.
+//! in turn, which a model must notice. All of the crate is compiled a third time in `kmemleak/simulation`, where each access is a moment
+//! at which a seed may let another CPU go on.
 //!
 //! # Orderings
 //!
@@ -18,9 +19,9 @@
 
 pub(crate) use core::hint::spin_loop;
 pub(crate) use core::sync::atomic::{
-    AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
 };
-pub(crate) use spin::mutex::SpinMutex as Lock;
+pub(crate) use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
 
 /// The value of a word that is not written any more, read as a plain word: the compiler may combine such reads.
 ///

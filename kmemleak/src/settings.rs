@@ -6,7 +6,9 @@
 //!
 //! None: each setting is one word, and orders nothing (Relaxed). Any context.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
+
+use crate::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
 /// Something that is on or off.
 #[derive(Debug)]

@@ -12,10 +12,9 @@
 //! does not tell its tasks apart: it waits like any other.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
-use spin::mutex::SpinMutexGuard;
-
+use crate::atomic::{AtomicU64, LockGuard};
 use crate::checker::Findings;
 use crate::checker::handle::Handle;
 use crate::marker::GivenUp;
@@ -90,7 +89,7 @@ impl Holder {
 /// The right to check, report or clear, and the findings.
 pub(crate) struct Claim<'d, P: Platform> {
     handle: Handle<'d, P>,
-    pub(super) findings: SpinMutexGuard<'d, Findings>,
+    pub(super) findings: LockGuard<'d, Findings>,
     task: u32,
 }
 

@@ -14,6 +14,7 @@
 //!
 //! The marker keeps the first three ([`crate::marker::suspects`]).
 
+use crate::atomic::Lock;
 use crate::checker::claim::Claim;
 use crate::marker::suspects::{Among, Flagged};
 use crate::marker::{Figures, GivenUp, Marker};
@@ -217,7 +218,7 @@ impl<P: Platform> Claim<'_, P> {
         marker.go_on_to_the_end();
         let verdict = &mut self.findings.verdict;
         verdict.retire(tracker);
-        list_white_that(marker, &spin::mutex::SpinMutex::<_>::new(verdict), listed);
+        list_white_that(marker, &Lock::<_>::new(verdict), listed);
         self.judge();
         let findings = &mut *self.findings;
         let verdict = &mut findings.verdict;

@@ -12,8 +12,9 @@
 //! suspects have their flags, and the passes that decide now begin by clearing all marks. Time is that of
 //! [`Platform::now_us`]. If that stands still while the world is stopped, work stands for time.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicBool;
 use crate::checker::claim::Claim;
 use crate::checker::concurrent::{Next, Patience};
 use crate::checker::pass::NotSeen;

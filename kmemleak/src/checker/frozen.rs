@@ -12,8 +12,7 @@
 
 use core::ops::ControlFlow;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::Lock;
 use crate::checker::claim::Claim;
 use crate::checker::handle::Handle;
 use crate::checker::pass::{KeptRoots, STOPS};
@@ -110,10 +109,7 @@ impl<P: Platform> Claim<'_, P> {
         drop(thaw);
         marker.go_on_to_the_end();
         self.findings.verdict.retire(tracker);
-        list_white(
-            &mut marker,
-            &SpinMutex::<_>::new(&mut self.findings.verdict),
-        );
+        list_white(&mut marker, &Lock::<_>::new(&mut self.findings.verdict));
         self.judge();
         let findings = &mut *self.findings;
         findings.verdict.conclude(
@@ -151,7 +147,7 @@ impl<'d, P: Platform> Handle<'d, P> {
     fn freeze(self) -> Result<(Thaw<'d, P>, AtStop), NotFrozen> {
         let tracker = self.tracker;
         let moves = tracker.moves();
-        let seen = SpinMutex::<_>::new(None);
+        let seen = Lock::<_>::new(None);
         let mut stopped_us = 0;
         for left in (0..STOPS).rev() {
             self.wait_for_landing();

@@ -1,7 +1,6 @@
 //! The stack that a check is made on, of which the check's own frames are no root.
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::Lock;
 use crate::checker::claim::Claim;
 use crate::marker::GivenUp;
 use crate::marker::own_stack::OwnStack;
@@ -41,11 +40,11 @@ impl<P: Platform> Claim<'_, P> {
 }
 
 /// Where the stack lies that a check is made on. Only the holder of the claim sets it; the CPUs that check with it read it.
-pub(super) struct Ground(SpinMutex<Option<OwnStack>>);
+pub(super) struct Ground(Lock<Option<OwnStack>>);
 
 impl Ground {
     pub(super) const fn new() -> Self {
-        Self(SpinMutex::<_>::new(None))
+        Self(Lock::<_>::new(None))
     }
 
     /// The stack, where it is known.

@@ -23,15 +23,14 @@ mod stopped;
 pub(crate) mod tallies;
 
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use spin::mutex::SpinMutex;
+use core::sync::atomic::Ordering;
 
 use self::claim::{Claim, Holder, Nested};
 use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
 use self::tallies::Tallies;
+use crate::atomic::{AtomicBool, Lock};
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
 use crate::tracker::Mode;
@@ -92,7 +91,7 @@ impl Findings {
 pub(crate) struct Checker {
     holder: Holder,
     /// Locked as long as a task has the claim.
-    findings: SpinMutex<Findings>,
+    findings: Lock<Findings>,
     queues: WorkQueues,
     ground: Ground,
     /// Whether the running check is asked to stop. Release and Acquire pair, though they order nothing else: it is one word.
@@ -108,7 +107,7 @@ impl Checker {
     pub(crate) const fn new() -> Self {
         Self {
             holder: Holder::new(),
-            findings: SpinMutex::new(Findings::new()),
+            findings: Lock::new(Findings::new()),
             queues: WorkQueues::new(),
             ground: Ground::new(),
             stopping: AtomicBool::new(false),

@@ -2,8 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::Lock;
 use crate::checker::Checker;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
@@ -82,7 +81,7 @@ impl<P: Platform> Handle<'_, P> {
         let platform = self.tracker.platform();
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
         let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
-        let (alone, seen) = (SpinMutex::<_>::new(Some(alone)), SpinMutex::<_>::new(None));
+        let (alone, seen) = (Lock::<_>::new(Some(alone)), Lock::<_>::new(None));
         let moves = self.tracker.moves();
         let work = |cpu: StoppedCpu, in_flight: usize| {
             let workers = (cpu.of as usize).clamp(1, MAX_WORKERS);

@@ -8,8 +8,7 @@
 //! A check is given up by all CPUs or by none, and only as long as it marks: the verdict of the check before stays then. Once that is
 //! retired, the check goes on to its end.
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::Lock;
 use crate::checker::Findings;
 use crate::checker::claim::Claim;
 use crate::checker::concurrent::{Next, Pass, Patience};
@@ -72,7 +71,7 @@ impl<P: Platform> Claim<'_, P> {
             ..
         } = &mut *self.findings;
         // For the CPUs that work together; nothing else waits for it.
-        let verdict = SpinMutex::<_>::new(verdict);
+        let verdict = Lock::<_>::new(verdict);
         let seen = handle.stopped(
             &|marker, worker| {
                 if turn == Turn::Again {

@@ -8,10 +8,9 @@
 
 use core::fmt::{self, Debug, Display, Formatter, Write};
 
-use spin::mutex::SpinMutex;
-
 use super::report::{Count, EmptyStacks, no_call_stacks_text, write_leak};
 use super::stored_text::StoredText;
+use crate::atomic::Lock;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
 use crate::platform::Platform;
@@ -27,7 +26,7 @@ use crate::verdict::summary::Summary;
 #[must_use = "a scope that is not finished checks nothing"]
 pub struct Scope<'d, P: Platform> {
     handle: Handle<'d, P>,
-    before: SpinMutex<Baseline>,
+    before: Lock<Baseline>,
     /// Why nothing can be said of leaks, if so.
     trouble: Option<NotDone>,
     borrow: Borrow<'d, P>,
@@ -38,7 +37,7 @@ impl<'d, P: Platform> Scope<'d, P> {
     pub(super) fn begin(handle: Handle<'d, P>) -> Self {
         let mut scope = Self {
             handle,
-            before: SpinMutex::new(Baseline::new()),
+            before: Lock::new(Baseline::new()),
             trouble: None,
             borrow: handle.tracker.borrow(),
         };
@@ -69,7 +68,7 @@ impl<'d, P: Platform> Scope<'d, P> {
             bytes: 0,
             suspects: 0,
             unrecorded: 0,
-            text: SpinMutex::new(StoredText::new()),
+            text: Lock::new(StoredText::new()),
             borrow: self.handle.tracker.borrow(),
         };
         if let Err(trouble) = on_cleared_stack(|| self.end(&mut leaked)) {
@@ -152,7 +151,7 @@ pub struct Leaked<'d, P: Platform> {
     suspects: usize,
     /// What could not be recorded, and may have leaked.
     unrecorded: u64,
-    text: SpinMutex<StoredText>,
+    text: Lock<StoredText>,
     borrow: Borrow<'d, P>,
 }
 

@@ -12,8 +12,9 @@
 //! before the blocks are freed, and the result says what to do about the word.
 
 use core::fmt::{self, Display, Formatter, Write};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicUsize;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::front::outcome::{Answered, CommandError};

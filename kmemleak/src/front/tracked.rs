@@ -3,9 +3,10 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::hint::black_box;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::detector::Detector;
+use crate::atomic::AtomicUsize;
 use crate::platform::Platform;
 use crate::tracker::Moving;
 

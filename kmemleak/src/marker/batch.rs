@@ -21,11 +21,12 @@
 
 use core::cell::Cell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::candidates::{note_interior_only, postpone};
 use super::window::{MARKS, Off};
 use super::{Marker, PointerPass};
+use crate::atomic::AtomicU64;
 use crate::marker::queue::Entry;
 use crate::marker::words::MappedWords;
 use crate::metadata::WORD;

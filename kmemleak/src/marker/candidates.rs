@@ -1,9 +1,10 @@
 //! Words that may be pointers: what they point to, and what the marker does about it.
 
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::{Marker, PointerPass, SharedPass};
+use crate::atomic::AtomicBool;
 use crate::marker::queue::Entry;
 use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, info};

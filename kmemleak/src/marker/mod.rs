@@ -66,7 +66,7 @@ mod sweep;
 mod window;
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use self::batch::Batch;
 use self::checkpoint::Work;
@@ -74,6 +74,7 @@ use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
 use self::sweep::InUse;
+use crate::atomic::AtomicBool;
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::Access;

@@ -11,10 +11,9 @@
 //! One for each steal buffer, held while its entries are copied.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::{AtomicU64, AtomicUsize, Lock};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::PageSource;
 use crate::metadata::{MetaAlloc, PAGE_WORDS, WORD, word_of};
@@ -137,7 +136,7 @@ pub(crate) struct WorkerQueue {
     /// worker that looks finds no entry left over (`SharedPass::active`). The queue's own worker reads Relaxed what it stored
     /// itself, or what a thief left.
     offered: AtomicUsize,
-    lock: SpinMutex<()>,
+    lock: Lock<()>,
 }
 
 /// The queues of all CPUs.
@@ -154,7 +153,7 @@ impl WorkQueues {
                     steal_buffer: AtomicU64::new(0),
                     few: [const { AtomicU64::new(0) }; FEW],
                     offered: AtomicUsize::new(0),
-                    lock: SpinMutex::new(()),
+                    lock: Lock::new(()),
                 }
             }; MAX_WORKERS],
         )

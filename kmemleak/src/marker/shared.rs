@@ -1,11 +1,11 @@
 //! What the CPUs that mark together share.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-
-use spin::mutex::SpinMutex;
+use core::sync::atomic::Ordering;
 
 use super::roots::RootWalk;
 use super::sweep::Suspects;
+
+use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Lock};
 
 /// Whether task stacks are roots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) struct SharedPass {
     pub(super) start_us: u64,
     /// The next table of entries to take: the exchange gives each table to one worker.
     pub(super) leaf: AtomicUsize,
-    pub(super) roots: SpinMutex<RootWalk>,
+    pub(super) roots: Lock<RootWalk>,
     /// Workers that have something to do. AcqRel, and Acquire for loads: before a worker subtracts itself, it has taken back what
     /// it had offered, or has seen it taken by a worker that is counted.
     pub(super) active: AtomicUsize,
@@ -112,7 +112,7 @@ impl SharedPass {
             stacks,
             start_us,
             leaf: AtomicUsize::new(0),
-            roots: SpinMutex::new(RootWalk::NEW),
+            roots: Lock::new(RootWalk::NEW),
             active: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             generation: AtomicUsize::new(0),

@@ -4,10 +4,9 @@
 //!
 //! One, taken with interrupts off. The locks of metadata memory are taken under it.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::{AtomicUsize, Lock};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
@@ -25,7 +24,7 @@ struct Keyed<V> {
 /// The list. A key that was added several times has to be removed as often; the value that was added last is removed first.
 pub(crate) struct KeyedList<V = usize> {
     /// The entry that was added last comes first.
-    list: SpinMutex<List<Keyed<V>>>,
+    list: Lock<List<Keyed<V>>>,
     /// How many keys there are; if none, the lock is not taken. Relaxed: changed under the lock. A task sees what it has added
     /// itself; a look-up that misses a key which another CPU adds at that moment counts as done before.
     len: AtomicUsize,
@@ -34,7 +33,7 @@ pub(crate) struct KeyedList<V = usize> {
 impl<V: Copy + PartialEq> KeyedList<V> {
     pub(crate) const fn new() -> Self {
         Self {
-            list: SpinMutex::new(List::new()),
+            list: Lock::new(List::new()),
             len: AtomicUsize::new(0),
         }
     }

@@ -8,10 +8,9 @@
 use core::mem;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-
+use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Lock, LockGuard};
 use crate::metadata::class::{CLASSES, Class};
 use crate::metadata::hidden::Hidden;
 use crate::metadata::lent::{LentMemory, WholePages};
@@ -29,7 +28,7 @@ const BATCH: usize = 4;
 
 /// One CPU's free pieces.
 #[repr(align(64))]
-struct Stash(SpinMutex<Own>);
+struct Stash(Lock<Own>);
 
 /// What a CPU has for itself. Its pieces come from pages of its own, so that two CPUs do not share cache lines.
 struct Own {
@@ -90,7 +89,7 @@ impl Common {
 
 /// All metadata memory.
 pub(crate) struct Memory {
-    pub(super) common: SpinMutex<Common>,
+    pub(super) common: Lock<Common>,
     stashes: [Stash; STASHES],
     /// Bytes of pages. A statistic, as are the bytes of pieces.
     pub(super) bytes: AtomicUsize,
@@ -130,8 +129,8 @@ impl Refusals {
 impl Memory {
     pub(crate) const fn new() -> Self {
         Self {
-            common: SpinMutex::new(Common::new()),
-            stashes: [const { Stash(SpinMutex::new(Own::new())) }; STASHES],
+            common: Lock::new(Common::new()),
+            stashes: [const { Stash(Lock::new(Own::new())) }; STASHES],
             bytes: AtomicUsize::new(0),
             pieces: [const { AtomicUsize::new(0) }; CLASSES],
             refusals: Refusals {
@@ -261,7 +260,7 @@ impl MetaAlloc<'_> {
         }
     }
 
-    fn stash(&self) -> SpinMutexGuard<'_, Own> {
+    fn stash(&self) -> LockGuard<'_, Own> {
         self.memory.stashes[self.cpu as usize % STASHES].0.lock()
     }
 

@@ -10,8 +10,9 @@
 use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicUsize;
 use crate::platform::METADATA_PAGE;
 
 /// The memory of a page.

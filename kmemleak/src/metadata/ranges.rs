@@ -13,8 +13,9 @@
 //! The lock of the list in which a set is kept: see [`crate::metadata::keyed_list`].
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicUsize;
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
 use crate::metadata::keyed_list::KeyedList;

@@ -46,8 +46,9 @@
 //! (Acquire) sees what former users did (AcqRel). (Where the registry stores starts with Release, the lock would suffice.)
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::{AtomicU16, AtomicU32, AtomicU64};
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};
 pub(crate) use crate::objects::info;

@@ -1,7 +1,8 @@
 //! Chunks without objects that are still in service.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::{AtomicU64, AtomicUsize};
 use crate::metadata::hidden::Hidden;
 use crate::objects::access::{Locked, OpenChunk};
 use crate::objects::chunk::{Chunk, info};

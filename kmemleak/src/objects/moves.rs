@@ -10,8 +10,9 @@
 //! None. A move is counted before the record is taken out, under the lock of its chunk, and until after it was put back: a pass that
 //! does not find it in its chunk sees that a move has begun, since it takes that lock afterwards.
 
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::atomic::AtomicUsize;
 
 /// The moves of blocks that have begun, and those that have ended.
 pub(crate) struct Moves {

@@ -1,7 +1,8 @@
 //! An object to be read or changed, whose record lies in its open chunk or in a note.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicU64;
 use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::page_map::{ChunkNumber, address_of};
 use crate::objects::record::{MANY, Record, RecordRef, flag};

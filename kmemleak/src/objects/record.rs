@@ -1,10 +1,9 @@
 //! Records: what is known of one object, in 28 bytes.
 //!
 //! A record lies in the chunk that its object starts in ([`crate::objects::chunk`]), or in a note beside it; its place
-//! gives the object's address. Its seven words are atomics: they change under the lock of the chunk, but the
-//! marker reads them, and sets flags and counts, on several CPUs at once. All of these accesses are Relaxed: the lock of the
-//! chunk orders what is written under it, and the barriers of a pass order what one phase leaves to the next; a flag or a
-//! count publishes no other data.
+//! gives the object's address. Its seven words are atomics: they change under the lock of the chunk, but the marker reads them, and
+//! sets flags and counts, on several CPUs at once. All of these accesses are Relaxed: the lock of the chunk orders what is written
+//! under it, and the barriers of a pass order what one phase leaves to the next; a flag or a count publishes no other data.
 //!
 //! | word | what |
 //! | --- | --- |
@@ -17,12 +16,13 @@
 //! | 6 | name of the task (11 bits), whether its start was pointed to (1), CPU (12), birth: high 4 bits, references (4) |
 //!
 //! Births have 52 bits, 142 years of microseconds. So the number of references that an object needs and the number that a pass
-//! has found share four bits ([`code`]), with a code for each pair that occurs. An object that needs more than
-//! [`MAX_INLINE`] has a note with both numbers ([`crate::objects::side_table`]).
+//! has found share four bits ([`code`]), with a code for each pair that occurs. An object that needs more than [`MAX_INLINE`] has a
+//! note with both numbers ([`crate::objects::side_table`]).
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicU32;
 use crate::sizes::MAX_TASK_NAMES;
 use crate::stacks::depot::StackId;
 

@@ -14,8 +14,9 @@
 //! None. A stranger is noted before its block is recorded, under the lock of the block's chunk. The marker finds the block under
 //! that lock, and so sees that there is a stranger.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicBool;
 use crate::platform::Platform;
 
 /// Whether a caller that can't vouch for memory has named some. Relaxed: the lock of the block's chunk orders it, see above.

@@ -11,8 +11,9 @@
 //!
 //! None. Any context.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
+use crate::atomic::AtomicU64;
 use crate::objects::record::{BIRTH_BITS, Record};
 use crate::platform::Platform;
 use crate::settings::FIRST_US;

@@ -8,11 +8,9 @@
 //!
 //! None. Any context, with interrupts off.
 
-use core::sync::atomic::{
-    AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::atomic::{AtomicU64, AtomicUsize};
 use crate::metadata::hidden::Hidden;
 use crate::objects::chunk::Chunk;
 use crate::objects::page_map::{Leaf, chunk_of, leaf_of};

@@ -33,9 +33,7 @@ mod walk;
 pub(crate) mod warnings;
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
-use spin::mutex::SpinMutex;
+use core::sync::atomic::Ordering;
 
 use self::clock::Clock;
 use self::last_table::LastTables;
@@ -46,6 +44,7 @@ use self::sampling::Sampling;
 pub use self::usage::Metadata;
 pub use self::walk::Tracking;
 use self::warnings::Warnings;
+use crate::atomic::{AtomicU64, AtomicUsize, Lock};
 use crate::metadata::Memory;
 use crate::metadata::keyed_list::KeyedList;
 use crate::metadata::pool::BootstrapPool;
@@ -109,7 +108,7 @@ pub(crate) struct Tracker<P> {
     hazard: Hazard,
     moves: Moves,
     frozen: Frozen,
-    warnings: SpinMutex<Warnings>,
+    warnings: Lock<Warnings>,
     /// What found no room in metadata, since the last `clear`. Only counted, like the next one and `missed_frees`.
     unrecorded: AtomicU64,
     /// What found no room, ever.
@@ -141,7 +140,7 @@ impl<P: Platform> Tracker<P> {
             hazard: Hazard::new(),
             moves: Moves::new(),
             frozen: Frozen::new(),
-            warnings: SpinMutex::new(Warnings::new()),
+            warnings: Lock::new(Warnings::new()),
             unrecorded: AtomicU64::new(0),
             unrecorded_total: AtomicU64::new(0),
             missed_frees: AtomicU64::new(0),

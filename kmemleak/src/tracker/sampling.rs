@@ -11,8 +11,9 @@
 //!
 //! None. A CPU uses its own countdown, with interrupts off; if two CPUs share one, points are lost. Relaxed: no word orders anything.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
+use crate::atomic::AtomicU64;
 use crate::objects::record::Record;
 use crate::platform::Platform;
 use crate::tracker::Tracker;

@@ -21,8 +21,7 @@ pub(crate) mod shares;
 pub(crate) mod summary;
 pub(crate) mod suppress;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::Lock;
 use crate::marker::suspects::{Flagged, is_white};
 use crate::marker::{Figures, GivenUp, Marker};
 use crate::metadata::hidden::Hidden;
@@ -176,7 +175,7 @@ impl Verdict {
 /// Lists the unmarked objects, with all CPUs that mark together.
 pub(crate) fn list_white<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    verdict: &SpinMutex<&mut Verdict>,
+    verdict: &Lock<&mut Verdict>,
 ) {
     list_white_that(marker, verdict, Filter::ALL);
 }
@@ -184,7 +183,7 @@ pub(crate) fn list_white<P: Platform, A: Access>(
 /// Lists the unmarked objects that `filter` lets through.
 pub(crate) fn list_white_that<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
-    verdict: &SpinMutex<&mut Verdict>,
+    verdict: &Lock<&mut Verdict>,
     filter: Filter,
 ) {
     let meta = marker.meta();

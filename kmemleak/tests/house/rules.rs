@@ -7,8 +7,8 @@ pub type Layers = &'static [(&'static str, &'static str)];
 pub const DETECTOR: Layers = &[
     ("atomic", ""),
     ("sizes", ""),
-    ("settings", ""),
-    ("platform", ""),
+    ("settings", "atomic"),
+    ("platform", "atomic"),
     ("elf", "platform"),
     ("metadata", "platform atomic"),
     ("stacks", "metadata platform atomic sizes"),
@@ -17,15 +17,18 @@ pub const DETECTOR: Layers = &[
         "tracker",
         "objects stacks metadata platform settings atomic",
     ),
-    ("marker", "objects stacks metadata platform"),
-    ("verdict", "marker tracker objects stacks metadata platform"),
+    ("marker", "objects stacks metadata platform atomic"),
+    (
+        "verdict",
+        "marker tracker objects stacks metadata platform atomic",
+    ),
     (
         "checker",
-        "verdict marker tracker objects stacks metadata platform",
+        "verdict marker tracker objects stacks metadata platform atomic",
     ),
     (
         "front",
-        "checker verdict marker tracker objects stacks metadata platform",
+        "checker verdict marker tracker objects stacks metadata platform atomic",
     ),
     (
         "lib",
@@ -88,6 +91,11 @@ pub const NEVERS: Nevers = &[
     ("unsafe impl<T: Send> Send", "metadata"),
     ("impl<P: Platform> Detector<P>", "front::detector"),
     ("asm!", "platform::arch"),
+    // What a simulation replaces.
+    ("spin::", "atomic"),
+    ("sync::atomic::Atomic", "atomic"),
+    ("sync::atomic::{Atomic", "atomic"),
+    ("hint::spin_loop", "atomic platform"),
 ];
 
 /// In the kernel: where the detector is named, and what it hears of frees.

@@ -30,10 +30,11 @@ mod walk_cache;
 
 use core::ops::Range;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 pub(crate) use self::budget::Budget;
 pub(crate) use self::walk_cache::WalkCache;
+use crate::atomic::AtomicU64;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{NoMemory, PageSource};
 use crate::metadata::{MetaAlloc, PAGE_WORDS, word_of};

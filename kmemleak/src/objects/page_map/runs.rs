@@ -1,11 +1,12 @@
 //! What reaches into chunks from before, and the runs that stand for many of them.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::{
     Blocked, Budget, ChunkNumber, End, LAST, LEAF, LEVELS, PageMap, Reach, TABLE_BITS, Word,
     entry_in, run, word_in,
 };
+use crate::atomic::AtomicU64;
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::page::PageSource;

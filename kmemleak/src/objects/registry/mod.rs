@@ -28,11 +28,12 @@ mod remove;
 mod short;
 mod walk;
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 
 pub(crate) use self::insert::{Marked, Refused};
 pub(crate) use self::short::NotShort;
 pub(crate) use self::walk::{ChunkStep, Chunks};
+use crate::atomic::AtomicUsize;
 use crate::objects::emptied::Emptied;
 use crate::objects::page_map::PageMap;
 use crate::objects::record::{MANY, Record, RecordRef};

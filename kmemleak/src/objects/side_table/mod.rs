@@ -18,13 +18,12 @@ mod divide;
 mod note;
 mod reading;
 
-use core::sync::atomic::{AtomicUsize, Ordering};
-
-use spin::mutex::SpinMutex;
+use core::sync::atomic::Ordering;
 
 pub(crate) use self::divide::Cut;
 use self::note::{AREA, EXCESS, FIRST, KIND, Note, REFERENCES, SECOND, SIZE, START, UNALIGNED};
 pub(crate) use self::note::{Loose, Unaligned};
+use crate::atomic::{AtomicUsize, Lock};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
@@ -51,7 +50,7 @@ pub(crate) struct Arrival {
 
 /// All notes.
 pub(crate) struct SideTable {
-    buckets: SpinMutex<[Hidden; BUCKETS]>,
+    buckets: Lock<[Hidden; BUCKETS]>,
     /// The number of notes; if zero, the lock is not taken. Relaxed: changed under the lock. The notes of an object are added
     /// and looked for under the lock of its chunk, or by code that has learned of the object afterwards.
     count: AtomicUsize,
@@ -65,7 +64,7 @@ fn bucket_of(chunk: ChunkNumber) -> usize {
 impl SideTable {
     pub(crate) const fn new() -> Self {
         Self {
-            buckets: SpinMutex::new([Hidden::NONE; BUCKETS]),
+            buckets: Lock::new([Hidden::NONE; BUCKETS]),
             count: AtomicUsize::new(0),
         }
     }

@@ -1,8 +1,9 @@
 //! A note: a piece of eight words in the side table, which holds one property of one object.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
+use crate::atomic::AtomicU64;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};

@@ -1,7 +1,9 @@
 //! Sets of addresses that a search of memory can ask: small, quick, and not exact.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
+
+use crate::atomic::AtomicU64;
 
 /// log2 of the bytes that a bit stands for.
 pub(super) const SHIFT: u32 = 9;
