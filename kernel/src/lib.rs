@@ -46,7 +46,7 @@ use bootloader_api::config::Mapping;
 use bootloader_api::{BootInfo, BootloaderConfig};
 
 use crate::arch::exit::{ExitCode, exit};
-use crate::arch::{backtrace, gdt, memory, percpu};
+use crate::arch::{backtrace, gdt, memory, percpu, protection};
 use crate::dev::acpi::{Machine, MachineError};
 use crate::dev::{apic, serial, time};
 use crate::mm::vmalloc::map_device;
@@ -75,6 +75,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     unsafe { gdt::init(0, gdt::boot_stacks()) };
     preempt::init(stop::join, scheduler::preempt);
     idt::init();
+    protection::enable();
     // SAFETY: the boot loader left the ramdisk there, mapped, permanently.
     cmdline::init(unsafe {
         boot_memory(boot_info.ramdisk_addr.into_option(), boot_info.ramdisk_len)

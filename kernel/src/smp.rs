@@ -11,7 +11,7 @@ use core::ptr::{self, NonNull};
 use x86_64::registers::control::Cr3;
 
 use crate::arch::percpu::{self, MAX_CPUS, running};
-use crate::arch::{gdt, memory};
+use crate::arch::{gdt, memory, protection};
 use crate::dev::acpi::Machine;
 use crate::dev::{apic, time};
 use crate::mm::buddy::{self, Tracking};
@@ -230,6 +230,7 @@ extern "C" fn start(cpu: u64) -> ! {
     // SAFETY: this is that CPU, and the fresh memory stays its own.
     unsafe { gdt::init(cpu, stacks) };
     idt::init();
+    protection::enable();
     apic::init_cpu(cpu);
     percpu::has_come_up(cpu);
     apic::start_timer();

@@ -11,6 +11,7 @@
 //! | [`memory`] | where memory is mapped |
 //! | [`mmio`] | registers of devices that are mapped into memory |
 //! | [`percpu`] | per-CPU variables |
+//! | [`protection`] | what a CPU is told to refuse |
 //! | [`vector`] | interrupt vectors |
 
 pub mod backtrace;
@@ -22,4 +23,5 @@ pub mod interrupts;
 pub mod memory;
 pub mod mmio;
 pub mod percpu;
+pub mod protection;
 pub mod vector;

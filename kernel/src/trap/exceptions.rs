@@ -4,6 +4,7 @@
 use core::fmt;
 
 use x86_64::registers::control::{Cr2, Cr3};
+use x86_64::registers::model_specific::Msr;
 
 use super::frame::TrapFrame;
 use crate::arch::ending;
@@ -39,6 +40,7 @@ const NAMES: [&str; 22] = [
 const NON_MASKABLE: u64 = 2;
 const DOUBLE_FAULT: u64 = 8;
 const PAGE_FAULT: u64 = 14;
+const MACHINE_CHECK: u64 = 18;
 
 /// Reports the exception and ends the machine with failure, or halts this CPU if another one ends the machine. A write to a page that
 /// is frozen is allowed, and goes on.
@@ -82,6 +84,9 @@ impl fmt::Display for Description<'_> {
                 write!(f, ": guard page hit, {guard}")?;
             }
         }
+        if frame.vector == MACHINE_CHECK {
+            MachineCheck.fmt(f)?;
+        }
         writeln!(f)?;
         writeln!(
             f,
@@ -107,5 +112,45 @@ impl fmt::Display for Description<'_> {
             Cr2::read_raw(),
             Cr3::read().0.start_address().as_u64()
         )
+    }
+}
+
+/// What the banks of error registers say after a machine check (Intel SDM volume 3, 15.3). Read on the CPU that had it.
+struct MachineCheck;
+
+impl MachineCheck {
+    const CAPABILITIES: u32 = 0x179;
+    const STATUS: u32 = 0x17a;
+    /// The first bank's status; its address and what else it tells follow, then the next bank's control register.
+    const BANK_STATUS: u32 = 0x401;
+    const VALID: u64 = 1 << 63;
+    const HAS_MISC: u64 = 1 << 59;
+    const HAS_ADDRESS: u64 = 1 << 58;
+
+    fn read(register: u32) -> u64 {
+        // SAFETY: a CPU that has machine checks has these registers, of as many banks as it says; reading changes nothing.
+        unsafe { Msr::new(register).read() }
+    }
+}
+
+impl fmt::Display for MachineCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ", global status {:#x}", Self::read(Self::STATUS))?;
+        let banks = Self::read(Self::CAPABILITIES) as u32 & 0xff;
+        for bank in 0..banks {
+            let register = Self::BANK_STATUS + 4 * bank;
+            let status = Self::read(register);
+            if status & Self::VALID == 0 {
+                continue;
+            }
+            write!(f, "\n  bank {bank}: status {status:#018x}")?;
+            if status & Self::HAS_ADDRESS != 0 {
+                write!(f, "  address {:#018x}", Self::read(register + 1))?;
+            }
+            if status & Self::HAS_MISC != 0 {
+                write!(f, "  misc {:#018x}", Self::read(register + 2))?;
+            }
+        }
+        Ok(())
     }
 }

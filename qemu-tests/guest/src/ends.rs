@@ -127,6 +127,17 @@ guest_test! {
     }
 }
 
+guest_test! {
+    /// An exception that can't be told for want of a stack becomes a double fault, which has a stack of its own.
+    fn a_double_fault_is_told() smp [1, 2] fails "double fault (vector 8, error code 0x0)" {
+        // SAFETY: not sound at all: the machine must end here.
+        unsafe {
+            // The push fails, since there is no such address, and so does that of the failure's own frame.
+            core::arch::asm!("mov rsp, {}", "push rax", in(reg) 1_u64 << 63);
+        }
+    }
+}
+
 /// Text whose formatting fails halfway.
 struct Fails(fn());
 

@@ -8,6 +8,8 @@ use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
+use crate::protection;
+
 /// Misbehaves. The kernel's own ways to fail are tests of their own.
 pub fn run(name: &str) -> ! {
     match name {
@@ -17,6 +19,8 @@ pub fn run(name: &str) -> ! {
             interrupts::halt_forever()
         }
         "panic" => panic!("asked to, by the harness"),
+        "users-code" => protection::run_users_code(),
+        "users-data" => protection::read_users_data(),
         _ => panic!("there is no fixture named {name}"),
     }
 }

@@ -40,6 +40,8 @@ mod names;
 #[cfg(target_os = "none")]
 mod pager;
 #[cfg(target_os = "none")]
+mod protection;
+#[cfg(target_os = "none")]
 mod registry;
 #[cfg(target_os = "none")]
 mod roots;

@@ -15,6 +15,7 @@ use qemu_tests::report::{self, Object};
 crate::tests![
     the_button_gives_a_report,
     the_button_gives_a_report_of_a_kernel_that_hangs,
+    a_machine_check_gives_a_report,
     a_small_machine_reports_leaks,
     reports_of_small_machines_are_whole,
     want_of_memory_is_told_on_a_small_machine,
@@ -56,11 +57,15 @@ impl Monitor {
         }
     }
 
-    /// Presses the button for non-maskable interrupts, which every CPU gets. The connection is to be kept until the end: QEMU
-    /// forgets what it has not read of one that is closed.
+    /// Presses the button for non-maskable interrupts, which every CPU gets.
     fn press(&self) -> Result<UnixStream, Failure> {
+        self.command("nmi")
+    }
+
+    /// Types a command. The connection is to be kept until the end: QEMU forgets what it has not read of one that is closed.
+    fn command(&self, command: &str) -> Result<UnixStream, Failure> {
         let mut connection = UnixStream::connect(&self.0)?;
-        connection.write_all(b"nmi\n")?;
+        writeln!(connection, "{command}")?;
         Ok(connection)
     }
 }
@@ -91,6 +96,26 @@ fn the_button_gives_a_report_of_a_kernel_that_hangs() -> Result<(), Failure> {
     session.wait_for("hangs", LIMIT)?;
     let _pressed = monitor.press()?;
     has_all(&session.finish(LIMIT), &REPORT)
+}
+
+/// An error of the machine that CPU 1 is told of, in its second bank: uncorrected, with an address and more.
+fn a_machine_check_gives_a_report() -> Result<(), Failure> {
+    let monitor = Monitor::new("monitor-machine-check")?;
+    let mut session = Session::start(&monitor.of(machines::kernel()))?;
+    session.wait_for_prompt(LIMIT)?;
+    let _told = monitor.command("mce 1 1 0xbc00000000000134 0x5 0x1234000 0x8c")?;
+    has_all(
+        &session.finish(LIMIT),
+        &[
+            "[cpu 1, task ",
+            "] machine check (vector 18, error code 0x0), global status 0x5\n",
+            "  bank 1: status 0xbc00000000000134  address 0x0000000001234000  misc 0x000000000000008c\n",
+            "  rip 0x",
+            "backtrace:\n  ",
+            "\ncpu 0 was at ",
+            "call sites with the most live bytes:\n",
+        ],
+    )
 }
 
 /// A machine with so much memory.

@@ -5,6 +5,7 @@ mod ask;
 mod boot;
 mod commands;
 mod ends;
+mod hardening;
 mod host_names;
 mod leaks;
 mod minimal;
@@ -58,6 +59,7 @@ fn trials() -> Result<Vec<Trial>, Failure> {
     for (module, tests) in [
         ("boot", boot::TESTS),
         ("ends", ends::TESTS),
+        ("hardening", hardening::TESTS),
         ("shell", shell::TESTS),
         ("terminal", terminal::TESTS),
         ("leaks", leaks::TESTS),
