@@ -115,11 +115,10 @@ impl Trace {
         // Before there are tasks: the page of the boot stack that the stack pointer is in.
         let near = backtrace::stack_pointer() & !0xfff;
         let task = scheduler::with_current(|task| task.stack());
-        let stacks = [
-            task.unwrap_or(near..near + 0x1000),
-            // An exception may have interrupted the report of another one, which runs on an exception stack.
-            gdt::exception_stacks(cpu_id()),
-        ];
+        let running = task.unwrap_or(near..near + 0x1000);
+        // An exception may have interrupted the report of another one, which runs on an exception stack.
+        let [first, second, third, fourth] = gdt::exception_stacks(cpu_id());
+        let stacks = [running, first, second, third, fourth];
         let mut frames = [0; FRAMES];
         // SAFETY: stacks in use, or the page of the stack in use.
         let count = unsafe { backtrace::walk_across(&stacks, frame_pointer, &mut frames) };

@@ -8,8 +8,10 @@
 use core::arch::global_asm;
 use core::ptr::{self, NonNull};
 
+use arrayvec::ArrayVec;
 use x86_64::registers::control::Cr3;
 
+use crate::arch::gdt::ExceptionStacks;
 use crate::arch::percpu::{self, MAX_CPUS, running};
 use crate::arch::{gdt, memory, protection};
 use crate::dev::acpi::Machine;
@@ -17,6 +19,7 @@ use crate::dev::{apic, time};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::{frame, vmalloc};
 use crate::stop;
+use crate::sync::{LocalIrqDisabled, SpinLock};
 use crate::task::scheduler;
 use crate::trap::idt;
 
@@ -174,6 +177,8 @@ pub fn start_all(machine: &Machine) {
 
 fn start_one(trampoline: &Trampoline, apic_id: u32) -> Result<(), &'static str> {
     let cpu = running();
+    let stacks = exception_stacks().ok_or("no memory for its exception stacks")?;
+    *STACKS.lock() = Some(stacks);
     let area = untracked(percpu::area_len()).ok_or("no memory for its per-CPU area")?;
     // SAFETY: fresh memory, page-aligned, never given back; the next CPU's number.
     unsafe { percpu::prepare(cpu, area.as_ptr()) };
@@ -217,6 +222,23 @@ fn came_up(cpu: u32, within_us: u64) -> bool {
     true
 }
 
+/// The exception stacks of the CPU that is being started.
+struct Stacks(ExceptionStacks);
+
+// SAFETY: memory that belongs to whoever has this.
+unsafe impl Send for Stacks {}
+
+static STACKS: SpinLock<Option<Stacks>, LocalIrqDisabled> = SpinLock::new(None);
+
+/// Takes memory for a CPU's exception stacks, each with a guard page below it.
+fn exception_stacks() -> Option<Stacks> {
+    let mut stacks = ArrayVec::<_, { gdt::STACKS }>::new();
+    for _ in 0..gdt::STACKS {
+        stacks.push(vmalloc::map_untold_stack(gdt::EXCEPTION_STACK_LEN)?);
+    }
+    stacks.into_inner().ok().map(Stacks)
+}
+
 fn untracked(len: usize) -> Option<NonNull<u8>> {
     buddy::alloc(buddy::order_of(len), Tracking::Untracked)
 }
@@ -226,9 +248,10 @@ extern "C" fn start(cpu: u64) -> ! {
     let cpu = cpu as u32;
     // SAFETY: prepared for this CPU before it was started.
     unsafe { percpu::enter(cpu) };
-    let stacks = untracked(gdt::EXCEPTION_STACKS_LEN).expect("no memory for exception stacks");
+    let stacks = STACKS.lock().take();
+    let stacks = stacks.expect("whoever starts a CPU leaves its exception stacks");
     // SAFETY: this is that CPU, and the fresh memory stays its own.
-    unsafe { gdt::init(cpu, stacks) };
+    unsafe { gdt::init(cpu, stacks.0) };
     idt::init();
     protection::enable();
     apic::init_cpu(cpu);

@@ -4,6 +4,8 @@
 //! stack; a machine check and a non-maskable interrupt come at any moment. These four get stacks of their own, from
 //! the interrupt stack table. All other exceptions and interrupts stay on the stack of the interrupted task, which the
 //! leak detector scans.
+//!
+//! Below each of these stacks lies a guard page: code that grows out of one faults, and does not write over the next one.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -34,18 +36,35 @@ pub enum ExceptionStack {
     PageFault,
 }
 
-const STACKS: usize = 4;
+/// Exception stacks of each CPU.
+pub const STACKS: usize = 4;
 
-/// Bytes of all exception stacks of one CPU.
-pub const EXCEPTION_STACKS_LEN: usize = STACKS * EXCEPTION_STACK_LEN;
+/// Where a CPU's exception stacks begin, in the order of [`ExceptionStack`].
+pub type ExceptionStacks = [NonNull<u8>; STACKS];
+
+/// Bytes of a guard page.
+const GUARD: usize = 4096;
+
+/// An exception stack of the boot CPU, and below it the page that is to be unmapped as soon as page tables can be changed.
+#[repr(C, align(4096))]
+struct BootStack {
+    guard: [u8; GUARD],
+    stack: [u8; EXCEPTION_STACK_LEN],
+}
+
+impl BootStack {
+    const fn new() -> Self {
+        Self {
+            guard: [0; GUARD],
+            stack: [0; EXCEPTION_STACK_LEN],
+        }
+    }
+}
 
 /// The boot CPU's exception stacks, needed before there is an allocator. They are not a root of the leak detector:
 /// code that runs on them ends the machine.
-#[repr(align(4096))]
-struct BootStacks(#[expect(dead_code, reason = "memory for the CPU")] [u8; EXCEPTION_STACKS_LEN]);
-
 #[unsafe(link_section = ".heap_arena")]
-static mut BOOT_STACKS: BootStacks = BootStacks([0; EXCEPTION_STACKS_LEN]);
+static mut BOOT_STACKS: [BootStack; STACKS] = [const { BootStack::new() }; STACKS];
 
 percpu! {
     static TSS: Once<TaskStateSegment> = Once::new();
@@ -58,35 +77,49 @@ struct Selectors {
     task_state: SegmentSelector,
 }
 
-/// Memory for the boot CPU's exception stacks.
-pub fn boot_stacks() -> NonNull<u8> {
-    let stacks = &raw mut BOOT_STACKS;
-    NonNull::new(stacks.cast()).expect("a static is not at zero")
+fn boot_stack(index: usize) -> *mut BootStack {
+    let first: *mut BootStack = (&raw mut BOOT_STACKS).cast();
+    first.wrapping_add(index)
 }
 
-/// Where all exception stacks of a CPU lie; an empty range while it has none.
-pub fn exception_stacks(cpu: u32) -> Range<usize> {
+/// Memory for the boot CPU's exception stacks.
+pub fn boot_stacks() -> ExceptionStacks {
+    core::array::from_fn(|index| {
+        let stack = boot_stack(index).cast::<u8>().wrapping_add(GUARD);
+        NonNull::new(stack).expect("a static is not at zero")
+    })
+}
+
+/// The pages below the boot CPU's exception stacks: nobody uses them.
+pub fn boot_guards() -> [usize; STACKS] {
+    core::array::from_fn(|index| boot_stack(index).addr())
+}
+
+/// Where the exception stacks of a CPU lie; empty ranges while it has none.
+pub fn exception_stacks(cpu: u32) -> [Range<usize>; STACKS] {
     let Some(tss) = TSS.on(cpu).get() else {
-        return 0..0;
+        return [const { 0..0 }; STACKS];
     };
     let table = tss.interrupt_stack_table;
-    let start = table[0].as_u64() as usize + 16 - EXCEPTION_STACK_LEN;
-    start..start + EXCEPTION_STACKS_LEN
+    core::array::from_fn(|index| {
+        let start = table[index].as_u64() as usize + 16 - EXCEPTION_STACK_LEN;
+        start..start + EXCEPTION_STACK_LEN
+    })
 }
 
 /// Loads this CPU's segments. Interrupts are off.
 ///
 /// # Safety
 ///
-/// This is `cpu`; `stacks` are [`EXCEPTION_STACKS_LEN`] bytes that stay this CPU's permanently.
-pub unsafe fn init(cpu: u32, stacks: NonNull<u8>) {
+/// This is `cpu`; [`EXCEPTION_STACK_LEN`] bytes at each of `stacks` stay this CPU's permanently.
+pub unsafe fn init(cpu: u32, stacks: ExceptionStacks) {
     let tss = TSS.on(cpu).call_once(|| {
         let mut tss = TaskStateSegment::new();
         // The segment is packed: its table is filled in as a copy.
         let mut table = tss.interrupt_stack_table;
-        for (index, entry) in table.iter_mut().take(STACKS).enumerate() {
+        for (entry, stack) in table.iter_mut().zip(stacks) {
             // Inside the stack: another block may begin where it ends, and this table is a root.
-            let top = stacks.addr().get() + (index + 1) * EXCEPTION_STACK_LEN - 16;
+            let top = stack.addr().get() + EXCEPTION_STACK_LEN - 16;
             *entry = VirtAddr::new(top as u64);
         }
         tss.interrupt_stack_table = table;

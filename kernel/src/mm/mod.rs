@@ -45,6 +45,9 @@ pub mod vmalloc;
 use core::fmt;
 
 use bootloader_api::info::MemoryRegions;
+use x86_64::instructions::tlb as cpu_tlb;
+
+use crate::arch::gdt;
 
 pub use self::page::{PAGE, Wipe, set_wipe, wipe};
 
@@ -52,6 +55,11 @@ pub use self::page::{PAGE, Wipe, set_wipe, wipe};
 pub fn init(regions: &MemoryRegions) {
     frame::init(regions);
     buddy::init(regions);
+    for guard in gdt::boot_guards() {
+        // SAFETY: nobody uses the page.
+        unsafe { paging::unmap(guard) };
+    }
+    cpu_tlb::flush_all();
     heap::init();
 }
 

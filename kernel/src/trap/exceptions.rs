@@ -7,7 +7,8 @@ use x86_64::registers::control::{Cr2, Cr3};
 use x86_64::registers::model_specific::Msr;
 
 use super::frame::TrapFrame;
-use crate::arch::ending;
+use crate::arch::percpu::cpu_id;
+use crate::arch::{ending, gdt};
 use crate::mm::frozen;
 use crate::{mm, panic};
 
@@ -80,9 +81,7 @@ impl fmt::Display for Description<'_> {
         if frame.vector == PAGE_FAULT || frame.vector == DOUBLE_FAULT {
             let address = Cr2::read_raw() as usize;
             write!(f, " at address {address:#018x}")?;
-            if let Some(guard) = mm::vmalloc::guard_page(address, frame.rsp as usize) {
-                write!(f, ": guard page hit, {guard}")?;
-            }
+            write_guard_page(f, address, frame.rsp as usize)?;
         }
         if frame.vector == MACHINE_CHECK {
             MachineCheck.fmt(f)?;
@@ -112,6 +111,27 @@ impl fmt::Display for Description<'_> {
             Cr2::read_raw(),
             Cr3::read().0.start_address().as_u64()
         )
+    }
+}
+
+/// Says which guard page lies at `address`, if one does.
+fn write_guard_page(
+    f: &mut fmt::Formatter<'_>,
+    address: usize,
+    stack_pointer: usize,
+) -> fmt::Result {
+    for stack in gdt::exception_stacks(cpu_id()) {
+        if (stack.start.saturating_sub(mm::PAGE)..stack.start).contains(&address) {
+            let start = stack.start;
+            return write!(
+                f,
+                ": guard page hit, overflow of the exception stack at {start:#018x}"
+            );
+        }
+    }
+    match mm::vmalloc::guard_page(address, stack_pointer) {
+        Some(guard) => write!(f, ": guard page hit, {guard}"),
+        None => Ok(()),
     }
 }
 

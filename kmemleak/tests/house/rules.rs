@@ -62,7 +62,7 @@ pub const KERNEL: Layers = &[
         "leak leak::hooks symbols task mm edited foreground console cmdline dev arch sync",
     ),
     ("trap", "shell panic stop task mm dev arch sync"),
-    ("smp", "trap stop task mm dev arch"),
+    ("smp", "trap stop task mm dev arch sync"),
     (
         "lib",
         "smp trap shell panic leak symbols stop task mm console cmdline dev arch sync",

@@ -8,7 +8,8 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::arch::backtrace;
-use kernel::arch::percpu::running;
+use kernel::arch::gdt::{self, ExceptionStack};
+use kernel::arch::percpu::{cpu_id, running};
 use kernel::dev::time;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::vmalloc;
@@ -161,6 +162,19 @@ guest_test! {
     fn a_fault_in_a_message_has_its_call_stack() smp [1, 2]
     fails "  guest::ends::a_fault_in_a_message_has_its_call_stack+0x" {
         panic!("{}", Fails(read_null));
+    }
+}
+
+guest_test! {
+    /// Code that needs more stack than exceptions have meets a guard page.
+    fn a_guard_page_ends_an_exceptions_stack() smp [1, 2] fails "guard page hit, overflow of the exception stack at 0xffff" {
+        extern "C" fn recurse(depth: u64) -> u64 {
+            black_box([depth; 16])[3] + if black_box(true) { recurse(depth + 1) } else { 0 }
+        }
+        let _here = IrqGuard::new();
+        let stack = &gdt::exception_stacks(cpu_id())[ExceptionStack::DoubleFault as usize];
+        // SAFETY: not sound at all: the machine must end here.
+        unsafe { core::arch::asm!("mov rsp, {}", "call {}", in(reg) stack.end - 16, sym recurse, options(noreturn)) };
     }
 }
 

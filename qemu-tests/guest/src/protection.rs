@@ -1,11 +1,13 @@
 //! What CPUs are to refuse.
 
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::arch::percpu::running;
-use kernel::arch::{memory, protection};
-use kernel::mm::vmalloc;
+use kernel::arch::{gdt, memory, protection};
+use kernel::mm::{paging, vmalloc};
 use kernel::stop;
+use kernel::task::scheduler;
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr3};
@@ -26,6 +28,24 @@ guest_test! {
         assert!(asked.is_ok());
         assert_eq!(ASKED.load(Ordering::Relaxed), running());
         assert_eq!(OFF.load(Ordering::Relaxed), 0, "protections that the CPU has are off");
+    }
+}
+
+guest_test! {
+    /// Below each stack lies a page that is not mapped: of exceptions, on all CPUs; of tasks; that on which the kernel has started.
+    fn a_guard_page_is_below_each_stack() smp [1, 4] {
+        let mut stacks: Vec<_> = (0..running()).flat_map(gdt::exception_stacks).collect();
+        let mut next = 0;
+        while let Some(task) = scheduler::find_task(next, |task| (task.id(), task.stack())) {
+            stacks.push(task.1);
+            next = task.0 + 1;
+        }
+        // The exceptions' of each CPU, its idle task's, and some tasks'.
+        assert!(stacks.len() > 5 * running() as usize);
+        for stack in stacks {
+            assert!(paging::is_mapped(stack.start) && paging::is_mapped(stack.end - 1), "{stack:#x?}");
+            assert!(!paging::is_mapped(stack.start - 1), "no guard page below the stack {stack:#x?}");
+        }
     }
 }
 

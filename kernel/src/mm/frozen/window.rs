@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::structures::paging::PageTableFlags;
 
 use super::WRITABLE;
-use crate::arch::{gdt, memory, percpu};
+use crate::arch::{memory, percpu};
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::paging::{self, ADDRESS};
 use crate::mm::{PAGE, frame};
@@ -161,7 +161,7 @@ impl Window {
         give_back(upper);
     }
 
-    /// Lets those frames be written to that are read in the stop, or that exceptions need.
+    /// Lets those frames be written to that are read in the stop. (Exception stacks are not in the window.)
     fn leave_writable() {
         let frames = frame::frames();
         Self::allow(frames.as_ptr().addr()..frames.as_ptr_range().end.addr());
@@ -169,7 +169,6 @@ impl Window {
             if let Some(area) = percpu::area(cpu) {
                 Self::allow(area..area + percpu::area_len());
             }
-            Self::allow(gdt::exception_stacks(cpu));
         }
     }
 

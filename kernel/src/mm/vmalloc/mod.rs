@@ -65,6 +65,12 @@ pub fn vmalloc_aligned(len: usize, align: usize, kind: Kind) -> Option<NonNull<u
     Some(block)
 }
 
+/// Maps memory for a stack of which the leak detector is not told: an exception's. Its contents are undefined. Any context.
+pub fn map_untold_stack(len: usize) -> Option<NonNull<u8>> {
+    let start = map_block(len, PAGE, Kind::Stack)?;
+    NonNull::new(ptr::with_exposed_provenance_mut(start))
+}
+
 fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     let pages = len.div_ceil(PAGE);
     if pages == 0 {
