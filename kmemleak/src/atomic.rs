@@ -29,12 +29,12 @@ pub(crate) use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as LockGuard};
 ///
 /// All writes to the word happen before this.
 #[inline(always)]
-pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
+pub(crate) unsafe fn settled_u64(word: &AtomicU64) -> u64 {
     // SAFETY: the word is not written any more, by the caller's promise.
     unsafe { word.as_ptr().read() }
 }
 
-/// The value of a word that is not written any more, as [`settled_u32`] reads it.
+/// The value of a word that is not written any more, as [`settled_u64`] reads it.
 ///
 /// # Safety
 ///

@@ -304,7 +304,7 @@ fn page_of<'a>(address: usize) -> &'a Page {
 /// # Safety
 ///
 /// No condition: loom finds out whether a write may still come.
-pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
+pub(crate) unsafe fn settled_u64(word: &AtomicU64) -> u64 {
     // SAFETY: loom looks whether it is.
     unsafe { word.own().unsync_load() }
 }
@@ -313,7 +313,7 @@ pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
 ///
 /// # Safety
 ///
-/// As for [`settled_u32`].
+/// As for [`settled_u64`].
 pub(crate) unsafe fn settled_u16(word: &AtomicU16) -> u16 {
     // SAFETY: loom looks whether it is.
     unsafe { word.own().unsync_load() }

@@ -52,7 +52,7 @@ impl FrameChain {
     }
 
     /// A walk that stands at the innermost frame that is not skipped, and that frame's return address. `None` if there is
-    /// no such frame. Any context.
+    /// no such frame; where its return address is zero, there is none either. Any context.
     ///
     /// # Safety
     ///
@@ -62,7 +62,7 @@ impl FrameChain {
         // SAFETY: the caller's promise.
         let mut chain = unsafe { Self::new(walk.frame_pointer, &walk.stack) }?;
         loop {
-            let return_address = chain.return_address()?;
+            let return_address = chain.return_address_or_zero()?;
             if !walk.skip.contains(&return_address) {
                 return Some((chain, return_address));
             }
@@ -82,20 +82,27 @@ impl FrameChain {
         self.highest
     }
 
+    /// Whether the walk stands at a frame, maybe one whose return address is zero.
     #[inline(always)]
-    fn stands_at_frame(&self) -> bool {
+    pub(crate) fn stands_at_frame(&self) -> bool {
         self.at.is_multiple_of(WORD) && self.at >= self.lowest && self.at <= self.highest
     }
 
     /// The return address of the frame where the walk stands; `None` if the walk has ended.
     #[inline(always)]
     pub(crate) fn return_address(&self) -> Option<usize> {
+        self.return_address_or_zero()
+            .filter(|&address| address != 0)
+    }
+
+    /// The return address of the frame where the walk stands, also if it is zero, where the walk ends.
+    #[inline(always)]
+    fn return_address_or_zero(&self) -> Option<usize> {
         if !self.stands_at_frame() {
             return None;
         }
         // SAFETY: aligned, and inside the stack that can be read, as was just seen.
-        let return_address = unsafe { read(self.at + WORD) };
-        (return_address != 0).then_some(return_address)
+        Some(unsafe { read(self.at + WORD) })
     }
 
     /// Goes on to the caller's frame; stays where it is if the walk has ended.
@@ -155,19 +162,19 @@ pub(crate) unsafe fn read(address: usize) -> usize {
     unsafe { core::ptr::read_volatile(core::ptr::with_exposed_provenance(address)) }
 }
 
-/// Whether a word of a stack has this value.
+/// Reads a word of a stack that holds still.
 ///
-/// Unlike [`read`] this is a plain load, which the compiler may fold into the comparison. It does not matter how often or
-/// when the word is loaded, since only the comparison's result is used.
+/// Unlike [`read`] this is a plain load, which the compiler may fold into a comparison. It does not matter how often or
+/// when the word is loaded, if only that comparison's result is used.
 ///
 /// # Safety
 ///
 /// `address` is aligned and readable, and nobody writes to it meanwhile. (While a function runs, nobody writes to its
 /// callers' return addresses and frame pointers.)
 #[inline(always)]
-pub(crate) unsafe fn holds(address: usize, word: usize) -> bool {
+pub(crate) unsafe fn plain(address: usize) -> usize {
     // SAFETY: the caller's promise.
-    unsafe { core::ptr::with_exposed_provenance::<usize>(address).read() == word }
+    unsafe { core::ptr::with_exposed_provenance::<usize>(address).read() }
 }
 
 #[cfg(test)]

@@ -142,7 +142,6 @@ impl<P: Platform> Tracker<P> {
             StacksTaken::All => {}
             StacksTaken::None => self.word.begin(Unusual::NO_STACKS),
             StacksTaken::Sample { every } => {
-                self.depot.choose_base();
                 sampling.every.store(every, Relaxed);
                 // Within a microsecond nothing tells what came before: then an object stands for itself.
                 sampling.since_us.store(now_us + 1, Relaxed);

@@ -53,7 +53,7 @@ pub const PROTOCOL: Protocol = Protocol {
     ],
 };
 
-const TEXT_BASE: usize = 0x5555_0000;
+const TEXT: usize = 0x5555_0000;
 
 /// Three call stacks of two frames each, on stacks of plain memory that stay where they are.
 struct Stacks {
@@ -66,7 +66,7 @@ thread_local! {
 
 /// The addresses of a call stack.
 fn addresses(stack: usize) -> [usize; 2] {
-    [TEXT_BASE + 0x100 + stack, TEXT_BASE + 0x200 + stack]
+    [TEXT + 0x100 + stack, TEXT + 0x200 + stack]
 }
 
 /// A place that is the same in each execution: where a stack lies tells which slot is its own.
@@ -89,7 +89,6 @@ fn depot() -> Arc<Depot> {
     let depot = Depot::new();
     // SAFETY: nobody else has it yet.
     unsafe { depot.empty() };
-    depot.set_text_base(TEXT_BASE);
     Arc::new(depot)
 }
 
@@ -142,7 +141,7 @@ fn run(depot: &Arc<Depot>, cpus: &[&'static [usize]]) {
 /// A depot that has a page already.
 fn warm() -> Arc<Depot> {
     let depot = depot();
-    depot.store(&[TEXT_BASE], &Pages);
+    depot.store(&[TEXT], &Pages);
     depot
 }
 
@@ -175,7 +174,7 @@ impl PageSource for UsedPages {
 /// A CPU comes to a fork that lies where something else was written before.
 fn fork_in_used_room() {
     let depot = depot();
-    depot.store(&[TEXT_BASE], &UsedPages);
+    depot.store(&[TEXT], &UsedPages);
     run(&depot, &[&[0], &[0]]);
 }
 

@@ -4,8 +4,9 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::platform::MAX_FRAMES;
 use crate::platform::arch::FRAME_POINTER_ABOVE;
-use crate::stacks::depot::entry::{STATE_LEN, StackEntry};
-use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, frame_at, holds, read};
+use crate::stacks::depot::entry::{STATE_COMPARED, STATE_ENDS, STATE_FULL, STATE_LEN, StackEntry};
+use crate::stacks::depot::groups::FRAMES;
+use crate::stacks::frame_walk::{FRAME, FrameChain, WORD, frame_at, plain, read};
 
 impl StackEntry {
     /// Whether this entry's call stack is the one whose frames begin at `frame`, in a stack whose last frame may lie at
@@ -16,65 +17,63 @@ impl StackEntry {
     /// The entry has links and was taken from where it was published. `frame` is aligned and not above `highest`, and
     /// all words from it through the frame at `highest` can be read; frames among them do not change meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn is_stack(self, base: usize, mut frame: usize, highest: usize) -> bool {
+    pub(super) unsafe fn is_stack(self, mut frame: usize, highest: usize) -> bool {
         let state = self.state().load(Relaxed);
-        if highest - frame < self.span().load(Relaxed) as usize {
+        // SAFETY: the caller's promise.
+        if highest - frame < unsafe { self.span_seen() } {
             return false;
         }
-        // The pairs not yet compared; below, all indices into them are constants.
-        let mut rest = self.pairs();
+        // The groups not yet compared; below, all indices into them are constants.
+        let mut rest = self.groups();
         macro_rules! compare {
             (address $index:literal) => {
-                // SAFETY: the caller's promise; the entry has so many frames.
-                let predicted = base.wrapping_add(unsafe { rest.distance_seen($index) });
                 // SAFETY: the frame is not above `highest`, since the span does not reach above it.
-                if !unsafe { holds(frame + WORD, predicted) } {
+                let address = unsafe { plain(frame + WORD) };
+                // SAFETY: the caller's promise; the entry has so many frames.
+                if !unsafe { rest.is_address_seen($index, address) } {
                     return false;
                 }
             };
             ($($index:literal)*) => {$(
                 compare!(address $index);
-                // SAFETY: as for the distance.
+                // SAFETY: as for the address.
                 let predicted = frame + unsafe { rest.link_seen($index) };
                 // SAFETY: as above.
-                if !unsafe { holds(frame, predicted + FRAME_POINTER_ABOVE) } {
+                if unsafe { plain(frame) } != predicted + FRAME_POINTER_ABOVE {
                     return false;
                 }
                 frame = predicted;
             )*};
         }
-        if state & MAX_FRAMES as u32 != 0 {
+        if state & STATE_FULL != 0 {
             compare!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
             compare!(address 15);
             return true;
         }
-        let links = (state & STATE_LEN).wrapping_sub(1);
-        if links & 8 != 0 {
+        if state & 8 << STATE_COMPARED != 0 {
             compare!(0 1 2 3 4 5 6 7);
-            rest = rest.after(4);
+            rest = rest.after(8 / FRAMES);
         }
-        if links & 4 != 0 {
+        if state & 4 << STATE_COMPARED != 0 {
             compare!(0 1 2 3);
-            rest = rest.after(2);
+            rest = rest.after(4 / FRAMES);
         }
-        if links & 2 != 0 {
+        if state & 2 << STATE_COMPARED != 0 {
             compare!(0 1);
-            rest = rest.after(1);
-        }
-        if links & 1 != 0 {
+            if state & 1 << STATE_COMPARED != 0 {
+                compare!(2);
+                compare!(address 3);
+            } else {
+                compare!(address 2);
+            }
+        } else if state & 1 << STATE_COMPARED != 0 {
             compare!(0);
             compare!(address 1);
         } else {
             compare!(address 0);
         }
-        // This was the entry's last frame: the walk has to end here, too.
-        // SAFETY: as above.
-        let caller = frame_at(unsafe { read(frame) });
-        if !caller.is_multiple_of(WORD) || caller < frame + FRAME || caller > highest {
-            return true;
-        }
-        // SAFETY: aligned, between this frame and `highest`.
-        unsafe { holds(caller + WORD, 0) }
+        // SAFETY: the caller's promise.
+        state & STATE_ENDS != 0 || unsafe { ends_at(frame, highest) }
     }
 
     /// The frame where the walk that goes on from `chain` first differs from what this entry predicts, or where either ends.
@@ -82,8 +81,8 @@ impl StackEntry {
     /// # Safety
     ///
     /// The caller ensures what [`is_stack`](Self::is_stack) requires, for the frame and the stack of `chain`.
-    pub(super) unsafe fn differs_at(self, base: usize, mut chain: FrameChain) -> usize {
-        let pairs = self.pairs();
+    pub(super) unsafe fn differs_at(self, mut chain: FrameChain) -> usize {
+        let groups = self.groups();
         let len = (self.state().load(Relaxed) & STATE_LEN) as usize;
         let mut at = chain.frame();
         let mut predicted = at;
@@ -93,16 +92,32 @@ impl StackEntry {
             };
             at = chain.frame();
             // SAFETY: the entry has so many frames.
-            let distance = unsafe { pairs.distance_seen(frame) };
-            if at != predicted || address != base.wrapping_add(distance) {
+            let is_address = unsafe { groups.is_address_seen(frame, address) };
+            if at != predicted || !is_address {
                 break;
             }
             // SAFETY: as above.
-            predicted = predicted.wrapping_add(unsafe { pairs.link_seen(frame) });
+            predicted = predicted.wrapping_add(unsafe { groups.link_seen(frame) });
             chain.up();
         }
         at
     }
+}
+
+/// Whether the walk ends behind the frame at `frame`, where no end was kept that is compared as frames are.
+///
+/// # Safety
+///
+/// The caller ensures what [`is_stack`](StackEntry::is_stack) requires.
+#[inline(always)]
+unsafe fn ends_at(frame: usize, highest: usize) -> bool {
+    // SAFETY: the caller's promise.
+    let caller = frame_at(unsafe { read(frame) });
+    if !caller.is_multiple_of(WORD) || caller < frame + FRAME || caller > highest {
+        return true;
+    }
+    // SAFETY: aligned, between this frame and `highest`.
+    unsafe { plain(caller + WORD) == 0 }
 }
 
 const _: () = assert!(MAX_FRAMES == 16, "the comparison is written out for 16");

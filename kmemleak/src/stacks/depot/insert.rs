@@ -3,12 +3,11 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::atomic::AtomicU32;
-use crate::metadata::hidden::Hidden;
 use crate::metadata::page::{Links, NewPage, NoMemory, Page, PageSource};
-use crate::stacks::depot::entry::{Entries, PAGE_UNITS, Shape, StackEntry};
+use crate::stacks::depot::entry::{Entries, PAGE_UNITS, StackEntry};
 use crate::stacks::depot::index::{Branch, FORK_UNITS, Route};
 use crate::stacks::depot::walked::Walked;
-use crate::stacks::depot::{Depot, FAN_OUT, Frames, SPREAD, StackId};
+use crate::stacks::depot::{Depot, FAN_OUT, SPREAD, StackId};
 
 /// Room for an entry or a fork that nobody sees yet.
 #[derive(Clone, Copy)]
@@ -28,7 +27,6 @@ struct Unseen {
 struct WantedStack<'w> {
     walked: &'w Walked,
     route: Route,
-    base: usize,
     /// Its entry, once one was written for it.
     unseen: Option<Unseen>,
 }
@@ -56,7 +54,6 @@ impl Depot {
         let mut wanted = WantedStack {
             walked,
             route,
-            base: self.chosen_base(),
             unseen: None,
         };
         let mut slot = &self.root[route.root()];
@@ -107,7 +104,7 @@ impl Depot {
             let entry = self.entry(number)?;
             if let Some(frames) = entry.frames()
                 && frames.len() == addresses.len()
-                && (frames.addresses(wanted.base)).eq(addresses.iter().copied())
+                && frames.addresses().eq(addresses.iter().copied())
             {
                 return Some((StackId(number), entry));
             }
@@ -168,13 +165,11 @@ impl Depot {
 
     /// Writes a new entry.
     fn keep(&self, wanted: &WantedStack<'_>, meta: &impl PageSource) -> Result<Unseen, NoMemory> {
-        let (walked, base) = (wanted.walked, wanted.base);
-        let shape = Shape::of(walked.addresses(), base);
-        let units = shape.units();
+        let units = StackEntry::units(wanted.walked);
         let unit = self.reserve(units, meta)?;
         let entry = self.place(unit).ok_or(NoMemory)?;
         entry
-            .write(shape, walked, base, wanted.route.stored(), unit)
+            .write(wanted.walked, wanted.route.stored(), unit)
             .ok_or(NoMemory)?;
         let room = Units { unit, units };
         Ok(Unseen { entry, room })
@@ -230,20 +225,6 @@ impl Depot {
         let page = meta.page()?;
         self.pages.fetch_add(1, Relaxed);
         Ok(page)
-    }
-
-    /// Chooses the text base, if none is chosen yet. Any context.
-    pub(crate) fn choose_base(&self) {
-        self.chosen_base();
-    }
-
-    /// The text base. If none is chosen, it is chosen now.
-    fn chosen_base(&self) -> usize {
-        if Hidden::from_bits(self.base.load(Relaxed)) == Hidden::NONE {
-            let here = Self::get as fn(&Self, StackId) -> Frames as usize;
-            self.set_text_base(here.saturating_sub(1 << 31));
-        }
-        self.base()
     }
 }
 

@@ -6,9 +6,8 @@
 //!
 //! # Entries
 //!
-//! A stack's entry holds its return addresses as 32-bit distances from a *text base*, which is chosen once: kernel
-//! code lies within 4 GiB. A stack with an address elsewhere gets a *wide* entry, with whole addresses, inverted. Beside
-//! the distances stand the *links*: how far above each frame the caller's frame lay when the stack was first seen.
+//! A stack's entry holds its return addresses, and beside them the *links*: how far above each frame the caller's frame lay when
+//! the stack was first seen.
 //! Functions have frames of fixed sizes, so the same calls leave the same links, on any task's stack. (Not always: the size
 //! of a frame with overaligned locals varies. So links are a guess that is checked, and no part of the call stack.)
 //!
@@ -34,8 +33,8 @@
 //!   the depot is emptied.
 //! - No two entries hold the same addresses: an entry enters the index by compare-and-swap of the word that it was looked for in,
 //!   and a CPU that loses looks at what entered meanwhile before it tries again.
-//! - Slots name narrow entries with links only. They are hints: a lost one costs time.
-//! - Addresses are stored inverted, as everywhere in metadata. Distances from the text base are no addresses.
+//! - Slots name entries with links only. They are hints: a lost one costs time.
+//! - Addresses are stored negated, so that they are no addresses of objects, as nothing in metadata is.
 //!
 //! # Locks
 //!
@@ -46,9 +45,9 @@
 mod compare;
 mod entry;
 mod frames;
+mod groups;
 mod index;
 mod insert;
-mod pairs;
 mod slot;
 mod walked;
 
@@ -60,8 +59,7 @@ use self::entry::{Entries, PAGE_UNITS, StackEntry};
 use self::index::Fork;
 use self::slot::StackSlot;
 use self::walked::Walked;
-use crate::atomic::{AtomicU32, AtomicU64};
-use crate::metadata::hidden::Hidden;
+use crate::atomic::AtomicU32;
 use crate::metadata::page::{Links, PAGE_WORDS, Page, PageLink, PageSource};
 use crate::platform::{METADATA_PAGE, StackWalk};
 use crate::sizes::{
@@ -85,8 +83,17 @@ pub(crate) struct StackId(pub(crate) u32);
 /// Set in an id that is no entry's number, but names the code of a call stack of one frame: by the distance from where these begin.
 const SITE: u32 = 1 << 31;
 
-/// How far above the text base they begin, which by default is 2 GiB below this crate's own code.
-const SITES: usize = 1 << 30;
+/// The distance begins so far below [`HERE`].
+const SITES_BELOW: usize = 1 << 30;
+
+/// Something of this crate's that lies beside its code.
+static HERE: u8 = 0;
+
+/// Where the code begins that call sites can name.
+#[inline(always)]
+fn sites() -> usize {
+    (&raw const HERE).addr().wrapping_sub(SITES_BELOW)
+}
 
 impl StackId {
     /// No call stack: there was none, or no memory to store it.
@@ -106,9 +113,6 @@ pub(crate) struct Depot {
     root: [AtomicU32; BUCKETS],
     /// Tables that name the pages in which entries lie.
     tables: [PageLink<Links<Entries>>; TABLES],
-    /// The text base, hidden; none while it is not chosen. Relaxed: it is one word, and is chosen once. It was chosen before the
-    /// first entry was published, so code that has an entry finds it.
-    base: AtomicU64,
     /// The first unit that is not taken; 0 if none is. Unit 0 belongs to no entry, since id 0 is no call stack. It hands room from one CPU to
     /// another: `unreserve` gives room back with Release after it was written to, and `reserve` takes it with Acquire before it
     /// is written to again. The value that an exchange expects is a guess, which is loaded Relaxed.
@@ -125,7 +129,6 @@ impl Depot {
             slots: [const { CpuSlots([const { StackSlot::new() }; SLOTS]) }; ROWS],
             root: [const { AtomicU32::new(0) }; BUCKETS],
             tables: [const { PageLink::new() }; TABLES],
-            base: AtomicU64::new(Hidden::NONE.bits()),
             used: AtomicU32::new(0),
             stacks: AtomicU32::new(0),
             pages: AtomicU32::new(0),
@@ -154,7 +157,7 @@ impl Depot {
         let (chain, address) = unsafe { FrameChain::first_kept(walk) }?;
         let entry = self.slot(cpu, address, chain.frame()).get()?;
         // SAFETY: slots name entries with links; the chain stands at a frame of the stack; the caller's promise.
-        unsafe { entry.is_stack(self.base(), chain.frame(), chain.highest()) }
+        unsafe { entry.is_stack(chain.frame(), chain.highest()) }
             .then(|| StackId(entry.number().load(Relaxed)))
     }
 
@@ -177,9 +180,8 @@ impl Depot {
         let first = self.slot(cpu, address, chain.frame());
         let mut second = first;
         if let Some(entry) = first.get() {
-            let base = self.base();
             // SAFETY: as in `seen`.
-            let differs = unsafe { entry.differs_at(base, chain.clone()) };
+            let differs = unsafe { entry.differs_at(chain.clone()) };
             // SAFETY: a frame of the stack.
             let caller = unsafe { read(differs) };
             // SAFETY: as above.
@@ -187,7 +189,7 @@ impl Depot {
             second = self.slot(cpu, address, differs ^ caller.rotate_left(7));
             if let Some(entry) = second.get()
                 // SAFETY: as in `seen`.
-                && unsafe { entry.is_stack(base, chain.frame(), chain.highest()) }
+                && unsafe { entry.is_stack(chain.frame(), chain.highest()) }
             {
                 return StackId(entry.number().load(Relaxed));
             }
@@ -210,44 +212,27 @@ impl Depot {
     }
 
     /// The id of a call stack of one frame that nothing is stored for. `None` for code that is farther than 1 GiB from this crate's own.
-    /// The text base has been [chosen](Self::choose_base). Any context.
+    /// Any context.
     #[inline(always)]
     pub(crate) fn site(&self, address: usize) -> Option<StackId> {
-        let distance = address.wrapping_sub(self.base().wrapping_add(SITES));
+        let distance = address.wrapping_sub(sites());
         (distance < SITE as usize).then_some(StackId(distance as u32 | SITE))
     }
 
     /// The call stack with this id; [`Frames::NONE`] if there is none. Any context.
     pub(crate) fn get(&self, id: StackId) -> Frames {
         if id.0 & SITE != 0 {
-            let distance = SITES + (id.0 & !SITE) as usize;
-            return Frames::of([self.base().wrapping_add(distance)].into_iter());
+            let address = sites().wrapping_add((id.0 & !SITE) as usize);
+            return Frames::of([address].into_iter());
         }
         let frames = self.entry(id.0).and_then(StackEntry::frames);
-        frames.map_or(Frames::NONE, |frames| {
-            Frames::of(frames.addresses(self.base()))
-        })
+        frames.map_or(Frames::NONE, |frames| Frames::of(frames.addresses()))
     }
 
     /// Sets one of the 16 marks of a call stack, and returns whether it was not set before; always true for an id without a
     /// call stack. The caller decides what marks mean. Any context.
     pub(crate) fn mark(&self, id: StackId, mark: u32) -> bool {
         self.entry(id.0).is_none_or(|entry| entry.mark(mark))
-    }
-
-    /// Chooses the text base, if none is chosen yet. Call stacks with all addresses less than 4 GiB above it are stored small
-    /// and found fast. If it is never called, the base is 2 GiB below this crate's own code. Any context.
-    pub(crate) fn set_text_base(&self, base: usize) {
-        // `usize::MAX` can't be hidden; a base one byte below does as well.
-        let hidden = Hidden::new(base.min(usize::MAX - 1)).bits();
-        let none = Hidden::NONE.bits();
-        let _ = self.base.compare_exchange(none, hidden, Relaxed, Relaxed);
-    }
-
-    /// The text base, once there are entries.
-    #[inline(always)]
-    fn base(&self) -> usize {
-        Hidden::from_bits(self.base.load(Relaxed)).get()
     }
 
     /// The slot for stacks that have this return address in the frame at `frame`.
@@ -292,7 +277,6 @@ impl Depot {
         slots.for_each(StackSlot::clear);
         self.root.iter().for_each(|slot| slot.store(0, Relaxed));
         self.tables.iter().for_each(PageLink::clear);
-        self.base.store(Hidden::NONE.bits(), Relaxed);
         self.used.store(0, Relaxed);
         self.stacks.store(0, Relaxed);
         self.pages.store(0, Relaxed);

@@ -2,7 +2,6 @@
 
 extern crate std;
 
-use super::entry::Shape;
 use super::insert::{add_page, mixed};
 use super::*;
 use crate::metadata::page::{NewPage, NoMemory, Page};
@@ -72,9 +71,7 @@ impl PageSource for Pages {
 }
 
 fn depot() -> Box<Depot> {
-    let depot = Box::new(Depot::new());
-    depot.set_text_base(BASE);
-    depot
+    Box::new(Depot::new())
 }
 
 /// Pseudo-random numbers (xorshift).
@@ -153,7 +150,7 @@ fn the_same_stack_has_the_same_name() {
 }
 
 #[test]
-fn addresses_far_from_the_text_base_are_kept_whole() {
+fn addresses_are_kept_whole() {
     let (depot, pages) = (depot(), Pages::new(100));
     let far = [
         BASE - 1,
@@ -238,26 +235,6 @@ fn without_memory_for_a_fork_there_is_no_name() {
         assert!(now == id || id == StackId::NONE, "a name stays");
     }
     pages.empty(&depot);
-}
-
-#[test]
-fn the_text_base_is_chosen_once() {
-    let (depot, pages) = (Box::new(Depot::new()), Pages::new(100));
-    let here = depot_function();
-    let id = depot.store(&[here], &pages);
-    depot.set_text_base(0);
-    assert_eq!(depot.get(id).as_slice(), &[here]);
-    let entry = depot.entry(id.0).unwrap();
-    assert_eq!(entry.frames().unwrap().shape, Shape::Narrow(1));
-    pages.empty(&depot);
-    depot.set_text_base(usize::MAX);
-    let id = depot.store(&[here], &pages);
-    assert_eq!(depot.get(id).as_slice(), &[here]);
-    pages.empty(&depot);
-}
-
-fn depot_function() -> usize {
-    depot as fn() -> Box<Depot> as usize
 }
 
 #[test]
@@ -460,33 +437,51 @@ fn a_hit_takes_no_full_walk() {
         assert_eq!(entry.number().load(Relaxed), id.0);
         let highest = stack.range().end - FRAME;
         // SAFETY: the fake stack lives and holds still.
-        assert!(unsafe { entry.is_stack(depot.base(), stack.at(4), highest) });
+        assert!(unsafe { entry.is_stack(stack.at(4), highest) });
         // One frame more or less room is another end.
         let short = stack.at(frames[len - 1]);
         // SAFETY: as above.
-        assert!(unsafe { entry.is_stack(depot.base(), stack.at(4), short) });
+        assert!(unsafe { entry.is_stack(stack.at(4), short) });
         if len > 1 {
             // SAFETY: as above.
-            assert!(!unsafe { entry.is_stack(depot.base(), stack.at(4), short - 1) });
+            assert!(!unsafe { entry.is_stack(stack.at(4), short - 1) });
         }
     }
     pages.empty(&depot);
 }
 
+/// Ends of zero, behind any number of frames: what is compared is all of the stack, and nothing else.
 #[test]
 fn a_return_address_of_zero_is_foretold_as_an_end() {
-    let (depot, pages) = (depot(), Pages::new(100));
-    let mut stack = FakeStack::new(64);
-    stack.chain(&[2, 8, 20], &[BASE + 1, BASE + 2, 0]);
-    record(&depot, &stack, stack.at(2), 0..0, &pages);
-    let entry = depot.slot(3, BASE + 1, stack.at(2)).get().unwrap();
-    let highest = stack.range().end - FRAME;
-    // SAFETY: the fake stack lives and holds still.
-    assert!(unsafe { entry.is_stack(depot.base(), stack.at(2), highest) });
-    stack.set(21, BASE + 3);
-    // SAFETY: as above.
-    assert!(!unsafe { entry.is_stack(depot.base(), stack.at(2), highest) });
-    pages.empty(&depot);
+    for len in 1..MAX_FRAMES {
+        let (depot, pages) = (depot(), Pages::new(100));
+        let mut stack = FakeStack::new(128);
+        let frames: Vec<usize> = (0..=len).map(|frame| 2 + frame * 6).collect();
+        let mut addresses: Vec<usize> = (1..=len).map(|frame| BASE + frame).collect();
+        addresses.push(0);
+        stack.chain(&frames, &addresses);
+        let id = record(&depot, &stack, stack.at(2), 0..0, &pages);
+        assert_eq!(depot.get(id).as_slice(), &addresses[..len]);
+        let entry = depot.slot(3, BASE + 1, stack.at(2)).get().unwrap();
+        let highest = stack.range().end - FRAME;
+        // SAFETY: the fake stack lives and holds still.
+        let is_stack = |highest| unsafe { entry.is_stack(stack.at(2), highest) };
+        let end = stack.at(frames[len]);
+        assert!(is_stack(highest) && is_stack(end));
+        assert!(!is_stack(end - 1), "no room for the end");
+        // The end is told by its return address alone.
+        let last = [frames[len] + 1];
+        let all = frames[..len].iter().flat_map(|&frame| [frame, frame + 1]);
+        for word in all.chain(last) {
+            // SAFETY: a word of the fake stack.
+            let before = unsafe { read(stack.at(word)) };
+            stack.set(word, before ^ 8);
+            // SAFETY: as for `is_stack`.
+            assert!(!unsafe { entry.is_stack(stack.at(2), highest) }, "{word}");
+            stack.set(word, before);
+        }
+        pages.empty(&depot);
+    }
 }
 
 #[test]

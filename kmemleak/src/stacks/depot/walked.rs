@@ -8,6 +8,8 @@ pub(super) struct Walked {
     addresses: [usize; MAX_FRAMES],
     links: [u16; MAX_FRAMES],
     len: usize,
+    /// Whether a frame with a return address of zero follows. Its address and the link to it are then behind those of the frames.
+    ends_with_zero: bool,
     /// The sum of the links, in bytes; `None` if one of them is too long to be stored, or no link is known.
     span: Option<u32>,
 }
@@ -19,6 +21,7 @@ impl Walked {
             addresses: [0; MAX_FRAMES],
             links: [0; MAX_FRAMES],
             len: 0,
+            ends_with_zero: false,
             span: Some(0),
         };
         let mut before = chain.frame();
@@ -32,6 +35,11 @@ impl Walked {
             walked.addresses[walked.len] = address;
             walked.len += 1;
             chain.up();
+        }
+        if (1..MAX_FRAMES).contains(&walked.len) && chain.stands_at_frame() {
+            // The chain has ended here, and not because the walk is long enough.
+            walked.add_link(walked.len - 1, chain.frame() - before);
+            walked.ends_with_zero = true;
         }
         walked
     }
@@ -49,6 +57,7 @@ impl Walked {
             addresses: [0; MAX_FRAMES],
             links: [0; MAX_FRAMES],
             len: addresses.len().min(MAX_FRAMES),
+            ends_with_zero: false,
             span: None,
         };
         for (to, from) in walked.addresses.iter_mut().zip(addresses) {
@@ -65,8 +74,13 @@ impl Walked {
         self.span
     }
 
-    /// Each address with its link.
+    /// How many frames an entry has room for: these, and one for an end of zero.
+    pub(super) fn stored_frames(&self) -> usize {
+        self.len + usize::from(self.ends_with_zero)
+    }
+
+    /// Each address with its link, and zeros behind them.
     pub(super) fn frames(&self) -> impl Iterator<Item = (usize, u16)> {
-        self.addresses().iter().copied().zip(self.links)
+        self.addresses.into_iter().zip(self.links)
     }
 }
