@@ -69,10 +69,12 @@ pub(super) fn on(state: IrqState) {
     }
 }
 
-#[cold]
-#[inline(never)]
+/// Inlined: a call here would make each callback save registers for it.
+#[inline(always)]
 fn begin() -> usize {
-    BEGAN[percpu::cpu_id() as usize].store(time::tsc(), Ordering::Relaxed);
+    if let Some(began) = BEGAN.get(percpu::cpu_id() as usize) {
+        began.store(time::tsc(), Ordering::Relaxed);
+    }
     MEASURING
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kmemleak::{AllocOptions, BootstrapPool, Context, Detector, Level};
-use kmemleak_emulated::{CallStacks, Machine, set_current};
+use kmemleak_emulated::{CallStacks, Machine, look_for_stack, set_current};
 
 use crate::platform::{Measured, ROOTS};
 use crate::workload::{Fill, Workload};
@@ -107,6 +107,7 @@ pub fn become_task(task: u32) {
 }
 
 fn run_as(task: u32, cpu: u32) {
+    look_for_stack();
     set_current(Context {
         task,
         cpu,

@@ -55,9 +55,10 @@ impl Labels {
     }
 }
 
+/// What the frame pointer register of the caller holds.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
-pub(crate) fn frame_pointer() -> usize {
+pub fn frame_pointer() -> usize {
     let value;
     // SAFETY: reads a register.
     unsafe {
@@ -66,9 +67,10 @@ pub(crate) fn frame_pointer() -> usize {
     value
 }
 
+/// What the frame pointer register of the caller holds.
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 #[inline(always)]
-pub(crate) fn frame_pointer() -> usize {
+pub fn frame_pointer() -> usize {
     let value;
     // SAFETY: reads a register.
     unsafe {
@@ -77,8 +79,9 @@ pub(crate) fn frame_pointer() -> usize {
     value
 }
 
+/// No frame pointer: it is not known how to read it here.
 #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-pub(crate) fn frame_pointer() -> usize {
+pub fn frame_pointer() -> usize {
     0
 }
 
@@ -97,6 +100,18 @@ pub(crate) fn bounds() -> Range<usize> {
     let found = ask_bounds();
     BOUNDS.set((found.start, found.end));
     found
+}
+
+/// The calling thread's stack, if somebody has asked for it before: without a call, for measurements.
+#[inline]
+pub fn known_stack() -> Range<usize> {
+    let (start, end) = BOUNDS.get();
+    start..end
+}
+
+/// Looks where the calling thread's stack lies, so that it is known.
+pub fn look_for_stack() {
+    bounds();
 }
 
 /// Says that the calling thread's stack ends at `address`, which lies in it: a walk sees no frame beyond. So a

@@ -7,13 +7,8 @@ use std::sync::{Barrier, Mutex, RwLock, RwLockReadGuard};
 use kmemleak::{Comm, Context, Level, StopError, StoppedCpu};
 
 thread_local! {
-    static CURRENT: Cell<Context> = const {
-        Cell::new(Context {
-            task: 1,
-            cpu: 0,
-            level: Level::Task,
-        })
-    };
+    /// Task, CPU, and whether an interrupt is handled: plain words, which are read without a branch.
+    static CURRENT: Cell<[u32; 3]> = const { Cell::new([1, 0, 0]) };
     static COMM: Cell<Comm> = const { Cell::new(Comm::new("test")) };
     /// How often the name of this thread's task was asked for.
     static COMM_ASKED: Cell<usize> = const { Cell::new(0) };
@@ -25,7 +20,8 @@ thread_local! {
 
 /// Says who the calling host thread is: its task and the CPU it runs on. At first it is task 1, "test", on CPU 0.
 pub fn set_current(context: Context) {
-    CURRENT.set(context);
+    let Context { task, cpu, level } = context;
+    CURRENT.set([task, cpu, u32::from(level == Level::Interrupt)]);
 }
 
 /// Gives the task of the calling host thread another name.
@@ -45,7 +41,12 @@ pub(crate) fn comm() -> Comm {
 
 #[inline]
 pub(crate) fn current() -> Context {
-    CURRENT.get()
+    let [task, cpu, in_interrupt] = CURRENT.get();
+    let level = match in_interrupt {
+        0 => Level::Task,
+        _ => Level::Interrupt,
+    };
+    Context { task, cpu, level }
 }
 
 /// Switches interrupts off; returns how often they were off before.

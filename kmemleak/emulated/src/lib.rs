@@ -63,7 +63,7 @@ mod platform;
 
 pub use crate::allocators::Allocator;
 pub use crate::builder::Builder;
-pub use crate::call_stack::{CallStacks, end_stack_at};
+pub use crate::call_stack::{CallStacks, end_stack_at, frame_pointer, known_stack, look_for_stack};
 pub use crate::checkpoints::Checkpoints;
 pub use crate::clock::Clock;
 pub use crate::cpus::{Running, Stop, comm_asked, set_comm, set_current};

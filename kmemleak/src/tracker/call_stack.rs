@@ -60,55 +60,64 @@ impl<P: Platform> Tracker<P> {
         })
     }
 
-    /// The name of the call stack that leads here, or of the part of it that is to be [taken](crate::tracker::sampling) for a block of
-    /// `size` bytes. To be called from one place of each callback.
+    /// The frame pointer of the calling callback: to be handed to what names its call stack ([`walk_from`](Self::walk_from)).
     #[inline(always)]
-    pub(super) fn stack_id<'a>(
+    pub(super) fn frame_pointer(&self) -> usize {
+        (self.platform.stack_walk()).map_or(0, |walk| walk.frame_pointer)
+    }
+
+    /// Where the call stack of a callback lies that has this frame pointer.
+    #[inline(always)]
+    pub(super) fn walk_from(&self, frame_pointer: usize) -> Option<StackWalk> {
+        let walk = self.platform.stack_walk()?;
+        Some(StackWalk {
+            frame_pointer,
+            ..walk
+        })
+    }
+
+    /// The name of a callback's call stack, or of the part of it that is to be [taken](crate::tracker::sampling) for a block of
+    /// `size` bytes. `walk` begins in the callback.
+    #[inline(never)]
+    pub(super) fn stack_id(
         &self,
+        walk: Option<StackWalk>,
         size: usize,
-        cpu: u32,
-        meta: impl FnOnce() -> MetaAlloc<'a>,
-    ) -> StackId
-    where
-        P: 'a,
-    {
+        meta: &MetaAlloc<'_>,
+    ) -> StackId {
         match self.stacks() {
-            StacksTaken::All => self.full_stack_id(cpu, meta),
-            _ => self.few_stack_id(size, cpu, meta),
+            StacksTaken::All => self.full_stack_id(walk, meta),
+            StacksTaken::None => StackId::NONE,
+            StacksTaken::Sample { .. } if self.is_sampled(size, meta.cpu) => {
+                self.unseen_stack_id(walk, meta)
+            }
+            StacksTaken::Sample { .. } => self.site_id(walk, meta),
         }
     }
 
-    /// Does what [`stack_id`](Self::stack_id) does, where call stacks are taken of few allocations.
-    #[inline(always)]
-    pub(super) fn few_stack_id<'a>(
-        &self,
-        size: usize,
-        cpu: u32,
-        meta: impl FnOnce() -> MetaAlloc<'a>,
-    ) -> StackId
-    where
-        P: 'a,
-    {
-        if self.word.has(Unusual::NO_STACKS) {
-            return StackId::NONE;
-        }
-        match self.sampling.takes(size, cpu) {
-            false => self.site_id(meta),
-            true => match self.platform.stack_walk() {
-                Some(walk) => self.unseen_stack_id(walk.frame_pointer, &meta()),
-                None => self.given_stack_id(&meta()),
-            },
+    /// The name of a callback's whole call stack. `walk` begins in the callback.
+    pub(super) fn full_stack_id(&self, walk: Option<StackWalk>, meta: &MetaAlloc<'_>) -> StackId {
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        let seen = |walk: &StackWalk| unsafe { self.depot.seen(walk, meta.cpu) };
+        match walk.as_ref().and_then(seen) {
+            Some(stack_id) => stack_id,
+            None => self.unseen_stack_id(walk, meta),
         }
     }
 
-    /// The name of the innermost frame alone. To be called from one place of each callback.
-    #[inline(always)]
-    pub(super) fn site_id<'a>(&self, meta: impl FnOnce() -> MetaAlloc<'a>) -> StackId
-    where
-        P: 'a,
-    {
-        let Some(walk) = self.platform.stack_walk() else {
-            return self.given_site_id(&meta());
+    /// The name of a callback's call stack, where it is not the one that the CPU has seen. `walk` begins in the callback.
+    pub(super) fn unseen_stack_id(&self, walk: Option<StackWalk>, meta: &MetaAlloc<'_>) -> StackId {
+        match walk {
+            // SAFETY: the platform's promise: its own stack, all of which can be read.
+            Some(walk) => unsafe { self.depot.record_unseen(&walk, meta.cpu, meta) },
+            None => self.given_stack_id(meta),
+        }
+    }
+
+    /// The name of the innermost frame alone. `walk` begins in the callback.
+    pub(super) fn site_id(&self, walk: Option<StackWalk>, meta: &MetaAlloc<'_>) -> StackId {
+        let Some(walk) = walk else {
+            return self.given_site_id(meta);
         };
         // SAFETY: the platform's promise: its own stack, all of which can be read.
         let Some((_, address)) = (unsafe { FrameChain::first_kept(&walk) }) else {
@@ -116,61 +125,33 @@ impl<P: Platform> Tracker<P> {
         };
         match self.depot.site(address) {
             Some(site_id) => site_id,
-            None => self.far_site_id(address, &meta()),
+            None => self.depot.store(&[address], meta),
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn far_site_id(&self, address: usize, meta: &MetaAlloc<'_>) -> StackId {
-        self.depot.store(&[address], meta)
-    }
-
-    #[cold]
-    #[inline(never)]
     fn given_site_id(&self, meta: &MetaAlloc<'_>) -> StackId {
         let mut frames = [0; MAX_FRAMES];
         match self.platform.call_stack(&mut frames) {
             0 => StackId::NONE,
-            _ => self.far_site_id(frames[0], meta),
+            _ => self.depot.store(&frames[..1], meta),
         }
     }
 
-    /// The name of the call stack that leads here. To be called from one place of each callback.
-    ///
-    /// Metadata is asked for only where the stack was not seen before: so the usual case has nothing to keep ready.
+    /// The name of the call stack that leads to the calling callback, if it is the one that the CPU has seen.
     #[inline(always)]
-    pub(super) fn full_stack_id<'a>(
-        &self,
-        cpu: u32,
-        meta: impl FnOnce() -> MetaAlloc<'a>,
-    ) -> StackId
-    where
-        P: 'a,
-    {
-        let Some(walk) = self.platform.stack_walk() else {
-            return self.given_stack_id(&meta());
-        };
+    pub(super) fn seen_stack_id(&self, cpu: u32) -> Option<StackId> {
+        let walk = self.platform.stack_walk()?;
         // SAFETY: the platform's promise: its own stack, all of which can be read.
-        match unsafe { self.depot.seen(&walk, cpu) } {
-            Some(stack_id) => stack_id,
-            None => self.unseen_stack_id(walk.frame_pointer, &meta()),
-        }
+        unsafe { self.depot.seen(&walk, cpu) }
     }
 
-    /// The name of the call stack of a callback that has this frame pointer, where it is not the one that the CPU has seen.
-    #[cold]
-    #[inline(never)]
-    fn unseen_stack_id(&self, frame_pointer: usize, meta: &MetaAlloc<'_>) -> StackId {
-        let Some(walk) = self.platform.stack_walk() else {
-            return StackId::NONE;
-        };
-        let walk = StackWalk {
-            frame_pointer,
-            ..walk
-        };
-        // SAFETY: the platform's promise: its own stack, all of which can be read. Its innermost frame is the caller's.
-        unsafe { self.depot.record_unseen(&walk, meta.cpu, meta) }
+    /// The name of the innermost frame of the calling callback alone, if nothing need be stored for it.
+    #[inline(always)]
+    pub(super) fn near_site_id(&self) -> Option<StackId> {
+        let walk = self.platform.stack_walk()?;
+        // SAFETY: the platform's promise: its own stack, all of which can be read.
+        let (_, address) = unsafe { FrameChain::first_kept(&walk) }?;
+        self.depot.site(address)
     }
 
     #[inline(never)]

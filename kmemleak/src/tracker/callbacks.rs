@@ -197,11 +197,12 @@ impl<P: Platform> Tracker<P> {
     pub(crate) fn update_trace(&self, start: usize) {
         let Some(entered) = self.enter() else { return };
         let meta = entered.meta();
+        let walk = self.platform.stack_walk();
         let (full, site) = match self.stacks() {
             StacksTaken::None => (StackId::NONE, StackId::NONE),
             _ => (
-                self.full_stack_id(meta.cpu, || entered.meta()),
-                self.site_id(|| entered.meta()),
+                self.full_stack_id(walk.clone(), &meta),
+                self.site_id(walk, &meta),
             ),
         };
         let set = |object: Object<'_>, _| {

@@ -19,7 +19,8 @@ use crate::objects::page_map::{Leaf, chunk_of, leaf_of};
 const CPUS: usize = 64;
 
 /// What a CPU remembers.
-#[repr(align(64))]
+/// A line is as long as a CPU's [row](crate::stacks::task_names) of task names, so that both are found by one shift.
+#[repr(align(128))]
 struct LastTable {
     /// The table's number plus one; zero is none. It publishes that there is a table: stored with Release, loaded with Acquire.
     number: AtomicUsize,

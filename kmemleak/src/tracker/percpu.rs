@@ -23,7 +23,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
+        let stack_id = self.stack_id(self.platform.stack_walk(), size, &meta);
         let size = size.max(1);
         match self.percpu_block(handle, size) {
             Ok(block) => {

@@ -44,12 +44,12 @@ impl<P: Platform> Tracker<P> {
     ) {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
-        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
+        let meta = entered.meta_for(context.cpu);
+        let stack_id = self.stack_id(self.platform.stack_walk(), size, &meta);
         if size >= LONG_BYTES {
             drop(entered);
             return self.record_long(start, size, min_count, flags, place(size), stack_id);
         }
-        let meta = entered.meta_for(context.cpu);
         let size = size.max(1);
         let Some(extent) = place(size) else {
             return self.warn_no_block(start, &meta);
@@ -65,7 +65,7 @@ impl<P: Platform> Tracker<P> {
         let Some(entered) = self.enter() else { return };
         let context = self.platform.context();
         let meta = entered.meta_for(context.cpu);
-        let stack_id = self.stack_id(size, context.cpu, || entered.meta_for(context.cpu));
+        let stack_id = self.stack_id(self.platform.stack_walk(), size, &meta);
         let min_count = match min_count {
             -1..=MAX_MIN_COUNT => min_count,
             _ => {

@@ -70,7 +70,7 @@ impl Sampling {
 
     /// Counts a block of `size` bytes. Whether it is in the sample. Interrupts are off.
     #[inline(always)]
-    pub(super) fn takes(&self, size: usize, cpu: u32) -> bool {
+    fn takes(&self, size: usize, cpu: u32) -> bool {
         let countdown = &self.cpus[cpu as usize % CPUS];
         let (bytes, size) = (countdown.bytes.load(Relaxed), size as u64);
         if bytes > size {
@@ -128,6 +128,18 @@ impl<P: Platform> Tracker<P> {
         } else {
             StacksTaken::All
         }
+    }
+
+    /// Whether call stacks are taken of any allocations, where they are not taken of all.
+    #[inline(always)]
+    pub(super) fn takes_some_stacks(&self) -> bool {
+        !self.word.has(Unusual::NO_STACKS)
+    }
+
+    /// Counts a block of `size` bytes: whether its call stack is taken. Interrupts are off.
+    #[inline(always)]
+    pub(super) fn is_sampled(&self, size: usize, cpu: u32) -> bool {
+        self.sampling.takes(size, cpu)
     }
 
     /// Takes call stacks of these allocations from now on. One caller at a time.

@@ -21,39 +21,134 @@ use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::long::LONG_BYTES;
 use crate::tracker::mode::Entered;
+use crate::tracker::mode_word::ModeWord;
 
 impl<P: Platform> Tracker<P> {
     /// Records a block that needs one reference, with its call stack.
+    ///
+    /// Whatever does not take the short path ends in a call of a cold function, which restores interrupts itself: so the short path
+    /// keeps nothing across a call, and needs no registers that it would have to save.
     #[inline(never)]
     pub(super) fn record_one(&self, start: usize, size: usize) {
-        let Some(entered) = self.enter() else { return };
-        let cpu = self.platform.cpu();
-        let meta = || entered.meta_for(cpu);
-        let stack_id = self.full_stack_id(cpu, meta);
-        self.record_with(start, size, stack_id, entered, cpu);
+        let entered = self.interrupts_off();
+        let Some(birth_us) = self.usual_now_us(ModeWord::takes_all_stacks) else {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        };
+        let context = self.platform.context();
+        let Some(stack_id) = self.seen_stack_id(context.cpu) else {
+            return self.record_unseen(start, size, self.frame_pointer(), entered);
+        };
+        if (self.record_short(start, size, stack_id, birth_us, context)).is_err() {
+            self.record_named(start, size, stack_id, entered);
+        }
     }
 
     /// Records a block that needs one reference, where call stacks are taken of few allocations.
     #[inline(never)]
     pub(super) fn record_one_of_few(&self, start: usize, size: usize) {
-        let Some(entered) = self.enter() else { return };
-        let cpu = self.platform.cpu();
-        let meta = || entered.meta_for(cpu);
-        let stack_id = self.few_stack_id(size, cpu, meta);
-        self.record_with(start, size, stack_id, entered, cpu);
+        let entered = self.interrupts_off();
+        let Some(birth_us) = self.usual_now_us(ModeWord::is_usual) else {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        };
+        let context = self.platform.context();
+        let mut stack_id = StackId::NONE;
+        if self.takes_some_stacks() {
+            if self.is_sampled(size, context.cpu) {
+                return self.record_unseen(start, size, self.frame_pointer(), entered);
+            }
+            let Some(site_id) = self.near_site_id() else {
+                return self.record_far_site(start, size, self.frame_pointer(), entered);
+            };
+            stack_id = site_id;
+        }
+        if (self.record_short(start, size, stack_id, birth_us, context)).is_err() {
+            self.record_named(start, size, stack_id, entered);
+        }
     }
 
-    /// Records a block whose call stack has been named, by the short path if that takes it.
+    /// The time, if it is short and all else is as `usual` wants it. The time comes first: see the mode word.
     #[inline(always)]
-    fn record_with(
+    fn usual_now_us(&self, usual: impl FnOnce(&ModeWord) -> bool) -> Option<u64> {
+        let now_us = self.short_now_us()?;
+        usual(&self.word).then_some(now_us)
+    }
+
+    #[inline(always)]
+    fn record_short(
         &self,
         start: usize,
         size: usize,
         stack_id: StackId,
+        birth_us: u64,
+        context: Context,
+    ) -> Result<(), NotShort> {
+        let Context { task, cpu, level } = context;
+        if level == Level::Interrupt {
+            return Err(NotShort);
+        }
+        let chunk = self.last_tables.chunk(start, cpu).ok_or(NotShort)?;
+        let name = self.task_names.remembered(task, cpu).ok_or(NotShort)?;
+        let mut record = Record::new(0, stack_id, birth_us, 1, 0);
+        record.set_who(task, name, cpu);
+        self.registry.insert_short(chunk, start, size, record)
+    }
+
+    /// Records a block where something unusual goes on, or the detector was switched off a moment ago. `frame_pointer` is the
+    /// callback's.
+    #[cold]
+    #[inline(never)]
+    fn record_unusual(
+        &self,
+        start: usize,
+        size: usize,
+        frame_pointer: usize,
         entered: Entered<'_, P>,
-        cpu: u32,
     ) {
-        if self.record_short(start, size, stack_id).is_ok() {
+        if !self.is_on() {
+            return;
+        }
+        let meta = entered.meta();
+        let stack_id = self.stack_id(self.walk_from(frame_pointer), size, &meta);
+        self.record_named(start, size, stack_id, entered);
+    }
+
+    /// Records a block whose call stack is not the one that the CPU has seen, or is to be taken for the sample. `frame_pointer` is
+    /// the callback's.
+    #[cold]
+    #[inline(never)]
+    fn record_unseen(
+        &self,
+        start: usize,
+        size: usize,
+        frame_pointer: usize,
+        entered: Entered<'_, P>,
+    ) {
+        let meta = entered.meta();
+        let stack_id = self.unseen_stack_id(self.walk_from(frame_pointer), &meta);
+        self.record_named(start, size, stack_id, entered);
+    }
+
+    /// Records a block that is not in the sample, whose call site has to be stored. `frame_pointer` is the callback's.
+    #[cold]
+    #[inline(never)]
+    fn record_far_site(
+        &self,
+        start: usize,
+        size: usize,
+        frame_pointer: usize,
+        entered: Entered<'_, P>,
+    ) {
+        let stack_id = self.site_id(self.walk_from(frame_pointer), &entered.meta());
+        self.record_named(start, size, stack_id, entered);
+    }
+
+    /// Records a block whose call stack has been named, by the short path if that takes it.
+    #[cold]
+    #[inline(never)]
+    fn record_named(&self, start: usize, size: usize, stack_id: StackId, entered: Entered<'_, P>) {
+        let context = self.platform.context();
+        let cpu = context.cpu;
+        if (self.record_named_short(start, size, stack_id, context)).is_ok() {
             return;
         }
         if size >= LONG_BYTES {
@@ -64,19 +159,15 @@ impl<P: Platform> Tracker<P> {
         self.record_generally(start, size, stack_id, &entered.meta_for(cpu));
     }
 
-    #[inline(always)]
-    fn record_short(&self, start: usize, size: usize, stack_id: StackId) -> Result<(), NotShort> {
-        // The time of birth comes first: see the mode word.
-        let birth_us = self.short_now_us().ok_or(NotShort)?;
-        let Context { task, cpu, level } = self.platform.context();
-        if !self.word.is_usual() || level == Level::Interrupt {
-            return Err(NotShort);
-        }
-        let chunk = self.last_tables.chunk(start, cpu).ok_or(NotShort)?;
-        let name = self.task_names.remembered(task, cpu).ok_or(NotShort)?;
-        let mut record = Record::new(0, stack_id, birth_us, 1, 0);
-        record.set_who(task, name, cpu);
-        self.registry.insert_short(chunk, start, size, record)
+    fn record_named_short(
+        &self,
+        start: usize,
+        size: usize,
+        stack_id: StackId,
+        context: Context,
+    ) -> Result<(), NotShort> {
+        let birth_us = self.usual_now_us(ModeWord::is_usual).ok_or(NotShort)?;
+        self.record_short(start, size, stack_id, birth_us, context)
     }
 
     /// Records a block that is not long by the general path.

@@ -44,11 +44,12 @@ impl Registry {
                 return Err(NotShort);
             }
         } else {
-            if now.has(info::UNALIGNED) || !has_room(&chunk, start, size, starts, now.spacing()) {
+            let changes_size = !now.agrees(size) && now.common_words() != 0;
+            if now.has(info::UNALIGNED)
+                || changes_size
+                || !has_room(&chunk, start, size, starts, now.spacing())
+            {
                 return Err(NotShort);
-            }
-            if !now.agrees(size) {
-                chunk.note_size(size, starts);
             }
         }
         // SAFETY: a chunk in service has records, as has one in which an object starts at a granule.

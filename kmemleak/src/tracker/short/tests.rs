@@ -81,7 +81,8 @@ fn subject() -> Box<Subject> {
 }
 
 fn short(subject: &Subject, start: usize, size: usize) -> bool {
-    subject.record_short(start, size, STACK).is_ok()
+    let context = subject.platform().context();
+    (subject.record_named_short(start, size, STACK, context)).is_ok()
 }
 
 fn long(subject: &Subject, start: usize, size: usize) {
@@ -338,9 +339,14 @@ fn the_common_size_of_a_chunk_stays_right() {
     let words = || chunk(&subject, BASE).now().common_words();
     assert!(short(&subject, BASE + 64, 64));
     assert_eq!(words(), 8);
-    assert!(short(&subject, BASE + 192, 40));
+    assert!(
+        !short(&subject, BASE + 192, 40),
+        "the first one of another size"
+    );
+    long(&subject, BASE + 192, 40);
     assert_eq!(words(), 0);
-    for start in [64, 128, 192, 256] {
+    assert!(short(&subject, BASE + 320, 56), "there is nothing to say");
+    for start in [64, 128, 192, 256, 320] {
         free_long(&subject, BASE + start);
     }
     assert!(
