@@ -266,7 +266,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             } else if !self.queue.push(Entry::of_words(word, len)) {
                 // SAFETY: an object starts there: its bit was seen, and the world is stopped.
                 let record = unsafe { chunk.record(granule) };
-                postpone(record, chunk, &self.shared.overflowed);
+                postpone(word, record, chunk, &self.shared.spill);
             }
         }
         let marked = || {
@@ -285,7 +285,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                 note_interior_only(record, chunk);
             }
             if !self.queue.push(Entry::of_aligned(word, record)) {
-                postpone(record, chunk, &self.shared.overflowed);
+                postpone(word, record, chunk, &self.shared.spill);
             }
         }
     }
@@ -344,7 +344,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                     note_interior_only(record, chunk);
                 }
                 if !self.queue.push(Entry::of_aligned(word, record)) {
-                    postpone(record, chunk, &self.shared.overflowed);
+                    postpone(word, record, chunk, &self.shared.spill);
                 }
             }
         }

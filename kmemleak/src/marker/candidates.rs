@@ -11,6 +11,7 @@ use crate::objects::chunk::{Chunk, info};
 use crate::objects::object::{Object, alias_owner};
 use crate::objects::record::{MANY, RecordRef, flag};
 use crate::objects::side_table::SideTable;
+use crate::objects::spill::Spill;
 use crate::platform::Platform;
 
 /// What remains to be done when the chunk of an object is closed.
@@ -46,15 +47,11 @@ impl Points {
     }
 }
 
-/// The queue has no room for a marked object: leaves a note at the object.
+/// The queue has no room for a marked object, whose chunk is open.
 #[cold]
 #[inline(never)]
-pub(super) fn postpone(record: RecordRef, chunk: Chunk, overflowed: &AtomicBool) {
-    record.set(flag::PENDING);
-    chunk.set(info::PENDING);
-    if !overflowed.load(Ordering::Relaxed) {
-        overflowed.store(true, Ordering::Release);
-    }
+pub(super) fn postpone(start: usize, record: RecordRef, chunk: Chunk, spill: &Spill) {
+    spill.add(start, record, chunk);
 }
 
 /// Notes that an object is alive through interior pointers only, as far as is known.
@@ -298,10 +295,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     #[cold]
     fn note_pending(&mut self, start: usize) {
         let (access, registry) = (self.access, self.tools.registry);
-        let overflowed = &self.shared.overflowed;
+        let spill = &self.shared.spill;
         self.without_interrupts(|_| {
             registry.starting_at(access, start, |object| {
-                postpone(object.record, object.chunk, overflowed)
+                postpone(object.start, object.record, object.chunk, spill)
             })
         });
     }
@@ -309,7 +306,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Queues a marked object, or leaves a note at it.
     pub(super) fn enqueue(&mut self, object: Object<'_>) {
         if !self.queue.push(Entry::new(object.start, object.record)) {
-            postpone(object.record, object.chunk, &self.shared.overflowed);
+            postpone(
+                object.start,
+                object.record,
+                object.chunk,
+                &self.shared.spill,
+            );
         }
     }
 

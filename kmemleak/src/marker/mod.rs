@@ -5,11 +5,10 @@
 //! 1. *Whiten*: all marks and counts are cleared; gray objects are marked and queued, black ones marked only, so that they are
 //!    not looked at again.
 //! 2. *Overlay*: objects that lie inside a root are marked: their words are scanned with the root, once ([`roots`]).
-//! 3. *Roots*: each word of each root; then each word of each queued object, until all queues are empty.
-//! 4. *Recovery*: an object that found no room in a queue has a flag in its record, and its chunk has one; a walk over the index
-//!    finds it again.
-//! 5. *Interior*: objects with pointers only to their middle have waited so far, also marked by flags; now they are marked, and
-//!    the queues run once more. An object that is first marked from here on is alive through interior pointers only: no chain
+//! 3. *Roots*: each word of each root; then each word of each queued object, until all queues are empty, and no object is left that
+//!    found no room in one ([`Spill`](crate::objects::spill)).
+//! 4. *Interior*: objects with pointers only to their middle have waited so far, marked by flags, which a walk over the index finds;
+//!    now they are marked, and the queues run once more. An object that is first marked from here on is alive through interior pointers only: no chain
 //!    from a root leads there by start pointers alone. The exception is an object that needs several references, some of which
 //!    pointed to its start and were found before: such objects are found at the end, with what they reach.
 //!
@@ -83,7 +82,6 @@ use crate::objects::frozen::Frozen;
 use crate::objects::hazard::Hazard;
 use crate::objects::moves::Moves;
 use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
-use crate::objects::record::flag;
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
@@ -253,29 +251,22 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         Ok(())
     }
 
-    /// Scans all that is queued, then the objects that found no room in the queues, then those that only interior pointers reach,
-    /// until nothing is left.
+    /// Scans all that waits to be scanned, then the objects that only interior pointers reach, until nothing is left.
     pub(crate) fn finish(&mut self) -> Result<(), GivenUp> {
         self.pointers = PointerPass::Starts;
         loop {
             self.drain()?;
             self.barrier()?;
             // Read by all between two barriers, changed by none.
-            let overflowed = self.shared.overflowed.load(Ordering::Acquire);
             let interior = self.shared.interior.load(Ordering::Acquire);
             self.barrier()?;
-            if overflowed {
-                self.shared.overflowed.store(false, Ordering::Release);
-                self.barrier()?;
-                self.recover(info::PENDING, flag::PENDING)?;
-            } else if interior {
-                self.shared.interior.store(false, Ordering::Release);
-                self.barrier()?;
-                self.pointers = PointerPass::Interiors;
-                self.recover(info::INTERIOR, flag::INTERIOR)?;
-            } else {
+            if !interior {
                 break;
             }
+            self.shared.interior.store(false, Ordering::Release);
+            self.barrier()?;
+            self.pointers = PointerPass::Interiors;
+            self.recover_interiors()?;
         }
         self.note_figures();
         Ok(())

@@ -38,7 +38,7 @@ fn words_of(copy: usize, area: Area) -> Range<usize> {
 }
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
-    /// Scans queued objects until no queue and no steal buffer has any left.
+    /// Scans objects until no queue and no steal buffer has any left, and none waits that found no room in one.
     pub(super) fn drain(&mut self) -> Result<(), GivenUp> {
         let (shared, queues) = (self.shared, self.tools.queues);
         loop {
@@ -50,19 +50,22 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if self.queue.len() > 0 {
                 continue;
             }
+            if shared.workers() > 1 && queues.steal(shared.workers(), &mut self.queue) {
+                continue;
+            }
+            if self.take_spilled()? {
+                continue;
+            }
             if shared.workers() == 1 {
                 return Ok(());
             }
-            if queues.steal(shared.workers(), &mut self.queue) {
-                continue;
-            }
             shared.active.fetch_sub(1, Ordering::AcqRel);
             loop {
-                if queues.any_offered(shared.workers()) {
+                if queues.any_offered(shared.workers()) || shared.spill.is_any_waiting() {
                     shared.active.fetch_add(1, Ordering::AcqRel);
                     break;
                 }
-                // A worker that offers entries is active; so when no worker is active, no entry is left.
+                // A worker that offers entries, or leaves some that have no room, is active; so when no worker is active, none is left.
                 if shared.active.load(Ordering::Acquire) == 0 {
                     return Ok(());
                 }

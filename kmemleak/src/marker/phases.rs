@@ -1,9 +1,9 @@
-//! The phases that look at all objects: clearing the marks, and finding what was left in flags.
+//! What looks at many objects: clearing the marks, and finding those that wait in flags.
 
 use core::sync::atomic::Ordering;
 
 use super::candidates::{note_interior_only, postpone};
-use super::checkpoint::LOOK;
+use super::checkpoint::{LEAF, LOOK};
 use super::objects::WordSet;
 use super::{GivenUp, Marker};
 use crate::marker::queue::Entry;
@@ -12,40 +12,44 @@ use crate::objects::chunk::{Chunk, info};
 use crate::objects::object::{Object, alias_owner};
 use crate::objects::page_map::ChunkNumber;
 use crate::objects::record::flag;
+use crate::objects::spill;
 use crate::platform::Platform;
+
+/// What a pass leaves at chunks.
+const OF_PASSES: u32 =
+    info::PENDING | info::SPILLED | info::INTERIOR | info::INTERIOR_ONLY | info::BORN;
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn whiten(&mut self) -> Result<(), GivenUp> {
-        const LOOK: u32 = info::SPECIAL
-            | info::PENDING
-            | info::INTERIOR
-            | info::INTERIOR_ONLY
-            | info::BORN
-            | info::UNALIGNED;
-        self.each_chunk(
-            |_| true,
-            |marker, number, chunk| {
-                let done = marker.open(number, chunk, |marker, open| {
-                    let plain = !open.has(LOOK);
-                    if plain {
-                        let starts = open.starts().load(Ordering::Relaxed);
-                        marker.objects += u64::from(starts.count_ones());
-                        open.marks().store(0, Ordering::Relaxed);
-                    }
-                    plain
-                });
-                if !done {
-                    marker.whiten_records(number, chunk);
-                }
-            },
-        )
+        while let Some((number, leaf)) = self.take_leaf() {
+            spill::forget(leaf);
+            self.each_chunk_in(number, leaf, &|_| true, &mut Self::whiten_chunk)?;
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn whiten_chunk(&mut self, number: ChunkNumber, chunk: Chunk) {
+        const LOOK: u32 = OF_PASSES | info::SPECIAL | info::UNALIGNED;
+        let done = self.open(number, chunk, |marker, open| {
+            let plain = !open.has(LOOK);
+            if plain {
+                let starts = open.starts().load(Ordering::Relaxed);
+                marker.objects += u64::from(starts.count_ones());
+                open.marks().store(0, Ordering::Relaxed);
+            }
+            plain
+        });
+        if !done {
+            self.whiten_records(number, chunk);
+        }
     }
 
     #[inline(never)]
     fn whiten_records(&mut self, number: ChunkNumber, chunk: Chunk) {
         let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
             // Set again for objects that need it, and meanwhile by callbacks.
-            chunk.clear(info::PENDING | info::INTERIOR | info::INTERIOR_ONLY | info::BORN);
+            chunk.clear(OF_PASSES);
             if !chunk.has(info::UNALIGNED) {
                 chunk.clear(info::SPECIAL);
             }
@@ -76,7 +80,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             0 if record.has(flag::EXCESS) => {
                 // Not queued before the pass knows whether it lies in a root.
                 object.enliven();
-                postpone(object.record, object.chunk, &self.shared.overflowed);
+                postpone(
+                    object.start,
+                    object.record,
+                    object.chunk,
+                    &self.shared.spill,
+                );
             }
             0 => {
                 self.keep(object);
@@ -115,41 +124,62 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.finish()
     }
 
-    /// Queues the objects that have the record's flag, lie in chunks that have the chunk's flag, and are to be scanned.
-    pub(super) fn recover(&mut self, in_chunk: u32, in_record: u16) -> Result<(), GivenUp> {
-        while let Some((number, leaf)) = self.take_leaf() {
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                if !chunk.has(in_chunk) {
-                    continue;
-                }
-                self.recover_chunk(chunk_number, chunk, in_chunk, in_record);
-                // One chunk's objects at a time, so that objects that were in flags already do not fill the queue.
-                while self.queue.is_filling() {
-                    self.scan_next()?;
-                }
+    /// Queues objects that found no room in a queue, those of the table that has waited longest. False if none wait.
+    pub(super) fn take_spilled(&mut self) -> Result<bool, GivenUp> {
+        let (spill, map) = (&self.shared.spill, &self.tools.registry.map);
+        let Some((number, leaf)) = self.without_interrupts(|_| spill.take(map)) else {
+            return Ok(false);
+        };
+        for (chunk_number, chunk) in leaf.chunks(number) {
+            if !chunk.has(info::SPILLED) {
+                continue;
             }
-            self.pause()?;
+            let begin = |_: &mut Self, open: &OpenChunk<A>| {
+                open.take_spilled();
+                u64::MAX
+            };
+            self.each_in_chunk(chunk_number, chunk, begin, |marker, object| {
+                if object.record.has(flag::PENDING) {
+                    object.record.clear(flag::PENDING);
+                    marker.enqueue(object);
+                }
+            });
+            self.make_room()?;
+        }
+        self.pause_after(LEAF)?;
+        Ok(true)
+    }
+
+    /// Scans some objects if the queue is filling, so that those that wait in flags already do not fill it. To be called after each
+    /// chunk.
+    fn make_room(&mut self) -> Result<(), GivenUp> {
+        while self.queue.is_filling() {
+            self.scan_next()?;
         }
         Ok(())
     }
 
-    fn recover_chunk(&mut self, number: ChunkNumber, chunk: Chunk, in_chunk: u32, in_record: u16) {
-        let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
-            chunk.clear(in_chunk);
-            u64::MAX
-        };
-        self.each_in_chunk(number, chunk, begin, |marker, object| {
-            if !object.record.has(in_record) {
-                return;
-            }
-            match in_record {
-                flag::INTERIOR => marker.recover_interior(object),
-                _ => {
-                    object.record.clear(in_record);
-                    marker.enqueue(object);
+    /// Queues the objects that are pointed to in their middle only, and have waited.
+    pub(super) fn recover_interiors(&mut self) -> Result<(), GivenUp> {
+        while let Some((number, leaf)) = self.take_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                if !chunk.has(info::INTERIOR) {
+                    continue;
                 }
+                let begin = |_: &mut Self, chunk: &OpenChunk<A>| {
+                    chunk.clear(info::INTERIOR);
+                    u64::MAX
+                };
+                self.each_in_chunk(chunk_number, chunk, begin, |marker, object| {
+                    if object.record.has(flag::INTERIOR) {
+                        marker.recover_interior(object);
+                    }
+                });
+                self.make_room()?;
             }
-        });
+            self.pause()?;
+        }
+        Ok(())
     }
 
     /// Queues an object that has waited for a pointer to its start. The flag stays where there was none: an interior pointer

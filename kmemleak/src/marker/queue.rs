@@ -2,9 +2,9 @@
 //!
 //! A queue is a ring in pages of metadata that only its CPU uses; the more objects there are, the more pages it has. While other
 //! workers wait for work, its CPU puts some of the oldest entries into its steal buffer; a worker that has nothing to do empties
-//! the buffer of another one. A full queue refuses: the marker then leaves a note at the object itself, and finds it again by a
-//! walk over the index ([`crate::marker`]). So marking needs no memory that it might not get; with no queue at all it would only
-//! be slower.
+//! the buffer of another one. A full queue refuses: the object then waits where it is, in a list that takes no memory
+//! ([`crate::objects::spill`]), and any worker whose queue is empty goes on there. So marking needs no memory that it might not get.
+//! Such an object costs a look at its record and at its neighbours more than one in a queue, whatever else is tracked.
 //!
 //! # Locks
 //!

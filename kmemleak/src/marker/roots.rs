@@ -368,7 +368,12 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         object.set(flag::NOTES);
         if record.has(flag::EXCESS) {
             object.enliven();
-            postpone(object.record, object.chunk, &self.shared.overflowed);
+            postpone(
+                object.start,
+                object.record,
+                object.chunk,
+                &self.shared.spill,
+            );
         } else {
             self.keep(object);
         }

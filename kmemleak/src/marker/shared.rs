@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering;
 
 use super::roots::RootWalk;
 use super::sweep::Suspects;
+use crate::objects::spill::Spill;
 
 use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Lock};
 
@@ -83,9 +84,9 @@ pub(crate) struct SharedPass {
     pub(super) suspects: Suspects,
     /// Objects that were scanned. Only told: Relaxed.
     pub(super) scanned: AtomicU64,
-    /// Whether an object found no room in a queue. Like the next two: read behind a barrier, which orders it.
-    pub(super) overflowed: AtomicBool,
-    /// Whether an object is pointed to in its middle.
+    /// Objects that found no room in a queue.
+    pub(super) spill: Spill,
+    /// Whether an object is pointed to in its middle. Like the next one: read behind a barrier, which orders it.
     pub(super) interior: AtomicBool,
     /// Whether an object that needs several references was marked late, though its start was pointed to early.
     pub(super) started: AtomicBool,
@@ -120,7 +121,7 @@ impl SharedPass {
             overran: AtomicBool::new(false),
             suspects: Suspects::new(),
             scanned: AtomicU64::new(0),
-            overflowed: AtomicBool::new(false),
+            spill: Spill::new(),
             interior: AtomicBool::new(false),
             started: AtomicBool::new(false),
             area_in_root: AtomicBool::new(false),

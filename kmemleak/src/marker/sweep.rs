@@ -108,6 +108,8 @@ impl<P: Platform> Marker<'_, P, Stopped> {
         self.barrier()?;
         self.scan_roots()?;
         self.read_in_use()?;
+        // No worker takes what another one is about to read for a spilled object: see `read_closely`.
+        self.barrier()?;
         self.finish()
     }
 

@@ -138,6 +138,41 @@ fn a_chunk_full_of_objects_is_not_looked_at_in_one_window() {
     }
 }
 
+/// What a pass looks at in a graph in which much is found before it is scanned, of so many teeth, if there is no memory for a queue.
+fn looks_without_queue(teeth: usize) -> usize {
+    const FIRST: usize = 7;
+    const TOOTH: usize = 1 + FIRST + 8 * FIRST;
+    let objects = teeth * TOOTH;
+    let (words, start) = memory(8 * objects);
+    // Numbered from above: a pass that walked upwards over the index would find the next tooth behind it each time.
+    let at = |object: usize| start + 64 * (objects - 1 - object);
+    let mut point = |from: usize, word: usize, to: usize| {
+        if to < objects {
+            words[8 * (objects - 1 - from) + word] = at(to);
+        }
+    };
+    for tooth in (0..objects).step_by(TOOTH) {
+        (0..FIRST).for_each(|first| point(tooth, first, tooth + 1 + first));
+        point(tooth, FIRST, tooth + TOOTH);
+        for (number, object) in (tooth + 1..tooth + TOOTH).skip(FIRST).enumerate() {
+            point(tooth + 1 + number / 8, number % 8, object);
+        }
+    }
+    let detector = detector(std::vec![at(0)]);
+    (0..objects).for_each(|object| detector.alloc(at(object), 64, AllocOptions::new()));
+    detector.exhaust_metadata(true);
+    let before = done();
+    let found = detector.scan().expect("it is on");
+    assert_eq!((found.objects, found.suspects), (0, 0));
+    done() - before
+}
+
+#[test]
+fn without_a_queue_a_pass_looks_at_what_waits_and_not_at_all_each_time() {
+    let (few, many) = (looks_without_queue(40), looks_without_queue(160));
+    assert!(many <= 5 * few, "{few} and {many}");
+}
+
 /// Xorshift64 (Marsaglia 2003).
 struct Random(u64);
 

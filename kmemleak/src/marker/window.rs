@@ -30,7 +30,7 @@ use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{Chunk, info};
 use crate::objects::hazard::PIECE;
 use crate::objects::object::{Object, object_in};
-use crate::objects::page_map::{ChunkNumber, Look, chunk_of};
+use crate::objects::page_map::{ChunkNumber, Leaf, Look, chunk_of};
 use crate::platform::address::end_of;
 use crate::platform::{IrqState, Platform, Reading};
 
@@ -127,24 +127,36 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         mut look: impl FnMut(&mut Self, ChunkNumber, Chunk),
     ) -> Result<(), GivenUp> {
         while let Some((number, leaf)) = self.take_leaf() {
-            for (chunk_number, chunk) in leaf.chunks(number) {
-                if !A::STOPPED && !wanted(chunk) {
-                    continue;
-                }
-                if !chunk.is_used() {
-                    if A::STOPPED && chunk.has_records() {
-                        // Nothing is in it any more, and nothing else has it locked.
-                        chunk.retire(&self.tools.meta);
-                    }
-                    continue;
-                }
-                if !A::STOPPED || wanted(chunk) {
-                    look(self, chunk_number, chunk);
-                }
-            }
-            self.pause_after(LEAF)?;
+            self.each_chunk_in(number, leaf, &wanted, &mut look)?;
         }
         Ok(())
+    }
+
+    /// Does the same with the chunks of a table.
+    #[inline(always)]
+    pub(super) fn each_chunk_in(
+        &mut self,
+        number: usize,
+        leaf: Leaf,
+        wanted: &impl Fn(Chunk) -> bool,
+        look: &mut impl FnMut(&mut Self, ChunkNumber, Chunk),
+    ) -> Result<(), GivenUp> {
+        for (chunk_number, chunk) in leaf.chunks(number) {
+            if !A::STOPPED && !wanted(chunk) {
+                continue;
+            }
+            if !chunk.is_used() {
+                if A::STOPPED && chunk.has_records() {
+                    // Nothing is in it any more, and nothing else has it locked.
+                    chunk.retire(&self.tools.meta);
+                }
+                continue;
+            }
+            if !A::STOPPED || wanted(chunk) {
+                look(self, chunk_number, chunk);
+            }
+        }
+        self.pause_after(LEAF)
     }
 
     /// Opens a chunk, and does something with it that takes as long whatever lies there.

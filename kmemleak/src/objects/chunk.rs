@@ -6,7 +6,7 @@
 //! | 0 | address of the records (45 bits); whether what reaches in covers the table (1); how far down that starts (18) |
 //! | 1 | a bit for each granule in which an object starts |
 //! | 2 | a bit for each of these whose object is marked, or does not matter to the marker |
-//! | 3 | lock (16 bits); users of the table (16); spacing and flags (16); words of each object (16) |
+//! | 3 | lock (16 bits); users of the table, or spare (16); spacing and flags (16); words of each object (16) |
 //!
 //! An entry is half a cache line, so one access finds out whether a pointer points to the start of an object, and whether
 //! that object is marked. The entries of two chunks share a line, those of chunks in different pages never do.
@@ -125,7 +125,7 @@ impl Chunk {
     }
 
     #[inline(always)]
-    fn info<'a>(self) -> &'a AtomicU32 {
+    pub(super) fn info<'a>(self) -> &'a AtomicU32 {
         // SAFETY: inside the entry, which is metadata that lives until all is given back.
         unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast::<u32>().wrapping_add(INFO)) }
     }
@@ -141,6 +141,11 @@ impl Chunk {
 
     fn users<'a>(self) -> &'a AtomicU16 {
         self.head().quarter(USERS)
+    }
+
+    /// Of each but a table's first entry: where that one counts its users, room for what belongs to no chunk.
+    pub(super) fn spare<'a>(self) -> &'a AtomicU16 {
+        self.quarter(USERS)
     }
 
     /// Adds one to the count of the table's users, for this chunk, which is locked.

@@ -13,12 +13,14 @@ pub(super) const SPACING_MASK: u32 = 7;
 pub(super) const WORDS_SHIFT: u32 = 16;
 pub(super) const WORDS_MASK: u32 = u32::MAX << WORDS_SHIFT;
 
+/// Some records have [`crate::objects::record::flag::PENDING`]: marked objects wait to be scanned, see [`crate::objects::spill`].
+pub(crate) const SPILLED: u32 = 1 << 6;
 /// Before an object is taken out, its record is to be looked at: it reaches into the next chunk, or has a checksum. It is cleared
 /// where a chunk gets its first object.
 pub(crate) const LOOK: u32 = 1 << 7;
 /// Some records are not plain: see [`crate::objects::record::Record::is_plain`].
 pub(crate) const SPECIAL: u32 = 1 << 8;
-/// Some records have [`crate::objects::record::flag::PENDING`].
+/// A sweep is to look at the records: some are suspects', or have [`crate::objects::record::flag::PENDING`].
 pub(crate) const PENDING: u32 = 1 << 9;
 /// Some records have [`crate::objects::record::flag::INTERIOR`], and are not marked.
 pub(crate) const INTERIOR: u32 = 1 << 10;

@@ -19,6 +19,7 @@ pub(crate) mod registry;
 pub(crate) mod root_ranges;
 pub(crate) mod side_table;
 pub(crate) mod spacing;
+pub(crate) mod spill;
 pub(crate) mod vouching;
 pub(crate) mod word_lock;
 

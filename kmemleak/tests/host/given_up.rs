@@ -1,6 +1,8 @@
 //! Checks and questions that are given up at a checkpoint, at each there is: with one CPU and with several, in a stopped world and
 //! beside other code.
 
+use std::collections::BTreeSet;
+
 use kmemleak::{AllocOptions, CommandError, NoAnswer, NotDone};
 use kmemleak_emulated::{Machine, Stop};
 
@@ -207,5 +209,50 @@ fn interior_answers_for_a_whole_pass() {
             assert_eq!(interior(graph), Ok(expected));
             given_up
         });
+    }
+}
+
+#[test]
+fn what_waited_without_room_in_a_queue_is_forgotten() {
+    for (cpus, stop) in [(1, Stop::Works), (3, Stop::Works), (1, Stop::Unsupported)] {
+        let mut given_up = 0;
+        // As above.
+        let step = if stop == Stop::Works { 1 } else { 7 };
+        for number in (1..).step_by(step) {
+            let lab = Lab::of(Machine::builder().cpus(cpus));
+            lab.detector.set_min_age_us(0);
+            let blocks: Vec<usize> = (0..many(4000)).map(|_| lab.block(64)).collect();
+            // Two trees side by side: of the blocks with even numbers, and of the others.
+            for (index, &block) in blocks.iter().enumerate() {
+                for child in 0..8 {
+                    if let Some(&below) = blocks.get(8 * (index & !1) + 2 * (child + 1) + index % 2)
+                    {
+                        lab.machine.write(block + child * WORD, below);
+                    }
+                }
+            }
+            lab.hold(0, blocks[0]);
+            lab.hold(1, blocks[1]);
+            lab.machine.set_stop(stop);
+            lab.detector.exhaust_metadata(true);
+            lab.machine.checkpoints.stop_at(number);
+            given_up += usize::from(lab.detector.check() == Err(NotDone::Stopped));
+            let there = lab.machine.checkpoints.count() >= number;
+            lab.machine.checkpoints.go_on();
+            // What waited in the other tree does not wait any more, and is lost.
+            let half = blocks.len() / 2;
+            for (root, other) in [(0, 1), (1, 0)] {
+                lab.hold(other, 0);
+                lab.hold(root, blocks[root]);
+                let lost: BTreeSet<usize> = lab.leaks().into_iter().collect();
+                let expected = blocks.iter().skip(other).step_by(2).copied();
+                let right = lost.len() == half && expected.clone().all(|one| lost.contains(&one));
+                assert!(right, "{cpus} {stop:?} {number}: {}", lost.len());
+            }
+            if !there {
+                break;
+            }
+        }
+        assert!(given_up > 0);
     }
 }

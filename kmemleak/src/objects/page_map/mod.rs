@@ -25,6 +25,7 @@
 //! - Words change by compare and exchange; nothing here takes a lock.
 
 mod budget;
+mod leaf;
 mod runs;
 mod walk_cache;
 
@@ -33,6 +34,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering;
 
 pub(crate) use self::budget::Budget;
+pub(crate) use self::leaf::Leaf;
 pub(crate) use self::walk_cache::WalkCache;
 use crate::atomic::AtomicU64;
 use crate::metadata::hidden::Hidden;
@@ -431,56 +433,6 @@ fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>
             Word::Run(distance) => Err(Blocked::Run(distance)),
             Word::Nothing => Err(Blocked::NoMemory),
         },
-    }
-}
-
-/// A table of the lowest level.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Leaf(NonNull<u64>);
-
-impl Leaf {
-    /// The table that lies there.
-    ///
-    /// # Safety
-    ///
-    /// [`place`](Self::place) has returned this place, and no metadata was given back since.
-    #[inline(always)]
-    pub(crate) unsafe fn from_place(place: Hidden) -> Self {
-        // SAFETY: the caller's promise.
-        Self(unsafe { place.place() })
-    }
-
-    /// The table that a chunk's entry is in.
-    pub(crate) fn of(chunk: Chunk) -> Self {
-        Self(chunk.head().entry())
-    }
-
-    /// The first and the last byte of the memory that an address's table stands for.
-    pub(crate) const fn range_of(address: usize) -> (usize, usize) {
-        const BYTES: usize = CHUNK << LEAF_BITS;
-        let first = address & !(BYTES - 1);
-        (first, first + (BYTES - 1))
-    }
-
-    /// Where the table lies, hidden.
-    pub(crate) fn place(self) -> Hidden {
-        Hidden::of(self.0)
-    }
-
-    /// The entry of a chunk, which is one of the table's.
-    #[inline(always)]
-    pub(crate) fn chunk(self, number: ChunkNumber) -> Chunk {
-        entry_in(self.0, number)
-    }
-
-    /// Whether objects start in its chunks, or did so until a moment ago.
-    pub(crate) fn has_users(self) -> bool {
-        entry_in(self.0, 0).has_users()
-    }
-
-    /// The entries of its chunks, with the chunks' numbers. `leaf` is the table's own number.
-    pub(crate) fn chunks(self, leaf: usize) -> impl Iterator<Item = (ChunkNumber, Chunk)> {
-        (0..LEAF).map(move |index| (leaf << LEAF_BITS | index, entry_in(self.0, index)))
     }
 }
 
