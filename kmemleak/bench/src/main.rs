@@ -4,6 +4,7 @@
 //! cargo run -q --release -p kmemleak-bench -- check   --objects N --fill random|zero|dense --cpus C --repeat R
 //! cargo run -q --release -p kmemleak-bench -- scan    --objects N --fill random|zero|dense --repeat R
 //! cargo run -q --release -p kmemleak-bench -- confirm --objects N --fill random|zero|dense --cpus C --repeat R
+//! cargo run -q --release -p kmemleak-bench -- graph   --objects N --shape wide|chain|tree|comb --cpus C --repeat R [--no-queues]
 //! cargo run -q --release -p kmemleak-bench -- pairs   --live N --threads T --frames F --repeat R
 //! cargo run -q --release -p kmemleak-bench -- latency --live N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N [--size S,... --stride T,...]
@@ -34,7 +35,7 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `scan`, `confirm`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
+//! | `check`, `scan`, `confirm`, `graph`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
 //! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
@@ -43,6 +44,7 @@ mod clock;
 mod confirm;
 mod counts;
 mod depot;
+mod graph;
 mod latency;
 mod memory;
 mod names;
@@ -59,6 +61,7 @@ use std::process::ExitCode;
 use clap::builder::TypedValueParser;
 use clap::{Parser, Subcommand};
 
+use crate::graph::{Queues, Shape};
 use crate::workload::{Fill, MAX_OBJECTS, MIN_OBJECTS};
 
 /// Measures the leak detector on the workload that other leak detectors are measured on
@@ -115,6 +118,24 @@ enum What {
         /// Scans to time
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
+    },
+    /// Time of one exact check of a graph in which many objects are found before any of them is scanned
+    Graph {
+        /// Objects
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = objects())]
+        objects: u32,
+        /// How they point to each other
+        #[arg(long, value_enum, default_value_t)]
+        shape: Shape,
+        /// CPUs of the machine: they mark together
+        #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MAX_THREADS))]
+        cpus: u32,
+        /// Checks to time
+        #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        repeat: u32,
+        /// There is no memory for the queues of a check
+        #[arg(long)]
+        no_queues: bool,
     },
     /// Time of a pair of alloc and free of 64 bytes, tracked and not
     Pairs {
@@ -209,6 +230,19 @@ fn main() -> ExitCode {
             cpus,
             repeat,
         } => confirm::run(objects, fill, cpus, repeat),
+        What::Graph {
+            objects,
+            shape,
+            cpus,
+            repeat,
+            no_queues,
+        } => {
+            let queues = match no_queues {
+                true => Queues::Refused,
+                false => Queues::Granted,
+            };
+            graph::run(objects as usize, shape, queues, cpus, repeat)
+        }
         What::Pairs {
             live,
             threads,
@@ -259,6 +293,7 @@ mod tests {
             "check --fill full",
             "check --cpus 0",
             "check --repeat 0",
+            "graph --shape round",
             "pairs --threads 0",
             "pairs --frames 0",
             "latency --fill zero",

@@ -11,7 +11,7 @@
 use std::alloc::{Layout, alloc, handle_alloc_error};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kmemleak::{
@@ -32,6 +32,8 @@ pub struct Measured {
     machine: Emulated,
     clock: Clock,
     pages: Pages,
+    /// Whether no more pages are given.
+    refuses: AtomicBool,
     stride: Option<usize>,
 }
 
@@ -43,8 +45,14 @@ impl Measured {
             machine: Emulated::of(machine),
             clock: Clock::new(),
             pages: Pages(Mutex::new(Vec::new())),
+            refuses: AtomicBool::new(false),
             stride: None,
         }
+    }
+
+    /// From now on there is no more metadata.
+    pub fn refuse_metadata(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
     }
 
     /// This machine, with all blocks so many bytes apart.
@@ -122,7 +130,10 @@ unsafe impl Platform for Measured {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        self.pages.take()
+        match self.refuses.load(Ordering::Relaxed) {
+            true => None,
+            false => self.pages.take(),
+        }
     }
 
     unsafe fn metadata_free(&self, page: NonNull<u8>) {

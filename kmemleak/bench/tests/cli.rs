@@ -50,6 +50,26 @@ fn checks_find_what_is_leaked_with_each_fill() {
 }
 
 #[test]
+fn graphs_are_found_in_use_with_queues_and_without() {
+    for shape in ["wide", "chain", "tree", "comb"] {
+        for queues in ["", "--no-queues"] {
+            let arguments = format!("graph --objects 5000 --shape {shape} --repeat 1 {queues}");
+            let lines = lines(&arguments);
+            let [line] = &lines[..] else {
+                panic!("{arguments}: {} lines", lines.len())
+            };
+            let names = ["objects", "shape", "words", "queues", "ns", "ns_per_word"];
+            expect_fields(line, &names);
+            let granted = Value::from(queues.is_empty());
+            assert_eq!(
+                (&line["shape"], &line["queues"]),
+                (&Value::from(shape), &granted)
+            );
+        }
+    }
+}
+
+#[test]
 fn pairs_are_untracked_and_tracked_in_turn() {
     let lines = lines("pairs --live 1000 --threads 1 --frames 4 --repeat 1");
     let mut what = Vec::new();
