@@ -4,7 +4,6 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering;
 
 use super::{Marker, PointerPass, SharedPass};
-use crate::atomic::AtomicBool;
 use crate::marker::queue::Entry;
 use crate::objects::access::Access;
 use crate::objects::chunk::{Chunk, info};

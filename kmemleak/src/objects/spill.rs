@@ -26,10 +26,9 @@
 //! without it, one may be a mixture of two; but one that was taken out before is seen as such, and what seems to have none is looked at
 //! again under the lock.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
-use spin::mutex::SpinMutex;
-
+use crate::atomic::{AtomicBool, Lock};
 use crate::metadata::hidden::Hidden;
 use crate::objects::chunk::{Chunk, info};
 use crate::objects::page_map::{Leaf, PageMap, leaf_of};
@@ -46,7 +45,7 @@ const fn before(leaf: usize) -> u64 {
 
 /// The list.
 pub(crate) struct Spill {
-    ends: SpinMutex<Option<Ends>>,
+    ends: Lock<Option<Ends>>,
     /// Whether there are any. Stored under the lock with Release, and loaded with Acquire without it, by a worker that looks for work.
     some: AtomicBool,
 }
@@ -61,7 +60,7 @@ struct Ends {
 impl Spill {
     pub(crate) const fn new() -> Self {
         Self {
-            ends: SpinMutex::new(None),
+            ends: Lock::new(None),
             some: AtomicBool::new(false),
         }
     }
