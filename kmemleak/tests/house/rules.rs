@@ -93,8 +93,14 @@ pub const NEVERS: Nevers = &[
     ("asm!", "platform::arch"),
     // What a simulation replaces.
     ("spin::", "atomic"),
-    ("sync::atomic::Atomic", "atomic"),
-    ("sync::atomic::{Atomic", "atomic"),
+    ("sync::atomic::{", "atomic"),
+    ("sync::atomic::AtomicBool", "atomic"),
+    ("sync::atomic::AtomicU8", "atomic"),
+    ("sync::atomic::AtomicU16", "atomic"),
+    ("sync::atomic::AtomicU32", "atomic"),
+    ("sync::atomic::AtomicU64", "atomic"),
+    ("sync::atomic::AtomicUsize", "atomic"),
+    ("sync::atomic::AtomicPtr", "atomic"),
     ("hint::spin_loop", "atomic platform"),
 ];
 

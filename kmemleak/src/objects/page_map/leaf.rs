@@ -1,9 +1,10 @@
 //! The tables of the lowest level, each of which has the entries of 128 chunks: 64 KiB of memory.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::{CHUNK, ChunkNumber, LEAF, LEAF_BITS, entry_in};
+use crate::atomic::AtomicU16;
 use crate::metadata::hidden::Hidden;
 use crate::objects::chunk::Chunk;
 
