@@ -22,6 +22,9 @@ use crate::start_info::MemoryEntry;
 /// The most regions that a map may have.
 pub const MAX_REGIONS: usize = 128;
 
+/// The first address that no x86_64 CPU can have memory at (Intel SDM volume 1, 3.3.1: at most 52 bits).
+const ADDRESSES_END: u64 = 1 << 52;
+
 const FRAMES_START: u64 = 1 << 20;
 const FRAMES_END: u64 = 4 << 30;
 
@@ -34,8 +37,10 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// The map that the firmware's entries make. Where they overlap, what is not usable wins.
+    /// The map that the firmware's entries make. Where they overlap, what is not usable wins. What lies at addresses that no memory
+    /// can have is left out.
     pub fn new(entries: impl Iterator<Item = MemoryEntry> + Clone) -> Result<Self, LoadError> {
+        let entries = entries.filter(|entry| entry.address < ADDRESSES_END);
         let mut map = Self {
             regions: ArrayVec::new(),
             next_frame: FRAMES_START,
@@ -45,12 +50,12 @@ impl MemoryMap {
             .filter(|entry| entry.kind == MemoryEntry::RAM)
         {
             let start = entry.address.next_multiple_of(PAGE);
-            let end = entry.address.saturating_add(entry.size) / PAGE * PAGE;
+            let end = end_of(&entry) / PAGE * PAGE;
             map.push(start, end, MemoryRegionKind::Usable)?;
         }
         map.merge_usable();
         for entry in entries.filter(|entry| entry.kind != MemoryEntry::RAM) {
-            let end = entry.address.saturating_add(entry.size);
+            let end = end_of(&entry);
             map.cut(entry.address, end, None)?;
             map.push(
                 entry.address,
@@ -151,6 +156,11 @@ impl MemoryMap {
     }
 }
 
+/// Where an entry ends, or where memory must.
+fn end_of(entry: &MemoryEntry) -> u64 {
+    min(entry.address.saturating_add(entry.size), ADDRESSES_END)
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -202,6 +212,15 @@ mod tests {
     fn overlapping_memory_is_counted_once() {
         let map = map(&[(0x4000, 0x9000, 1), (0, 0x5000, 1), (0x9000, 0xa000, 1)]);
         assert_eq!(regions(map), [(0, 0xa000, Usable)]);
+    }
+
+    /// Firmware that marks the end of the address space, and more memory than there can be.
+    #[test]
+    fn impossible_addresses_are_left_out() {
+        const TOP: u64 = u64::MAX;
+        let map = map(&[(TOP - 0x10, TOP, 1), (1 << 63, TOP, 3), (0x1000, TOP, 1)]);
+        assert_eq!(map.memory_end(), 1 << 52);
+        assert_eq!(regions(map), [(0x1000, 1 << 52, Usable)]);
     }
 
     #[test]

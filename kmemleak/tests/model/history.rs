@@ -106,9 +106,9 @@ struct Author {
 }
 
 impl History {
-    pub fn random(seed: u64) -> Self {
+    pub fn random(random: Random) -> Self {
         let mut author = Author {
-            random: Random::new(seed),
+            random,
             blocks: Vec::new(),
             gone: Vec::new(),
         };

@@ -23,6 +23,7 @@ use std::env;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::history::{History, Operation};
+use crate::random::Random;
 
 /// Histories, unless the environment says how many. Fewer without optimisation, few under Miri: they take their time.
 const HISTORIES: u64 = if cfg!(miri) {
@@ -53,7 +54,7 @@ fn detector_and_model_agree() {
 
 /// Replays the history of a seed; if that fails, shows the shortest one that was found to fail.
 fn examine(seed: u64) {
-    let history = History::random(seed);
+    let history = History::random(Random::new(seed));
     if failure(&history).is_none() {
         return;
     }
@@ -67,7 +68,7 @@ fn examine(seed: u64) {
 fn without_memory_no_leak_is_called_that_is_none() {
     let mut refused = 0;
     for seed in 0..HISTORIES / 8 {
-        let history = History::random(seed);
+        let history = History::random(Random::new(seed));
         for pages in 0.. {
             match replay::replay_with_pages(&history, pages) {
                 Ok(0) => break,
@@ -126,7 +127,7 @@ fn no_refused_request_is_passed_over() {
     let histories = from_environment("KMEMLEAK_HISTORIES").unwrap_or(HISTORIES) / 100;
     let first = from_environment("KMEMLEAK_FIRST").unwrap_or(0);
     for seed in first..first + histories.max(1) {
-        let history = History::random(seed);
+        let history = History::random(Random::new(seed));
         let mut number = 0;
         loop {
             let mut requests = 0;

@@ -3,7 +3,8 @@
 mod completion;
 mod desk;
 mod keys;
-mod model;
+mod line;
 mod plain;
 mod random;
+mod session;
 mod wrapping;

@@ -1,15 +1,15 @@
 //! Random keys, and random bytes.
 
 use line_editor::{Editor, Event};
-use unicode_width::UnicodeWidthStr;
 
 use crate::desk::{Desk, Sent, shown, terminal, visible};
-use crate::model::{Ended, KEYS, Key, Model};
+use crate::line::Key;
+use crate::session::{Decide, LETTERS, LINE, any_key, session};
 
 /// Numbers that look random (xorshift64).
 struct Random(u64);
 
-impl Random {
+impl Decide for Random {
     fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -18,147 +18,36 @@ impl Random {
     }
 }
 
-/// Bytes of the longest line.
-const LINE: usize = 40;
-
 /// Sessions of each kind.
 const SESSIONS: u64 = 25;
 
-/// What is typed: letters that are searched for and found, blanks, and characters of two columns and of none.
-const LETTERS: [char; 12] = [
-    'a', 'b', 'c', 'a', 'b', ' ', ' ', '-', '\u{fc}', '\u{6f22}', '\u{5b57}', '\u{301}',
-];
-
-fn any_key(random: &mut Random) -> (Key, Vec<u8>) {
-    // Half of the keys are letters.
-    if random.next(2) == 0 {
-        let letter = LETTERS[random.next(LETTERS.len())];
-        return (Key::Text(letter), letter.to_string().into_bytes());
-    }
-    let (key, bytes) = KEYS[random.next(KEYS.len())];
-    // A line should grow long now and then.
-    match key {
-        Key::Enter | Key::Cancel | Key::KillToEnd | Key::KillToStart if random.next(3) > 0 => {
-            (Key::Text('x'), b"x".to_vec())
-        }
-        _ => (key, bytes.to_vec()),
-    }
-}
-
-/// The screen must show what it would show if the line had just been written to an empty one, below what was there.
-fn compare_screens(desk: &Desk<LINE>, above: &[String], what: &str) {
-    let (rows, cursor) = desk.shown();
-    let (fresh, fresh_cursor) = fresh(&desk.editor, desk);
-    let start = cursor.0.checked_sub(fresh_cursor.0);
-    let start = usize::from(start.unwrap_or_else(|| panic!("{what}: {rows:?}, not {fresh:?}")));
-    assert_eq!(
-        (&rows[start..], cursor.1),
-        (&fresh[..], fresh_cursor.1),
-        "{what}"
-    );
-    let rows_above = &above[above.len().saturating_sub(start)..];
-    assert_eq!(&rows[..start], rows_above, "{what}");
-}
-
-/// What an empty terminal shows of the line.
-fn fresh(editor: &Editor<LINE, 200>, desk: &Desk<LINE>) -> (Vec<String>, (u16, u16)) {
-    let (rows, columns) = desk.screen.screen().size();
-    let (mut editor, mut sent) = (editor.clone(), Sent::default());
-    editor.hide(&mut Sent::default()).expect("room");
-    editor.show(&mut sent).expect("room");
-    let mut screen = terminal(columns.get(), rows.get());
-    screen.process(visible(&sent.0).as_bytes());
-    shown(screen.screen())
-}
-
-/// The rows that stay on the screen of a line that ends with this key.
-fn rows_of_ended(desk: &Desk<LINE>, key: Key, missing: usize) -> Vec<String> {
-    let (mut editor, mut sent) = (desk.editor.clone(), Sent::default());
-    let mut keys = vec![0x7f; missing];
-    if key == Key::Cancel && missing == 0 {
-        // Control-G ends a search and shows the line again.
-        keys.push(0x07);
-    }
-    // To the end of the line.
-    keys.push(0x05);
-    keys.into_iter()
-        .for_each(|key| _ = editor.byte(key, &mut sent).expect("room"));
-    let (mut rows, (row, column)) = fresh(&editor, desk);
-    let (row, column) = (usize::from(row), usize::from(column));
-    let columns = usize::from(desk.screen.screen().size().1.get());
-    if key == Key::Cancel {
-        let blanks = " ".repeat(column - rows[row].width());
-        rows[row] += &format!("{blanks}^");
-        match column + 2 > columns {
-            true => rows.push("C".into()),
-            false => rows[row].push('C'),
-        }
-    } else if row > 0 && column == 0 {
-        // The next line begins there.
-        rows.pop();
-    }
-    rows
-}
-
-fn session(seed: u64, columns: u16, rows: u16) {
-    let mut random = Random(seed);
-    let mut desk = Desk::<LINE>::new(columns, rows);
-    let mut model = Model::new(LINE, 200);
-    let (mut above, mut typed) = (Vec::new(), Vec::new());
-    for step in 0..400 {
-        let (key, bytes) = any_key(&mut random);
-        typed.push(key);
-        let what = format!(
-            "seed {seed}, {columns}x{rows}, step {step}: {:?}",
-            &typed[typed.len().saturating_sub(12)..]
+fn sessions(columns: u16, rows: u16) {
+    for seed in 1..=SESSIONS {
+        session(
+            &mut Random(seed),
+            400,
+            (columns, rows),
+            &format!("seed {seed}"),
         );
-        match key {
-            Key::Announce => {
-                let text = format!("n{}", random.next(100));
-                above.push(text.clone());
-                desk.announce(&format!("{text}\n"));
-            }
-            Key::Enter | Key::Cancel => above.extend(rows_of_ended(&desk, key, model.missing)),
-            _ => {}
-        }
-        bytes.iter().for_each(|byte| desk.byte(*byte));
-        model.key(key);
-        assert_eq!(desk.editor.line(), model.line(), "{what}");
-        assert_eq!(
-            desk.editor.before_cursor().chars().count(),
-            model.cursor,
-            "{what}"
-        );
-        compare_screens(&desk, &above, &what);
     }
-    let lines = model.ended.iter().filter_map(|ended| match ended {
-        Ended::Line(line) => Some(line.clone()),
-        Ended::NoLine => None,
-    });
-    assert_eq!(desk.lines, lines.collect::<Vec<_>>(), "seed {seed}");
-    assert_eq!(desk.ended.len(), model.ended.len(), "seed {seed}");
-    assert!(
-        desk.editor.history().rev().eq(&model.history),
-        "seed {seed}"
-    );
 }
 
 #[test]
 fn any_keys_on_a_wide_screen() {
-    (1..=SESSIONS).for_each(|seed| session(seed, 80, 24));
+    sessions(80, 24);
 }
 
 #[test]
 fn any_keys_on_a_narrow_screen() {
-    (1..=SESSIONS).for_each(|seed| session(seed, 7, 24));
-    (1..=SESSIONS).for_each(|seed| session(seed, 10, 24));
-    (1..=SESSIONS).for_each(|seed| session(seed, 21, 4));
+    sessions(7, 24);
+    sessions(10, 24);
+    sessions(21, 4);
 }
 
 #[test]
 fn any_keys_on_a_screen_of_fewer_rows_than_the_line_has() {
-    (1..=SESSIONS).for_each(|seed| session(seed, 7, 3));
-    (1..=SESSIONS).for_each(|seed| session(seed, 5, 1));
+    sessions(7, 3);
+    sessions(5, 1);
 }
 
 /// Where no key edits, what is run is what was typed, all of it.
