@@ -1,5 +1,7 @@
 //! The test kernel's list of tests, as it prints it.
 
+use std::time::Duration;
+
 use boot::outcome::Outcome;
 
 use crate::machines::{self, Failure};
@@ -33,11 +35,17 @@ impl GuestTest {
         }
     }
 
-    /// Runs it.
-    pub fn run(&self, cpus: u32) -> Result<(), Failure> {
-        let mut machine = machines::guest(&format!("test={}", self.name));
+    /// Runs it. If it is a soak, then for so many minutes, and what it says in the end is shown.
+    pub fn run(&self, cpus: u32, minutes: u64) -> Result<(), Failure> {
+        let mut machine = machines::guest(&format!("test={} soak.minutes={minutes}", self.name));
         machine.cpus = cpus;
-        let ended = machines::run(&machine)?;
+        let ended = machines::run_longer(&machine, Duration::from_secs(60 * minutes))?;
+        if minutes > 0 {
+            ended
+                .serial
+                .lines()
+                .for_each(|line| println!("{cpus} CPUs: {line}"));
+        }
         match &self.expect {
             Expect::Passes => machines::expect(&ended, Outcome::Passed, ""),
             Expect::Fails(text) => machines::expect(&ended, Outcome::Failed, text),

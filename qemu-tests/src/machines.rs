@@ -48,7 +48,12 @@ fn machine(package: Package) -> Machine {
 
 /// Runs the machine to its end.
 pub fn run(machine: &Machine) -> Result<Ended, Failure> {
-    Ok(session::run(machine, LIMIT)?)
+    run_longer(machine, Duration::ZERO)
+}
+
+/// Runs the machine to its end, which may take so much longer than others.
+pub fn run_longer(machine: &Machine, longer: Duration) -> Result<Ended, Failure> {
+    Ok(session::run(machine, LIMIT + longer)?)
 }
 
 /// Runs a test. Its failure, a panic as well, is told with QEMU's command line and the end of the serial output of the machine

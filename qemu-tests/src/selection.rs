@@ -4,6 +4,9 @@
 
 use std::ffi::OsString;
 
+/// The option that says how long soaks run.
+const MINUTES: &str = "--minutes";
+
 /// Options of the harness whose value is the next argument.
 const WITH_VALUE: [&str; 6] = [
     "--test-threads",
@@ -19,6 +22,8 @@ const WITH_VALUE: [&str; 6] = [
 pub struct Selection {
     filters: Vec<String>,
     exact: bool,
+    /// For how many minutes soaks run (`--minutes N`).
+    pub minutes: u64,
 }
 
 impl Selection {
@@ -30,6 +35,14 @@ impl Selection {
         rest.extend(arguments.next());
         while let Some(argument) = arguments.next() {
             let text = argument.to_string_lossy().into_owned();
+            if text == MINUTES {
+                let value = arguments.next().unwrap_or_default();
+                let value = value.to_string_lossy();
+                selection.minutes = value.parse().unwrap_or_else(|_| {
+                    panic!("{MINUTES} takes a number of minutes, not {value:?}")
+                });
+                continue;
+            }
             match text.starts_with('-') {
                 false => selection.filters.push(text),
                 true => {
@@ -78,6 +91,13 @@ mod tests {
             [true, true, false]
         );
         assert!(!selection.is_all());
+    }
+
+    #[test]
+    fn soaks_are_told_how_long_they_run() {
+        let (selection, rest) = take("qemu soak --minutes 30 -q");
+        assert_eq!((selection.minutes, rest.as_str()), (30, "qemu -q"));
+        assert!(selection.has("guest::soak::soak::smp4") && !selection.has("a"));
     }
 
     #[test]

@@ -54,6 +54,8 @@ mod scripts;
 #[cfg(target_os = "none")]
 mod sites;
 #[cfg(target_os = "none")]
+mod soak;
+#[cfg(target_os = "none")]
 mod stopping;
 #[cfg(target_os = "none")]
 mod storm;

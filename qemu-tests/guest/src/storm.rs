@@ -1,5 +1,5 @@
 //! An allocation storm on all CPUs, with checks or scans all the while: nothing that is in use is ever reported,
-//! everything that was lost is, and at the end every object is accounted for.
+//! everything that was lost is, and at the end every object is accounted for. [`soak`](crate::soak) has one after the other.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,13 +11,13 @@ use kernel::leak::KMEMLEAK;
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{self, percpu, vmalloc};
 use kernel::sync::{LocalIrqDisabled, SpinLock};
-use kernel::task::{self, Priority};
+use kernel::task::{self, Mutex, Priority};
 
 use crate::guest_test;
 use crate::leak_support::{Secret, apart, check, check_frozen};
 
 /// Rounds of each worker.
-const ROUNDS: usize = 400;
+pub const ROUNDS: usize = 400;
 /// Places where blocks are handed over.
 const PLACES: usize = 64;
 /// Leaks at most.
@@ -35,15 +35,22 @@ static MAIL: [SpinLock<Option<Box<Parcel>>, LocalIrqDisabled>; PLACES] =
 /// What was lost on purpose, inverted.
 static PLANTED: [AtomicUsize; MAX_PLANTED] = [const { AtomicUsize::new(0) }; MAX_PLANTED];
 static PLANTED_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// How large they are.
+static SIZES: [AtomicUsize; MAX_PLANTED] = [const { AtomicUsize::new(0) }; MAX_PLANTED];
 static FINISHED: AtomicUsize = AtomicUsize::new(0);
 /// Rounds of all workers so far.
 static ROUNDS_DONE: AtomicUsize = AtomicUsize::new(0);
+/// Blocks that workers have allocated, in all storms.
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+/// What workers wait for, asleep.
+static TURNSTILE: Mutex<u64> = Mutex::new(0);
 
 /// A generator of numbers (xorshift64*, Marsaglia).
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    /// A number below `sides`.
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -56,6 +63,8 @@ impl Dice {
 fn lose(size: usize) {
     let block = Box::into_raw(alloc::vec![0x4c_u8; size].into_boxed_slice());
     let index = PLANTED_COUNT.fetch_add(1, Ordering::AcqRel);
+    ALLOCATED.fetch_add(1, Ordering::Relaxed);
+    SIZES[index].store(size, Ordering::Relaxed);
     PLANTED[index].store(
         Secret::hide(black_box(block).addr()).inverted(),
         Ordering::Release,
@@ -66,6 +75,7 @@ fn parcel(dice: &mut Dice) -> Box<Parcel> {
     let mut parcel = None;
     for _ in 0..=dice.roll(4) {
         let bytes = alloc::vec![0x50; 1 + dice.roll(3000)];
+        ALLOCATED.fetch_add(2, Ordering::Relaxed);
         parcel = Some(Box::new(Parcel {
             bytes,
             next: parcel,
@@ -82,7 +92,7 @@ fn work(seed: u64) {
     let mut dice = Dice(seed);
     for _ in 0..ROUNDS {
         ROUNDS_DONE.fetch_add(1, Ordering::AcqRel);
-        match dice.roll(16) {
+        match dice.roll(18) {
             0..8 => {
                 let sent = parcel(&mut dice);
                 let place = &MAIL[dice.roll(PLACES)];
@@ -95,20 +105,37 @@ fn work(seed: u64) {
                 apart(move || lose(size));
             }
             12 => {
+                ALLOCATED.fetch_add(1, Ordering::Relaxed);
                 let block = vmalloc::vmalloc(4096 * (1 + dice.roll(4)), vmalloc::Kind::Data);
                 task::yield_now();
                 vmalloc::vfree(block.expect("memory").as_ptr());
             }
             13 => {
+                ALLOCATED.fetch_add(1, Ordering::Relaxed);
                 let handle = percpu::alloc_percpu(8 + dice.roll(200), 8).expect("memory");
                 task::yield_now();
                 percpu::free_percpu(handle);
             }
             14 => {
+                ALLOCATED.fetch_add(1, Ordering::Relaxed);
                 let order = dice.roll(3) as u32;
                 let pages = buddy::alloc(order, Tracking::Tracked).expect("memory");
                 task::yield_now();
                 buddy::free(pages, order, Tracking::Tracked);
+            }
+            // Waits asleep, where only its stack has the parcel, and goes on where there is a CPU.
+            15 => {
+                let held = parcel(&mut dice);
+                *TURNSTILE.lock() += 1;
+                task::sleep_us(1 + dice.roll(200) as u64);
+                black_box(size_of_all(&held));
+            }
+            16 => {
+                let mut passed = TURNSTILE.lock();
+                let held = parcel(&mut dice);
+                task::yield_now();
+                *passed += 1;
+                black_box(size_of_all(&held));
             }
             _ => {
                 let (sent, place) = (parcel(&mut dice), dice.roll(PLACES));
@@ -119,7 +146,8 @@ fn work(seed: u64) {
     FINISHED.fetch_add(1, Ordering::AcqRel);
 }
 
-fn planted() -> Vec<Secret> {
+/// What was lost on purpose in this storm, in order.
+pub fn planted() -> Vec<Secret> {
     let count = PLANTED_COUNT.load(Ordering::Acquire);
     let words = PLANTED[..count]
         .iter()
@@ -127,6 +155,54 @@ fn planted() -> Vec<Secret> {
     let mut planted: Vec<_> = words.collect();
     planted.sort_unstable();
     planted
+}
+
+/// Starts a storm of three workers a CPU.
+pub fn start(seed: u64) -> Vec<task::JoinHandle> {
+    PLANTED_COUNT.store(0, Ordering::Release);
+    ROUNDS_DONE.store(0, Ordering::Release);
+    FINISHED.store(0, Ordering::Release);
+    let spawn = |worker| {
+        let seed = seed.wrapping_mul(worker as u64 + 1);
+        task::spawn("worker", Priority::Normal, move || work(seed)).expect("memory for a task")
+    };
+    (0..workers()).map(spawn).collect()
+}
+
+fn workers() -> usize {
+    running() as usize * 3
+}
+
+/// Whether all workers of this storm have finished.
+pub fn is_over() -> bool {
+    FINISHED.load(Ordering::Acquire) == workers()
+}
+
+/// Ends a storm: what its workers have left behind is what was lost on purpose.
+pub fn end(handles: Vec<task::JoinHandle>) {
+    handles.into_iter().for_each(task::JoinHandle::join);
+    for place in &MAIL {
+        drop(place.lock().take());
+    }
+}
+
+/// Gives back what was lost on purpose in a storm that is over.
+pub fn give_back_planted() {
+    apart(|| {
+        let count = PLANTED_COUNT.swap(0, Ordering::AcqRel);
+        for (word, size) in PLANTED[..count].iter().zip(&SIZES) {
+            let block: *mut u8 =
+                core::ptr::with_exposed_provenance_mut(!word.swap(0, Ordering::AcqRel));
+            let block = core::ptr::slice_from_raw_parts_mut(block, size.load(Ordering::Relaxed));
+            // SAFETY: `lose` made it from a boxed slice of this size, and nothing else has it.
+            drop(unsafe { Box::from_raw(block) });
+        }
+    });
+}
+
+/// Blocks that workers have allocated, in all storms, and rounds of this one.
+pub fn allocated() -> usize {
+    ALLOCATED.load(Ordering::Relaxed)
 }
 
 /// What goes on beside the storm.
@@ -141,9 +217,9 @@ enum Beside {
 }
 
 /// Checks until the workers have finished; returns how often.
-fn check_all_the_while(workers: usize, check: fn() -> Vec<Secret>) -> usize {
+fn check_all_the_while(check: fn() -> Vec<Secret>) -> usize {
     let mut checks = 0;
-    while FINISHED.load(Ordering::Acquire) < workers {
+    while !is_over() {
         let found = check();
         let planted = planted();
         for lost in &found {
@@ -154,22 +230,24 @@ fn check_all_the_while(workers: usize, check: fn() -> Vec<Secret>) -> usize {
         }
         checks += 1;
         drop((found, planted));
-        // The world goes on between two checks, however slow the host.
-        let next = ROUNDS_DONE.load(Ordering::Acquire) + workers;
-        while ROUNDS_DONE.load(Ordering::Acquire) < next.min(workers * ROUNDS)
-            && FINISHED.load(Ordering::Acquire) < workers
-        {
-            task::yield_now();
-        }
+        let_the_world_go_on();
     }
     checks
 }
 
+/// Waits for some rounds of the workers, however slow the host.
+pub fn let_the_world_go_on() {
+    let next = ROUNDS_DONE.load(Ordering::Acquire) + workers();
+    while ROUNDS_DONE.load(Ordering::Acquire) < next.min(workers() * ROUNDS) && !is_over() {
+        task::yield_now();
+    }
+}
+
 /// Scans, in a task of its own, until the workers have finished; returns how often.
-fn scan_all_the_while(workers: usize) -> usize {
+fn scan_all_the_while() -> usize {
     static SCANS: AtomicUsize = AtomicUsize::new(0);
     apart(move || {
-        while FINISHED.load(Ordering::Acquire) < workers {
+        while !is_over() {
             KMEMLEAK.scan().expect("the detector is on");
             SCANS.fetch_add(1, Ordering::AcqRel);
         }
@@ -181,22 +259,13 @@ fn storm(beside: Beside) {
     assert_eq!(check(), [], "before");
     drop(planted());
     let before = KMEMLEAK.tracking();
-    let workers = running() as usize * 3;
-    let handles: Vec<_> = (0..workers)
-        .map(|worker| {
-            let seed = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(worker as u64 + 1);
-            task::spawn("worker", Priority::Normal, move || work(seed)).expect("memory for a task")
-        })
-        .collect();
+    let handles = start(0x9e37_79b9_7f4a_7c15);
     let passes = match beside {
-        Beside::Checks => check_all_the_while(workers, check),
-        Beside::FrozenChecks => check_all_the_while(workers, check_frozen),
-        Beside::Scans => scan_all_the_while(workers),
+        Beside::Checks => check_all_the_while(check),
+        Beside::FrozenChecks => check_all_the_while(check_frozen),
+        Beside::Scans => scan_all_the_while(),
     };
-    handles.into_iter().for_each(task::JoinHandle::join);
-    for place in &MAIL {
-        drop(place.lock().take());
-    }
+    end(handles);
     let mut found = check();
     found.sort_unstable();
     let planted = planted();

@@ -1,5 +1,5 @@
 //! Boots the kernel under QEMU, once for each test. `cargo test NAME` selects by name, `cargo test -- NAME NAME` by several. If no
-//! name matches, nothing is printed.
+//! name matches, nothing is printed. `cargo test -- soak --minutes 30` has the soaks run for so long.
 
 mod ask;
 mod boot;
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let (selection, arguments) = Selection::take(env::args_os());
     let mut arguments = Arguments::from_iter(arguments);
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(MACHINES).min(MACHINES));
-    match trials() {
+    match trials(selection.minutes) {
         Ok(mut trials) => {
             trials.retain(|trial| selection.has(trial.name()));
             if trials.is_empty() && !selection.is_all() && !arguments.list {
@@ -47,13 +47,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn trials() -> Result<Vec<Trial>, Failure> {
+fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
     machines::build()?;
     let mut trials = Vec::new();
     for test in guest::list()? {
         for cpus in test.smp.clone() {
             let test = test.clone();
-            trials.push(trial(&test.name_with(cpus), move || test.run(cpus)));
+            trials.push(trial(&test.name_with(cpus), move || {
+                test.run(cpus, minutes)
+            }));
         }
     }
     for (module, tests) in [
