@@ -314,7 +314,7 @@ impl Author {
             17 if random.below(2) == 0 => {
                 Value::Percpu(random.below(PERCPU), random.below(4), random.below(128))
             }
-            17 => Value::Raw(random.next() as usize),
+            17 => Value::Raw(random.number() as usize),
             _ => Value::Raw(0),
         }
     }

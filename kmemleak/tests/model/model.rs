@@ -1,6 +1,7 @@
 //! The model: what the words of the detector's documentation mean, without any thought of speed.
 //!
-//! Blocks in an ordered map; words that are not zero in another. A check counts words from the roots outwards.
+//! Blocks in an ordered map; words that are not zero in another. A check counts words from the roots outwards. Blocks may lie anywhere, up
+//! to the last byte of the address space, so all goes by starts and distances: an end may be no number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -15,8 +16,10 @@ struct Block {
     /// Parts that are scanned, as offsets; all is, if there are none.
     areas: Vec<Range<usize>>,
     birth: u64,
-    /// Where its memory is: itself, or the copies of a per-CPU block.
+    /// Where its memory is: itself, the copies of a per-CPU block, or where physical memory is mapped.
     copies: Vec<usize>,
+    /// Physical memory: its start is no address, so nothing points to it.
+    phys: bool,
     /// A block that pointers to this one count for as well.
     excess: Option<usize>,
     /// What a scan has found in it when it was unreferenced.
@@ -26,19 +29,21 @@ struct Block {
 }
 
 impl Block {
-    fn is_percpu(&self, start: usize) -> bool {
+    /// Whether its memory is elsewhere.
+    fn is_elsewhere(&self, start: usize) -> bool {
         self.copies != [start]
     }
 }
 
-/// Whether all of a range lies in one of some others.
-fn is_in(others: &[Range<usize>], range: Range<usize>) -> bool {
-    others
-        .iter()
-        .any(|other| other.start <= range.start && range.end <= other.end)
+/// Whether all of `len` bytes at `start` lies in one of some ranges.
+fn is_in(ranges: &[Range<usize>], start: usize, len: usize) -> bool {
+    ranges.iter().any(|range| {
+        let distance = start.wrapping_sub(range.start);
+        distance < range.len() && len <= range.len() - distance
+    })
 }
 
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     blocks: BTreeMap<usize, Block>,
     /// Copies of per-CPU blocks, and whose they are.
@@ -88,6 +93,7 @@ impl Model {
         let block = self.blocks.range(..=address).next_back();
         if let Some((&start, block)) = block
             && address - start < block.size
+            && !block.phys
         {
             return Some((start, block));
         }
@@ -97,13 +103,13 @@ impl Model {
     }
 
     pub fn alloc(&mut self, start: usize, size: usize, min_count: i32, now: u64) {
-        let end = start + size;
-        let inside: Vec<usize> = self.blocks.range(start..end).map(|(&old, _)| old).collect();
-        for old in inside {
-            self.blocks.remove(&old);
+        let last = start + (size - 1);
+        let inside = self.blocks.range(start..=last).map(|(&old, _)| old);
+        for old in inside.collect::<Vec<usize>>() {
+            self.free(old);
         }
         if let Some((old, _)) = self.containing(start) {
-            self.blocks.remove(&old);
+            self.free(old);
         }
         self.insert(start, size, min_count, now, vec![start]);
     }
@@ -125,6 +131,7 @@ impl Model {
                 areas: Vec::new(),
                 birth,
                 copies,
+                phys: false,
                 excess: None,
                 seen: None,
                 told: false,
@@ -138,10 +145,18 @@ impl Model {
     pub fn alloc_percpu(&mut self, handle: usize, size: usize, copies: &[usize], now: u64) {
         for &copy in copies {
             self.copies.insert(copy, handle);
-            self.words
-                .retain(|&address, _| !(copy..copy + size).contains(&address));
+            self.clear_words(copy, size);
         }
         self.insert(handle, size, 1, now, copies.into());
+    }
+
+    /// A block of physical memory that is mapped there.
+    #[allow(dead_code, reason = "the simulation's kernel has some")]
+    pub fn alloc_phys(&mut self, start: usize, size: usize, mapped: usize, now: u64) {
+        self.insert(start, size, 0, now, vec![mapped]);
+        self.blocks
+            .entry(start)
+            .and_modify(|block| block.phys = true);
     }
 
     pub fn free(&mut self, start: usize) {
@@ -157,26 +172,25 @@ impl Model {
         let Some((whole, block)) = self.containing(start) else {
             return;
         };
-        if block.is_percpu(whole) || len == 0 {
+        if block.is_elsewhere(whole) || len == 0 {
             return;
         }
-        let (block, end) = (block.clone(), whole + block.size);
+        let block = block.clone();
         self.blocks.remove(&whole);
-        let hole_end = (start + len).min(end);
-        for part in [whole..start, hole_end..end] {
+        let front = start - whole;
+        let tail = front.saturating_add(len).min(block.size);
+        for part in [0..front, tail..block.size] {
             if part.is_empty() {
                 continue;
             }
             self.blocks.insert(
-                part.start,
+                whole + part.start,
                 Block {
                     size: part.len(),
-                    areas: areas_of(&block.areas, part.start - whole..part.end - whole),
-                    copies: vec![part.start],
+                    areas: areas_of(&block.areas, part.clone()),
+                    copies: vec![whole + part.start],
                     // It stays with what has the old start, or goes with all that is left.
-                    excess: block
-                        .excess
-                        .filter(|_| part.start == whole || start == whole),
+                    excess: block.excess.filter(|_| part.start == 0 || front == 0),
                     seen: None,
                     told: false,
                     ..block.clone()
@@ -189,6 +203,11 @@ impl Model {
     /// A block to which the one at `area` points, and for which further pointers to that one count.
     pub fn vmalloc(&mut self, start: usize, size: usize, area: usize, now: u64) {
         self.alloc(start, size, 2, now);
+        self.set_excess(area, start);
+    }
+
+    /// Pointers to a block that it does not need count for another.
+    pub fn set_excess(&mut self, area: usize, start: usize) {
         if let Some(block) = self.blocks.get_mut(&area) {
             block.excess = Some(start);
         }
@@ -229,6 +248,12 @@ impl Model {
         self.words.insert(address, word);
     }
 
+    /// All words of `len` bytes are zero.
+    pub fn clear_words(&mut self, start: usize, len: usize) {
+        self.words
+            .retain(|&address, _| address.wrapping_sub(start) >= len);
+    }
+
     pub fn store_root(&mut self, index: usize, word: usize) {
         self.roots.insert(index, word);
     }
@@ -265,13 +290,12 @@ impl Model {
         (self.blocks.len(), sizes.sum())
     }
 
-    /// The whole words of a range that are not zero, with their addresses.
-    fn words_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
-        let end = range.end;
-        let words = self.words.range(range.start..end.max(range.start));
+    /// The whole words of `len` bytes that are not zero, with their addresses.
+    fn words_in(&self, start: usize, len: usize) -> impl Iterator<Item = (usize, usize)> {
+        let words = self.words.range(start..=start.saturating_add(len));
         words
             .map(|(&address, &word)| (address, word))
-            .filter(move |&(address, word)| address + WORD <= end && word != 0)
+            .filter(move |&(address, word)| address - start + WORD <= len && word != 0)
     }
 
     /// The words of a block that are scanned: not those of regions, which are read there.
@@ -290,13 +314,13 @@ impl Model {
                 block
                     .copies
                     .iter()
-                    .flat_map(move |copy| self.words_in(copy + part.start..copy + part.end))
+                    .flat_map(move |copy| self.words_in(copy + part.start, part.len()))
             })
             .collect();
         let covered = self.covered();
         words
             .into_iter()
-            .filter(|&(address, _)| !is_in(&covered, address..address + WORD))
+            .filter(|&(address, _)| !is_in(&covered, address, WORD))
             .map(|(_, word)| word)
             .collect()
     }
@@ -305,13 +329,13 @@ impl Model {
     fn contents(&self, block: &Block) -> Vec<(usize, usize)> {
         let copies = block.copies.iter();
         copies
-            .flat_map(|&copy| self.words_in(copy..copy + block.size))
+            .flat_map(|&copy| self.words_in(copy, block.size))
             .collect()
     }
 
     /// Whether a block lies in a root.
     fn is_in_root(&self, start: usize, block: &Block) -> bool {
-        !block.is_percpu(start) && is_in(&self.covered(), start..start + block.size)
+        !block.is_elsewhere(start) && is_in(&self.covered(), start, block.size)
     }
 
     /// A word that points somewhere, and belongs to this block.
@@ -358,7 +382,8 @@ impl Model {
     /// The block in a root that a word of that root belongs to.
     fn holder_in_root(&self, address: usize) -> Option<usize> {
         let (start, block) = self.containing(address)?;
-        let whole = start <= address && address + WORD <= start + block.size;
+        let offset = address.wrapping_sub(start);
+        let whole = offset < block.size && WORD <= block.size - offset;
         (whole && self.is_in_root(start, block)).then_some(start)
     }
 
@@ -373,8 +398,9 @@ impl Model {
             }
         }
         let covered = self.covered().into_iter();
-        let in_regions: Vec<(usize, usize)> =
-            covered.flat_map(|region| self.words_in(region)).collect();
+        let in_regions: Vec<(usize, usize)> = covered
+            .flat_map(|region| self.words_in(region.start, region.len()))
+            .collect();
         for (address, word) in in_regions {
             self.point(&mut pass, self.holder_in_root(address), word);
         }

@@ -1,5 +1,6 @@
 //! Random numbers that are the same everywhere: splitmix64 (Steele, Lea and Flood, 2014).
 
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
@@ -7,7 +8,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,7 +18,7 @@ impl Random {
 
     /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
+        ((u128::from(self.number()) * end as u128) >> 64) as usize
     }
 
     /// A number from `first` to `last`.

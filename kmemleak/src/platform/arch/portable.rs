@@ -89,10 +89,14 @@ impl RangeComparison {
             let mut kept = 0;
             for index in 0..some {
                 // SAFETY: one of those that were written.
-                let word = unsafe { behind.add(index).read() };
+                let from = unsafe { behind.add(index) };
+                // SAFETY: as above.
+                let word = unsafe { from.read() };
                 if set.may_have(word) {
                     // SAFETY: one of those that were written, and read already.
-                    unsafe { behind.add(kept).write(word) };
+                    let to = unsafe { behind.add(kept) };
+                    // SAFETY: as above.
+                    unsafe { to.write(word) };
                     kept += 1;
                 }
             }

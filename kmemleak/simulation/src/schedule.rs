@@ -1,0 +1,108 @@
+//! Moments: where a CPU may be overtaken by others.
+//!
+//! Each access to an atomic of the detector, and to a word of emulated memory, is a moment ([`moment`]). Not each of them is used: a
+//! run lets so many pass between two that are, by its seed, so that some runs change places at each access and others get far. At
+//! one that is used an interrupt may come, the task may be preempted or join a stop of the world, if interrupts are on; then
+//! `shuttle` decides which CPU goes on.
+//!
+//! All of shuttle's threads are on one thread of the host. So what is here of each thread is a cell, kept across each change of
+//! threads.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering::SeqCst;
+
+use shuttle::sync::atomic::AtomicBool;
+
+use crate::world;
+
+/// What is wrong with the world: each must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Spin locks are taken by all who ask.
+    LocksDoNotLock,
+    /// Interrupts come although they are off.
+    InterruptsAreNeverOff,
+    /// A stop does not wait for tasks that are in the midst of something.
+    StopsDoNotWait,
+}
+
+thread_local! {
+    static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
+    /// Whether a run goes on.
+    static ON: Cell<bool> = const { Cell::new(false) };
+    /// Moments that pass before one is used.
+    static GAP: Cell<u32> = const { Cell::new(0) };
+    /// The task that runs now.
+    static ME: Cell<usize> = const { Cell::new(0) };
+    /// What is accessed where threads may change: shuttle's own atomics are its moments.
+    static POINT: AtomicBool = const { AtomicBool::new(false) };
+}
+
+/// Begins and ends runs.
+pub(crate) fn set_on(on: bool) {
+    ON.set(on);
+    GAP.set(0);
+    ME.set(0);
+}
+
+pub(crate) fn set_fault(fault: Fault) {
+    FAULT.set(fault);
+}
+
+/// Whether the world has this fault.
+pub(crate) fn has(fault: Fault) -> bool {
+    FAULT.get() == fault
+}
+
+/// The number of the task that runs now.
+pub(crate) fn me() -> usize {
+    ME.get()
+}
+
+/// The thread that runs now is this task's, as long as it goes on.
+pub(crate) fn become_task(task: usize) {
+    ME.set(task);
+}
+
+/// Others may go on here.
+#[inline]
+pub(crate) fn moment() {
+    if !ON.get() {
+        return;
+    }
+    match GAP.get().checked_sub(1) {
+        Some(left) => GAP.set(left),
+        None => change(),
+    }
+}
+
+#[cold]
+fn change() {
+    if std::thread::panicking() {
+        return;
+    }
+    GAP.set(world::gap());
+    world::interruptible();
+    switch(|| {
+        POINT.with(|point| point.load(SeqCst));
+    });
+}
+
+/// Others must go on here, since the task waits for them.
+pub(crate) fn wait() {
+    if !ON.get() || std::thread::panicking() {
+        return;
+    }
+    world::interruptible();
+    switch(shuttle::thread::yield_now);
+}
+
+/// Does something in which others may go on.
+pub(crate) fn switch<R>(to: impl FnOnce() -> R) -> R {
+    let me = ME.get();
+    let result = to();
+    ME.set(me);
+    result
+}

@@ -1,0 +1,343 @@
+//! The emulated kernel, as the detector's platform sees it.
+//!
+//! There is one world a thread of the host, and all tasks of a run are on that thread: so the world is a cell, which is borrowed for
+//! a few lines at a time ([`with`]), never across a [moment](crate::schedule).
+//!
+//! # CPUs and tasks
+//!
+//! Each thread of `shuttle` is a task. There may be more tasks than CPUs: then some wait for one. At a moment with interrupts on a
+//! task may be interrupted (a handler runs on top of it, and may allocate), give its CPU to another task, or join a stop of the world.
+//! With interrupts off nothing of that happens, but other CPUs go on.
+//!
+//! # What it demands of the detector
+//!
+//! It panics where the detector does what the platform's documentation excludes: waits, stops the world or gives metadata back with
+//! interrupts off; reads memory that no block has any more, whose free has returned; restores interrupts in another order; gives
+//! back a page that it does not have.
+
+pub mod memory;
+pub mod metadata;
+pub mod platform;
+pub mod stop;
+
+use std::cell::RefCell;
+use std::fmt;
+
+use crate::actor::{self, Owned};
+use crate::oracle::Oracle;
+use crate::oracle::random::Random;
+use crate::schedule::{Fault, has, me, wait};
+
+use self::memory::Memory;
+use self::metadata::Metadata;
+use self::stop::{Stop, StopKind};
+
+/// Interrupts of a run: what takes them takes longer, and gets more of them.
+const MOST_INTERRUPTS: u64 = 300;
+
+/// Words of each root section.
+pub const ROOT_WORDS: usize = 24;
+/// Where the kernel's section of variables lies. No block does.
+pub const SECTION: usize = 0xffff_ffff_8100_0000;
+/// Where the static per-CPU areas lie, one a page.
+pub const PERCPU: usize = 0xffff_ffff_8200_0000;
+/// Where the stacks of tasks lie, one a page.
+pub const STACKS: usize = 0xffff_c900_0000_0000;
+
+/// How a run's kernel is, by its seed.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// CPUs.
+    pub cpus: u32,
+    /// Tasks, at least as many.
+    pub tasks: usize,
+    /// Operations of each task.
+    pub operations: usize,
+    /// Moments of which one is used, in the mean.
+    pub pace: u32,
+    /// Of so many chances one brings an interrupt.
+    pub interrupts: usize,
+    /// How requests to stop the world end.
+    pub stop: StopKind,
+    /// The clock's first time.
+    pub origin_us: u64,
+    /// Addresses about which blocks lie.
+    pub corners: Vec<usize>,
+}
+
+/// What is known of a task.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Task {
+    /// How often interrupts are off.
+    pub irqs_off: usize,
+    /// Its CPU, while it has one.
+    pub cpu: Option<u32>,
+    /// An interrupt handler runs on top of it.
+    pub interrupted: bool,
+    /// It is not to be interrupted, preempted or stopped: it looks at the world from outside.
+    pub outside: bool,
+    /// The number of the stop that it has joined.
+    pub joined: Option<u64>,
+    /// It waits for a CPU.
+    pub waits: bool,
+    /// It has nothing to do any more.
+    pub over: bool,
+}
+
+/// The world.
+#[derive(Debug)]
+pub struct World {
+    /// How it is.
+    pub setting: Setting,
+    /// What decides all but the interleaving.
+    pub random: Random,
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// Memory.
+    pub memory: Memory,
+    /// Pages of metadata.
+    pub metadata: Metadata,
+    /// Microseconds.
+    pub now_us: u64,
+    /// What is known of the graph.
+    pub oracle: Oracle,
+    /// Blocks that were handed out.
+    pub blocks: Vec<Owned>,
+    stop: Option<Stop>,
+    /// A task makes a verdict, and looks at it.
+    passing: bool,
+    /// What happened, for people and for comparing two runs of one seed.
+    pub log: Log,
+}
+
+/// Counts, and a number that differs as soon as anything differs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// A checksum of all that happened.
+    pub sum: u64,
+    /// Callbacks of allocators.
+    pub callbacks: u64,
+    /// Checks and scans.
+    pub passes: u64,
+    /// Interrupts that came.
+    pub interrupts: u64,
+    /// Of them, in the midst of one of the detector's functions.
+    pub nested: u64,
+    /// Stops of the world.
+    pub stops: u64,
+    /// Stops that were given up.
+    pub given_up: u64,
+    /// How often a task gave its CPU to another.
+    pub preemptions: u64,
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions",
+            self.callbacks,
+            self.passes,
+            self.interrupts,
+            self.nested,
+            self.stops,
+            self.given_up,
+            self.preemptions
+        )
+    }
+}
+
+impl Log {
+    /// Adds what happened in another run.
+    pub fn add(&mut self, other: &Self) {
+        self.sum ^= other.sum;
+        self.callbacks += other.callbacks;
+        self.passes += other.passes;
+        self.interrupts += other.interrupts;
+        self.nested += other.nested;
+        self.stops += other.stops;
+        self.given_up += other.given_up;
+        self.preemptions += other.preemptions;
+    }
+
+    /// Something happened.
+    pub fn note(&mut self, what: usize) {
+        let mixed = (self.sum ^ what as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.sum = mixed.rotate_left(29);
+    }
+}
+
+thread_local! {
+    static WORLD: RefCell<Option<Box<World>>> = const { RefCell::new(None) };
+}
+
+/// Does something with the world. No moment may come in between.
+pub fn with<R>(action: impl FnOnce(&mut World) -> R) -> R {
+    WORLD.with_borrow_mut(|world| action(world.as_mut().expect("a run goes on")))
+}
+
+/// Begins a run.
+pub(crate) fn create(setting: Setting, random: Random) {
+    let tasks = vec![Task::default(); setting.tasks];
+    let mut world = World {
+        metadata: Metadata::default(),
+        now_us: setting.origin_us,
+        oracle: Oracle::default(),
+        memory: Memory::default(),
+        stop: None,
+        passing: false,
+        blocks: Vec::new(),
+        log: Log::default(),
+        tasks,
+        random,
+        setting,
+    };
+    for (task, cpu) in world.tasks.iter_mut().zip(0..world.setting.cpus) {
+        task.cpu = Some(cpu);
+    }
+    let bytes = ROOT_WORDS * 8;
+    world.memory.map(SECTION, bytes);
+    for cpu in 0..world.setting.cpus as usize {
+        world.memory.map(PERCPU + cpu * 4096, bytes);
+    }
+    for task in 0..world.setting.tasks {
+        world.memory.map(STACKS + task * 4096, bytes);
+    }
+    WORLD.set(Some(Box::new(world)));
+}
+
+/// Ends a run.
+pub(crate) fn end() -> Option<Box<World>> {
+    WORLD.take()
+}
+
+/// Moments that pass before the next one is used.
+pub(crate) fn gap() -> u32 {
+    with(|world| match world.setting.pace {
+        0 => 0,
+        pace => world.random.below(2 * pace as usize) as u32,
+    })
+}
+
+/// Where something may come between, if interrupts are on: a stop of the world, an interrupt, another task.
+pub(crate) fn interruptible() {
+    enum Come {
+        Nothing,
+        Stop,
+        Interrupt,
+        Task,
+    }
+    let come = with(|world| {
+        world.pass_time();
+        let task = world.tasks[me()];
+        let off = task.irqs_off > 0 && !has(Fault::InterruptsAreNeverOff);
+        if off || task.outside || task.interrupted {
+            return Come::Nothing;
+        }
+        if world.is_stopping() && task.irqs_off == 0 {
+            return Come::Stop;
+        }
+        let often = world.random.below(world.setting.interrupts) == 0;
+        if often && world.log.interrupts < MOST_INTERRUPTS {
+            return Come::Interrupt;
+        }
+        match world.is_waited_for() && task.irqs_off == 0 && world.random.below(20) == 0 {
+            true => Come::Task,
+            false => Come::Nothing,
+        }
+    });
+    match come {
+        Come::Nothing => {}
+        Come::Stop => stop::join(),
+        Come::Interrupt => interrupt(),
+        Come::Task => preempt(),
+    }
+}
+
+/// A handler runs on top of the task.
+fn interrupt() {
+    let before = with(|world| {
+        let task = &mut world.tasks[me()];
+        task.interrupted = true;
+        let before = std::mem::replace(&mut task.irqs_off, 1);
+        world.log.interrupts += 1;
+        world.log.nested += u64::from(world.oracle.is_inside(me()));
+        before
+    });
+    actor::handle_interrupt();
+    with(|world| {
+        let task = &mut world.tasks[me()];
+        assert_eq!(task.irqs_off, 1, "interrupts are restored");
+        task.interrupted = false;
+        task.irqs_off = before;
+    });
+}
+
+/// From here on no other task makes a verdict, until [`end_pass`]: what is asked of this one's is of this one.
+pub(crate) fn begin_pass() {
+    while with(|world| world.passing) {
+        wait();
+    }
+    with(|world| world.passing = true);
+}
+
+pub(crate) fn end_pass() {
+    with(|world| world.passing = false);
+}
+
+/// The task has nothing to do now.
+pub(crate) fn idle() {
+    match with(|world| world.is_waited_for() && !world.is_stopping()) {
+        true => preempt(),
+        false => wait(),
+    }
+}
+
+/// The task gives its CPU to one that waits, and waits itself.
+fn preempt() {
+    with(|world| {
+        let waiting: Vec<usize> = (0..world.tasks.len())
+            .filter(|&task| world.tasks[task].waits && !world.tasks[task].over)
+            .collect();
+        let next = world.random.any(&waiting).expect("some wait");
+        let cpu = world.tasks[me()].cpu.take();
+        world.tasks[next].cpu = cpu;
+        world.tasks[next].waits = false;
+        world.log.preemptions += 1;
+    });
+    wait_for_cpu();
+}
+
+/// Waits until the task has a CPU.
+pub(crate) fn wait_for_cpu() {
+    with(|world| world.tasks[me()].waits = world.tasks[me()].cpu.is_none());
+    while with(|world| world.tasks[me()].waits && !world.is_over()) {
+        with(|world| world.tasks[me()].outside = true);
+        wait();
+        with(|world| world.tasks[me()].outside = false);
+    }
+}
+
+impl World {
+    /// Whether a task that has something to do waits for a CPU.
+    fn is_waited_for(&self) -> bool {
+        self.tasks.iter().any(|task| task.waits && !task.over)
+    }
+
+    /// Whether no task has anything to do.
+    pub fn is_over(&self) -> bool {
+        self.tasks.iter().all(|task| task.over)
+    }
+
+    /// A little time passes, or none.
+    fn pass_time(&mut self) {
+        if self.random.below(4) == 0 {
+            self.now_us = self.now_us.saturating_add(self.random.below(3) as u64);
+        }
+    }
+
+    /// Whether the task that runs now is at a place where interrupts are on.
+    pub fn assert_may_wait(&self, what: &str) {
+        assert_eq!(self.tasks[me()].irqs_off, 0, "{what} with interrupts off");
+    }
+}

@@ -1,0 +1,173 @@
+//! The world as the detector's platform.
+
+use std::fmt::{self, Write};
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
+
+use super::{PERCPU, ROOT_WORDS, SECTION, STACKS, stop, with};
+use crate::schedule::{me, moment, wait};
+use crate::{
+    Comm, Context, ForeignWords, ImageLost, IrqState, Level, MAX_FRAMES, Platform, Progress, Root,
+    RootCursor, RootKind, StopError, StoppedCpu, Words,
+};
+
+/// The world of this thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel;
+
+// SAFETY: words are read by a look into a map; metadata pages are allocations of their own; with interrupts off no other task runs on a
+// CPU; a stop waits until all tasks have joined, and none of them is inside of a callback with interrupts off then.
+unsafe impl Platform for Kernel {
+    fn now_us(&self) -> u64 {
+        with(|world| world.now_us)
+    }
+
+    fn irq_save(&self) -> IrqState {
+        with(|world| {
+            let off = &mut world.tasks[me()].irqs_off;
+            *off += 1;
+            IrqState(*off - 1)
+        })
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        let on = with(|world| {
+            let off = &mut world.tasks[me()].irqs_off;
+            assert_eq!(
+                *off,
+                state.0 + 1,
+                "interrupts are put back in reverse order"
+            );
+            *off = state.0;
+            *off == 0
+        });
+        if on {
+            moment();
+        }
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        let (cpus, tasks) = with(|world| (world.setting.cpus as usize, world.setting.tasks));
+        let at = cursor.index;
+        cursor.index += 1;
+        let (kind, start) = match at {
+            0 => (RootKind::Section, SECTION),
+            _ if at <= cpus => (RootKind::PerCpu(at as u32 - 1), PERCPU + (at - 1) * 4096),
+            _ if at <= cpus + tasks => {
+                let task = at - 1 - cpus;
+                (RootKind::Stack(task as u32 + 1), STACKS + task * 4096)
+            }
+            _ => return None,
+        };
+        let len = ROOT_WORDS * 8;
+        Some(Root { kind, start, len })
+    }
+
+    fn context(&self) -> Context {
+        with(|world| {
+            let task = world.tasks[me()];
+            Context {
+                task: me() as u32 + 1,
+                cpu: task.cpu.expect("it runs on a CPU"),
+                level: match task.interrupted {
+                    true => Level::Interrupt,
+                    false => Level::Task,
+                },
+            }
+        })
+    }
+
+    fn comm(&self) -> Comm {
+        let mut name = String::from("task");
+        let _ = write!(name, "{}", me());
+        Comm::new(&name)
+    }
+
+    fn call_stack(&self, frames: &mut [usize; MAX_FRAMES]) -> usize {
+        with(|world| {
+            frames[0] = world.oracle.site(me());
+            1
+        })
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        with(|world| world.metadata.take())
+    }
+
+    unsafe fn metadata_free(&self, page: NonNull<u8>) {
+        with(|world| {
+            world.assert_may_wait("giving metadata back");
+            world.metadata.give_back(page);
+        });
+    }
+
+    fn cpus(&self) -> u32 {
+        with(|world| world.setting.cpus)
+    }
+
+    fn readable(&self, _start: usize, len: usize) -> bool {
+        // What is larger is not mapped; all else is, as long as it is there.
+        len <= super::super::actor::READABLE
+    }
+
+    fn spin(&self) {
+        wait();
+    }
+
+    fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        stop::stop_world(work, &|_| ())
+    }
+
+    fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
+        stop::stop_world(at_stop, &|world| world.memory.freeze())?;
+        Ok(1)
+    }
+
+    fn thaw(&self) {
+        with(|world| {
+            world.assert_may_wait("thawing");
+            world.memory.thaw();
+        });
+    }
+
+    unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        moment();
+        with(|world| {
+            for (index, word) in words.iter_mut().enumerate() {
+                let address = address + index * 8;
+                world.memory.assert_mapped(address);
+                *word = world.memory.read_frozen(address);
+            }
+        });
+        Ok(())
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        with(|world| world.assert_may_wait("waiting"));
+        wait();
+        ControlFlow::Continue(())
+    }
+
+    fn checkpoint(&self, _: Progress) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    fn words(&self) -> Words<'_> {
+        Words::Foreign(self)
+    }
+
+    fn symbol(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        write!(out, "site{address:x}")
+    }
+}
+
+// SAFETY: reads, and no more.
+unsafe impl ForeignWords for Kernel {
+    unsafe fn read(&self, address: usize) -> usize {
+        moment();
+        with(|world| {
+            world.memory.assert_mapped(address);
+            world.memory.read(address)
+        })
+    }
+}

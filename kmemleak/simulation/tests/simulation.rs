@@ -1,0 +1,141 @@
+//! The simulation: seeds that once failed, new ones for some seconds, and that it finds what is wrong.
+//!
+//! ```text
+//! cargo test -p kmemleak-simulation                                    # 20 seconds
+//! cargo test --release -p kmemleak-simulation -- --seconds 3600        # as long as that
+//! cargo test --release -p kmemleak-simulation -- --first 1000000       # other seeds
+//! cargo test --release -p kmemleak-simulation -- --seed 1234           # that one again
+//! ```
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kmemleak_simulation::run::{run, run_with};
+use kmemleak_simulation::schedule::Fault;
+use kmemleak_simulation::world::Log;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Seeds that have failed, with what was wrong.
+const KEPT: [(u64, &str); 1] = [(
+    95,
+    "a block that ends one byte before the address space does was read beyond its end",
+)];
+
+/// What this test takes besides what all tests take.
+struct Wanted {
+    seconds: u64,
+    first: u64,
+    seed: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let mut wanted = Wanted {
+        seconds: 20,
+        first: 0,
+        seed: None,
+    };
+    let (mut others, mut words) = (Vec::new(), env::args());
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let number = words.next().and_then(|number| number.parse().ok());
+            number.unwrap_or_else(|| panic!("{word}: a number must follow"))
+        };
+        match word.as_str() {
+            "--seconds" => wanted.seconds = number(),
+            "--first" => wanted.first = number(),
+            "--seed" => wanted.seed = Some(number()),
+            _ => others.push(word),
+        }
+    }
+    if let Some(seed) = wanted.seed {
+        return match run(seed) {
+            Ok(log) => {
+                println!("seed {seed}: {log:?}");
+                ExitCode::SUCCESS
+            }
+            Err(why) => {
+                println!("seed {seed} fails: {why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let tests = vec![
+        Trial::test("seeds_that_once_failed", seeds_that_once_failed),
+        Trial::test("a_seed_decides_everything", a_seed_decides_everything),
+        Trial::test("what_is_wrong_is_found", what_is_wrong_is_found),
+        Trial::test("new_seeds", move || new_seeds(&wanted)),
+    ];
+    let mut arguments = Arguments::from_iter(others);
+    // New seeds run on all CPUs by themselves.
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+fn seeds_that_once_failed() -> Result<(), Failed> {
+    for (seed, what) in KEPT {
+        run(seed).map_err(|why| format!("seed {seed} ({what}): {why}"))?;
+    }
+    Ok(())
+}
+
+fn a_seed_decides_everything() -> Result<(), Failed> {
+    for seed in 0..20 {
+        let (once, again) = (run(seed)?, run(seed)?);
+        if once != again {
+            return Err(format!("seed {seed}: {once:?}, and again: {again:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// In a world that is wrong itself some seed fails, and soon.
+fn what_is_wrong_is_found() -> Result<(), Failed> {
+    for fault in [
+        Fault::LocksDoNotLock,
+        Fault::InterruptsAreNeverOff,
+        Fault::StopsDoNotWait,
+    ] {
+        let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
+        println!("{fault:?} is found by seed {found:?}");
+        if found.is_none() {
+            return Err(format!("{fault:?} is not found").into());
+        }
+    }
+    Ok(())
+}
+
+/// One seed after the other, on all CPUs, until time is over.
+fn new_seeds(wanted: &Wanted) -> Result<(), Failed> {
+    let end = Instant::now() + Duration::from_secs(wanted.seconds);
+    let (next, failed) = (AtomicU64::new(wanted.first), Mutex::new(None));
+    let total = Mutex::new(Log::default());
+    let work = || {
+        while Instant::now() < end && failed.lock().expect("nobody panics").is_none() {
+            let seed = next.fetch_add(1, Relaxed);
+            match run(seed) {
+                Ok(log) => total.lock().expect("nobody panics").add(&log),
+                Err(why) => *failed.lock().expect("nobody panics") = Some((seed, why)),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, Into::into) {
+            scope.spawn(work);
+        }
+    });
+    let (seeds, total) = (next.into_inner() - wanted.first, total.into_inner()?);
+    println!("{seeds} seeds from {} on: {total}", wanted.first);
+    match failed.into_inner()? {
+        None => Ok(()),
+        Some((seed, why)) => Err(format!(
+            "seed {seed} fails: {why}\n\
+             again: cargo test --release -p kmemleak-simulation -- --seed {seed}\n\
+             When it is mended, keep the seed in KEPT."
+        )
+        .into()),
+    }
+}
