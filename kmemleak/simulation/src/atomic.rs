@@ -138,11 +138,11 @@ pub(crate) fn fence(_: Ordering) {
 /// # Safety
 ///
 /// All writes to the word happen before this.
-pub(crate) unsafe fn settled_u32(word: &AtomicU32) -> u32 {
+pub(crate) unsafe fn settled_u64(word: &AtomicU64) -> u64 {
     word.load(SeqCst)
 }
 
-/// The value of a word that is not written any more, as [`settled_u32`] reads it.
+/// The value of a word that is not written any more, as [`settled_u64`] reads it.
 ///
 /// # Safety
 ///
