@@ -56,14 +56,15 @@ impl Display for Quoted {
     }
 }
 
-/// Text between quotation marks; characters that would end it or are invalid in JSON text are escaped.
+/// Text between quotation marks; characters that would end it, and control characters, are escaped.
 pub(super) struct Escaped<'a>(pub(super) &'a mut dyn Write);
 
 impl Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|character| match character {
             '"' | '\\' => write!(self.0, "\\{character}"),
-            '\0'..='\u{1f}' => write!(self.0, "\\u{:04x}", u32::from(character)),
+            // JSON text may have some of them; a terminal that shows it obeys them.
+            _ if character.is_control() => write!(self.0, "\\u{:04x}", u32::from(character)),
             _ => self.0.write_char(character),
         })
     }
