@@ -126,10 +126,7 @@ impl Acts {
     fn check<E: fmt::Debug>(&mut self, summary: Result<Summary, E>) {
         let summary = summary.expect("the detector is on");
         self.longest_stop_us = self.longest_stop_us.max(summary.stopped_us);
-        let is_certain = matches!(
-            summary.how,
-            How::Stopped | How::Frozen | How::Confirmed { .. }
-        );
+        let is_certain = matches!(summary.how, How::Stopped | How::Frozen | How::Confirmed);
         if !is_certain {
             self.given_up += 1;
             return;
