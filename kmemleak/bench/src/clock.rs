@@ -35,7 +35,7 @@ impl Clock {
     /// Microseconds since the clock was made.
     #[inline]
     pub fn now_us(&self) -> u64 {
-        self.us(counts().saturating_sub(self.start))
+        self.us(counts().wrapping_sub(self.start))
     }
 
     #[inline]

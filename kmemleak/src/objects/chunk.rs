@@ -6,7 +6,7 @@
 //! | 0 | address of the records (45 bits); whether what reaches in covers the table (1); how far down that starts (18) |
 //! | 1 | a bit for each granule in which an object starts |
 //! | 2 | a bit for each of these whose object is marked, or does not matter to the marker |
-//! | 3 | lock (16 bits); users of the table, or spare (16); spacing and flags (16); words of each object (16) |
+//! | 3 | lock (16 bits); users of the table, or spare (16); spacing and flags (16); bytes of each object (16) |
 //!
 //! An entry is half a cache line, so one access finds out whether a pointer points to the start of an object, and whether
 //! that object is marked. The entries of two chunks share a line, those of chunks in different pages never do.
@@ -52,7 +52,7 @@ use crate::atomic::{AtomicU16, AtomicU32, AtomicU64};
 use crate::metadata::piece::Piece;
 use crate::metadata::{Class, MetaAlloc, word_of};
 pub(crate) use crate::objects::info;
-use crate::objects::info::{Info, SPACING_MASK, WORDS_MASK, WORDS_SHIFT, common_words};
+use crate::objects::info::{Info, SIZE_MASK, SIZE_SHIFT, SPACING_MASK, common_size};
 use crate::objects::record::{RECORD_WORDS, Record, RecordRef};
 pub(crate) use crate::objects::spacing::{GRANULE, MAX_SPACING, granule_of, share_at, spacing_for};
 use crate::objects::word_lock;
@@ -175,19 +175,19 @@ impl Chunk {
     #[inline(never)]
     pub(crate) fn note_size(self, bytes: usize, others: u64) {
         if others == 0 {
-            self.set_common_words(common_words(bytes));
-        } else if self.now().common_words() != 0 {
+            self.set_common_size(common_size(bytes));
+        } else if self.now().has_common_size() {
             self.forget_size();
         }
     }
 
     /// Forgets what is said of the size of all objects: it is not true any more. It is locked, or the world is stopped.
     pub(crate) fn forget_size(self) {
-        self.set_common_words(0);
+        self.set_common_size(0);
     }
 
-    fn set_common_words(self, words: u32) {
-        let change = |info| Some(info & !WORDS_MASK | words << WORDS_SHIFT);
+    fn set_common_size(self, bytes: u32) {
+        let change = |info| Some(info & !SIZE_MASK | bytes << SIZE_SHIFT);
         // Beside flags that the marker sets without the lock.
         let _ = (self.info()).fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
     }
@@ -200,7 +200,7 @@ impl Chunk {
         self.marks().fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
-    /// Spacing, flags and words as they are now.
+    /// Spacing, flags and common size as they are now.
     #[inline(always)]
     pub(crate) fn now(self) -> Info {
         Info(self.info().load(Ordering::Relaxed))
@@ -358,8 +358,9 @@ impl Chunk {
         // The bits below the address are zero.
         let first = (granule >> spacing) as usize * (4 * RECORD_WORDS);
         let address = (link >> (RECORDS_SHIFT - 3)) as usize + first;
-        let record = NonNull::new(ptr::with_exposed_provenance_mut(address))?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise: there are records, and not at zero.
+        let record = unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address)) };
+        // SAFETY: as above.
         Some(unsafe { RecordRef::new(record) })
     }
 

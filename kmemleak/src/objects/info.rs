@@ -1,17 +1,18 @@
 //! What the entry of a chunk says of the objects that start there, in a word of 32 bits: how closely they may follow one another
-//! (the spacing, in the lowest three bits), flags, and in the upper half how many whole words each of them has.
+//! (the spacing, in the lowest three bits), flags, and in the upper half how many bytes each of them has.
 //!
-//! That number is there where all objects have as many words, which holds wherever an allocator keeps blocks of a size together: then
-//! the marker need not read their records. A block of another size makes the number zero, which says nothing, until the chunk is
-//! empty. (It is about objects with a record in the chunk. Where others are kept in notes, the chunk is [`SPECIAL`].)
+//! That number is there where all objects have as many bytes, which holds wherever an allocator keeps blocks of a size together: then
+//! neither the marker nor an allocation need read their records. A block of another size makes the number zero, which says nothing,
+//! until the chunk is empty. (It is about objects with a record in the chunk. Where others are kept in notes, the chunk is
+//! [`SPECIAL`].)
 
 use crate::metadata::WORD;
 
 /// The bits of the spacing.
 pub(super) const SPACING_MASK: u32 = 7;
-/// How far up the words of each object are.
-pub(super) const WORDS_SHIFT: u32 = 16;
-pub(super) const WORDS_MASK: u32 = u32::MAX << WORDS_SHIFT;
+/// How far up the bytes of each object are.
+pub(super) const SIZE_SHIFT: u32 = 16;
+pub(super) const SIZE_MASK: u32 = u32::MAX << SIZE_SHIFT;
 
 /// Some records have [`crate::objects::record::flag::PENDING`]: marked objects wait to be scanned, see [`crate::objects::spill`].
 pub(crate) const SPILLED: u32 = 1 << 6;
@@ -36,18 +37,14 @@ pub(crate) const SERVES: u32 = 1 << 14;
 pub(crate) const WAITS: u32 = 1 << 15;
 
 /// The largest number of words that an entry can say that its objects have.
-pub(crate) const MAX_COMMON_WORDS: u32 = (1 << 13) - 1;
+pub(crate) const MAX_COMMON_WORDS: u32 = u16::MAX as u32 / WORD as u32;
 
-/// Whole words of an object of so many bytes, if an entry can say so; else zero.
-pub(super) const fn common_words(size: usize) -> u32 {
-    let words = size / WORD;
-    if words > MAX_COMMON_WORDS as usize {
-        return 0;
-    }
-    words as u32
+/// The bytes of an object, if an entry can say so; else zero.
+pub(super) fn common_size(size: usize) -> u32 {
+    u16::try_from(size).unwrap_or(0).into()
 }
 
-/// Spacing, flags and words of a chunk, at a moment.
+/// Spacing, flags and common size of a chunk, at a moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Info(pub(super) u32);
 
@@ -57,10 +54,10 @@ impl Info {
         self.0 & flags != 0
     }
 
-    /// Whether it has `wanted`, and none of the other flags.
+    /// Those of some flags that it has.
     #[inline(always)]
-    pub(crate) fn is_only(self, wanted: u32, others: u32) -> bool {
-        self.0 & (wanted | others) == wanted
+    pub(crate) fn flags_of(self, flags: u32) -> u32 {
+        self.0 & flags
     }
 
     /// log2 of the granules for each record.
@@ -69,15 +66,28 @@ impl Info {
         self.0 & SPACING_MASK
     }
 
-    /// Whether each object that starts in the chunk is known to have as many words as one of so many bytes.
+    /// Whether each object that starts in the chunk is known to have so many bytes.
     #[inline(always)]
     pub(crate) fn agrees(self, bytes: usize) -> bool {
-        self.common_words() as usize == bytes / WORD
+        (self.0 >> SIZE_SHIFT) as usize == bytes
+    }
+
+    /// Whether each object that starts in the chunk is known to have so many bytes, no more than a chunk has, and which of the flags
+    /// `wanted` and `others` there are is only `wanted`.
+    #[inline(always)]
+    pub(crate) fn is_only_of(self, bytes: u32, wanted: u32, others: u32) -> bool {
+        (self.0 ^ bytes << SIZE_SHIFT) & (SIZE_MASK | wanted | others) == wanted
+    }
+
+    /// Whether anything is known of the size of all objects.
+    #[inline(always)]
+    pub(crate) fn has_common_size(self) -> bool {
+        self.0 & SIZE_MASK != 0
     }
 
     /// Whole words of each object that starts in the chunk; zero if they are not known to be the same.
     #[inline(always)]
     pub(crate) fn common_words(self) -> u32 {
-        self.0 >> WORDS_SHIFT
+        self.0 >> (SIZE_SHIFT + WORD.ilog2())
     }
 }

@@ -23,8 +23,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use crate::atomic::AtomicU32;
-use crate::sizes::MAX_TASK_NAMES;
 use crate::stacks::depot::StackId;
+use crate::stacks::task_names::Who;
 
 /// Words of a record.
 pub(crate) const RECORD_WORDS: usize = 7;
@@ -132,18 +132,16 @@ pub(crate) const MANY: i32 = MAX_INLINE + 1;
 /// The largest number of references that an object may need.
 pub(crate) const MAX_MIN_COUNT: i32 = 255;
 
-const NAME_BITS: u32 = 11;
 /// Set in the last word if the pass has found a pointer to the start of the object. Used for objects that need several
 /// references, or that interior pointers reached.
-const STARTED: u32 = 1 << NAME_BITS;
-const CPU_SHIFT: u32 = 12;
+const STARTED: u32 = 1 << 11;
 const BIRTH_SHIFT: u32 = 24;
 const CODE_SHIFT: u32 = 28;
 /// The bits of the last word that hold the birth's highest bits, and the code of the references.
 const BIRTH_MASK: u32 = 0xf << BIRTH_SHIFT;
 const CODE_MASK: u32 = 0xf << CODE_SHIFT;
 
-const _: () = assert!(MAX_TASK_NAMES == 1 << NAME_BITS);
+const _: () = assert!(Who::MASK ^ STARTED ^ BIRTH_MASK ^ CODE_MASK == u32::MAX);
 
 /// Bits of a time of birth, in microseconds: 142 years.
 pub(crate) const BIRTH_BITS: u32 = 52;
@@ -198,14 +196,14 @@ impl Record {
     }
 
     #[inline(always)]
-    pub(crate) fn set_who(&mut self, task: u32, name: u32, cpu: u32) {
+    pub(crate) fn set_who(&mut self, task: u32, who: Who) {
         self.0[5] = task;
-        self.0[6] |= name & ((1 << NAME_BITS) - 1) | (cpu & 0xfff) << CPU_SHIFT;
+        self.0[6] |= who.word();
     }
 
     pub(crate) fn set_task_name(&mut self, name: u32) {
-        let mask = (1 << NAME_BITS) - 1;
-        self.0[6] = self.0[6] & !mask | name & mask;
+        let who = Who::of(name, self.cpu());
+        self.0[6] = self.0[6] & !Who::MASK | who.word();
     }
 
     pub(crate) fn set_min_count(&mut self, min_count: i32) {
@@ -246,11 +244,11 @@ impl Record {
     }
 
     pub(crate) fn task_name(&self) -> u32 {
-        self.0[6] & ((1 << NAME_BITS) - 1)
+        Who::from_word(self.0[6]).number()
     }
 
     pub(crate) fn cpu(&self) -> u32 {
-        self.0[6] >> CPU_SHIFT & 0xfff
+        Who::from_word(self.0[6]).cpu()
     }
 
     /// The record with these flags set.
@@ -479,11 +477,11 @@ mod tests {
         for ones in [false, true] {
             let all = |bits: u32| if ones { u64::MAX >> (64 - bits) } else { 0 };
             let birth_us = all(BIRTH_BITS);
-            let (task, name, cpu) = (all(32) as u32, all(NAME_BITS) as u32, all(12) as u32);
+            let (task, name, cpu) = (all(32) as u32, all(11) as u32, all(12) as u32);
             for min_count in -1..=MANY {
                 let flags = all(16) as u16;
                 let mut record = Record::new(77, StackId(5), birth_us, min_count, flags);
-                record.set_who(task, name, cpu);
+                record.set_who(task, Who::of(name, cpu));
                 let parts = (record.birth_us(), record.min_count(), record.flags());
                 assert_eq!(parts, (birth_us, min_count, flags));
                 assert_eq!(

@@ -91,8 +91,12 @@ impl FrameChain {
     /// The return address of the frame where the walk stands; `None` if the walk has ended.
     #[inline(always)]
     pub(crate) fn return_address(&self) -> Option<usize> {
-        self.return_address_or_zero()
-            .filter(|&address| address != 0)
+        if !self.stands_at_frame() {
+            return None;
+        }
+        // SAFETY: aligned, and inside the stack that can be read, as was just seen.
+        let return_address = unsafe { read(self.at + WORD) };
+        (return_address != 0).then_some(return_address)
     }
 
     /// The return address of the frame where the walk stands, also if it is zero, where the walk ends.

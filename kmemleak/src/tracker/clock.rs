@@ -59,7 +59,9 @@ impl Clock {
     /// The detector's time, if it has begun and has no more than [`SHORT_BITS`] bits.
     #[inline(always)]
     fn short_at(&self, platform_us: u64) -> Option<u64> {
-        let since_us = platform_us.wrapping_sub(self.origin());
+        // As with the origin, but the highest bit is turned round last, which takes an instruction less.
+        let since_us = platform_us.wrapping_sub(self.from_not_begun.load(Ordering::Relaxed));
+        let since_us = since_us ^ NOT_BEGUN;
         (since_us >> SHORT_BITS == 0).then_some(since_us)
     }
 

@@ -12,6 +12,7 @@ use crate::objects::registry::{Marked, Refused};
 use crate::platform::address::{Address, Extent};
 use crate::platform::{Context, Level, Platform};
 use crate::stacks::depot::StackId;
+use crate::stacks::task_names::Who;
 use crate::tracker::evict::Evicted;
 use crate::tracker::long::LONG_BYTES;
 use crate::tracker::mode::Entered;
@@ -119,11 +120,11 @@ impl<P: Platform> Tracker<P> {
             min_count = min_count.min(0);
         }
         let mut record = Record::new(size, stack_id, self.now_us(), min_count, flags);
-        let name = match self.task_names.remembered(context.task, context.cpu) {
-            Some(number) => number,
-            None => self.name_of_another(context, meta),
+        let who = match self.task_names.remembered(context.task, context.cpu) {
+            Some(who) => who,
+            None => Who::of(self.name_of_another(context, meta), context.cpu),
         };
-        record.set_who(context.task, name, context.cpu);
+        record.set_who(context.task, who);
         record
     }
 

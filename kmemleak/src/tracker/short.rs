@@ -21,7 +21,11 @@ use crate::stacks::depot::StackId;
 use crate::tracker::Tracker;
 use crate::tracker::long::LONG_BYTES;
 use crate::tracker::mode::Entered;
-use crate::tracker::mode_word::ModeWord;
+
+#[inline(always)]
+fn is_task(context: Context) -> bool {
+    context.level == Level::Task
+}
 
 impl<P: Platform> Tracker<P> {
     /// Records a block that needs one reference, with its call stack.
@@ -31,15 +35,19 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     pub(super) fn record_one(&self, start: usize, size: usize) {
         let entered = self.interrupts_off();
-        let Some(birth_us) = self.usual_now_us(ModeWord::takes_all_stacks) else {
+        // The time comes first: see the mode word.
+        let Some(birth_us) = self.short_now_us() else {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         };
         let context = self.platform.context();
+        if !self.word.takes_all_stacks() || !is_task(context) {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        }
         let Some(stack_id) = self.seen_stack_id(context.cpu) else {
             return self.record_unseen(start, size, self.frame_pointer(), entered);
         };
         if (self.record_short(start, size, stack_id, birth_us, context)).is_err() {
-            self.record_named(start, size, stack_id, entered);
+            self.record_otherwise(start, size, stack_id, entered);
         }
     }
 
@@ -47,10 +55,13 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     pub(super) fn record_one_of_few(&self, start: usize, size: usize) {
         let entered = self.interrupts_off();
-        let Some(birth_us) = self.usual_now_us(ModeWord::is_usual) else {
+        let Some(birth_us) = self.short_now_us() else {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         };
         let context = self.platform.context();
+        if !self.word.is_usual() || !is_task(context) {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        }
         let mut stack_id = StackId::NONE;
         if self.takes_some_stacks() {
             if self.is_sampled(size, context.cpu) {
@@ -62,17 +73,11 @@ impl<P: Platform> Tracker<P> {
             stack_id = site_id;
         }
         if (self.record_short(start, size, stack_id, birth_us, context)).is_err() {
-            self.record_named(start, size, stack_id, entered);
+            self.record_otherwise(start, size, stack_id, entered);
         }
     }
 
-    /// The time, if it is short and all else is as `usual` wants it. The time comes first: see the mode word.
-    #[inline(always)]
-    fn usual_now_us(&self, usual: impl FnOnce(&ModeWord) -> bool) -> Option<u64> {
-        let now_us = self.short_now_us()?;
-        usual(&self.word).then_some(now_us)
-    }
-
+    /// Records a block for a task, where nothing unusual goes on.
     #[inline(always)]
     fn record_short(
         &self,
@@ -82,14 +87,11 @@ impl<P: Platform> Tracker<P> {
         birth_us: u64,
         context: Context,
     ) -> Result<(), NotShort> {
-        let Context { task, cpu, level } = context;
-        if level == Level::Interrupt {
-            return Err(NotShort);
-        }
+        let Context { task, cpu, .. } = context;
         let chunk = self.last_tables.chunk(start, cpu).ok_or(NotShort)?;
-        let name = self.task_names.remembered(task, cpu).ok_or(NotShort)?;
+        let who = self.task_names.remembered(task, cpu).ok_or(NotShort)?;
         let mut record = Record::new(0, stack_id, birth_us, 1, 0);
-        record.set_who(task, name, cpu);
+        record.set_who(task, who);
         self.registry.insert_short(chunk, start, size, record)
     }
 
@@ -147,16 +149,27 @@ impl<P: Platform> Tracker<P> {
     #[inline(never)]
     fn record_named(&self, start: usize, size: usize, stack_id: StackId, entered: Entered<'_, P>) {
         let context = self.platform.context();
-        let cpu = context.cpu;
-        if (self.record_named_short(start, size, stack_id, context)).is_ok() {
-            return;
+        if (self.record_named_short(start, size, stack_id, context)).is_err() {
+            self.record_otherwise(start, size, stack_id, entered);
         }
+    }
+
+    /// Records a block that the short path does not take, with its call stack.
+    #[cold]
+    #[inline(never)]
+    fn record_otherwise(
+        &self,
+        start: usize,
+        size: usize,
+        stack_id: StackId,
+        entered: Entered<'_, P>,
+    ) {
         if size >= LONG_BYTES {
             drop(entered);
             let extent = Extent::block(&self.platform, start, size);
             return self.record_long(start, size, 1, 0, extent, stack_id);
         }
-        self.record_generally(start, size, stack_id, &entered.meta_for(cpu));
+        self.record_generally(start, size, stack_id, &entered.meta());
     }
 
     fn record_named_short(
@@ -166,7 +179,10 @@ impl<P: Platform> Tracker<P> {
         stack_id: StackId,
         context: Context,
     ) -> Result<(), NotShort> {
-        let birth_us = self.usual_now_us(ModeWord::is_usual).ok_or(NotShort)?;
+        let birth_us = self.short_now_us().ok_or(NotShort)?;
+        if !self.word.is_usual() || !is_task(context) {
+            return Err(NotShort);
+        }
         self.record_short(start, size, stack_id, birth_us, context)
     }
 

@@ -113,10 +113,13 @@ impl World {
     }
 
     fn number(&self, cpu: u32, task: u32, name: &str) -> u32 {
-        self.names.remembered(task, cpu).unwrap_or_else(|| {
-            let name = || Comm::new(name);
-            self.names.number(task, cpu, name, &Pages, &self.chunks)
-        })
+        match self.names.remembered(task, cpu) {
+            Some(who) => who.number(),
+            None => {
+                let name = || Comm::new(name);
+                (self.names).number(task, cpu, name, &Pages, &self.chunks)
+            }
+        }
     }
 
     /// An allocation: a record in a chunk.

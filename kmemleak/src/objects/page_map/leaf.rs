@@ -33,10 +33,10 @@ impl Leaf {
     }
 
     /// The first and the last byte of the memory that an address's table stands for.
+    #[inline(always)]
     pub(crate) const fn range_of(address: usize) -> (usize, usize) {
         const BYTES: usize = CHUNK << LEAF_BITS;
-        let first = address & !(BYTES - 1);
-        (first, first + (BYTES - 1))
+        (address & !(BYTES - 1), address | (BYTES - 1))
     }
 
     /// Where the table lies, hidden.

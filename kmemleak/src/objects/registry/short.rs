@@ -38,19 +38,21 @@ impl Registry {
         let granule = granule_of(start);
         let starts = chunk.starts().load(Ordering::Relaxed);
         let now = chunk.now();
-        if starts == 0 {
+        let bytes = size as u32;
+        let is_free = if starts == 0 {
             // If the objects before had the same size, the spacing is right.
-            if !now.is_only(info::SERVES, ODD) || !now.agrees(size) {
-                return Err(NotShort);
-            }
+            now.is_only_of(bytes, info::SERVES, ODD)
+        } else if now.is_only_of(bytes, 0, info::UNALIGNED) {
+            is_window_empty(starts, granule, bytes, now.spacing())
+                || has_room(&chunk, start, size, starts, now.spacing())
         } else {
-            let changes_size = !now.agrees(size) && now.common_words() != 0;
-            if now.has(info::UNALIGNED)
-                || changes_size
-                || !has_room(&chunk, start, size, starts, now.spacing())
-            {
-                return Err(NotShort);
-            }
+            // Else its size would have to be noted.
+            !now.has_common_size()
+                && !now.has(info::UNALIGNED)
+                && has_room(&chunk, start, size, starts, now.spacing())
+        };
+        if !is_free {
+            return Err(NotShort);
         }
         // SAFETY: a chunk in service has records, as has one in which an object starts at a granule.
         let place = unsafe { chunk.record_alone(granule, now.spacing()) }.ok_or(NotShort)?;
@@ -72,8 +74,12 @@ impl Registry {
         let starts = chunk.starts().load(Ordering::Relaxed);
         let now = chunk.now();
         let left = starts & !(1 << granule_of(start));
-        let goes_empty = left == 0 && !now.has(info::WAITS);
-        if left == starts || now.has(ODD) || goes_empty {
+        let stays = match left {
+            // Only a chunk that waits already may become empty.
+            0 => starts != 0 && now.flags_of(ODD | info::WAITS) == info::WAITS,
+            _ => left != starts && !now.has(ODD),
+        };
+        if !stays {
             return Err(NotShort);
         }
         // Only what starts is marked. The record that is left says where its object started.
@@ -103,6 +109,20 @@ impl Registry {
             _ => None,
         }
     }
+}
+
+/// Whether no object starts so near to a block of `bytes` bytes that it could overlap it, or share its record, where all objects
+/// have as many bytes. False as well where that is not seen so simply: blocks longer than half a chunk, and some at its ends.
+#[inline(always)]
+fn is_window_empty(starts: u64, granule: u32, bytes: u32, spacing: u32) -> bool {
+    let near = bytes.div_ceil(GRANULE as u32).max(1 << spacing);
+    if near > u64::BITS / 2 {
+        return false;
+    }
+    // All that is nearer than `near` granules lies in the lowest bits. (What is moved round from the chunk's other end is looked at
+    // as well.)
+    let window = starts.rotate_right(granule.wrapping_sub(near - 1));
+    window << (u64::BITS + 1 - 2 * near) == 0
 }
 
 /// Whether a block finds a record in a chunk, and overlaps no object that starts there. Some do: `starts`.

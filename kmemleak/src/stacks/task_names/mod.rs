@@ -39,10 +39,12 @@ mod names;
 mod round;
 mod rows;
 mod states;
+mod who;
 
 use core::sync::atomic::Ordering::Relaxed;
 
 pub(crate) use self::round::{NamesInUse, Round};
+pub(crate) use self::who::Who;
 
 use self::index::Index;
 use self::names::{Name, Names};
@@ -114,11 +116,11 @@ impl TaskNames {
         }
     }
 
-    /// The number of the running task's name, if it is the task that this CPU remembers. No round frees the number
-    /// until this CPU asks for another one. Interrupts are off.
+    /// The number of the running task's name, and this CPU, if it is the task that this CPU remembers. (CPUs whose row is not at hand
+    /// are left to [`number`](Self::number).) No round frees the number until this CPU asks for another one. Interrupts are off.
     #[inline(always)]
-    pub(crate) fn remembered(&self, task: u32, cpu: u32) -> Option<u32> {
-        self.rows.near(cpu).number_of(task, cpu)
+    pub(crate) fn remembered(&self, task: u32, cpu: u32) -> Option<Who> {
+        self.rows.near(cpu)?.who(task)
     }
 
     /// The number of the running task's name, which is looked up or added if this CPU remembers another task; 0 if the name
@@ -134,8 +136,8 @@ impl TaskNames {
         let Ok(row) = self.rows.get(cpu, meta) else {
             return NONE;
         };
-        if let Some(number) = row.number_of(task, cpu) {
-            return number;
+        if let Some(who) = row.who(task) {
+            return who.number();
         }
         row.set_task(task, cpu);
         let now = self.now();

@@ -17,7 +17,7 @@ use crate::atomic::AtomicU64;
 use crate::metadata::page::{NoMemory, Numbers, Page, PageLink, PageSource, WORD};
 use crate::platform::METADATA_PAGE;
 use crate::sizes::{NAME_ROW_PAGES as ROW_PAGES, NAME_ROWS as ROWS};
-use crate::stacks::task_names::Round;
+use crate::stacks::task_names::{Round, Who};
 
 /// Tasks that a CPU knows beside the last one.
 const EARLIER: usize = 6;
@@ -32,10 +32,10 @@ const ROWS_PER_PAGE: usize = METADATA_PAGE / ROW_BYTES;
 
 // The words of a row.
 
-/// The task that ran last, and the CPU: see [`key`]; 0 is none.
+/// The task that ran last, plus one; 0 is none.
 const LAST: usize = 0;
-/// The number of that task's name.
-const NUMBER: usize = 1;
+/// The number of that task's name, and the row's CPU: see [`Who`].
+const WHO: usize = 1;
 /// The number of the name in a record that is in no chunk at the moment.
 const HELD: usize = 2;
 /// Earlier tasks: two words each. The first has the task, and above it the round in which its name was looked up. The second has
@@ -56,12 +56,6 @@ pub(super) enum CpuRow<'a> {
     InPage(Page<Numbers>, usize),
 }
 
-/// A task on a CPU, in a word. (The CPU is in it since a CPU may look at the row of another: see [`Rows::near`].)
-#[inline(always)]
-fn key(task: u32, cpu: u32) -> u64 {
-    (u64::from(cpu) << 32 | u64::from(task)).wrapping_add(1)
-}
-
 fn earlier_key(task: u32, round: Round) -> u64 {
     u64::from(round.0) << 32 | u64::from(task)
 }
@@ -75,23 +69,27 @@ impl<'a> CpuRow<'a> {
         }
     }
 
-    /// The number of a task's name, if that task ran last on this CPU.
+    /// The number of a task's name and the row's CPU, if that task ran last on it.
     #[inline(always)]
-    pub(super) fn number_of(self, task: u32, cpu: u32) -> Option<u32> {
-        let (last, number) = (
-            self.word(LAST).load(Relaxed),
-            self.word(NUMBER).load(Relaxed),
-        );
-        (last == key(task, cpu)).then_some(number as u32)
+    pub(super) fn who(self, task: u32) -> Option<Who> {
+        let (last, who) = (self.word(LAST).load(Relaxed), self.word(WHO).load(Relaxed));
+        (last == u64::from(task) + 1).then_some(Who(who as u32))
     }
 
-    /// Notes which task runs; the number of its name is entered next.
+    /// Notes which task runs on the row's CPU; the number of its name is entered next.
     pub(super) fn set_task(self, task: u32, cpu: u32) {
-        self.word(LAST).store(key(task, cpu), Relaxed);
+        let number = Who(self.word(WHO).load(Relaxed) as u32).number();
+        self.set_who(Who::of(number, cpu));
+        self.word(LAST).store(u64::from(task) + 1, Relaxed);
     }
 
     pub(super) fn enter(self, number: u32) {
-        self.word(NUMBER).store(u64::from(number), Relaxed);
+        let cpu = Who(self.word(WHO).load(Relaxed) as u32).cpu();
+        self.set_who(Who::of(number, cpu));
+    }
+
+    fn set_who(self, who: Who) {
+        self.word(WHO).store(who.0.into(), Relaxed);
     }
 
     pub(super) fn hold(self, number: u32) {
@@ -120,9 +118,8 @@ impl<'a> CpuRow<'a> {
 
     /// All numbers in this row that no round may free.
     pub(super) fn numbers(self) -> impl Iterator<Item = u32> {
-        [NUMBER, HELD]
-            .map(|index| self.word(index).load(Relaxed) as u32)
-            .into_iter()
+        let word = |index| self.word(index).load(Relaxed) as u32;
+        [Who(word(WHO)).number(), word(HELD)].into_iter()
     }
 
     fn clear(self) {
@@ -146,10 +143,10 @@ impl Rows {
         }
     }
 
-    /// The row of a CPU if it is one of the first; else the row of another CPU.
+    /// The row of a CPU if it is one of the first.
     #[inline(always)]
-    pub(super) fn near(&self, cpu: u32) -> CpuRow<'_> {
-        CpuRow::Own(&self.own[cpu as usize % ROWS])
+    pub(super) fn near(&self, cpu: u32) -> Option<CpuRow<'_>> {
+        self.own.get(cpu as usize).map(CpuRow::Own)
     }
 
     /// The row of a CPU. An error if there is no memory for it, or the CPU's number is too large for a row.

@@ -136,13 +136,22 @@ impl Dice {
 }
 
 /// Blocks come and go, of sizes that let some lie in one chunk and some reach into the next: where the short path does something,
-/// the general one would have done the same. (It has not failed to do anything: most calls took it.)
+/// the general one would have done the same. (It has not failed to do anything: many calls took it.) Blocks that would overlap
+/// others it leaves to the general one.
 #[test]
 fn it_does_what_the_general_path_does() {
     const LEN: usize = 8 * CHUNK;
     for sizes in [
         &[64_usize][..],
+        &[8],
+        &[13],
+        &[40],
+        &[48],
+        &[72],
+        &[256],
+        &[264],
         &[8, 40, 72],
+        &[57, 64],
         &[1, 16, 24, 100, 511, 512, 700],
     ] {
         let mut dice = Dice(0x1234_5678_9abc_def1);
@@ -166,6 +175,7 @@ fn it_does_what_the_general_path_does() {
                 let overlaps =
                     |&(other, len): &(usize, usize)| start < other + len && other < start + size;
                 if blocks.iter().any(overlaps) {
+                    assert!(!short(&tried, start, size), "{size} at {start:#x}");
                     continue;
                 }
                 blocks.push((start, size));
@@ -176,12 +186,12 @@ fn it_does_what_the_general_path_does() {
                 }
                 long(&general, start, size);
             }
-            if calls % 100 == 0 {
+            if calls % 200 == 0 {
                 let pairs = known(&tried, LEN).into_iter().zip(known(&general, LEN));
                 pairs.for_each(|(tried, general)| assert_eq!(tried, general));
             }
         }
-        assert!(taken * 3 > calls, "{taken} of {calls} for {sizes:?}");
+        assert!(taken * 8 > calls, "{taken} of {calls} for {sizes:?}");
         assert_eq!(tried.tracking().objects, blocks.len());
     }
 }
