@@ -149,7 +149,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             return LiesIn::Detector;
         }
         let mut excluded = false;
-        self.each_excluded(&mut |range| excluded |= has(&range));
+        self.excluded_around(address, &mut |range| excluded |= has(&range));
         match self.root_at(address) {
             _ if excluded => LiesIn::Excluded,
             Some(root) => LiesIn::Root(root),

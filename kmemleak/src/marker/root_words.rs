@@ -17,7 +17,7 @@ use crate::objects::access::Access;
 use crate::objects::object::Object;
 use crate::objects::page_map::CHUNK;
 use crate::objects::record::flag;
-use crate::objects::root_ranges::{RegionUse, VouchedBy};
+use crate::objects::root_ranges::VouchedBy;
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
@@ -169,13 +169,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             ..
         } = self.tools;
         hazard.set_region(piece.start);
-        let (regions, wanted) = (&root_ranges.regions, RegionUse::is_common);
-        let stopped_at = match regions.first_from(piece.start, wanted) {
+        let regions = &root_ranges.regions.common;
+        let stopped_at = match regions.first_from(piece.start) {
             Some(region) if region.start < piece.end => {
                 let mut end = region.end;
                 // Another region may go on in the middle of a word. From the next word on it is read by itself.
                 while end < piece.end && !end.is_multiple_of(WORD) {
-                    match regions.end_from(end, wanted) {
+                    match regions.end_from(end) {
                         same if same == end => break,
                         longer => end = longer,
                     }
@@ -200,7 +200,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     ) -> usize {
         let tools = self.tools;
         tools.hazard.set_region(piece.start);
-        let there = (tools.root_ranges.regions).next_single_from(piece.start, RegionUse::is_single);
+        let there = tools
+            .root_ranges
+            .regions
+            .single
+            .next_single_from(piece.start);
         let stopped_at = match there {
             Some(one) if one.range.start < piece.end => {
                 let encoding = Encoding::new(one.how.reading, one.start);

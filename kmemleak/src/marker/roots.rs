@@ -31,7 +31,7 @@ use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
 use crate::objects::record::{Record, flag};
-use crate::objects::root_ranges::{RegionUse, VouchedBy};
+use crate::objects::root_ranges::VouchedBy;
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
@@ -172,15 +172,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// The next part of a root; the walk knows which root that is.
     pub(super) fn next_part(&self, walk: &mut RootWalk) -> Option<Range<usize>> {
         loop {
-            let part = first_outside(walk.left.clone(), &mut |cut| {
-                self.each_excluded(cut);
+            let part = first_outside(walk.left.clone(), &mut |at, cut| {
+                self.excluded_around(at, cut);
                 if walk.named_by != NamedBy::Detector {
                     self.each_own_stack(cut);
                 }
                 if matches!(walk.named_by, NamedBy::Caller(_)) {
                     return;
                 }
-                self.each_single(cut);
+                self.single_around(at, cut);
                 if walk.named_by == NamedBy::Callers && walk.crossed {
                     self.each_lasting_root(&mut |root| cut(words_in(range_of(root))));
                 }
@@ -216,17 +216,17 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             }
             return Some(root);
         }
-        let (from, wanted) = (walk.next_single, RegionUse::is_single);
-        if let Some(one) = self.undisturbed(|| regions.next_single_from(from, wanted)) {
+        let from = walk.next_single;
+        if let Some(one) = self.undisturbed(|| regions.single.next_single_from(from)) {
             walk.next_single = one.range.end;
             walk.named_by = NamedBy::Caller(one.how.vouched_by);
             walk.encoding = Encoding::new(one.how.reading, one.start);
             return Some(region(one.range));
         }
-        let (from, wanted) = (walk.next_region, RegionUse::is_common);
-        let mut range = self.undisturbed(|| regions.first_from(from, wanted))?;
+        let from = walk.next_region;
+        let mut range = self.undisturbed(|| regions.common.first_from(from))?;
         loop {
-            let end = self.undisturbed(|| regions.end_from(range.end, wanted));
+            let end = self.undisturbed(|| regions.common.end_from(range.end));
             if end == range.end {
                 break;
             }
@@ -253,16 +253,16 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         A::STOPPED || !matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_))
     }
 
-    /// Shows the parts of a range that lie in no root.
-    pub(super) fn each_excluded(&self, look: RangeVisitor<'_>) {
+    /// Shows what is excluded from the roots and holds an address, or follows it.
+    pub(super) fn excluded_around(&self, at: usize, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
-        self.undisturbed(|| self.tools.root_ranges.excluded.each(|()| true, look));
+        self.undisturbed(|| self.tools.root_ranges.excluded.around(at, look));
     }
 
-    /// Shows the regions that are read on their own.
-    fn each_single(&self, look: RangeVisitor<'_>) {
+    /// The same of the regions that are read on their own.
+    fn single_around(&self, at: usize, look: RangeVisitor<'_>) {
         let regions = &self.tools.root_ranges.regions;
-        self.undisturbed(|| regions.each(RegionUse::is_single, look));
+        self.undisturbed(|| regions.single.around(at, look));
     }
 
     fn each_own_stack(&self, look: RangeVisitor<'_>) {
@@ -284,7 +284,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// The first part of a range whose words are read in no root that lasts.
     fn outside_roots(&self, range: Range<usize>) -> Range<usize> {
-        first_outside(range, &mut |cut| {
+        first_outside(range, &mut |_, cut| {
             // Of the own stack nothing is read but its root.
             self.each_own_stack(cut);
             let mut walk = RootWalk::NEW;

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use std::boxed::Box;
 use std::vec::Vec;
 
-use crate::objects::work_tests::done;
+use crate::metadata::work_tests::done;
 use crate::{AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Reading, Root, RootCursor};
 use crate::{RootKind, StopError, StoppedCpu};
 
@@ -136,6 +136,33 @@ fn a_chunk_full_of_objects_is_not_looked_at_in_one_window() {
         let limit = MOST_LOOKS + if stride < 8 { 2 * 512 / stride } else { 0 };
         assert!(most <= limit, "{most} at each {stride} bytes");
     }
+}
+
+#[test]
+fn many_named_ranges_are_not_looked_through_in_one_window() {
+    const RANGES: usize = 3000;
+    /// Links of a few walks through a tree of ranges, each of which has as many levels as an address has bits.
+    const MOST_LINKS: usize = 6 * usize::BITS as usize;
+    let detector = detector(std::vec![]);
+    let (_, start) = memory(3 * RANGES * 16);
+    for (number, at) in (start..).step_by(128).take(3 * RANGES).enumerate() {
+        let noted = match number % 3 {
+            0 => detector.region_add(at, 64),
+            1 => detector.region_add_as(at, 64, Reading::Bytes),
+            _ => detector.exclude(at, 64),
+        };
+        assert!(noted);
+    }
+    let most = most_looks(&detector);
+    assert!(most <= MOST_LOOKS + MOST_LINKS, "{most}");
+    MOST.set(0);
+    for (number, at) in (start..).step_by(128).take(3 * RANGES).enumerate() {
+        match number % 3 {
+            0 | 1 => detector.region_remove(at),
+            _ => assert!(detector.include(at)),
+        }
+    }
+    assert!(MOST.get() <= MOST_LINKS, "{}", MOST.get());
 }
 
 /// What a pass looks at in a graph in which much is found before it is scanned, of so many teeth, if there is no memory for a queue.

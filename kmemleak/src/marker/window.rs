@@ -15,8 +15,9 @@
 //! | objects of a chunk that a phase looks at | [`OBJECTS`] |
 //! | objects that start at no multiple of eight, which are found one by one in notes | 1 |
 //!
-//! Two things do grow: a look-up of an object that starts at no multiple of eight, or that has notes, walks the list of notes of
-//! its bucket ([`SideTable`](crate::objects::side_table::SideTable)); and a look at the regions or exclusions walks all of them, once.
+//! One thing does grow: a look-up of an object that starts at no multiple of eight, or that has notes, walks the list of notes of
+//! its bucket ([`SideTable`](crate::objects::side_table::SideTable)). And where regions that are read on their own overlap, all that do are
+//! looked at together; other looks at regions or exclusions take [so many steps](crate::metadata::range_tree) as an address has bits.
 //!
 //! In a stopped world interrupts are off from the beginning to the end, and there is nothing to divide.
 

@@ -77,36 +77,17 @@ impl<V: Copy + PartialEq> KeyedList<V> {
     /// Whether a key is there.
     #[inline(always)]
     pub(crate) fn has(&self, key: usize) -> bool {
-        self.with_all(|all| all.each().any(|(one, _)| one == key))
+        self.len.load(Ordering::Relaxed) != 0 && self.is_listed(key)
     }
 
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        self.len.load(Ordering::Relaxed) == 0
-    }
-
-    /// Calls `work` with all keys and their values, the one that was added last first; under the lock, unless the list is empty.
-    #[inline(always)]
-    pub(crate) fn with_all<R>(&self, work: impl FnOnce(All<'_, V>) -> R) -> R {
-        match self.is_empty() {
-            true => work(All(&List::new())),
-            false => work(All(&self.list.lock())),
-        }
+    fn is_listed(&self, key: usize) -> bool {
+        let key = Hidden::new(key);
+        self.list.lock().iter().any(|one| one.key == key)
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
         self.list.lock().empty();
         self.len.store(0, Ordering::Relaxed);
-    }
-}
-
-/// All keys and values of a list that is locked.
-#[derive(Clone, Copy)]
-pub(crate) struct All<'a, V>(&'a List<Keyed<V>>);
-
-impl<V: Copy> All<'_, V> {
-    pub(crate) fn each(self) -> impl Iterator<Item = (usize, V)> {
-        self.0.iter().map(|one| (one.key.get(), one.value))
     }
 }

@@ -1,12 +1,12 @@
 //! Values in pieces of metadata, and lists of them.
 //!
-//! A [`MetaBox`] is a value that has a piece for itself; a [`List`] links such boxes, without further memory. Neither has a
-//! destructor, since giving memory back takes a [`MetaAlloc`]: if one is dropped, its memory stays in use until all metadata is
+//! A [`MetaBox`] is a value that has a piece for itself; a [`List`] links such boxes, without further memory, and so does what has
+//! [links](Link) of its own. None has a destructor, since giving memory back takes a [`MetaAlloc`]: if one is dropped, its memory stays in use until all metadata is
 //! given back.
 //!
 //! # Invariants
 //!
-//! A box or a list owns its nodes: no node belongs to two of them.
+//! A box, a link or a list owns its nodes: no node belongs to two of them.
 
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
@@ -70,6 +70,46 @@ impl<T> DerefMut for MetaBox<T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the box owns its node, which is written, and is borrowed exclusively.
         &mut unsafe { self.0.as_mut() }.value
+    }
+}
+
+/// A place for a box, for structures that link boxes in their own way.
+pub(crate) struct Link<T>(Hidden, PhantomData<T>);
+
+impl<T> Link<T> {
+    pub(crate) const fn new() -> Self {
+        Self(Hidden::NONE, PhantomData)
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        #[cfg(test)]
+        crate::metadata::work_tests::count();
+        // SAFETY: the node of a box that this link has taken over, and is borrowed with.
+        Some(&unsafe { self.0.pointer::<Node<T>>()?.as_ref() }.value)
+    }
+
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        // SAFETY: as above, exclusively.
+        Some(&mut unsafe { self.0.pointer::<Node<T>>()?.as_mut() }.value)
+    }
+
+    /// Puts a box in the place of what is there.
+    pub(crate) fn set(&mut self, value: MetaBox<T>) -> &mut T {
+        self.0 = Hidden::of(value.0);
+        let mut node = value.0;
+        // SAFETY: as above.
+        &mut unsafe { node.as_mut() }.value
+    }
+
+    pub(crate) fn take(&mut self) -> Option<MetaBox<T>> {
+        let node = self.0.pointer().map(MetaBox);
+        self.0 = Hidden::NONE;
+        node
+    }
+
+    /// Moves what is there to another place.
+    pub(crate) fn take_link(&mut self) -> Self {
+        core::mem::replace(self, Self::new())
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) mod page_vec;
 pub(crate) mod piece;
 pub(crate) mod piece_vec;
 pub(crate) mod pool;
+pub(crate) mod range_tree;
 pub(crate) mod ranges;
 
 pub(crate) use self::class::Class;
@@ -39,3 +40,5 @@ pub(crate) use self::page::{PAGE_WORDS, WORD, word_of};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod work_tests;

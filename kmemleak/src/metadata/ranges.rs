@@ -3,28 +3,31 @@
 //! A range that was added several times has to be removed as often. It is removed by its start; of several ranges with one
 //! start, the one that was added last is removed first. What counts is the union, which is found in the
 //! order of addresses ([`Ranges::first_from`], [`Ranges::end_from`]): a byte in several ranges is in it once, and ranges that touch
-//! are merged. Each step looks at each range once, so that a caller can turn interrupts on in between.
+//! are merged. Or the ranges are visited one at a time ([`Ranges::next_single_from`]).
 //!
-//! A range may say *how* its memory is to be treated. Then the union is that of all ranges that say the same, or the ranges are
-//! visited one at a time ([`Ranges::next_single_from`]).
+//! There may be many: each step takes no more than an address has bits ([`range_tree`](crate::metadata::range_tree)), so that a caller can
+//! turn interrupts on in between. Only where ranges that are visited one at a time overlap, those that do are looked at together.
 //!
 //! # Locks
 //!
-//! The lock of the list in which a set is kept: see [`crate::metadata::keyed_list`].
+//! One for each set, taken with interrupts off. The locks of metadata memory are taken under it.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use crate::atomic::AtomicUsize;
+use crate::atomic::{AtomicUsize, Lock};
 use crate::metadata::MetaAlloc;
 use crate::metadata::kept::Kept;
-use crate::metadata::keyed_list::KeyedList;
+use crate::metadata::page::NoMemory;
+use crate::metadata::range_tree::RangeTree;
 use crate::platform::address::end_of;
 
-/// A set of a few ranges.
+/// A set of ranges.
 pub(crate) struct Ranges<H = ()> {
-    /// Their lengths, and how they are treated, by their starts.
-    list: KeyedList<(usize, H)>,
+    tree: Lock<RangeTree<H>>,
+    /// How often ranges were added that are there; if never, the lock is not taken. Relaxed: changed under the lock. A task sees what it
+    /// has added itself; a look-up that misses a range which another CPU adds at that moment counts as done before.
+    len: AtomicUsize,
 }
 
 /// A range that is treated in its own way, or what other ranges leave of it.
@@ -35,121 +38,134 @@ pub(crate) struct Single<H> {
     pub(crate) how: H,
 }
 
-fn range_of<H>((start, (len, _)): (usize, (usize, H))) -> Range<usize> {
-    start..end_of(start, len)
-}
-
 impl<H: Copy + PartialEq> Ranges<H> {
     pub(crate) const fn new() -> Self {
         Self {
-            list: KeyedList::new(),
+            tree: Lock::new(RangeTree::new()),
+            len: AtomicUsize::new(0),
         }
     }
 
     /// Adds a range, or counts it once more if it is the last one that was added with its start.
     pub(crate) fn add(&self, start: usize, len: usize, how: H, meta: &MetaAlloc<'_>) -> Kept {
-        self.list.add(start, (len, how), meta)
+        self.add_after(start, len, how, (1, 0), meta)
+    }
+
+    /// Adds a range with a stamp, or counts it once more if it is the last one that was added with its start, after the other stamp.
+    pub(crate) fn add_after(
+        &self,
+        start: usize,
+        len: usize,
+        how: H,
+        stamps: (u64, u64),
+        meta: &MetaAlloc<'_>,
+    ) -> Kept {
+        let mut tree = self.tree.lock();
+        match tree.add((start, len), how, stamps, meta) {
+            Ok(()) => {
+                self.len.fetch_add(1, Ordering::Relaxed);
+                Kept::Yes
+            }
+            Err(NoMemory) => Kept::NoMemory,
+        }
     }
 
     /// Takes back the range that was added last of those that start here, and returns it. `None` if there is none.
     pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> Option<Range<usize>> {
-        let value = self.list.remove(start, meta)?;
-        Some(range_of((start, value)))
+        let len = self.tree.lock().remove(start, meta)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(start..end_of(start, len))
     }
 
-    /// Shows each of the ranges that are treated as `wanted`, in no order.
-    pub(crate) fn each(&self, wanted: impl Fn(H) -> bool, look: RangeVisitor<'_>) {
-        self.list.with_all(|all| {
-            let some = all.each().filter(|(_, (_, how))| wanted(*how));
-            some.map(range_of).for_each(look);
-        });
+    /// The stamp of the range that was added last of those that start here; zero if there is none.
+    pub(crate) fn stamp_of(&self, start: usize) -> u64 {
+        let stamp = self.with_tree(|tree| Some(tree.get(start)?.stamp));
+        stamp.unwrap_or(0)
+    }
+
+    /// Calls `look` with the tree, under the lock, unless it is empty.
+    fn with_tree<R>(&self, look: impl FnOnce(&RangeTree<H>) -> Option<R>) -> Option<R> {
+        match self.len.load(Ordering::Relaxed) {
+            0 => None,
+            _ => look(&self.tree.lock()),
+        }
     }
 
     /// Whether `range` overlaps a range of the set.
     pub(crate) fn meet(&self, range: &Range<usize>) -> bool {
-        let meets = |one: Range<usize>| one.start.max(range.start) < one.end.min(range.end);
-        self.list
-            .with_all(|all| all.each().map(range_of).any(meets))
+        !range.is_empty() && self.end_from(range.end - 1) > range.end - 1
+            || self
+                .first_from(range.start)
+                .is_some_and(|one| one.start < range.end)
     }
 
-    /// The first range of those that are treated as `wanted`, without what lies below `from`. Others may go on where it ends.
-    pub(crate) fn first_from(
-        &self,
-        from: usize,
-        wanted: impl Fn(H) -> bool,
-    ) -> Option<Range<usize>> {
-        self.list.with_all(|all| {
-            let some = all.each().filter(|(_, (_, how))| wanted(*how));
-            some.map(range_of)
-                .filter(|one| one.end > from && !one.is_empty())
-                .map(|one| one.start.max(from)..one.end)
-                .min_by_key(|one| one.start)
+    /// The first range, without what lies below `from`. Others may go on where it ends.
+    pub(crate) fn first_from(&self, from: usize) -> Option<Range<usize>> {
+        self.with_tree(|tree| {
+            let first = tree.first_beyond(from)?;
+            Some(first.start().max(from)..first.top())
         })
     }
 
-    /// The last end of the ranges that are treated as `wanted` and begin at `end` or before; `end` itself if none reaches beyond.
-    pub(crate) fn end_from(&self, end: usize, wanted: impl Fn(H) -> bool) -> usize {
-        self.list.with_all(|all| {
-            let some = all.each().filter(|(_, (_, how))| wanted(*how));
-            let mut last = end;
-            for one in some.map(range_of) {
-                if one.start <= last && one.end > last {
-                    last = one.end;
-                }
-            }
-            last
-        })
+    /// The last end of the ranges that begin at `end` or before; `end` itself if none reaches beyond.
+    pub(crate) fn end_from(&self, end: usize) -> usize {
+        let last = self.with_tree(|tree| Some(tree.last_end(end)));
+        last.unwrap_or(0).max(end)
     }
 
-    /// The first range that is treated as `wanted`, without what lies below `from`. Where such ranges overlap, the one that was
-    /// added last counts.
-    pub(crate) fn next_single_from(
-        &self,
-        from: usize,
-        wanted: impl Fn(H) -> bool,
-    ) -> Option<Single<H>> {
-        self.list.with_all(|all| {
-            let after = || {
-                let some = all.each().filter(|(_, (_, how))| wanted(*how));
-                some.map(|one| (range_of(one), one.1.1))
-                    .filter(|(range, _)| range.end > from && !range.is_empty())
-            };
-            let start = after().map(|(range, _)| range.start.max(from)).min()?;
-            // Those that were added later come first.
-            let mut newer = usize::MAX;
-            for (range, how) in after() {
-                if range.start <= start {
-                    return Some(Single {
-                        start: range.start,
-                        range: start..range.end.min(newer),
-                        how,
-                    });
+    /// Shows what the set has to say of an address: how far ranges reach that it lies in; if it lies in none, the next one.
+    pub(crate) fn around(&self, at: usize, look: RangeVisitor<'_>) {
+        let found = self.with_tree(|tree| match tree.last_end(at) {
+            end if end > at => Some(at..end),
+            _ => tree.first_beyond(at).map(|next| next.start()..next.top()),
+        });
+        found.into_iter().for_each(look);
+    }
+
+    /// The first range, without what lies below `from`. Where ranges overlap, the one that was added last counts.
+    pub(crate) fn next_single_from(&self, from: usize) -> Option<Single<H>> {
+        self.with_tree(|tree| {
+            let start = tree.first_beyond(from)?.start().max(from);
+            let one = tree.newest_at(start)?;
+            let mut end = one.end();
+            // Up to one that was added later.
+            let mut at = start;
+            while let Some(next) = tree.next_start(at)
+                && next.start() < end
+            {
+                at = next.start();
+                if (next.all()).any(|other| other.stamp > one.stamp && other.len() > 0) {
+                    end = at;
                 }
-                newer = newer.min(range.start);
             }
-            None
+            Some(Single {
+                start: one.start(),
+                range: start..end,
+                how: one.how,
+            })
         })
     }
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
-        self.list.empty();
+        self.tree.lock().empty();
+        self.len.store(0, Ordering::Relaxed);
     }
 }
 
 /// A function that is called with one range after another.
 pub(crate) type RangeVisitor<'l> = &'l mut dyn FnMut(Range<usize>);
 
-/// The first part of `range` that lies in none of the ranges that `others` shows; empty if there is no such part. `others`
-/// is called over and over.
+/// The first part of `range` that lies in none of some others; empty if there is no such part. `others` is called with one address after
+/// another, and shows at least how far a range reaches that the address lies in, or the next one.
 pub(crate) fn first_outside(
     range: Range<usize>,
-    others: &mut dyn FnMut(RangeVisitor<'_>),
+    others: &mut dyn FnMut(usize, RangeVisitor<'_>),
 ) -> Range<usize> {
     let mut start = range.start;
     while start < range.end {
         let (mut from, mut end) = (start, range.end);
-        others(&mut |other| {
+        others(start, &mut |other| {
             if other.start > from {
                 end = end.min(other.start);
             } else {
@@ -209,7 +225,7 @@ mod tests {
     use super::*;
 
     fn outside(range: Range<usize>, others: &[Range<usize>]) -> Range<usize> {
-        first_outside(range, &mut |look| others.iter().cloned().for_each(look))
+        first_outside(range, &mut |_, look| others.iter().cloned().for_each(look))
     }
 
     #[test]

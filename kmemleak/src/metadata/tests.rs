@@ -2,13 +2,16 @@
 
 extern crate std;
 
+use super::kept::Kept;
 use super::list::{List, MetaBox};
 use super::page::{NoMemory, PageSource};
 use super::page_vec::PageVec;
 use super::piece_vec::PieceVec;
 use super::pool::BootstrapPool;
+use super::ranges::{Ranges, first_outside};
 use super::{Class, Memory, MetaAlloc};
 use crate::platform::{IrqState, METADATA_PAGE, Platform, Root, RootCursor};
+use core::ops::Range;
 use std::vec::Vec;
 
 struct NoPlatform;
@@ -168,4 +171,137 @@ fn without_memory_there_are_fewer_rows() {
         assert_eq!(rows.push(2, meta), Ok(0));
         assert_eq!((rows.get(0), rows.get(1)), (Some(&2), None));
     });
+}
+
+/// Xorshift64 (Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    /// An address near one of a few that lie far apart.
+    fn address(&mut self) -> usize {
+        [0, 1 << 40, usize::MAX - 200][self.below(3)] + self.below(100)
+    }
+}
+
+/// Ranges in the order in which they were added, which are searched from one end to the other: start, length, and how it is treated.
+#[derive(Default)]
+struct Searched(Vec<(usize, usize, u8)>);
+
+impl Searched {
+    /// Those that hold bytes, the one that was added last first.
+    fn newest_first(&self) -> impl Iterator<Item = (Range<usize>, u8)> {
+        let ranges = self.0.iter().rev();
+        ranges
+            .filter(|one| one.1 > 0)
+            .map(|one| (one.0..one.0 + one.1, one.2))
+    }
+
+    /// The last one with its start that is the same is counted once more, where it is.
+    fn add(&mut self, new: (usize, usize, u8)) {
+        let last = self.0.iter().rposition(|one| one.0 == new.0);
+        let place = match last {
+            Some(last) if self.0[last] == new => last,
+            _ => self.0.len(),
+        };
+        self.0.insert(place, new);
+    }
+
+    fn remove(&mut self, start: usize) -> Option<Range<usize>> {
+        let index = self.0.iter().rposition(|one| one.0 == start)?;
+        let (start, len, _) = self.0.remove(index);
+        Some(start..start + len)
+    }
+
+    fn first_start_from(&self, from: usize) -> Option<usize> {
+        let after = self.newest_first().filter(|(one, _)| one.end > from);
+        after.map(|(one, _)| one.start.max(from)).min()
+    }
+
+    /// The last end of ranges that touch `end`, or that touch one of these.
+    fn end_of_union(&self, mut end: usize) -> usize {
+        while let Some((next, _)) = self
+            .newest_first()
+            .find(|(one, _)| one.start <= end && one.end > end)
+        {
+            end = next.end;
+        }
+        end
+    }
+
+    /// The first part of what lies at `from` or after: in what whole range it is, and how that is treated.
+    fn single_from(&self, from: usize) -> Option<(usize, Range<usize>, u8)> {
+        let start = self.first_start_from(from)?;
+        let mut limit = usize::MAX;
+        for (one, how) in self.newest_first().filter(|(one, _)| one.end > from) {
+            if one.start <= start {
+                return Some((one.start, start..one.end.min(limit), how));
+            }
+            limit = limit.min(one.start);
+        }
+        None
+    }
+}
+
+#[test]
+fn ranges_are_found_as_by_a_search_through_all() {
+    static POOL: BootstrapPool<64> = BootstrapPool::new();
+    with_meta(&POOL, |meta| {
+        for seed in 1..6 {
+            let mut random = Random(seed);
+            let (ranges, mut searched) = (Ranges::<u8>::new(), Searched::default());
+            for stamp in 1..1500 {
+                let start = random.address();
+                // More and fewer by turns.
+                if random.below(100) < [65, 35][searched.0.len() / 40 % 2] {
+                    let len = [0, 1, 3, 20, 60][random.below(5)].min(usize::MAX - start);
+                    let how = random.below(2) as u8;
+                    let added = ranges.add_after(start, len, how, (stamp, 0), meta);
+                    assert_eq!(added, Kept::Yes);
+                    searched.add((start, len, how));
+                } else {
+                    assert_eq!(ranges.remove(start, meta), searched.remove(start));
+                }
+                compare(&ranges, &searched, &mut random);
+            }
+            for (start, ..) in core::mem::take(&mut searched.0) {
+                assert!(ranges.remove(start, meta).is_some());
+            }
+            assert!(ranges.first_from(0).is_none());
+        }
+    });
+}
+
+fn compare(ranges: &Ranges<u8>, searched: &Searched, random: &mut Random) {
+    let from = random.address();
+    let first = ranges.first_from(from);
+    assert_eq!(
+        first.as_ref().map(|one| one.start),
+        searched.first_start_from(from)
+    );
+    if let Some(first) = first {
+        let mut end = first.end;
+        while ranges.end_from(end) > end {
+            end = ranges.end_from(end);
+        }
+        assert_eq!(end, searched.end_of_union(first.start));
+    }
+    let single = ranges.next_single_from(from);
+    let single = single.map(|one| (one.start, one.range, one.how));
+    assert_eq!(single, searched.single_from(from));
+    let range = from..from.saturating_add(random.below(80));
+    let overlap = |one: &Range<usize>| one.start.max(range.start) < one.end.min(range.end);
+    let meets = searched.newest_first().any(|(one, _)| overlap(&one));
+    assert_eq!(ranges.meet(&range), meets, "{range:?}");
+    let outside = first_outside(range.clone(), &mut |at, look| ranges.around(at, look));
+    let expected = first_outside(range, &mut |_, look| {
+        searched.newest_first().for_each(|(one, _)| look(one));
+    });
+    assert_eq!(outside, expected);
 }

@@ -335,7 +335,7 @@ impl Chunk {
     #[inline(always)]
     pub(crate) unsafe fn record(self, granule: u32) -> RecordRef {
         #[cfg(test)]
-        crate::objects::work_tests::count();
+        crate::metadata::work_tests::count();
         let records = self.records().unwrap_or(NonNull::dangling());
         let first = (granule >> self.spacing()) as usize * RECORD_WORDS;
         // SAFETY: the caller's promise; there is a record for each `1 << spacing` granules.

@@ -22,6 +22,3 @@ pub(crate) mod spacing;
 pub(crate) mod spill;
 pub(crate) mod vouching;
 pub(crate) mod word_lock;
-
-#[cfg(test)]
-pub(crate) mod work_tests;

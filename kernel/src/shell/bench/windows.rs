@@ -161,7 +161,7 @@ impl Drop for Unaligned {
 struct Regions(Vec<Block>);
 
 impl Regions {
-    const COUNT: usize = 256;
+    const COUNT: usize = SPECIAL;
 
     fn new() -> Self {
         let blocks = blocks(Self::COUNT);

@@ -413,7 +413,7 @@ fn word_in<'a>(table: NonNull<u64>, chunk: ChunkNumber, shift: u32) -> &'a Atomi
 #[inline(always)]
 fn entry_in(table: NonNull<u64>, chunk: ChunkNumber) -> Chunk {
     #[cfg(test)]
-    crate::objects::work_tests::count();
+    crate::metadata::work_tests::count();
     // SAFETY: inside the table's page.
     let entry = unsafe { table.add((chunk & (LEAF - 1)) * ENTRY_WORDS) };
     // SAFETY: an entry of a table.

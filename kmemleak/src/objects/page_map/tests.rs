@@ -6,8 +6,8 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use std::boxed::Box;
 
+use crate::metadata::work_tests;
 use crate::objects::access::Locked;
-use crate::objects::work_tests;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
 use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};

@@ -79,7 +79,7 @@ impl Note {
     /// The note that lies there, if any.
     pub(super) fn at(hidden: Hidden) -> Option<Self> {
         #[cfg(test)]
-        crate::objects::work_tests::count();
+        crate::metadata::work_tests::count();
         hidden.metadata().map(Self)
     }
 

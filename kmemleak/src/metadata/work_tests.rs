@@ -1,4 +1,4 @@
-//! Work on the index, for tests that count it: entries of chunks, records and notes that are looked at.
+//! Work, for tests that count it: entries of chunks, records, notes and links that are looked at.
 
 extern crate std;
 
@@ -8,7 +8,7 @@ std::thread_local! {
     static DONE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Called for each entry, record or note that is looked at.
+/// Called for each entry, record, note or link that is looked at.
 pub(crate) fn count() {
     DONE.set(DONE.get() + 1);
 }
