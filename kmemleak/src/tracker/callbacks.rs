@@ -125,12 +125,12 @@ impl<P: Platform> Tracker<P> {
 
     /// Makes the block black.
     pub(crate) fn ignore(&self, start: usize) {
-        self.change(start, |object, _| object.set_min_count(-1));
+        self.change_scanning(start, |object| object.set_min_count(-1));
     }
 
     /// Excludes the block's contents from scanning.
     pub(crate) fn no_scan(&self, start: usize) {
-        self.change(start, |object, _| object.set(flag::NO_SCAN));
+        self.change_scanning(start, |object| object.set(flag::NO_SCAN));
     }
 
     /// Limits the scanning of the block to the areas that were named.
@@ -140,6 +140,7 @@ impl<P: Platform> Tracker<P> {
             TooLarge,
         }
         self.callback(|meta| {
+            self.before_change(start);
             let add = |object: Object<'_>, offset: usize| {
                 if len > self.registry.size(object.start, object.record) - offset {
                     return Told::TooLarge;
@@ -167,6 +168,7 @@ impl<P: Platform> Tracker<P> {
             TooLarge,
         }
         self.callback(|meta| {
+            self.before_change(start);
             let note = |object: Object<'_>, _| {
                 if !reading.fits(self.registry.size(object.start, object.record)) {
                     return Told::TooLarge;
@@ -222,13 +224,29 @@ impl<P: Platform> Tracker<P> {
     /// Changes the block that starts at `start`, or that has a copy which starts there.
     #[inline]
     fn change(&self, start: usize, change: impl FnOnce(Object<'_>, &MetaAlloc<'_>)) {
+        self.callback(|meta| self.change_with(start, change, meta));
+    }
+
+    /// Changes such a block in a way in which less of it is scanned.
+    fn change_scanning(&self, start: usize, change: impl FnOnce(Object<'_>)) {
         self.callback(|meta| {
-            let changed = self
-                .registry
-                .block_starting_at(Locked, start, |object| change(object, meta));
-            if changed.is_none() {
-                self.warn_unknown(Kind::UnknownObject, start, meta);
-            }
+            self.before_change(start);
+            self.change_with(start, |object, _| change(object), meta);
         });
+    }
+
+    #[inline]
+    fn change_with(
+        &self,
+        start: usize,
+        change: impl FnOnce(Object<'_>, &MetaAlloc<'_>),
+        meta: &MetaAlloc<'_>,
+    ) {
+        let changed = self
+            .registry
+            .block_starting_at(Locked, start, |object| change(object, meta));
+        if changed.is_none() {
+            self.warn_unknown(Kind::UnknownObject, start, meta);
+        }
     }
 }

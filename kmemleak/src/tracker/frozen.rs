@@ -1,4 +1,5 @@
-//! Frees while memory is frozen: who frees a block that the marker has not read reads it, as it was when memory was frozen.
+//! Frees while memory is frozen: who frees a block that the marker has not read reads it, as it was when memory was frozen. So does
+//! who says that a block is not to be scanned any more, or in another way: at that moment it was.
 //!
 //! See [`crate::objects::frozen`]. A block is read before its free takes it out, so it is tracked meanwhile, and can be read.
 //! Interrupts are off for [`PIECE_WORDS`] words at a time, unless the caller had them off.
@@ -42,6 +43,25 @@ impl<P: Platform> Tracker<P> {
     #[inline(always)]
     pub(super) fn before_free(&self, start: usize) {
         if self.frozen.is_on() {
+            self.read_before_free(start);
+        }
+    }
+
+    /// The block in which `address` lies, if there is one, is about to be scanned in another way, or not at all. Called with
+    /// interrupts off, as they are until it is, and with no chunk open.
+    #[inline(always)]
+    pub(super) fn before_change(&self, address: usize) {
+        if self.frozen.is_on() {
+            self.read_before_change(address);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_before_change(&self, address: usize) {
+        let start_of = |object: Object<'_>, _| object.start;
+        let start = self.look(|_| self.registry.block_containing(Locked, address, start_of));
+        if let Some(start) = start.flatten() {
             self.read_before_free(start);
         }
     }

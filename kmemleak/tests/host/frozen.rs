@@ -112,6 +112,25 @@ fn what_is_freed_meanwhile_keeps_alive_what_it_held() {
     }
 }
 
+/// It was scanned when memory was frozen: so nothing is a leak of that moment that it held.
+#[test]
+fn what_is_scanned_no_more_keeps_alive_what_it_held() {
+    let ways: [fn(&Subject, usize); 4] = [
+        |detector, block| detector.no_scan(block),
+        |detector, block| detector.ignore(block),
+        |detector, block| detector.scan_area(block + 8, 8),
+        |detector, block| detector.read_as(block, Reading::PAGE_TABLE),
+    ];
+    for (way, change) in ways.into_iter().enumerate() {
+        let lab = freezing();
+        let blocks = chain(&lab, 64, 3);
+        let (lost, changed) = (lab.block(64), blocks[1]);
+        let called = while_frozen(&lab, move |_, detector| change(detector, changed));
+        assert_eq!(leaks(&lab), [lost], "way {way}");
+        assert!(called.load(Ordering::Relaxed) > 0);
+    }
+}
+
 /// At each moment at which other code may run, in turn.
 #[test]
 fn a_list_may_be_taken_apart_at_any_moment() {
