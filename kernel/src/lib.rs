@@ -86,7 +86,10 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });
     leak::parameters::init();
     mm::init(&boot_info.memory_regions);
-    let machine = Machine::read(boot_info.rsdp_addr.into_option());
+    let machine = Machine::read(
+        boot_info.rsdp_addr.into_option(),
+        mm::mapping::show_firmware,
+    );
     let machine = machine.unwrap_or_else(|error| refuse(&error));
     mm::percpu::init(machine.apic_ids.len() as u32);
     // SAFETY: the firmware names the registers of its devices, which nothing else uses.
@@ -95,10 +98,14 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     time::init(&hpet);
     apic::init(&machine, &hpet, map);
     let top = backtrace::stack_pointer().next_multiple_of(4096);
-    scheduler::init(top - BOOT_STACK_LEN..top);
+    let bottom = top - BOOT_STACK_LEN;
+    scheduler::init(bottom..top);
     let first = task::spawn("init", Priority::Normal, move || {
         reaper::init().expect("memory for the first tasks");
         smp::start_all(&machine);
+        if let Err(broken) = mm::audit::check(bottom) {
+            panic!("page tables: {broken}");
+        }
         serial::enable_receive_interrupt();
         leak::background::start();
         main();

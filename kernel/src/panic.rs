@@ -59,7 +59,8 @@ pub fn fatal(what: fmt::Arguments<'_>, rip: usize, frame_pointer: usize) -> ! {
         Ender::Again => {}
         Ender::Another => ending::halt_here(rip),
     }
-    frozen::write_everywhere();
+    // SAFETY: interrupts were turned off above, for the rest of the machine's time.
+    unsafe { frozen::write_everywhere() };
     confined::forget();
     // SAFETY: the other CPUs halt, and this one does nothing else any more.
     unsafe { serial::break_lock() };

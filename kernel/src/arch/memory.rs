@@ -2,7 +2,7 @@
 //!
 //! | addresses | what |
 //! | --- | --- |
-//! | 0xffff_8880_0000_0000… | the window: all physical memory, in order |
+//! | 0xffff_8880_0000_0000… | the window: physical memory, in order |
 //! | 0xffff_c900_0000_0000… | vmalloc |
 //! | 0xffff_ffff_8000_0000… | the kernel's image |
 //!
@@ -54,6 +54,8 @@ sections! {
     text: __text_start..__text_end;
     /// The entry functions of the detector and of the allocators: every call stack of an allocation begins with them.
     hooks: __hooks_start..__hooks_end;
+    /// Constants.
+    rodata: __rodata_start..__rodata_end;
     /// Variables with initial values.
     data: __data_start..__data_end;
     /// Variables that start as zero.

@@ -11,15 +11,16 @@
 //! | MCE | going on after a machine check |
 //!
 //! This kernel has no user's pages, so SMEP and SMAP catch entries of page tables that are broken. WP and NX are on any CPU with
-//! 64 bits that the boot loader lets through; the others are turned on where `cpuid` has them. Each CPU calls [`enable`] once, before it
-//! takes interrupts.
+//! 64 bits that the boot loader lets through; the others are turned on where `cpuid` has them. Each CPU calls [`enable`] once,
+//! before it takes interrupts.
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
 use x86_64::registers::model_specific::{Efer, EferFlags};
 
-/// A protection of the fourth control register, and the bit of `cpuid` that says whether the CPU has it (Intel SDM volume 2, CPUID).
+/// A protection of the fourth control register, and the bit of `cpuid` that says whether the CPU has it (Intel SDM volume 2,
+/// CPUID).
 struct Protection {
     name: &'static str,
     flag: Cr4Flags,
@@ -85,4 +86,29 @@ pub fn missing() -> impl Iterator<Item = &'static str> {
     in_cr4
         .map(|one| one.name)
         .chain(others.map(|(name, _)| name))
+}
+
+/// As long as this lives, this CPU may write to all pages that are present.
+#[derive(Debug)]
+pub struct AllWritable(Cr0Flags);
+
+impl AllWritable {
+    /// Lets this CPU write.
+    ///
+    /// # Safety
+    ///
+    /// Interrupts are off as long as it lives, and the caller writes to no page whose protection others rely on.
+    pub unsafe fn begin() -> Self {
+        let before = Cr0::read();
+        // SAFETY: allows writes, and forbids none.
+        unsafe { Cr0::write(before - Cr0Flags::WRITE_PROTECT) };
+        Self(before)
+    }
+}
+
+impl Drop for AllWritable {
+    fn drop(&mut self) {
+        // SAFETY: as it was before.
+        unsafe { Cr0::write(self.0) };
+    }
 }

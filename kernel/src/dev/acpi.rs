@@ -71,9 +71,9 @@ impl From<AcpiError> for MachineError {
     }
 }
 
-/// Gives access to the tables through the window on physical memory.
+/// Gives access to the tables through the window on physical memory, in which this function shows them.
 #[derive(Clone, Debug)]
-struct Window;
+struct Window(fn(u64, usize));
 
 impl AcpiHandler for Window {
     unsafe fn map_physical_region<T>(
@@ -85,22 +85,23 @@ impl AcpiHandler for Window {
             address as u64,
         )))
         .expect("the window does not begin at zero");
-        // SAFETY: the window shows all of physical memory, permanently.
-        unsafe { PhysicalMapping::new(address, start, len, len, Self) }
+        (self.0)(address as u64, len);
+        // SAFETY: the window shows these addresses now, permanently.
+        unsafe { PhysicalMapping::new(address, start, len, len, self.clone()) }
     }
 
     fn unmap_physical_region<T>(_: &PhysicalMapping<Self, T>) {}
 }
 
 impl Machine {
-    /// Reads the tables, starting at the root pointer's physical address.
-    pub fn read(root_pointer: Option<u64>) -> Result<Self, MachineError> {
+    /// Reads the tables, starting at the root pointer's physical address. `show` makes the window show the bytes at a physical address.
+    pub fn read(root_pointer: Option<u64>, show: fn(u64, usize)) -> Result<Self, MachineError> {
         if !has_local_apic() {
             return Err(MachineError::NoLocalApic);
         }
         let root_pointer = root_pointer.ok_or(MachineError::NoRootPointer)?;
         // SAFETY: the boot loader says that the root pointer is there.
-        let tables = unsafe { AcpiTables::from_rsdp(Window, root_pointer as usize) }?;
+        let tables = unsafe { AcpiTables::from_rsdp(Window(show), root_pointer as usize) }?;
         let madt = tables.find_table::<Madt>()?;
         let mut machine = Self {
             apic_ids: ArrayVec::new(),

@@ -133,7 +133,7 @@ impl Buddy {
         let number = number_at(address)?;
         match descriptor(number).usage() {
             (Use::Free | Use::Retired, _) => return Err(Misuse::DoubleFree),
-            (Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
+            (Use::Absent | Use::Reserved | Use::Tail, _) => return Err(Misuse::NotABlock),
             found if found != (tracking.usage(), order) => return Err(Misuse::WrongSize),
             _ => {}
         }

@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! - A block of frames is described by its first one, the *head*; the others are `Tail`.
-//! - Heads partition the frames that the buddy allocator manages; all other frames are `Reserved`.
+//! - Heads partition the frames that the buddy allocator manages; all other frames are `Reserved`, or `Absent`.
 //! - A descriptor's use and link are changed under the buddy allocator's lock, or by the owner of the block.
 
 use core::mem::offset_of;
@@ -24,6 +24,9 @@ use crate::arch::memory;
 /// Frames below this address are left to the firmware and the start of other CPUs.
 pub const LOW_MEMORY: u64 = 0x10_0000;
 
+/// Frames from this address on are not used: the window has no room for them.
+pub const END: u64 = 1 << 39;
+
 /// No frame: the end of a list.
 pub const NO_FRAME: u32 = u32::MAX;
 
@@ -31,8 +34,8 @@ pub const NO_FRAME: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Use {
-    /// Not managed by the buddy allocator.
-    Reserved,
+    /// There is no memory.
+    Absent,
     /// Belongs to the block of a frame before it.
     Tail,
     /// Head of a free block.
@@ -43,6 +46,8 @@ pub enum Use {
     Untracked,
     /// Head of a block that was taken from its user, and is in no list yet.
     Retired,
+    /// Memory that the buddy allocator does not manage.
+    Reserved,
 }
 
 /// A page frame's descriptor.
@@ -64,7 +69,7 @@ pub struct Frame {
 impl Frame {
     const fn new() -> Self {
         Self {
-            usage: AtomicU32::new(Use::Reserved as u32),
+            usage: AtomicU32::new(Use::Absent as u32),
             next: AtomicU32::new(NO_FRAME),
             previous: AtomicU32::new(NO_FRAME),
             kind: AtomicU32::new(kind::USER),
@@ -81,7 +86,8 @@ impl Frame {
             3 => Use::Tracked,
             4 => Use::Untracked,
             5 => Use::Retired,
-            _ => Use::Reserved,
+            6 => Use::Reserved,
+            _ => Use::Absent,
         };
         (usage, bits >> 16)
     }
@@ -113,6 +119,8 @@ impl Frame {
         match self.kind.load(Ordering::Acquire) {
             kind::SLAB => Owner::Slab(self.word.load(Ordering::Relaxed)),
             kind::METADATA => Owner::Metadata,
+            kind::PAGE_TABLE => Owner::PageTable,
+            kind::IMAGE => Owner::Image,
             _ => Owner::User(self.word.load(Ordering::Relaxed)),
         }
     }
@@ -122,12 +130,15 @@ impl Frame {
         self.word.as_ptr().addr()
     }
 
-    /// Says whose the frame is. Called by its owner, or where it is handed over. The owner's word is a root of the leak detector while the frame is in use.
+    /// Says whose the frame is. Called by its owner, or where it is handed over. The owner's word is a root of
+    /// the leak detector while the frame is in use.
     pub fn set_owner(&self, owner: Owner) {
         let (kind, word) = match owner {
             Owner::User(word) => (kind::USER, word),
             Owner::Slab(start) => (kind::SLAB, start),
             Owner::Metadata => (kind::METADATA, 0),
+            Owner::PageTable => (kind::PAGE_TABLE, 0),
+            Owner::Image => (kind::IMAGE, 0),
         };
         self.kind.store(kind::USER, Ordering::Relaxed);
         self.word.store(word, Ordering::Release);
@@ -144,12 +155,18 @@ pub enum Owner {
     Slab(usize),
     /// The leak detector, for metadata.
     Metadata,
+    /// The page tables, of which the frame is one.
+    PageTable,
+    /// The kernel's image, of which the frame holds code or constants.
+    Image,
 }
 
 mod kind {
     pub(super) const USER: u32 = 0;
     pub(super) const SLAB: u32 = 1;
     pub(super) const METADATA: u32 = 2;
+    pub(super) const PAGE_TABLE: u32 = 3;
+    pub(super) const IMAGE: u32 = 4;
 }
 
 static FRAMES: Once<&'static [Frame]> = Once::new();
@@ -172,6 +189,17 @@ pub fn number_of(address: usize) -> Option<u32> {
     let physical = (address as u64).checked_sub(memory::PHYSICAL_WINDOW)?;
     let number = physical / PAGE as u64;
     (number < frames().len() as u64).then_some(number as u32)
+}
+
+/// Whether the window shows memory at all addresses from `start` to `end`, which is not below it.
+pub fn are_memory(start: usize, end: usize) -> bool {
+    let window = memory::window(0);
+    let (Some(first), Some(end)) = (start.checked_sub(window), end.checked_sub(window)) else {
+        return false;
+    };
+    let numbers = first / PAGE..end.div_ceil(PAGE);
+    let found = frames().get(numbers);
+    found.is_some_and(|frames| frames.iter().all(|frame| frame.usage().0 != Use::Absent))
 }
 
 /// The address of a frame in the window.
@@ -203,13 +231,34 @@ pub(super) fn usable(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)
     })
 }
 
+/// The parts of the memory map that are memory, which the boot loader may have used. Neighbours are not joined.
+pub(super) fn existing(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
+    let is_memory = |kind| {
+        matches!(
+            kind,
+            MemoryRegionKind::Usable | MemoryRegionKind::Bootloader
+        )
+    };
+    let page = PAGE as u64;
+    regions
+        .iter()
+        .filter(move |region| is_memory(region.kind))
+        .map(move |region| {
+            (
+                region.start.next_multiple_of(page),
+                region.end.min(END) & !(page - 1),
+            )
+        })
+        .filter(|(start, end)| start < end)
+}
+
 fn above_low(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
     regions
         .iter()
         .filter(|region| region.kind == MemoryRegionKind::Usable)
         .map(|region| {
             let start = region.start.max(LOW_MEMORY).next_multiple_of(PAGE as u64);
-            (start, region.end & !(PAGE as u64 - 1))
+            (start, region.end.min(END) & !(PAGE as u64 - 1))
         })
         .filter(|(start, end)| start < end)
 }
@@ -220,7 +269,7 @@ fn above_low(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
 ///
 /// If there is no memory for the array.
 pub(super) fn init(regions: &MemoryRegions) {
-    let end = above_low(regions)
+    let end = existing(regions)
         .map(|(_, end)| end)
         .max()
         .expect("the memory map names no memory");
@@ -238,6 +287,13 @@ pub(super) fn init(regions: &MemoryRegions) {
     for number in 0..count {
         // SAFETY: inside the usable region that is taken for the array.
         unsafe { array.wrapping_add(number).write(Frame::new()) };
+    }
+    for (start, end) in existing(regions) {
+        for number in start / PAGE as u64..(end / PAGE as u64).min(count as u64) {
+            // SAFETY: an element that was written just now; nobody else uses the array yet.
+            let frame = unsafe { &*array.wrapping_add(number as usize) };
+            frame.set_usage(Use::Reserved, 0);
+        }
     }
     // SAFETY: all elements were written just now, and the memory is never used for anything else.
     FRAMES.call_once(|| unsafe { slice::from_raw_parts(array, count) });
@@ -297,7 +353,7 @@ pub fn next_in_use(from: usize) -> Option<Run> {
             (false, Some(_)) => break,
             _ => {}
         }
-        number += if matches!(usage, Use::Reserved | Use::Tail) {
+        number += if matches!(usage, Use::Absent | Use::Reserved | Use::Tail) {
             1
         } else {
             1 << order

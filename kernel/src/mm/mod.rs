@@ -5,9 +5,13 @@
 //! | [`frame`] | one descriptor for each page frame | the boot loader's memory map |
 //! | [`buddy`] | blocks of 2^n page frames | frame |
 //! | [`slab`] | objects of one size, cached per CPU | buddy |
-//! | [`paging`] | page table entries | buddy |
+//! | [`paging`] | page tables and their entries | nothing |
+//! | [`window`] | what the window on physical memory shows, and what of it is read-only | paging, buddy |
+//! | [`tables`] | frames for page tables | buddy, window |
+//! | [`mapping`] | mapping single pages | paging, tables |
 //! | [`frozen`] | what memory held at one moment, for the leak detector | paging, buddy, vmalloc |
-//! | [`vmalloc`] | blocks mapped page by page, between guard pages | paging, slab |
+//! | [`audit`] | a walk over the page tables that looks for what must not be there | paging, vmalloc |
+//! | [`vmalloc`] | blocks mapped page by page, between guard pages | mapping, slab |
 //! | [`percpu`] | dynamic blocks with one copy a CPU | buddy |
 //! | [`confined`] | code that is abandoned when its memory is used up | buddy |
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
@@ -25,28 +29,33 @@
 //! # Locks
 //!
 //! All are spinlocks, with interrupts off (but a confined arena's: preemption off). Nesting order, outermost first: vmalloc's; a
-//! slab cache's, the list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's; the buddy
-//! allocator's. Page tables have none.
+//! slab cache's, the list of caches', growing per-CPU memory's or a confined arena's; the magazine pool's or page tables' frames'; the
+//! buddy allocator's. Page tables have none.
 
+pub mod audit;
 pub mod buddy;
 pub mod confined;
 pub mod frame;
 pub mod frozen;
 mod granules;
 pub mod heap;
+pub mod mapping;
 pub mod misuse;
 mod page;
 pub mod paging;
 pub mod percpu;
 pub mod release;
 pub mod slab;
+mod tables;
 pub mod vmalloc;
+mod window;
 
 use core::fmt;
 
 use bootloader_api::info::MemoryRegions;
 use x86_64::instructions::tlb as cpu_tlb;
 
+use self::paging::Open;
 use crate::arch::gdt;
 
 pub use self::page::{PAGE, Wipe, set_wipe, wipe};
@@ -55,9 +64,11 @@ pub use self::page::{PAGE, Wipe, set_wipe, wipe};
 pub fn init(regions: &MemoryRegions) {
     frame::init(regions);
     buddy::init(regions);
+    window::init(regions);
+    tables::protect_all();
     for guard in gdt::boot_guards() {
         // SAFETY: nobody uses the page.
-        unsafe { paging::unmap(guard) };
+        unsafe { mapping::unmap(guard, &Open::new()) };
     }
     cpu_tlb::flush_all();
     heap::init();

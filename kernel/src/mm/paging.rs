@@ -1,16 +1,13 @@
-//! Page table entries: mapping and unmapping single pages of the kernel's half.
+//! Page tables: reading and changing entries. [`mapping`](super::mapping) maps pages.
 //!
-//! All CPUs share one root table, so a mapping made here is visible at once to the page walkers of other CPUs, which read
+//! All CPUs share one root table, so a change is visible at once to the page walkers of other CPUs, which read
 //! entries and set their accessed and dirty bits, and to callers of [`is_mapped`]. So a linked table is always shared, and
 //! there is never a `&mut` to one. A table is an array of atomic words: an entry is read, and changed, by one atomic
 //! operation.
 //!
-//! A new table is zeroed before other CPUs can see it; then one compare-and-exchange links it, unless another CPU has linked
-//! one first. So others first see it empty. Tables come from the untracked entry of the buddy allocator and are kept for
-//! later mappings near by.
-//!
-//! A removed mapping must be flushed from the TLBs of all CPUs before its address or its frame is used
-//! again: see [`tlb`](crate::dev::tlb).
+//! The window shows tables read-only, so that a stray write does not change them. Who changes an entry holds an [`Open`], as long
+//! as which this CPU writes to read-only pages, with interrupts off. It is to be short, and nothing is written meanwhile but
+//! entries and new tables: a write to a [frozen](super::frozen) page would go by unnoticed.
 //!
 //! # Invariants
 //!
@@ -19,9 +16,9 @@
 //!
 //! # Locks
 //!
-//! None. The caller that maps a page owns its address: mapping one page twice is an error of the callers.
+//! None.
 
-use core::ptr::{self, NonNull};
+use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::VirtAddr;
@@ -29,33 +26,38 @@ use x86_64::registers::control::Cr3;
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::structures::paging::page_table::PageTableLevel;
 
-use super::PAGE;
-use super::buddy::{self, Tracking};
 use crate::arch::memory;
+use crate::arch::protection::AllWritable;
+use crate::sync::IrqGuard;
 
-/// How a page may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Read and written.
-    Data,
-    /// Read and written, past the caches: a device's registers.
-    Device,
-    /// Read, written and run: the page in which another CPU starts.
-    Code,
+/// The flags of an entry that leads to a table: they allow everything, and the entries of the pages restrict it.
+pub(super) const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
+
+/// As long as this lives, the CPU that made it may change page tables, and interrupts are off.
+#[derive(Debug)]
+pub struct Open {
+    // The order in which they are dropped.
+    _all_writable: AllWritable,
+    _no_interrupts: IrqGuard,
 }
 
-impl Access {
-    fn flags(self) -> PageTableFlags {
-        match self {
-            Self::Data => TABLE | PageTableFlags::NO_EXECUTE,
-            Self::Device => TABLE | PageTableFlags::NO_EXECUTE | PageTableFlags::NO_CACHE,
-            Self::Code => TABLE,
+impl Open {
+    /// Lets this CPU change page tables. Any context.
+    pub fn new() -> Self {
+        let no_interrupts = IrqGuard::new();
+        Self {
+            // SAFETY: interrupts are off, and the functions that ask for an `Open` write to entries only.
+            _all_writable: unsafe { AllWritable::begin() },
+            _no_interrupts: no_interrupts,
         }
     }
 }
 
-/// The flags of an entry that leads to a table: they allow everything, and the entries of the pages restrict it.
-const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRITABLE);
+impl Default for Open {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// The bits of an entry that are a physical address.
 pub(super) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -66,10 +68,10 @@ pub(super) const PROTECTED: u64 = PageTableFlags::BIT_9.bits();
 
 /// A page table, which this CPU shares with all others.
 #[repr(transparent)]
-struct Table([AtomicU64; 512]);
+pub(super) struct Table([AtomicU64; ENTRIES]);
 
 /// What an entry says.
-enum Entry {
+pub(super) enum Entry {
     Absent,
     Table(&'static Table),
     Page,
@@ -77,7 +79,7 @@ enum Entry {
 
 impl Table {
     /// The table that all CPUs use.
-    fn root() -> &'static Self {
+    pub(super) fn root() -> &'static Self {
         // SAFETY: the CPU uses it as its root table, and it is never freed.
         unsafe { Self::at(Cr3::read().0.start_address().as_u64()) }
     }
@@ -85,19 +87,19 @@ impl Table {
     /// # Safety
     ///
     /// There is a table at this physical address, and it is never freed.
-    unsafe fn at(physical: u64) -> &'static Self {
+    pub(super) unsafe fn at(physical: u64) -> &'static Self {
         let table: *const Self = ptr::with_exposed_provenance(memory::window(physical));
         // SAFETY: the caller's promise; all others use it by atomic operations, or are page walkers of CPUs.
         unsafe { &*table }
     }
 
     /// The entry for an address in this table, which is of level `level`.
-    fn entry(&self, level: PageTableLevel, address: VirtAddr) -> &AtomicU64 {
+    pub(super) fn entry(&self, level: PageTableLevel, address: VirtAddr) -> &AtomicU64 {
         &self.0[usize::from(address.page_table_index(level))]
     }
 
     /// What the entry for an address in this table says; the table is of level `level`.
-    fn look(&self, level: PageTableLevel, address: VirtAddr) -> Entry {
+    pub(super) fn look(&self, level: PageTableLevel, address: VirtAddr) -> Entry {
         // Acquire: a CPU that sees the entry of a new table sees the table's zeros.
         let entry = self.entry(level, address).load(Ordering::Acquire);
         let flags = PageTableFlags::from_bits_truncate(entry);
@@ -110,138 +112,129 @@ impl Table {
             Entry::Table(unsafe { Self::at(entry & ADDRESS) })
         }
     }
-
-    /// The table that the entry for an address leads to; a new one is linked if the entry is absent.
-    ///
-    /// # Panics
-    ///
-    /// If the entry maps a large page.
-    fn next(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
-        match self.look(level, address) {
-            Entry::Table(table) => {
-                // An entry made by the boot loader may allow less.
-                let entry = self.entry(level, address);
-                entry.fetch_or(TABLE.bits(), Ordering::Relaxed);
-                Ok(table)
-            }
-            Entry::Page => panic!("mapping {address:?}: it lies in a large page"),
-            Entry::Absent => self.add(level, address),
-        }
-    }
-
-    #[cold]
-    fn add(&self, level: PageTableLevel, address: VirtAddr) -> Result<&'static Self, NoMemory> {
-        let page = zeroed_frame().ok_or(NoMemory)?;
-        let physical = page.addr().get() as u64 - memory::PHYSICAL_WINDOW;
-        // Release: a CPU that sees the entry sees the zeros.
-        let linked = self.entry(level, address).compare_exchange(
-            0,
-            physical | TABLE.bits(),
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        if linked.is_err() {
-            // Another CPU has linked a table first.
-            buddy::free(page, 0, Tracking::Untracked);
-            return self.next(level, address);
-        }
-        // SAFETY: a table that was linked just now, and is never freed.
-        Ok(unsafe { Self::at(physical) })
-    }
-}
-
-/// Allocates a zeroed frame, and returns its address in the window.
-fn zeroed_frame() -> Option<NonNull<u8>> {
-    let page = buddy::alloc(0, Tracking::Untracked)?;
-    // SAFETY: a frame that was allocated just now, and is not shared yet.
-    unsafe { page.write_bytes(0, PAGE) };
-    Some(page)
-}
-
-/// Maps the page at `address` to the frame at `physical`.
-///
-/// # Panics
-///
-/// If the page is mapped already.
-///
-/// # Safety
-///
-/// The caller owns the page, and what `access` allows may be done with the frame as long as it is mapped.
-pub unsafe fn map(address: usize, physical: u64, access: Access) -> Result<(), NoMemory> {
-    let address = VirtAddr::new(address as u64);
-    let mut table = Table::root();
-    let mut level = PageTableLevel::Four;
-    while let Some(next) = level.next_lower_level() {
-        table = table.next(level, address)?;
-        level = next;
-    }
-    // No TLB holds an entry that is not present, so there is nothing to flush.
-    let mapped = table.entry(level, address).compare_exchange(
-        0,
-        physical | access.flags().bits(),
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
-    assert!(mapped.is_ok(), "mapping {address:?}: it is mapped already");
-    Ok(())
-}
-
-/// There is no memory for a page table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoMemory;
-
-/// Removes the mapping of the page at `address`, if there is one. TLBs may still hold it.
-///
-/// # Safety
-///
-/// Nobody uses the page any more.
-pub unsafe fn unmap(address: usize) {
-    let address = VirtAddr::new(address as u64);
-    let mut table = Table::root();
-    let mut level = PageTableLevel::Four;
-    while let Some(next) = level.next_lower_level() {
-        let Entry::Table(lower) = table.look(level, address) else {
-            return;
-        };
-        (table, level) = (lower, next);
-    }
-    // Acquire and release: all accesses to the page come before the next use of its frame.
-    table.entry(level, address).swap(0, Ordering::AcqRel);
 }
 
 /// Whether the page at `address` is mapped. Any context; the answer may be out of date at once if others map and unmap.
 pub fn is_mapped(address: usize) -> bool {
+    leaf(address).is_some()
+}
+
+/// Whether a write to `address` is allowed by the page tables. Any context; the answer may be out of date at once.
+pub fn is_writable(address: usize) -> bool {
+    const WRITABLE: u64 = PageTableFlags::WRITABLE.bits();
+    // The entries that lead to tables allow everything.
+    leaf(address).is_some_and(|(entry, _)| entry.load(Ordering::Acquire) & WRITABLE != 0)
+}
+
+/// The entry that maps the page around `address`, of whatever size, and its level.
+fn leaf(address: usize) -> Option<(&'static AtomicU64, PageTableLevel)> {
     let address = VirtAddr::new_truncate(address as u64);
     let mut table = Table::root();
     let mut level = PageTableLevel::Four;
     loop {
         match table.look(level, address) {
-            Entry::Absent => return false,
-            Entry::Page => return true,
+            Entry::Absent => return None,
+            Entry::Page => return Some((table.entry(level, address), level)),
             Entry::Table(lower) => table = lower,
         }
-        match level.next_lower_level() {
-            Some(next) => level = next,
-            None => return false,
-        }
+        level = level.next_lower_level()?;
     }
 }
 
 /// The entry of the page at `address`; `None` where none is mapped, and where a larger page is. Any context.
 pub(super) fn page_entry(address: usize) -> Option<&'static AtomicU64> {
-    let address = VirtAddr::new_truncate(address as u64);
-    let mut table = Table::root();
-    let mut level = PageTableLevel::Four;
-    loop {
-        match (table.look(level, address), level.next_lower_level()) {
-            (Entry::Table(lower), Some(next)) => (table, level) = (lower, next),
-            (Entry::Page, None) => return Some(table.entry(level, address)),
-            _ => return None,
-        }
-    }
+    leaf(address)
+        .filter(|&(_, level)| level == PageTableLevel::One)
+        .map(|(entry, _)| entry)
 }
 
 /// The entry of the top table for the 512 GiB around `address`.
 pub(super) fn top_entry(address: usize) -> &'static AtomicU64 {
     Table::root().entry(PageTableLevel::Four, VirtAddr::new_truncate(address as u64))
+}
+
+/// The entry at an index of the table at a physical address.
+///
+/// # Safety
+///
+/// There is a table, and it stays as long as the result is used.
+pub(super) unsafe fn entry_at<'a>(table: u64, index: usize) -> &'a AtomicU64 {
+    let first: *mut u64 = ptr::with_exposed_provenance_mut(memory::window(table));
+    // SAFETY: the caller's promise: inside a table, whose entries all use as atomic words.
+    unsafe { AtomicU64::from_ptr(first.wrapping_add(index % ENTRIES)) }
+}
+
+/// Removes all mappings of the lower half of the address space: the boot loader's page, in which it entered the kernel.
+///
+/// # Safety
+///
+/// Nobody uses the lower half; this CPU runs alone.
+pub(super) unsafe fn clear_lower_half(_open: &Open) {
+    for entry in &Table::root().0[..ENTRIES / 2] {
+        entry.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Entries of a table.
+pub(super) const ENTRIES: usize = 512;
+
+/// What [`walk`] finds.
+pub(super) enum Found {
+    /// A table, at this physical address.
+    Table(u64),
+    /// A page, or a larger one.
+    Mapped(Mapping),
+}
+
+/// A mapping, as all levels of tables together have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mapping {
+    /// The first address.
+    pub start: usize,
+    /// How many bytes are mapped.
+    pub len: usize,
+    /// The physical address of the first byte.
+    pub physical: u64,
+    /// What may be done: writable and a user's where all levels say so, not executable where one does.
+    pub flags: PageTableFlags,
+}
+
+/// Shows all tables, from the top down, and all that they map, to `look`, until it fails.
+pub(super) fn walk<E>(look: &mut dyn FnMut(Found) -> Result<(), E>) -> Result<(), E> {
+    let all = PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
+    Table::root().walk(PageTableLevel::Four, 0, all, look)
+}
+
+impl Table {
+    fn walk<E>(
+        &self,
+        level: PageTableLevel,
+        start: u64,
+        above: PageTableFlags,
+        look: &mut dyn FnMut(Found) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let physical = ptr::from_ref(self).addr() as u64 - memory::PHYSICAL_WINDOW;
+        look(Found::Table(physical))?;
+        let allows = PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
+        for index in 0..ENTRIES as u64 {
+            let address = start + index * level.entry_address_space_alignment();
+            let address = VirtAddr::new_truncate(address);
+            let entry = self.entry(level, address).load(Ordering::Acquire);
+            let own = PageTableFlags::from_bits_truncate(entry);
+            let flags = (own & above & allows) | ((own | above) & PageTableFlags::NO_EXECUTE);
+            match (self.look(level, address), level.next_lower_level()) {
+                (Entry::Table(table), Some(next)) => {
+                    table.walk(next, address.as_u64(), flags, look)?;
+                }
+                (Entry::Page, _) => look(Found::Mapped(Mapping {
+                    start: address.as_u64() as usize,
+                    len: level.entry_address_space_alignment() as usize,
+                    physical: entry & ADDRESS & !(level.entry_address_space_alignment() - 1),
+                    flags,
+                }))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
 }

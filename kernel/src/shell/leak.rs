@@ -156,7 +156,7 @@ static LIST: SpinLock<Head> = SpinLock::new(Head(None));
 #[inline(never)]
 fn unlinked_node() {
     // Frees what an earlier call has left in the list.
-    while pop().is_some() {}
+    while take_first().is_some() {}
     for payload in 1..=3 {
         push(payload);
     }
@@ -186,7 +186,7 @@ fn push(payload: u8) {
     list.0 = Some(node);
 }
 
-fn pop() -> Option<u8> {
+fn take_first() -> Option<u8> {
     let mut list = LIST.lock();
     let first = list.0?;
     // SAFETY: the list's nodes come from boxes; the next line takes this one out of the list, whose lock is held.

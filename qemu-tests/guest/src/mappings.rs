@@ -8,7 +8,9 @@ use kernel::arch::memory;
 use kernel::arch::percpu::{cpu_id, running};
 use kernel::dev::tlb;
 use kernel::mm::buddy::{self, Tracking};
-use kernel::mm::{paging, vmalloc};
+use kernel::mm::mapping;
+use kernel::mm::paging::{self, Open};
+use kernel::mm::vmalloc;
 use kernel::task::{self, JoinHandle, Priority};
 
 use crate::guest_test;
@@ -79,7 +81,7 @@ guest_test! {
                     for number in 0..PAGES {
                         let page = page(round, task, number);
                         // SAFETY: an address of this test's, and a frame of its own.
-                        unsafe { paging::map(page, physical, paging::Access::Data) }.expect("memory");
+                        unsafe { mapping::map(page, physical, mapping::Access::Data, &Open::new()) }.expect("memory");
                     }
                 };
                 task::spawn("mapper", Priority::Normal, map).expect("memory for a task")
@@ -96,7 +98,7 @@ guest_test! {
             for page in (0..PAGES).flat_map(|number| (0..4).map(move |task| page(round, task, number))) {
                 assert!(paging::is_mapped(page), "{page:#x}");
                 // SAFETY: nobody has used it.
-                unsafe { paging::unmap(page) };
+                unsafe { mapping::unmap(page, &Open::new()) };
                 assert!(!paging::is_mapped(page), "{page:#x}");
             }
         }

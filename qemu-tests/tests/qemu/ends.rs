@@ -129,7 +129,7 @@ fn with_memory(memory: &str, machine: Machine) -> Machine {
 /// Where there is too little memory for lines, reports have names, say so once, and the machine goes on.
 fn a_small_machine_reports_leaks() -> Result<(), Failure> {
     const MISSING: &str = "symbols: no memory for file and line\n";
-    for memory in ["15M", "17M"] {
+    for memory in ["16M", "17M"] {
         let mut session = Session::start(&with_memory(memory, machines::kernel()))?;
         session.wait_for_prompt(LIMIT)?;
         session.command("leak arc-cycle", LIMIT)?;
@@ -160,7 +160,7 @@ fn reports_of_small_machines_are_whole() -> Result<(), Failure> {
     const NO_LINES: &str = "  (no memory for file and line)\n";
     const LINES: &str = " (kernel/src/shell/commands.rs:";
     for (memory, lines) in [
-        ("15M", NO_LINES),
+        ("16M", NO_LINES),
         ("17M", NO_LINES),
         ("64M", LINES),
         ("128M", LINES),

@@ -39,16 +39,16 @@ use core::sync::atomic::{AtomicU8, AtomicU64, Ordering, fence};
 
 use x86_64::VirtAddr;
 use x86_64::instructions::tlb as cpu_tlb;
-use x86_64::registers::control::{Cr0, Cr0Flags};
 use x86_64::structures::paging::PageTableFlags;
 
 use self::copies::Copies;
 use self::window::Window;
 use super::frame::{self, Owner, Use};
 use super::heap::arena;
-use super::paging::{self, PROTECTED};
+use super::paging::{self, Open, PROTECTED};
 use super::{PAGE, vmalloc};
 use crate::arch::memory;
+use crate::arch::protection::AllWritable;
 use crate::dev::tlb;
 
 /// Error code of a page fault: the page is present, and was written to (Intel SDM volume 3, 4.7).
@@ -127,13 +127,16 @@ pub fn thaw() {
     Copies::release();
 }
 
-/// Shows the entries of the pages outside the window that are protected.
-fn each_page_apart(look: &mut dyn FnMut(&AtomicU64)) {
+/// Shows the entries of the pages outside the window that are protected, to be changed.
+fn each_page_apart(change: &mut dyn FnMut(&AtomicU64)) {
+    /// Pages whose entries are changed with interrupts off.
+    const AT_ONCE: usize = 256;
     let mut each_page = |range: Range<usize>| {
-        for page in range.step_by(PAGE) {
-            if let Some(entry) = paging::page_entry(page) {
-                look(entry);
-            }
+        for some in range.clone().step_by(AT_ONCE * PAGE) {
+            let _open = Open::new();
+            let end = range.end.min(some + AT_ONCE * PAGE);
+            let entries = (some..end).step_by(PAGE).filter_map(paging::page_entry);
+            entries.for_each(&mut *change);
         }
     };
     each_page(arena());
@@ -158,7 +161,8 @@ pub fn handle_fault(address: usize, error_code: u64) -> bool {
     if error_code != PRESENT_AND_WRITE {
         return false;
     }
-    let all_writable = AllWritable::begin();
+    // SAFETY: interrupts are off in an exception's handler.
+    let all_writable = unsafe { AllWritable::begin() };
     let handled = allow_write(address);
     drop(all_writable);
     if handled {
@@ -170,14 +174,17 @@ pub fn handle_fault(address: usize, error_code: u64) -> bool {
 fn allow_write(address: usize) -> bool {
     let frozen = STATE.load(Ordering::Acquire);
     if let Some(number) = frame::number_of(address) {
-        if frozen == state::OFF {
-            // It is writable again; this CPU had not heard of that.
-            return true;
-        }
-        let Some(entry) = Window::entry(number) else {
-            return true;
+        let Some(entry) = Window::entry(number).filter(|_| frozen != state::OFF) else {
+            // The window is as it always is: if the page is writable, this CPU had not heard of that.
+            return paging::is_writable(address);
         };
-        if entry.load(Ordering::Acquire) & WRITABLE == 0 {
+        let bits = entry.load(Ordering::Acquire);
+        if bits & WRITABLE == 0 {
+            if bits & PROTECTED == 0 || frame::frames()[number as usize].owner() == Owner::PageTable
+            {
+                // It was read-only before memory was frozen, or is now what is.
+                return false;
+            }
             if frozen == state::FROZEN {
                 keep(number);
             }
@@ -267,28 +274,14 @@ unsafe fn read_now(address: usize, words: &mut [usize]) {
     }
 }
 
-/// As long as this lives, this CPU may write to all pages that are present. Interrupts are off.
-struct AllWritable(Cr0Flags);
-
-impl AllWritable {
-    fn begin() -> Self {
-        let before = Cr0::read();
-        // SAFETY: allows writes, and forbids none.
-        unsafe { Cr0::write(before - Cr0Flags::WRITE_PROTECT) };
-        Self(before)
-    }
-}
-
-impl Drop for AllWritable {
-    fn drop(&mut self) {
-        // SAFETY: as it was before.
-        unsafe { Cr0::write(self.0) };
-    }
-}
-
 /// From now on this CPU writes wherever it likes, for the report of its end: what was frozen does not matter any more.
-pub fn write_everywhere() {
-    core::mem::forget(AllWritable::begin());
+///
+/// # Safety
+///
+/// Interrupts are off, and stay off.
+pub unsafe fn write_everywhere() {
+    // SAFETY: the caller's promise.
+    core::mem::forget(unsafe { AllWritable::begin() });
 }
 
 /// The window's addresses of a frame.

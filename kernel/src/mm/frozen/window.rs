@@ -1,7 +1,8 @@
 //! The window on physical memory a second time: tables that map the same frames in pages of 4 KiB, read-only.
 //!
 //! They are made while the world runs, and are put into use by one entry of the top table. They take a page for each 2 MiB of
-//! memory, and are given back when memory thaws. Frames that are no memory keep the entries that the boot loader made.
+//! memory, and are given back when memory thaws. What the window does not show, or shows read-only, they show in the same way;
+//! all else is read-only until it is written to, and a bit of the entry says so ([`PROTECTED`]).
 //!
 //! Some frames are writable from the start: see [`super`].
 
@@ -14,31 +15,16 @@ use x86_64::structures::paging::PageTableFlags;
 use super::WRITABLE;
 use crate::arch::{memory, percpu};
 use crate::mm::buddy::{self, Tracking};
-use crate::mm::paging::{self, ADDRESS};
+use crate::mm::paging::{self, ADDRESS, ENTRIES, Open, PROTECTED};
 use crate::mm::{PAGE, frame};
 
-/// Entries of a table.
-const ENTRIES: usize = 512;
-
 const TABLE: u64 = PageTableFlags::PRESENT.bits() | WRITABLE;
-const PAGE_READ_ONLY: u64 = PageTableFlags::PRESENT.bits() | PageTableFlags::NO_EXECUTE.bits();
 const HUGE: u64 = PageTableFlags::HUGE_PAGE.bits();
 
 /// Physical address of the upper table; zero while there is none.
 static UPPER: AtomicU64 = AtomicU64::new(0);
 /// The entry of the top table that leads to the window as it was.
 static BEFORE: AtomicU64 = AtomicU64::new(0);
-
-/// The entry at an index of the table at a physical address.
-///
-/// # Safety
-///
-/// There is a table, and it stays as long as the result is used.
-unsafe fn entry_of<'a>(table: u64, index: usize) -> &'a AtomicU64 {
-    let first: *mut u64 = ptr::with_exposed_provenance_mut(memory::window(table));
-    // SAFETY: the caller's promise: inside a table, whose entries all use as atomic words.
-    unsafe { AtomicU64::from_ptr(first.wrapping_add(index % ENTRIES)) }
-}
 
 /// A zeroed table: its physical address.
 fn new_table() -> Option<u64> {
@@ -83,50 +69,56 @@ impl Window {
         let frames = frame::frames().len();
         for index in 0..ENTRIES {
             // SAFETY: the window's own table, which stays.
-            let old = unsafe { entry_of(before & ADDRESS, index) }.load(Ordering::Acquire);
-            let is_memory = index << 18 < frames;
-            let new = if is_memory {
-                Self::middle(index << 18, old, frames)?
-            } else {
-                old
+            let old = unsafe { paging::entry_at(before & ADDRESS, index) }.load(Ordering::Acquire);
+            let is_memory = index << 18 < frames && old != 0;
+            let new = match is_memory {
+                true => Self::middle(index << 18, old, frames)?,
+                false => old,
             };
             // SAFETY: the new table, which nobody else uses.
-            unsafe { entry_of(upper, index) }.store(new, Ordering::Relaxed);
+            unsafe { paging::entry_at(upper, index) }.store(new, Ordering::Relaxed);
         }
         Self::leave_writable();
         Some(())
     }
 
-    /// The entry of a new table for the GiB that begins with a frame.
+    /// The entry of a new table for the GiB that begins with a frame. `old` is that of the window's table.
     fn middle(first: usize, old: u64, frames: usize) -> Option<u64> {
         let middle = new_table()?;
         for index in 0..ENTRIES {
             let from = first + (index << 9);
-            let new = if from < frames {
-                Self::lower(from)
-            } else if old & HUGE != 0 {
-                Some(old + (index * ENTRIES * PAGE) as u64)
-            } else {
-                // SAFETY: the window's own table, which stays.
-                Some(unsafe { entry_of(old & ADDRESS, index) }.load(Ordering::Acquire))
+            // SAFETY: the window's own table, which stays.
+            let old = unsafe { paging::entry_at(old & ADDRESS, index) }.load(Ordering::Acquire);
+            let is_memory = from < frames && old != 0;
+            let new = match is_memory {
+                true => Self::lower(old),
+                false => Some(old),
             };
             let Some(new) = new else {
                 Self::give_middle_back(middle, first);
                 return None;
             };
             // SAFETY: the new table, which nobody else uses.
-            unsafe { entry_of(middle, index) }.store(new, Ordering::Relaxed);
+            unsafe { paging::entry_at(middle, index) }.store(new, Ordering::Relaxed);
         }
         Some(middle | TABLE)
     }
 
-    /// The entry of a new table for the 2 MiB that begin with a frame.
-    fn lower(first: usize) -> Option<u64> {
+    /// The entry of a new table for 2 MiB. `old` is the window's entry, for a large page or a table.
+    fn lower(old: u64) -> Option<u64> {
         let lower = new_table()?;
         for index in 0..ENTRIES {
-            let frame = ((first + index) * PAGE) as u64 | PAGE_READ_ONLY;
+            let page = match old & HUGE {
+                // SAFETY: the window's own table, which stays.
+                0 => unsafe { paging::entry_at(old & ADDRESS, index) }.load(Ordering::Acquire),
+                _ => (old & !HUGE) + (index * PAGE) as u64,
+            };
+            let new = match page & WRITABLE {
+                0 => page,
+                _ => page & !WRITABLE | PROTECTED,
+            };
             // SAFETY: the new table, which nobody else uses.
-            unsafe { entry_of(lower, index) }.store(frame, Ordering::Relaxed);
+            unsafe { paging::entry_at(lower, index) }.store(new, Ordering::Relaxed);
         }
         Some(lower | TABLE)
     }
@@ -136,7 +128,7 @@ impl Window {
         let frames = frame::frames().len();
         for index in (0..ENTRIES).take_while(|index| first + (index << 9) < frames) {
             // SAFETY: a table of ours.
-            let lower = unsafe { entry_of(middle, index) }.load(Ordering::Relaxed);
+            let lower = unsafe { paging::entry_at(middle, index) }.load(Ordering::Relaxed);
             if lower != 0 {
                 give_back(lower & ADDRESS);
             }
@@ -153,7 +145,7 @@ impl Window {
         let frames = frame::frames().len();
         for index in (0..ENTRIES).take_while(|index| index << 18 < frames) {
             // SAFETY: a table of ours.
-            let middle = unsafe { entry_of(upper, index) }.load(Ordering::Relaxed);
+            let middle = unsafe { paging::entry_at(upper, index) }.load(Ordering::Relaxed);
             if middle != 0 {
                 Self::give_middle_back(middle & ADDRESS, index << 18);
             }
@@ -184,17 +176,20 @@ impl Window {
 
     /// Puts the read-only tables into use. In a stopped world.
     pub(super) fn show_read_only() {
+        let _open = Open::new();
         let upper = UPPER.load(Ordering::Acquire);
         paging::top_entry(memory::window(0)).store(upper | TABLE, Ordering::Release);
     }
 
     /// Puts the tables into use that were there before.
     pub(super) fn show_writable() {
+        let _open = Open::new();
         let before = BEFORE.load(Ordering::Relaxed);
         paging::top_entry(memory::window(0)).store(before, Ordering::Release);
     }
 
-    /// The entry of a frame's page. The tables stay as long as memory is frozen.
+    /// The entry of a frame's page; `None` without tables, and where the window shows nothing. The tables stay as long as memory
+    /// is frozen.
     pub(super) fn entry(number: u32) -> Option<&'static AtomicU64> {
         let upper = UPPER.load(Ordering::Acquire);
         let number = number as usize;
@@ -203,10 +198,16 @@ impl Window {
         }
         let [high, middle, low] = indices(number);
         // SAFETY: a table of ours, which leads to one for each frame.
-        let table = unsafe { entry_of(upper, high) }.load(Ordering::Relaxed) & ADDRESS;
+        let table = unsafe { paging::entry_at(upper, high) }.load(Ordering::Relaxed) & ADDRESS;
+        if table == 0 {
+            return None;
+        }
         // SAFETY: as above.
-        let table = unsafe { entry_of(table, middle) }.load(Ordering::Relaxed) & ADDRESS;
+        let table = unsafe { paging::entry_at(table, middle) }.load(Ordering::Relaxed) & ADDRESS;
+        if table == 0 {
+            return None;
+        }
         // SAFETY: as above.
-        Some(unsafe { entry_of(table, low) })
+        Some(unsafe { paging::entry_at(table, low) })
     }
 }

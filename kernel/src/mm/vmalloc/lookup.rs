@@ -128,9 +128,22 @@ pub fn is_permanent(start: usize, len: usize) -> bool {
     let Some(end) = start.checked_add(len) else {
         return false;
     };
-    let window = memory::window(0)..frame::address_of(frame::frames().len() as u32);
     let image = memory::image();
-    (window.contains(&start) && end <= window.end) || (start >= image.start && end <= image.end)
+    (start >= image.start && end <= image.end) || frame::are_memory(start, end)
+}
+
+/// A page next to a block that is mapped, and ought to be a guard page. The lock is held for one block at a time. Any context.
+pub fn missing_guard() -> Option<usize> {
+    let mut from = START;
+    loop {
+        let areas = AREAS.lock();
+        let area = areas.tree.lower_bound(Bound::Included(&from)).get()?;
+        let guards = [area.start - PAGE, area.end()];
+        if let Some(guard) = guards.into_iter().find(|&page| paging::is_mapped(page)) {
+            return Some(guard);
+        }
+        from = area.end();
+    }
 }
 
 /// Shows where the buffers lie that are in use: not stacks, nor devices. The lock is held for one at a time. Any context.

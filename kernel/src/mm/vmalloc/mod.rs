@@ -26,10 +26,13 @@ mod lookup;
 
 pub use self::areas::Kind;
 use self::areas::{AREAS, Area, Keep, State, give_frames, take_frames};
-pub use self::lookup::{GuardPage, Neighbour, each_buffer, guard_page, is_permanent, readable};
+pub use self::lookup::{
+    GuardPage, Neighbour, each_buffer, guard_page, is_permanent, missing_guard, readable,
+};
 use super::frame::{self, NO_FRAME};
+use super::mapping::{self, Access, NoMemory};
 use super::misuse::{Audience, Misuse};
-use super::paging::{self, Access};
+use super::paging::Open;
 use super::release::{Allocator, Retired, release};
 use super::{PAGE, Wipe, wipe};
 use crate::arch::mmio::Registers;
@@ -83,23 +86,35 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
         give_frames(first_frame);
         return None;
     };
-    let mut number = first_frame;
-    for page in 0..pages {
-        let physical = u64::from(number) * PAGE as u64;
-        // SAFETY: the area is this block's since it was inserted, and the frame was taken for it.
-        if unsafe { paging::map(start + page * PAGE, physical, Access::Data) }.is_err() {
-            // The pages mapped so far were never used, so no TLB holds them.
-            // SAFETY: nobody has the block yet.
-            (0..page).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
-            areas.change(start, |_| Keep::No);
-            drop(areas);
-            give_frames(first_frame);
-            return None;
-        }
-        number = frame::frames()[number as usize].next();
+    if map_frames(start, first_frame).is_err() {
+        // What was mapped was never used, so no TLB holds it.
+        areas.change(start, |_| Keep::No);
+        drop(areas);
+        give_frames(first_frame);
+        return None;
     }
     PAGES.fetch_add(pages, Ordering::Relaxed);
     Some(start)
+}
+
+/// Maps chained frames to pages from `start` on: all, or none if there is no memory for a page table.
+fn map_frames(start: usize, first_frame: u32) -> Result<(), NoMemory> {
+    let open = Open::new();
+    let (mut page, mut number) = (start, first_frame);
+    while number != NO_FRAME {
+        let physical = u64::from(number) * PAGE as u64;
+        // SAFETY: the caller's area, which nobody has yet, and a frame that was taken for it.
+        if let Err(error) = unsafe { mapping::map(page, physical, Access::Data, &open) } {
+            // SAFETY: as above.
+            (start..page)
+                .step_by(PAGE)
+                .for_each(|page| unsafe { mapping::unmap(page, &open) });
+            return Err(error);
+        }
+        number = frame::frames()[number as usize].next();
+        page += PAGE;
+    }
+    Ok(())
 }
 
 /// Frees a block. If no block begins at the address, the error is printed, and nothing else happens.
@@ -165,8 +180,10 @@ impl Allocator for Blocks {
             unsafe { block.write_bytes(0, pages * PAGE) };
         }
         let mut areas = AREAS.lock();
+        let open = Open::new();
         // SAFETY: the block was taken from its user.
-        (0..pages).for_each(|page| unsafe { paging::unmap(start + page * PAGE) });
+        (0..pages).for_each(|page| unsafe { mapping::unmap(start + page * PAGE, &open) });
+        drop(open);
         areas.freed += 1;
         let state = State::Lazy(areas.freed);
         areas.change(start, |area| {
@@ -229,10 +246,11 @@ pub unsafe fn map_device(physical: u64, len: usize) -> Registers {
     let start = areas
         .insert(pages, PAGE, Kind::Device, NO_FRAME)
         .expect("no memory to map a device");
+    let open = Open::new();
     for page in 0..pages {
         let physical = physical + (page * PAGE) as u64;
         // SAFETY: the inserted area reserves the addresses for the device; the rest is the caller's promise.
-        unsafe { paging::map(start + page * PAGE, physical, Access::Device) }
+        unsafe { mapping::map(start + page * PAGE, physical, Access::Device, &open) }
             .expect("no memory to map a device");
     }
     // SAFETY: mapped just now, whole pages, and never unmapped.
@@ -245,11 +263,9 @@ pub unsafe fn map_device(physical: u64, len: usize) -> Registers {
 ///
 /// The caller owns the frame, and the page lies below the kernel's half of the address space.
 pub unsafe fn identity_map(physical: u64) {
-    if !paging::is_mapped(physical as usize) {
-        // SAFETY: nothing else is mapped in the lower half; the caller's promise.
-        unsafe { paging::map(physical as usize, physical, Access::Code) }
-            .expect("no memory for a page table");
-    }
+    // SAFETY: nothing else is mapped in the lower half; the caller's promise.
+    unsafe { mapping::map(physical as usize, physical, Access::Code, &Open::new()) }
+        .expect("no memory for a page table");
 }
 
 /// Removes a mapping made by [`identity_map`].
@@ -259,6 +275,6 @@ pub unsafe fn identity_map(physical: u64) {
 /// The page was mapped by [`identity_map`], and no code runs there any more.
 pub unsafe fn unmap_identity(physical: u64) {
     // SAFETY: the caller's promise.
-    unsafe { paging::unmap(physical as usize) };
+    unsafe { mapping::unmap(physical as usize, &Open::new()) };
     tlb::flush_all_cpus();
 }
