@@ -48,6 +48,7 @@ use crate::arch::backtrace;
 use crate::dev::time;
 use crate::foreground;
 use crate::leak::{CommandError, How, KMEMLEAK, NotDone, Summary, last_freeze};
+use crate::mm::heap::Room;
 use crate::mm::slab::{SlabCache, Trace};
 use crate::mm::{PAGE, buddy};
 use crate::sync::{IrqGuard, SpinLock};
@@ -134,7 +135,9 @@ pub fn run(line: &str, out: &mut dyn Write) -> Answered {
 fn in_own_task<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, SpawnError> {
+    let room = Room::for_arc::<SpinLock<Option<T>>>()?;
     let result: Arc<SpinLock<Option<T>>> = Arc::new(SpinLock::new(None));
+    drop(room);
     let place = result.clone();
     let task = task::spawn("bench", Priority::Normal, move || {
         let done = work();

@@ -2,18 +2,24 @@
 //!
 //! Each leak is planted by a function of that name, which the detector must report. It runs in a task of its own, which has
 //! ended and whose stack is freed before the prompt returns: so no stale word of it points to the block by chance.
+//!
+//! `leak all-pages` takes all memory that is left, and `leak free` gives back what `pages` and `all-pages` have taken: it needs
+//! no memory. Each of these blocks says in its first words which was taken before it, in a form in which the detector finds no
+//! pointer.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt::Write;
 use core::hint::black_box;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use line_editor::nearest;
 
 use super::commands::Answered;
 use crate::leak::CommandError;
 use crate::mm::buddy::{self, Tracking};
+use crate::mm::heap::{NoMemory, Room};
 use crate::mm::percpu::alloc_percpu;
 use crate::mm::vmalloc as virt;
 use crate::sync::SpinLock;
@@ -22,7 +28,7 @@ use crate::task::{self, Priority, STACK_LEN};
 /// A kind of leak.
 struct Kind {
     name: &'static str,
-    plant: fn(),
+    plant: fn() -> Planted,
     planted: &'static str,
 }
 
@@ -58,6 +64,11 @@ const KINDS: &[Kind] = &[
         planted: "four pages, never freed",
     },
     Kind {
+        name: "all-pages",
+        plant: all_pages,
+        planted: "all free pages",
+    },
+    Kind {
         name: "vmalloc",
         plant: vmalloc,
         planted: "a vmalloc block of three pages",
@@ -69,22 +80,44 @@ const KINDS: &[Kind] = &[
     },
 ];
 
-/// The names of the kinds.
+/// The word that frees pages.
+const FREE: &str = "free";
+
+/// The names of the kinds, and the word that frees pages.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|kind| kind.name)
+    KINDS.iter().map(|kind| kind.name).chain([FREE])
 }
+
+/// Whether there was memory for a leak.
+type Planted = Result<(), NoMemory>;
+
+/// Whether the last task that was to plant a leak has done it.
+static IS_PLANTED: AtomicBool = AtomicBool::new(false);
 
 /// Runs the command.
 pub fn run(name: &str, out: &mut dyn Write) -> Answered {
+    if name == FREE {
+        let blocks = free_pages();
+        return Ok(writeln!(out, "freed: {blocks} blocks of pages")?);
+    }
     let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
         return list(name, out);
     };
-    match task::spawn("leak", Priority::Normal, kind.plant) {
+    let plant = kind.plant;
+    IS_PLANTED.store(false, Ordering::Relaxed);
+    let planter = task::spawn("leak", Priority::Normal, move || {
+        IS_PLANTED.store(plant().is_ok(), Ordering::Relaxed);
+    });
+    match planter {
         Ok(planter) => planter.join(),
         Err(error) => {
             writeln!(out, "leak: {error}")?;
             return Err(CommandError::NotDone);
         }
+    }
+    if !IS_PLANTED.load(Ordering::Relaxed) {
+        writeln!(out, "leak: no memory for {}", kind.planted)?;
+        return Err(CommandError::NotDone);
     }
     Ok(writeln!(out, "planted: {}", kind.planted)?)
 }
@@ -118,8 +151,10 @@ fn lose<T: ?Sized>(pointer: *const T) {
 }
 
 #[inline(never)]
-fn forgotten_free() {
+fn forgotten_free() -> Planted {
+    let _room = Room::for_box::<[u8; 64]>()?;
     lose(Box::into_raw(Box::new([0x6b_u8; 64])));
+    Ok(())
 }
 
 /// Half of a cycle.
@@ -128,15 +163,20 @@ struct Partner {
 }
 
 #[inline(never)]
-fn arc_cycle() {
+fn arc_cycle() -> Planted {
+    let room = Room::for_arc::<Partner>()?;
     let one = Arc::new(Partner {
         other: SpinLock::new(None),
     });
+    drop(room);
+    let room = Room::for_arc::<Partner>()?;
     let two = Arc::new(Partner {
         other: SpinLock::new(Some(one.clone())),
     });
+    drop(room);
     *one.other.lock() = Some(two);
     lose(Arc::as_ptr(&one));
+    Ok(())
 }
 
 /// A node of a list that owns its nodes by raw pointers.
@@ -154,11 +194,11 @@ unsafe impl Send for Head {}
 static LIST: SpinLock<Head> = SpinLock::new(Head(None));
 
 #[inline(never)]
-fn unlinked_node() {
+fn unlinked_node() -> Planted {
     // Frees what an earlier call has left in the list.
     while take_first().is_some() {}
     for payload in 1..=3 {
-        push(payload);
+        push(payload)?;
     }
     // The node in the middle is unlinked, but not freed: the leak. The others stay in use.
     let list = LIST.lock();
@@ -171,19 +211,23 @@ fn unlinked_node() {
             lose(middle.as_ptr());
         }
     }
+    Ok(())
 }
 
 #[inline(never)]
-fn push(payload: u8) {
+fn push(payload: u8) -> Planted {
+    let room = Room::for_box::<Node>()?;
     let node = Box::new(Node {
         next: None,
         payload: [payload; 40],
     });
+    drop(room);
     let node = NonNull::from(Box::leak(node));
     let mut list = LIST.lock();
     // SAFETY: only this function has the node until it is in the list.
     unsafe { &mut *node.as_ptr() }.next = list.0;
     list.0 = Some(node);
+    Ok(())
 }
 
 fn take_first() -> Option<u8> {
@@ -197,44 +241,103 @@ fn take_first() -> Option<u8> {
 }
 
 #[inline(never)]
-fn error_path() {
+fn error_path() -> Planted {
     // Like a driver that allocates its buffer and then finds that its device is missing.
-    fn set_up(buffer: *mut [u8]) -> Result<(), &'static str> {
+    fn set_up(buffer: *mut [u8; 200]) -> Result<(), &'static str> {
         black_box(buffer);
         Err("no such device")
     }
-    let buffer = Box::into_raw(alloc::vec![0_u8; 200].into_boxed_slice());
+    let room = Room::for_box::<[u8; 200]>()?;
+    let buffer = Box::into_raw(Box::new([0_u8; 200]));
+    drop(room);
     if black_box(set_up(buffer)).is_err() {
-        return;
+        return Ok(());
     }
     // SAFETY: made from a box above.
     drop(unsafe { Box::from_raw(buffer) });
+    Ok(())
 }
 
 #[inline(never)]
-fn lost_task_stack() {
-    if let Some(stack) = virt::vmalloc(STACK_LEN, virt::Kind::Stack) {
-        lose(stack.as_ptr());
-    }
+fn lost_task_stack() -> Planted {
+    lose(
+        virt::vmalloc(STACK_LEN, virt::Kind::Stack)
+            .ok_or(NoMemory)?
+            .as_ptr(),
+    );
+    Ok(())
+}
+
+/// What the first words of a block of pages say.
+#[repr(C)]
+struct Taken {
+    /// The address of the block taken before, inverted.
+    before: usize,
+    order: u32,
+}
+
+/// The address of the block taken last, inverted; that of null, if there is none.
+static LAST_TAKEN: SpinLock<usize> = SpinLock::new(!0);
+
+/// Takes a block of pages, and notes in it which was taken before.
+#[inline(always)]
+fn take_pages(order: u32) -> Planted {
+    let block = buddy::alloc(order, Tracking::Tracked).ok_or(NoMemory)?;
+    let mut last = LAST_TAKEN.lock();
+    let taken = Taken {
+        before: *last,
+        order,
+    };
+    // SAFETY: a fresh block, longer than that, and aligned to pages.
+    unsafe { block.cast().write(taken) };
+    *last = !block.addr().get();
+    Ok(())
 }
 
 #[inline(never)]
-fn pages() {
-    if let Some(pages) = buddy::alloc(2, Tracking::Tracked) {
-        lose(pages.as_ptr());
-    }
+fn pages() -> Planted {
+    take_pages(2)
 }
 
 #[inline(never)]
-fn vmalloc() {
-    if let Some(block) = virt::vmalloc(3 * 4096, virt::Kind::Data) {
-        lose(block.as_ptr());
+fn all_pages() -> Planted {
+    take_pages(2)?;
+    for order in (0..=2).rev() {
+        while take_pages(order).is_ok() {}
     }
+    Ok(())
+}
+
+/// Takes the block that was taken last out of the chain.
+fn last_taken() -> Option<(NonNull<u8>, u32)> {
+    let mut last = LAST_TAKEN.lock();
+    let block = NonNull::new(ptr::with_exposed_provenance_mut::<Taken>(!*last))?;
+    // SAFETY: written when the block was taken, and whoever takes it out of the chain frees it.
+    let taken = unsafe { block.read() };
+    *last = taken.before;
+    Some((block.cast(), taken.order))
+}
+
+/// Frees all blocks that [`take_pages`] has taken, and returns how many there were.
+fn free_pages() -> usize {
+    let freed = core::iter::from_fn(last_taken);
+    freed
+        .map(|(block, order)| buddy::free(block, order, Tracking::Tracked))
+        .count()
 }
 
 #[inline(never)]
-fn percpu() {
-    if let Some(handle) = alloc_percpu(48, 8) {
-        black_box(handle);
-    }
+fn vmalloc() -> Planted {
+    lose(
+        virt::vmalloc(3 * 4096, virt::Kind::Data)
+            .ok_or(NoMemory)?
+            .as_ptr(),
+    );
+    Ok(())
+}
+
+#[inline(never)]
+fn percpu() -> Planted {
+    black_box(alloc_percpu(48, 8).ok_or(NoMemory)?);
+    Ok(())
 }

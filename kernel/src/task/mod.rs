@@ -20,6 +20,7 @@ use alloc::sync::Arc;
 use core::ffi::c_void;
 use core::fmt;
 use core::ops::Range;
+use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use intrusive_collections::{LinkedListAtomicLink, intrusive_adapter};
@@ -27,6 +28,7 @@ use kmemleak::Comm;
 
 use crate::arch::{backtrace, context};
 use crate::leak::hooks;
+use crate::mm::heap::{NoMemory, Room};
 use crate::mm::vmalloc;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -135,8 +137,13 @@ intrusive_adapter!(pub(crate) WaitAdapter = Arc<Task>: Task { wait_link => Linke
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 impl Task {
-    fn new(name: &str, priority: Priority, stack: Range<usize>, entry: Option<Entry>) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(
+        name: &str,
+        priority: Priority,
+        stack: Range<usize>,
+        entry: Option<Entry>,
+    ) -> Result<Arc<Self>, SpawnError> {
+        let task = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             comm: Comm::new(name),
             priority,
@@ -153,7 +160,9 @@ impl Task {
             timer_link: LinkedListAtomicLink::new(),
             all_link: LinkedListAtomicLink::new(),
             wait_link: LinkedListAtomicLink::new(),
-        })
+        };
+        let _room = Room::for_arc::<Self>()?;
+        Ok(Arc::new(task))
     }
 
     /// Its number.
@@ -212,7 +221,13 @@ pub struct SpawnError;
 
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no memory for the task's stack")
+        f.write_str("no memory for another task")
+    }
+}
+
+impl From<NoMemory> for SpawnError {
+    fn from(NoMemory: NoMemory) -> Self {
+        Self
     }
 }
 
@@ -247,15 +262,31 @@ fn allocate_stack() -> Result<Range<usize>, SpawnError> {
     Ok(start..start + STACK_LEN)
 }
 
-/// Starts a task. Task context.
+#[inline]
+fn box_entry(work: impl Work + 'static) -> Result<Entry, SpawnError> {
+    fn room_for<W>(_: &W) -> Result<Room, NoMemory> {
+        Room::for_box::<W>()
+    }
+    let _room = room_for(&work)?;
+    Ok(Box::new(work))
+}
+
+/// Gives back the stack that begins there, of a task that was not started.
+fn give_stack_back(start: usize) {
+    vmalloc::vfree(ptr::with_exposed_provenance_mut(start));
+}
+
+/// Starts a task. If there is no memory for it, nothing is left of it. Task context.
 pub fn spawn(
     name: &str,
     priority: Priority,
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle, SpawnError> {
     let stack = allocate_stack()?;
+    let start = stack.start;
     // SAFETY: a fresh stack, page-aligned, which the reaper gives back.
-    unsafe { spawn_on(name, priority, stack, entry) }
+    let spawned = unsafe { spawn_on(name, priority, stack, entry) };
+    spawned.inspect_err(|_| give_stack_back(start))
 }
 
 /// Starts a task on this stack. Task context.
@@ -271,7 +302,8 @@ pub(crate) unsafe fn spawn_on(
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle, SpawnError> {
     let top = stack.end;
-    let task = Task::new(name, priority, stack, Some(Box::new(Some(entry))));
+    let entry = box_entry(Some(entry))?;
+    let task = Task::new(name, priority, stack, Some(entry))?;
     // SAFETY: the caller's promise.
     let pointer = unsafe { context::prepare(top, start) };
     task.stack_pointer.store(pointer, Ordering::Release);

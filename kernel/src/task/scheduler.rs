@@ -261,6 +261,7 @@ pub(super) unsafe fn finish_first_switch() {
 /// The boot CPU's flow of control becomes its idle task. `stack` is the one it runs on.
 pub fn init(stack: Range<usize>) {
     let task = Task::new("idle/0", Priority::Low, stack, None);
+    let task = task.expect("memory for the first task");
     task.set_state(State::Running);
     let mut scheduler = SCHEDULER.lock();
     CURRENT
@@ -277,8 +278,9 @@ pub fn prepare_idle(cpu: u32) -> Option<usize> {
     let mut name = arrayvec::ArrayString::<16>::new();
     let _ = core::fmt::Write::write_fmt(&mut name, format_args!("idle/{cpu}"));
     let stack = super::allocate_stack().ok()?;
-    let top = stack.end;
+    let (start, top) = (stack.start, stack.end);
     let task = Task::new(&name, Priority::Low, stack, None);
+    let task = task.inspect_err(|_| super::give_stack_back(start)).ok()?;
     task.set_state(State::Running);
     task.cpu.store(cpu, Ordering::Release);
     let pointer = Arc::as_ptr(&task).cast_mut();

@@ -38,6 +38,8 @@ mod memory;
 #[cfg(target_os = "none")]
 mod names;
 #[cfg(target_os = "none")]
+mod no_memory;
+#[cfg(target_os = "none")]
 mod pager;
 #[cfg(target_os = "none")]
 mod protection;

@@ -370,7 +370,7 @@ fn background_scan_tells_all_when_verbose() -> Result<(), Failure> {
 fn unknown_kinds_are_answered_with_what_there_is() -> Result<(), Failure> {
     let mut session = shell()?;
     let kinds = "kinds: forgotten-free arc-cycle unlinked-node error-path lost-task-stack \
-                 pages vmalloc percpu\n";
+                 pages all-pages vmalloc percpu free\n";
     let answer = session.command("leak", LIMIT)?;
     expect_in(&answer, kinds)?;
     let answer = session.command("leak water", LIMIT)?;

@@ -9,6 +9,7 @@ mod hardening;
 mod host_names;
 mod leaks;
 mod minimal;
+mod no_memory;
 mod questions;
 mod reports;
 mod scripts;
@@ -72,6 +73,7 @@ fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
         ("host_names", host_names::TESTS),
         ("commands", commands::TESTS),
         ("minimal", minimal::TESTS),
+        ("no_memory", no_memory::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));

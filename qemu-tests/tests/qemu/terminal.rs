@@ -91,7 +91,7 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
             "leak: unknown kind `arc`; there are:",
             "  forgotten-free arc-cycle unlinked-node",
             "  error-path lost-task-stack pages",
-            "  vmalloc percpu",
+            "  all-pages vmalloc percpu free",
             "> |",
         ],
     )?;

@@ -17,6 +17,7 @@
 //! One for each of the two list allocators, with interrupts off; nothing is called under them.
 
 mod boot;
+mod room;
 pub(super) mod stage;
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -24,6 +25,7 @@ use core::ptr::{self, NonNull};
 
 use self::boot::{BootBlocks, from_boot_heap};
 pub use self::boot::{arena, boot_heap_used};
+pub use self::room::{NoMemory, Room};
 pub use self::stage::use_emergency_reserve;
 use self::stage::{Stage, from_reserve, give_to_reserve};
 use super::buddy::{self, Tracking};

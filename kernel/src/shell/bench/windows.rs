@@ -20,6 +20,9 @@ use crate::symbols::{self, Detail};
 /// Passes over each heap: the first remembers contents, the second suspects, the third suspects the same objects.
 const PASSES: usize = 3;
 
+/// Bytes of memory that each of the heaps but the first needs at most, with what the detector notes of it.
+const NEEDED: usize = 32 << 20;
+
 /// An object of most heaps.
 type Block = Box<[usize; 8]>;
 
@@ -30,6 +33,13 @@ const SPECIAL: usize = 4096;
 pub(super) fn run(objects: usize, out: &mut dyn Write) -> fmt::Result {
     begin("forest", objects, out)?;
     in_forest(objects, out, |_, out| measure(out))?;
+    if buddy::free_pages() * PAGE < NEEDED {
+        return writeln!(
+            out,
+            "{{\"bench\":\"window\",\"skipped\":\"the other heaps need {} MiB of memory\"}}",
+            NEEDED >> 20
+        );
+    }
     in_heap("interior pointers", interior(), out)?;
     in_heap("a large block", large(), out)?;
     in_heap("sparse", sparse(), out)?;
