@@ -11,6 +11,7 @@
 //! - A descriptor's use and link are changed under the buddy allocator's lock, or by the owner of the block.
 
 use core::mem::offset_of;
+use core::ops::Range;
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -125,6 +126,13 @@ impl Frame {
         }
     }
 
+    /// Where the slab begins that the frame belongs to, if it belongs to one. Any context.
+    #[inline]
+    pub fn slab(&self) -> Option<usize> {
+        let is_slab = self.kind.load(Ordering::Acquire) == kind::SLAB;
+        is_slab.then(|| self.word.load(Ordering::Relaxed))
+    }
+
     /// The address of the owner's word.
     pub fn word_address(&self) -> usize {
         self.word.as_ptr().addr()
@@ -191,14 +199,48 @@ pub fn number_of(address: usize) -> Option<u32> {
     (number < frames().len() as u64).then_some(number as u32)
 }
 
-/// Whether the window shows memory at all addresses from `start` to `end`, which is not below it.
+/// Addresses in the window that show memory without a hole.
+struct Span {
+    start: AtomicUsize,
+    end: AtomicUsize,
+}
+
+/// The largest parts of memory, the larger one first: mostly that below the devices' addresses, and that above.
+static SPANS: [Span; 2] = [const {
+    Span {
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+    }
+}; 2];
+
+/// Notes a part of memory, if it is among the largest.
+fn note_span(mut span: Range<usize>) {
+    for known in &SPANS {
+        let before = known.start.load(Ordering::Relaxed)..known.end.load(Ordering::Relaxed);
+        if span.len() > before.len() {
+            known.start.store(span.start, Ordering::Relaxed);
+            known.end.store(span.end, Ordering::Relaxed);
+            span = before;
+        }
+    }
+}
+
+/// Whether the window shows memory at all addresses from `start` to `end`, which is not below it. Any context.
+#[inline]
 pub fn are_memory(start: usize, end: usize) -> bool {
+    let is_in = |span: &Span| {
+        span.start.load(Ordering::Relaxed) <= start && end <= span.end.load(Ordering::Relaxed)
+    };
+    SPANS.iter().any(is_in) || frames_are_memory(start, end)
+}
+
+#[cold]
+fn frames_are_memory(start: usize, end: usize) -> bool {
     let window = memory::window(0);
     let (Some(first), Some(end)) = (start.checked_sub(window), end.checked_sub(window)) else {
         return false;
     };
-    let numbers = first / PAGE..end.div_ceil(PAGE);
-    let found = frames().get(numbers);
+    let found = frames().get(first / PAGE..end.div_ceil(PAGE));
     found.is_some_and(|frames| frames.iter().all(|frame| frame.usage().0 != Use::Absent))
 }
 
@@ -252,6 +294,19 @@ pub(super) fn existing(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u6
         .filter(|(start, end)| start < end)
 }
 
+/// Shows the parts of [`existing`] memory, with neighbours joined.
+pub(super) fn each_existing(regions: &MemoryRegions, look: &mut dyn FnMut(Range<u64>)) {
+    let mut joined = 0..0;
+    for (start, end) in existing(regions) {
+        if joined.end != start {
+            look(joined);
+            joined = start..start;
+        }
+        joined.end = end;
+    }
+    look(joined);
+}
+
 fn above_low(regions: &MemoryRegions) -> impl Iterator<Item = (u64, u64)> {
     regions
         .iter()
@@ -288,6 +343,9 @@ pub(super) fn init(regions: &MemoryRegions) {
         // SAFETY: inside the usable region that is taken for the array.
         unsafe { array.wrapping_add(number).write(Frame::new()) };
     }
+    each_existing(regions, &mut |part| {
+        note_span(memory::window(part.start)..memory::window(part.end));
+    });
     for (start, end) in existing(regions) {
         for number in start / PAGE as u64..(end / PAGE as u64).min(count as u64) {
             // SAFETY: an element that was written just now; nobody else uses the array yet.

@@ -45,15 +45,9 @@ pub(super) fn init(regions: &MemoryRegions) {
         page.addr().get() as u64 - memory::PHYSICAL_WINDOW
     };
     let upper = new_table();
-    let mut joined = 0..0;
-    for (start, end) in frame::existing(regions) {
-        if joined.end != start {
-            show_memory(upper, joined, &mut new_table);
-            joined = start..start;
-        }
-        joined.end = end;
-    }
-    show_memory(upper, joined, &mut new_table);
+    frame::each_existing(regions, &mut |memory| {
+        show_memory(upper, memory, &mut new_table);
+    });
     UPPER.store(upper, Ordering::Release);
     {
         let open = Open::new();

@@ -6,7 +6,7 @@ use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
 use super::SlabCache;
-use crate::mm::frame::{self, Owner};
+use crate::mm::frame;
 use crate::mm::misuse::Misuse;
 
 /// Objects that a slab holds at most: the bits of its bitmaps.
@@ -95,9 +95,7 @@ impl Slabs {
 
 /// The slab that holds `address`, if any.
 fn slab_of(address: usize) -> Option<SlabRef> {
-    let Owner::Slab(start) = frame::frame_of(address)?.owner() else {
-        return None;
-    };
+    let start = frame::frame_of(address)?.slab()?;
     NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(start)).map(SlabRef)
 }
 
