@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use kmemleak::AllocOptions;
+use kmemleak::{AllocOptions, LiveObject, ObjectFilter};
 
 use crate::sparse::{BLOCKS, SparseLab};
 
@@ -39,6 +39,22 @@ fn blocks_of_the_upper_half_are_found_and_lost() {
     assert_eq!(lab.leaks(), [lost]);
     assert_eq!(lab.tracked(), (3, 192));
     assert_eq!(lab.platform().foreign_reads(&[(BLOCKS, 192)]), []);
+}
+
+#[test]
+fn between_the_halves_there_are_no_blocks() {
+    let lab = SparseLab::new();
+    let blocks = [HOLE - 64, UPPER_HALF];
+    for block in blocks {
+        lab.alloc(block, 64);
+    }
+    assert_eq!(lab.tracked(), (2, 128));
+    let mut shown = Vec::new();
+    let look = &mut |object: LiveObject<'_>| shown.push(object.start);
+    lab.detector
+        .for_each_object(&ObjectFilter::ALL, look)
+        .expect("it is on");
+    assert_eq!(shown, blocks);
 }
 
 #[test]

@@ -89,7 +89,7 @@ const HOLE: Range<ChunkNumber> = {
 };
 
 /// This number; or the first one after the hole, if this one lies in the hole.
-fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
+pub(crate) fn past_hole(chunk: ChunkNumber) -> ChunkNumber {
     if HOLE.contains(&chunk) {
         HOLE.end
     } else {

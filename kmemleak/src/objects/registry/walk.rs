@@ -8,7 +8,7 @@ use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::Chunk;
 use crate::objects::chunk::info;
 use crate::objects::object::{Object, object_in, unaligned_object};
-use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of};
+use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of, past_hole};
 
 impl Registry {
     /// Calls `look` with the objects that start in `range`, chunk by chunk.
@@ -98,6 +98,10 @@ pub(crate) enum ChunkStep {
 impl Chunks<'_> {
     /// Goes one step further, in constant time: past a chunk, a table without objects, or what has no table.
     pub(crate) fn step(&mut self) -> ChunkStep {
+        if self.leaf.is_none() {
+            // The lower half may end with a table.
+            self.next = past_hole(self.next);
+        }
         if self.next >= self.end {
             return ChunkStep::End;
         }
