@@ -34,7 +34,7 @@ pub fn run(input: &[u8]) {
             Some(words) => give(&detector, words),
             None => ask(&detector, line),
         }
-        let word = line.split_ascii_whitespace().next().unwrap_or_default();
+        let word = line.split_whitespace().next().unwrap_or_default();
         is_known &= !CHANGE_WHAT_IS_KNOWN.contains(&word) && !line.starts_with("boot ");
         if is_known {
             assert_eq!(detector.tracking().objects, BLOCKS, "after {line:?}");
