@@ -15,9 +15,9 @@
 //! | objects of a chunk that a phase looks at | [`OBJECTS`] |
 //! | objects that start at no multiple of eight, which are found one by one in notes | 1 |
 //!
-//! One thing does grow: a look-up of an object that starts at no multiple of eight, or that has notes, walks the list of notes of
-//! its bucket ([`SideTable`](crate::objects::side_table::SideTable)). And where regions that are read on their own overlap, all that do are
-//! looked at together; other looks at regions or exclusions take [so many steps](crate::metadata::range_tree) as an address has bits.
+//! Little does grow: a look at an object with many scan areas walks the list of these; where regions that are read on their own overlap, all
+//! that do are looked at together. Other looks at regions or exclusions take [so many steps](crate::metadata::range_tree) as an address
+//! has bits, and what is noted of an object is in a bucket of a [hash table](crate::objects::side_table) that grows.
 //!
 //! In a stopped world interrupts are off from the beginning to the end, and there is nothing to divide.
 

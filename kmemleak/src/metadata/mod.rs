@@ -39,6 +39,6 @@ pub(crate) use self::memory::{Memory, MetaAlloc};
 pub(crate) use self::page::{PAGE_WORDS, WORD, word_of};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 pub(crate) mod work_tests;

@@ -31,7 +31,7 @@ unsafe impl Platform for NoPlatform {
 }
 
 /// Runs a test with a pool of pages, and checks that all pieces were given back.
-fn with_meta<const PAGES: usize>(
+pub(crate) fn with_meta<const PAGES: usize>(
     pool: &'static BootstrapPool<PAGES>,
     test: impl FnOnce(&MetaAlloc<'_>),
 ) {

@@ -29,6 +29,9 @@ type Block = Box<[usize; 8]>;
 /// Objects of the heaps in which they are special; the first heap has as many as is asked for.
 const SPECIAL: usize = 4096;
 
+/// Objects of a byte each that lie side by side.
+const BYTES: usize = 32 << 10;
+
 /// Measures each heap; the first has so many objects.
 pub(super) fn run(objects: usize, out: &mut dyn Write) -> fmt::Result {
     begin("forest", objects, out)?;
@@ -40,12 +43,13 @@ pub(super) fn run(objects: usize, out: &mut dyn Write) -> fmt::Result {
             NEEDED >> 20
         );
     }
-    in_heap("interior pointers", interior(), out)?;
-    in_heap("a large block", large(), out)?;
-    in_heap("sparse", sparse(), out)?;
-    in_heap("unaligned", Unaligned::new(), out)?;
-    in_heap("regions", Regions::new(), out)?;
-    in_heap("suspects", Suspects::new(), out)?;
+    in_heap("interior pointers", SPECIAL, interior(), out)?;
+    in_heap("a large block", SPECIAL, large(), out)?;
+    in_heap("sparse", SPECIAL, sparse(), out)?;
+    in_heap("unaligned", SPECIAL, Unaligned::new(SPECIAL, 4), out)?;
+    in_heap("bytes", BYTES, Unaligned::new(BYTES, 1), out)?;
+    in_heap("regions", SPECIAL, Regions::new(), out)?;
+    in_heap("suspects", SPECIAL, Suspects::new(), out)?;
     // The last verdict names no object that was freed since.
     let _ = KMEMLEAK.check();
     Ok(())
@@ -59,8 +63,8 @@ fn begin(heap: &str, objects: usize, out: &mut dyn Write) -> fmt::Result {
 }
 
 /// Measures while there is this heap, and drops it.
-fn in_heap<T>(name: &str, heap: T, out: &mut dyn Write) -> fmt::Result {
-    begin(name, SPECIAL, out)?;
+fn in_heap<T>(name: &str, objects: usize, heap: T, out: &mut dyn Write) -> fmt::Result {
+    begin(name, objects, out)?;
     let written = measure(out);
     drop(heap);
     written
@@ -136,34 +140,41 @@ fn sparse() -> Vec<Block> {
     all
 }
 
-/// Objects that start at no multiple of eight, side by side. They are the detector's alone: no allocator of this kernel hands out such.
+/// Objects of which most start at no multiple of eight, side by side. They are the detector's alone: no allocator of this kernel hands
+/// out such.
 struct Unaligned {
     pages: NonNull<u8>,
+    order: u32,
+    count: usize,
+    /// How far apart they start, in bytes.
+    step: usize,
 }
 
 impl Unaligned {
-    const STEP: usize = 4;
-    const ORDER: u32 = (2 * SPECIAL * Self::STEP / PAGE).ilog2();
-
-    fn new() -> Option<Self> {
-        let pages = buddy::alloc(Self::ORDER, Tracking::Untracked)?;
-        let new = Self { pages };
+    fn new(count: usize, step: usize) -> Option<Self> {
+        let order = (2 * count * step / PAGE).ilog2();
+        let new = Self {
+            pages: buddy::alloc(order, Tracking::Untracked)?,
+            order,
+            count,
+            step,
+        };
         for start in new.starts() {
-            hooks::alloc(start, 2);
+            hooks::alloc(start, 1);
         }
         Some(new)
     }
 
     fn starts(&self) -> impl Iterator<Item = usize> + use<> {
-        let first = self.pages.addr().get();
-        (0..SPECIAL).map(move |number| first + number * Self::STEP + 1)
+        let (first, step) = (self.pages.addr().get() + 1, self.step);
+        (0..self.count).map(move |number| first + number * step)
     }
 }
 
 impl Drop for Unaligned {
     fn drop(&mut self) {
         self.starts().for_each(|start| KMEMLEAK.free(start));
-        buddy::free(self.pages, Self::ORDER, Tracking::Untracked);
+        buddy::free(self.pages, self.order, Tracking::Untracked);
     }
 }
 

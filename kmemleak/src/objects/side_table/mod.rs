@@ -7,19 +7,21 @@
 //! - how an object is read whose pointers are not stored as plain words;
 //! - excess references: the object that pointers to this one count for, beyond those it needs; how many a pass has found.
 //!
-//! A note is a piece of eight words in a hash table by chunk: 0 kind, 1 next note, 2 start of the object (inverted),
-//! 3 … what it says.
+//! A note is a piece of eight words in a [hash table](buckets) by granule: 0 kind, 1 next note, 2 start of the object (inverted),
+//! 3 … what it says. So the notes of an object are found at once, and the unaligned objects of a chunk granule by granule.
 //!
 //! # Locks
 //!
 //! One, taken under the lock of a chunk, with interrupts off. A note that holds a record stays while the chunk's lock is held.
 
+mod buckets;
 mod divide;
 mod note;
 mod reading;
 
 use core::sync::atomic::Ordering;
 
+use self::buckets::Buckets;
 pub(crate) use self::divide::Cut;
 use self::note::{AREA, EXCESS, FIRST, KIND, Note, REFERENCES, SECOND, SIZE, START, UNALIGNED};
 pub(crate) use self::note::{Loose, Unaligned};
@@ -27,10 +29,9 @@ use crate::atomic::{AtomicUsize, Lock};
 use crate::metadata::MetaAlloc;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::kept::Kept;
-use crate::objects::page_map::{ChunkNumber, address_of, chunk_of};
+use crate::objects::chunk::GRANULE;
+use crate::objects::page_map::{CHUNK, ChunkNumber, address_of};
 use crate::objects::record::Record;
-
-const BUCKETS: usize = 512;
 
 /// A part of an object that is scanned, if not all of the object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,23 +49,36 @@ pub(crate) struct Arrival {
     pub(crate) other: usize,
 }
 
+/// Granules of a chunk.
+const CHUNK_GRANULES: usize = CHUNK / GRANULE;
+
+/// Which granule of a chunk an address lies in; `None` if it lies behind the chunk.
+fn granule_index(chunk: ChunkNumber, address: usize) -> Option<usize> {
+    let index = address.saturating_sub(address_of(chunk)) / GRANULE;
+    (index < CHUNK_GRANULES).then_some(index)
+}
+
+/// The notes of unaligned objects that start in a granule.
+fn unaligned_in(buckets: &Buckets, granule: usize) -> impl Iterator<Item = Note> {
+    let starts = granule..granule + GRANULE;
+    let all = buckets
+        .each(granule)
+        .filter(|note| note.get(KIND) == UNALIGNED);
+    all.filter(move |note| starts.contains(&note.start()))
+}
+
 /// All notes.
 pub(crate) struct SideTable {
-    buckets: Lock<[Hidden; BUCKETS]>,
+    buckets: Lock<Buckets>,
     /// The number of notes; if zero, the lock is not taken. Relaxed: changed under the lock. The notes of an object are added
     /// and looked for under the lock of its chunk, or by code that has learned of the object afterwards.
     count: AtomicUsize,
 }
 
-fn bucket_of(chunk: ChunkNumber) -> usize {
-    // Fibonacci hashing (Knuth, The Art of Computer Programming 3, 6.4).
-    chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - BUCKETS.ilog2())
-}
-
 impl SideTable {
     pub(crate) const fn new() -> Self {
         Self {
-            buckets: Lock::new([Hidden::NONE; BUCKETS]),
+            buckets: Lock::new(Buckets::new()),
             count: AtomicUsize::new(0),
         }
     }
@@ -77,26 +91,21 @@ impl SideTable {
         note.set(START, Hidden::new(start).bits());
         fill(note);
         let mut buckets = self.buckets.lock();
-        let first = &mut buckets[bucket_of(chunk_of(start))];
-        note.set_link(*first);
-        *first = note.hidden();
-        self.count.fetch_add(1, Ordering::Relaxed);
+        buckets.push(note);
+        if self.count.fetch_add(1, Ordering::Relaxed) >= buckets.len() {
+            buckets.grow(meta);
+        }
         Kept::Yes
     }
 
-    /// Calls `look` with each note of a chunk, under the lock.
-    fn each(&self, chunk: ChunkNumber, look: &mut dyn FnMut(Note)) {
+    /// Calls `look` with each note of the object at `start`, under the lock.
+    fn each(&self, start: usize, look: &mut dyn FnMut(Note)) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
         }
         let buckets = self.buckets.lock();
-        let mut next = Note::at(buckets[bucket_of(chunk)]);
-        while let Some(note) = next {
-            if chunk_of(note.start()) == chunk {
-                look(note);
-            }
-            next = Note::at(note.link());
-        }
+        let all = buckets.each(start);
+        all.filter(|note| note.start() == start).for_each(look);
     }
 
     /// Takes the notes of an object whose kinds are `wanted` out of their bucket.
@@ -106,21 +115,16 @@ impl SideTable {
             return taken;
         }
         let mut buckets = self.buckets.lock();
-        let bucket = bucket_of(chunk_of(start));
-        let mut before: Option<Note> = None;
-        let mut next = Note::at(buckets[bucket]);
+        let mut before = None;
+        let mut next = buckets.each(start).next();
         while let Some(note) = next {
-            let after = note.link();
+            next = Note::at(note.link());
             if note.start() == start && wanted(note.get(KIND)) {
-                match before {
-                    Some(before) => before.set_link(after),
-                    None => buckets[bucket] = after,
-                }
+                buckets.unlink(note, before);
                 taken.push(note);
             } else {
                 before = Some(note);
             }
-            next = Note::at(after);
         }
         taken
     }
@@ -133,11 +137,9 @@ impl SideTable {
             turned.push(note);
         }
         let mut buckets = self.buckets.lock();
-        let first = &mut buckets[bucket_of(chunk_of(start))];
         while let Some(note) = turned.pop() {
             note.set(START, Hidden::new(start).bits());
-            note.set_link(*first);
-            *first = note.hidden();
+            buckets.push(note);
         }
     }
 
@@ -213,15 +215,15 @@ impl SideTable {
         chunk: ChunkNumber,
         address: usize,
     ) -> Option<Unaligned<'a>> {
-        let mut best: Option<Note> = None;
-        self.each(chunk, &mut |note| {
-            let better =
-                note.start() >= address && best.is_none_or(|best| best.start() > note.start());
-            if note.get(KIND) == UNALIGNED && better {
-                best = Some(note);
-            }
+        let (first, from) = (address_of(chunk), address.max(address_of(chunk)));
+        let granules = (0..CHUNK_GRANULES).map(|number| first + number * GRANULE);
+        let mut granules = granules.skip(granule_index(chunk, from)?);
+        let buckets = self.buckets.lock();
+        let found = granules.find_map(|granule| {
+            let all = unaligned_in(&buckets, granule).filter(|note| note.start() >= from);
+            all.min_by_key(|note| note.start())
         });
-        best.map(Note::unaligned)
+        found.map(Note::unaligned)
     }
 
     /// The last unaligned object of a chunk that starts at `address` or before.
@@ -230,22 +232,21 @@ impl SideTable {
         chunk: ChunkNumber,
         address: usize,
     ) -> Option<Unaligned<'a>> {
-        let mut best: Option<Note> = None;
-        self.each(chunk, &mut |note| {
-            let better =
-                note.start() <= address && best.is_none_or(|best| best.start() < note.start());
-            if note.get(KIND) == UNALIGNED && better {
-                best = Some(note);
-            }
+        let first = address_of(chunk);
+        let last = granule_index(chunk, address).unwrap_or(CHUNK_GRANULES - 1);
+        let granules = (0..=last).rev();
+        let mut granules = granules.map(|number| first + number * GRANULE);
+        let buckets = self.buckets.lock();
+        let found = granules.find_map(|granule| {
+            let all = unaligned_in(&buckets, granule).filter(|note| note.start() <= address);
+            all.max_by_key(|note| note.start())
         });
-        best.map(Note::unaligned)
+        found.map(Note::unaligned)
     }
 
     /// Whether a chunk has unaligned objects.
     pub(crate) fn has_unaligned(&self, chunk: ChunkNumber) -> bool {
-        let mut has = false;
-        self.each(chunk, &mut |note| has |= note.get(KIND) == UNALIGNED);
-        has
+        self.unaligned_from(chunk, address_of(chunk)).is_some()
     }
 
     /// Adds an area.
@@ -259,8 +260,8 @@ impl SideTable {
     /// The area of an object with this number, counted from the area that was added last.
     pub(crate) fn area(&self, start: usize, number: usize) -> Option<Area> {
         let (mut found, mut seen) = (None, 0);
-        self.each(chunk_of(start), &mut |note| {
-            if note.start() == start && note.get(KIND) == AREA {
+        self.each(start, &mut |note| {
+            if note.get(KIND) == AREA {
                 if seen == number {
                     found = Some(Area {
                         offset: note.get(FIRST) as usize,
@@ -303,8 +304,8 @@ impl SideTable {
     /// Calls `work` with an object's note of this kind, the one that was added last, if there is one.
     fn with_note<R>(&self, start: usize, kind: u64, mut work: impl FnMut(Note) -> R) -> Option<R> {
         let mut result = None;
-        self.each(chunk_of(start), &mut |note| {
-            if result.is_none() && note.start() == start && note.get(KIND) == kind {
+        self.each(start, &mut |note| {
+            if result.is_none() && note.get(KIND) == kind {
                 result = Some(work(note));
             }
         });
@@ -372,7 +373,10 @@ impl SideTable {
 
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
-        *self.buckets.lock() = [Hidden::NONE; BUCKETS];
+        *self.buckets.lock() = Buckets::new();
         self.count.store(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
