@@ -74,23 +74,32 @@ impl<P: Platform> Tracker<P> {
                 1
             }
         };
+        if size >= LONG_BYTES {
+            drop(entered);
+            let extent = Extent::block(&self.platform, start, size);
+            self.record_long(start, size, min_count, 0, extent, stack_id);
+            let note = |meta: &MetaAlloc<'_>| self.note_references(start, min_count, meta);
+            let kept = self.callback(note);
+            self.counted(kept.unwrap_or(Kept::Yes));
+            return;
+        }
         let size = size.max(1);
         let Some(extent) = Extent::block(&self.platform, start, size) else {
             return self.warn_no_block(start, &meta);
         };
         let record = self.new_record(size, min_count, 0, stack_id, &context, &meta);
         let kept = self.add(extent, &record, &meta);
-        self.counted(kept.and(|| match record.min_count() {
-            MANY => self.note_references(start, min_count, &meta),
-            _ => Kept::Yes,
-        }));
+        self.counted(kept.and(|| self.note_references(start, min_count, &meta)));
     }
 
-    /// Notes how many references a recorded block needs. Where there is no memory for the note, it needs as many as a record has
+    /// Notes how many references a recorded block needs, if its record has no room for that. Where there is no memory for the note, it needs as many as a record has
     /// room for: with fewer it would be no leak either.
     #[cold]
     fn note_references(&self, start: usize, needed: i32, meta: &MetaAlloc<'_>) -> Kept {
         let noted = self.registry.starting_at(Locked, start, |object| {
+            if object.record.min_count() != MANY {
+                return Kept::Yes;
+            }
             let side_table = &self.registry.side_table;
             let kept = side_table.add_references(object.start, needed, meta);
             match kept {

@@ -226,14 +226,19 @@ fn a_long_block_lets_interrupts_in_wherever_it_lies() {
         // Where nothing lay before.
         (BASE + (1 << 40) + 4096, 100 << 30),
     ] {
-        let alloc = longest(|| alloc(&detector, start, size));
-        assert_eq!(detector.tracking().objects, 1);
-        let free = longest(|| detector.free(start));
-        assert_eq!(detector.tracking().objects, 0);
-        assert!(
-            alloc <= STEP && free <= STEP,
-            "{alloc} and {free} walks and entries"
-        );
+        for min_count in [1, 0, 200] {
+            let options = AllocOptions::new().min_count(min_count);
+            let alloc = longest(|| detector.alloc(start, size, options));
+            assert_eq!(detector.tracking().objects, 1);
+            let noted = detector.registry().side_table.references(start);
+            assert_eq!(noted, (min_count == 200).then_some((200, 0)));
+            let free = longest(|| detector.free(start));
+            assert_eq!(detector.tracking().objects, 0);
+            assert!(
+                alloc <= STEP && free <= STEP,
+                "{alloc} and {free} walks and entries"
+            );
+        }
     }
 }
 
