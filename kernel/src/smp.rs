@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use x86_64::registers::control::Cr3;
 
 use crate::arch::gdt::ExceptionStacks;
-use crate::arch::percpu::{self, MAX_CPUS, running};
+use crate::arch::percpu::{self, running};
 use crate::arch::{gdt, memory, protection};
 use crate::dev::acpi::Machine;
 use crate::dev::{apic, time};
@@ -155,7 +155,7 @@ impl Drop for Trampoline {
     }
 }
 
-/// Starts all CPUs that the machine has, up to [`MAX_CPUS`]. Called once, on the boot CPU; task context. Keeps the world from
+/// Starts all CPUs that the machine has. Called once, on the boot CPU; task context. Keeps the world from
 /// being stopped meanwhile: a CPU that came up in a stopped world would run in it.
 pub fn start_all(machine: &Machine) {
     let _not_stopped = stop::keep_going();
@@ -166,7 +166,7 @@ pub fn start_all(machine: &Machine) {
         .iter()
         .copied()
         .filter(|&id| id != boot_cpu);
-    for apic_id in others.take(MAX_CPUS - 1) {
+    for apic_id in others {
         if let Err(error) = start_one(&trampoline, apic_id) {
             crate::println!("cpu with apic id {apic_id}: {error}");
             // It may still come up later, and would then read the next CPU's parameters: start no more CPUs.

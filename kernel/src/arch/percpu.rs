@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
 
-/// The most CPUs that are started; any others are left asleep.
+/// The most CPUs that a machine may have: with more the kernel does not start.
 pub const MAX_CPUS: usize = include!("max_cpus.in");
 
 /// A guard that keeps the code that holds it on its CPU.

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use acpi::hpet::HpetInfo;
 use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiError, AcpiHandler, AcpiTables, PhysicalMapping};
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayVec, CapacityError};
 
 use crate::arch::memory;
 use crate::arch::percpu::MAX_CPUS;
@@ -17,8 +17,7 @@ const SERIAL_IRQ: u8 = 4;
 /// The parts of the machine that the kernel uses.
 #[derive(Debug)]
 pub struct Machine {
-    /// APIC numbers of the CPUs that can be started, in the firmware's order; more than
-    /// [`MAX_CPUS`] are left out.
+    /// APIC numbers of the CPUs that can be started, in the firmware's order.
     pub apic_ids: ArrayVec<u32, MAX_CPUS>,
     /// Physical address of the local APICs' registers.
     pub local_apic: u64,
@@ -41,6 +40,8 @@ pub enum MachineError {
     NoIoApic,
     /// The CPU has no local APIC.
     NoLocalApic,
+    /// It has so many CPUs, more than [`MAX_CPUS`].
+    TooManyCpus(usize),
     /// There is no HPET.
     NoHpet,
     /// The registers are not those of an HPET: they give this period of a count, in femtoseconds.
@@ -56,6 +57,10 @@ impl fmt::Display for MachineError {
             Self::NoLocalApic => {
                 f.write_str("the CPU has no local APIC, which ticks and interrupts other CPUs")
             }
+            Self::TooManyCpus(cpus) => write!(
+                f,
+                "it has {cpus} CPUs, and the kernel has room for {MAX_CPUS}"
+            ),
             Self::NoHpet => f.write_str("the ACPI tables name no HPET, by which the clock is set"),
             Self::NoHpetThere(fs) => write!(
                 f,
@@ -110,8 +115,12 @@ impl Machine {
             serial_input: SERIAL_IRQ,
             hpet: hpet(&tables)?,
         };
+        let mut left_out = 0;
         for entry in madt.get().entries() {
-            machine.note(&entry);
+            left_out += usize::from(machine.note(&entry).is_err());
+        }
+        if left_out > 0 {
+            return Err(MachineError::TooManyCpus(MAX_CPUS + left_out));
         }
         if machine.io_apic == 0 {
             return Err(MachineError::NoIoApic);
@@ -119,14 +128,15 @@ impl Machine {
         Ok(machine)
     }
 
-    fn note(&mut self, entry: &MadtEntry<'_>) {
+    /// Notes what an entry says. An error if it is a CPU for which there is no room.
+    fn note(&mut self, entry: &MadtEntry<'_>) -> Result<(), CapacityError<u32>> {
         const ENABLED: u32 = 1;
         match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & ENABLED != 0 => {
-                let _ = self.apic_ids.try_push(u32::from(cpu.apic_id));
+                self.apic_ids.try_push(u32::from(cpu.apic_id))?;
             }
             MadtEntry::LocalX2Apic(cpu) if cpu.flags & ENABLED != 0 => {
-                let _ = self.apic_ids.try_push(cpu.x2apic_id);
+                self.apic_ids.try_push(cpu.x2apic_id)?;
             }
             MadtEntry::IoApic(io_apic) if io_apic.global_system_interrupt_base == 0 => {
                 self.io_apic = u64::from(io_apic.io_apic_address);
@@ -137,6 +147,7 @@ impl Machine {
             MadtEntry::LocalApicAddressOverride(apic) => self.local_apic = apic.local_apic_address,
             _ => {}
         }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod host_names;
 mod leaks;
 mod minimal;
 mod no_memory;
+mod odd_machines;
 mod questions;
 mod reports;
 mod scripts;
@@ -74,6 +75,7 @@ fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
         ("commands", commands::TESTS),
         ("minimal", minimal::TESTS),
         ("no_memory", no_memory::TESTS),
+        ("odd_machines", odd_machines::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));

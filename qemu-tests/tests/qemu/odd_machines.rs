@@ -1,0 +1,118 @@
+//! Machines that are not the usual one: few and many CPUs, little and much memory, other chipsets and CPUs. The kernel starts there and
+//! finds a leak, or says what is missing.
+
+use boot::machine::Machine;
+use boot::outcome::Outcome;
+use boot::session::Session;
+use qemu_tests::machines::{self, Failure, LIMIT};
+
+crate::tests![
+    one_to_eight_cpus,
+    sixteen_cpus,
+    sixty_four_cpus,
+    more_cpus_than_there_is_room_for_are_refused,
+    sixteen_mib,
+    sixteen_gib,
+    an_old_chipset,
+    an_old_chipset_without_an_hpet_is_refused,
+    cpus_of_several_models,
+];
+
+/// A machine with so many CPUs, so much memory, and more of QEMU's arguments.
+fn machine(cpus: u32, memory: &str, arguments: &[&str]) -> Machine {
+    Machine {
+        cpus,
+        memory: memory.into(),
+        extra: arguments.iter().map(Into::into).collect(),
+        ..machines::kernel()
+    }
+}
+
+/// All CPUs run, a leak is found and no other, and the machine ends with success. Returns what `mem` tells.
+fn works(machine: &Machine) -> Result<String, Failure> {
+    let mut session = Session::start(machine)?;
+    session.wait_for_prompt(LIMIT)?;
+    let cpus = session.command("cpus", LIMIT)?;
+    let count = cpus
+        .lines()
+        .filter(|line| line.contains(": apic id "))
+        .count();
+    if count != machine.cpus as usize {
+        return Err(format!("{count} CPUs run: {cpus}").into());
+    }
+    session.command("leak arc-cycle", LIMIT)?;
+    let report = session.command("kmemleak scan", LIMIT)?;
+    if !report.contains("kmemleak: 2 unreferenced objects (64 bytes)") {
+        return Err(report.into());
+    }
+    let memory = session.command("mem", LIMIT)?;
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "")?;
+    Ok(memory)
+}
+
+fn refused(machine: &Machine, reason: &str) -> Result<(), Failure> {
+    let told = format!("kernel: this machine will not do: {reason}");
+    machines::expect(&machines::run(machine)?, Outcome::Failed, &told)
+}
+
+fn one_to_eight_cpus() -> Result<(), Failure> {
+    [1, 2, 3, 8]
+        .into_iter()
+        .try_for_each(|cpus| works(&machine(cpus, "256M", &[])).map(drop))
+}
+
+fn sixteen_cpus() -> Result<(), Failure> {
+    works(&machine(16, "256M", &[])).map(drop)
+}
+
+fn sixty_four_cpus() -> Result<(), Failure> {
+    works(&machine(64, "512M", &[])).map(drop)
+}
+
+fn more_cpus_than_there_is_room_for_are_refused() -> Result<(), Failure> {
+    let reason = "it has 67 CPUs, and the kernel has room for 64";
+    refused(&machine(67, "512M", &[]), reason)
+}
+
+fn sixteen_mib() -> Result<(), Failure> {
+    works(&machine(1, "16M", &[])).map(drop)
+}
+
+fn sixteen_gib() -> Result<(), Failure> {
+    let memory = works(&machine(2, "16G", &[]))?;
+    let total = memory.lines().find_map(|line| line.strip_prefix("total"));
+    let kib = total.and_then(|line| line.trim().strip_suffix(" KiB"));
+    let kib: u64 = kib.ok_or(format!("no total in {memory:?}"))?.parse()?;
+    // A little is the loader's, the firmware's, and that of the frames' descriptors.
+    match (16_200..=16_384).contains(&(kib / 1024)) {
+        true => Ok(()),
+        false => Err(format!("{kib} KiB").into()),
+    }
+}
+
+/// The chipset before q35, started by SeaBIOS.
+const OLD: [&str; 4] = ["-machine", "pc", "-bios", "bios-256k.bin"];
+
+fn an_old_chipset() -> Result<(), Failure> {
+    [1, 3]
+        .into_iter()
+        .try_for_each(|cpus| works(&machine(cpus, "256M", &OLD)).map(drop))
+}
+
+fn an_old_chipset_without_an_hpet_is_refused() -> Result<(), Failure> {
+    let arguments = ["-machine", "pc,hpet=off", "-bios", "bios-256k.bin"];
+    let reason = "the ACPI tables name no HPET, by which the clock is set";
+    refused(&machine(2, "256M", &arguments), reason)
+}
+
+/// The oldest with 64 bits, the newest, and the newest without its new interrupt controller.
+fn cpus_of_several_models() -> Result<(), Failure> {
+    ["qemu64", "max", "max,-x2apic"]
+        .into_iter()
+        .try_for_each(|cpu| {
+            works(&machine(2, "256M", &["-cpu", cpu]))
+                .map_err(|error| format!("{cpu}: {error}"))?;
+            Ok(())
+        })
+}
