@@ -9,7 +9,6 @@ use qemu_tests::machines::{self, Failure, LIMIT};
 crate::tests![
     one_to_eight_cpus,
     sixteen_cpus,
-    sixty_four_cpus,
     more_cpus_than_there_is_room_for_are_refused,
     sixteen_mib,
     sixteen_gib,
@@ -64,10 +63,6 @@ fn one_to_eight_cpus() -> Result<(), Failure> {
 
 fn sixteen_cpus() -> Result<(), Failure> {
     works(&machine(16, "256M", &[])).map(drop)
-}
-
-fn sixty_four_cpus() -> Result<(), Failure> {
-    works(&machine(64, "512M", &[])).map(drop)
 }
 
 fn more_cpus_than_there_is_room_for_are_refused() -> Result<(), Failure> {
