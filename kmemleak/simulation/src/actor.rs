@@ -264,6 +264,8 @@ impl World {
             let last = start.checked_add(size - 1)?;
             let half = start >> 47;
             let in_one_half = half == last >> 47 && (half == 0 || half == 0x1_ffff);
+            // What ends one byte before the address space is taken for what ends with it.
+            let in_one_half = in_one_half && last != usize::MAX - 1;
             let fits = in_one_half && (0x1000..=usize::MAX - 4095).contains(&start);
             let kernels = [SECTION, PERCPU, STACKS]
                 .iter()
