@@ -8,6 +8,8 @@ use core::arch::asm;
 use core::ops::Range;
 use core::ptr;
 
+use super::memory::Section;
+
 /// The frame pointer of the calling function.
 #[inline(always)]
 pub fn frame_pointer() -> usize {
@@ -15,6 +17,35 @@ pub fn frame_pointer() -> usize {
     // SAFETY: copies a register.
     unsafe { asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
     rbp
+}
+
+/// The frame pointer of the calling function, or, where that was called from `skipped`, of its caller.
+///
+/// A walk would find that as well. But it would look first whether the frame lies in the stack, which is certain for a frame of the
+/// running code.
+#[inline(always)]
+pub fn frame_pointer_outside(skipped: Section) -> usize {
+    let own = frame_pointer();
+    // SAFETY: everything is compiled with frame pointers, so this is the running function's frame.
+    let return_address = unsafe { word(own + size_of::<usize>()) };
+    // Whether it lies in there, by one comparison.
+    if return_address.wrapping_sub(skipped.start) < skipped.end - skipped.start {
+        // SAFETY: as above.
+        unsafe { word(own) }
+    } else {
+        own
+    }
+}
+
+/// A word of a stack.
+///
+/// # Safety
+///
+/// It is aligned and readable, and nobody writes to it meanwhile.
+#[inline(always)]
+unsafe fn word(address: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::with_exposed_provenance::<usize>(address).read() }
 }
 
 /// The stack pointer of the calling function, approximately.
@@ -49,10 +80,8 @@ pub unsafe fn walk_across(
 ) -> usize {
     /// A caller's frame pointer, and the return address above it.
     const FRAME: usize = 2 * size_of::<usize>();
-    let word = |address: usize| {
-        // SAFETY: within a stack, the caller's promise; aligned.
-        unsafe { ptr::with_exposed_provenance::<usize>(address).read() }
-    };
+    // SAFETY: within a stack, the caller's promise; aligned.
+    let word = |address: usize| unsafe { word(address) };
     let stack_of = |address: usize| {
         let fits = |stack: &Range<usize>| stack.contains(&address) && stack.end - address >= FRAME;
         stacks.iter().position(fits)

@@ -31,6 +31,20 @@ pub fn disable() -> InterruptFlag {
     before
 }
 
+/// Turns interrupts off as [`disable`] does, and returns this CPU's flags as they were: for code in which each instruction counts.
+#[inline(always)]
+pub fn disable_flags() -> usize {
+    let before = rflags::read_raw();
+    x86_64::instructions::interrupts::disable();
+    before as usize
+}
+
+/// Whether interrupts were on, by what [`disable_flags`] returned.
+#[inline(always)]
+pub fn are_on(flags: usize) -> bool {
+    flags as u64 & RFlags::INTERRUPT_FLAG.bits() != 0
+}
+
 /// Turns interrupts on. The caller holds no lock that an interrupt handler takes.
 #[inline]
 pub fn enable() {

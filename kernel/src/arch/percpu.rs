@@ -105,6 +105,8 @@ percpu! {
     static CPU_ID: AtomicU32 = AtomicU32::new(0);
     /// Number of the task that this CPU runs.
     static TASK_ID: AtomicU32 = AtomicU32::new(NO_TASK);
+    /// The same, but zero before there are tasks.
+    static TASK_OR_ZERO: AtomicU32 = AtomicU32::new(0);
 }
 
 const NO_TASK: u32 = u32::MAX;
@@ -135,9 +137,22 @@ pub fn task_id() -> Option<u32> {
     (id != NO_TASK).then_some(id)
 }
 
-/// Notes that `cpu` runs this task from now on. For the scheduler.
+/// What [`task_id`] says, but zero before there are tasks. Each allocation asks for it, so it has a word of its own.
+#[inline]
+pub fn task_or_zero() -> u32 {
+    let id;
+    // SAFETY: reads one word of this CPU's area.
+    unsafe {
+        asm!("mov {0:e}, gs:[{1}]", out(reg) id, sym TASK_OR_ZERO,
+            options(nostack, readonly, preserves_flags));
+    }
+    id
+}
+
+/// Notes that `cpu` runs this task from now on. For the scheduler, which has interrupts off, or for a CPU that does not run yet.
 pub fn set_task_id(cpu: u32, task: u32) {
     TASK_ID.on(cpu).store(task, Ordering::Relaxed);
+    TASK_OR_ZERO.on(cpu).store(task, Ordering::Relaxed);
 }
 
 /// Distances of all CPUs' areas from the template; zero where a CPU has none (yet).

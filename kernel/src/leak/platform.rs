@@ -61,14 +61,13 @@ unsafe impl Platform for KernelPlatform {
 
     #[inline]
     fn context(&self) -> Context {
-        let task = percpu::task_id().unwrap_or_default();
         let level = if in_interrupt() {
             Level::Interrupt
         } else {
             Level::Task
         };
         Context {
-            task,
+            task: percpu::task_or_zero(),
             cpu: percpu::cpu_id(),
             level,
         }
@@ -88,10 +87,10 @@ unsafe impl Platform for KernelPlatform {
         if player::call_site().is_some() {
             return None;
         }
-        let frame_pointer = backtrace::frame_pointer();
         let hooks = memory::hooks();
         Some(StackWalk {
-            frame_pointer,
+            // Callbacks are called from hooks, and nearly always that frame is the only one to be left out.
+            frame_pointer: backtrace::frame_pointer_outside(hooks),
             // Before there are tasks, the page that the stack pointer is in.
             stack: scheduler::with_current(task::Task::stack).unwrap_or_else(boot_stack),
             skip: hooks.start..hooks.end,

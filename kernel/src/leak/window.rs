@@ -1,14 +1,14 @@
 //! How long the detector keeps interrupts off, for the benchmark.
 //!
 //! The detector turns interrupts off and on by the platform's two functions, here [`off`] and [`on`]. While nothing is measured, that
-//! costs two instructions more than the flag itself: a look at a word that nobody writes. So it is measured in the kernel that
+//! costs three instructions more than the flag itself: a look at a word that nobody writes. So it is measured in the kernel that
 //! people run, and not in another one.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kmemleak::IrqState;
 
-use crate::arch::interrupts::{self, InterruptFlag};
+use crate::arch::interrupts;
 use crate::arch::{backtrace, percpu};
 use crate::dev::time;
 use crate::sync::{LocalIrqDisabled, SpinLock};
@@ -42,30 +42,27 @@ static MEASURED: AtomicBool = AtomicBool::new(false);
 static BEGAN: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
 static LONGEST: SpinLock<Longest, LocalIrqDisabled> = SpinLock::new(Longest::NONE);
 
-/// Interrupts were off before.
-const WERE_OFF: usize = 0;
-/// They were on.
-const WERE_ON: usize = 1;
-/// They were on, and the time is measured.
-const MEASURING: usize = 2;
+/// In the state, beside the flags as they were: the time is measured. No flag has this bit.
+const MEASURING: usize = 1 << 63;
 
 /// Turns interrupts off.
 #[inline(always)]
 pub(super) fn off() -> IrqState {
-    IrqState(match interrupts::disable() {
-        InterruptFlag::Disabled => WERE_OFF,
-        InterruptFlag::Enabled if MEASURED.load(Ordering::Relaxed) => begin(),
-        InterruptFlag::Enabled => WERE_ON,
+    let flags = interrupts::disable_flags();
+    IrqState(match MEASURED.load(Ordering::Relaxed) {
+        true if interrupts::are_on(flags) => flags | begin(),
+        _ => flags,
     })
 }
 
 /// Puts interrupts back as they were.
 #[inline(always)]
 pub(super) fn on(state: IrqState) {
-    match state.0 {
-        WERE_OFF => {}
-        WERE_ON => interrupts::enable(),
-        _ => end(),
+    if interrupts::are_on(state.0) {
+        match state.0 & MEASURING {
+            0 => interrupts::enable(),
+            _ => end(),
+        }
     }
 }
 

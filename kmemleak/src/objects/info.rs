@@ -63,7 +63,8 @@ impl Info {
     /// log2 of the granules for each record.
     #[inline(always)]
     pub(crate) fn spacing(self) -> u32 {
-        self.0 & SPACING_MASK
+        // The two bits above the spacing are always zero. A shift by so many bits need not clear the others first.
+        self.0 & (SPACING_MASK | 3 << 3)
     }
 
     /// Whether each object that starts in the chunk is known to have so many bytes.

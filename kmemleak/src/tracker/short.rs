@@ -39,8 +39,11 @@ impl<P: Platform> Tracker<P> {
         let Some(birth_us) = self.short_now_us() else {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         };
+        if !self.word.takes_all_stacks() {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        }
         let context = self.platform.context();
-        if !self.word.takes_all_stacks() || !is_task(context) {
+        if !is_task(context) {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         }
         let Some(stack_id) = self.seen_stack_id(context.cpu) else {
@@ -58,8 +61,11 @@ impl<P: Platform> Tracker<P> {
         let Some(birth_us) = self.short_now_us() else {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         };
+        if !self.word.is_usual() {
+            return self.record_unusual(start, size, self.frame_pointer(), entered);
+        }
         let context = self.platform.context();
-        if !self.word.is_usual() || !is_task(context) {
+        if !is_task(context) {
             return self.record_unusual(start, size, self.frame_pointer(), entered);
         }
         let mut stack_id = StackId::NONE;

@@ -34,8 +34,7 @@ impl StackEntry {
                     return false;
                 }
             };
-            ($($index:literal)*) => {$(
-                compare!(address $index);
+            (link $index:literal) => {
                 // SAFETY: as for the address.
                 let predicted = frame + unsafe { rest.link_seen($index) };
                 // SAFETY: as above.
@@ -43,6 +42,10 @@ impl StackEntry {
                     return false;
                 }
                 frame = predicted;
+            };
+            ($($index:literal)*) => {$(
+                compare!(address $index);
+                compare!(link $index);
             )*};
         }
         if state & STATE_FULL != 0 {
@@ -58,19 +61,18 @@ impl StackEntry {
             compare!(0 1 2 3);
             rest = rest.after(4 / FRAMES);
         }
+        compare!(address 0);
         if state & 2 << STATE_COMPARED != 0 {
-            compare!(0 1);
+            compare!(link 0);
+            compare!(1);
+            compare!(address 2);
             if state & 1 << STATE_COMPARED != 0 {
-                compare!(2);
+                compare!(link 2);
                 compare!(address 3);
-            } else {
-                compare!(address 2);
             }
         } else if state & 1 << STATE_COMPARED != 0 {
-            compare!(0);
+            compare!(link 0);
             compare!(address 1);
-        } else {
-            compare!(address 0);
         }
         // SAFETY: the caller's promise.
         state & STATE_ENDS != 0 || unsafe { ends_at(frame, highest) }
