@@ -60,11 +60,8 @@ fn granule_index(chunk: ChunkNumber, address: usize) -> Option<usize> {
 
 /// The notes of unaligned objects that start in a granule.
 fn unaligned_in(buckets: &Buckets, granule: usize) -> impl Iterator<Item = Note> {
-    let starts = granule..granule + GRANULE;
-    let all = buckets
-        .each(granule)
-        .filter(|note| note.get(KIND) == UNALIGNED);
-    all.filter(move |note| starts.contains(&note.start()))
+    let all = buckets.each(granule);
+    all.filter(move |note| note.get(KIND) == UNALIGNED && note.start() & !(GRANULE - 1) == granule)
 }
 
 /// All notes.

@@ -75,3 +75,21 @@ fn notes_are_found_while_buckets_are_divided() {
         assert!(beyond > 64 << 10 >> CHUNK.ilog2());
     });
 }
+
+#[test]
+fn the_last_granule_of_the_address_space_is_one_like_others() {
+    static POOL: BootstrapPool<2> = BootstrapPool::new();
+    with_meta(&POOL, |meta| {
+        let table = SideTable::new();
+        let start = usize::MAX - 2;
+        assert_eq!(table.add_unaligned(start, &record(), 0, meta), Kept::Yes);
+        let chunk = chunk_of(start);
+        let last = table.unaligned_at_or_before(chunk, usize::MAX);
+        let first = table.unaligned_from(chunk, 0);
+        assert_eq!(
+            [last, first].map(|one| one.map(|one| one.start)),
+            [Some(start); 2]
+        );
+        table.drop_unaligned(start, meta);
+    });
+}
