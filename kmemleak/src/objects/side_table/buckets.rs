@@ -24,8 +24,8 @@ pub(super) struct Buckets {
     /// Relaxed, as the words of pages: used under the lock of the table.
     first: [AtomicU64; PAGE_WORDS],
     pages: [Hidden; MAX_PAGES],
-    /// How many are in use.
-    len: usize,
+    /// How many are in use besides the first ones: a new table is zero bits.
+    more: usize,
 }
 
 fn hash(start: usize) -> usize {
@@ -38,19 +38,20 @@ impl Buckets {
         Self {
             first: [const { AtomicU64::new(0) }; PAGE_WORDS],
             pages: [Hidden::NONE; MAX_PAGES],
-            len: PAGE_WORDS,
+            more: 0,
         }
     }
 
+    /// How many are in use.
     pub(super) fn len(&self) -> usize {
-        self.len
+        PAGE_WORDS + self.more
     }
 
     /// The number of the bucket for what starts here.
     fn number(&self, start: usize) -> usize {
-        let all = self.len.next_power_of_two();
+        let all = self.len().next_power_of_two();
         let number = hash(start) & (all - 1);
-        match number < self.len {
+        match number < self.len() {
             true => number,
             // It has not been divided yet.
             false => number & (all / 2 - 1),
@@ -100,7 +101,7 @@ impl Buckets {
 
     /// Makes one bucket more, if there is memory, and shares the notes of another one out between the two.
     pub(super) fn grow(&mut self, meta: &MetaAlloc<'_>) {
-        let new = self.len;
+        let new = self.len();
         let page = (new - PAGE_WORDS) / PAGE_WORDS;
         let Some(place) = self.pages.get_mut(page) else {
             return;
@@ -113,7 +114,7 @@ impl Buckets {
         }
         let old = new - (1 << new.ilog2());
         let mut next = self.get(old);
-        self.len += 1;
+        self.more += 1;
         let mut last = [None::<Note>; 2];
         self.set(old, Hidden::NONE);
         self.set(new, Hidden::NONE);
