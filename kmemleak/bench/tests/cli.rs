@@ -168,7 +168,8 @@ fn each_of_many_call_stacks_is_stored_once() {
         expect_fields(line, &["stacks", "depot_bytes", "tracked", "ns_per_pair"]);
         assert_eq!(line["tracked"], tracked);
         let bytes_per_stack = line["depot_bytes"].as_u64().expect("a number") / 1000;
-        assert!((50..200).contains(&bytes_per_stack), "{bytes_per_stack}");
+        // Sixteen frames take 184 bytes, in whole pages; the index comes on top.
+        assert!((50..250).contains(&bytes_per_stack), "{bytes_per_stack}");
     }
 }
 

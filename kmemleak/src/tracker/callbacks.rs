@@ -23,16 +23,15 @@ impl<P: Platform> Tracker<P> {
     /// Records a block that was handed out; only the platform vouches for it.
     #[inline(always)]
     pub(crate) fn alloc(&self, start: usize, size: usize, options: AllocOptions) {
-        if options.min_count == 1 {
-            if self.word.takes_all_stacks_of_strangers() {
-                return self.record_one(start, size);
-            }
-            if self.word.takes_few_stacks_of_strangers() {
-                return self.record_one_of_few(start, size);
-            }
+        if options.min_count == 1 && self.word.takes_all_stacks_of_strangers() {
+            return self.record_one(start, size);
         }
+        // Next, since a detector that is off must cost next to nothing.
         if !self.is_on() {
             return;
+        }
+        if options.min_count == 1 && self.word.takes_few_stacks_of_strangers() {
+            return self.record_one_of_few(start, size);
         }
         self.strangers.note();
         self.word.remember_strangers();
