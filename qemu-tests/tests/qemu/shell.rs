@@ -243,6 +243,7 @@ fn no_window_of_a_scan_is_long() -> Result<(), Failure> {
             "a large block",
             "sparse",
             "unaligned",
+            "bytes",
             "regions",
             "suspects",
         ]
