@@ -28,7 +28,8 @@ use crate::task::{self, Priority, STACK_LEN};
 /// A kind of leak.
 struct Kind {
     name: &'static str,
-    plant: fn() -> Planted,
+    /// What the task runs that plants it, itself: each function in between would be a frame of its call stack.
+    plant: fn(),
     planted: &'static str,
 }
 
@@ -88,11 +89,13 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     KINDS.iter().map(|kind| kind.name).chain([FREE])
 }
 
-/// Whether there was memory for a leak.
-type Planted = Result<(), NoMemory>;
+/// Whether the last task that was to plant a leak had no memory for it.
+static IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the last task that was to plant a leak has done it.
-static IS_PLANTED: AtomicBool = AtomicBool::new(false);
+/// Notes that there was no memory for a leak.
+fn refuse() {
+    IS_REFUSED.store(true, Ordering::Relaxed);
+}
 
 /// Runs the command.
 pub fn run(name: &str, out: &mut dyn Write) -> Answered {
@@ -103,19 +106,15 @@ pub fn run(name: &str, out: &mut dyn Write) -> Answered {
     let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
         return list(name, out);
     };
-    let plant = kind.plant;
-    IS_PLANTED.store(false, Ordering::Relaxed);
-    let planter = task::spawn("leak", Priority::Normal, move || {
-        IS_PLANTED.store(plant().is_ok(), Ordering::Relaxed);
-    });
-    match planter {
+    IS_REFUSED.store(false, Ordering::Relaxed);
+    match task::spawn("leak", Priority::Normal, kind.plant) {
         Ok(planter) => planter.join(),
         Err(error) => {
             writeln!(out, "leak: {error}")?;
             return Err(CommandError::NotDone);
         }
     }
-    if !IS_PLANTED.load(Ordering::Relaxed) {
+    if IS_REFUSED.load(Ordering::Relaxed) {
         writeln!(out, "leak: no memory for {}", kind.planted)?;
         return Err(CommandError::NotDone);
     }
@@ -151,10 +150,11 @@ fn lose<T: ?Sized>(pointer: *const T) {
 }
 
 #[inline(never)]
-fn forgotten_free() -> Planted {
-    let _room = Room::for_box::<[u8; 64]>()?;
+fn forgotten_free() {
+    let Ok(_room) = Room::for_box::<[u8; 64]>() else {
+        return refuse();
+    };
     lose(Box::into_raw(Box::new([0x6b_u8; 64])));
-    Ok(())
 }
 
 /// Half of a cycle.
@@ -163,20 +163,23 @@ struct Partner {
 }
 
 #[inline(never)]
-fn arc_cycle() -> Planted {
-    let room = Room::for_arc::<Partner>()?;
+fn arc_cycle() {
+    let Ok(room) = Room::for_arc::<Partner>() else {
+        return refuse();
+    };
     let one = Arc::new(Partner {
         other: SpinLock::new(None),
     });
     drop(room);
-    let room = Room::for_arc::<Partner>()?;
+    let Ok(room) = Room::for_arc::<Partner>() else {
+        return refuse();
+    };
     let two = Arc::new(Partner {
         other: SpinLock::new(Some(one.clone())),
     });
     drop(room);
     *one.other.lock() = Some(two);
     lose(Arc::as_ptr(&one));
-    Ok(())
 }
 
 /// A node of a list that owns its nodes by raw pointers.
@@ -194,11 +197,13 @@ unsafe impl Send for Head {}
 static LIST: SpinLock<Head> = SpinLock::new(Head(None));
 
 #[inline(never)]
-fn unlinked_node() -> Planted {
+fn unlinked_node() {
     // Frees what an earlier call has left in the list.
     while take_first().is_some() {}
     for payload in 1..=3 {
-        push(payload)?;
+        if push(payload).is_err() {
+            return refuse();
+        }
     }
     // The node in the middle is unlinked, but not freed: the leak. The others stay in use.
     let list = LIST.lock();
@@ -211,11 +216,10 @@ fn unlinked_node() -> Planted {
             lose(middle.as_ptr());
         }
     }
-    Ok(())
 }
 
 #[inline(never)]
-fn push(payload: u8) -> Planted {
+fn push(payload: u8) -> Result<(), NoMemory> {
     let room = Room::for_box::<Node>()?;
     let node = Box::new(Node {
         next: None,
@@ -241,31 +245,30 @@ fn take_first() -> Option<u8> {
 }
 
 #[inline(never)]
-fn error_path() -> Planted {
+fn error_path() {
     // Like a driver that allocates its buffer and then finds that its device is missing.
     fn set_up(buffer: *mut [u8; 200]) -> Result<(), &'static str> {
         black_box(buffer);
         Err("no such device")
     }
-    let room = Room::for_box::<[u8; 200]>()?;
+    let Ok(room) = Room::for_box::<[u8; 200]>() else {
+        return refuse();
+    };
     let buffer = Box::into_raw(Box::new([0_u8; 200]));
     drop(room);
     if black_box(set_up(buffer)).is_err() {
-        return Ok(());
+        return;
     }
     // SAFETY: made from a box above.
     drop(unsafe { Box::from_raw(buffer) });
-    Ok(())
 }
 
 #[inline(never)]
-fn lost_task_stack() -> Planted {
-    lose(
-        virt::vmalloc(STACK_LEN, virt::Kind::Stack)
-            .ok_or(NoMemory)?
-            .as_ptr(),
-    );
-    Ok(())
+fn lost_task_stack() {
+    match virt::vmalloc(STACK_LEN, virt::Kind::Stack) {
+        Some(stack) => lose(stack.as_ptr()),
+        None => refuse(),
+    }
 }
 
 /// What the first words of a block of pages say.
@@ -279,10 +282,8 @@ struct Taken {
 /// The address of the block taken last, inverted; that of null, if there is none.
 static LAST_TAKEN: SpinLock<usize> = SpinLock::new(!0);
 
-/// Takes a block of pages, and notes in it which was taken before.
-#[inline(always)]
-fn take_pages(order: u32) -> Planted {
-    let block = buddy::alloc(order, Tracking::Tracked).ok_or(NoMemory)?;
+/// Notes in a block of pages which was taken before.
+fn note_taken(block: NonNull<u8>, order: u32) {
     let mut last = LAST_TAKEN.lock();
     let taken = Taken {
         before: *last,
@@ -291,21 +292,28 @@ fn take_pages(order: u32) -> Planted {
     // SAFETY: a fresh block, longer than that, and aligned to pages.
     unsafe { block.cast().write(taken) };
     *last = !block.addr().get();
-    Ok(())
 }
 
 #[inline(never)]
-fn pages() -> Planted {
-    take_pages(2)
-}
-
-#[inline(never)]
-fn all_pages() -> Planted {
-    take_pages(2)?;
-    for order in (0..=2).rev() {
-        while take_pages(order).is_ok() {}
+fn pages() {
+    match buddy::alloc(2, Tracking::Tracked) {
+        Some(block) => note_taken(block, 2),
+        None => refuse(),
     }
-    Ok(())
+}
+
+#[inline(never)]
+fn all_pages() {
+    let mut taken = false;
+    for order in (0..=2).rev() {
+        while let Some(block) = buddy::alloc(order, Tracking::Tracked) {
+            note_taken(block, order);
+            taken = true;
+        }
+    }
+    if !taken {
+        refuse();
+    }
 }
 
 /// Takes the block that was taken last out of the chain.
@@ -318,7 +326,7 @@ fn last_taken() -> Option<(NonNull<u8>, u32)> {
     Some((block.cast(), taken.order))
 }
 
-/// Frees all blocks that [`take_pages`] has taken, and returns how many there were.
+/// Frees all blocks of pages that were taken, and returns how many there were.
 fn free_pages() -> usize {
     let freed = core::iter::from_fn(last_taken);
     freed
@@ -327,17 +335,17 @@ fn free_pages() -> usize {
 }
 
 #[inline(never)]
-fn vmalloc() -> Planted {
-    lose(
-        virt::vmalloc(3 * 4096, virt::Kind::Data)
-            .ok_or(NoMemory)?
-            .as_ptr(),
-    );
-    Ok(())
+fn vmalloc() {
+    match virt::vmalloc(3 * 4096, virt::Kind::Data) {
+        Some(block) => lose(block.as_ptr()),
+        None => refuse(),
+    }
 }
 
 #[inline(never)]
-fn percpu() -> Planted {
-    black_box(alloc_percpu(48, 8).ok_or(NoMemory)?);
-    Ok(())
+fn percpu() {
+    match alloc_percpu(48, 8) {
+        Some(handle) => _ = black_box(handle),
+        None => refuse(),
+    }
 }
