@@ -1,7 +1,7 @@
 //! All of the detector, and an emulated kernel round it, under one seed.
 //!
 //! A test with threads sees the orders that a machine happens to produce. Here nothing happens by chance: the detector's whole source
-//! is compiled once more over the atomics of [`atomic`], each access to which is a moment at which another CPU may go on. Which one
+//! is compiled once more over the atomics of `atomic`, each access to which is a moment at which another CPU may go on. Which one
 //! does is decided by `shuttle`, from a number; the same number decides what the kernel does, and where its blocks lie. So a number
 //! that fails does so each time.
 //!
@@ -63,6 +63,8 @@ pub use crate::checker::references::{
     Untracked, Why,
 };
 pub use crate::front::background::NextStep;
+#[cfg(feature = "c-api")]
+pub use crate::front::c_api;
 pub use crate::front::control::parameters::ParameterError;
 pub use crate::front::detector::Detector;
 pub use crate::front::outcome::CommandError;

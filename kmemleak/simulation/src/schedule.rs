@@ -1,6 +1,6 @@
 //! Moments: where a CPU may be overtaken by others.
 //!
-//! Each access to an atomic of the detector, and to a word of emulated memory, is a moment ([`moment`]). Not each of them is used: a
+//! Each access to an atomic of the detector, and to a word of emulated memory, is a moment (`moment`). Not each of them is used: a
 //! run lets so many pass between two that are, by its seed, so that some runs change places at each access and others get far. At
 //! one that is used an interrupt may come, the task may be preempted or join a stop of the world, if interrupts are on; then
 //! `shuttle` decides which CPU goes on.
