@@ -4,7 +4,7 @@
 //! panics, but where an oracle says otherwise. The programs in `targets/` hand them to LLVM's libFuzzer:
 //!
 //! ```text
-//! cargo +nightly fuzz run callbacks -- -max_total_time=600
+//! cargo +nightly fuzz run --features libfuzzer callbacks -- -detect_leaks=0 -max_total_time=600
 //! ```
 //!
 //! An input that failed is put into `corpus/`, beside small ones that reach what a fuzzer would need hours to find. `cargo test` runs
@@ -32,24 +32,21 @@ pub mod scripts;
 
 mod random;
 
-/// The model of the detector, as its own tests have it.
-#[path = "../../kmemleak/tests/model/history.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod history;
-#[path = "../../kmemleak/tests/model/model.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod model;
-#[path = "../../kmemleak/tests/model/replay.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod replay;
+/// Models, as the tests have them that they were written for.
+macro_rules! borrowed {
+    ($($name:ident $path:literal)*) => {$(
+        #[path = $path]
+        #[allow(dead_code, missing_docs, reason = "those tests use the rest")]
+        mod $name;
+    )*};
+}
 
-/// The terminal, and the model of a line, as the editor's own tests have them.
-#[path = "../../kernel/line-editor/tests/editor/desk.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod desk;
-#[path = "../../kernel/line-editor/tests/editor/line.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod line;
-#[path = "../../kernel/line-editor/tests/editor/session.rs"]
-#[allow(dead_code, missing_docs, reason = "those tests use the rest")]
-mod session;
+// Of the detector; of a terminal and of the line that is typed there.
+borrowed! {
+    history "../../kmemleak/tests/model/history.rs"
+    model "../../kmemleak/tests/model/model.rs"
+    replay "../../kmemleak/tests/model/replay.rs"
+    desk "../../kernel/line-editor/tests/editor/desk.rs"
+    line "../../kernel/line-editor/tests/editor/line.rs"
+    session "../../kernel/line-editor/tests/editor/session.rs"
+}
