@@ -190,6 +190,11 @@ unsafe impl Platform for KernelPlatform {
             .unwrap_or_else(|| write!(out, "{}", symbols::functions_of_return(address)))
     }
 
+    fn instances(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
+        scripted::with_label(address, |_| Ok(()))
+            .unwrap_or_else(|| write!(out, "{}", symbols::instances_of_return(address)))
+    }
+
     fn name_root(&self, root: Root, address: usize, out: &mut dyn Write) -> fmt::Result {
         names::name_root(root, address, out)
     }

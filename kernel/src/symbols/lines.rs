@@ -18,11 +18,10 @@ use addr2line::Context;
 use addr2line::gimli::{self, EndianSlice, LittleEndian};
 
 use super::Image;
+use super::instance::{self, Reader};
 use crate::arch::ending;
 use crate::mm::confined::{Confined, Ended};
 use crate::task::{Mutex, MutexGuard};
-
-type Reader = EndianSlice<'static, LittleEndian>;
 
 /// None if the debug information is damaged.
 type Lines = Option<Context<Reader>>;
@@ -101,6 +100,8 @@ fn note(lacked: Option<Missing>) {
 pub(super) struct Place<'a> {
     /// Its name for the linker.
     pub name: Option<&'a str>,
+    /// Its name in the source, with its generic arguments, if that was asked for.
+    pub instance: Option<&'a str>,
     /// The file of the address, or of the call that was inlined.
     pub file: Option<&'a str>,
     /// The line of the address, or of the call that was inlined.
@@ -108,24 +109,33 @@ pub(super) struct Place<'a> {
 }
 
 /// The most functions that are named for one address.
-const MOST: usize = 16;
+const MOST: usize = 32;
 
 /// The functions that contain an address, the innermost first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chain<'a> {
     places: [Place<'a>; MOST],
     count: usize,
+    /// Whether the innermost functions are missing.
+    is_cut: bool,
 }
 
 impl<'a> Chain<'a> {
     const EMPTY: Self = Self {
         places: [Place {
             name: None,
+            instance: None,
             file: None,
             line: None,
         }; MOST],
         count: 0,
+        is_cut: false,
     };
+
+    /// Whether the innermost functions are missing: there were too many.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
 
     /// The function itself, then what is inlined in it.
     pub fn outermost_first(&self) -> impl Iterator<Item = &Place<'a>> {
@@ -145,16 +155,27 @@ impl<'a> Chain<'a> {
         if self.count == MOST {
             self.places.rotate_left(1);
             self.count -= 1;
+            self.is_cut = true;
         }
         self.places[self.count] = place;
         self.count += 1;
     }
 }
 
+/// Which names of functions are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Names {
+    /// Those for the linker.
+    Linkage,
+    /// Those in the source as well, with generic arguments.
+    Instances,
+}
+
 /// Runs `work` on the functions that contain `address`, or on none if they can't be found.
 pub(super) fn with_functions<R>(
     image: &Image,
     address: u64,
+    names: Names,
     work: impl FnOnce(&Chain<'_>) -> R,
 ) -> R {
     let Some(mut debug) = lock() else {
@@ -162,7 +183,12 @@ pub(super) fn with_functions<R>(
         return work(&Chain::EMPTY);
     };
     // SAFETY: both work on the kernel's file and what they allocate; they hold nothing.
-    let found = unsafe { debug.with(|| read(image), |lines| look_up(lines.as_ref(), address)) };
+    let found = unsafe {
+        debug.with(
+            || read(image),
+            |lines| look_up(lines.as_ref(), address, names),
+        )
+    };
     note(match found {
         Ok(Some(_)) => None,
         Ok(None) | Err(Ended::Panicked) => Some(Missing::Damaged),
@@ -190,13 +216,20 @@ fn read(image: &Image) -> Lines {
 }
 
 /// Reads as much more as this address needs; none if the information is damaged. Runs confined.
-fn look_up(lines: Option<&Context<Reader>>, address: u64) -> Option<Chain<'_>> {
+fn look_up(lines: Option<&Context<Reader>>, address: u64, names: Names) -> Option<Chain<'_>> {
+    let lines = lines?;
+    let unit = match names {
+        Names::Linkage => None,
+        Names::Instances => lines.find_dwarf_and_unit(address).skip_all_loads(),
+    };
     let mut chain = Chain::EMPTY;
-    let mut frames = lines?.find_frames(address).skip_all_loads().ok()?;
+    let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
     while let Some(frame) = frames.next().ok()? {
         let name = frame.function.map(|function| function.name.slice());
+        let entry = unit.as_ref().zip(frame.dw_die_offset);
         chain.push(Place {
             name: name.and_then(|name| core::str::from_utf8(name).ok()),
+            instance: entry.and_then(|(unit, entry)| instance::name(unit, entry)),
             file: frame.location.as_ref().and_then(|location| location.file),
             line: frame.location.as_ref().and_then(|location| location.line),
         });

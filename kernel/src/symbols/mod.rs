@@ -11,6 +11,7 @@
 //!
 //! A sleeping lock over the debug information (`lines.rs`).
 
+mod instance;
 mod lines;
 
 use core::fmt::{self, Write};
@@ -21,7 +22,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use spin::Once;
 
-use self::lines::{Place, with_functions};
+use self::lines::{Names, Place, with_functions};
 
 pub use self::lines::{Missing, missing, tell_missing};
 
@@ -54,6 +55,12 @@ pub fn of_return(address: usize) -> Symbol {
 /// The functions that contain the call which returns to `address`, as a `Display`: their bare names, one per line.
 pub fn functions_of_return(address: usize) -> Functions {
     Functions(of_return(address))
+}
+
+/// The functions that contain the call which returns to `address`, as a `Display`: all of them, one per line, the innermost first,
+/// each with its generic arguments behind its name.
+pub fn instances_of_return(address: usize) -> Instances {
+    Instances(of_return(address))
 }
 
 /// The variable that the byte at `address` belongs to, as a `Display`. None if the symbol table has none there.
@@ -108,6 +115,12 @@ pub struct FrameLines(Symbol);
 #[derive(Clone, Copy, Debug)]
 pub struct Functions(Symbol);
 
+/// Functions that show themselves one per line, the innermost first, each with its generic arguments behind its name, as
+/// [`Platform::instances`](kmemleak::Platform::instances) wants them. Without debug information there are none. Showing them may
+/// sleep in task context.
+#[derive(Clone, Copy, Debug)]
+pub struct Instances(Symbol);
+
 /// A place in a variable, which shows itself as `name+0xoffset`.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
@@ -157,6 +170,17 @@ impl Image {
         })
     }
 
+    /// Whether several functions begin where this one does.
+    fn is_shared(&self, function: &Named) -> bool {
+        let symbols = self
+            .sections
+            .symbols(LittleEndian, self.data, elf::SHT_SYMTAB);
+        let begin_there = |symbol: &&elf::Sym64<LittleEndian>| {
+            symbol.st_type() == elf::STT_FUNC && symbol.st_value(LittleEndian) == function.start
+        };
+        symbols.is_ok_and(|symbols| symbols.iter().filter(begin_there).nth(1).is_some())
+    }
+
     /// The contents of a section; nothing if there is none.
     fn section(&self, name: &str) -> &'static [u8] {
         let section = self.sections.section_by_name(LittleEndian, name.as_bytes());
@@ -198,7 +222,7 @@ impl fmt::Display for Symbol {
         if self.detail == Detail::Names {
             return Ok(());
         }
-        with_functions(&image, self.looked_up as u64, |chain| {
+        with_functions(&image, self.looked_up as u64, Names::Linkage, |chain| {
             let mut places = chain.outermost_first();
             if let Some(own) = places.next() {
                 write_place(f, own)?;
@@ -217,7 +241,7 @@ impl fmt::Display for FrameLines {
         let Some((image, function)) = self.0.function() else {
             return write!(f, "{:#018x}", self.0.shown);
         };
-        with_functions(&image, self.0.looked_up as u64, |chain| {
+        with_functions(&image, self.0.looked_up as u64, Names::Linkage, |chain| {
             let (inlined, own) = chain.innermost_first();
             for (name, place) in inlined.iter().filter_map(of_the_kernel) {
                 write!(f, "{:#}", rustc_demangle::demangle(name))?;
@@ -236,7 +260,7 @@ impl fmt::Display for Functions {
             return write!(f, "{:#018x}", self.0.shown);
         };
         write!(f, "{:#}", rustc_demangle::demangle(function.name))?;
-        with_functions(&image, self.0.looked_up as u64, |chain| {
+        with_functions(&image, self.0.looked_up as u64, Names::Linkage, |chain| {
             let inlined = chain.outermost_first().skip(1);
             for (name, _) in inlined.filter_map(of_the_kernel) {
                 write!(f, "\n{:#}", rustc_demangle::demangle(name))?;
@@ -244,6 +268,39 @@ impl fmt::Display for Functions {
             Ok(())
         })
     }
+}
+
+impl fmt::Display for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((image, function)) = self.0.function() else {
+            return Ok(());
+        };
+        // The linker may have given several functions of equal code one place: then the arguments are those of any of them.
+        let is_shared = image.is_shared(&function);
+        with_functions(&image, self.0.looked_up as u64, Names::Instances, |chain| {
+            if chain.is_cut() {
+                return Ok(());
+            }
+            let (inlined, own) = chain.innermost_first();
+            for place in inlined.iter().chain(own) {
+                let Some(name) = place.name else {
+                    return Ok(());
+                };
+                write!(f, "{:#}", rustc_demangle::demangle(name))?;
+                if !is_shared {
+                    f.write_str(arguments_of(place.instance))?;
+                }
+                writeln!(f)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The generic arguments behind a function's name in the source, with their brackets.
+fn arguments_of(instance: Option<&str>) -> &str {
+    let starts = instance.and_then(|name| Some((name, name.find('<')?)));
+    starts.map_or("", |(name, start)| &name[start..])
 }
 
 impl fmt::Display for Variable {

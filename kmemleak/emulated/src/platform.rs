@@ -151,6 +151,11 @@ unsafe impl Platform for Emulated {
         }
     }
 
+    /// A label may be written as a function with generic arguments.
+    fn instances(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.symbol(address, out)
+    }
+
     /// What scripts call the place; all else that may be a root is a region.
     fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.0.name();

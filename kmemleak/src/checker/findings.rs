@@ -6,6 +6,7 @@ use crate::checker::Findings;
 use crate::checker::claim::{Claim, Nested, NotDone};
 use crate::checker::handle::Handle;
 use crate::metadata::kept::Kept;
+use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
 use crate::verdict::Verdict;
@@ -16,6 +17,7 @@ use crate::verdict::groups::Share;
 use crate::verdict::leak_list::Named;
 use crate::verdict::order::Which;
 use crate::verdict::suppress::{SuppressError, Suppression};
+use crate::verdict::type_sums::{TypeKey, TypeSums};
 
 impl<P: Platform> Claim<'_, P> {
     pub(crate) fn verdict(&self) -> &Verdict {
@@ -141,6 +143,24 @@ impl<P: Platform> Claim<'_, P> {
     /// Shows each call site that was found, in the order that was asked for, with the number of its call stack.
     pub(crate) fn each_site(&self, look: &mut dyn FnMut(Site<'_>, StackId)) {
         self.findings.call_sites.each(self.tracker(), look);
+    }
+
+    /// Sums up the call sites that were found by type. `type_of` runs while the findings are borrowed: it must ask nothing.
+    pub(crate) fn sum_types(
+        &mut self,
+        order: SiteOrder,
+        type_of: &mut dyn FnMut(&[usize]) -> TypeKey,
+    ) -> Result<(), NoMemory> {
+        let tracker = self.tracker();
+        let Findings {
+            call_sites, types, ..
+        } = &mut *self.findings;
+        types.sum_by_type(tracker, call_sites, order, type_of)
+    }
+
+    /// The types that were summed up.
+    pub(crate) fn types(&self) -> &TypeSums {
+        &self.findings.types
     }
 
     /// Adds the suppressions of the kernel's source that were not added yet.

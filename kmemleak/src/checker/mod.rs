@@ -9,6 +9,7 @@
 pub(crate) mod claim;
 mod concurrent;
 mod confirm;
+pub(crate) mod cycle;
 mod findings;
 mod frozen;
 mod ground;
@@ -26,6 +27,7 @@ use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 
 use self::claim::{Claim, Holder, Nested};
+use self::cycle::CycleSearch;
 use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
@@ -39,6 +41,7 @@ use crate::verdict::baseline::Baseline;
 use crate::verdict::call_sites::CallSites;
 use crate::verdict::handles::Handles;
 use crate::verdict::suppress::Suppressions;
+use crate::verdict::type_sums::TypeSums;
 
 use self::references::References;
 use self::snapshot::SnapshotRows;
@@ -53,6 +56,9 @@ struct Findings {
     references: References,
     live: LiveObjects,
     tallies: Tallies,
+    types: TypeSums,
+    /// Searched while other findings are shown.
+    cycle: RefCell<CycleSearch>,
     /// The numbers of what was listed: given out while other findings are shown.
     handles: RefCell<Handles>,
     snapshot: SnapshotRows,
@@ -68,6 +74,8 @@ impl Findings {
             references: References::new(),
             live: LiveObjects::new(),
             tallies: Tallies::new(),
+            types: TypeSums::new(),
+            cycle: RefCell::new(CycleSearch::new()),
             handles: RefCell::new(Handles::new()),
             snapshot: SnapshotRows::new(),
         }
@@ -82,6 +90,8 @@ impl Findings {
         self.references.empty();
         self.live.empty();
         self.tallies.empty();
+        self.types.empty();
+        self.cycle.get_mut().empty();
         self.handles.get_mut().empty();
         self.snapshot.empty();
     }

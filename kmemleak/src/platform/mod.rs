@@ -71,6 +71,7 @@ pub const COMM_LEN: usize = 16;
 /// | [`checkpoint`](Self::checkpoint) | by checks and questions | nobody sees how far they have come, and a check in a stopped world can't be ended early |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
 /// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
+/// | [`instances`](Self::instances) | by reports | blocks have no types |
 /// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
 ///
 /// # Safety
@@ -419,6 +420,27 @@ pub unsafe trait Platform: Sync {
     /// what [`symbol`](Self::symbol) does, offset and place included, so that a pattern needs a `*` at its end.
     fn functions(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.symbol(address, out)
+    }
+
+    /// Writes the functions that a return address leads into, one a line, innermost first, each with its generic arguments: the
+    /// types of blocks are known by them. All count, those of the standard library above all. Two forms are understood:
+    ///
+    /// ```text
+    /// alloc::sync::Arc<T>::new<kernel::task::Task>
+    /// <alloc::sync::Arc<kernel::task::Task>>::new
+    /// ```
+    ///
+    /// The first is a function's name as a legacy symbol has it, with the arguments that debug information writes behind its name
+    /// (`DW_AT_name`: `new<kernel::task::Task>`); the second is how `v0` symbols are demangled.
+    ///
+    /// A function whose code serves several types must be written without arguments, and so must all that is inlined there, or
+    /// types will be wrong. LLVM merges functions of equal code, and leaves no trace of that; `-C llvm-args=-opt-disable=mergefunc`
+    /// keeps it from doing so. Where code may be merged, write the arguments of functions only that are inlined into the kernel's own.
+    ///
+    /// Task context. The default writes nothing: blocks have no types.
+    fn instances(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        let _ = (address, out);
+        Ok(())
     }
 
     /// Writes a readable name of the word at `address`, which was found in `root`: the section with the variable and

@@ -74,6 +74,13 @@ pub struct Growth {
     pub objects: i64,
 }
 
+impl Growth {
+    pub(crate) const NONE: Self = Self {
+        bytes: 0,
+        objects: 0,
+    };
+}
+
 /// A call site among those with the most live bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopSite<'a> {

@@ -19,7 +19,8 @@
 //!    reaches it, and has a higher number: from a lower one the first sweep would have reached it. This sweep starts from higher
 //!    numbers first, so it has reached the object already. A leader, on the other hand, is reached from its own component alone,
 //!    of which only the leader is first: the first sweep reached the others from it.
-//! 3. Upwards once more, from each leader: each object that has no owner yet belongs to it.
+//! 3. Upwards once more, from each leader: each object that has no owner yet belongs to it. If one of them points to the leader, that
+//!    lies in a cycle.
 //!
 //! Each sweep reads each object once: linear in objects and pointers. The queue, the marks and the owners lie in the
 //! verdict's list, so nothing is allocated and nothing recurses. Where the list itself found no room for all objects, there
@@ -104,27 +105,30 @@ fn sweep<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
     list: &LeakList,
 ) -> Result<(), GivenUp> {
-    let reach = |index: usize| {
+    let reach = |_, index: usize| {
         let new = !list.has(index, fate::REACHED);
         list.set_fate(index, fate::REACHED);
         new
     };
     for index in leaks(list) {
-        if reach(index) {
+        if reach(index, index) {
             list.set_fate(index, fate::FIRST);
             from(marker, list, index, &reach)?;
         }
     }
     leaks(list).for_each(|index| list.clear_fate(index, fate::REACHED));
     for index in leaks(list).rev() {
-        if list.has(index, fate::FIRST) && reach(index) {
+        if list.has(index, fate::FIRST) && reach(index, index) {
             list.set_fate(index, fate::LEADER);
             from(marker, list, index, &reach)?;
         }
     }
     for leader in leaks(list).filter(|&index| list.has(index, fate::LEADER)) {
         list.set_leader(leader, leader as u32);
-        from(marker, list, leader, &|index| {
+        from(marker, list, leader, &|holder, index| {
+            if index == leader && holder != leader {
+                list.set_fate(leader, fate::CYCLE);
+            }
             let new = list.leader(index) == NOBODY && !list.has(index, fate::LEADER);
             if new {
                 list.set_leader(index, leader as u32);
@@ -135,19 +139,20 @@ fn sweep<P: Platform, A: Access>(
     Ok(())
 }
 
-/// Goes from one object to all that it leads to and that `take` says is new.
+/// Goes from one object to all that it leads to and that `take` says is new: it is told of the object that points there, too.
 fn from<P: Platform, A: Access>(
     marker: &mut Marker<'_, P, A>,
     list: &LeakList,
     first: usize,
-    take: &dyn Fn(usize) -> bool,
+    take: &dyn Fn(usize, usize) -> bool,
 ) -> Result<(), GivenUp> {
     let registry = marker.registry();
     let access = marker.access();
     let (mut head, mut tail) = (0, 1);
     list.set_queued(0, first);
     while head < tail {
-        let start = list.start(list.queued(head));
+        let holder = list.queued(head);
+        let start = list.start(holder);
         head += 1;
         let listed = |object: Object<'_>| object.record.has(flag::LISTED);
         if !A::STOPPED
@@ -160,7 +165,7 @@ fn from<P: Platform, A: Access>(
         }
         marker.each_word(start, WordSet::Scanned, &mut |_, _, word| {
             if let Some(index) = number_of(access, registry, list, word)
-                && take(index)
+                && take(holder, index)
             {
                 list.set_queued(tail, index);
                 tail += 1;

@@ -31,6 +31,8 @@ pub(crate) mod fate {
     pub(crate) const LEFT: u32 = 1 << 4;
     /// The verdict before the last mark did not have the object.
     pub(crate) const NEW: u32 = 1 << 5;
+    /// A leader to which an object that it leads to points.
+    pub(crate) const CYCLE: u32 = 1 << 6;
     /// Not a leak.
     pub(crate) const NO_LEAK: u32 = SUPPRESSED | LEFT;
 }

@@ -20,6 +20,7 @@ pub(crate) mod pattern;
 pub(crate) mod shares;
 pub(crate) mod summary;
 pub(crate) mod suppress;
+pub(crate) mod type_sums;
 
 use crate::atomic::Lock;
 use crate::marker::suspects::{Flagged, is_white};

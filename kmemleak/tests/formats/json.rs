@@ -80,6 +80,7 @@ fn everything() -> Vec<Value> {
         "new --json".into(),
         "sites --json".into(),
         "site 0 --json".into(),
+        "types --json".into(),
         "objects --json".into(),
         "interior --json".into(),
         "suppress --json".into(),
@@ -160,7 +161,7 @@ fn a_leak_and_what_it_owns() {
         "cpu": 1, "interrupt": false, "age_us": 42, "rank": "leader", "leader": null, "owned_objects": 1,
         "owned_bytes": 20, "suspect": false, "reported": false, "freed": false,
         "dump": format!("{}efcdab8967452301{pointer}{}", "00".repeat(8), "00".repeat(8)),
-        "crc": crc, "skipped": 0, "backtrace": ["forgotten_free", "command"]
+        "cycle": null, "crc": crc, "skipped": 0, "type": null, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[1], object);
     assert_eq!(answer[2]["rank"], "owned");
@@ -169,7 +170,7 @@ fn a_leak_and_what_it_owns() {
     let group = json!({
         "schema": 2, "kind": "group", "handle": 1, "objects": 2, "bytes": 84, "leaders": 1, "leader_bytes": 64,
         "owned_objects": 1, "owned_bytes": 20, "oldest_age_us": 42, "newest_age_us": 42,
-        "crc": crc, "skipped": 0, "backtrace": ["forgotten_free", "command"]
+        "crc": crc, "skipped": 0, "type": null, "backtrace": ["forgotten_free", "command"]
     });
     assert_eq!(answer[0], group);
     // It has been reported now.
@@ -340,12 +341,12 @@ fn a_call_site_with_its_history_and_its_objects() {
     );
     let site = json!({
         "schema": 2, "kind": "site", "handle": 1, "bytes": 80, "objects": 5, "growth_bytes": 16, "growth_objects": 1,
-        "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
+        "history": [16, 32, 48, 64], "trend": "steady", "crc": crc, "skipped": 0, "type": null, "backtrace": ["open", "main"]
     });
     let object = json!({
         "schema": 2, "kind": "live_object", "handle": 2, "address": hex(oldest), "size": 16, "birth_us": answer[1]["birth_us"],
         "age_us": answer[1]["age_us"], "task": 3, "comm": "shell", "cpu": 1, "interrupt": false, "colour": "gray",
-        "freed": false, "crc": crc, "skipped": 0, "backtrace": ["open", "main"]
+        "freed": false, "crc": crc, "skipped": 0, "type": null, "backtrace": ["open", "main"]
     });
     let end = json!({
         "schema": 2, "kind": "live_objects", "shown": 1, "total": 5, "bytes": 80, "complete": true, "no_call_stacks": null
@@ -369,7 +370,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let slot = |kind: &str| {
         json!({
             "schema": 2, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
-            "object_size": 64, "offset": 24, "crc": crc, "skipped": 0, "backtrace": ["probe"]
+            "object_size": 64, "offset": 24, "crc": crc, "skipped": 0, "type": null, "backtrace": ["probe"]
         })
     };
     let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "code": null, "error": null });
@@ -378,7 +379,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let first = json!({
         "schema": 2, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "skipped": null, "backtrace": null
+        "object_size": null, "offset": null, "crc": null, "skipped": null, "type": null, "backtrace": null
     });
     let answer = say(&lab, &format!("path {target:#x} --json"));
     assert_eq!(answer, [first, slot("step"), end("path", 2)]);
@@ -398,7 +399,7 @@ fn why_an_object_is_reported_or_not() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let miss = json!({
         "schema": 2, "kind": "near_miss", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "skipped": null, "backtrace": null, "miss": "end",
+        "object_size": null, "offset": null, "crc": null, "skipped": null, "type": null, "backtrace": null, "miss": "end",
         "text": "a pointer to its end (Arc::into_raw or a waker of a type without fields, an emptied buffer)",
         "remedy": "keep a pointer to its start, or call `not_leak`"
     });

@@ -9,3 +9,4 @@ mod json;
 mod lab;
 mod table;
 mod transcripts;
+mod types;

@@ -62,6 +62,8 @@ fn help() {
                             check now, and report what was lost since the mark
   sites [N] [--by bytes|growth|count] [--full] [--json]
                             call sites (10) by growth since the mark; without a mark by live bytes
+  types [N] [--by bytes|growth|count] [--json]
+                            types of live blocks (10) by growth since the mark; without a mark by live bytes
   site CRC|#N [--task PID] [--older SECS] [--top N] [--json]
                             a call site, its bytes at the last marks, and its oldest objects (20)
   objects [--site CRC] [--task PID] [--older SECS] [--full] [--top N] [--json]

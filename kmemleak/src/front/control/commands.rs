@@ -37,7 +37,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 27] = [
+    pub(super) const TABLE: [Command<P>; 28] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -86,6 +86,12 @@ impl<P: Platform> Commands<P> {
         )
         .takes(&[By, Full, Json])
         .one_of(&[Full, Json]),
+        Command::new(
+            "types",
+            Number(types),
+            "types of live blocks (10) by growth since the mark; without a mark by live bytes",
+        )
+        .takes(&[By, Json]),
         Command::new(
             "site",
             CallSite(site),
@@ -289,6 +295,18 @@ fn sites<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
     Ok(report::write_sites(
         &mut claim,
         call.options.form(),
+        order,
+        top,
+        call.out,
+    )?)
+}
+
+fn types<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
+    let (mut claim, top) = (call.claim()?, top.unwrap_or(TOP_SITES));
+    let order = claim.site_order(call.options.by)?;
+    Ok(report::write_types(
+        &mut claim,
+        call.options.format,
         order,
         top,
         call.out,

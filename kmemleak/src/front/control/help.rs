@@ -58,6 +58,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "stack" => &["stack=off"],
         "stacks" => &["stacks=sample:524288"],
         "status" => &["status"],
+        "types" => &["types 20 --by growth"],
         "stop_max_ms" => &["stop_max_ms=20"],
         "suppress" => &["suppress arc_cycle", "suppress #1", "suppress net::*:max=8"],
         "unsuppress" => &["unsuppress arc_cycle"],

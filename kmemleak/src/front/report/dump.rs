@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use super::frames::write_frames;
+use super::frames::write_backtrace;
 use super::json::{OrNull, begin, contents_json, frames_json, named_json, string};
 use super::view::{Contents, named_at};
 use super::words::write_dump;
@@ -120,10 +120,9 @@ fn text<P: Platform>(tracker: &Tracker<P>, dumped: &Dumped, out: &mut dyn Write)
         writeln!(out, "  checksum {checksum:08x} (first {len} bytes)")?;
         write_dump(bytes, out)?;
     }
-    write_frames(
+    write_backtrace(
         tracker,
-        "backtrace",
-        &tracker.depot().get(record.stack_id()),
+        tracker.depot().get(record.stack_id()).as_slice(),
         out,
     )
 }

@@ -10,6 +10,7 @@
 use core::fmt::{self, Write};
 
 use super::backtrace::Backtrace;
+use super::block_type::BlockType;
 use super::function::FunctionText;
 use super::style::{Ink, Style};
 use super::words::Count;
@@ -122,6 +123,19 @@ pub(in crate::front) fn write_frames<P: Platform>(
     out: &mut dyn Write,
 ) -> fmt::Result {
     write_addresses(tracker, title, frames.as_slice(), out)
+}
+
+/// Writes the call stack that allocated a block, with the type of the block if that is known.
+pub(super) fn write_backtrace<P: Platform>(
+    tracker: &Tracker<P>,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if let Some(block_type) = BlockType::of(tracker, addresses) {
+        let block_type = Style::of(tracker).paint(Ink::Type, block_type);
+        writeln!(out, "  type {block_type}")?;
+    }
+    write_addresses(tracker, "backtrace", addresses, out)
 }
 
 /// Writes the call stack of these return addresses, innermost first, with a title.

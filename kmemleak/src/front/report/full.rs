@@ -4,7 +4,8 @@ use core::fmt::{self, Write};
 
 use super::Standing;
 use super::backtrace::EmptyStacks;
-use super::frames::write_frames;
+use super::chain::cycle_text;
+use super::frames::write_backtrace;
 use super::handles::Numbered;
 use super::style::{Ink, Style};
 use super::sums::{before_text, end_text, new_text};
@@ -13,7 +14,6 @@ use super::words::{Age, ByteSum, Count, write_dump};
 use crate::checker::claim::Claim;
 use crate::platform::Platform;
 use crate::stacks::depot::Frames;
-use crate::tracker::Tracker;
 use crate::verdict::groups::Group;
 use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::iter::Rank;
@@ -35,7 +35,7 @@ pub(super) fn report<P: Platform>(
     summary: &Summary,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let (tracker, verdict) = (claim.tracker(), claim.verdict());
+    let verdict = claim.verdict();
     let standing = Standing::of(summary.doubt());
     before_text(summary, out)?;
     let grouped = matches!(which, Which::Leaders | Which::All) && summary.groups.is_some();
@@ -65,7 +65,7 @@ pub(super) fn report<P: Platform>(
         } else {
             Stack::Here
         };
-        written = written.and_then(|()| leak_text(tracker, &leak, standing, stack, out));
+        written = written.and_then(|()| leak_text(claim, (&leak, index), standing, stack, out));
     });
     written?;
     if which == Which::New {
@@ -113,17 +113,18 @@ pub(super) fn group_text<P: Platform>(
         Age(at_us.saturating_sub(group.oldest_us)),
         Numbered(handle)
     )?;
-    write_frames(claim.tracker(), "backtrace", frames, out)
+    write_backtrace(claim.tracker(), frames.as_slice(), out)
 }
 
+/// Writes a leak, with its number in the verdict's list.
 pub(super) fn leak_text<P: Platform>(
-    tracker: &Tracker<P>,
-    leak: &LeakView<'_>,
+    claim: &Claim<'_, P>,
+    (leak, index): (&LeakView<'_>, Option<usize>),
     standing: Standing,
     stack: Stack,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let record = &leak.named.record;
+    let (tracker, record) = (claim.tracker(), &leak.named.record);
     writeln!(
         Style::of(tracker).lines(Ink::Heading, out),
         "{} object {:#018x} (size {}){}:",
@@ -162,6 +163,7 @@ pub(super) fn leak_text<P: Platform>(
         }
         _ => {}
     }
+    index.map_or(Ok(()), |leader| cycle_text(claim, leader, out))?;
     match &leak.contents {
         Contents::Read(dump) => write_dump(dump.as_slice(), out)?,
         Contents::Freed => writeln!(out, "  freed since")?,
@@ -171,7 +173,7 @@ pub(super) fn leak_text<P: Platform>(
         )?,
     }
     match stack {
-        Stack::Here => write_frames(tracker, "backtrace", &leak.frames, out),
+        Stack::Here => write_backtrace(tracker, leak.frames.as_slice(), out),
         Stack::Above => writeln!(out, "  backtrace (crc {:08x}): as above", leak.frames.crc()),
     }
 }

@@ -5,8 +5,10 @@
 
 use core::fmt::{self, Write};
 
+use super::chain::Way;
 use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
 use super::style::{Ink, Style};
+use super::type_column::TypeColumn;
 use super::view::named_at;
 use super::words::{Count, Plain};
 use super::{Answered, CommandError, Form, Format, Question, json, text};
@@ -53,15 +55,25 @@ pub(in crate::front) fn write_path<P: Platform>(
     out: &mut dyn Write,
 ) -> Answered {
     let tracker = claim.tracker();
-    let (mut count, mut written) = (0, Ok(()));
+    let (mut count, mut written, mut way) = (0, Ok(()), Way::new());
     let answer = claim.find_path(address, &mut |slot| {
         count += 1;
         if written.is_ok() {
-            written = one(tracker, format, Question::Path, slot, out);
+            let added = match slot.place {
+                SlotPlace::Root(root) => {
+                    way.add(|out| write_name(tracker, root, slot.address, &mut Plain(out)))
+                }
+                SlotPlace::Object { start, .. } => way.add_object(tracker, start),
+            };
+            written = added.and_then(|()| one(tracker, format, Question::Path, slot, out));
         }
     });
     written?;
     let _outside = claim.outside();
+    if let (Ok(object), Format::Text) = (answer, format) {
+        way.add_object(tracker, object)?;
+        way.write_to(out)?;
+    }
     end(format, Question::Path, count, answer, out)
 }
 
@@ -129,10 +141,16 @@ fn group<P: Platform>(claim: &mut Claim<'_, P>, count: usize) -> Result<(), NoMe
 }
 
 fn table<P: Platform>(claim: &Claim<'_, P>, out: &mut dyn Write) -> fmt::Result {
-    heading(&mut Style::of(claim.tracker()).lines(Ink::Heading, out))?;
-    let places = claim.tallies();
+    let (places, tracker) = (claim.tallies(), claim.tracker());
+    let mut types = TypeColumn::NEW;
+    for (whence, _) in places.in_order().take(TOP) {
+        if let Whence::CallSite(stack_id) = whence {
+            types.look(tracker, tracker.depot().get(stack_id).as_slice());
+        }
+    }
+    heading(types, &mut Style::of(tracker).lines(Ink::Heading, out))?;
     for (whence, place) in places.in_order().take(TOP) {
-        row(claim, whence, place, out)?;
+        row(claim, whence, place, types, out)?;
     }
     let more = places.in_order().skip(TOP);
     let (lines, words) = more.fold((0, 0), |(lines, words), (_, place)| {
@@ -145,16 +163,21 @@ fn table<P: Platform>(claim: &Claim<'_, P>, out: &mut dyn Write) -> fmt::Result 
     Ok(())
 }
 
-fn heading(out: &mut dyn Write) -> fmt::Result {
+fn heading(types: TypeColumn, out: &mut dyn Write) -> fmt::Result {
     let (handle, words, objects) = (Right(5, "#"), Right(8, "words"), Right(8, "objects"));
     let bytes = Right(9, "bytes");
-    writeln!(out, "{handle} {words} {objects} {bytes} {CALL_SITE}")
+    writeln!(
+        out,
+        "{handle} {words} {objects} {bytes} {}{CALL_SITE}",
+        types.heading()
+    )
 }
 
 fn row<P: Platform>(
     claim: &Claim<'_, P>,
     whence: Whence,
     place: &FromPlace,
+    types: TypeColumn,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let tracker = claim.tracker();
@@ -169,6 +192,7 @@ fn row<P: Platform>(
             );
             write!(out, "{objects} {bytes} ")?;
             let frames = tracker.depot().get(stack_id);
+            types.write(tracker, frames.as_slice(), out)?;
             write_call_site(tracker, frames.as_slice(), out)
         }
         Whence::Root(_) => {

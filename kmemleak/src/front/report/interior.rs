@@ -8,11 +8,12 @@ use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
 use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
-use super::frames::write_frames;
+use super::frames::write_backtrace;
 use super::handles::OrDash;
 use super::json::{Quoted, begin, frames_json, handle_json, named_json, no_call_stacks_json};
 use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
+use super::type_column::TypeColumn;
 use super::view::named_at;
 use super::words::{ByteSum, Count, ShortAge};
 use super::{Answered, Form, NO_CHECK, refuse};
@@ -117,16 +118,23 @@ fn group<P: Platform>(claim: &mut Claim<'_, P>) -> Result<(), NoMemory> {
 fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> Answered {
     let tracker = claim.tracker();
     let (places, mut empty) = (claim.tallies(), EmptyStacks::default());
+    let mut types = TypeColumn::NEW;
+    for (whence, _) in places.in_order().take(top) {
+        if let Whence::CallSite(stack_id) = whence {
+            types.look(tracker, tracker.depot().get(stack_id).as_slice());
+        }
+    }
     for (line, (whence, place)) in places.in_order().take(top).enumerate() {
         let Whence::CallSite(stack_id) = whence else {
             continue;
         };
         if line == 0 {
-            heading(&mut Style::of(tracker).lines(Ink::Heading, out))?;
+            heading(types, &mut Style::of(tracker).lines(Ink::Heading, out))?;
         }
         columns(claim, place, out)?;
         let frames = tracker.depot().get(stack_id);
         empty.note(frames.as_slice());
+        types.write(tracker, frames.as_slice(), out)?;
         write_call_site(tracker, frames.as_slice(), out)?;
     }
     if let more @ 1.. = places.len().saturating_sub(top) {
@@ -140,10 +148,14 @@ fn table<P: Platform>(claim: &Claim<'_, P>, top: usize, out: &mut dyn Write) -> 
     Ok(())
 }
 
-fn heading(out: &mut dyn Write) -> fmt::Result {
+fn heading(types: TypeColumn, out: &mut dyn Write) -> fmt::Result {
     let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
     let age = Right(7, "oldest");
-    writeln!(out, "{handle} {objects} {bytes} {age} {CALL_SITE}")
+    writeln!(
+        out,
+        "{handle} {objects} {bytes} {age} {}{CALL_SITE}",
+        types.heading()
+    )
 }
 
 /// How many objects come from one place, with a handle for the oldest of them, their bytes, and its age.
@@ -207,7 +219,7 @@ fn object_text<P: Platform>(
         Some(named) => {
             let frames = tracker.depot().get(named.record.stack_id());
             empty.note(frames.as_slice());
-            write_frames(tracker, "backtrace", &frames, out)
+            write_backtrace(tracker, frames.as_slice(), out)
         }
         None => writeln!(out, "  freed since"),
     }
@@ -244,7 +256,7 @@ fn object_json<P: Platform>(
         }
         None => write!(
             out,
-            ",\"handle\":null,\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
+            ",\"handle\":null,\"address\":{},\"size\":{},\"birth_us\":{},\"task\":null,\"comm\":null,\"cpu\":null,\"interrupt\":null,\"type\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null",
             Quoted(object.start),
             object.size,
             object.birth_us

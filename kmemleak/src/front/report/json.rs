@@ -3,11 +3,13 @@
 use core::fmt::{self, Display, Formatter, Write};
 
 use super::backtrace::{Backtrace, EmptyStacks};
+use super::block_type::BlockType;
 use super::frames::write_whole;
 use super::refusal::Refusal;
 use super::view::{Contents, LeakView, named_at};
 use super::{Question, Standing};
 use crate::checker::claim::Claim;
+use crate::checker::cycle::Cycle;
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
 use crate::objects::record::flag;
 use crate::platform::Platform;
@@ -141,7 +143,7 @@ pub(super) fn report<P: Platform>(
         new_bytes += leak.size;
         empty.note(leak.frames.as_slice());
         if written.is_ok() {
-            written = leak_json(tracker, &leak, standing, out);
+            written = leak_json(claim, (&leak, index), standing, out);
         }
     });
     written?;
@@ -185,11 +187,12 @@ fn group_json<P: Platform>(
 }
 
 fn leak_json<P: Platform>(
-    tracker: &Tracker<P>,
-    leak: &LeakView<'_>,
+    claim: &Claim<'_, P>,
+    (leak, index): (&LeakView<'_>, Option<usize>),
     standing: Standing,
     out: &mut dyn Write,
 ) -> fmt::Result {
+    let tracker = claim.tracker();
     begin("object", out)?;
     write!(out, ",\"handle\":{}", handle_json(leak.handle))?;
     named_json(tracker, leak.named, leak.size, out)?;
@@ -218,6 +221,7 @@ fn leak_json<P: Platform>(
         leak.named.record.has(flag::REPORTED),
         OrNull(freed)
     )?;
+    cycle_json(claim, index, out)?;
     contents_json(&leak.contents, out)?;
     frames_json(tracker, leak.frames.as_slice(), out)?;
     writeln!(out, "}}")
@@ -259,7 +263,22 @@ pub(super) fn named_json<P: Platform>(
     )
 }
 
+/// The call stack that allocated a block, and the type of the block.
 pub(super) fn frames_json<P: Platform>(
+    tracker: &Tracker<P>,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write!(out, ",\"type\":")?;
+    match BlockType::of(tracker, addresses) {
+        Some(block_type) => string(&block_type, out)?,
+        None => write!(out, "null")?,
+    }
+    call_stack_json(tracker, addresses, out)
+}
+
+/// A call stack.
+pub(super) fn call_stack_json<P: Platform>(
     tracker: &Tracker<P>,
     addresses: &[usize],
     out: &mut dyn Write,
@@ -314,7 +333,7 @@ pub(super) fn slot_fields<P: Platform>(
                 .name_root(root, slot.address, &mut Escaped(out))?;
             write!(
                 out,
-                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null"
+                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"type\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null"
             )
         }
         SlotPlace::Object { start, size } => {
@@ -403,4 +422,41 @@ pub(super) fn summary_fields(
         summary.missing_bytes
     )?;
     no_call_stacks_json(no_call_stacks, out)
+}
+
+/// The cycle in which a leader lies, by its number in the verdict's list: its objects with their types; empty if they are not known, `null` if there is none.
+pub(super) fn cycle_json<P: Platform>(
+    claim: &Claim<'_, P>,
+    leader: Option<usize>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    let (mut count, mut written) = (0, Ok(()));
+    write!(out, ",\"cycle\":")?;
+    let cycle = leader.map_or(Cycle::None, |leader| {
+        claim.each_of_cycle(leader, &mut |named| {
+            count += 1;
+            if written.is_ok() {
+                let begins = if count == 1 { "[" } else { "," };
+                written = out
+                    .write_str(begins)
+                    .and_then(|()| link_json(claim.tracker(), named, out));
+            }
+        })
+    });
+    written?;
+    match cycle {
+        Cycle::None => out.write_str("null"),
+        Cycle::NotFound => out.write_str("[]"),
+        Cycle::Shown => out.write_str("]"),
+    }
+}
+
+fn link_json<P: Platform>(tracker: &Tracker<P>, named: &Named, out: &mut dyn Write) -> fmt::Result {
+    let frames = tracker.depot().get(named.record.stack_id());
+    write!(out, "{{\"address\":{},\"type\":", Quoted(named.start))?;
+    match BlockType::of(tracker, frames.as_slice()) {
+        Some(block_type) => string(&block_type, out)?,
+        None => write!(out, "null")?,
+    }
+    out.write_char('}')
 }

@@ -7,12 +7,14 @@ use core::fmt::{self, Display, Formatter, Write};
 
 use super::Form;
 use super::backtrace::EmptyStacks;
+use super::block_type::BlockType;
 use super::columns::{Left, Right, handle_column, size_column, write_narrow_call_site};
 use super::frames::CallSite;
 use super::handles::Leading;
 use super::json::{OrNull, Quoted, begin, frames_json, handle_json, no_call_stacks_json, string};
 use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
+use super::type_column::TypeColumn;
 use super::words::{Age, Count, ShortAge};
 use crate::checker::claim::Claim;
 use crate::checker::live::{Colour, LiveObject, ObjectFilter};
@@ -78,6 +80,10 @@ pub(super) fn write_objects_below<P: Platform>(
     let tracker = claim.tracker();
     let (mut shown, mut written) = (0, Ok(()));
     let (all, complete) = claim.find_live(filter);
+    let mut types = TypeColumn::NEW;
+    if form == ObjectForm::Row {
+        claim.each_found(&mut |object, _| types.look(tracker, object.call_stack));
+    }
     claim.each_found(&mut |object, thing| {
         shown += 1;
         empty.note(object.call_stack);
@@ -86,10 +92,10 @@ pub(super) fn write_objects_below<P: Platform>(
             written = match form {
                 ObjectForm::Row | ObjectForm::RowOfSite => {
                     let headed = match shown {
-                        1 => heading(tracker, form, out),
+                        1 => heading(tracker, form, types, out),
                         _ => Ok(()),
                     };
-                    headed.and_then(|()| object_row(tracker, &object, handle, form, out))
+                    headed.and_then(|()| object_row(tracker, &object, handle, (form, types), out))
                 }
                 ObjectForm::Full => object_text(tracker, &object, handle, out),
                 ObjectForm::Json => object_json(tracker, &object, handle, out),
@@ -125,6 +131,7 @@ pub(super) fn write_objects_below<P: Platform>(
 fn heading<P: Platform>(
     tracker: &Tracker<P>,
     form: ObjectForm,
+    types: TypeColumn,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let mut out = Style::of(tracker).lines(Ink::Heading, out);
@@ -133,7 +140,12 @@ fn heading<P: Platform>(
     write!(out, "{handle} {address:<18} {size} {age} ")?;
     match form {
         ObjectForm::RowOfSite => writeln!(out, "{task}"),
-        _ => writeln!(out, "{task:<TASK$} {:<FUNCTION$} at", "allocated by"),
+        _ => writeln!(
+            out,
+            "{task:<TASK$} {}{:<FUNCTION$} at",
+            types.heading(),
+            "allocated by"
+        ),
     }
 }
 
@@ -141,7 +153,7 @@ fn object_row<P: Platform>(
     tracker: &Tracker<P>,
     object: &LiveObject<'_>,
     handle: Option<ShortHandle>,
-    form: ObjectForm,
+    (form, types): (ObjectForm, TypeColumn),
     out: &mut dyn Write,
 ) -> fmt::Result {
     let style = Style::of(tracker);
@@ -159,6 +171,7 @@ fn object_row<P: Platform>(
         return writeln!(out, "{task}");
     }
     write!(out, "{} ", Left(TASK, task))?;
+    types.write(tracker, object.call_stack, out)?;
     write_narrow_call_site(tracker, object.call_stack, FUNCTION, out)
 }
 
@@ -194,6 +207,10 @@ fn object_text<P: Platform>(
         object.task,
         Notes(object)
     )?;
+    if let Some(block_type) = BlockType::of(tracker, object.call_stack) {
+        let block_type = Style::of(tracker).paint(Ink::Type, block_type);
+        write!(out, ", {block_type}")?;
+    }
     match CallSite::of(tracker, object.call_stack, CALL_SITE) {
         Some(call_site) => {
             let crc = crc_of(object.call_stack);

@@ -11,6 +11,8 @@
 //! for its own types. A call through `FnOnce` and its like is not machinery: the compiler may have made it and the closure one
 //! function, and then the closure has no other name.
 
+use super::brackets::{end_of_argument, split_as};
+
 /// How names begin that the compiler gives to calls of the global allocator.
 const COMPILER: [&str; 5] = [
     "__rust_alloc",
@@ -88,35 +90,6 @@ fn crate_of(path: &str) -> Option<&str> {
         rest = hash.split_once(']')?.1;
     }
     rest.starts_with("::").then_some(name)
-}
-
-/// Where the bracket closes that was opened before this text.
-fn end_of_argument(text: &str) -> Option<usize> {
-    let mut depth = 0;
-    at_depth(text, &mut depth).find_map(|(at, depth)| (depth < 0).then_some(at))
-}
-
-/// Divides `Type as Trait`.
-fn split_as(text: &str) -> Option<(&str, &str)> {
-    let mut depth = 0;
-    let at = at_depth(text, &mut depth)
-        .find_map(|(at, depth)| (depth == 0 && text[at..].starts_with(" as ")).then_some(at))?;
-    Some((&text[..at], &text[at + " as ".len()..]))
-}
-
-/// Each character's place, with how many brackets are open behind it. The arrow of a function's type is no bracket.
-fn at_depth<'a>(text: &'a str, depth: &'a mut i32) -> impl Iterator<Item = (usize, i32)> + 'a {
-    let mut before = ' ';
-    text.char_indices().map(move |(at, letter)| {
-        match letter {
-            '<' | '(' | '[' => *depth += 1,
-            '>' if before == '-' => {}
-            '>' | ')' | ']' => *depth -= 1,
-            _ => {}
-        }
-        before = letter;
-        (at, *depth)
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@
 //! leaves something out, it says so.
 
 mod backtrace;
+mod block_type;
+mod brackets;
+mod chain;
 mod columns;
 mod done;
 mod dump;
@@ -32,6 +35,9 @@ mod sums;
 mod suppressed;
 mod table;
 mod text;
+mod type_column;
+mod type_name;
+mod types;
 mod user_function;
 mod view;
 mod why;
@@ -53,6 +59,7 @@ pub(super) use self::snapshot::write_snapshot;
 pub(super) use self::status::write_status;
 pub(super) use self::suppressed::Suppressed;
 pub(super) use self::text::{no_call_stacks_text, slot_text as write_slot};
+pub(super) use self::types::write_types;
 pub(super) use self::user_function::{SuppressionText, UserFunction};
 pub(super) use self::why::write_why;
 pub(super) use self::words::{Count, OfWhich, Plain, Sum, Typed};
@@ -224,7 +231,7 @@ pub(super) fn write_leak<P: Platform>(
     let summary = claim.verdict().summary.get();
     let standing = Standing::of(summary.and_then(|summary| summary.doubt()));
     let leak = LeakView::of(claim, named, index);
-    full::leak_text(claim.tracker(), &leak, standing, full::Stack::Here, out)
+    full::leak_text(claim, (&leak, index), standing, full::Stack::Here, out)
 }
 
 /// Writes the suppressions, and what they hide.

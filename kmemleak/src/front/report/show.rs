@@ -6,10 +6,11 @@
 use core::fmt::{self, Write};
 
 use super::columns::{Right, handle_column, size_column};
-use super::frames::write_frames;
+use super::frames::write_backtrace;
 use super::full::{Stack, group_text, leak_text};
 use super::style::{Ink, Style};
 use super::sums::NextCommand;
+use super::type_column::TypeColumn;
 use super::view::LeakView;
 use super::words::{ByteSum, Count, ShortAge};
 use super::{Format, Standing, dump, refuse};
@@ -77,7 +78,7 @@ fn group<P: Platform>(
             };
             let (owned, bytes) = (Count(objects, owned), ByteSum(bytes));
             writeln!(out, "group of {owned} ({bytes}), {asked}:")?;
-            write_frames(claim.tracker(), "backtrace", &frames, out)?;
+            write_backtrace(claim.tracker(), frames.as_slice(), out)?;
         }
     }
     let is_of_group = |named: &Named, _| named.record.stack_id() == stack_id;
@@ -125,8 +126,8 @@ fn object<P: Platform>(
         };
     };
     let leak = LeakView::of(claim, &named, index).numbered(claim, index);
-    let (tracker, rank) = (claim.tracker(), leak.rank);
-    leak_text(tracker, &leak, standing(claim), Stack::Here, out)?;
+    let rank = leak.rank;
+    leak_text(claim, (&leak, index), standing(claim), Stack::Here, out)?;
     if matches!(
         rank,
         Some(Rank::Leader {
@@ -175,6 +176,7 @@ fn list<P: Platform>(
 ) -> Result<Option<ShortHandle>, fmt::Error> {
     let (mut written, mut first) = (Ok(()), None);
     let (mut count, mut rest_bytes) = (0, 0);
+    let types = types_of(claim, which, top, wanted);
     claim.each_in_order(which, &mut |named, index| {
         if written.is_err() || !wanted(named, index) {
             return;
@@ -188,9 +190,9 @@ fn list<P: Platform>(
         first = first.or(handle);
         if count == 1 {
             let style = Style::of(claim.tracker());
-            written = heading(&mut style.lines(Ink::Heading, out));
+            written = heading(types, &mut style.lines(Ink::Heading, out));
         }
-        written = written.and_then(|()| line(claim, named, index, handle, out));
+        written = written.and_then(|()| line(claim, named, index, (handle, types), out));
     });
     written?;
     if count > top {
@@ -204,17 +206,44 @@ fn list<P: Platform>(
     Ok(first)
 }
 
-fn heading(out: &mut dyn Write) -> fmt::Result {
+/// Whether the first `top` of these objects have types, of several call stacks: those of one have their type above.
+fn types_of<P: Platform>(
+    claim: &Claim<'_, P>,
+    which: Which,
+    top: usize,
+    wanted: &IsShown<'_>,
+) -> TypeColumn {
+    let tracker = claim.tracker();
+    let (mut types, mut count, mut last, mut several) = (TypeColumn::NEW, 0, None, false);
+    claim.each_in_order(which, &mut |named, index| {
+        if count < top && wanted(named, index) {
+            count += 1;
+            let stack_id = named.record.stack_id();
+            several |= last.replace(stack_id).is_some_and(|last| last != stack_id);
+            types.look(tracker, tracker.depot().get(stack_id).as_slice());
+        }
+    });
+    match several || which == Which::All {
+        true => types,
+        false => TypeColumn::LeftOut,
+    }
+}
+
+fn heading(types: TypeColumn, out: &mut dyn Write) -> fmt::Result {
     let (handle, address, size) = (Right(5, "#"), "address", Right(9, "bytes"));
     let (owned, age) = (Right(9, "owned"), Right(7, "age"));
-    writeln!(out, "{handle} {address:<18} {size} {owned} {age} task")
+    writeln!(
+        out,
+        "{handle} {address:<18} {size} {owned} {age} {}task",
+        types.heading()
+    )
 }
 
 fn line<P: Platform>(
     claim: &Claim<'_, P>,
     named: &Named,
     index: Option<usize>,
-    handle: Option<ShortHandle>,
+    (handle, types): (Option<ShortHandle>, TypeColumn),
     out: &mut dyn Write,
 ) -> fmt::Result {
     let (tracker, verdict) = (claim.tracker(), claim.verdict());
@@ -231,7 +260,10 @@ fn line<P: Platform>(
     let age_us = verdict.at_us.saturating_sub(named.record.birth_us());
     let (comm, pid) = (named.comm(tracker), named.record.task());
     let comm = comm.as_str().escape_debug();
-    write!(out, "{} {comm}/{pid}", Right(7, ShortAge(age_us)))?;
+    write!(out, "{} ", Right(7, ShortAge(age_us)))?;
+    let frames = tracker.depot().get(named.record.stack_id());
+    types.write(tracker, frames.as_slice(), out)?;
+    write!(out, "{comm}/{pid}")?;
     match named.is_there(tracker) {
         true => writeln!(out),
         false => writeln!(out, ", freed since"),

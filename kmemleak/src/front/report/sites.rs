@@ -4,12 +4,13 @@ use core::fmt::{self, Write};
 
 use super::backtrace::EmptyStacks;
 use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
-use super::frames::write_addresses;
+use super::frames::write_backtrace;
 use super::handles::Numbered;
 use super::json::{OrNull, begin, frames_json, handle_json, no_call_stacks_json};
 use super::live::{ObjectForm, write_objects_below};
 use super::style::{Ink, Style};
 use super::text::no_call_stacks_text;
+use super::type_column::TypeColumn;
 use super::words::{Count, SizeChange};
 use super::{Because, Form, Format, refuse};
 use crate::checker::claim::Claim;
@@ -25,7 +26,7 @@ use crate::verdict::history::Trend;
 const NO_MEMORY: &str = "kmemleak: no memory to count all call sites";
 
 /// What an order is called, as `--by` takes it.
-const fn order_name(order: SiteOrder) -> &'static str {
+pub(super) const fn order_name(order: SiteOrder) -> &'static str {
     match order {
         SiteOrder::Bytes => "bytes",
         SiteOrder::Growth => "growth",
@@ -52,6 +53,13 @@ pub(in crate::front) fn write_sites<P: Platform>(
     let (_outside, tracker) = (claim.outside(), claim.tracker());
     let (mut count, mut empty, mut written) = (0, EmptyStacks::default(), Ok(()));
     let all = claim.find_sites(order);
+    let (mut types, mut lines) = (TypeColumn::NEW, 0);
+    claim.each_site(&mut |site, _| {
+        lines += 1;
+        if form == Form::Table && lines <= top {
+            types.look(tracker, site.call_stack);
+        }
+    });
     claim.each_site(&mut |site, stack_id| {
         count += 1;
         if written.is_ok() && count <= top {
@@ -59,10 +67,10 @@ pub(in crate::front) fn write_sites<P: Platform>(
             let handle = claim.handle_of(Thing::Group(stack_id));
             if form == Form::Table && count == 1 {
                 let style = Style::of(tracker);
-                written = heading(&site, &mut style.lines(Ink::Heading, out));
+                written = heading(&site, types, &mut style.lines(Ink::Heading, out));
             }
             written = written.and_then(|()| match form {
-                Form::Table => row(tracker, &site, handle, out),
+                Form::Table => row(tracker, &site, handle, types, out),
                 Form::Each => site_text(tracker, &site, handle, out),
                 Form::Json => site_json(tracker, &site, handle, out),
             });
@@ -177,14 +185,14 @@ fn write_one<P: Platform>(
 }
 
 /// The first line of a table: there is growth in all lines or in none.
-fn heading(site: &Site<'_>, out: &mut dyn Write) -> fmt::Result {
+fn heading(site: &Site<'_>, types: TypeColumn, out: &mut dyn Write) -> fmt::Result {
     let (handle, objects, bytes) = (Right(5, "#"), Right(8, "count"), Right(9, "bytes"));
     write!(out, "{handle} {objects} {bytes} ")?;
     if site.growth.is_some() {
         let (bytes, objects) = (Right(10, "growth"), Right(8, "objects"));
         write!(out, "{bytes} {objects} {:6} ", "trend")?;
     }
-    writeln!(out, "{CALL_SITE}")
+    writeln!(out, "{}{CALL_SITE}", types.heading())
 }
 
 /// A call site as a line of a table.
@@ -192,6 +200,7 @@ fn row<P: Platform>(
     tracker: &Tracker<P>,
     site: &Site<'_>,
     handle: Option<ShortHandle>,
+    types: TypeColumn,
     out: &mut dyn Write,
 ) -> fmt::Result {
     let style = Style::of(tracker);
@@ -203,6 +212,7 @@ fn row<P: Platform>(
         let trend = site.trend.map_or("-", trend_name);
         write!(out, "{bytes} {:+8} {trend:6} ", growth.objects)?;
     }
+    types.write(tracker, site.call_stack, out)?;
     write_call_site(tracker, site.call_stack, out)
 }
 
@@ -235,7 +245,7 @@ fn site_text<P: Platform>(
         history.try_for_each(|bytes| write!(out, "{bytes}, "))?;
         writeln!(out, "now {}", site.bytes)?;
     }
-    write_addresses(tracker, "backtrace", site.call_stack, out)
+    write_backtrace(tracker, site.call_stack, out)
 }
 
 fn site_json<P: Platform>(

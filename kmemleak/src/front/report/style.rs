@@ -23,6 +23,7 @@ pub(super) enum Ink {
     Size,
     Function,
     Place,
+    Type,
     Warning,
 }
 
@@ -35,6 +36,7 @@ impl Ink {
             Self::Size => "33",
             Self::Function => "32",
             Self::Place => "2",
+            Self::Type => "35",
             Self::Warning => "31",
         }
     }

@@ -10,6 +10,7 @@ use super::backtrace::EmptyStacks;
 use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
 use super::style::{Ink, Style};
 use super::sums::{NextCommand, before_text, end_text, new_text};
+use super::type_column::TypeColumn;
 use super::words::{ByteSum, Count, ShortAge};
 use crate::checker::claim::Claim;
 use crate::platform::Platform;
@@ -32,6 +33,7 @@ pub(super) fn report<P: Platform>(
     before_text(summary, out)?;
     let standing = Standing::of(summary.doubt());
     let mut table = Table {
+        types: types_of(claim, which, top, summary),
         claim,
         standing,
         which,
@@ -110,8 +112,30 @@ impl Tally {
     }
 }
 
+/// Whether the first `top` lines have types.
+fn types_of<P: Platform>(
+    claim: &Claim<'_, P>,
+    which: Which,
+    top: usize,
+    summary: &Summary,
+) -> TypeColumn {
+    let (tracker, mut types, mut lines) = (claim.tracker(), TypeColumn::NEW, 0);
+    let mut look = |stack_id| {
+        lines += 1;
+        if lines <= top {
+            types.look(tracker, tracker.depot().get(stack_id).as_slice());
+        }
+    };
+    match summary.groups {
+        Some(_) => claim.each_share(which, &mut |_, stack_id| look(stack_id)),
+        None => claim.each_in_order(which, &mut |named, _| look(named.record.stack_id())),
+    }
+    types
+}
+
 /// A table that is being written.
 struct Table<'t, 'd, P: Platform> {
+    types: TypeColumn,
     claim: &'t Claim<'d, P>,
     standing: Standing,
     which: Which,
@@ -148,7 +172,8 @@ impl<P: Platform> Table<'_, '_, P> {
         if !is_flat {
             write!(out, "{} ", Right(9, "owned"))?;
         }
-        writeln!(out, "{} {CALL_SITE}", Right(7, "oldest"))
+        let types = self.types.heading();
+        writeln!(out, "{} {types}{CALL_SITE}", Right(7, "oldest"))
     }
 
     /// A line, or one that is only counted.
@@ -181,6 +206,7 @@ impl<P: Platform> Table<'_, '_, P> {
         let tracker = self.claim.tracker();
         let frames = tracker.depot().get(stack_id);
         self.empty.note(frames.as_slice());
+        self.types.write(tracker, frames.as_slice(), self.out)?;
         write_call_site(tracker, frames.as_slice(), self.out)
     }
 

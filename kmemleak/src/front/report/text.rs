@@ -3,7 +3,9 @@
 use core::fmt::{self, Write};
 
 use super::Question;
+use super::block_type::BlockType;
 use super::frames::CallSite;
+use super::style::{Ink, Style};
 use super::view::named_at;
 use super::words::{Count, Plain};
 use crate::checker::references::{NoAnswer, Slot, SlotPlace};
@@ -55,8 +57,14 @@ pub(in crate::front) fn slot_text<P: Platform>(
             }
             let frames = named.map(|named| tracker.depot().get(named.record.stack_id()));
             let frames = frames.as_ref().map_or(&[][..], Frames::as_slice);
+            let block_type = BlockType::of(tracker, frames);
+            if let Some(block_type) = &block_type {
+                let block_type = Style::of(tracker).paint(Ink::Type, block_type.short());
+                write!(out, ", {block_type}")?;
+            }
             if let Some(call_site) = CallSite::of(tracker, frames, CALL_SITE) {
-                write!(out, ", from {call_site}")?;
+                let comma = if block_type.is_some() { "" } else { "," };
+                write!(out, "{comma} from {call_site}")?;
             }
         }
     }

@@ -6,7 +6,9 @@
 use core::fmt::{self, Write};
 
 use super::frames::write_addresses;
-use super::json::{Escaped, OrNull, Quoted, begin, frames_json, slot_fields, suppression_json};
+use super::json::{
+    Escaped, OrNull, Quoted, begin, call_stack_json, frames_json, slot_fields, suppression_json,
+};
 use super::reasons::{Reason, miss_code, miss_remedy, miss_text};
 use super::text::slot_text;
 use super::words::Count;
@@ -178,7 +180,7 @@ fn clue_json<P: Platform>(
         }
         Clue::FreedBy(frames) => {
             begin("freed", out)?;
-            frames_json(tracker, frames, out)?;
+            call_stack_json(tracker, frames, out)?;
         }
     }
     writeln!(out, "}}")
