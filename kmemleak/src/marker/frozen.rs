@@ -146,8 +146,7 @@ impl<P: Platform> Marker<'_, P, Locked> {
         }
         let slot = candidate.slot.get();
         self.flush();
-        (self.area, _) = self
-            .without_interrupts(|marker| marker.area_at(slot, end_of(slot, 1), Encoding::WORDS));
+        (self.area, _) = self.own_area_at(slot, end_of(slot, 1), Encoding::WORDS);
         self.candidate(number);
         self.flush();
         self.area = None;

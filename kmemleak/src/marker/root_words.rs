@@ -47,8 +47,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             // The objects of one chunk are looked at in a window.
             let end_of_chunk = end_of(start | (CHUNK - 1), 1).min(end);
             let reading = piece.encoding;
-            let (area, next) =
-                self.without_interrupts(|marker| marker.area_at(start, end_of_chunk, reading));
+            let (area, next) = self.own_area_at(start, end_of_chunk, reading);
             piece.range = start..next;
             self.flush();
             self.area = area;
@@ -59,20 +58,28 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         }
     }
 
-    /// The object with an excess reference that the word at `at` belongs to, if there is one, and the address, at most `end`, at
-    /// which the words begin that do not belong to that object.
-    pub(super) fn area_at(
-        &self,
+    /// The object with an excess reference that the word at `at` of a root belongs to, if there is one, and the address, at most
+    /// `end`, at which the words begin that do not belong to that object. Of an object that lies only in part in roots, the words
+    /// there are the root's, as those of other objects are.
+    pub(super) fn own_area_at(
+        &mut self,
         at: usize,
         end: usize,
         reading: Encoding,
     ) -> (Option<usize>, usize) {
+        let straddling = &self.tools.root_ranges.straddling;
+        let (area, next) = self.without_interrupts(|marker| marker.area_at(at, end, reading));
+        let own = area.filter(|area| !straddling.meets(area) || self.is_in_root(area.clone()));
+        (own.map(|area| area.start), next)
+    }
+
+    fn area_at(&self, at: usize, end: usize, reading: Encoding) -> (Option<Range<usize>>, usize) {
         let access = self.access;
         let registry = self.tools.registry;
         let words_end = |object: Object<'_>| {
             let end = end_of(object.start, registry.size(object.start, object.record));
             (object.record.has(flag::EXCESS))
-                .then_some((object.start, words_in(object.start..end).end))
+                .then_some((object.start..end, words_in(object.start..end).end))
         };
         if let Some(Some((area, words_end))) = registry.containing(access, at, words_end)
             && at < words_end

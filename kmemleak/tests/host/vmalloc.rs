@@ -177,6 +177,32 @@ fn an_areas_pointers_to_itself_count_for_nothing_in_a_root_either() {
     assert_eq!(lab.leaks(), []);
 }
 
+/// Only half of the area lies in the root: the words there are the root's, whatever else lies in a root.
+#[test]
+fn a_word_of_a_root_counts_for_an_area_that_reaches_beyond_the_root() {
+    for other_area in [false, true] {
+        let lab = Lab::new();
+        let region = lab.machine.address(Place::Region(0, 0));
+        assert!(lab.detector.region_add(region, 256));
+        if other_area {
+            let (other, block) = (region + 32, lab.machine.vmalloc(PAGE));
+            lab.detector.alloc(other, 64, AllocOptions::new());
+            lab.machine.write(other, block);
+            lab.detector.vmalloc(block, PAGE, other);
+            lab.hold(1, block);
+        }
+        let (area, block) = (region + 224, lab.machine.vmalloc(PAGE));
+        lab.detector.alloc(area, 64, AllocOptions::new());
+        lab.machine.write(area + 40, block);
+        lab.detector.vmalloc(block, PAGE, area);
+        lab.machine.advance_us(1);
+        lab.machine.write(area + 8, area);
+        assert_eq!(lab.leaks(), [block], "the word keeps the area alone");
+        lab.hold(0, area + 8);
+        assert_eq!(lab.leaks(), [], "another area in a root: {other_area}");
+    }
+}
+
 /// Two words to the area and two to the block in the middle, which is the last one's area: whatever the order of the words.
 #[test]
 fn what_a_chain_passes_on_knows_no_order() {
