@@ -14,7 +14,7 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::window::{page_end, piece_end};
+use super::window::piece_end;
 use super::{GivenUp, Marker};
 use crate::marker::encoded::{BEYOND, BlockPart, Encoding, MappedPiece};
 use crate::marker::guarded::Guarded;
@@ -24,6 +24,7 @@ use crate::metadata::hidden::Hidden;
 use crate::objects::access::{Access, Locked, OpenChunk, Stopped};
 use crate::objects::chunk::info;
 use crate::objects::frozen::Candidate;
+use crate::objects::hazard::PIECE;
 use crate::objects::record::{Record, flag};
 use crate::platform::address::end_of;
 use crate::platform::{ForeignWords, PIECE_WORDS, Platform, Reading, Words};
@@ -231,7 +232,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                 true => next,
                 false => end_of(next, BEYOND).min(end),
             };
-            let there = self.without_interrupts(|marker| {
+            let stopped_at = self.without_interrupts(|marker| {
                 let tools = marker.tools;
                 let held = tools.registry.starting_at(access, of.start, |object| {
                     let ours = frozen.is_current(of.start);
@@ -244,20 +245,25 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
                     ours
                 });
                 if held != Some(true) {
-                    return false;
+                    return None;
                 }
-                // SAFETY: its free waits for the marker.
-                let piece = unsafe { MappedPiece::new(at..next, until, part.encoding) };
-                marker.scan_frozen_piece(&piece);
+                let mut stopped_at = next;
+                if part.encoding.is_plain() && !tools.readable(at, next - at) {
+                    stopped_at = marker.pass_over(next, end);
+                } else {
+                    // SAFETY: its free waits for the marker.
+                    let piece = unsafe { MappedPiece::new(at..next, until, part.encoding) };
+                    marker.scan_frozen_piece(&piece);
+                }
                 tools.hazard.clear();
-                true
+                Some(stopped_at)
             });
             self.flush_full();
             self.pause()?;
-            if !there {
-                return Ok(());
+            match stopped_at {
+                Some(stopped_at) => at = stopped_at,
+                None => return Ok(()),
             }
-            at = next;
         }
         Ok(())
     }
@@ -322,10 +328,11 @@ impl HeldWords<'_> {
         // It may reach into another page, and so may what follows it.
         let (mut at, mut from) = (first, 0);
         while from < count {
-            let to = count.min(from + (page_end(at) - at) / WORD);
+            // By the distance: the last page's end is no address.
+            let to = count.min(from + (PIECE - at % PIECE) / WORD);
             // SAFETY: whole words of the piece, which may be read, all in one page.
             unsafe { platform.read_frozen(at, &mut self.words[from..to]) }.ok()?;
-            at += (to - from) * WORD;
+            at = at.wrapping_add((to - from) * WORD);
             from = to;
         }
         Some(count)

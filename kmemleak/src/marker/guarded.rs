@@ -245,7 +245,7 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 
     /// Passes over pages that nobody vouches for, behind one that ends at `at`. Returns where the next piece begins. (Such a
     /// block may be gigabytes of a device's memory.)
-    fn pass_over(&mut self, mut at: usize, end: usize) -> usize {
+    pub(super) fn pass_over(&mut self, mut at: usize, end: usize) -> usize {
         self.unread += 1;
         for _ in 1..PASSED_OVER {
             let next = page_end(at).min(end);

@@ -257,6 +257,18 @@ fn the_last_page_is_memory_to_its_last_byte() {
 }
 
 #[test]
+fn a_frozen_block_ends_with_the_address_space() {
+    let lab = SparseLab::new();
+    lab.alloc(BLOCKS, 64);
+    lab.alloc(LAST_PAGE, 4096);
+    lab.hold(0, LAST_PAGE);
+    assert_eq!(lab.leaks_when_frozen(), [BLOCKS]);
+    lab.platform().write(usize::MAX - 7, BLOCKS);
+    assert_eq!(lab.leaks_when_frozen(), []);
+    assert_eq!(lab.warnings(), "");
+}
+
+#[test]
 fn an_area_and_a_region_end_with_the_address_space() {
     let lab = SparseLab::new();
     let last_word = usize::MAX - 7;

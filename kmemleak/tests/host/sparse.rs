@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::lab::{answer, pool};
 use kmemleak::{
-    AllocOptions, Comm, Context, Detector, ForeignWords, IrqState, Level, MAX_FRAMES,
-    METADATA_PAGE, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, Words,
+    AllocOptions, Comm, Context, Detector, ForeignWords, How, ImageLost, IrqState, Level,
+    MAX_FRAMES, METADATA_PAGE, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu, Words,
 };
 
 /// Where a kernel's blocks lie.
@@ -235,6 +235,20 @@ unsafe impl Platform for Sparse {
         Ok(())
     }
 
+    fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
+        self.stop_world(at_stop)?;
+        Ok(0)
+    }
+
+    unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        for (index, word) in words.iter_mut().enumerate() {
+            // Nobody writes while memory is frozen, so this is what it held.
+            // SAFETY: as the caller promises.
+            *word = unsafe { self.read(address + index * size_of::<usize>()) };
+        }
+        Ok(())
+    }
+
     fn cpus(&self) -> u32 {
         self.cpus.load(Ordering::Relaxed)
     }
@@ -300,6 +314,14 @@ impl SparseLab {
     pub fn leaks(&self) -> Vec<usize> {
         self.platform().now_us.fetch_add(1, Ordering::Relaxed);
         self.detector.check().expect("the detector is on");
+        self.listed()
+    }
+
+    /// What a check of frozen memory finds, by address.
+    pub fn leaks_when_frozen(&self) -> Vec<usize> {
+        self.platform().now_us.fetch_add(1, Ordering::Relaxed);
+        let summary = self.detector.check_frozen().expect("the detector is on");
+        assert_eq!(summary.how, How::Frozen);
         self.listed()
     }
 
