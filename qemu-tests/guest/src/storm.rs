@@ -23,10 +23,16 @@ const PLACES: usize = 64;
 /// Leaks at most.
 const MAX_PLANTED: usize = 4096;
 
-/// A chain of boxes, each with some bytes.
+/// A chain of boxes, each with some bytes: two blocks each.
 struct Parcel {
     bytes: Vec<u8>,
     next: Option<Box<Parcel>>,
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        FREED.fetch_add(2, Ordering::Relaxed);
+    }
 }
 
 static MAIL: [SpinLock<Option<Box<Parcel>>, LocalIrqDisabled>; PLACES] =
@@ -42,6 +48,8 @@ static FINISHED: AtomicUsize = AtomicUsize::new(0);
 static ROUNDS_DONE: AtomicUsize = AtomicUsize::new(0);
 /// Blocks that workers have allocated, in all storms.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+/// Of these, those that were given back.
+static FREED: AtomicUsize = AtomicUsize::new(0);
 /// What workers wait for, asleep.
 static TURNSTILE: Mutex<u64> = Mutex::new(0);
 
@@ -92,7 +100,7 @@ fn work(seed: u64) {
     let mut dice = Dice(seed);
     for _ in 0..ROUNDS {
         ROUNDS_DONE.fetch_add(1, Ordering::AcqRel);
-        match dice.roll(18) {
+        match dice.roll(19) {
             0..8 => {
                 let sent = parcel(&mut dice);
                 let place = &MAIL[dice.roll(PLACES)];
@@ -109,12 +117,14 @@ fn work(seed: u64) {
                 let block = vmalloc::vmalloc(4096 * (1 + dice.roll(4)), vmalloc::Kind::Data);
                 task::yield_now();
                 vmalloc::vfree(block.expect("memory").as_ptr());
+                FREED.fetch_add(1, Ordering::Relaxed);
             }
             13 => {
                 ALLOCATED.fetch_add(1, Ordering::Relaxed);
                 let handle = percpu::alloc_percpu(8 + dice.roll(200), 8).expect("memory");
                 task::yield_now();
                 percpu::free_percpu(handle);
+                FREED.fetch_add(1, Ordering::Relaxed);
             }
             14 => {
                 ALLOCATED.fetch_add(1, Ordering::Relaxed);
@@ -122,6 +132,7 @@ fn work(seed: u64) {
                 let pages = buddy::alloc(order, Tracking::Tracked).expect("memory");
                 task::yield_now();
                 buddy::free(pages, order, Tracking::Tracked);
+                FREED.fetch_add(1, Ordering::Relaxed);
             }
             // Waits asleep, where only its stack has the parcel, and goes on where there is a CPU.
             15 => {
@@ -136,6 +147,17 @@ fn work(seed: u64) {
                 task::yield_now();
                 *passed += 1;
                 black_box(size_of_all(&held));
+            }
+            // A block that grows, and so moves, while it holds the only pointers to others.
+            17 => {
+                let mut parcels = Vec::with_capacity(1);
+                ALLOCATED.fetch_add(1, Ordering::Relaxed);
+                for _ in 0..1 + dice.roll(12) {
+                    parcels.push(parcel(&mut dice));
+                }
+                black_box(&parcels);
+                drop(parcels);
+                FREED.fetch_add(1, Ordering::Relaxed);
             }
             _ => {
                 let (sent, place) = (parcel(&mut dice), dice.roll(PLACES));
@@ -199,13 +221,17 @@ pub fn give_back_planted() {
             let block = core::ptr::slice_from_raw_parts_mut(block, size.load(Ordering::Relaxed));
             // SAFETY: `lose` made it from a boxed slice of this size, and nothing else has it.
             drop(unsafe { Box::from_raw(block) });
+            FREED.fetch_add(1, Ordering::Relaxed);
         }
     });
 }
 
-/// Blocks that workers have allocated, in all storms, and rounds of this one.
-pub fn allocated() -> usize {
-    ALLOCATED.load(Ordering::Relaxed)
+/// Blocks of all storms: those that were allocated, and those of them that were given back.
+pub fn allocated_and_freed() -> (usize, usize) {
+    (
+        ALLOCATED.load(Ordering::Relaxed),
+        FREED.load(Ordering::Relaxed),
+    )
 }
 
 /// What goes on beside the storm.
