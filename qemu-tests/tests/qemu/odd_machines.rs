@@ -1,5 +1,7 @@
 //! Machines that are not the usual one: few and many CPUs, little and much memory, other chipsets and CPUs. The kernel starts there and
-//! finds a leak, or says what is missing.
+//! finds a leak, or says what is missing. With `--nocapture`, each machine is a row of a table of what came of it.
+
+use std::env;
 
 use boot::machine::Machine;
 use boot::outcome::Outcome;
@@ -47,12 +49,44 @@ fn works(machine: &Machine) -> Result<String, Failure> {
     let memory = session.command("mem", LIMIT)?;
     session.send_line("exit", LIMIT)?;
     machines::expect(&session.finish(LIMIT), Outcome::Passed, "")?;
+    let total = total(&memory)?;
+    tell(
+        machine,
+        &format!("{count} CPUs run; {total} KiB; the leak was found"),
+    );
     Ok(memory)
+}
+
+/// How many KiB there are in all, by what `mem` tells.
+fn total(memory: &str) -> Result<u64, Failure> {
+    let total = memory.lines().find_map(|line| line.strip_prefix("total"));
+    let kib = total.and_then(|line| line.trim().strip_suffix(" KiB"));
+    Ok(kib.ok_or(format!("no total in {memory:?}"))?.parse()?)
+}
+
+/// Prints a row of the table, if output is asked for.
+fn tell(machine: &Machine, outcome: &str) {
+    if !env::args().any(|argument| argument == "--nocapture") {
+        return;
+    }
+    let extra: Vec<_> = machine
+        .extra
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    println!(
+        "| {} | {} | {} | {outcome} |",
+        machine.cpus,
+        machine.memory,
+        extra.join(" ")
+    );
 }
 
 fn refused(machine: &Machine, reason: &str) -> Result<(), Failure> {
     let told = format!("kernel: this machine will not do: {reason}");
-    machines::expect(&machines::run(machine)?, Outcome::Failed, &told)
+    machines::expect(&machines::run(machine)?, Outcome::Failed, &told)?;
+    tell(machine, &told);
+    Ok(())
 }
 
 fn one_to_eight_cpus() -> Result<(), Failure> {
@@ -75,10 +109,7 @@ fn sixteen_mib() -> Result<(), Failure> {
 }
 
 fn sixteen_gib() -> Result<(), Failure> {
-    let memory = works(&machine(2, "16G", &[]))?;
-    let total = memory.lines().find_map(|line| line.strip_prefix("total"));
-    let kib = total.and_then(|line| line.trim().strip_suffix(" KiB"));
-    let kib: u64 = kib.ok_or(format!("no total in {memory:?}"))?.parse()?;
+    let kib = total(&works(&machine(2, "16G", &[]))?)?;
     // A little is the loader's, the firmware's, and that of the frames' descriptors.
     match (16_200..=16_384).contains(&(kib / 1024)) {
         true => Ok(()),
