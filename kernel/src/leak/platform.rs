@@ -22,7 +22,7 @@ use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
 use crate::foreground::{self, StopsWorld};
 use crate::mm::buddy::{self, Tracking};
-use crate::mm::slab::{self, SlabCache};
+use crate::mm::slab;
 use crate::mm::{self, vmalloc};
 use crate::sync::in_interrupt;
 use crate::task::{self, scheduler};
@@ -107,7 +107,7 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn slab_stride(&self, start: usize) -> Option<usize> {
-        slab::cache_of(start).map(SlabCache::object_size)
+        slab::cache_of(start).map(|(_, stride)| stride)
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {

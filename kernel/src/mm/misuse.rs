@@ -21,6 +21,8 @@ pub enum Misuse {
     NotABlock,
     /// The block has another size, belongs to another cache, or was taken through the other entry (tracked or untracked).
     WrongSize,
+    /// The header of the slab that the address lies in was overwritten.
+    BrokenSlab,
 }
 
 impl fmt::Display for Misuse {
@@ -29,6 +31,7 @@ impl fmt::Display for Misuse {
             Self::DoubleFree => "double free",
             Self::NotABlock => "free of an address where no block begins",
             Self::WrongSize => "free with the wrong size",
+            Self::BrokenSlab => "free into a slab whose header was overwritten",
         })
     }
 }

@@ -71,6 +71,7 @@ pub fn init(regions: &MemoryRegions) {
         unsafe { mapping::unmap(guard, &Open::new()) };
     }
     cpu_tlb::flush_all();
+    slab::init();
     heap::init();
 }
 

@@ -64,6 +64,61 @@ guest_test! {
     }
 }
 
+/// The first word of the header of the slab that the block lies in.
+fn first_word_of_slab(block: NonNull<u8>) -> *mut usize {
+    let frame = frame::frame_of(block.addr().get()).expect("each page has a frame");
+    ptr::with_exposed_provenance_mut(frame.slab().expect("the block lies in a slab"))
+}
+
+guest_test! {
+    /// A write past the end of what lies before a slab runs into the slab's header. A free there is refused.
+    fn a_free_into_a_broken_slab_is_refused() smp [1] {
+        let _ours = leak::hold_warnings();
+        let block = CACHE.alloc(96).expect("memory");
+        let header = first_word_of_slab(block);
+        // SAFETY: mapped; nobody else uses this cache now.
+        unsafe { header.write(header.read() ^ 1) };
+        CACHE.free(block);
+        assert_eq!(misuse::count(), 1);
+        assert!(slab::cache_of(block.addr().get()).is_none());
+        // SAFETY: as above.
+        unsafe { header.write(header.read() ^ 1) };
+        CACHE.free(block);
+        assert_eq!(misuse::count(), 1);
+        mm::check_invariants();
+    }
+}
+
+guest_test! {
+    /// The seal tells also that the header names another cache.
+    fn a_slab_of_another_cache_is_noticed() smp [1] {
+        let _ours = leak::hold_warnings();
+        let (block, other) = (CACHE.alloc(96).expect("memory"), OTHER.alloc(64).expect("memory"));
+        let (header, of_other) = (first_word_of_slab(block).wrapping_add(1), first_word_of_slab(other).wrapping_add(1));
+        // SAFETY: mapped; nobody else uses these caches now.
+        let (cache, other_cache) = unsafe { (header.read(), of_other.read()) };
+        assert_eq!(cache, (&raw const CACHE).addr(), "the header's second word");
+        // SAFETY: as above; the word is put back before the cache is used again.
+        unsafe { header.write(other_cache) };
+        OTHER.free(block);
+        assert_eq!(misuse::count(), 1);
+        // SAFETY: as above.
+        unsafe { header.write(cache) };
+        [(&CACHE, block), (&OTHER, other)].into_iter().for_each(|(cache, block)| cache.free(block));
+        assert_eq!(misuse::count(), 1);
+    }
+}
+
+guest_test! {
+    /// Nothing is handed out of a slab of which nobody knows any more what is free.
+    fn nothing_is_allocated_from_a_broken_slab() smp [1] fails "header was overwritten" {
+        let block = CACHE.alloc(96).expect("memory");
+        // SAFETY: mapped; the cache is not used any more, but for what is to fail.
+        unsafe { first_word_of_slab(block).write(0) };
+        let _other = CACHE.alloc(96);
+    }
+}
+
 guest_test! {
     /// Where stacks of frees are kept, a second free shows the first one.
     fn double_free_shows_the_first_free() smp [1, 2] {

@@ -49,7 +49,7 @@ guest_test! {
         blocks.resize_with(BLOCKS, || Box::new([0; 40]));
         let each = (used() - before) / BLOCKS;
         assert!(each <= 45, "{each} bytes of metadata for each block of 40 bytes");
-        assert_eq!(mm::slab::cache_of(ptr::from_ref(&*blocks[0]).addr()).map(SlabCache::object_size), Some(64));
+        assert_eq!(mm::slab::cache_of(ptr::from_ref(&*blocks[0]).addr()).map(|(cache, _)| cache.object_size()), Some(64));
     }
 }
 

@@ -27,14 +27,13 @@
 mod magazine;
 mod slabs;
 
-use core::cell::Cell;
 use core::fmt;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use self::magazine::{MAGAZINE_LEN, Magazine, new_magazine};
 pub use self::slabs::cache_of;
-use self::slabs::{MAX_OBJECTS, Slab, SlabRef, Slabs, WORDS, locate};
+use self::slabs::{Layout, Slab, SlabRef, Slabs, locate};
 use super::buddy::{self, Tracking};
 use super::frame::{self, Owner};
 use super::misuse::{Audience, Misuse};
@@ -150,13 +149,9 @@ impl SlabCache {
         buddy::order_of(self.object_size * MIN_OBJECTS)
     }
 
-    const fn first_object(&self) -> usize {
-        size_of::<Slab>().next_multiple_of(self.align())
-    }
-
-    const fn objects_per_slab(&self) -> usize {
-        let fit = ((PAGE << self.order()) - self.first_object()) / self.object_size;
-        if fit < MAX_OBJECTS { fit } else { MAX_OBJECTS }
+    /// How its slabs are divided.
+    const fn layout(&self) -> Layout {
+        Layout::plain(self, PAGE << self.order())
     }
 
     /// Allocates an object. The user wants `size` bytes of it: the leak detector is told that size. Any context.
@@ -188,7 +183,7 @@ impl SlabCache {
                     .wrapping_sub(magazine.frees.load(Ordering::Relaxed));
             }
         }
-        let total = slabs * self.objects_per_slab();
+        let total = slabs * self.layout().objects as usize;
         CacheStats {
             object_size: self.object_size,
             in_use,
@@ -212,7 +207,7 @@ impl SlabCache {
         let object = core::mem::take(&mut magazine.objects[magazine.len]);
         let allocs = magazine.allocs.load(Ordering::Relaxed);
         magazine.allocs.store(allocs + 1, Ordering::Relaxed);
-        let (slab, index) = locate(object).expect("a magazine holds objects of slabs");
+        let (slab, index) = located(object);
         slab.live[index / 64].fetch_or(1 << (index % 64), Ordering::Relaxed);
         NonNull::new(ptr::with_exposed_provenance_mut(object))
     }
@@ -271,14 +266,14 @@ impl SlabCache {
             let Some(slab) = slabs.partial.or_else(|| self.new_slab(&mut slabs)) else {
                 return;
             };
-            if slab.free_count.get() == self.objects_per_slab() {
+            slab.assert_sealed();
+            if slab.is_empty() {
                 slabs.empty -= 1;
             }
             while magazine.len < MAGAZINE_LEN / 2
                 && let Some(index) = slab.take_free()
             {
-                magazine.objects[magazine.len] =
-                    slab.address() + self.first_object() + index * self.object_size;
+                magazine.objects[magazine.len] = slab.object(index);
                 magazine.len += 1;
             }
             if slab.free_count.get() == 0 {
@@ -299,12 +294,12 @@ impl SlabCache {
     fn give_to_slabs(&'static self, objects: &[usize]) {
         let mut slabs = self.slabs.lock();
         for &object in objects {
-            let (slab, index) = locate(object).expect("what comes back is an object of a slab");
+            let (slab, index) = located(object);
             if slab.free_count.get() == 0 {
                 slabs.link(slab);
             }
             slab.give_free(index);
-            if slab.free_count.get() == self.objects_per_slab() {
+            if slab.is_empty() {
                 if slabs.empty < SPARE_SLABS {
                     slabs.empty += 1;
                 } else {
@@ -319,21 +314,7 @@ impl SlabCache {
     fn new_slab(&'static self, slabs: &mut Slabs) -> Option<SlabRef> {
         let block = buddy::alloc(self.order(), Tracking::Untracked)?;
         let slab = block.cast::<Slab>();
-        let header = Slab {
-            cache: self,
-            next: Cell::new(None),
-            previous: Cell::new(None),
-            free_count: Cell::new(self.objects_per_slab()),
-            free: core::array::from_fn(|word| {
-                let objects = self.objects_per_slab().saturating_sub(word * 64);
-                Cell::new(if objects >= 64 {
-                    u64::MAX
-                } else {
-                    (1 << objects) - 1
-                })
-            }),
-            live: [const { AtomicU64::new(0) }; WORDS],
-        };
+        let header = Slab::new(block.addr().get(), self, self.layout());
         // SAFETY: a fresh block, aligned to its size, which is larger than a header.
         unsafe { slab.write(header) };
         let number = frame::number_of(block.addr().get())?;
@@ -358,6 +339,7 @@ impl SlabCache {
         let slabs = self.slabs.lock();
         let (mut next, mut empty) = (slabs.partial, 0);
         while let Some(slab) = next {
+            slab.assert_sealed();
             assert!(
                 ptr::eq(slab.cache, self),
                 "{}: a slab of another cache",
@@ -378,7 +360,7 @@ impl SlabCache {
                     self.name
                 );
             }
-            empty += usize::from(free == self.objects_per_slab());
+            empty += usize::from(slab.is_empty());
             next = slab.next.get();
         }
         assert_eq!(empty, slabs.empty, "{}: empty slabs", self.name);
@@ -436,6 +418,27 @@ impl fmt::Debug for SlabCache {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// The slab of an object that this allocator holds, and the object's place in it.
+///
+/// # Panics
+///
+/// If the slab's header was overwritten: nobody knows any more what is free in it.
+#[inline]
+fn located(object: usize) -> (SlabRef, usize) {
+    locate(object).unwrap_or_else(|misuse| lost(object, misuse))
+}
+
+#[cold]
+#[inline(never)]
+fn lost(object: usize, misuse: Misuse) -> ! {
+    panic!("slabs: a free object at {object:#018x} is lost: {misuse}")
+}
+
+/// Called before the first allocation.
+pub(super) fn init() {
+    slabs::choose_seals();
 }
 
 /// Asserts that the structures of all caches are consistent.

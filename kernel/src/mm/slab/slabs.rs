@@ -1,22 +1,47 @@
 //! A cache's slabs: blocks of pages with a header and objects behind it.
+//!
+//! # The seal
+//!
+//! A slab's header lies at the start of its pages, where a write past the end of the memory before it goes first. With another
+//! cache or other bitmaps in it, a free would give back what was never taken. So a header begins with a *seal*: a number that
+//! depends on this boot, on where the slab is, and on whose it is. A write that runs into the header breaks the seal before it
+//! reaches the rest, and a write that hits the cache's address alone breaks it as well. The frames' descriptors say which pages
+//! belong to a slab; what they say is believed only if the seal is whole. A free into a slab with a broken seal is refused. A
+//! cache that would have to go on with its bitmaps panics, since they no longer say what is free.
+//!
+//! The alternative, headers in pages of their own, would move the header out of the way of most such writes, but would notice none.
 
 use core::cell::Cell;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::SlabCache;
-use crate::mm::frame;
+use crate::dev::time;
+use crate::mm::frame::{self, Frame};
 use crate::mm::misuse::Misuse;
 
 /// Objects that a slab holds at most: the bits of its bitmaps.
 pub(super) const MAX_OBJECTS: usize = 512;
 pub(super) const WORDS: usize = MAX_OBJECTS / 64;
 
+/// What the seals of this boot depend on.
+static SECRET: AtomicUsize = AtomicUsize::new(0);
+
+/// Chooses the seals of this boot. Called before there are slabs.
+pub(super) fn choose_seals() {
+    /// 2^64 divided by the golden ratio: spreads the few bits in which two boots differ over the word.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    SECRET.store(time::tsc().wrapping_mul(SPREAD) as usize, Ordering::Relaxed);
+}
+
 /// The header of a slab.
 #[repr(C)]
 pub(super) struct Slab {
+    /// First in memory: see the seal, above.
+    seal: usize,
     pub(super) cache: &'static SlabCache,
+    pub(super) layout: Layout,
     pub(super) next: Cell<Option<SlabRef>>,
     pub(super) previous: Cell<Option<SlabRef>>,
     pub(super) free_count: Cell<usize>,
@@ -47,7 +72,85 @@ pub(super) struct Slabs {
     pub(super) count: usize,
 }
 
+/// Where the objects of a slab lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Bytes from the start of the slab to its first object.
+    pub(super) first: u32,
+    /// Bytes from one object to the next.
+    pub(super) stride: u32,
+    /// Objects in the slab.
+    pub(super) objects: u32,
+}
+
+impl Layout {
+    /// As many objects as fit behind a header into `slab_len` bytes.
+    pub(super) const fn plain(cache: &SlabCache, slab_len: usize) -> Self {
+        let first = size_of::<Slab>().next_multiple_of(cache.align());
+        let fit = (slab_len - first) / cache.object_size;
+        Self {
+            first: first as u32,
+            stride: cache.object_size as u32,
+            objects: if fit < MAX_OBJECTS { fit } else { MAX_OBJECTS } as u32,
+        }
+    }
+}
+
+/// The seal of the slab that begins at `address` and belongs to `cache`.
+#[inline]
+fn seal_of(address: usize, cache: &SlabCache) -> usize {
+    SECRET.load(Ordering::Relaxed) ^ address ^ ptr::from_ref(cache).addr()
+}
+
 impl Slab {
+    /// The header of a slab at `address`, of which all objects are free.
+    pub(super) fn new(address: usize, cache: &'static SlabCache, layout: Layout) -> Self {
+        let objects = layout.objects as usize;
+        let free = |word: usize| match objects.saturating_sub(word * 64) {
+            64.. => u64::MAX,
+            rest => (1 << rest) - 1,
+        };
+        Self {
+            seal: seal_of(address, cache),
+            cache,
+            layout,
+            next: Cell::new(None),
+            previous: Cell::new(None),
+            free_count: Cell::new(objects),
+            free: core::array::from_fn(|word| Cell::new(free(word))),
+            live: [const { AtomicU64::new(0) }; WORDS],
+        }
+    }
+
+    /// Whether nothing has written over the header.
+    #[inline]
+    fn is_sealed(&self) -> bool {
+        self.seal == seal_of(self.address(), self.cache)
+    }
+
+    /// For code that can't go on without the header.
+    ///
+    /// # Panics
+    ///
+    /// If something has written over it.
+    pub(super) fn assert_sealed(&self) {
+        assert!(
+            self.is_sealed(),
+            "slab at {:#018x}: its header was overwritten, probably by a write past the end of what lies before it",
+            self.address()
+        );
+    }
+
+    /// Whether all objects are free.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free_count.get() == self.layout.objects as usize
+    }
+
+    /// Where an object begins.
+    pub(super) fn object(&self, index: usize) -> usize {
+        self.address() + self.layout.first as usize + index * self.layout.stride as usize
+    }
+
     pub(super) fn address(&self) -> usize {
         ptr::from_ref(self).addr()
     }
@@ -93,27 +196,39 @@ impl Slabs {
     }
 }
 
-/// The slab that holds `address`, if any.
-fn slab_of(address: usize) -> Option<SlabRef> {
-    let start = frame::frame_of(address)?.slab()?;
-    NonNull::new(ptr::with_exposed_provenance_mut::<Slab>(start)).map(SlabRef)
+/// The slab that holds `address`.
+#[inline]
+fn slab_of(address: usize) -> Result<SlabRef, Misuse> {
+    let start = frame::frame_of(address).and_then(Frame::slab);
+    let start = start.and_then(|start| NonNull::new(ptr::with_exposed_provenance_mut(start)));
+    let slab = SlabRef(start.ok_or(Misuse::NotABlock)?);
+    match slab.is_sealed() {
+        true => Ok(slab),
+        false => Err(Misuse::BrokenSlab),
+    }
 }
 
 /// The slab in which an object begins at `address`, and the object's place in it.
+#[inline]
 pub(super) fn locate(address: usize) -> Result<(SlabRef, usize), Misuse> {
-    let slab = slab_of(address).ok_or(Misuse::NotABlock)?;
-    let cache = slab.cache;
-    let offset = address
-        .checked_sub(slab.address() + cache.first_object())
-        .ok_or(Misuse::NotABlock)?;
-    let index = offset / cache.object_size;
-    if !offset.is_multiple_of(cache.object_size) || index >= cache.objects_per_slab() {
+    let slab = slab_of(address)?;
+    let Layout {
+        first,
+        stride,
+        objects,
+    } = slab.layout;
+    // A slab has less than 4 GiB.
+    let offset = address.wrapping_sub(slab.address()) as u32;
+    let offset = offset.checked_sub(first).ok_or(Misuse::NotABlock)?;
+    let index = offset / stride;
+    if !offset.is_multiple_of(stride) || index >= objects {
         return Err(Misuse::NotABlock);
     }
-    Ok((slab, index))
+    Ok((slab, index as usize))
 }
 
-/// The cache whose slab holds `address`, if any.
-pub fn cache_of(address: usize) -> Option<&'static SlabCache> {
-    slab_of(address).map(|slab| slab.cache)
+/// Whose slab holds `address`, if any does, and how far apart its objects are.
+pub fn cache_of(address: usize) -> Option<(&'static SlabCache, usize)> {
+    let slab = slab_of(address).ok()?;
+    Some((slab.cache, slab.layout.stride as usize))
 }
