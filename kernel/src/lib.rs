@@ -50,6 +50,7 @@ use crate::arch::{backtrace, gdt, memory, percpu, protection};
 use crate::dev::acpi::{Machine, MachineError};
 use crate::dev::{apic, serial, time};
 use crate::mm::vmalloc::map_device;
+use crate::symbols::Detail;
 use crate::sync::preempt;
 use crate::task::{Priority, reaper, scheduler};
 use crate::trap::idt;
@@ -85,6 +86,10 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     // SAFETY: the boot loader left the kernel's file there, in memory that it keeps.
     symbols::init(unsafe { boot_memory(Some(memory::window(image) as u64), boot_info.kernel_len) });
     leak::parameters::init();
+    mm::poison::init(mm::poison::Outside {
+        stack: || scheduler::with_current(task::Task::stack),
+        name: |address, f| write!(f, "{}", symbols::of_return(address).with(Detail::Names)),
+    });
     mm::init(&boot_info.memory_regions);
     let machine = Machine::read(
         boot_info.rsdp_addr.into_option(),

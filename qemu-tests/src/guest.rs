@@ -22,6 +22,8 @@ pub struct GuestTest {
     pub name: String,
     /// The numbers of CPUs with which it is run.
     pub smp: Vec<u32>,
+    /// A boot parameter that it needs; empty if it needs none.
+    pub with: String,
     /// How it is to end.
     pub expect: Expect,
 }
@@ -37,7 +39,10 @@ impl GuestTest {
 
     /// Runs it. If it is a soak, then for so many minutes, and what it says in the end is shown.
     pub fn run(&self, cpus: u32, minutes: u64) -> Result<(), Failure> {
-        let mut machine = machines::guest(&format!("test={} soak.minutes={minutes}", self.name));
+        let mut machine = machines::guest(&format!(
+            "test={} soak.minutes={minutes} {}",
+            self.name, self.with
+        ));
         machine.cpus = cpus;
         let ended = machines::run_longer(&machine, Duration::from_secs(60 * minutes))?;
         if minutes > 0 {
@@ -79,7 +84,11 @@ fn parse(output: &str) -> Result<Vec<GuestTest>, &str> {
 
 fn parse_line(line: &str) -> Option<GuestTest> {
     let (name, rest) = line.split_once(" smp=")?;
-    let (smp, expect) = rest.split_once(' ')?;
+    let (smp, rest) = rest.split_once(' ')?;
+    let (with, expect) = match rest.strip_prefix("with=") {
+        Some(rest) => rest.split_once(' ')?,
+        None => ("", rest),
+    };
     let smp = smp
         .split(',')
         .map(|cpus| cpus.parse().ok())
@@ -92,6 +101,7 @@ fn parse_line(line: &str) -> Option<GuestTest> {
     Some(GuestTest {
         name: name.into(),
         smp,
+        with: with.into(),
         expect,
     })
 }
@@ -103,9 +113,12 @@ mod tests {
     #[test]
     fn the_list_is_read() {
         let output = "hello\nguest-test guest::a smp=1,4 passes\n\
-                      guest-test guest::b smp=2 fails a guard page: hit\n";
+                      guest-test guest::b smp=2 fails a guard page: hit\n\
+                      guest-test guest::c smp=2 with=a.b=on passes\n";
         let tests = parse(output).unwrap();
-        let (a, b) = (&tests[0], &tests[1]);
+        let (a, b, c) = (&tests[0], &tests[1], &tests[2]);
+        assert_eq!((c.with.as_str(), &c.expect), ("a.b=on", &Expect::Passes));
+        assert_eq!((a.with.as_str(), b.with.as_str()), ("", ""));
         assert_eq!(
             a.smp.iter().map(|n| a.name_with(*n)).collect::<Vec<_>>(),
             ["guest::a::smp1", "guest::a::smp4"]

@@ -19,8 +19,9 @@ use bootloader_api::info::MemoryRegions;
 
 use super::frame::{self, Frame, NO_FRAME, Owner, Use};
 use super::misuse::{Audience, Misuse};
+use super::poison::Large;
 use super::release::{Allocator, Retired, release};
-use super::{PAGE, Wipe, wipe};
+use super::{Freed, PAGE, freed};
 use crate::leak::hooks;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -193,17 +194,21 @@ struct Frames {
     count: u32,
 }
 
-/// Clears frames that were taken from their user, if they were tracked and freed blocks are to be cleared.
+/// Fills frames that were taken from their user, if they were tracked and freed blocks are to be filled.
 fn wipe_frames(frames: Frames, tracking: Tracking) {
-    if tracking != Tracking::Untracked && wipe() == Wipe::OnFree {
+    if tracking != Tracking::Untracked
+        && let Some(byte) = freed().fill()
+    {
         let start: *mut u8 = ptr::with_exposed_provenance_mut(frame::address_of(frames.first));
         // SAFETY: frames that were taken from their user, and are not free yet.
-        unsafe { start.write_bytes(0, frames.count as usize * PAGE) };
+        unsafe { start.write_bytes(byte, frames.count as usize * PAGE) };
     }
 }
 
 /// How whole blocks are freed.
 struct Blocks {
+    /// Bytes that the user has asked for.
+    len: usize,
     order: u32,
     tracking: Tracking,
 }
@@ -229,12 +234,27 @@ impl Allocator for Blocks {
         hooks::free(retired);
     }
 
+    #[inline(always)]
     fn put(&self, first: u32) {
         let count = 1 << self.order;
+        if self.tracking == Tracking::Tracked
+            && let Some(large) = guarded(frame::address_of(first), self.len, self.order)
+        {
+            // SAFETY: begun when the block was allocated; taken from its user, and not free yet.
+            unsafe { large.end() };
+        }
         wipe_frames(Frames { first, count }, self.tracking);
         BUDDY.lock().give(first, self.order);
         FREE.fetch_add(count as usize, Ordering::Relaxed);
     }
+}
+
+/// A block with a red zone, if there are red zones, and this one has room for one.
+#[inline]
+fn guarded(start: usize, len: usize, order: u32) -> Option<Large> {
+    let end = start + (PAGE << order);
+    let block = start..start + len;
+    (freed() == Freed::Poisoned && block.end < end).then_some(Large { block, end })
 }
 
 /// How parts of blocks are freed.
@@ -291,13 +311,17 @@ pub fn alloc(order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
 }
 
 /// Allocates like [`alloc()`], for a user who wants `len` bytes of the block: the leak detector is told that size. The bytes
-/// behind them are unused. Any context.
+/// behind them are unused; where there are red zones, the block is freed by [`free_for`], and they are one. Any context.
 #[unsafe(link_section = ".text.hooks")]
 #[inline(never)]
 pub fn alloc_for(len: usize, order: u32, tracking: Tracking) -> Option<NonNull<u8>> {
     let number = BUDDY.lock().take(order, tracking.usage())?;
     let address = frame::address_of(number);
     if tracking == Tracking::Tracked {
+        if let Some(large) = guarded(address, len, order) {
+            // SAFETY: taken just now.
+            unsafe { large.begin() };
+        }
         hooks::alloc(address, len);
     }
     NonNull::new(ptr::with_exposed_provenance_mut(address))
@@ -313,7 +337,20 @@ pub fn try_alloc(order: u32) -> Option<NonNull<u8>> {
 /// Any context.
 #[unsafe(link_section = ".text.hooks")]
 pub fn free(block: NonNull<u8>, order: u32, tracking: Tracking) {
-    let _refused_or_done = release(&Blocks { order, tracking }, block.addr().get());
+    let len = PAGE.checked_shl(order).unwrap_or_default();
+    free_for(block, len, order, tracking);
+}
+
+/// Frees like [`free`] a block that was [allocated for](alloc_for) `len` bytes. Any context.
+#[unsafe(link_section = ".text.hooks")]
+#[inline]
+pub(super) fn free_for(block: NonNull<u8>, len: usize, order: u32, tracking: Tracking) {
+    let blocks = Blocks {
+        len,
+        order,
+        tracking,
+    };
+    let _refused_or_done = release(&blocks, block.addr().get());
 }
 
 /// Frees `pages` frames from `part` on, which may be a part of a block or lie in several blocks. The rest of these blocks

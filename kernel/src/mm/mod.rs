@@ -17,6 +17,7 @@
 //! | [`heap`] | Rust's global allocator, over slabs and pages | all of them |
 //! | [`release`] | how a block is freed, for all allocators | misuse |
 //! | [`misuse`] | frees that are refused | nothing |
+//! | [`poison`] | writes to memory that is not the writer's | nothing |
 //!
 //! # Who tells the leak detector
 //!
@@ -44,6 +45,7 @@ pub mod misuse;
 mod page;
 pub mod paging;
 pub mod percpu;
+pub mod poison;
 pub mod release;
 pub mod slab;
 mod tables;
@@ -58,7 +60,7 @@ use x86_64::instructions::tlb as cpu_tlb;
 use self::paging::Open;
 use crate::arch::gdt;
 
-pub use self::page::{PAGE, Wipe, set_wipe, wipe};
+pub use self::page::{Freed, PAGE, Wipe, freed, set_wipe};
 
 /// Starts the allocators. Called once, on the boot CPU, while it runs alone.
 pub fn init(regions: &MemoryRegions) {
@@ -83,6 +85,8 @@ pub struct Stats {
     slab_pages: usize,
     vmalloc_pages: usize,
     boot_heap_bytes: usize,
+    /// Bytes in quarantine, where there is one.
+    quarantined: Option<usize>,
 }
 
 /// How memory is used. Any context.
@@ -93,6 +97,7 @@ pub fn stats() -> Stats {
         slab_pages: slab::pages(),
         vmalloc_pages: vmalloc::pages(),
         boot_heap_bytes: heap::boot_heap_used(),
+        quarantined: (freed() == Freed::Poisoned).then(slab::quarantined),
     }
 }
 
@@ -103,7 +108,9 @@ impl fmt::Display for Stats {
         writeln!(f, "free       {:>9} KiB", kib(self.free_pages))?;
         writeln!(f, "slabs      {:>9} KiB", kib(self.slab_pages))?;
         writeln!(f, "vmalloc    {:>9} KiB", kib(self.vmalloc_pages))?;
-        writeln!(f, "boot heap  {:>9} B", self.boot_heap_bytes)
+        writeln!(f, "boot heap  {:>9} B", self.boot_heap_bytes)?;
+        self.quarantined
+            .map_or(Ok(()), |bytes| writeln!(f, "quarantine {bytes:>9} B"))
     }
 }
 

@@ -35,6 +35,9 @@ pub(super) trait Allocator {
     /// Tells the detector of the free. Called only if the detector is the audience.
     fn tell(&self, retired: &Retired<Self::Block>);
 
+    /// Prints what else the allocator knows of a refused free. Called behind the line that says so.
+    fn tell_more(&self, _address: usize) {}
+
     /// Puts the block back into a free list.
     fn put(&self, block: Self::Block) -> Self::Done;
 }
@@ -74,6 +77,7 @@ pub(super) fn release<A: Allocator>(allocator: &A, address: usize) -> Option<A::
         }
         Err(misuse) => {
             misuse::tell(allocator.name(), misuse, address, allocator.audience());
+            allocator.tell_more(address);
             None
         }
     }

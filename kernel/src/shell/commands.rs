@@ -49,8 +49,35 @@ pub fn ps(_: &str, out: &mut dyn Write) -> Answered {
     }
 }
 
-pub fn mem(_: &str, out: &mut dyn Write) -> Answered {
-    Ok(write!(out, "{}", mm::stats())?)
+pub fn mem(what: &str, out: &mut dyn Write) -> Answered {
+    match what {
+        "" => Ok(write!(out, "{}", mm::stats())?),
+        "check" => check_memory(out),
+        _ => {
+            writeln!(
+                out,
+                "mem: unexpected argument `{what}`: expected check or nothing"
+            )?;
+            Err(CommandError::NotUnderstood)
+        }
+    }
+}
+
+/// Looks for overwritten memory. What there is is told where it is found.
+fn check_memory(out: &mut dyn Write) -> Answered {
+    let before = mm::poison::count();
+    let Some(objects) = mm::slab::check_contents() else {
+        writeln!(
+            out,
+            "mem check: nothing to look at without the boot parameter kmemleak.poison=on"
+        )?;
+        return Err(CommandError::NotDone);
+    };
+    let found = mm::poison::count() - before;
+    Ok(writeln!(
+        out,
+        "mem check: {objects} objects of slabs, {found} places overwritten"
+    )?)
 }
 
 pub fn slabs(name: &str, out: &mut dyn Write) -> Answered {

@@ -79,7 +79,14 @@ pub const COMMANDS: &[Command] = &[
         first_word(rest, leak::names(), take)
     }),
     Command::new("ps", "the tasks", commands::ps),
-    Command::new("mem", "how memory is used", commands::mem),
+    Command::new(
+        "mem",
+        "how memory is used, or what is overwritten",
+        |rest, out| with_a_word("mem", rest, commands::mem, out),
+    )
+    .takes("[check]", "mem check", |rest, take| {
+        first_word(rest, ["check"].into_iter(), take);
+    }),
     Command::new("slabs", "the slab caches, or one of them", |rest, out| {
         with_a_word("slabs", rest, commands::slabs, out)
     })

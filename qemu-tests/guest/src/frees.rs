@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use kernel::arch::percpu::cpu_id;
 use kernel::leak::{self, KMEMLEAK};
@@ -64,10 +64,12 @@ guest_test! {
     }
 }
 
-/// The first word of the header of the slab that the block lies in.
-fn first_word_of_slab(block: NonNull<u8>) -> *mut usize {
+/// The first two words of the header of the slab that the block lies in: its seal, and its cache.
+fn header_of_slab(block: NonNull<u8>) -> &'static [AtomicUsize; 2] {
     let frame = frame::frame_of(block.addr().get()).expect("each page has a frame");
-    ptr::with_exposed_provenance_mut(frame.slab().expect("the block lies in a slab"))
+    let start = frame.slab().expect("the block lies in a slab");
+    // SAFETY: the slab has a block in use, so it stays; nobody else uses its cache.
+    unsafe { &*ptr::with_exposed_provenance(start) }
 }
 
 guest_test! {
@@ -75,14 +77,12 @@ guest_test! {
     fn a_free_into_a_broken_slab_is_refused() smp [1] {
         let _ours = leak::hold_warnings();
         let block = CACHE.alloc(96).expect("memory");
-        let header = first_word_of_slab(block);
-        // SAFETY: mapped; nobody else uses this cache now.
-        unsafe { header.write(header.read() ^ 1) };
+        let [seal, _] = header_of_slab(block);
+        seal.fetch_xor(1, Ordering::Relaxed);
         CACHE.free(block);
         assert_eq!(misuse::count(), 1);
         assert!(slab::cache_of(block.addr().get()).is_none());
-        // SAFETY: as above.
-        unsafe { header.write(header.read() ^ 1) };
+        seal.fetch_xor(1, Ordering::Relaxed);
         CACHE.free(block);
         assert_eq!(misuse::count(), 1);
         mm::check_invariants();
@@ -94,16 +94,12 @@ guest_test! {
     fn a_slab_of_another_cache_is_noticed() smp [1] {
         let _ours = leak::hold_warnings();
         let (block, other) = (CACHE.alloc(96).expect("memory"), OTHER.alloc(64).expect("memory"));
-        let (header, of_other) = (first_word_of_slab(block).wrapping_add(1), first_word_of_slab(other).wrapping_add(1));
-        // SAFETY: mapped; nobody else uses these caches now.
-        let (cache, other_cache) = unsafe { (header.read(), of_other.read()) };
-        assert_eq!(cache, (&raw const CACHE).addr(), "the header's second word");
-        // SAFETY: as above; the word is put back before the cache is used again.
-        unsafe { header.write(other_cache) };
+        let ([_, cache], [_, other_cache]) = (header_of_slab(block), header_of_slab(other));
+        let before = cache.swap(other_cache.load(Ordering::Relaxed), Ordering::Relaxed);
+        assert_eq!(before, (&raw const CACHE).addr());
         OTHER.free(block);
         assert_eq!(misuse::count(), 1);
-        // SAFETY: as above.
-        unsafe { header.write(cache) };
+        cache.store(before, Ordering::Relaxed);
         [(&CACHE, block), (&OTHER, other)].into_iter().for_each(|(cache, block)| cache.free(block));
         assert_eq!(misuse::count(), 1);
     }
@@ -113,8 +109,7 @@ guest_test! {
     /// Nothing is handed out of a slab of which nobody knows any more what is free.
     fn nothing_is_allocated_from_a_broken_slab() smp [1] fails "header was overwritten" {
         let block = CACHE.alloc(96).expect("memory");
-        // SAFETY: mapped; the cache is not used any more, but for what is to fail.
-        unsafe { first_word_of_slab(block).write(0) };
+        header_of_slab(block)[0].store(0, Ordering::Relaxed);
         let _other = CACHE.alloc(96);
     }
 }

@@ -42,6 +42,8 @@ mod no_memory;
 #[cfg(target_os = "none")]
 mod pager;
 #[cfg(target_os = "none")]
+mod poison;
+#[cfg(target_os = "none")]
 mod protection;
 #[cfg(target_os = "none")]
 mod registry;

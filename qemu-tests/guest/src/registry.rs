@@ -6,7 +6,10 @@
 //! ```text
 //! guest-test NAME smp=N,N... passes
 //! guest-test NAME smp=N,N... fails TEXT
+//! guest-test NAME smp=N,N... with=WORD passes
 //! ```
+//!
+//! `WORD` is a boot parameter.
 
 use core::fmt::{self, Display, Formatter};
 
@@ -29,6 +32,8 @@ pub struct GuestTest {
     pub run: fn(),
     /// The numbers of CPUs with which it is run.
     pub smp: &'static [u32],
+    /// A boot parameter that it needs; empty if it needs none.
+    pub with: &'static str,
     /// How it is to end.
     pub expect: Expect,
 }
@@ -43,7 +48,8 @@ pub enum Expect {
 }
 
 /// Declares a test: a function, with the numbers of CPUs it is run with, and for one that must end the
-/// machine with failure, the text that the console must then show. A test with `leaks nothing` fails if it leaks.
+/// machine with failure, the text that the console must then show. A test with `leaks nothing` fails if it leaks. A test may need
+/// a boot parameter.
 ///
 /// ```text
 /// guest_test! {
@@ -55,6 +61,10 @@ pub enum Expect {
 ///     fn a_driver_can_be_removed() smp [2] leaks nothing { ... }
 /// }
 /// guest_test! {
+///     /// What must hold where blocks are poisoned.
+///     fn poison_is_no_pointer() smp [2] with "kmemleak.poison=on" { ... }
+/// }
+/// guest_test! {
 ///     /// What must be caught.
 ///     fn double_free_is_told() smp [2] fails "double free" { ... }
 /// }
@@ -62,17 +72,20 @@ pub enum Expect {
 #[macro_export]
 macro_rules! guest_test {
     ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] $body:block) => {
-        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] Passes $body);
+        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] "" Passes $body);
+    };
+    ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] with $with:literal $body:block) => {
+        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] $with Passes $body);
     };
     ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] leaks nothing $body:block) => {
-        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] Passes {
+        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] "" Passes {
             kmemleak::assert_no_leaks!(kernel::leak::KMEMLEAK, $body)
         });
     };
     ($(#[$meta:meta])* fn $name:ident() smp [$($smp:literal),+] fails $text:literal $body:block) => {
-        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] (Fails($text)) $body);
+        $crate::guest_test!(@ $(#[$meta])* $name [$($smp),+] "" (Fails($text)) $body);
     };
-    (@ $(#[$meta:meta])* $name:ident [$($smp:literal),+] $expect:tt $body:block) => {
+    (@ $(#[$meta:meta])* $name:ident [$($smp:literal),+] $with:literal $expect:tt $body:block) => {
         $(#[$meta])*
         fn $name() {
             #[linkme::distributed_slice($crate::registry::GUEST_TESTS)]
@@ -80,6 +93,7 @@ macro_rules! guest_test {
                 name: concat!(module_path!(), "::", stringify!($name)),
                 run: $name,
                 smp: &[$($smp),+],
+                with: $with,
                 expect: {
                     use $crate::registry::Expect::*;
                     $expect
@@ -96,6 +110,9 @@ impl Display for GuestTest {
         for (index, cpus) in self.smp.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}{cpus}")?;
+        }
+        if !self.with.is_empty() {
+            write!(f, " with={}", self.with)?;
         }
         match self.expect {
             Expect::Passes => write!(f, " passes"),

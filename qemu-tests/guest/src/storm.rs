@@ -328,6 +328,15 @@ guest_test! {
 }
 
 guest_test! {
+    /// The storm beside checks, with freed blocks poisoned: nothing is found overwritten.
+    fn allocation_storm_with_poison() smp [1, 4] with "kmemleak.poison=on" {
+        storm(Beside::Checks);
+        assert!(mm::slab::check_contents().is_some());
+        assert_eq!(mm::poison::count(), 0);
+    }
+}
+
+guest_test! {
     /// The storm beside the background scan: the scan faults on no block that is freed while it reads, and leaves
     /// nothing behind that makes a later check wrong.
     fn allocation_storm_beside_the_background_scan() smp [1, 2, 4] {

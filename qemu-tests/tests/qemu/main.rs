@@ -11,6 +11,7 @@ mod leaks;
 mod minimal;
 mod no_memory;
 mod odd_machines;
+mod poison;
 mod questions;
 mod reports;
 mod scripts;
@@ -76,6 +77,7 @@ fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
         ("minimal", minimal::TESTS),
         ("no_memory", no_memory::TESTS),
         ("odd_machines", odd_machines::TESTS),
+        ("poison", poison::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));

@@ -31,7 +31,8 @@ use self::stage::{Stage, from_reserve, give_to_reserve};
 use super::buddy::{self, Tracking};
 use super::confined;
 use super::release::release;
-use super::slab::{SlabCache, Trace};
+use super::slab::{self, SlabCache, Trace};
+use super::{Freed, freed};
 
 /// Slab caches for objects of any kind, by size.
 macro_rules! classes {
@@ -119,9 +120,31 @@ unsafe impl GlobalAlloc for KernelHeap {
         } else {
             match class(layout) {
                 Some(class) => class.free(block),
-                None => buddy::free(block, page_order(layout), Tracking::Tracked),
+                None => {
+                    buddy::free_for(block, layout.size(), page_order(layout), Tracking::Tracked)
+                }
             }
         }
+    }
+}
+
+/// Frees a block that was allocated just now and never used, so that this CPU hands it out next.
+///
+/// # Safety
+///
+/// The block was allocated with this layout, and is not used any more.
+#[unsafe(link_section = ".text.hooks")]
+unsafe fn free_unused(block: *mut u8, layout: Layout) {
+    let would_wait = || {
+        freed() == Freed::Poisoned
+            && Stage::now() != Stage::Ending
+            && !confined::is_inside()
+            && slab::cache_of(block.addr()).is_some()
+    };
+    match (NonNull::new(block), class(layout)) {
+        (Some(block), Some(class)) if would_wait() => class.free_unused(block),
+        // SAFETY: the caller's promise.
+        _ => unsafe { HEAP.dealloc(block, layout) },
     }
 }
 
@@ -130,8 +153,16 @@ unsafe impl GlobalAlloc for KernelHeap {
 fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
     match class(layout) {
         Some(class) => class.alloc(layout.size()),
-        None => buddy::alloc_for(layout.size(), page_order(layout), Tracking::Tracked),
+        None => large(layout).or_else(|| {
+            // Objects in quarantine may be all that is between free pages.
+            slab::empty_quarantines().then(|| large(layout))?
+        }),
     }
+}
+
+#[inline(always)]
+fn large(layout: Layout) -> Option<NonNull<u8>> {
+    buddy::alloc_for(layout.size(), page_order(layout), Tracking::Tracked)
 }
 
 /// Allocates from where blocks come from at this stage. Does not return to confined code that gets no memory: leaves it.

@@ -72,6 +72,16 @@ pub(super) struct Slabs {
     pub(super) count: usize,
 }
 
+impl Slabs {
+    pub(super) const fn new() -> Self {
+        Self {
+            partial: None,
+            empty: 0,
+            count: 0,
+        }
+    }
+}
+
 /// Where the objects of a slab lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -142,7 +152,7 @@ impl Slab {
     }
 
     /// Whether all objects are free.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn is_all_free(&self) -> bool {
         self.free_count.get() == self.layout.objects as usize
     }
 
@@ -198,7 +208,7 @@ impl Slabs {
 
 /// The slab that holds `address`.
 #[inline]
-fn slab_of(address: usize) -> Result<SlabRef, Misuse> {
+pub(super) fn slab_of(address: usize) -> Result<SlabRef, Misuse> {
     let start = frame::frame_of(address).and_then(Frame::slab);
     let start = start.and_then(|start| NonNull::new(ptr::with_exposed_provenance_mut(start)));
     let slab = SlabRef(start.ok_or(Misuse::NotABlock)?);

@@ -34,7 +34,7 @@ use super::mapping::{self, Access, NoMemory};
 use super::misuse::{Audience, Misuse};
 use super::paging::Open;
 use super::release::{Allocator, Retired, release};
-use super::{PAGE, Wipe, wipe};
+use super::{PAGE, freed, slab};
 use crate::arch::mmio::Registers;
 use crate::dev::tlb;
 use crate::leak::hooks;
@@ -79,7 +79,8 @@ fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     if pages == 0 {
         return None;
     }
-    let first_frame = take_frames(pages)?;
+    let first_frame =
+        take_frames(pages).or_else(|| slab::empty_quarantines().then(|| take_frames(pages))?)?;
     let mut areas = AREAS.lock();
     let Some(start) = areas.insert(pages, align, kind, first_frame) else {
         drop(areas);
@@ -174,10 +175,10 @@ impl Allocator for Blocks {
     }
 
     fn put(&self, Mapped { start, pages }: Mapped) -> usize {
-        if wipe() == Wipe::OnFree {
+        if let Some(byte) = freed().fill() {
             let block: *mut u8 = ptr::with_exposed_provenance_mut(start);
             // SAFETY: still mapped here, and taken from its user.
-            unsafe { block.write_bytes(0, pages * PAGE) };
+            unsafe { block.write_bytes(byte, pages * PAGE) };
         }
         let mut areas = AREAS.lock();
         let open = Open::new();
