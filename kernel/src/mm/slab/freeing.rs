@@ -61,15 +61,26 @@ impl Allocator for &'static SlabCache {
     #[inline(always)]
     fn put(&self, object: usize) {
         match freed() {
-            Freed::Kept => {}
-            Freed::Cleared => {
-                let object: *mut u8 = ptr::with_exposed_provenance_mut(object);
-                // SAFETY: an object of this cache that was taken from its user, and is not free yet.
-                unsafe { object.write_bytes(0, self.object_size) };
-            }
-            Freed::Poisoned => return self.keep_for_a_while(object),
+            Freed::Kept => self.put_back(object),
+            other => put_changed(self, object, other),
         }
-        self.put_back(object);
+    }
+}
+
+/// Puts an object that was taken from its user where freed ones go, and does to its contents what is to be done.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
+#[cold]
+fn put_changed(cache: &'static SlabCache, object: usize, freed: Freed) {
+    match freed {
+        Freed::Poisoned => cache.keep_for_a_while(object),
+        Freed::Cleared => {
+            let start: *mut u8 = ptr::with_exposed_provenance_mut(object);
+            // SAFETY: an object of this cache that was taken from its user, and is not free yet.
+            unsafe { start.write_bytes(0, cache.object_size) };
+            cache.put_back(object);
+        }
+        Freed::Kept => cache.put_back(object),
     }
 }
 

@@ -40,7 +40,6 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 pub use self::contents::check_contents;
 use self::freeing::Unused;
-use self::guard::Guarded;
 pub use self::guard::{TooLate, switch_poison_on};
 use self::magazine::{MAGAZINE_LEN, Magazine, new_magazine};
 use self::quarantine::Quarantine;
@@ -172,12 +171,10 @@ impl SlabCache {
     /// Allocates an object. The user wants `size` bytes of it: the leak detector is told that size. Any context.
     #[unsafe(link_section = ".text.hooks")]
     pub fn alloc(&'static self, size: usize) -> Option<NonNull<u8>> {
-        let object = self.take().or_else(|| self.take_after_all())?;
-        if freed() == Freed::Poisoned
-            && let Some(guarded) = Guarded::at(object.addr().get())
-        {
-            guarded.hand_out(size);
+        if freed() == Freed::Poisoned {
+            return self.alloc_guarded(size);
         }
+        let object = self.take()?;
         if self.trace == Trace::Trace {
             hooks::alloc(object.addr().get(), size);
         }

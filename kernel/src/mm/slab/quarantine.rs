@@ -15,7 +15,8 @@ use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use super::guard::Guarded;
-use super::{SlabCache, for_each_cache, located};
+use super::{SlabCache, Trace, for_each_cache, located};
+use crate::leak::hooks;
 use crate::mm::page::{Freed, freed};
 use crate::mm::{PAGE, buddy};
 
@@ -129,13 +130,20 @@ pub fn empty_quarantines() -> bool {
 }
 
 impl SlabCache {
-    /// Takes an object, if need be one of those in quarantine.
+    /// Allocates an object, if need be one of those in quarantine, where freed blocks are poisoned.
+    #[unsafe(link_section = ".text.hooks")]
+    #[inline(never)]
     #[cold]
-    pub(super) fn take_after_all(&'static self) -> Option<NonNull<u8>> {
-        if !empty_quarantines() {
-            return None;
+    pub(super) fn alloc_guarded(&'static self, size: usize) -> Option<NonNull<u8>> {
+        let object = match self.take() {
+            None if empty_quarantines() => self.take(),
+            taken => taken,
+        }?;
+        at(object.addr().get()).hand_out(size);
+        if self.trace == Trace::Trace {
+            hooks::alloc(object.addr().get(), size);
         }
-        self.take()
+        Some(object)
     }
 
     /// Puts an object that was taken from its user into quarantine.
