@@ -18,6 +18,7 @@ mod history;
 mod model;
 mod random;
 mod replay;
+mod small;
 
 use std::env;
 use std::panic::{self, AssertUnwindSafe};
@@ -82,7 +83,11 @@ fn without_memory_no_leak_is_called_that_is_none() {
 
 /// Why a history fails, if it does.
 fn failure(history: &History) -> Option<String> {
-    match panic::catch_unwind(AssertUnwindSafe(|| replay::replay(history))) {
+    failure_of(|| replay::replay(history))
+}
+
+fn failure_of(replay: impl FnOnce() -> Result<(), String>) -> Option<String> {
+    match panic::catch_unwind(AssertUnwindSafe(replay)) {
         Ok(Ok(())) => None,
         Ok(Err(why)) => Some(why),
         Err(panic) => Some(match panic.downcast_ref::<String>() {
@@ -167,4 +172,30 @@ fn a_history_by_hand() {
     };
     assert_eq!(replay::replay(&history), Ok(()));
     assert_eq!(replay::last_leaks(&history), [(0x2000, 64)]);
+}
+
+/// Operations of the short histories, unless the environment says how many. Few under Miri, where each takes its time.
+const OPERATIONS: u64 = if cfg!(miri) { 1 } else { 4 };
+
+/// Histories that one machine has, after each other.
+const ON_ONE_MACHINE: u64 = 10_000;
+
+/// All histories of so many operations and fewer: see [`small`].
+#[test]
+fn all_short_histories_agree() {
+    let operations = from_environment("KMEMLEAK_OPERATIONS").unwrap_or(OPERATIONS);
+    let idle = from_environment("KMEMLEAK_IDLE").unwrap_or(1);
+    let (mut ground, mut histories) = (replay::Ground::new(1), 0);
+    small::each_history(operations as usize, idle as usize, &mut |history| {
+        if let Some(why) = failure_of(|| ground.replay(history)) {
+            let afresh = failure(history).unwrap_or("nothing, with a machine of its own".into());
+            panic!("{why}; afresh: {afresh}\n{history:#x?}");
+        }
+        histories += 1;
+        if histories % ON_ONE_MACHINE == 0 {
+            ground = replay::Ground::new(1);
+        }
+    });
+    println!("{histories} histories of {operations} operations");
+    assert!(histories > 0);
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 const WORD: usize = 8;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Block {
     size: usize,
     min_count: i32,
@@ -43,7 +43,7 @@ fn is_in(ranges: &[Range<usize>], start: usize, len: usize) -> bool {
     })
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     blocks: BTreeMap<usize, Block>,
     /// Copies of per-CPU blocks, and whose they are.
@@ -282,6 +282,11 @@ impl Model {
             }
         }
         covered
+    }
+
+    /// Where blocks start.
+    pub fn starts(&self) -> Vec<usize> {
+        self.blocks.keys().copied().collect()
     }
 
     /// Objects, and their bytes.

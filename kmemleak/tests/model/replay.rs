@@ -4,6 +4,7 @@
 //! calls a leak then must be one.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use kmemleak::{AllocOptions, Detector, Platform};
 use kmemleak_emulated::{Emulated, Machine, Place, Stop};
@@ -25,10 +26,53 @@ enum Supply {
 struct Seen {
     /// What is lost in the end: offsets into the arena, and sizes.
     leaks: Vec<(usize, usize)>,
+    /// Where blocks start in the end.
+    left: Vec<usize>,
     /// Pages that were refused.
     refused: usize,
     /// Requests for memory.
     requests: u64,
+}
+
+/// A machine and its detector, for one history, or for many.
+pub struct Ground {
+    machine: Arc<Machine>,
+    detector: Box<Detector<Emulated>>,
+    arena: usize,
+}
+
+impl Ground {
+    pub fn new(cpus: u32) -> Self {
+        let machine = Machine::builder().cpus(cpus).build();
+        let detector = Box::new(Detector::new(Emulated::of(&machine)));
+        let arena = machine.arena(ARENA);
+        detector.set_min_age_us(0);
+        Self {
+            machine,
+            detector,
+            arena,
+        }
+    }
+
+    /// Replays a history that has no per-CPU blocks and no regions, where all blocks of the one before are gone; frees what is left.
+    #[allow(dead_code, reason = "fuzzers begin afresh with each input")]
+    pub fn replay(&self, history: &History) -> Result<(), String> {
+        let seen = run_on(self, history, Supply::All)?;
+        for operation in &history.operations {
+            if let Operation::Store(place, _) = *operation {
+                match place {
+                    Where::Root(index) => self.machine.store(Place::Bss(index), 0),
+                    Where::Arena(offset) => self.machine.write(self.arena + offset, 0),
+                    Where::Percpu(..) => {}
+                }
+            }
+        }
+        seen.left
+            .iter()
+            .for_each(|&start| self.detector.free(start));
+        let left = self.detector.tracking().objects;
+        agree("left", history.operations.len(), 0, left)
+    }
 }
 
 /// Whether the two agree all the way; if not, where they don't.
@@ -55,15 +99,21 @@ pub fn last_leaks(history: &History) -> Vec<(usize, usize)> {
 }
 
 fn run(history: &History, supply: Supply) -> Result<Seen, String> {
-    let machine = Machine::builder().cpus(history.cpus).build();
+    run_on(&Ground::new(history.cpus), history, supply)
+}
+
+fn run_on(ground: &Ground, history: &History, supply: Supply) -> Result<Seen, String> {
+    let Ground {
+        machine,
+        detector,
+        arena,
+    } = ground;
+    let arena = *arena;
     machine.set_stop(history.stop);
-    let detector: Box<Detector<_>> = Box::new(Detector::new(Emulated::of(&machine)));
     let mut model = Model::default();
-    let arena = machine.arena(ARENA);
     let (mut now, mut leaks, mut told) = (0, Vec::new(), false);
     // Handles and sizes.
     let mut percpu = [None; PERCPU];
-    detector.set_min_age_us(0);
     match supply {
         Supply::All => {}
         Supply::Pages(pages) => machine.set_metadata_budget(pages),
@@ -175,7 +225,7 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
             Operation::RegionAdd(region) => {
                 let region = &REGIONS[region];
                 let added = detector.region_add(arena + region.start, region.len());
-                if !added && (supply == Supply::All || !is_incomplete(&detector)) {
+                if !added && (supply == Supply::All || !is_incomplete(detector)) {
                     return Err("no memory for a region, and nothing says so".into());
                 }
                 model.region_add(arena + region.start, region.len());
@@ -229,7 +279,7 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
             Supply::Pages(_) => true,
             Supply::But(first, _) => detector.metadata_requests() > first,
         };
-        told = told || some_refused && is_incomplete(&detector);
+        told = told || some_refused && is_incomplete(detector);
         if !told {
             let tracking = detector.tracking();
             agree(
@@ -264,6 +314,7 @@ fn run(history: &History, supply: Supply) -> Result<Seen, String> {
     let offset = |(start, size): (usize, usize)| (start.wrapping_sub(arena), size);
     Ok(Seen {
         leaks: leaks.into_iter().map(offset).collect(),
+        left: model.starts(),
         refused: machine.metadata_refused(),
         requests: detector.metadata_requests(),
     })
