@@ -221,8 +221,8 @@ fn leak_json<P: Platform>(
         leak.named.record.has(flag::REPORTED),
         OrNull(freed)
     )?;
-    cycle_json(claim, index, out)?;
     contents_json(&leak.contents, out)?;
+    cycle_json(claim, index, out)?;
     frames_json(tracker, leak.frames.as_slice(), out)?;
     writeln!(out, "}}")
 }
