@@ -107,7 +107,7 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     scheduler::init(bottom..top);
     let first = task::spawn("init", Priority::Normal, move || {
         reaper::init().expect("memory for the first tasks");
-        smp::start_all(&machine);
+        smp::start_all(&machine, cpu_patience_us());
         if let Err(broken) = mm::audit::check(bottom) {
             panic!("page tables: {broken}");
         }
@@ -118,6 +118,20 @@ pub fn start(boot_info: &'static mut BootInfo, main: fn()) -> ! {
     drop(first.expect("memory for the first tasks"));
     apic::start_timer();
     scheduler::idle()
+}
+
+/// How long a CPU may take to begin: the boot parameter `smp.wait_ms`.
+fn cpu_patience_us() -> u64 {
+    let Some(value) = cmdline::value("smp.wait_ms") else {
+        return smp::PATIENCE_US;
+    };
+    match value.parse::<u32>() {
+        Ok(ms) => u64::from(ms) * 1000,
+        Err(_) => {
+            println!("smp.wait_ms={value}: expected a number of milliseconds");
+            smp::PATIENCE_US
+        }
+    }
 }
 
 /// Ends a machine that the kernel can't run on. This is no failure of the kernel, so no call stack is printed.

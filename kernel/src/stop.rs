@@ -29,12 +29,13 @@ use kmemleak::{StopError, StoppedCpu};
 
 use crate::arch::percpu::{cpu_id, running};
 use crate::arch::{context, ending, vector};
-use crate::dev::{apic, time};
+use crate::dev::apic;
+use crate::dev::time::Patience;
 use crate::percpu;
 use crate::sync::{IrqGuard, Pending, PreemptGuard, preempt};
 use crate::task::{Mutex, MutexGuard};
 
-/// How long a CPU may take to join, in microseconds.
+/// How long all CPUs may take to join, in microseconds that the initiator has run ([`Patience`]).
 const PATIENCE_US: u64 = 1_000_000;
 
 /// What all CPUs run, and the number of CPUs.
@@ -65,7 +66,7 @@ percpu! {
 
 /// Runs `work` on all CPUs at once, while nothing else runs, with interrupts off.
 ///
-/// Task context, with no spinlock held. Fails if a CPU does not join within a second; then `work` has not run.
+/// Task context, with no spinlock held. Fails if a CPU does not join within a second of this CPU's time; then `work` has not run.
 pub fn stop_world(work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     let _one_at_a_time = STOPPING.lock();
     // If this task moved before the stop, its stack pointer would be noted for the CPU that it has left.
@@ -104,8 +105,9 @@ fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
         apic::send_to_others(vector::STOP);
     }
     let others = || (0..cpus).filter(|&cpu| cpu != here);
-    let deadline_us = time::now_us() + PATIENCE_US;
-    let missing = others().find(|&cpu| !wait_for(JOINED.on(cpu), generation, deadline_us));
+    let mut patience = Patience::new(PATIENCE_US);
+    let missing =
+        others().find(|&cpu| !wait_for(JOINED.on(cpu), generation, &mut || patience.lasts()));
     if missing.is_none() {
         let _quiet = IrqGuard::new();
         let work = Work { run, cpus };
@@ -117,7 +119,7 @@ fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
             initiator: true,
         });
         others().for_each(|cpu| {
-            wait_for(DONE.on(cpu), generation, u64::MAX);
+            wait_for(DONE.on(cpu), generation, &mut || true);
         });
         WORK.store(ptr::null_mut(), Ordering::Release);
     }
@@ -126,10 +128,10 @@ fn stop(run: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
     missing.map_or(Ok(()), |cpu| Err(StopError::Missing(cpu)))
 }
 
-/// Waits until a CPU has noted `generation`; false if it has not done so by `deadline_us`.
-fn wait_for(noted: &AtomicU64, generation: u64, deadline_us: u64) -> bool {
+/// Waits until a CPU has noted `generation`; false if that takes so long that `may_wait` is false.
+fn wait_for(noted: &AtomicU64, generation: u64, may_wait: &mut dyn FnMut() -> bool) -> bool {
     while noted.load(Ordering::Acquire) != generation {
-        if time::now_us() > deadline_us {
+        if !may_wait() {
             return false;
         }
         ending::relax();

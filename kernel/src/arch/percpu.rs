@@ -158,7 +158,7 @@ pub fn set_task_id(cpu: u32, task: u32) {
 /// Distances of all CPUs' areas from the template; zero where a CPU has none (yet).
 static OFFSETS: [AtomicUsize; MAX_CPUS] = [const { AtomicUsize::new(0) }; MAX_CPUS];
 
-/// CPUs that have an area: those that run, and the one being started.
+/// CPUs that have an area: those that run, and one that is about to.
 static CPUS: AtomicU32 = AtomicU32::new(0);
 
 unsafe extern "C" {
@@ -245,7 +245,8 @@ pub unsafe fn init_boot_cpu() {
 /// # Safety
 ///
 /// `area` is [`area_len`] bytes of memory that stay mapped permanently and are used for nothing else, aligned as
-/// the template is; `cpu` does not run yet and is the next CPU, below [`MAX_CPUS`].
+/// the template is; `cpu` is the next CPU, below [`MAX_CPUS`], and has entered no area yet. Any CPU may do it for any other, or for
+/// itself.
 pub unsafe fn prepare(cpu: u32, area: *mut u8) {
     let template_start = &raw const __percpu_start;
     // SAFETY: both are that long; the template is only read.

@@ -223,8 +223,9 @@ pub fn send_init(apic_id: u32) {
     with_local(|local| unsafe { local.send_init_ipi(destination(apic_id)) });
 }
 
-/// Makes a CPU that got INIT run the code in the page with this number, in real mode.
+/// Makes a CPU that got INIT run the code in the page with this number, in real mode. A CPU that has not got INIT ignores it.
 pub fn send_startup(apic_id: u32, page: u8) {
+    fence();
     // SAFETY: the caller starts this CPU; the page holds the code to start with.
     with_local(|local| unsafe { local.send_sipi(page, destination(apic_id)) });
 }

@@ -145,3 +145,36 @@ pub fn init(hpet: &Hpet) {
     TSC_AT_BOOT.store(start, Ordering::Relaxed);
     US_PER_COUNT.store(us_per_count as u64, Ordering::Relaxed);
 }
+
+/// The most that one look at the clock takes from a [`Patience`], in microseconds: many times what a loop round a look takes.
+const MOST_AT_ONCE_US: u64 = 100;
+
+/// Time that runs out while this CPU runs.
+///
+/// A virtual CPU is taken away by its host, for as long as the host likes, and the clock goes on. Who waits for another CPU by the clock gives
+/// up then although neither has done anything. So a gap between two looks, which must be frequent, counts for little: where the
+/// host is fair, the other CPU has had about as much time as this one.
+#[derive(Debug)]
+pub struct Patience {
+    left_us: u64,
+    looked_us: u64,
+}
+
+impl Patience {
+    /// So many microseconds.
+    pub fn new(us: u64) -> Self {
+        Self {
+            left_us: us,
+            looked_us: now_us(),
+        }
+    }
+
+    /// Whether there is time left. Called over and over, in a loop that does little else. Any context.
+    pub fn lasts(&mut self) -> bool {
+        let now = now_us();
+        let gone = now.saturating_sub(self.looked_us).min(MOST_AT_ONCE_US);
+        self.looked_us = now;
+        self.left_us = self.left_us.saturating_sub(gone);
+        self.left_us > 0
+    }
+}

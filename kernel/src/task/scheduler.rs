@@ -273,24 +273,49 @@ pub fn init(stack: Range<usize>) {
     scheduler.all.push_back(task);
 }
 
-/// Makes the idle task of a CPU that is about to start, and returns the end of the stack to start on.
-pub fn prepare_idle(cpu: u32) -> Option<usize> {
-    let mut name = arrayvec::ArrayString::<16>::new();
-    let _ = core::fmt::Write::write_fmt(&mut name, format_args!("idle/{cpu}"));
-    let stack = super::allocate_stack().ok()?;
-    let (start, top) = (stack.start, stack.end);
-    let task = Task::new(&name, Priority::Low, stack, None);
-    let task = task.inspect_err(|_| super::give_stack_back(start)).ok()?;
-    task.set_state(State::Running);
-    task.cpu.store(cpu, Ordering::Release);
-    let pointer = Arc::as_ptr(&task).cast_mut();
-    CURRENT.on(cpu).store(pointer, Ordering::Release);
-    set_task_id(cpu, task.id);
-    let mut scheduler = SCHEDULER.lock();
-    scheduler.running[cpu as usize] = Some(task.clone());
-    scheduler.idle[cpu as usize] = Some(task.clone());
-    scheduler.all.push_back(task);
-    Some(top)
+/// The idle task of a CPU that is about to start: not known to the scheduler yet.
+#[derive(Debug)]
+pub struct IdleTask(Arc<Task>);
+
+impl IdleTask {
+    /// Makes the idle task of this CPU; `None` if there is no memory for it. Task context.
+    pub fn new(cpu: u32) -> Option<Self> {
+        let mut name = arrayvec::ArrayString::<16>::new();
+        // A number has at most ten digits.
+        let _ = core::fmt::Write::write_fmt(&mut name, format_args!("idle/{cpu}"));
+        let stack = super::allocate_stack().ok()?;
+        let start = stack.start;
+        let task = Task::new(&name, Priority::Low, stack, None);
+        let task = task.inspect_err(|_| super::give_stack_back(start)).ok()?;
+        task.set_state(State::Running);
+        task.cpu.store(cpu, Ordering::Release);
+        Some(Self(task))
+    }
+
+    /// The end of the stack that the CPU is to start on.
+    pub fn stack_end(&self) -> usize {
+        self.0.stack.end
+    }
+
+    /// Gives its memory back: the CPU has not started. Task context.
+    pub fn give_back(self) {
+        let start = self.0.stack.start;
+        drop(self);
+        super::give_stack_back(start);
+    }
+
+    /// Makes it what this CPU runs, which has begun on the task's stack, with interrupts off.
+    pub fn adopt(self) {
+        let Self(task) = self;
+        let cpu = cpu_id();
+        let mut scheduler = SCHEDULER.lock();
+        let pointer = Arc::as_ptr(&task).cast_mut();
+        CURRENT.on(cpu).store(pointer, Ordering::Release);
+        set_task_id(cpu, task.id);
+        scheduler.running[cpu as usize] = Some(task.clone());
+        scheduler.idle[cpu as usize] = Some(task.clone());
+        scheduler.all.push_back(task);
+    }
 }
 
 /// What a CPU does when no task is ready. Called by its idle task at the end of the CPU's start; never returns, and discards the

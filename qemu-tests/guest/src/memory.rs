@@ -7,10 +7,12 @@ use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use kernel::arch::gdt;
 use kernel::leak::{self, KMEMLEAK};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::slab::{SlabCache, Trace};
 use kernel::mm::{self, misuse, percpu, vmalloc};
+use kernel::task::scheduler::IdleTask;
 use kernel::task::{self, JoinHandle, Priority};
 
 use crate::guest_test;
@@ -273,5 +275,29 @@ guest_test! {
         text.clear();
         KMEMLEAK.command("status", &mut text).expect("a string takes it");
         assert!(text.contains("state        enabled\n"), "{text}");
+    }
+}
+
+guest_test! {
+    /// What was taken for a CPU that does not start is given back, and the detector hears of it as little as before.
+    fn memory_of_a_cpu_is_given_back() smp [1] {
+        let _ours = leak::hold_warnings();
+        let take_and_give = || {
+            let idle = IdleTask::new(63).expect("memory");
+            let stack = vmalloc::map_untold_stack(gdt::EXCEPTION_STACK_LEN).expect("memory");
+            vmalloc::unmap_untold_stack(stack);
+            idle.give_back();
+            vmalloc::purge();
+        };
+        let state = || (vmalloc::pages(), KMEMLEAK.tracking().objects);
+        let before = state();
+        take_and_give();
+        // The slabs, magazines and page tables that it needs stay.
+        let free_pages = || buddy::free_pages() + leak::metadata_bytes() as usize / 4096;
+        let free = free_pages();
+        take_and_give();
+        assert_eq!((state(), misuse::count(), warnings().as_str()), (before, 0, ""));
+        assert_eq!(free_pages(), free);
+        mm::check_invariants();
     }
 }

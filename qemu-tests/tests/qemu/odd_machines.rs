@@ -11,6 +11,9 @@ use qemu_tests::machines::{self, Failure, LIMIT};
 crate::tests![
     one_to_eight_cpus,
     sixteen_cpus,
+    sixty_four_cpus,
+    cpus_that_come_late_are_left_out,
+    cpus_without_memory_are_left_out,
     more_cpus_than_there_is_room_for_are_refused,
     sixteen_mib,
     sixteen_gib,
@@ -97,6 +100,52 @@ fn one_to_eight_cpus() -> Result<(), Failure> {
 
 fn sixteen_cpus() -> Result<(), Failure> {
     works(&machine(16, "256M", &[])).map(drop)
+}
+
+fn sixty_four_cpus() -> Result<(), Failure> {
+    works(&machine(64, "512M", &[])).map(drop)
+}
+
+/// Where CPUs get no time to begin, each is either up, or said to be missing; what comes late disturbs nobody.
+fn cpus_that_come_late_are_left_out() -> Result<(), Failure> {
+    for _ in 0..3 {
+        let hurried = Machine {
+            append: "smp.wait_ms=0".into(),
+            ..machine(16, "256M", &[])
+        };
+        let (run, told) = starts_and_works(&hurried)?;
+        let missing = told.matches(": did not come up").count();
+        if run + missing != 16 {
+            return Err(format!("{run} CPUs run, {missing} are missing: {told}").into());
+        }
+    }
+    Ok(())
+}
+
+/// CPUs for which there is no memory are given up, with what was taken for them, and the machine goes on.
+fn cpus_without_memory_are_left_out() -> Result<(), Failure> {
+    let (run, told) = starts_and_works(&machine(64, "16M", &[]))?;
+    match told.contains(" are to be left for tasks; no more CPUs are started") {
+        true if (2..64).contains(&run) => Ok(()),
+        _ => Err(format!("{run} CPUs run: {told}").into()),
+    }
+}
+
+/// Returns how many CPUs run, and what is printed until the prompt. A leak is found and no other.
+fn starts_and_works(machine: &Machine) -> Result<(usize, String), Failure> {
+    let mut session = Session::start(machine)?;
+    let boot = session.wait_for_prompt(LIMIT)?;
+    let cpus = session.command("cpus", LIMIT)?;
+    session.command("leak arc-cycle", LIMIT)?;
+    let report = session.command("kmemleak scan", LIMIT)?;
+    if !report.contains("kmemleak: 2 unreferenced objects (64 bytes)") {
+        return Err(report.into());
+    }
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "")?;
+    let run = cpus.matches(": apic id ").count();
+    tell(machine, &format!("{run} CPUs run; the leak was found"));
+    Ok((run, boot))
 }
 
 fn more_cpus_than_there_is_room_for_are_refused() -> Result<(), Failure> {

@@ -74,6 +74,12 @@ pub fn map_untold_stack(len: usize) -> Option<NonNull<u8>> {
     NonNull::new(ptr::with_exposed_provenance_mut(start))
 }
 
+/// Gives back what [`map_untold_stack`] has mapped. If no block begins there, the error is printed, and nothing else happens. Task
+/// context, with interrupts on and no spinlock held.
+pub fn unmap_untold_stack(stack: NonNull<u8>) {
+    free(stack.addr().get(), Audience::Nobody);
+}
+
 fn map_block(len: usize, align: usize, kind: Kind) -> Option<usize> {
     let pages = len.div_ceil(PAGE);
     if pages == 0 {
@@ -122,14 +128,21 @@ fn map_frames(start: usize, first_frame: u32) -> Result<(), NoMemory> {
 /// Task context, with interrupts on and no spinlock held: all CPUs may have to be interrupted.
 #[unsafe(link_section = ".text.hooks")]
 pub fn vfree(block: *mut u8) {
-    let lazy_pages = release(&Blocks, block.addr());
+    free(block.addr(), Audience::Detector);
+}
+
+#[inline(always)]
+fn free(start: usize, audience: Audience) {
+    let lazy_pages = release(&Blocks { audience }, start);
     if lazy_pages.is_some_and(|pages| pages > LAZY_PAGES) {
         purge();
     }
 }
 
 /// How blocks are freed.
-struct Blocks;
+struct Blocks {
+    audience: Audience,
+}
 
 /// A block that was taken from its user.
 struct Mapped {
@@ -147,7 +160,7 @@ impl Allocator for Blocks {
     }
 
     fn audience(&self) -> Audience {
-        Audience::Detector
+        self.audience
     }
 
     fn retire(&self, start: usize) -> Result<Mapped, Misuse> {
