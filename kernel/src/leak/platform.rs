@@ -191,7 +191,7 @@ unsafe impl Platform for KernelPlatform {
     }
 
     fn instances(&self, address: usize, out: &mut dyn Write) -> fmt::Result {
-        scripted::with_label(address, |_| Ok(()))
+        scripted::with_label(address, |label| out.write_str(label))
             .unwrap_or_else(|| write!(out, "{}", symbols::instances_of_return(address)))
     }
 

@@ -112,7 +112,7 @@ pub(super) struct Place<'a> {
 const MOST: usize = 32;
 
 /// The functions that contain an address, the innermost first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Chain<'a> {
     places: [Place<'a>; MOST],
     count: usize,
@@ -178,24 +178,29 @@ pub(super) fn with_functions<R>(
     names: Names,
     work: impl FnOnce(&Chain<'_>) -> R,
 ) -> R {
+    // In one place: it is large, and debug builds copy what they return.
+    let mut chain = Chain::EMPTY;
     let Some(mut debug) = lock() else {
         note(Some(Missing::InUse));
-        return work(&Chain::EMPTY);
+        return work(&chain);
     };
     // SAFETY: both work on the kernel's file and what they allocate; they hold nothing.
     let found = unsafe {
         debug.with(
             || read(image),
-            |lines| look_up(lines.as_ref(), address, names),
+            |lines| look_up(lines.as_ref(), address, names, &mut chain),
         )
     };
     note(match found {
-        Ok(Some(_)) => None,
+        Ok(Some(())) => None,
         Ok(None) | Err(Ended::Panicked) => Some(Missing::Damaged),
         Err(Ended::OutOfMemory) => Some(Missing::NoMemory),
         Err(Ended::Busy) => Some(Missing::InUse),
     });
-    work(&found.ok().flatten().unwrap_or(Chain::EMPTY))
+    if found != Ok(Some(())) {
+        chain.count = 0;
+    }
+    work(&chain)
 }
 
 fn lock() -> Option<MutexGuard<'static, Confined<Lines>>> {
@@ -215,14 +220,18 @@ fn read(image: &Image) -> Lines {
     Context::from_dwarf(dwarf).ok()
 }
 
-/// Reads as much more as this address needs; none if the information is damaged. Runs confined.
-fn look_up(lines: Option<&Context<Reader>>, address: u64, names: Names) -> Option<Chain<'_>> {
+/// Reads as much more as this address needs, and adds the functions to the chain; none if the information is damaged. Runs confined.
+fn look_up<'a>(
+    lines: Option<&'a Context<Reader>>,
+    address: u64,
+    names: Names,
+    chain: &mut Chain<'a>,
+) -> Option<()> {
     let lines = lines?;
     let unit = match names {
         Names::Linkage => None,
         Names::Instances => lines.find_dwarf_and_unit(address).skip_all_loads(),
     };
-    let mut chain = Chain::EMPTY;
     let mut frames = lines.find_frames(address).skip_all_loads().ok()?;
     while let Some(frame) = frames.next().ok()? {
         let name = frame.function.map(|function| function.name.slice());
@@ -234,5 +243,5 @@ fn look_up(lines: Option<&Context<Reader>>, address: u64, names: Names) -> Optio
             line: frame.location.as_ref().and_then(|location| location.line),
         });
     }
-    Some(chain)
+    Some(())
 }

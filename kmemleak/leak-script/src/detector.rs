@@ -2,6 +2,7 @@
 //!
 //! What it can't do says so here and nowhere else.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -267,7 +268,8 @@ impl<'d, P: Platform> Subject<'d, P> {
                     // Writing to a `String` never fails.
                     let _ = self.detector.platform().functions(frame, &mut name);
                 }
-                if name.trim_end() == label {
+                // Before it may be a constructor, which says the type.
+                if name.lines().next_back() == Some(label) {
                     // Where there was no mark, all has come since.
                     let (more, more_blocks) = match site.growth {
                         Some(growth) => (growth.bytes, growth.objects),
@@ -294,6 +296,34 @@ impl<'d, P: Platform> Subject<'d, P> {
         self.detector
             .path(start.get(), &mut |slot| found.push(self.found(&slot)))?;
         Ok(found)
+    }
+
+    /// The type of an object, as a report says it.
+    pub(crate) fn type_of(&self, start: Hidden) -> Option<String> {
+        let dump = self.answer(&format!("dump {:x}", start.get()));
+        let mut lines = dump.lines();
+        lines.find_map(|line| line.strip_prefix("  type ").map(String::from))
+    }
+
+    /// The objects of the cycle in which a leader lies, the leader first; none if it lies in none, or is no leader.
+    pub(crate) fn cycle(&self, leader: Hidden) -> Vec<Hidden> {
+        let report = self.answer("report --json");
+        let of_leader = format!(",\"address\":\"{:#018x}\",\"size\"", leader.get());
+        let mut lines = report.lines();
+        let line =
+            lines.find(|line| line.contains("\"kind\":\"object\"") && line.contains(&of_leader));
+        let cycle = line.and_then(|line| line.split_once("\"cycle\":[")?.1.split_once(']'));
+        let words = cycle.map_or("", |(cycle, _)| cycle).split('"');
+        let numbers = words.filter_map(|word| word.strip_prefix("0x"));
+        let addresses = numbers.filter_map(|digits| usize::from_str_radix(digits, 16).ok());
+        addresses.map(Hidden::new).collect()
+    }
+
+    fn answer(&self, line: &str) -> String {
+        let mut answer = String::new();
+        // Writing to a `String` never fails; what was not done has no answer.
+        let _ = self.detector.command(line, &mut answer);
+        answer
     }
 
     fn found(&self, slot: &Slot) -> Found {

@@ -23,6 +23,7 @@ pub(crate) struct Object {
     pub(crate) align: usize,
     pub(crate) min_count: i32,
     pub(crate) from: Allocator,
+    /// The call stack that allocated it.
     pub(crate) site: String,
     pub(crate) live: bool,
 }

@@ -91,6 +91,7 @@ impl<P: Platform> Run<'_, P> {
                 min_count,
                 from,
                 site,
+                block_type,
             } => {
                 self.names.is_free(name)?;
                 self.alloc(Object {
@@ -100,7 +101,10 @@ impl<P: Platform> Run<'_, P> {
                     align,
                     min_count,
                     from,
-                    site: site.into(),
+                    site: match block_type {
+                        Some(name) => format!("alloc::boxed::Box<T>::new<{name}>\n{site}"),
+                        None => site.into(),
+                    },
                     live: true,
                 })?;
             }

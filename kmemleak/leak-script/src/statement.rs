@@ -106,6 +106,8 @@ pub enum Statement<'s> {
         min_count: i32,
         from: Allocator,
         site: &'s str,
+        /// The type that its call stack says: the functions of its label are a constructor of that type, inlined into the label.
+        block_type: Option<&'s str>,
     },
     Free(Name<'s>),
     Realloc(Name<'s>, usize),
@@ -164,6 +166,8 @@ pub enum Expectation<'s> {
     Growth(&'s str, i64, i64),
     Holders(Name<'s>, Vec<Slot<'s>>),
     Path(Name<'s>, Vec<Slot<'s>>),
+    Type(Name<'s>, Option<&'s str>),
+    Cycle(Name<'s>, Vec<Name<'s>>),
     Warning(&'s str),
     Quiet,
     Tracked(usize),

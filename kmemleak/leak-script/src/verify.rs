@@ -20,6 +20,7 @@ impl<P: Platform> Run<'_, P> {
             Expectation::Warning(_)
                 | Expectation::Quiet
                 | Expectation::Tracked(_)
+                | Expectation::Type(..)
                 | Expectation::State(_)
         );
         if !of_now && !self.checked {
@@ -92,6 +93,20 @@ impl<P: Platform> Run<'_, P> {
                 let (told, wanted) = (self.described(path), self.written(slots)?);
                 same_list(&format!("path {name}"), &wanted, &told)
             }
+            Expectation::Type(name, wanted) => {
+                let told = self.subject.type_of(self.names.get(name)?.start);
+                let told = told.unwrap_or_else(|| "none".into());
+                let wanted = wanted.unwrap_or("none");
+                same(&format!("type {name} {wanted}"), told, |told| {
+                    told == wanted
+                })
+            }
+            Expectation::Cycle(name, ref names) => {
+                let cycle = self.subject.cycle(self.names.get(name)?.start);
+                let told: Vec<_> = cycle.into_iter().map(|at| self.name_of(at)).collect();
+                let wanted: Vec<_> = names.iter().map(ToString::to_string).collect();
+                same_list(&format!("cycle {name}"), &wanted, &told)
+            }
             Expectation::Warning(text) => {
                 let warnings = self.subject.warnings();
                 let told = first_lines(&warnings);
@@ -121,6 +136,14 @@ impl<P: Platform> Run<'_, P> {
             .collect()
     }
 
+    /// What the script calls the object that starts there.
+    fn name_of(&self, start: Hidden) -> String {
+        match self.names.at(start) {
+            Some(Object { name, .. }) => name.clone(),
+            None => format!("{start:?}"),
+        }
+    }
+
     fn is_ours(&self, start: Hidden) -> bool {
         self.names.at(start).is_some() || self.machine.is_ours(start.get())
     }
@@ -131,11 +154,7 @@ impl<P: Platform> Run<'_, P> {
             self.names.get(name)?;
         }
         told.retain(|&start| self.is_ours(start));
-        let name_of = |start: Hidden| match self.names.at(start) {
-            Some(Object { name, .. }) => name.clone(),
-            None => format!("{start:?}"),
-        };
-        let mut told: Vec<String> = told.into_iter().map(name_of).collect();
+        let mut told: Vec<_> = told.into_iter().map(|at| self.name_of(at)).collect();
         let mut wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
         told.sort();
         wanted.sort();

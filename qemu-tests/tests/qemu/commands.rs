@@ -161,7 +161,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 39] = [
+const HELP: [&str; 41] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -174,6 +174,8 @@ const HELP: [&str; 39] = [
     "                            check now, and report what was lost since the mark",
     "  sites [N] [--by bytes|growth|count] [--full] [--json]",
     "                            call sites (10) by growth since the mark; without a mark by live bytes",
+    "  types [N] [--by bytes|growth|count] [--json]",
+    "                            types of live blocks (10) by growth since the mark; without a mark by live bytes",
     "  site CRC|#N [--task PID] [--older SECS] [--top N] [--json]",
     "                            a call site, its bytes at the last marks, and its oldest objects (20)",
     "  objects [--site CRC] [--task PID] [--older SECS] [--full] [--top N] [--json]",

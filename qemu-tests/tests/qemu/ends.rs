@@ -193,8 +193,8 @@ fn reports_of_small_machines_are_whole() -> Result<(), Failure> {
 fn want_of_memory_is_told_on_a_small_machine() -> Result<(), Failure> {
     for test in ["want_of_memory_is_told", "want_of_small_blocks_is_told"] {
         let machine = machines::guest(&format!("test=guest::ends::{test}"));
-        // The test kernel's file takes 14 MiB of it, so that with less the other CPU may not come up.
-        let ended = machines::run(&with_memory("19M", machine))?;
+        // The test kernel's file takes 16 MiB of it, so that with less the other CPU may not come up.
+        let ended = machines::run(&with_memory("23M", machine))?;
         let (what, sites) = (
             " failed\nbacktrace:\n",
             "call sites with the most live bytes:\n",

@@ -252,7 +252,7 @@ fn is_dump(line: &str) -> bool {
     first.is_some_and(|byte| byte.ends_with(' ') && u8::from_str_radix(byte.trim(), 16).is_ok())
 }
 
-/// Whether a report that was written once the detector is off is the one of before, but for the blocks' bytes.
+/// Whether a report that was written once the detector is off is the one of before, but for what is read from blocks.
 pub fn same_but_unread(report: &str, before: &str) -> Result<(), Failure> {
     const UNREAD: &str = "  not read: the detector is off, and the block may have been freed";
     let without_bytes = |text: &str| -> Vec<String> {
@@ -261,7 +261,12 @@ pub fn same_but_unread(report: &str, before: &str) -> Result<(), Failure> {
             line == UNREAD || line.contains("hex dump") || is_dump(line) || line.trim() == "*"
         };
         let lines = text.lines().filter(|line| !bytes(line));
-        lines.map(String::from).collect()
+        // Which objects a cycle is made of is read from the blocks, too.
+        let known = lines.map(|line| {
+            line.split_once("in a cycle: ")
+                .map_or(line, |_| "  in a cycle")
+        });
+        known.map(String::from).collect()
     };
     if report.contains("hex dump")
         || !report.contains(UNREAD)

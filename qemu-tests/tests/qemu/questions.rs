@@ -59,6 +59,7 @@ fn dump() -> Result<(), Failure> {
             "  hex dump (first 32 bytes):".into(),
             format!("    {first}{}  …", format!(" {byte}").repeat(8)),
             format!("   {}  ................", format!(" {byte}").repeat(16)),
+            "  type kernel::shell::leak::Node".into(),
             BACKTRACE.into(),
             "    kernel::shell::leak::push+0x…/0x… (kernel/src/shell/leak.rs:…)".into(),
             "    kernel::shell::leak::unlinked_node+0x…/0x… (kernel/src/shell/leak.rs:…)".into(),
@@ -76,26 +77,27 @@ fn dump() -> Result<(), Failure> {
 fn holders_and_path() -> Result<(), Failure> {
     let mut session = shell()?;
     let (lost, next) = nodes(&mut session)?;
-    let word = "size 48)+0x0, from kernel::shell::leak::push (kernel/src/shell/leak.rs:…)";
+    let word = "size 48)+0x0, Node from kernel::shell::leak::push (kernel/src/shell/leak.rs:…)";
     // The first node of the list, which it has been given, and the lost one, in the order of addresses.
     let holder = format!("  0xffff88…: object 0xffff88… ({word}");
     let end = format!("kmemleak: 2 holders of object {next}");
     let answer = ask(&mut session, &format!("holders {next}"))?;
     expect_lines(&answer, &[&holder, &holder, &end])?;
     expect_in(&answer, &format!("  {lost}: object {lost} ("))?;
+    let way = "kmemleak: .bss kernel::shell::leak::LIST -> Node -> Node";
     let end = format!("kmemleak: 2 steps to object {next}");
     let root = "  0xffffffff8…: .bss kernel::shell::leak::LIST+0x…";
     expect(
         &mut session,
         &format!("path {next}"),
-        &[root, &holder, &end],
+        &[root, &holder, way, &end],
     )?;
     // The address of any byte will do, without 0x as well.
     let inside = u64::from_str_radix(&next[2..], 16)? + 47;
     expect(
         &mut session,
         &format!("path={inside:x}"),
-        &[root, &holder, &end],
+        &[root, &holder, way, &end],
     )
 }
 
@@ -155,7 +157,8 @@ fn path_from_a_stack() -> Result<(), Failure> {
     let address = of_init["address"].as_str().ok_or("no address")?;
     let end = format!("kmemleak: 1 step to object {address}");
     let word = "  0xffffc9…: task 1 \"init\" …";
-    expect(&mut session, &format!("path {address}"), &[word, &end])?;
+    let way = "kmemleak: task 1 \"init\" stack -> Option<start::{closure#…}>";
+    expect(&mut session, &format!("path {address}"), &[word, way, &end])?;
     let holders = ask(&mut session, &format!("holders {address}"))?;
     expect_in(&holders, ": task 1 \"init\" ")?;
     expect_in(&holders, &format!(" of object {address}\n"))?;

@@ -24,24 +24,27 @@ crate::tests![
 ];
 
 /// What `leak arc-cycle` leaves: the leader.
-const CYCLE: [&str; 8] = [
+const CYCLE: [&str; 10] = [
     "unreferenced object 0xffff88… (size 32), #…:",
     "  comm \"leak\", pid …, cpu …, age ….…s",
     "  owns 1 object (32 bytes)",
+    "  in a cycle: Arc<Partner> -> Arc<Partner> -> (back)",
     "  hex dump (first 32 bytes):",
     "    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................",
     "    00 00 00 00 00 00 00 00 … … … … … 88 ff ff  ........…",
+    "  type Arc<kernel::shell::leak::Partner>",
     "  backtrace (crc …):",
     "    kernel::shell::leak::arc_cycle+0x…/0x… (kernel/src/shell/leak.rs:…)",
 ];
 /// And the other one.
-const OWNED: [&str; 8] = [
+const OWNED: [&str; 9] = [
     "unreferenced object 0xffff88… (size 32), #…:",
     "  comm \"leak\", pid …, cpu …, age ….…s",
     "  owned by 0xffff88…, #…",
     "  hex dump (first 32 bytes):",
     "    01 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................",
     "    00 00 00 00 00 00 00 00 … … … … … 88 ff ff  ........…",
+    "  type Arc<kernel::shell::leak::Partner>",
     "  backtrace (crc …):",
     "    kernel::shell::leak::arc_cycle+0x…/0x… (kernel/src/shell/leak.rs:…)",
 ];
@@ -53,6 +56,7 @@ const FORGOTTEN: [&str; 5] = [
     "    6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b 6b  kkkkkkkkkkkkkkkk",
     "    *",
 ];
+const TYPE: &str = "  type [u8; 64]";
 const BY_FORGOTTEN: &str =
     "    kernel::shell::leak::forgotten_free+0x…/0x… (kernel/src/shell/leak.rs:…)";
 
@@ -62,7 +66,7 @@ fn scan_tells_leaders() -> Result<(), Failure> {
     expect(&mut session, "scan", &none)?;
     plant(&mut session, "forgotten-free")?;
     let one = ["kmemleak: 1 unreferenced object (64 bytes)"];
-    let forgotten = lines(&[&FORGOTTEN, &[BACKTRACE, BY_FORGOTTEN, START]]);
+    let forgotten = lines(&[&FORGOTTEN, &[TYPE, BACKTRACE, BY_FORGOTTEN, START]]);
     expect(&mut session, "scan --full", &lines(&[&forgotten, &one]))?;
     plant(&mut session, "arc-cycle")?;
     // Those with the most bytes first: the cycle has as many, of which only one half is a leader's.
@@ -108,6 +112,7 @@ fn scan_tells_a_groups_call_stack_once() -> Result<(), Failure> {
     let expected = lines(&[
         &[
             "group of 3 unreferenced objects (192 bytes), age ….…s to ….…s, #1:",
+            TYPE,
             BACKTRACE,
             BY_FORGOTTEN,
             START,
@@ -226,7 +231,7 @@ fn mark_and_new() -> Result<(), Failure> {
     plant(&mut session, "forgotten-free")?;
     let expected = lines(&[
         &FORGOTTEN,
-        &[BACKTRACE, BY_FORGOTTEN, START],
+        &[TYPE, BACKTRACE, BY_FORGOTTEN, START],
         &[
             "kmemleak: 1 object (64 bytes) new since the mark",
             "kmemleak: 2 leaders (96 bytes) from 2 call stacks; they own 1 object (32 bytes) from 1 more call stack",
@@ -323,6 +328,7 @@ fn a_climb_is_told_from_what_stands() -> Result<(), Failure> {
     let expected = [
         "256 bytes in 4 objects, grown by +64 bytes (+1), steady, #1:",
         "  bytes at the last 3 marks: 64, 128, 192, now 256",
+        TYPE,
         BACKTRACE,
         BY_FORGOTTEN,
         START,

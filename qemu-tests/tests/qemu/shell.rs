@@ -324,7 +324,7 @@ fn control_c_ends_a_benchmark_and_a_check() -> Result<(), Failure> {
     let mut session = terminal("80x24")?;
     session.send_line("bench check 1000000", LIMIT)?;
     session.wait_for("planting: ", LIMIT)?;
-    session.send_line("\x03", LIMIT)?;
+    session.send(b"\x03", LIMIT)?;
     let ended = session.wait_for("^C\n> ", LIMIT)?;
     expect_in(&ended, "\"skipped\":\"asked to stop\"")?;
     // What was planted is freed meanwhile, and is no leak afterwards.

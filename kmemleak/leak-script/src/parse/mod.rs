@@ -184,6 +184,7 @@ impl<'s> Words<'s> {
         }
         let size = self.positive("a size")?;
         let (mut align, mut min_count, mut from, mut site) = (WORD, 1, Allocator::Slab, object);
+        let mut block_type = None;
         while let Some(word) = self.next() {
             match word.split_once('=') {
                 Some(("align", value)) => {
@@ -205,6 +206,7 @@ impl<'s> Words<'s> {
                 Some(("from", "vmalloc")) => from = Allocator::Vmalloc,
                 Some(("from", "percpu")) => from = Allocator::Percpu,
                 Some(("site", label)) if !label.is_empty() => site = label,
+                Some(("type", name)) if !name.is_empty() => block_type = Some(name),
                 _ => return Err(format!("\"{word}\" is nothing that alloc takes")),
             }
         }
@@ -216,6 +218,7 @@ impl<'s> Words<'s> {
             min_count,
             from,
             site,
+            block_type,
         })
     }
 
@@ -244,6 +247,11 @@ impl<'s> Words<'s> {
             ),
             "holders" => Expectation::Holders(self.name()?, self.slots()?),
             "path" => Expectation::Path(self.name()?, self.slots()?),
+            "type" => Expectation::Type(
+                self.name()?,
+                Some(self.word("a type")?).filter(|name| *name != "none"),
+            ),
+            "cycle" => Expectation::Cycle(self.name()?, self.names()?),
             "warning" => Expectation::Warning(self.text("a text")?),
             "quiet" => Expectation::Quiet,
             "tracked" => Expectation::Tracked(self.size("a number")?),
