@@ -4,8 +4,8 @@
 //! afterwards ([`crate::marker`], "frozen"). What is unmarked then was unreachable at that moment, and has been since: nobody can
 //! have got a pointer to it. So these are leaks, whatever their age, and nothing confirms them.
 //!
-//! The check is made in a stopped world instead if the platform can't freeze memory, if it had no room for copies, or if
-//! something was freed meanwhile that can't be read by its free: a block with notes.
+//! The check is made in a stopped world instead if the platform can't freeze memory, if it had no room for copies, if
+//! something was freed meanwhile that can't be read by its free (a block with notes), or if a region or an exclusion came or went.
 //!
 //! Once all is marked, memory thaws. What follows reads unmarked blocks alone, which nobody writes to; it may find that one was
 //! freed by code that had hidden its pointer.

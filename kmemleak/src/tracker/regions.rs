@@ -76,6 +76,7 @@ impl<P: Platform> Tracker<P> {
         if region_use.vouched_by == VouchedBy::Platform {
             self.strangers.note();
         }
+        self.before_roots_change();
         self.counted(self.root_ranges.regions.add(start, len, region_use, meta))
     }
 
@@ -84,6 +85,7 @@ impl<P: Platform> Tracker<P> {
         self.callback(|meta| {
             // It may be one for which there was no memory, if a region can be there.
             let is_missing = self.is_incomplete() && Extent::memory(start, 1).is_some();
+            self.before_roots_change();
             match self.root_ranges.regions.remove(start, meta) {
                 Some(region) => self.hazard.wait_in(region),
                 None if is_missing => {}
@@ -95,13 +97,28 @@ impl<P: Platform> Tracker<P> {
     /// Excludes a range from all roots; false if it could not be noted.
     pub(crate) fn exclude(&self, start: usize, len: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        let add = |meta: &MetaAlloc<'_>| excluded.add(start, len, (), meta) == Kept::Yes;
+        let add = |meta: &MetaAlloc<'_>| {
+            self.before_roots_change();
+            excluded.add(start, len, (), meta) == Kept::Yes
+        };
         self.callback(add) == Some(true)
     }
 
     /// Takes back the last `exclude` that names this start.
     pub(crate) fn include(&self, start: usize) -> bool {
         let excluded = &self.root_ranges.excluded;
-        self.callback(|meta| excluded.remove(start, meta).is_some()) == Some(true)
+        let remove = |meta: &MetaAlloc<'_>| {
+            self.before_roots_change();
+            excluded.remove(start, meta).is_some()
+        };
+        self.callback(remove) == Some(true)
+    }
+
+    /// Which words are roots, and so which blocks lie in roots, is about to change. The words of roots were read when memory was frozen:
+    /// a pass over frozen memory that looks at roots of later would read a word in none, so it can't be finished.
+    fn before_roots_change(&self) {
+        if self.frozen.is_on() {
+            self.frozen.lose();
+        }
     }
 }

@@ -269,6 +269,36 @@ fn a_free_that_cannot_be_read_leads_to_a_check_in_a_stopped_world() {
     assert!(called.load(Ordering::Relaxed) > 0 && !lab.machine.image.is_frozen());
 }
 
+/// The words of roots were read when memory was frozen. So a block that has become a root since was not read there.
+#[test]
+fn a_root_that_comes_or_goes_leads_to_a_check_in_a_stopped_world() {
+    type Change = fn(&Subject, usize);
+    let comes: [Change; 2] = [
+        |detector, start| assert!(detector.region_add(start, 64)),
+        |detector, start| assert!(detector.exclude(start, 64)),
+    ];
+    for change in comes {
+        let lab = freezing();
+        let blocks = chain(&lab, 64, 3);
+        let first = blocks[0];
+        let called = while_frozen(&lab, move |_, detector| change(detector, first));
+        let summary = lab.detector.check_frozen().expect("on");
+        assert_eq!((summary.how, lab.listed()), (How::Stopped, vec![]));
+        assert!(called.load(Ordering::Relaxed) > 0);
+    }
+    // The block in the region has a pointer before the region goes.
+    let lab = freezing();
+    let block = lab.block(64);
+    assert!(lab.detector.region_add(block, 64));
+    let called = while_frozen(&lab, move |machine, detector| {
+        machine.store(Place::Stack(0), block);
+        detector.region_remove(block);
+    });
+    let summary = lab.detector.check_frozen().expect("on");
+    assert_eq!((summary.how, lab.listed()), (How::Stopped, vec![]));
+    assert!(called.load(Ordering::Relaxed) > 0);
+}
+
 #[test]
 fn a_lost_image_leads_to_a_check_in_a_stopped_world() {
     for reads in 0..4 {

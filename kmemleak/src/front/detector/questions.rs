@@ -31,8 +31,8 @@ impl<P: Platform> Detector<P> {
 
     /// Finds the unreferenced objects as [`check`](Self::check) does, but stops the world only for as long as it takes to read the
     /// roots: the verdict is of that moment ([`How::Frozen`](crate::How::Frozen)). It takes longer than a check, and memory for
-    /// copies. Where the platform [can't freeze memory](crate::Platform::freeze), or had no room for all copies, the world is
-    /// stopped for a whole check. Task context, with no lock held.
+    /// copies. Where the platform [can't freeze memory](crate::Platform::freeze), or had no room for all copies, and where
+    /// a region or an exclusion comes or goes meanwhile, the world is stopped for a whole check. Task context, with no lock held.
     pub fn check_frozen(&self) -> Result<Summary, NotDone> {
         on_cleared_stack(|| Ok(self.handle().claim_on()?.check_frozen()?))
     }
