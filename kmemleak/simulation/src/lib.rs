@@ -8,7 +8,9 @@
 //! - [`world`]: the kernel, as the detector's platform: memory is a map, so blocks lie anywhere in the address space; CPUs and
 //!   tasks that migrate, interrupts, stops of the world, a clock, metadata that may be refused.
 //! - [`actor`]: what tasks and interrupt handlers do.
+//! - [`owned`]: the blocks that it has handed out.
 //! - [`oracle`]: what must be said of it, by the rules of `kmemleak/tests/model`.
+//! - [`passes`]: checks and scans, and what they must say.
 //! - [`run`]: a run, from its seed.
 //!
 //! # How the sources are compiled once more
@@ -29,6 +31,8 @@
 pub mod actor;
 mod atomic;
 pub mod oracle;
+pub mod owned;
+pub mod passes;
 pub mod run;
 pub mod schedule;
 pub mod world;

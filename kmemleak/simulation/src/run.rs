@@ -13,12 +13,12 @@ use crate::oracle::random::Random;
 use crate::schedule::{self, Fault};
 use crate::world::platform::Kernel;
 use crate::world::stop::StopKind;
-use crate::world::{self, Log, Setting};
+use crate::world::{self, ARENA, Log, Setting};
 
 /// Bytes of a thread's stack: code that is not optimised takes much.
 const STACK: usize = 1 << 20;
-/// Moments that are used in a run. One that takes more does not end.
-const MOST_STEPS: usize = 20_000_000;
+/// Moments that are used in a run at most. After [`schedule::MANY`] nothing new is begun: a run that goes on all the same hangs.
+const MOST_STEPS: usize = 40_000_000;
 
 /// The corners of the address space about which blocks lie.
 const CORNERS: [usize; 12] = [
@@ -47,6 +47,15 @@ fn setting(random: &mut Random) -> Setting {
         .map(|_| CORNERS[random.below(CORNERS.len())])
         .collect();
     corners.dedup();
+    let arenas = corners.iter().map(|corner| match *corner {
+        // As far up as a region may reach, and as far down.
+        0 => 0_usize.wrapping_sub(0x3000),
+        0x1000 => 0x1000,
+        0x8000_0000_0000 => 0x8000_0000_0000 - ARENA,
+        corner if corner.trailing_zeros() >= 47 && corner >> 63 == 1 => corner,
+        corner => corner - 0xc00,
+    });
+    let arenas = arenas.collect();
     // What changes places seldom gets far.
     let (pace, operations) =
         [(0, 40), (3, 80), (30, 300), (300, 1500), (3000, 4000)][random.below(5)];
@@ -63,6 +72,7 @@ fn setting(random: &mut Random) -> Setting {
         },
         origin_us: [0, 1, 5_000_000, 1 << 50, u64::MAX / 2, u64::MAX - (1 << 40)][random.below(6)],
         corners,
+        arenas,
     }
 }
 
@@ -122,6 +132,7 @@ fn execute(setting: Setting, random: u64) {
     drop(world::end());
     world::create(setting, Random::new(random));
     let detector: Box<Subject> = Box::new(Subject::new(Kernel));
+    detector.set_min_age_us(0);
     let detector = Box::into_raw(detector);
     // SAFETY: it is freed below, when no task is left.
     actor::set_subject(Some(unsafe { &*detector }));

@@ -5,6 +5,8 @@
 //! one that is used an interrupt may come, the task may be preempted or join a stop of the world, if interrupts are on; then
 //! `shuttle` decides which CPU goes on.
 //!
+//! A run that has used [`MANY`] begins nothing new, and uses hardly any more: what is under way comes to its end, and is judged.
+//!
 //! All of shuttle's threads are on one thread of the host. So what is here of each thread is a cell, kept across each change of
 //! threads.
 
@@ -14,6 +16,12 @@ use std::sync::atomic::Ordering::SeqCst;
 use shuttle::sync::atomic::AtomicBool;
 
 use crate::world;
+
+/// Moments that are used before a run is to end.
+pub const MANY: u64 = 2_000_000;
+
+/// The gap between two moments that are used when a run is to end.
+const LATE_GAP: u32 = 100_000;
 
 /// What is wrong with the world: each must be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,8 @@ thread_local! {
     static ON: Cell<bool> = const { Cell::new(false) };
     /// Moments that pass before one is used.
     static GAP: Cell<u32> = const { Cell::new(0) };
+    /// Moments that were used.
+    static USED: Cell<u64> = const { Cell::new(0) };
     /// The task that runs now.
     static ME: Cell<usize> = const { Cell::new(0) };
     /// What is accessed where threads may change: shuttle's own atomics are its moments.
@@ -44,6 +54,7 @@ thread_local! {
 pub(crate) fn set_on(on: bool) {
     ON.set(on);
     GAP.set(0);
+    USED.set(0);
     ME.set(0);
 }
 
@@ -66,6 +77,11 @@ pub(crate) fn become_task(task: usize) {
     ME.set(task);
 }
 
+/// Whether the run is to end.
+pub(crate) fn is_late() -> bool {
+    USED.get() > MANY
+}
+
 /// Others may go on here.
 #[inline]
 pub(crate) fn moment() {
@@ -83,7 +99,11 @@ fn change() {
     if std::thread::panicking() {
         return;
     }
-    GAP.set(world::gap());
+    USED.set(USED.get() + 1);
+    GAP.set(match is_late() {
+        true => LATE_GAP,
+        false => world::gap(),
+    });
     world::interruptible();
     switch(|| {
         POINT.with(|point| point.load(SeqCst));

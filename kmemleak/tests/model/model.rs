@@ -6,6 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+#[path = "beside.rs"]
+mod beside;
+
 const WORD: usize = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +147,15 @@ impl Model {
     /// A block of which each CPU has a zeroed copy.
     pub fn alloc_percpu(&mut self, handle: usize, size: usize, copies: &[usize], now: u64) {
         for &copy in copies {
-            self.copies.insert(copy, handle);
             self.clear_words(copy, size);
+        }
+        self.add_percpu(handle, size, copies, now);
+    }
+
+    /// A block of which each CPU has a copy, with what memory held.
+    pub fn add_percpu(&mut self, handle: usize, size: usize, copies: &[usize], now: u64) {
+        for &copy in copies {
+            self.copies.insert(copy, handle);
         }
         self.insert(handle, size, 1, now, copies.into());
     }
@@ -459,9 +469,19 @@ impl Model {
         }
     }
 
+    /// One pass while other code runs, at this time: what it lists counts as told.
+    pub fn scan(&mut self, now: u64) {
+        self.scan_untold(now);
+        for start in &self.leaks {
+            if let Some(block) = self.blocks.get_mut(start) {
+                block.told = true;
+            }
+        }
+    }
+
     /// One pass while other code runs, at this time: what is young or has changed is as good as referenced, unless a scan has
     /// told of it.
-    pub fn scan(&mut self, now: u64) {
+    pub fn scan_untold(&mut self, now: u64) {
         let mut pass = self.trace();
         for start in self.white(&pass) {
             let still = self.see(start);
@@ -472,11 +492,6 @@ impl Model {
         }
         self.drain(&mut pass);
         self.judge(&pass);
-        for start in &self.leaks {
-            if let Some(block) = self.blocks.get_mut(start) {
-                block.told = true;
-            }
-        }
     }
 
     pub fn clear(&mut self) {

@@ -2,33 +2,37 @@
 //!
 //! A callback takes a while, and so there are moments at which nobody can tell whether it has happened. The model has what is over. A
 //! stop of the world keeps a copy, with the callbacks under way; a verdict is right if the model comes to it for some choice of
-//! which of these have happened ([`Kept::agrees`]). Callbacks at one time name different blocks, so their order is nobody's business.
+//! which of these have happened ([`kept`]). Callbacks at one time name different blocks, so their order is nobody's business.
+//!
+//! Of a verdict that was made while other code ran less can be said: nothing is listed to which pointers led all the time that were there
+//! before, and have not been written since ([`Watch`]). What else it should list is said where all stand still
+//! ([`crate::passes`]).
 
+pub mod kept;
 #[path = "../../../tests/model/model.rs"]
 #[allow(dead_code, reason = "the tests there use all of it")]
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    reason = "it is of a test"
-)]
+#[allow(missing_docs, reason = "it is of a test")]
 pub mod model;
 #[path = "../../../tests/model/random.rs"]
-#[allow(
-    missing_docs,
-    missing_debug_implementations,
-    reason = "it is of a test"
-)]
+#[allow(dead_code, reason = "the tests there use all of it")]
+#[allow(missing_docs, reason = "it is of a test")]
 pub mod random;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use self::kept::Kept;
 use self::model::Model;
 
 /// What a callback tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Start, size, references wanted.
     Alloc(usize, usize, i32),
+    /// Handle, size, where the copies lie.
+    Percpu(usize, usize, Vec<usize>),
+    /// Number, size, where it is mapped.
+    Phys(usize, usize, usize),
     /// Start.
     Free(usize),
     /// Start and length.
@@ -43,32 +47,53 @@ pub enum Op {
     TransientLeak(usize),
     /// The start of an area, and of the block that it describes.
     Excess(usize, usize),
+    /// Start and length.
+    RegionAdd(usize, usize),
+    /// Start.
+    RegionRemove(usize),
 }
 
 impl Op {
-    fn apply(self, model: &mut Model, now_us: u64) {
+    fn apply(&self, model: &mut Model, now_us: u64) {
         match self {
-            Self::Alloc(start, size, min_count) => model.alloc(start, size, min_count, now_us),
-            Self::Free(start) => model.free(start),
-            Self::FreePart(start, len) => model.free_part(start, len),
-            Self::MinCount(start, min_count) => model.set_min_count(start, min_count),
-            Self::NoScan(start) => model.no_scan(start),
-            Self::ScanArea(start, len) => model.scan_area(start, len),
-            Self::TransientLeak(start) => model.transient_leak(start),
-            Self::Excess(area, start) => model.set_excess(area, start),
+            &Self::Alloc(start, size, min_count) => model.alloc(start, size, min_count, now_us),
+            Self::Percpu(handle, size, copies) => {
+                model.add_percpu(*handle, *size, copies, now_us);
+            }
+            &Self::Phys(start, size, mapped) => model.alloc_phys(start, size, mapped, now_us),
+            &Self::Free(start) => model.free(start),
+            &Self::FreePart(start, len) => model.free_part(start, len),
+            &Self::MinCount(start, min_count) => model.set_min_count(start, min_count),
+            &Self::NoScan(start) => model.no_scan(start),
+            &Self::ScanArea(start, len) => model.scan_area(start, len),
+            &Self::TransientLeak(start) => model.transient_leak(start),
+            &Self::Excess(area, start) => model.set_excess(area, start),
+            &Self::RegionAdd(start, len) => model.region_add(start, len),
+            &Self::RegionRemove(start) => model.region_remove(start),
         }
     }
 
     /// What it changes: start and length.
-    fn range(self) -> (usize, usize) {
-        match self {
-            Self::Alloc(start, size, _) => (start, size),
+    fn range(&self) -> (usize, usize) {
+        match *self {
+            Self::Alloc(start, size, _)
+            | Self::Percpu(start, size, _)
+            | Self::Phys(start, size, _) => (start, size),
             Self::FreePart(start, len) | Self::ScanArea(start, len) => (start, len.max(1)),
             Self::Free(start)
             | Self::MinCount(start, _)
             | Self::NoScan(start)
             | Self::TransientLeak(start)
             | Self::Excess(start, _) => (start, 1),
+            Self::RegionAdd(..) | Self::RegionRemove(_) => (0, 0),
+        }
+    }
+
+    /// The start of a region that comes or goes.
+    fn region(&self) -> Option<usize> {
+        match *self {
+            Self::RegionAdd(start, _) | Self::RegionRemove(start) => Some(start),
+            _ => None,
         }
     }
 }
@@ -82,11 +107,42 @@ struct Flight {
     now_us: u64,
 }
 
-/// The world at a stop.
+/// What has changed since a moment, or was about to change then.
+#[derive(Clone, Debug, Default)]
+struct Changes {
+    /// Starts and lengths of what callbacks named.
+    touched: Vec<(usize, usize)>,
+    /// Starts of regions.
+    regions: BTreeSet<usize>,
+    /// Addresses of words.
+    written: BTreeSet<usize>,
+}
+
+impl Changes {
+    fn note(&mut self, op: &Op) {
+        self.touched.push(op.range());
+        self.regions.extend(op.region());
+    }
+
+    fn since(flights: &[Flight]) -> Self {
+        let mut changes = Self::default();
+        let ops = flights.iter().flat_map(|flight| &flight.ops);
+        ops.for_each(|op| changes.note(op));
+        changes
+    }
+
+    fn has(&self, (start, size): (usize, usize)) -> bool {
+        self.touched
+            .iter()
+            .any(|&(from, len)| from.wrapping_sub(start) < size || start.wrapping_sub(from) < len)
+    }
+}
+
+/// What was known when a pass began, and what has changed since.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct Watch {
     model: Model,
-    flights: Vec<Flight>,
+    changes: Changes,
 }
 
 /// What is known.
@@ -97,8 +153,9 @@ pub struct Oracle {
     flights: Vec<Flight>,
     begun: u64,
     kept: Option<Kept>,
-    /// What callbacks have changed since the stop, or were about to: starts and lengths.
-    touched: Vec<(usize, usize)>,
+    /// Since that.
+    changes: Changes,
+    watch: Option<Watch>,
 }
 
 impl fmt::Debug for Oracle {
@@ -109,20 +166,16 @@ impl fmt::Debug for Oracle {
     }
 }
 
-/// What a verdict says: how many objects it lists, and those that it still shows, with their sizes.
-#[derive(Clone, Debug, Default)]
-pub struct Listed {
-    /// How many.
-    pub objects: usize,
-    /// Starts and sizes.
-    pub shown: Vec<(usize, usize)>,
-}
-
 impl Oracle {
     /// A callback begins; it does these things in this order.
     pub fn begin(&mut self, task: usize, ops: &[Op], now_us: u64) -> u64 {
         self.begun += 1;
-        self.touched.extend(ops.iter().map(|op| op.range()));
+        for op in ops {
+            self.changes.note(op);
+            if let Some(watch) = &mut self.watch {
+                watch.changes.note(op);
+            }
+        }
         self.flights.push(Flight {
             number: self.begun,
             task,
@@ -144,9 +197,36 @@ impl Oracle {
         }
     }
 
+    /// A word was written: of a root, or elsewhere.
+    pub fn write(&mut self, address: usize, word: usize, is_root: bool) {
+        match is_root {
+            true => self.model.store_root(address, word),
+            false => self.model.store(address, word),
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.changes.written.insert(address);
+        }
+    }
+
+    /// Zeros were written, where there may be no root.
+    pub fn clear(&mut self, start: usize, len: usize) {
+        if let Some(watch) = &mut self.watch {
+            watch
+                .changes
+                .written
+                .extend(self.model.words_at(start, len));
+        }
+        self.model.clear_words(start, len);
+    }
+
     /// Whether a task is in the midst of a callback.
     pub fn is_inside(&self, task: usize) -> bool {
         self.flights.iter().any(|flight| flight.task == task)
+    }
+
+    /// Whether no callback is under way.
+    pub fn is_calm(&self) -> bool {
+        self.flights.is_empty()
     }
 
     /// The call stack of what a task does.
@@ -156,107 +236,35 @@ impl Oracle {
 
     /// All stand still.
     pub fn note_stop(&mut self) {
-        self.touched = self
-            .flights
-            .iter()
-            .flat_map(|flight| flight.ops.iter().map(|op| op.range()))
-            .collect();
-        self.kept = Some(Kept {
+        self.changes = Changes::since(&self.flights);
+        self.kept = Some(Kept::new(&self.model, &self.flights));
+    }
+
+    /// A pass begins.
+    pub fn begin_watch(&mut self) {
+        self.kept = None;
+        self.watch = Some(Watch {
             model: self.model.clone(),
-            flights: self.flights.clone(),
+            changes: Changes::since(&self.flights),
         });
     }
 
-    /// What was kept at the last stop.
-    pub fn take_kept(&mut self) -> Option<Kept> {
-        self.kept.take()
-    }
-
-    /// Whether a callback has changed one of these bytes since the stop.
-    fn is_touched(&self, (start, size): (usize, usize)) -> bool {
-        self.touched
-            .iter()
-            .any(|&(from, len)| from.wrapping_sub(start) < size || start.wrapping_sub(from) < len)
-    }
-
-    /// Whether a verdict of the last stop is right.
-    pub fn judge(&mut self, listed: &Listed) -> Result<(), String> {
-        let kept = self.kept.take().ok_or("the world was not stopped")?;
-        // A long block that is being noted may be found by its start alone.
-        let unsure = kept.long_ones();
-        let mut listed = listed.clone();
-        listed.shown.retain(|leak| !unsure.contains(&leak.0));
-        kept.agrees(|model| self.holds(model, &listed, &unsure))
-    }
-
-    /// Whether it is right, if this is what was true.
-    fn holds(&self, model: &mut Model, listed: &Listed, unsure: &[usize]) -> Result<(), String> {
-        model.check();
-        let mut wanted = model.leaks();
-        wanted.retain(|leak| !unsure.contains(&leak.0));
-        wanted.sort_unstable();
-        let mut shown = listed.shown.clone();
-        shown.sort_unstable();
-        if !(wanted.len()..=wanted.len() + unsure.len()).contains(&listed.objects) {
-            return Err(format!(
-                "{} are lost, the detector says {}: {wanted:x?}, it shows {shown:x?}",
-                wanted.len(),
-                listed.objects
-            ));
-        }
-        for leak in &shown {
-            if wanted.binary_search(leak).is_err() {
-                return Err(format!("{leak:x?} is shown, and not lost"));
-            }
-        }
-        for leak in wanted {
-            if shown.binary_search(&leak).is_err() && !self.is_touched(leak) {
-                return Err(format!("{leak:x?} is lost, and not shown"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Blocks of so many bytes are recorded in steps, and are found by their start until that is over: see the detector's `tracker::long`.
-const LONG: usize = 64 * 512;
-
-impl Kept {
-    /// Blocks that are recorded in steps just now.
-    fn long_ones(&self) -> Vec<usize> {
-        let ops = self.flights.iter().flat_map(|flight| &flight.ops);
-        let long = ops.filter_map(|op| match *op {
-            Op::Alloc(start, size, _) if size >= LONG => Some(start),
-            _ => None,
-        });
-        long.collect()
-    }
-
-    /// Whether something holds for some choice of which callbacks under way have happened. If not, why it does not hold if all have.
-    pub fn agrees(&self, holds: impl Fn(&mut Model) -> Result<(), String>) -> Result<(), String> {
-        let mut steps = vec![0; self.flights.len()];
-        let mut why;
-        loop {
-            let mut model = self.model.clone();
-            for (flight, &done) in self.flights.iter().zip(&steps) {
-                for op in &flight.ops[..done] {
-                    op.apply(&mut model, flight.now_us);
-                }
-            }
-            match holds(&mut model) {
-                Ok(()) => return Ok(()),
-                Err(reason) => why = reason,
-            }
-            // The next choice, as digits of a number.
-            let next = steps
-                .iter()
-                .zip(&self.flights)
-                .position(|(&done, flight)| done < flight.ops.len());
-            let Some(next) = next else {
-                return Err(format!("{why}; under way: {:x?}", self.flights));
-            };
-            steps[next] += 1;
-            steps[..next].fill(0);
+    /// Whether all that a pass lists may be lost, for all that is known of the time since it began.
+    pub fn judge_watched(&mut self, shown: &[(usize, usize)]) -> Result<(), String> {
+        let watch = self.watch.take().ok_or("no pass has begun")?;
+        let Changes {
+            touched,
+            regions,
+            written,
+        } = &watch.changes;
+        let alive = watch.model.steady(written, touched, regions);
+        match shown.iter().find(|leak| alive.contains(&leak.0)) {
+            None => Ok(()),
+            Some(leak) => Err(format!(
+                "{leak:x?} is listed, and was alive all the time: {:x?} {:x?}",
+                watch.model.holders(leak.0),
+                watch.changes
+            )),
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Memory {
     frozen: Option<BTreeMap<usize, usize>>,
     /// Starts and last bytes of what may be read now.
     mapped: BTreeMap<usize, usize>,
+    /// Starts and lengths of what may always be read. Blocks may lie there as well.
+    always: Vec<(usize, usize)>,
 }
 
 impl Memory {
@@ -54,6 +56,11 @@ impl Memory {
         self.mapped.insert(start, start + (len - 1));
     }
 
+    /// `len` bytes may be read all the time.
+    pub fn map_always(&mut self, start: usize, len: usize) {
+        self.always.push((start, len));
+    }
+
     /// From here on what begins there may not be read any more.
     pub fn unmap(&mut self, start: usize) {
         self.mapped.remove(&start);
@@ -74,8 +81,10 @@ impl Memory {
     /// Panics where a word may not be read.
     pub fn assert_mapped(&self, address: usize) {
         let mapped = self.mapped(address);
+        let in_block = mapped.is_some_and(|(_, last)| WORD - 1 <= last - address);
+        let mut always = self.always.iter();
         assert!(
-            mapped.is_some_and(|(_, last)| WORD - 1 <= last - address),
+            in_block || always.any(|&(start, len)| address.wrapping_sub(start) <= len - WORD),
             "the detector reads {address:#x}, which nothing vouches for (any more)"
         );
     }

@@ -21,11 +21,13 @@ pub mod platform;
 pub mod stop;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::actor::{self, Owned};
-use crate::oracle::Oracle;
+use crate::actor;
 use crate::oracle::random::Random;
+use crate::oracle::{Op, Oracle};
+use crate::owned::Owned;
 use crate::schedule::{Fault, has, me, wait};
 
 use self::memory::Memory;
@@ -43,6 +45,11 @@ pub const SECTION: usize = 0xffff_ffff_8100_0000;
 pub const PERCPU: usize = 0xffff_ffff_8200_0000;
 /// Where the stacks of tasks lie, one a page.
 pub const STACKS: usize = 0xffff_c900_0000_0000;
+
+/// Where physical memory is mapped.
+pub const PHYSICAL: usize = 0xffff_a000_0000_0000;
+/// Bytes at a corner in which regions lie. They can always be read.
+pub const ARENA: usize = 0x1800;
 
 /// How a run's kernel is, by its seed.
 #[derive(Clone, Debug)]
@@ -63,6 +70,8 @@ pub struct Setting {
     pub origin_us: u64,
     /// Addresses about which blocks lie.
     pub corners: Vec<usize>,
+    /// Where memory for regions lies.
+    pub arenas: Vec<usize>,
 }
 
 /// What is known of a task.
@@ -80,6 +89,8 @@ pub struct Task {
     pub joined: Option<u64>,
     /// It waits for a CPU.
     pub waits: bool,
+    /// It is between two calls, and waits for another task to end what it does alone.
+    pub parked: bool,
     /// It has nothing to do any more.
     pub over: bool,
 }
@@ -104,8 +115,16 @@ pub struct World {
     /// Blocks that were handed out.
     pub blocks: Vec<Owned>,
     stop: Option<Stop>,
+    /// Where the copies of per-CPU blocks lie: the first one, and the distance.
+    pub percpu: BTreeMap<usize, (usize, usize)>,
+    /// Tasks, and where their regions start.
+    pub regions: Vec<(usize, usize)>,
     /// A task makes a verdict, and looks at it.
     passing: bool,
+    /// This task is to be alone.
+    alone: Option<usize>,
+    /// It is: time stands still, and no interrupts come.
+    calm: bool,
     /// What happened, for people and for comparing two runs of one seed.
     pub log: Log,
 }
@@ -148,6 +167,16 @@ impl fmt::Display for Log {
 }
 
 impl Log {
+    /// A callback was called.
+    pub fn note_op(&mut self, op: &Op) {
+        self.note(match *op {
+            Op::Alloc(start, size, _) => start ^ size.rotate_left(20),
+            Op::Free(start) => !start,
+            Op::FreePart(start, len) => start ^ len.rotate_left(40),
+            _ => 1,
+        });
+    }
+
     /// Adds what happened in another run.
     pub fn add(&mut self, other: &Self) {
         self.sum ^= other.sum;
@@ -186,6 +215,10 @@ pub(crate) fn create(setting: Setting, random: Random) {
         memory: Memory::default(),
         stop: None,
         passing: false,
+        percpu: BTreeMap::new(),
+        regions: Vec::new(),
+        alone: None,
+        calm: false,
         blocks: Vec::new(),
         log: Log::default(),
         tasks,
@@ -202,6 +235,9 @@ pub(crate) fn create(setting: Setting, random: Random) {
     }
     for task in 0..world.setting.tasks {
         world.memory.map(STACKS + task * 4096, bytes);
+    }
+    for arena in world.setting.arenas.clone() {
+        world.memory.map_always(arena, ARENA);
     }
     WORLD.set(Some(Box::new(world)));
 }
@@ -237,7 +273,7 @@ pub(crate) fn interruptible() {
         if world.is_stopping() && task.irqs_off == 0 {
             return Come::Stop;
         }
-        let often = world.random.below(world.setting.interrupts) == 0;
+        let often = !world.calm && world.random.below(world.setting.interrupts) == 0;
         if often && world.log.interrupts < MOST_INTERRUPTS {
             return Come::Interrupt;
         }
@@ -276,9 +312,47 @@ fn interrupt() {
 /// From here on no other task makes a verdict, until [`end_pass`]: what is asked of this one's is of this one.
 pub(crate) fn begin_pass() {
     while with(|world| world.passing) {
-        wait();
+        wait_parked();
     }
     with(|world| world.passing = true);
+}
+
+/// Waits at a place between two calls.
+fn wait_parked() {
+    with(|world| world.tasks[me()].parked = true);
+    idle();
+    with(|world| world.tasks[me()].parked = false);
+}
+
+/// Where a task stands still as long as another one is to be alone.
+pub(crate) fn park() {
+    while with(|world| world.alone.is_some()) {
+        wait_parked();
+    }
+}
+
+/// From here on all other tasks stand still between two calls, until [`end_calm`].
+pub(crate) fn begin_calm() {
+    with(|world| world.alone = Some(me()));
+    let alone = |world: &mut World| {
+        let others = world.tasks.iter().enumerate();
+        let mut others = others.filter(|(task, _)| *task != me());
+        others.all(|(_, task)| (task.parked || task.over) && !task.interrupted)
+    };
+    while !with(alone) {
+        idle();
+    }
+    with(|world| {
+        assert!(world.oracle.is_calm(), "no call is under way");
+        world.calm = true;
+    });
+}
+
+pub(crate) fn end_calm() {
+    with(|world| {
+        world.alone = None;
+        world.calm = false;
+    });
 }
 
 pub(crate) fn end_pass() {
@@ -297,7 +371,7 @@ pub(crate) fn idle() {
 fn preempt() {
     with(|world| {
         let waiting: Vec<usize> = (0..world.tasks.len())
-            .filter(|&task| world.tasks[task].waits && !world.tasks[task].over)
+            .filter(|&task| world.wants_cpu(task))
             .collect();
         let next = world.random.any(&waiting).expect("some wait");
         let cpu = world.tasks[me()].cpu.take();
@@ -319,9 +393,16 @@ pub(crate) fn wait_for_cpu() {
 }
 
 impl World {
+    /// Whether a task waits for a CPU, and has something to do there.
+    fn wants_cpu(&self, task: usize) -> bool {
+        let task = &self.tasks[task];
+        let held_up = task.parked && (self.passing || self.alone.is_some());
+        task.waits && !task.over && !held_up
+    }
+
     /// Whether a task that has something to do waits for a CPU.
     fn is_waited_for(&self) -> bool {
-        self.tasks.iter().any(|task| task.waits && !task.over)
+        (0..self.tasks.len()).any(|task| self.wants_cpu(task))
     }
 
     /// Whether no task has anything to do.
@@ -331,7 +412,7 @@ impl World {
 
     /// A little time passes, or none.
     fn pass_time(&mut self) {
-        if self.random.below(4) == 0 {
+        if !self.calm && self.random.below(4) == 0 {
             self.now_us = self.now_us.saturating_add(self.random.below(3) as u64);
         }
     }

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
-use super::{PERCPU, ROOT_WORDS, SECTION, STACKS, stop, with};
+use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, stop, with};
+use crate::owned::READABLE;
 use crate::schedule::{me, moment, wait};
 use crate::{
     Comm, Context, ForeignWords, ImageLost, IrqState, Level, MAX_FRAMES, Platform, Progress, Root,
@@ -105,9 +106,23 @@ unsafe impl Platform for Kernel {
         with(|world| world.setting.cpus)
     }
 
-    fn readable(&self, _start: usize, len: usize) -> bool {
-        // What is larger is not mapped; all else is, as long as it is there.
-        len <= super::super::actor::READABLE
+    fn percpu_copy(&self, handle: usize, cpu: u32) -> usize {
+        with(|world| {
+            let block = world.percpu.get(&handle);
+            block.map_or(0, |&(first, distance)| first + cpu as usize * distance)
+        })
+    }
+
+    fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
+        (start.checked_add(len)? <= 1 << 24).then_some(PHYSICAL + start)
+    }
+
+    fn readable(&self, start: usize, _: usize) -> bool {
+        // Large blocks are not mapped. All else is, as long as it is there; of what is gone nobody may ask.
+        with(|world| {
+            let block = world.memory.mapped(start);
+            block.is_none_or(|(first, last)| last - first < READABLE)
+        })
     }
 
     fn spin(&self) {

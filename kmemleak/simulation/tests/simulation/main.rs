@@ -7,20 +7,33 @@
 //! cargo test --release -p kmemleak-simulation -- --seed 1234           # that one again
 //! ```
 
+mod crash;
+
 use std::env;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kmemleak_simulation::run::{run, run_with};
+use kmemleak_simulation::run::{self, run_with};
 use kmemleak_simulation::schedule::Fault;
 use kmemleak_simulation::world::Log;
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crash::Running;
+
 /// Seeds that have failed, with what was wrong.
-const KEPT: [(u64, &str); 0] = [];
+const KEPT: [(u64, &str); 2] = [
+    (
+        221,
+        "a check of a frozen block that ends with the address space never ended",
+    ),
+    (
+        100_295,
+        "a block that a region was registered over while memory was frozen was looked at as of later",
+    ),
+];
 
 /// What this test takes besides what all tests take.
 struct Wanted {
@@ -29,7 +42,14 @@ struct Wanted {
     seed: Option<u64>,
 }
 
+/// Runs a seed, whose number is told of if that ends the process.
+fn run(seed: u64) -> Result<Log, String> {
+    let _running = Running::new(seed);
+    run::run(seed)
+}
+
 fn main() -> ExitCode {
+    crash::watch();
     let mut wanted = Wanted {
         seconds: 20,
         first: 0,
@@ -45,6 +65,11 @@ fn main() -> ExitCode {
             "--seconds" => wanted.seconds = number(),
             "--first" => wanted.first = number(),
             "--seed" => wanted.seed = Some(number()),
+            // For a test of this program itself.
+            "--crash" => {
+                let _running = Running::new(number());
+                std::process::abort();
+            }
             _ => others.push(word),
         }
     }
@@ -62,6 +87,7 @@ fn main() -> ExitCode {
     }
     let tests = vec![
         Trial::test("seeds_that_once_failed", seeds_that_once_failed),
+        Trial::test("a_crash_names_its_seed", a_crash_names_its_seed),
         Trial::test("a_seed_decides_everything", a_seed_decides_everything),
         Trial::test("what_is_wrong_is_found", what_is_wrong_is_found),
         Trial::test("new_seeds", move || new_seeds(&wanted)),
@@ -77,6 +103,16 @@ fn seeds_that_once_failed() -> Result<(), Failed> {
         run(seed).map_err(|why| format!("seed {seed} ({what}): {why}"))?;
     }
     Ok(())
+}
+
+fn a_crash_names_its_seed() -> Result<(), Failed> {
+    let mut command = Command::new(env::current_exe()?);
+    let output = command.args(["--crash", "1234"]).output()?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    match told.contains("--seed 1234") && !output.status.success() {
+        true => Ok(()),
+        false => Err(format!("{}, and: {told}", output.status).into()),
+    }
 }
 
 fn a_seed_decides_everything() -> Result<(), Failed> {

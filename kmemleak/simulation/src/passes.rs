@@ -1,0 +1,222 @@
+//! Checks and scans: beside other code, and where all others stand still.
+//!
+//! Beside other code a verdict is held against what was known at the stop, or all through the pass ([`crate::oracle`]). Where all
+//! others stand still between two calls ([`exactly`]), the model says all of a check: each listed object in the order of births, the leaders with what
+//! they own. Of a scan, too, whose rules say what is kept as young or changed; but for what is born in the very tick in which it begins,
+//! which may count as born while it runs: so the clock ticks before each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use crate::actor::{self, subject, tell};
+use crate::oracle::Op;
+use crate::oracle::kept::{Listed, When};
+use crate::owned::Owner;
+use crate::schedule::{me, moment};
+use crate::world::{self, with};
+use crate::{How, NotDone, ObjectFilter, Rank, Summary, Unreferenced};
+
+/// Ways to a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Check,
+    Frozen,
+    Scan,
+    Confirmed,
+}
+
+impl Way {
+    fn any() -> Self {
+        match with(|world| world.random.below(8)) {
+            0..3 => Self::Check,
+            3 => Self::Frozen,
+            4..6 => Self::Scan,
+            _ => Self::Confirmed,
+        }
+    }
+
+    fn go(self) -> Result<Summary, NotDone> {
+        let detector = subject();
+        match self {
+            Self::Check => detector.check(),
+            Self::Frozen => detector.check_frozen(),
+            Self::Scan => detector.scan(),
+            Self::Confirmed => detector.scan_and_confirm(),
+        }
+    }
+}
+
+/// What the last verdict lists.
+fn listed() -> Vec<Unreferenced> {
+    let mut all = Vec::new();
+    subject()
+        .for_each_unreferenced(&mut |object| all.push(object))
+        .expect("asked from outside");
+    all
+}
+
+/// A verdict while other code runs.
+pub(crate) fn beside() {
+    world::begin_pass();
+    with(|world| world.oracle.begin_watch());
+    let way = Way::any();
+    let verdict = way.go().expect("it is on");
+    let shown = listed();
+    with(|world| {
+        world.log.passes += 1;
+        world.log.note(verdict.objects);
+        let listed = Listed {
+            objects: verdict.listed(),
+            shown: shown.iter().map(|one| (one.start, one.size)).collect(),
+        };
+        let right = match verdict.how {
+            _ if verdict.unrecorded > 0 => Err("something was not recorded".into()),
+            How::Stopped => world.oracle.judge(&listed, When::Then),
+            How::Frozen => world.oracle.judge(&listed, When::Later),
+            How::Confirmed => world.oracle.judge_confirmed(&listed),
+            How::Scanned { .. } | How::Repeated { .. } => Ok(()),
+        };
+        let right = right.and_then(|()| match verdict.how {
+            How::Stopped | How::Frozen => Ok(()),
+            _ => world.oracle.judge_watched(&listed.shown),
+        });
+        if let Err(why) = right {
+            panic!("{way:?} by task {}, {:?}: {why}", me(), verdict.how);
+        }
+    });
+    world::end_pass();
+}
+
+/// Some verdicts while all others stand still.
+pub(crate) fn exactly() {
+    world::begin_pass();
+    world::begin_calm();
+    learn_births();
+    // What scans have seen before nobody knows.
+    for (start, _) in with(|world| world.oracle.model.all()) {
+        tell(&[Op::TransientLeak(start)], |detector| {
+            detector.transient_leak(start);
+        });
+    }
+    for _ in 0..with(|world| world.random.between(2, 6)) {
+        moment();
+        match with(|world| world.random.below(10)) {
+            0 => actor::step_of(Owner::Task(me())),
+            1 => actor::store(),
+            2 => with(|world| {
+                world.now_us = world.now_us.saturating_add(world.random.below(50) as u64)
+            }),
+            3 => {
+                let us = with(|world| [0, 0, 5, 40][world.random.below(4)]);
+                subject().set_min_age_us(us);
+                with(|world| world.oracle.model.min_age = us);
+            }
+            4 => clear(),
+            _ => judge_exactly(),
+        }
+    }
+    subject().set_min_age_us(0);
+    with(|world| world.oracle.model.min_age = 0);
+    world::end_calm();
+    world::end_pass();
+}
+
+/// What is tracked is what the model has; when it was born only the detector knows.
+fn learn_births() {
+    let mut tracked = Vec::new();
+    subject()
+        .for_each_object(&ObjectFilter::ALL, &mut |object| {
+            tracked.push((object.start, object.size, object.birth_us));
+        })
+        .expect("it is on, and there is memory");
+    with(|world| {
+        let mut told: Vec<_> = tracked.iter().map(|one| (one.0, one.1)).collect();
+        told.sort_unstable();
+        let known = world.oracle.model.all();
+        let differ = |a: &[(usize, usize)], b: &[(usize, usize)]| -> Vec<(usize, usize)> {
+            a.iter().filter(|one| !b.contains(one)).copied().collect()
+        };
+        assert!(
+            told == known,
+            "tracked, and not known: {:x?}; known, and not tracked: {:x?}",
+            differ(&told, &known),
+            differ(&known, &told)
+        );
+        for (start, _, birth_us) in tracked {
+            world.oracle.model.set_birth(start, birth_us);
+        }
+    });
+}
+
+/// A verdict, each word of which the model knows.
+fn judge_exactly() {
+    with(|world| world.now_us = world.now_us.saturating_add(1));
+    learn_births();
+    let way = Way::any();
+    let verdict = way.go().expect("it is on");
+    let shown = listed();
+    let told: Vec<_> = shown.iter().map(|one| (one.start, one.size)).collect();
+    let wrong: Option<String> = with(|world| {
+        world.log.passes += 1;
+        let now_us = world.now_us;
+        let model = &mut world.oracle.model;
+        match (way, verdict.how) {
+            (Way::Scan, _) => model.scan(now_us),
+            (Way::Confirmed, _) => model.scan_untold(now_us),
+            (_, How::Repeated { .. }) => model.check_by_passes(),
+            _ => model.check(),
+        }
+        let what = format!("{way:?} by task {} alone, {:?}", me(), verdict.how);
+        let leaks = model.leaks();
+        if told != leaks {
+            return Some(format!("{what}: it lists {told:x?}, lost is {leaks:x?}"));
+        }
+        let certain = verdict.doubt().is_none();
+        assert_eq!(
+            verdict.objects,
+            if certain { told.len() } else { 0 },
+            "{what}"
+        );
+        let mut leaders = BTreeMap::new();
+        for object in &shown {
+            let leader = match object.rank.expect("there is memory") {
+                Rank::Leader { .. } => object.start,
+                Rank::Owned { leader } => leader,
+            };
+            let owned: &mut BTreeSet<usize> = leaders.entry(leader).or_default();
+            if leader != object.start {
+                owned.insert(object.start);
+            }
+        }
+        assert_eq!(leaders, model.leaders(), "leaders: {what}");
+        None
+    });
+    if let Some(why) = wrong {
+        panic!("{why}{}", held_by(&told));
+    }
+}
+
+/// What the detector says of how the lost ones are held that it does not list.
+fn held_by(told: &[(usize, usize)]) -> String {
+    let mut text = String::new();
+    for leak in with(|world| world.oracle.model.leaks()) {
+        if !told.contains(&leak) {
+            let mut slots = Vec::new();
+            let answer = subject().path(leak.0, &mut |slot| slots.push((slot.address, slot.place)));
+            let _ = write!(text, "\n{:#x} is held by {slots:x?} ({answer:?})", leak.0);
+        }
+    }
+    text
+}
+
+/// What is listed is no leak from now on.
+fn clear() {
+    let listed = listed();
+    let mut answer = String::new();
+    subject().command("clear", &mut answer).expect("it is on");
+    with(|world| {
+        for object in listed {
+            world.oracle.model.set_min_count(object.start, 0);
+        }
+    });
+}
