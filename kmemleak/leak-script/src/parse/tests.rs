@@ -42,6 +42,7 @@ fn alloc_has_defaults_and_options() {
         min_count: 1,
         from: Allocator::Slab,
         site: "A",
+        block_type: None,
     };
     assert_eq!(one("alloc A 0x40"), plain);
     let full = Statement::Alloc {
@@ -51,8 +52,9 @@ fn alloc_has_defaults_and_options() {
         min_count: -1,
         from: Allocator::Pages,
         site: "probe",
+        block_type: Some("kernel::Node<u8>"),
     };
-    let text = "alloc A 4096 align=64 min_count=-1 from=pages site=probe";
+    let text = "alloc A 4096 align=64 min_count=-1 from=pages site=probe type=kernel::Node<u8>";
     assert_eq!(one(text), full);
 }
 
