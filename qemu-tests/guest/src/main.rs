@@ -65,6 +65,8 @@ mod stopping;
 mod storm;
 #[cfg(target_os = "none")]
 mod tasks;
+#[cfg(target_os = "none")]
+mod types;
 
 #[cfg(target_os = "none")]
 bootloader_api::entry_point!(main, config = &kernel::BOOT_CONFIG);
