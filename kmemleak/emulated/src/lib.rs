@@ -32,6 +32,7 @@
 //!   each CPU.
 //! - *The clock* stands until it is told to move, unless the machine is built with [`Clock::Real`].
 //! - *Call stacks* are labels that a test gives, or those of the host thread, walked by frame pointers.
+//! - *Tasks* that wait are those that a test names ([`Machine::tasks`]); the parked task is one if it is named.
 //! - *Frozen memory* is a copy of all memory, where a test allows it ([`Freeze`]).
 //! - *Faults*: metadata runs out when the test says so, a CPU does not stop, memory becomes unreadable, and any checkpoint of a
 //!   check may be the one at which the machine asks to stop.
@@ -60,6 +61,7 @@ mod memory;
 mod metadata;
 mod place;
 mod platform;
+mod tasks;
 
 pub use crate::allocators::Allocator;
 pub use crate::builder::Builder;
@@ -71,3 +73,4 @@ pub use crate::image::{Freeze, Image};
 pub use crate::machine::{Machine, PARKED_TASK, REGIONS};
 pub use crate::place::{Place, WORDS};
 pub use crate::platform::Emulated;
+pub use crate::tasks::Tasks;

@@ -16,6 +16,7 @@ use crate::image::Image;
 use crate::memory::{self, Memory, PAGE, WORD};
 use crate::metadata::Metadata;
 use crate::place::{Place, WORDS};
+use crate::tasks::Tasks;
 
 /// Regions that can be registered. They lie outside all sections.
 pub const REGIONS: usize = 4;
@@ -44,6 +45,7 @@ impl Builder {
             cpus: Cpus::new(self.cpus),
             metadata: Metadata::new(),
             image: Image::new(),
+            tasks: Tasks::default(),
             asked_to_stop: AtomicBool::new(false),
             checkpoints: Checkpoints::default(),
             at_relax: Mutex::new(None),
@@ -79,6 +81,8 @@ pub struct Machine {
     pub(crate) metadata: Metadata,
     /// Its memory while it is frozen.
     pub image: Image,
+    /// What it says of its tasks.
+    pub tasks: Tasks,
     pub(crate) asked_to_stop: AtomicBool,
     /// The checkpoints of checks and questions.
     pub checkpoints: Checkpoints,
@@ -330,6 +334,10 @@ impl Machine {
                 start: self.address(Place::Stack(0)),
                 len: WORDS * WORD,
             },
+            // A task that waits has saved them, and they are its own.
+            4 if self.tasks.waits(PARKED_TASK) => {
+                words(RootKind::Stack(PARKED_TASK), &self.registers)
+            }
             4 => words(RootKind::Registers(0), &self.registers),
             _ if number < 5 + cpus => {
                 let cpu = number - 5;
@@ -337,11 +345,14 @@ impl Machine {
             }
             _ => {
                 let registered = self.registered.lock().expect("nobody panics under it");
-                let &(start, len) = registered.get(number - 5 - cpus)?;
-                Root {
-                    kind: RootKind::Region,
-                    start,
-                    len,
+                let number = number - 5 - cpus;
+                match registered.get(number) {
+                    Some(&(start, len)) => Root {
+                        kind: RootKind::Region,
+                        start,
+                        len,
+                    },
+                    None => self.tasks.stack(number - registered.len())?,
                 }
             }
         })

@@ -1,14 +1,14 @@
 //! The machine as the detector sees it.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kmemleak::{
     Comm, Context, ImageLost, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor,
-    StackWalk, StopError, StoppedCpu,
+    StackWalk, StopError, StoppedCpu, TaskState,
 };
 
 use crate::call_stack::{self, CallStacks};
@@ -50,6 +50,18 @@ unsafe impl Platform for Emulated {
         let root = self.0.root(cursor.index)?;
         cursor.index += 1;
         Some(root)
+    }
+
+    fn next_task(&self, cursor: &mut RootCursor) -> Option<TaskState> {
+        let task = self.0.tasks.task(cursor.index)?;
+        cursor.index += 1;
+        Some(task)
+    }
+
+    fn next_task_list(&self, cursor: &mut RootCursor) -> Option<Range<usize>> {
+        let list = self.0.tasks.list(cursor.index)?;
+        cursor.index += 1;
+        Some(list)
     }
 
     #[inline]

@@ -22,6 +22,7 @@ mod show;
 pub(crate) mod snapshot;
 mod stopped;
 pub(crate) mod tallies;
+pub(crate) mod tasks;
 
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
@@ -32,6 +33,7 @@ use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
 use self::tallies::Tallies;
+use self::tasks::LostTasks;
 use crate::atomic::{AtomicBool, Lock};
 use crate::marker::queue::WorkQueues;
 use crate::platform::Platform;
@@ -59,6 +61,7 @@ struct Findings {
     types: TypeSums,
     /// Searched while other findings are shown.
     cycle: RefCell<CycleSearch>,
+    tasks: LostTasks,
     /// The numbers of what was listed: given out while other findings are shown.
     handles: RefCell<Handles>,
     snapshot: SnapshotRows,
@@ -76,6 +79,7 @@ impl Findings {
             tallies: Tallies::new(),
             types: TypeSums::new(),
             cycle: RefCell::new(CycleSearch::new()),
+            tasks: LostTasks::new(),
             handles: RefCell::new(Handles::new()),
             snapshot: SnapshotRows::new(),
         }
@@ -92,6 +96,7 @@ impl Findings {
         self.tallies.empty();
         self.types.empty();
         self.cycle.get_mut().empty();
+        self.tasks.empty();
         self.handles.get_mut().empty();
         self.snapshot.empty();
     }

@@ -7,6 +7,7 @@ use crate::checker::Checker;
 use crate::checker::claim::{Claim, NotDone};
 use crate::checker::handle::Handle;
 use crate::marker::queue::MAX_WORKERS;
+use crate::marker::task_table::TaskTable;
 use crate::marker::{Figures, GivenUp, Marker, SharedPass, Stacks, Tools};
 use crate::objects::access::{Locked, Stopped};
 use crate::objects::record::Record;
@@ -78,9 +79,20 @@ impl<P: Platform> Handle<'_, P> {
         together: &Together<'_, P>,
         alone: impl FnOnce(&mut Marker<'_, P, Stopped>) -> Result<R, GivenUp> + Send,
     ) -> Result<Seen<R>, NotSeen> {
+        self.stopped_with(self.stacks(), None, together, alone)
+    }
+
+    /// Does the same, with these tasks withheld, and stacks as roots or not.
+    pub(super) fn stopped_with<R: Send>(
+        self,
+        stacks: Stacks,
+        tasks: Option<&Lock<TaskTable>>,
+        together: &Together<'_, P>,
+        alone: impl FnOnce(&mut Marker<'_, P, Stopped>) -> Result<R, GivenUp> + Send,
+    ) -> Result<Seen<R>, NotSeen> {
         let platform = self.tracker.platform();
         self.prepare(platform.cpus().clamp(1, MAX_WORKERS as u32) as usize);
-        let shared = SharedPass::new(MAX_WORKERS, self.stacks(), 0);
+        let shared = SharedPass::new(MAX_WORKERS, stacks, 0);
         let (alone, seen) = (Lock::<_>::new(Some(alone)), Lock::<_>::new(None));
         let moves = self.tracker.moves();
         let work = |cpu: StoppedCpu, in_flight: usize| {
@@ -92,7 +104,10 @@ impl<P: Platform> Handle<'_, P> {
             }
             let start_us = self.tracker.now_us();
             shared.set_workers(workers);
-            let tools = self.tools(cpu.index);
+            let tools = Tools {
+                tasks,
+                ..self.tools(cpu.index)
+            };
             // SAFETY: the platform runs this in a stopped world; the marker shares the chunks out among its workers.
             let access = unsafe { Stopped::assume() };
             let done = together(&mut Marker::new(&tools, &shared, worker, access), worker);
@@ -101,7 +116,7 @@ impl<P: Platform> Handle<'_, P> {
                 _ => None,
             };
             if let Some(alone) = alone {
-                let unshared = SharedPass::new(1, self.stacks(), 0);
+                let unshared = SharedPass::new(1, stacks, 0);
                 let result =
                     done.and_then(|()| alone(&mut Marker::new(&tools, &unshared, 0, access)));
                 let figures = Figures {
@@ -196,6 +211,7 @@ impl<P: Platform> Handle<'_, P> {
             unfinished: &self.checker.unfinished,
             own: [itself, checker..checker + size_of::<Checker>(), pool],
             own_stack: self.checker.ground.stack(),
+            tasks: None,
             meta: tracker.meta_for_marker(cpu),
         }
     }

@@ -62,6 +62,8 @@ mod root_words;
 pub(crate) mod roots;
 mod shared;
 mod sweep;
+pub(crate) mod task_table;
+mod tasks;
 mod window;
 
 use core::ops::Range;
@@ -73,7 +75,8 @@ use self::own_stack::OwnStack;
 use self::roots::RootWalk;
 pub(crate) use self::shared::{Figures, SharedPass, Stacks};
 use self::sweep::InUse;
-use crate::atomic::AtomicBool;
+use self::task_table::TaskTable;
+use crate::atomic::{AtomicBool, Lock};
 use crate::marker::queue::{Entry, Queue, WorkQueues};
 use crate::metadata::MetaAlloc;
 use crate::objects::access::Access;
@@ -134,6 +137,8 @@ pub(crate) struct Tools<'a, P> {
     pub(crate) own: [Range<usize>; 3],
     /// The stack that the pass is made on, where the platform says where that lies.
     pub(crate) own_stack: Option<OwnStack>,
+    /// The tasks that wait, where the pass asks for those that can never run again.
+    pub(crate) tasks: Option<&'a Lock<TaskTable>>,
     pub(crate) meta: MetaAlloc<'a>,
 }
 

@@ -150,6 +150,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         let Some((record, object)) = self.guarded(start) else {
             return;
         };
+        if record.has(flag::NOTES) && self.is_withheld(start) {
+            return;
+        }
         // If it is given up, all workers know, and this one leaves when it has scanned some more.
         let _ = self.scan_special(start, &record, object.size, &mut |marker, part| {
             marker.each_stretch(part, &mut |marker, stretch| match stretch {

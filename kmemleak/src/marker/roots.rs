@@ -245,7 +245,8 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     /// Whether a root of the platform's is one now.
     fn is_read(&self, root: Root) -> bool {
         let is_stack = matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_));
-        root.len > 0 && !(is_stack && self.shared.stacks == Stacks::Skip)
+        let skipped = is_stack && self.shared.stacks == Stacks::Skip;
+        root.len > 0 && !skipped && !self.is_withheld_stack(root)
     }
 
     /// Whether the root is the same all through the pass.
@@ -257,6 +258,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn excluded_around(&self, at: usize, look: RangeVisitor<'_>) {
         self.tools.own.iter().cloned().for_each(&mut *look);
         self.undisturbed(|| self.tools.root_ranges.excluded.around(at, look));
+        if let Some(tasks) = self.tools.tasks {
+            tasks.lock().lists_around(at, look);
+        }
     }
 
     /// The same of the regions that are read on their own.

@@ -18,6 +18,7 @@ mod progress;
 mod reading;
 mod root;
 mod stop;
+mod task;
 mod words;
 
 use core::fmt;
@@ -32,6 +33,7 @@ pub use self::progress::Progress;
 pub use self::reading::Reading;
 pub use self::root::{Root, RootCursor, RootKind};
 pub use self::stop::{StopError, StoppedCpu};
+pub use self::task::{TaskState, Wait, WaitsOn};
 pub use self::words::{ForeignWords, Words};
 
 /// The largest number of return addresses that are kept of a call stack.
@@ -67,11 +69,13 @@ pub const COMM_LEN: usize = 16;
 /// | [`words`](Self::words) | by a check | words are read as they lie in memory, and pointers have no tags |
 /// | [`stop_world`](Self::stop_world) | by a check | with one CPU nothing; with more, a check takes several passes and finds suspects, no leaks |
 /// | [`freeze`](Self::freeze), [`thaw`](Self::thaw), [`read_frozen`](Self::read_frozen) | by a check; `read_frozen` by callbacks, too | the world is stopped for as long as a check takes |
+/// | [`next_task`](Self::next_task), [`next_task_list`](Self::next_task_list) | by the question which tasks wait for ever | no task is known to wait |
 /// | [`on_unscanned_stack`](Self::on_unscanned_stack) | by a check | without `stack_bounds`, what a check leaves on its own stack may hide leaks, if that stack is a root |
 /// | [`checkpoint`](Self::checkpoint) | by checks and questions | nobody sees how far they have come, and a check in a stopped world can't be ended early |
 /// | [`relax`](Self::relax), [`spin`](Self::spin) | by waits | a wait takes its CPU from others |
 /// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
 /// | [`instances`](Self::instances) | by reports | blocks have no types |
+/// | [`is_waiting_machinery`](Self::is_waiting_machinery) | by reports | call stacks of tasks that wait begin in the scheduler |
 /// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
 ///
 /// # Safety
@@ -334,6 +338,30 @@ pub unsafe trait Platform: Sync {
     /// world goes on. Task context, with no lock held.
     fn roots_end(&self) {}
 
+    /// The next task that does not run, or `None` after the last: for the question [which can never run
+    /// again](crate::Detector::for_each_lost_task). The cursor is as that of [`next_root`](Self::next_root). Called in a stopped
+    /// world, by one CPU. A task that is not named counts as one that can run.
+    ///
+    /// A task waits ([`TaskState::wait`]) only as long as a waker has yet to find it. One that has been taken out of its wait queue,
+    /// and that somebody is about to wake, does not wait any more: nobody need reach the queue again.
+    ///
+    /// The default names none.
+    fn next_task(&self, cursor: &mut RootCursor) -> Option<TaskState> {
+        let _ = cursor;
+        None
+    }
+
+    /// The next list of tasks that the scheduler or an executor keeps, or `None` after the last: a pointer there wakes nobody, so for the
+    /// question which tasks can never run again it counts for nothing. A range of a root, or an address in a tracked block, none of
+    /// whose words count then. Called as [`next_task`](Self::next_task) is.
+    ///
+    /// A list that is linked through the tasks need not be named if all [control blocks](TaskState::block) are: the words of a task
+    /// that waits are not followed. The default names none.
+    fn next_task_list(&self, cursor: &mut RootCursor) -> Option<Range<usize>> {
+        let _ = cursor;
+        None
+    }
+
     /// Runs `scan`, in which the calling task looks for leaks: while other code runs, with the world stopped, or first
     /// one and then the other. The stack that `scan` uses should be no root, since the addresses of all objects pass through
     /// it; the stack of its callers, and their registers, must be. When calls are nested, the outer call counts. Task
@@ -441,6 +469,14 @@ pub unsafe trait Platform: Sync {
     fn instances(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         let _ = (address, out);
         Ok(())
+    }
+
+    /// Whether a function is part of what blocks a task: the scheduler, wait queues, locks. The call stack in which a task waits for ever
+    /// is shown from the caller of these on. The name is one that [`functions`](Self::functions) writes. Task context. The default
+    /// knows none.
+    fn is_waiting_machinery(&self, function: &str) -> bool {
+        let _ = function;
+        false
     }
 
     /// Writes a readable name of the word at `address`, which was found in `root`: the section with the variable and

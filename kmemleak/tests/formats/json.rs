@@ -74,6 +74,9 @@ fn everything() -> Vec<Value> {
     lab.machine.write(hidden, leader);
     lab.machine.write(hidden, 0);
     lab.hold(1, holder);
+    lab.machine
+        .tasks
+        .name_waiting(40, kmemleak::WaitsOn::Address(hidden));
     for command in [
         "scan --json".into(),
         "report --all --json".into(),
@@ -83,6 +86,7 @@ fn everything() -> Vec<Value> {
         "types --json".into(),
         "objects --json".into(),
         "interior --json".into(),
+        "tasks --json".into(),
         "suppress --json".into(),
         format!("holders {owned:#x} --json"),
         format!("holders {inner:#x} --json"),

@@ -1,7 +1,7 @@
 //! What each command answers, to the letter, on a small machine; and what is said to wrong words.
 
-use kmemleak::{AllocOptions, CommandError};
-use kmemleak_emulated::Place;
+use kmemleak::{AllocOptions, CommandError, WaitsOn};
+use kmemleak_emulated::{Place, Stop};
 
 use crate::lab::Lab;
 
@@ -75,6 +75,7 @@ fn help() {
                             the words that point into an object; more than 10: a table of where they lie
   path ADDR|#N [--json]     the shortest way to an object from a root
   why ADDR|#N [--json]      why an address is, or is not, reported, and what to do
+  tasks [--json]            the tasks that can never run again, and what only they retain
   snapshot [--json]         the whole heap, always as JSON: objects, pointers between them, roots
   suppress [--json]         the suppressions, and what they hide
   suppress PATTERN|#N[:max=N] [--json]
@@ -230,6 +231,38 @@ kmemleak: 2 steps to object {below:#018x}
             ("path ffffffffffffffff", "kmemleak: no object there\n"),
         ],
     );
+}
+
+#[test]
+fn tasks() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let queue = lab.block(48);
+    let none = "kmemleak: 0 of 0 waiting tasks can never run again\n";
+    transcript(&lab, &[("tasks", none)]);
+    let slot = queue + 8;
+    let tasks = &lab.machine.tasks;
+    tasks.name_waiting(40, WaitsOn::Address(slot));
+    tasks.name_waiting(41, WaitsOn::Task(40));
+    lab.machine.advance_us(1_250_000);
+    let text = format!(
+        "\
+task 40, comm \"waits\", can never run again:
+  waits for wait queue at {slot:#018x}, in object {queue:#018x} (size 48), for 2.250s
+  only it retains 0 objects (0 bytes)
+  waits in: none recorded
+task 41, comm \"waits\", can never run again:
+  waits for the end of task 40, for 2.250s
+  only it retains 0 objects (0 bytes)
+  waits in: none recorded
+kmemleak: 2 of 2 waiting tasks can never run again; only these retain 0 objects (0 bytes)
+"
+    );
+    transcript(&lab, &[("tasks", &text)]);
+    lab.machine.set_stop(Stop::Missing(1));
+    let unstopped = "kmemleak: cpu 1 did not stop in time\n";
+    let as_json = "{\"schema\":2,\"kind\":\"error\",\"code\":\"unstopped\",\"error\":\"cpu 1 did not stop in time\"}\n";
+    transcript(&lab, &[("tasks", unstopped), ("tasks --json", as_json)]);
 }
 
 #[test]
@@ -592,7 +625,7 @@ next scan    in 57 s
         metadata.bytes, metadata.call_stacks
     );
     assert_eq!(lab.say("status"), expected);
-    lab.machine.set_stop(kmemleak_emulated::Stop::Unsupported);
+    lab.machine.set_stop(Stop::Unsupported);
     lab.say("scan");
     assert!(
         lab.status("last check")
@@ -609,7 +642,7 @@ next scan    in 57 s
     lab.say("off");
     assert_eq!(lab.status("state"), "disabled, incomplete");
     lab.detector.exhaust_metadata(false);
-    lab.machine.set_stop(kmemleak_emulated::Stop::Works);
+    lab.machine.set_stop(Stop::Works);
     lab.say("clear");
     assert_eq!(lab.status("objects"), "0 (0 bytes)");
     assert_eq!(

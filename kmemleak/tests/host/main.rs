@@ -62,6 +62,7 @@ mod styles;
 mod suppressions;
 mod suspects;
 mod tables;
+mod tasks;
 mod tracked;
 mod trims;
 mod unkept;

@@ -161,7 +161,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 41] = [
+const HELP: [&str; 42] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -187,6 +187,7 @@ const HELP: [&str; 41] = [
     "                            the words that point into an object; more than 10: a table of where they lie",
     "  path ADDR|#N [--json]     the shortest way to an object from a root",
     "  why ADDR|#N [--json]      why an address is, or is not, reported, and what to do",
+    "  tasks [--json]            the tasks that can never run again, and what only they retain",
     "  snapshot [--json]         the whole heap, always as JSON: objects, pointers between them, roots",
     "  suppress [--json]         the suppressions, and what they hide",
     "  suppress PATTERN|#N[:max=N] [--json]",

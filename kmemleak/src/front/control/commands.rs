@@ -37,7 +37,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 28] = [
+    pub(super) const TABLE: [Command<P>; 29] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -135,6 +135,12 @@ impl<P: Platform> Commands<P> {
             "why",
             Address(why),
             "why an address is, or is not, reported, and what to do",
+        )
+        .takes(&[Json]),
+        Command::new(
+            "tasks",
+            Alone(tasks),
+            "the tasks that can never run again, and what only they retain",
         )
         .takes(&[Json]),
         Command::new(
@@ -323,6 +329,15 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.claim()?;
     let (form, top) = (call.options.form(), call.options.top);
     Ok(report::write_interior(&mut claim, form, top, call.out)?)
+}
+
+fn tasks<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.claim_on()?;
+    Ok(report::write_tasks(
+        &mut claim,
+        call.options.format,
+        call.out,
+    )?)
 }
 
 /// Its answers are JSON in any case, so that it says itself if the detector is off.

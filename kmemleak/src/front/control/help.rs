@@ -61,6 +61,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "types" => &["types 20 --by growth"],
         "stop_max_ms" => &["stop_max_ms=20"],
         "suppress" => &["suppress arc_cycle", "suppress #1", "suppress net::*:max=8"],
+        "tasks" => &["tasks"],
         "unsuppress" => &["unsuppress arc_cycle"],
         "why" => &["why ffff88800f705240", "why #1"],
         _ => &[],

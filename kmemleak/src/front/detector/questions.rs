@@ -6,6 +6,7 @@ use super::Detector;
 use crate::checker::claim::NotDone;
 use crate::checker::live::{LiveObject, ObjectFilter};
 use crate::checker::references::{Clue, NoAnswer, Slot, Why};
+use crate::checker::tasks::{LostTask, NoTasks, TaskSummary};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
 use crate::front::log;
@@ -187,6 +188,22 @@ impl<P: Platform> Detector<P> {
             let explanation = claim.explain(hidden)?;
             claim.show_clues(&explanation, look);
             Ok(*explanation.why())
+        })
+    }
+
+    /// Shows each task that can never run again: it waits for what no task can reach that runs, is ready, sleeps until a time, waits
+    /// for a device, or is not [named](crate::Platform::next_task) at all; nor a task that one of these can wake, or that such a task can, and so on.
+    /// What they retain is retained until the next boot. Returns the sum. The last verdict does not change. Errors: [`NoTasks`], where the
+    /// world can't be stopped, above all. Task context, with no lock held; `look` may allocate.
+    pub fn for_each_lost_task(
+        &self,
+        look: &mut dyn FnMut(LostTask<'_>),
+    ) -> Result<TaskSummary, NoTasks> {
+        on_cleared_stack(|| {
+            let mut claim = self.handle().claim_on()?;
+            let summary = claim.find_lost_tasks()?;
+            claim.each_lost_task(look);
+            Ok(summary)
         })
     }
 

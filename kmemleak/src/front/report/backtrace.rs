@@ -15,6 +15,25 @@ use crate::stacks::crc::crc_of;
 use crate::tracker::Tracker;
 use crate::tracker::call_stack::NoCallStack;
 
+/// The functions that are left out at the inner end of a call stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Machinery {
+    /// Of a call stack that allocated something.
+    Allocation,
+    /// Of one in which a task waits.
+    Waiting,
+}
+
+impl Machinery {
+    /// Whether a function is one of them, by its name.
+    pub(super) fn has<P: Platform>(self, platform: &P, name: &str) -> bool {
+        match self {
+            Self::Allocation => is_allocation_machinery(name),
+            Self::Waiting => platform.is_waiting_machinery(name) || is_allocation_machinery(name),
+        }
+    }
+}
+
 /// A call stack that is to be shown. Naming its functions may sleep: task context.
 pub(super) struct Backtrace<'a> {
     addresses: &'a [usize],
@@ -25,7 +44,18 @@ pub(super) struct Backtrace<'a> {
 impl<'a> Backtrace<'a> {
     /// The call stack of these return addresses, innermost first.
     pub(super) fn of<P: Platform>(tracker: &Tracker<P>, addresses: &'a [usize]) -> Self {
-        let is_caller = |address: &usize| !is_machinery(tracker.platform(), *address);
+        Self::without(tracker, Machinery::Allocation, addresses)
+    }
+
+    /// The same, without other machinery at its inner end.
+    pub(super) fn without<P: Platform>(
+        tracker: &Tracker<P>,
+        machinery: Machinery,
+        addresses: &'a [usize],
+    ) -> Self {
+        let platform = tracker.platform();
+        let is_part = |name: &str| machinery.has(platform, name);
+        let is_caller = |address: &usize| !is_machinery(platform, *address, &is_part);
         Self {
             addresses,
             machinery: addresses.iter().position(is_caller),
@@ -84,9 +114,9 @@ impl EmptyStacks {
     }
 }
 
-/// Whether all functions that a return address leads into are allocation machinery. Code without a name is not.
-fn is_machinery<P: Platform>(platform: &P, address: usize) -> bool {
-    let mut names = FunctionNames::new();
+/// Whether all functions that a return address leads into are parts of a machinery. Code without a name is not.
+fn is_machinery<P: Platform>(platform: &P, address: usize, is_part: &IsPart<'_>) -> bool {
+    let mut names = FunctionNames::new(is_part);
     let written = platform.functions(address, &mut names);
     written.is_ok() && names.all_machinery()
 }
@@ -94,8 +124,12 @@ fn is_machinery<P: Platform>(platform: &P, address: usize) -> bool {
 /// Bytes of a name that are looked at: where a longer one does not show its author in these, it is not taken for machinery.
 const NAME: usize = 256;
 
+/// Whether a function of this name is a part of a machinery.
+type IsPart<'p> = dyn Fn(&str) -> bool + 'p;
+
 /// Names of functions, a line each, of which only one is kept at a time.
-struct FunctionNames {
+struct FunctionNames<'p> {
+    is_part: &'p IsPart<'p>,
     name: [u8; NAME],
     len: usize,
     /// Whether a name has come, and whether all that came are machinery.
@@ -103,9 +137,10 @@ struct FunctionNames {
     all: bool,
 }
 
-impl FunctionNames {
-    const fn new() -> Self {
+impl<'p> FunctionNames<'p> {
+    const fn new(is_part: &'p IsPart<'p>) -> Self {
         Self {
+            is_part,
             name: [0; NAME],
             len: 0,
             any: false,
@@ -119,7 +154,7 @@ impl FunctionNames {
         let whole = self.name[..self.len].utf8_chunks().next();
         if let Some(name) = whole.map(|chunk| chunk.valid()) {
             self.any = true;
-            self.all &= is_allocation_machinery(name);
+            self.all &= (self.is_part)(name);
         }
         self.len = 0;
     }
@@ -130,7 +165,7 @@ impl FunctionNames {
     }
 }
 
-impl Write for FunctionNames {
+impl Write for FunctionNames<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if byte == b'\n' {

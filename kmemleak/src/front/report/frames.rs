@@ -9,7 +9,7 @@
 
 use core::fmt::{self, Write};
 
-use super::backtrace::Backtrace;
+use super::backtrace::{Backtrace, Machinery};
 use super::block_type::BlockType;
 use super::function::FunctionText;
 use super::style::{Ink, Style};
@@ -55,7 +55,7 @@ impl CallSite {
         let address = backtrace.call_site()?;
         let mut first = None;
         // The error ends the walk: one is enough.
-        let machinery = Inlined::of(&backtrace);
+        let machinery = Inlined::of(&backtrace, Machinery::Allocation);
         let _ = each_shown(tracker, address, machinery, &mut |function, _| {
             first = Some(function.clone());
             Err(fmt::Error)
@@ -145,17 +145,37 @@ pub(super) fn write_addresses<P: Platform>(
     addresses: &[usize],
     out: &mut dyn Write,
 ) -> fmt::Result {
+    write_without(tracker, title, Machinery::Allocation, addresses, out)
+}
+
+/// Writes a call stack in which a task waits, with a title: from the caller on of what it waits in.
+pub(super) fn write_waiting<P: Platform>(
+    tracker: &Tracker<P>,
+    title: &str,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
+    write_without(tracker, title, Machinery::Waiting, addresses, out)
+}
+
+fn write_without<P: Platform>(
+    tracker: &Tracker<P>,
+    title: &str,
+    machinery: Machinery,
+    addresses: &[usize],
+    out: &mut dyn Write,
+) -> fmt::Result {
     if addresses.is_empty() {
         return writeln!(out, "  {title}: none recorded");
     }
-    let backtrace = Backtrace::of(tracker, addresses);
+    let backtrace = Backtrace::without(tracker, machinery, addresses);
     write!(out, "  {title} (crc {:08x}", backtrace.crc())?;
     if backtrace.skipped() > 0 {
         write!(out, ", {} skipped", Count(backtrace.skipped(), "frame"))?;
     }
     writeln!(out, "):")?;
     let style = Style::of(tracker);
-    let mut inlined_machinery = Inlined::of(&backtrace);
+    let mut inlined_machinery = Inlined::of(&backtrace, machinery);
     for &address in backtrace.shown() {
         each_shown(
             tracker,
@@ -174,15 +194,15 @@ pub(super) fn write_addresses<P: Platform>(
 /// Whether the innermost functions of a frame are shown, if they are machinery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Inlined {
-    LeftOut,
+    LeftOut(Machinery),
     Shown,
 }
 
 impl Inlined {
     /// In the first frame of a call stack that is shown.
-    fn of(backtrace: &Backtrace<'_>) -> Self {
+    fn of(backtrace: &Backtrace<'_>, machinery: Machinery) -> Self {
         match backtrace.begins_with_caller() {
-            true => Self::LeftOut,
+            true => Self::LeftOut(machinery),
             false => Self::Shown,
         }
     }
@@ -195,9 +215,18 @@ fn each_shown<P: Platform>(
     machinery: Inlined,
     look: &mut dyn FnMut(&mut FunctionText, Role) -> fmt::Result,
 ) -> fmt::Result {
-    let mut leaves_out = machinery == Inlined::LeftOut;
-    each_function(tracker.platform(), address, &mut |function, role| {
-        leaves_out &= role == Role::Inlined && function.is_machinery();
+    let platform = tracker.platform();
+    let mut left_out = match machinery {
+        Inlined::LeftOut(machinery) => Some(machinery),
+        Inlined::Shown => None,
+    };
+    each_function(platform, address, &mut |function, role| {
+        let is_part = |machinery: &Machinery| {
+            let name = function.whole_name();
+            name.is_some_and(|name| machinery.has(platform, name))
+        };
+        left_out = left_out.filter(|machinery| role == Role::Inlined && is_part(machinery));
+        let leaves_out = left_out.is_some();
         match leaves_out {
             true => Ok(()),
             false => look(function, role),

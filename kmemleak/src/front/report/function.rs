@@ -2,7 +2,6 @@
 
 use core::fmt::{self, Display, Formatter, Write as _};
 
-use super::machinery::is_allocation_machinery;
 use super::path_end::path_end;
 use super::shorten::ShortName;
 
@@ -128,9 +127,9 @@ impl FunctionText {
         }
     }
 
-    /// Whether it is known to be allocation machinery.
-    pub(super) fn is_machinery(&self) -> bool {
-        self.name.has_whole_paths() && is_allocation_machinery(self.name.as_str())
+    /// Its name, if the paths in it are whole: it tells whose function it is.
+    pub(super) fn whole_name(&self) -> Option<&str> {
+        (self.name.has_whole_paths()).then(|| self.name.as_str())
     }
 }
 

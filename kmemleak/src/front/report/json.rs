@@ -283,7 +283,14 @@ pub(super) fn call_stack_json<P: Platform>(
     addresses: &[usize],
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let backtrace = Backtrace::of(tracker, addresses);
+    backtrace_json(tracker, &Backtrace::of(tracker, addresses), out)
+}
+
+pub(super) fn backtrace_json<P: Platform>(
+    tracker: &Tracker<P>,
+    backtrace: &Backtrace<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
     write!(
         out,
         ",\"crc\":\"{:08x}\",\"skipped\":{},\"backtrace\":[",

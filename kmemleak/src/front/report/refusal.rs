@@ -5,6 +5,7 @@ use core::fmt::{self, Display, Formatter};
 use crate::checker::claim::NotDone;
 use crate::checker::numbers::NoTarget;
 use crate::checker::references::NoAnswer;
+use crate::checker::tasks::NoTasks;
 use crate::verdict::suppress::SuppressError;
 
 /// A reason, with its code: one of those that `FORMATS.md` lists.
@@ -46,6 +47,15 @@ impl Refusal for NoAnswer {
             Self::Stopped => NotDone::Stopped.code(),
             Self::Off => NotDone::Off.code(),
             Self::Nested => NotDone::Nested.code(),
+        }
+    }
+}
+
+impl Refusal for NoTasks {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotDone(why) => why.code(),
+            Self::Unstopped(_) => "unstopped",
         }
     }
 }
