@@ -5,6 +5,7 @@
 //! | [`hooks`] | the detector, and how allocators tell it of blocks | allocators, tasks |
 //! | [`player`] | the task that plays with it, for tests | the hooks |
 //! | [`platform`], [`roots`], `names` | the kernel as the detector sees it | the detector alone |
+//! | [`tasks`] | which tasks wait, and for what | the platform; executors |
 //! | `freeze` | freezing memory for a check | the platform |
 //! | `call_site` | call stacks without memory | panics |
 //! | [`window`] | how long it keeps interrupts off | the benchmark |
@@ -19,6 +20,7 @@ pub mod parameters;
 pub mod platform;
 pub mod player;
 pub mod roots;
+pub mod tasks;
 pub mod window;
 
 pub use kmemleak::{CommandError, How, NotDone, Summary};

@@ -7,17 +7,17 @@
 //! detector's.
 
 use core::fmt::{self, Write};
-use core::ops::{ControlFlow, RangeInclusive};
+use core::ops::{ControlFlow, Range, RangeInclusive};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use kmemleak::{
     Comm, Context, ImageLost, IrqState, Level, MAX_FRAMES, METADATA_PAGE, Platform, Progress, Root,
-    RootCursor, StackWalk, StopError, StoppedCpu,
+    RootCursor, StackWalk, StopError, StoppedCpu, TaskState,
 };
 
 use super::hooks::KernelPlatform;
-use super::{freeze, names, player, roots, window};
+use super::{freeze, names, player, roots, tasks, window};
 use crate::arch::{backtrace, memory, percpu};
 use crate::dev::time;
 use crate::foreground::{self, StopsWorld};
@@ -57,6 +57,18 @@ unsafe impl Platform for KernelPlatform {
 
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
         roots::next_root(cursor)
+    }
+
+    fn next_task(&self, cursor: &mut RootCursor) -> Option<TaskState> {
+        tasks::next_task(cursor)
+    }
+
+    fn next_task_list(&self, cursor: &mut RootCursor) -> Option<Range<usize>> {
+        tasks::next_task_list(cursor)
+    }
+
+    fn is_waiting_machinery(&self, function: &str) -> bool {
+        tasks::is_waiting_machinery(function)
     }
 
     #[inline]
@@ -227,7 +239,7 @@ impl fmt::Display for Checked {
 }
 
 /// The stack before there are tasks: the page that the stack pointer is in.
-fn boot_stack() -> core::ops::Range<usize> {
+fn boot_stack() -> Range<usize> {
     let page = backtrace::stack_pointer() & !0xfff;
     page..page + 0x1000
 }

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::fmt::Write;
 use core::hint::black_box;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use line_editor::nearest;
 
@@ -23,7 +23,7 @@ use crate::mm::heap::{NoMemory, Room};
 use crate::mm::percpu::alloc_percpu;
 use crate::mm::vmalloc as virt;
 use crate::sync::SpinLock;
-use crate::task::{self, Priority, STACK_LEN};
+use crate::task::{self, JoinHandle, Mutex, Priority, STACK_LEN, State, WaitQueue, channel};
 
 /// A kind of leak.
 struct Kind {
@@ -86,7 +86,7 @@ const FREE: &str = "free";
 
 /// The names of the kinds, and the word that frees pages.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    KINDS.iter().map(|kind| kind.name).chain([FREE])
+    kinds().map(|kind| kind.name).chain([FREE])
 }
 
 /// Whether the last task that was to plant a leak had no memory for it.
@@ -103,7 +103,7 @@ pub fn run(name: &str, out: &mut dyn Write) -> Answered {
         let blocks = free_pages();
         return Ok(writeln!(out, "freed: {blocks} blocks of pages")?);
     }
-    let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
+    let Some(kind) = kinds().find(|kind| kind.name == name) else {
         return list(name, out);
     };
     IS_REFUSED.store(false, Ordering::Relaxed);
@@ -347,5 +347,111 @@ fn percpu() {
     match alloc_percpu(48, 8) {
         Some(handle) => _ = black_box(handle),
         None => refuse(),
+    }
+}
+
+/// Kinds that lose no block: a task waits for ever, and keeps what it holds.
+const TASK_KINDS: &[Kind] = &[
+    Kind {
+        name: "blocked-task",
+        plant: blocked_task,
+        planted: "a task that waits in a queue which nobody else can reach",
+    },
+    Kind {
+        name: "deadlock",
+        plant: deadlock,
+        planted: "two tasks, each of which waits for the mutex that the other one holds",
+    },
+    Kind {
+        name: "lost-sender",
+        plant: lost_sender,
+        planted: "a task that waits for messages whose sender was forgotten",
+    },
+];
+
+/// All kinds.
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(TASK_KINDS)
+}
+
+/// Waits until a task is blocked.
+fn wait_until_blocked(started: &JoinHandle) {
+    while started.task().state() != State::Blocked {
+        task::yield_now();
+    }
+}
+
+/// Something that only a task that waits holds.
+type Held = [u8; 1000];
+
+fn blocked_task() {
+    let (Ok(_held), Ok(room)) = (Room::for_box::<Held>(), Room::for_arc::<WaitQueue>()) else {
+        return refuse();
+    };
+    let (queue, held) = (Arc::new(WaitQueue::new()), Box::new([0x71_u8; 1000]));
+    drop(room);
+    let wait = move || {
+        queue.wait_for(|| black_box(false).then_some(()));
+        drop(black_box(held));
+    };
+    match task::spawn("waiter", Priority::Normal, wait) {
+        Ok(waiter) => wait_until_blocked(&waiter),
+        Err(_) => refuse(),
+    }
+}
+
+/// Two accounts, each with a lock of its own.
+struct Accounts {
+    one: Mutex<u64>,
+    other: Mutex<u64>,
+    /// How many are locked.
+    locked: AtomicU32,
+}
+
+/// Moves something between the accounts, and locks them in this order.
+fn transfer(accounts: &Accounts, from: &Mutex<u64>, to: &Mutex<u64>) {
+    let mut from = from.lock();
+    accounts.locked.fetch_add(1, Ordering::AcqRel);
+    while accounts.locked.load(Ordering::Acquire) < 2 {
+        task::yield_now();
+    }
+    let mut to = to.lock();
+    *from -= 1;
+    *to += 1;
+}
+
+fn deadlock() {
+    let Ok(room) = Room::for_arc::<Accounts>() else {
+        return refuse();
+    };
+    let accounts = Arc::new(Accounts {
+        one: Mutex::new(10),
+        other: Mutex::new(10),
+        locked: AtomicU32::new(0),
+    });
+    drop(room);
+    let (here, there) = (accounts.clone(), accounts);
+    let back = move || transfer(&here, &here.other, &here.one);
+    let Ok(back) = task::spawn("back", Priority::Normal, back) else {
+        return refuse();
+    };
+    let forth = move || transfer(&there, &there.one, &there.other);
+    match task::spawn("forth", Priority::Normal, forth) {
+        Ok(forth) => [back, forth].iter().for_each(wait_until_blocked),
+        Err(_) => refuse(),
+    }
+}
+
+fn lost_sender() {
+    let Ok((sender, receiver)) = channel::channel::<Box<Held>>() else {
+        return refuse();
+    };
+    let serve = move || while receiver.receive().is_some() {};
+    match task::spawn("server", Priority::Normal, serve) {
+        Ok(server) => {
+            wait_until_blocked(&server);
+            core::mem::forget(black_box(sender));
+        }
+        Err(_) => refuse(),
     }
 }

@@ -4,16 +4,19 @@
 //! | --- | --- |
 //! | [`scheduler`] | who runs where; blocking, waking, sleeping, ending |
 //! | [`reaper`] | frees what a task leaves when it has ended |
-//! | [`Mutex`], [`WaitQueue`] | waiting asleep |
+//! | [`Mutex`], [`WaitQueue`], [`channel`] | waiting asleep |
+//! | [`waits`] | what a task waits for, for the leak detector |
 //!
 //! A [`Task`] is shared by the scheduler's lists and the tasks that wait for it. Its stack belongs to
 //! it until the reaper frees that. For the leak detector a stack is a tracked block that is not scanned as a block; its live
 //! part is a root.
 
+pub mod channel;
 mod mutex;
 pub mod reaper;
 pub mod scheduler;
 mod wait_queue;
+pub mod waits;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -23,7 +26,9 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use intrusive_collections::{LinkedListAtomicLink, intrusive_adapter};
+use intrusive_collections::{
+    KeyAdapter, LinkedListAtomicLink, RBTreeAtomicLink, intrusive_adapter,
+};
 use kmemleak::Comm;
 
 use crate::arch::{backtrace, context};
@@ -35,6 +40,7 @@ use crate::sync::{LocalIrqDisabled, SpinLock};
 pub use self::mutex::{Mutex, MutexGuard};
 pub use self::scheduler::{current, park, sleep_us, unpark, yield_now};
 pub use self::wait_queue::WaitQueue;
+use self::waits::{Awaited, WaitNote};
 
 /// Bytes of a task's stack.
 pub const STACK_LEN: usize = 64 * 1024;
@@ -122,17 +128,26 @@ pub struct Task {
     reaped: AtomicU32,
     /// Tasks that wait for its end.
     joiners: WaitQueue,
+    /// What it waits for itself.
+    waits: WaitNote,
     entry: SpinLock<Option<Entry>, LocalIrqDisabled>,
     run_link: LinkedListAtomicLink,
     timer_link: LinkedListAtomicLink,
-    all_link: LinkedListAtomicLink,
+    all_link: RBTreeAtomicLink,
     pub(crate) wait_link: LinkedListAtomicLink,
 }
 
 intrusive_adapter!(RunAdapter = Arc<Task>: Task { run_link => LinkedListAtomicLink });
 intrusive_adapter!(TimerAdapter = Arc<Task>: Task { timer_link => LinkedListAtomicLink });
-intrusive_adapter!(AllAdapter = Arc<Task>: Task { all_link => LinkedListAtomicLink });
+intrusive_adapter!(AllAdapter = Arc<Task>: Task { all_link => RBTreeAtomicLink });
 intrusive_adapter!(pub(crate) WaitAdapter = Arc<Task>: Task { wait_link => LinkedListAtomicLink });
+
+impl<'a> KeyAdapter<'a> for AllAdapter {
+    type Key = TaskId;
+    fn get_key(&self, task: &'a Task) -> TaskId {
+        task.id
+    }
+}
 
 static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
@@ -155,10 +170,11 @@ impl Task {
             token: AtomicU32::new(0),
             reaped: AtomicU32::new(0),
             joiners: WaitQueue::new(),
+            waits: WaitNote::default(),
             entry: SpinLock::new(entry),
             run_link: LinkedListAtomicLink::new(),
             timer_link: LinkedListAtomicLink::new(),
-            all_link: LinkedListAtomicLink::new(),
+            all_link: RBTreeAtomicLink::new(),
             wait_link: LinkedListAtomicLink::new(),
         };
         let _room = Room::for_arc::<Self>()?;
@@ -246,8 +262,8 @@ impl JoinHandle {
     /// Waits until the task has ended and its stack has been given back. Task context.
     pub fn join(self) {
         let task = &self.task;
-        task.joiners
-            .wait_for(|| (task.reaped.load(Ordering::Acquire) != 0).then_some(()));
+        let reaped = || (task.reaped.load(Ordering::Acquire) != 0).then_some(());
+        task.joiners.wait_for_as(Awaited::End(task.id), reaped);
     }
 }
 

@@ -6,6 +6,7 @@ use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::WaitQueue;
+use super::waits::Awaited;
 
 /// A lock whose waiters sleep. For tasks only, with no spinlock held; its holder may sleep, too.
 pub struct Mutex<T: ?Sized> {
@@ -33,7 +34,8 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Sleeps until the lock is open, and takes it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.waiters.wait_for(|| self.try_lock())
+        let open = || self.try_lock();
+        self.waiters.wait_for_as(Awaited::Mutex, open)
     }
 
     /// Takes the lock if it is open. Any context.

@@ -1,7 +1,7 @@
 //! Which task runs on which CPU.
 //!
-//! A queue of ready tasks for each priority, a list of sleepers in the order of their deadlines, a list of all
-//! tasks: all CPUs share them. Each CPU has an idle task, which is never queued; the boot CPU's goes on
+//! A queue of ready tasks for each priority, a list of sleepers in the order of their deadlines, all tasks by their
+//! numbers: all CPUs share them. Each CPU has an idle task, which is never queued; the boot CPU's goes on
 //! from the boot, on the stack the loader gave it.
 //!
 //! Blocking works by tokens: [`park`] blocks unless [`unpark`] has been called for the task since its last `park`. So
@@ -24,7 +24,7 @@ use core::arch::asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use intrusive_collections::LinkedList;
+use intrusive_collections::{Bound, LinkedList, RBTree};
 
 use super::{AllAdapter, Priority, RunAdapter, State, Task, TimerAdapter};
 use crate::arch::percpu::{MAX_CPUS, cpu_id, set_task_id};
@@ -43,7 +43,7 @@ struct Scheduler {
     ready_low: LinkedList<RunAdapter>,
     sleepers: LinkedList<TimerAdapter>,
     dead: LinkedList<RunAdapter>,
-    all: LinkedList<AllAdapter>,
+    all: RBTree<AllAdapter>,
     running: [Option<Arc<Task>>; MAX_CPUS],
     idle: [Option<Arc<Task>>; MAX_CPUS],
     reaper: Option<Arc<Task>>,
@@ -55,7 +55,7 @@ static SCHEDULER: SpinLock<Scheduler, LocalIrqDisabled> = SpinLock::new(Schedule
     ready_low: LinkedList::new(RunAdapter::NEW),
     sleepers: LinkedList::new(TimerAdapter::NEW),
     dead: LinkedList::new(RunAdapter::NEW),
-    all: LinkedList::new(AllAdapter::NEW),
+    all: RBTree::new(AllAdapter::NEW),
     running: [const { None }; MAX_CPUS],
     idle: [const { None }; MAX_CPUS],
     reaper: None,
@@ -189,7 +189,7 @@ fn leave(mut scheduler: Guard, how: Leave) {
     // The lock stays closed; what it disables is enabled when this task runs again.
     let disabled = scheduler.keep_locked();
     // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
-    // `save` is a word of a task that the list of all tasks keeps.
+    // `save` is a word of a task that the tree of all tasks keeps.
     unsafe { context::switch(save, next_pointer) };
     // SAFETY: the task that switched to this one kept the lock closed and left it to us.
     unsafe { SCHEDULER.force_unlock() };
@@ -224,7 +224,7 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
         Leave::Yield => scheduler.enqueue(previous),
         Leave::Block => {
             previous.set_state(State::Blocked);
-            // Not the last reference: the list of all tasks has one.
+            // Not the last reference: the tree of all tasks has one.
             drop(previous);
         }
         Leave::Exit => {
@@ -270,7 +270,7 @@ pub fn init(stack: Range<usize>) {
     set_task_id(0, task.id);
     scheduler.running[0] = Some(task.clone());
     scheduler.idle[0] = Some(task.clone());
-    scheduler.all.push_back(task);
+    scheduler.all.insert(task);
 }
 
 /// The idle task of a CPU that is about to start: not known to the scheduler yet.
@@ -314,7 +314,7 @@ impl IdleTask {
         set_task_id(cpu, task.id);
         scheduler.running[cpu as usize] = Some(task.clone());
         scheduler.idle[cpu as usize] = Some(task.clone());
-        scheduler.all.push_back(task);
+        scheduler.all.insert(task);
     }
 }
 
@@ -351,7 +351,7 @@ extern "C" fn wait_for_work() -> ! {
 
 pub(super) fn add(task: Arc<Task>) {
     let mut scheduler = SCHEDULER.lock();
-    scheduler.all.push_back(task.clone());
+    scheduler.all.insert(task.clone());
     scheduler.enqueue(task);
     kick_idle_cpu();
 }
@@ -491,8 +491,7 @@ pub fn find_task<R>(from: u32, look: impl FnOnce(&Task) -> R) -> Option<R> {
     let scheduler = SCHEDULER.lock();
     scheduler
         .all
-        .iter()
-        .filter(|task| task.id >= from)
-        .min_by_key(|task| task.id)
+        .lower_bound(Bound::Included(&from))
+        .get()
         .map(look)
 }

@@ -8,10 +8,11 @@
 //! The queue's own, with interrupts off. The scheduler's may be taken under it.
 
 use alloc::sync::Arc;
-use core::fmt;
+use core::{fmt, ptr};
 
 use intrusive_collections::LinkedList;
 
+use super::waits::Awaited;
 use super::{Task, WaitAdapter, scheduler};
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
@@ -30,11 +31,21 @@ impl WaitQueue {
 
     /// Sleeps until `condition` returns a value, and returns that. The condition is called at once and after each
     /// wake-up, with nothing locked. Task context, with no spinlock held.
-    pub fn wait_for<R>(&self, mut condition: impl FnMut() -> Option<R>) -> R {
+    pub fn wait_for<R>(&self, condition: impl FnMut() -> Option<R>) -> R {
+        self.wait_for_as(Awaited::Condition, condition)
+    }
+
+    /// Does what [`wait_for`](Self::wait_for) does, and notes what the task waits for.
+    pub(super) fn wait_for_as<R>(
+        &self,
+        awaited: Awaited,
+        mut condition: impl FnMut() -> Option<R>,
+    ) -> R {
         if let Some(value) = condition() {
             return value;
         }
         let task = scheduler::current();
+        task.waits.begin(ptr::from_ref(self).addr(), awaited);
         loop {
             // First this task becomes a waiter, then it checks once more: a wake-up in between leaves a token.
             self.waiters.lock().push_back(task.clone());
@@ -44,6 +55,7 @@ impl WaitQueue {
             }
             let was_chosen = !self.remove(&task);
             if let Some(value) = value {
+                task.waits.end();
                 if was_chosen {
                     self.wake_one();
                 }

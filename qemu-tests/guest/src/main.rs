@@ -67,6 +67,8 @@ mod storm;
 mod tasks;
 #[cfg(target_os = "none")]
 mod types;
+#[cfg(target_os = "none")]
+mod waiting;
 
 #[cfg(target_os = "none")]
 bootloader_api::entry_point!(main, config = &kernel::BOOT_CONFIG);

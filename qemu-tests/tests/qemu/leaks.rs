@@ -6,6 +6,7 @@ use qemu_tests::machines::{self, Failure, LIMIT};
 use qemu_tests::report::{self, Object};
 use qemu_tests::transcript::expect_lines;
 
+use crate::ask::{ask, expect_fields, json, of_kind};
 use crate::shell::{expect_in, shell, shell_on, shell_with};
 
 /// Run with each of [`CPUS`].
@@ -31,6 +32,15 @@ pub const ON_CPUS: crate::TestsOnCpus = &[
         found(cpus, "vmalloc", "vmalloc", &[3 * 4096])
     }),
     ("percpu", |cpus| found(cpus, "percpu", "percpu", &[48])),
+    ("blocked_task", |cpus| {
+        waits_for_ever(cpus, "blocked-task", "wait queue", &["waiter"])
+    }),
+    ("deadlock", |cpus| {
+        waits_for_ever(cpus, "deadlock", "mutex", &["back", "forth"])
+    }),
+    ("lost_sender", |cpus| {
+        waits_for_ever(cpus, "lost-sender", "channel", &["server"])
+    }),
     ("all_kinds_together_are_found", all_kinds_together_are_found),
     ("a_report_hides_no_later_leak", a_report_hides_no_later_leak),
 ];
@@ -372,10 +382,49 @@ fn background_scan_tells_all_when_verbose() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Tasks of these names are made to wait for ever: they are found, with where they wait and what only they retain, and no leak is.
+fn waits_for_ever(cpus: u32, kind: &str, what: &str, names: &[&str]) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    let none = json(&mut session, "tasks --json")?;
+    expect_fields(
+        &none[0],
+        &serde_json::json!({"kind": "tasks", "lost": 0, "complete": true}),
+    )?;
+    plant(&mut session, kind)?;
+    let answer = json(&mut session, "tasks --json")?;
+    let lost = of_kind(&answer, "lost_task");
+    let comms: Vec<&str> = lost
+        .iter()
+        .filter_map(|task| task["comm"].as_str())
+        .collect();
+    if comms != names {
+        return Err(format!("{names:?} wait, but {answer:#?}").into());
+    }
+    for task in lost {
+        expect_fields(task, &serde_json::json!({"what": what, "end_of": null}))?;
+        let skipped = task["skipped"].as_u64().unwrap_or(0) as usize;
+        let caller = task["backtrace"][skipped].as_str().unwrap_or_default();
+        let retains_stack = task["bytes"].as_u64() >= Some(64 * 1024);
+        if !caller.contains("kernel::shell::leak::") || skipped == 0 || !retains_stack {
+            return Err(format!("{task:#}").into());
+        }
+    }
+    let sum = of_kind(&answer, "tasks");
+    expect_fields(
+        sum[0],
+        &serde_json::json!({"lost": names.len(), "complete": true, "doubt": null}),
+    )?;
+    expect_in(
+        &ask(&mut session, "tasks")?,
+        "can never run again:\n  waits for ",
+    )?;
+    expect_none(&mut session)
+}
+
 fn unknown_kinds_are_answered_with_what_there_is() -> Result<(), Failure> {
     let mut session = shell()?;
     let kinds = "kinds: forgotten-free arc-cycle unlinked-node error-path lost-task-stack \
-                 pages all-pages vmalloc percpu free\n";
+                 pages all-pages vmalloc percpu blocked-task deadlock lost-sender free\n";
     let answer = session.command("leak", LIMIT)?;
     expect_in(&answer, kinds)?;
     let answer = session.command("leak water", LIMIT)?;
