@@ -6,7 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use kmemleak::{AllocOptions, Detector, NoAnswer, Platform, Rank, Slot, SlotPlace, SuppressError};
+use kmemleak::{
+    AllocOptions, Detector, NoAnswer, NoTasks, Platform, Rank, Slot, SlotPlace, SuppressError,
+};
 
 use crate::hidden::Hidden;
 use crate::machine::Checks;
@@ -31,6 +33,13 @@ pub(crate) struct Found {
     pub(crate) word: Hidden,
     /// What the platform calls it, if it lies in a root.
     pub(crate) name: String,
+}
+
+/// A lost task.
+pub(crate) struct LostOne {
+    pub(crate) task: u32,
+    pub(crate) bytes: usize,
+    pub(crate) blocks: usize,
 }
 
 type Done = Result<(), Unsupported>;
@@ -339,6 +348,19 @@ impl<'d, P: Platform> Subject<'d, P> {
             word: Hidden::new(slot.address),
             name,
         }
+    }
+
+    /// The tasks that can never run again.
+    pub(crate) fn lost_tasks(&self) -> Result<Vec<LostOne>, NoTasks> {
+        let mut lost = Vec::new();
+        self.detector.for_each_lost_task(&mut |task| {
+            lost.push(LostOne {
+                task: task.task,
+                bytes: task.bytes,
+                blocks: task.objects,
+            });
+        })?;
+        Ok(lost)
     }
 
     /// The warnings since this was last asked.

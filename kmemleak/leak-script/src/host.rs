@@ -6,12 +6,14 @@
 extern crate std;
 
 use alloc::boxed::Box;
+use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
-use kmemleak::Detector;
+use kmemleak::{Detector, TaskState};
 use kmemleak_emulated::{
-    Allocator as EmulatedAllocator, Emulated, Freeze, Machine as Emulation, Place as EmulatedPlace,
+    Allocator as EmulatedAllocator, Emulated, Freeze, Machine as Emulation, PARKED_TASK,
+    Place as EmulatedPlace,
 };
 
 use crate::failure::Failure;
@@ -160,6 +162,16 @@ impl Machine for Host {
 
     fn advance_us(&mut self, us: u64) {
         self.machine.advance_us(us);
+    }
+
+    fn parked_task(&self) -> u32 {
+        PARKED_TASK
+    }
+
+    fn name_tasks(&mut self, tasks: &[TaskState], lists: &[Range<usize>]) {
+        self.machine.tasks.forget();
+        (tasks.iter()).for_each(|task| self.machine.tasks.name(*task));
+        (lists.iter()).for_each(|list| self.machine.tasks.name_list(list.clone()));
     }
 
     fn supply(&mut self, supply: Supply) {

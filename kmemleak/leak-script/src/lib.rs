@@ -38,12 +38,14 @@ mod failure;
 mod hidden;
 #[cfg(not(target_os = "none"))]
 pub mod host;
+mod lost;
 mod machine;
 mod names;
 mod parse;
 mod reset;
 mod run;
 mod statement;
+mod tasks;
 mod verify;
 
 pub use crate::failure::{Failure, Reason};
@@ -52,5 +54,6 @@ pub use crate::parse::{Only, Script};
 pub use crate::reset::reset;
 pub use crate::run::run;
 pub use crate::statement::{
-    Allocator, Expectation, Expected, Name, Place, Scope, Slot, Statement, Switch, Target, Word,
+    Allocator, Expectation, Expected, Name, Place, Scope, Slot, Statement, Switch, Target, Waiter,
+    Word,
 };

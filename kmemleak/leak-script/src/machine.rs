@@ -3,6 +3,10 @@
 //! Anything that a script asks of a machine may fail; then the script fails, and the machine goes on to the next one. All
 //! machines have blocks of the same sizes and alignments, as [`alignment`] says: only how much memory they have may differ.
 
+use core::ops::Range;
+
+use kmemleak::TaskState;
+
 use crate::statement::{Allocator, Place};
 
 /// Bytes of a page.
@@ -125,6 +129,13 @@ pub trait Machine {
 
     /// Whether the detector gets memory from now on.
     fn supply(&mut self, supply: Supply);
+
+    /// The number of the task whose stack has the places of a stack, and whose saved registers are those of a register.
+    fn parked_task(&self) -> u32;
+
+    /// The platform names these tasks and lists of tasks from now on, besides those that are no script's. Those that were named before
+    /// it names no more.
+    fn name_tasks(&mut self, tasks: &[TaskState], lists: &[Range<usize>]);
 
     /// Whether an object that the detector reports counts as the script's, though the script has no name for it. Where
     /// only the script allocates it does: such a report is a mistake of the detector.

@@ -13,6 +13,7 @@ use crate::machine::{self, Machine, Supply};
 use crate::names::{Names, Object};
 use crate::parse::{Script, size_suits};
 use crate::statement::{Allocator, Name, Place, Statement, Switch};
+use crate::tasks::ScriptTasks;
 
 const WORD: usize = size_of::<usize>();
 /// Words of a region.
@@ -53,6 +54,7 @@ pub fn run<P: Platform>(
         subject: Subject::new(detector),
         machine,
         names: Names::default(),
+        tasks: ScriptTasks::default(),
         checked: false,
     };
     for line in &script.lines {
@@ -76,6 +78,7 @@ pub(crate) struct Run<'r, P> {
     pub(crate) subject: Subject<'r, P>,
     pub(crate) machine: &'r mut dyn Machine,
     pub(crate) names: Names,
+    pub(crate) tasks: ScriptTasks,
     /// There is a verdict to speak of.
     pub(crate) checked: bool,
 }
@@ -167,6 +170,10 @@ impl<P: Platform> Run<'_, P> {
                 });
                 self.subject.metadata(switch)?;
             }
+            Statement::Blocked(task, slot) => self.block(task, slot)?,
+            Statement::Joins(task, other) => self.join(task, other)?,
+            Statement::Woken(task) => self.wake(task)?,
+            Statement::TaskList(name) => self.list_tasks(name)?,
             Statement::Expect(ref expectation) => self.verify(expectation)?,
         }
         Ok(())

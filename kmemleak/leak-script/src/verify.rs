@@ -22,6 +22,8 @@ impl<P: Platform> Run<'_, P> {
                 | Expectation::Tracked(_)
                 | Expectation::Type(..)
                 | Expectation::State(_)
+                | Expectation::Lost(_)
+                | Expectation::Retains(..)
         );
         if !of_now && !self.checked {
             return Err(String::from("there was no check so far").into());
@@ -118,6 +120,10 @@ impl<P: Platform> Run<'_, P> {
                 let warnings = self.subject.warnings();
                 same("quiet", first_lines(&warnings), |_| warnings.is_empty())
             }
+            Expectation::Lost(ref waiters) => self.expect_lost(waiters),
+            Expectation::Retains(waiter, bytes, blocks) => {
+                self.expect_retains(waiter, bytes, blocks)
+            }
             Expectation::Tracked(objects) => equal("tracked", objects, self.subject.tracked()),
             Expectation::State(state) => {
                 let told = self.subject.state();
@@ -196,7 +202,11 @@ impl<P: Platform> Run<'_, P> {
     }
 }
 
-fn same(wanted: &str, told: String, holds: impl FnOnce(&str) -> bool) -> Result<(), Stop> {
+pub(crate) fn same(
+    wanted: &str,
+    told: String,
+    holds: impl FnOnce(&str) -> bool,
+) -> Result<(), Stop> {
     if holds(&told) {
         return Ok(());
     }
@@ -212,7 +222,7 @@ fn equal(what: &str, wanted: usize, told: usize) -> Result<(), Stop> {
     })
 }
 
-fn same_list(what: &str, wanted: &[String], told: &[String]) -> Result<(), Stop> {
+pub(crate) fn same_list(what: &str, wanted: &[String], told: &[String]) -> Result<(), Stop> {
     let list = |names: &[String]| match names {
         [] => String::from("none"),
         names => names.join(" "),

@@ -83,6 +83,13 @@ const GRAMMAR: &[&str] = &[
     "off",
     "metadata off",
     "metadata on",
+    "blocked on ",
+    " on end parked",
+    " on end T1",
+    "blocked T1 on ",
+    "woken",
+    "woken T1",
+    "task_list ",
     "data 1 = ",
     "bss 0 = ",
     "percpu 0 ",
@@ -127,6 +134,11 @@ const GRAMMAR: &[&str] = &[
     "expect state enabled",
     "expect state disabled",
     "expect state incomplete",
+    "expect lost none",
+    "expect lost parked",
+    "expect lost T",
+    "expect retains parked ",
+    "expect retains T1 ",
 ];
 
 #[test]

@@ -10,14 +10,18 @@
 use alloc::alloc::{alloc_zeroed, dealloc};
 use alloc::vec::Vec;
 use core::alloc::Layout;
+use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use kernel::leak::KMEMLEAK;
+use kernel::leak::tasks::{NamesTasks, name_futures};
 use kernel::mm::buddy::{self, Tracking};
 use kernel::mm::{PAGE, frame, percpu as dynamic_percpu, vmalloc};
-use kernel::task::{self, State, Task, scheduler};
+use kernel::sync::{LocalIrqDisabled, SpinLock};
+use kernel::task::{self, State, Task, TaskId, scheduler};
 use kernel::{percpu, scripted};
+use kmemleak::TaskState;
 use leak_script::{Allocator, Checks, Machine, Place, Supply};
 
 /// Words of each section, of each CPU's area, of the stack and of a region.
@@ -271,9 +275,45 @@ impl Machine for KernelMachine {
         scripted::refuse_metadata(supply == Supply::Refused);
     }
 
+    fn parked_task(&self) -> u32 {
+        self.parked.id
+    }
+
+    fn name_tasks(&mut self, tasks: &[TaskState], lists: &[Range<usize>]) {
+        let mut named = NAMED.0.lock();
+        // Their memory is the player's, so the detector hears of none of it.
+        (named.tasks, named.lists) = (tasks.to_vec(), lists.to_vec());
+        drop(named);
+        name_futures((!tasks.is_empty()).then_some(&NAMED as &dyn NamesTasks));
+    }
+
     /// Only blocks that began as the script's are: what the kernel itself has lost is not.
     fn is_ours(&self, address: usize) -> bool {
         self.starts.contains(&address)
+    }
+}
+
+/// The tasks that a script names.
+#[derive(Default)]
+struct Named {
+    tasks: Vec<TaskState>,
+    lists: Vec<Range<usize>>,
+}
+
+struct ScriptTasks(SpinLock<Named, LocalIrqDisabled>);
+
+static NAMED: ScriptTasks = ScriptTasks(SpinLock::new(Named {
+    tasks: Vec::new(),
+    lists: Vec::new(),
+}));
+
+impl NamesTasks for ScriptTasks {
+    fn task(&self, number: usize) -> Option<TaskState> {
+        self.0.lock().tasks.get(number).copied()
+    }
+
+    fn list(&self, number: usize) -> Option<Range<usize>> {
+        self.0.lock().lists.get(number).cloned()
     }
 }
 
@@ -282,6 +322,7 @@ impl Machine for KernelMachine {
 /// Its stack is no object, so that its dead part is in none. What the switch has saved of r12 to r15 is free to be
 /// written to, since no code will ever go on with what it was.
 struct Parked {
+    id: TaskId,
     live: usize,
     stack_pointer: usize,
 }
@@ -306,8 +347,11 @@ impl Parked {
         unsafe { stack.write_bytes(0, PAGE << order) };
         // Not up to the block's end, which the task would keep: the next block may begin there, and be a script's.
         let end = start + task::STACK_LEN - 16;
-        // SAFETY: fresh memory, its end a multiple of 16; the task never ends.
-        let parked = unsafe { scripted::spawn_apart("parked", start..end, park_for_good) };
+        // What it is started with is no object: the task would seem to retain that, besides what scripts let it hold.
+        let parked = scripted::play(|| {
+            // SAFETY: fresh memory, its end a multiple of 16; the task never ends.
+            unsafe { scripted::spawn_apart("parked", start..end, park_for_good) }
+        });
         let parked = parked.expect("memory for a task");
         while LIVE.load(Ordering::Acquire) == 0 || parked.task().state() != State::Blocked {
             task::yield_now();
@@ -315,6 +359,7 @@ impl Parked {
         // Under the scheduler's lock: a task is blocked already when its registers are being saved.
         let stack_pointer = scheduler::find_task(parked.task().id(), Task::stack_pointer);
         Self {
+            id: parked.task().id(),
             live: LIVE.load(Ordering::Acquire),
             stack_pointer: stack_pointer.expect("it waits permanently"),
         }

@@ -10,7 +10,7 @@ mod words;
 
 use self::words::{FEW, PAGE, Parsed, SLAB_MAX, WORD, Words, number, signed};
 use crate::failure::{Failure, Reason};
-use crate::statement::{Allocator, Expectation, Expected, Scope, Statement};
+use crate::statement::{Allocator, Expectation, Expected, Scope, Statement, Waiter};
 
 /// The only place where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,9 +165,52 @@ impl<'s> Words<'s> {
             "mark" => Statement::Mark,
             "off" => Statement::Off,
             "metadata" => Statement::Metadata(self.switch()?),
+            "blocked" => self.blocked()?,
+            "woken" => Statement::Woken(match self.peek() {
+                None => Waiter::Parked,
+                Some(_) => Waiter::Object(self.name()?),
+            }),
+            "task_list" => Statement::TaskList(self.name()?),
             "expect" => Statement::Expect(self.expectation()?),
             word => return Err(format!("\"{word}\" is no statement")),
         })
+    }
+
+    fn blocked(&mut self) -> Parsed<Statement<'s>> {
+        let task = match self.peek() {
+            Some("on") => Waiter::Parked,
+            _ => Waiter::Object(self.name()?),
+        };
+        match self.word("\"on\"")? {
+            "on" => {}
+            word => return Err(format!("\"{word}\" is not \"on\"")),
+        }
+        if self.peek() != Some("end") {
+            return Ok(Statement::Blocked(task, self.slot()?));
+        }
+        self.next();
+        Ok(Statement::Joins(task, self.waiter()?))
+    }
+
+    /// `parked`, or the name of an object.
+    fn waiter(&mut self) -> Parsed<Waiter<'s>> {
+        if self.peek() == Some("parked") {
+            self.next();
+            return Ok(Waiter::Parked);
+        }
+        self.name().map(Waiter::Object)
+    }
+
+    fn waiters(&mut self) -> Parsed<Vec<Waiter<'s>>> {
+        if self.peek() == Some("none") {
+            self.next();
+            return Ok(Vec::new());
+        }
+        let mut waiters = Vec::from([self.waiter()?]);
+        while self.peek().is_some() {
+            waiters.push(self.waiter()?);
+        }
+        Ok(waiters)
     }
 
     fn positive(&mut self, what: &str) -> Parsed<usize> {
@@ -261,6 +304,10 @@ impl<'s> Words<'s> {
                 "incomplete" => Expected::Incomplete,
                 word => return Err(format!("\"{word}\" is no state")),
             }),
+            "lost" => Expectation::Lost(self.waiters()?),
+            "retains" => {
+                Expectation::Retains(self.waiter()?, self.size("bytes")?, self.size("blocks")?)
+            }
             word => return Err(format!("\"{word}\" is nothing to expect")),
         })
     }

@@ -113,6 +113,58 @@ fn stack_is_a_slot_and_a_switch() {
 }
 
 #[test]
+fn tasks_that_wait() {
+    let word = Word {
+        name: "Q",
+        cpu: None,
+        offset: 8,
+    };
+    let (slot, object) = (Slot::Word(word), Waiter::Object("T"));
+    let blocked = Statement::Blocked(Waiter::Parked, slot);
+    assert_eq!(one("blocked on Q+8"), blocked);
+    assert_eq!(one("blocked T on Q+8"), Statement::Blocked(object, slot));
+    let bss = Slot::Place(Place::Bss(3));
+    assert_eq!(
+        one("blocked on bss 3"),
+        Statement::Blocked(Waiter::Parked, bss)
+    );
+    let joins = |task, other| Statement::Joins(task, other);
+    assert_eq!(one("blocked on end T"), joins(Waiter::Parked, object));
+    assert_eq!(
+        one("blocked T on end parked"),
+        joins(object, Waiter::Parked)
+    );
+    assert_eq!(one("woken"), Statement::Woken(Waiter::Parked));
+    assert_eq!(one("woken T"), Statement::Woken(object));
+    assert_eq!(one("task_list T"), Statement::TaskList("T"));
+    let expected = |text| match one(text) {
+        Statement::Expect(expectation) => expectation,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(expected("expect lost none"), Expectation::Lost(Vec::new()));
+    let both = Vec::from([Waiter::Parked, object]);
+    assert_eq!(expected("expect lost parked T"), Expectation::Lost(both));
+    let retains = Expectation::Retains(object, 64, 2);
+    assert_eq!(expected("expect retains T 64 2"), retains);
+    for wrong in [
+        "blocked",
+        "blocked T",
+        "blocked T at Q",
+        "blocked parked on Q",
+        "blocked on",
+        "blocked on end",
+        "blocked on Q+4",
+        "woken T T",
+        "task_list",
+        "expect lost",
+        "expect lost none T",
+        "expect retains T 64",
+    ] {
+        assert!(Script::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn expectations_with_lists() {
     let holders = Expectation::Holders(
         "B",

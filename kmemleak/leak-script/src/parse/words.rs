@@ -20,8 +20,9 @@ pub(super) const PAGE: usize = 4096;
 pub(super) const SLAB_MAX: usize = 8192;
 
 /// Words that begin a slot or a target, or say that there is none: no names.
-pub(super) const RESERVED: [&str; 11] = [
+pub(super) const RESERVED: [&str; 12] = [
     "data", "bss", "percpu", "page", "stack", "dead", "reg", "region", "end", "hidden", "none",
+    "parked",
 ];
 
 pub(super) type Parsed<T> = Result<T, String>;
