@@ -24,6 +24,12 @@ trait Animal {
     fn legs(&self) -> u64;
 }
 
+impl Animal for Sheep {
+    fn legs(&self) -> u64 {
+        self.0[1]
+    }
+}
+
 impl Animal for Goat {
     fn legs(&self) -> u64 {
         self.0[0]
@@ -70,6 +76,10 @@ guest_test! {
         expect("Arc<guest::types::Goat>", || Arc::new(Goat([1; 3])), |it| Arc::as_ptr(it).cast());
         expect("Rc<guest::types::Goat>", || Rc::new(Goat([1; 3])), |it| Rc::as_ptr(it).cast());
         expect("guest::types::Goat", || -> Box<dyn Animal> { Box::new(Goat([4; 3])) }, |it| {
+            assert_eq!(it.legs(), 4);
+            (&raw const **it).cast()
+        });
+        expect("guest::types::Sheep", || -> Box<dyn Animal> { Box::new(Sheep([4; 3])) }, |it| {
             assert_eq!(it.legs(), 4);
             (&raw const **it).cast()
         });
