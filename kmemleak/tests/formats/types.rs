@@ -48,8 +48,8 @@ fn lab() -> (Lab, [usize; 6]) {
 fn a_table_has_a_column_of_types() {
     let (lab, _) = lab();
     let table = "    \
-    #    count     bytes     owned  oldest type                 allocated by                 at
-   #1        1      32 B      56 B    2 ms Arc<Partner>         pair                         kernel/src/pair.rs:7
+    #    count     bytes     owned  oldest type         allocated by                 at
+   #1        1      32 B      56 B    2 ms Arc<Partner> pair                         kernel/src/pair.rs:7
 kmemleak: 1 leader (32 bytes) from 1 call stack; it owns 2 objects (56 bytes) from 1 more call stack
 kmemleak: 3 unreferenced objects (88 bytes)
 next: kmemleak show #1
@@ -65,8 +65,8 @@ fn a_cycle_is_shown_as_one() {
     let lines = [
         "  owns 2 objects (56 bytes)\n  in a cycle: Arc<Partner> -> Arc<Partner> -> (back)\n",
         "  type Arc<kernel::Partner>\n  backtrace (crc ",
-        "    # address                bytes     owned     age type                 task\n",
-        " [u8; 24]             ",
+        "    # address                bytes     owned     age type         task\n",
+        " [u8; 24]     ",
     ];
     for line in lines {
         assert!(shown.contains(line), "{line}\n{shown}");

@@ -225,7 +225,7 @@ fn types_of<P: Platform>(
     });
     match several || which == Which::All {
         true => types,
-        false => TypeColumn::LeftOut,
+        false => TypeColumn::NEW,
     }
 }
 

@@ -1,41 +1,39 @@
 //! A column of a table with the types of blocks. It is left out where no line of the table has a type.
 
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Write};
 
 use super::block_type::BlockType;
 use super::style::{Ink, Style};
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 
-/// Columns of a type; of a longer one the end is left out.
+/// Columns of a type at most; of a longer one the end is left out.
 const COLUMNS: usize = 20;
+/// What stands over it.
+const HEADING: &str = "type";
 
-/// Whether a table has the column.
+/// The column: as wide as the widest type that was looked at, or left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TypeColumn {
-    Shown,
-    LeftOut,
+pub(super) struct TypeColumn {
+    /// Zero where no line has a type.
+    columns: usize,
 }
 
 impl TypeColumn {
     /// Of a table of which no line has been looked at.
-    pub(super) const NEW: Self = Self::LeftOut;
+    pub(super) const NEW: Self = Self { columns: 0 };
 
     /// Looks at a line that will be shown, by its call stack. May sleep: task context.
     pub(super) fn look<P: Platform>(&mut self, tracker: &Tracker<P>, addresses: &[usize]) {
-        if *self == Self::LeftOut && BlockType::of(tracker, addresses).is_some() {
-            *self = Self::Shown;
+        if let Some(block_type) = BlockType::of(tracker, addresses) {
+            let columns = Cell::of(&block_type.short()).columns.min(COLUMNS);
+            self.columns = self.columns.max(columns).max(HEADING.len());
         }
     }
 
     /// What stands over it, and behind that.
-    pub(super) fn heading(self) -> &'static str {
-        const HEADING: &str = "type                 ";
-        const _: () = assert!(HEADING.len() == COLUMNS + 1);
-        match self {
-            Self::Shown => HEADING,
-            Self::LeftOut => "",
-        }
+    pub(super) fn heading(self) -> impl Display {
+        TypeHeading(self)
     }
 
     /// Writes the type of what a call stack allocated, and what stands behind the column. May sleep: task context.
@@ -45,20 +43,31 @@ impl TypeColumn {
         addresses: &[usize],
         out: &mut dyn Write,
     ) -> fmt::Result {
-        if self == Self::LeftOut {
+        let columns @ 1.. = self.columns else {
             return Ok(());
-        }
-        let mut cell = Cell::new();
-        match BlockType::of(tracker, addresses) {
-            Some(block_type) => write!(cell, "{}", block_type.short())?,
-            None => write!(cell, "-")?,
-        }
+        };
+        let cell = match BlockType::of(tracker, addresses) {
+            Some(block_type) => Cell::of(&block_type.short()),
+            None => Cell::of(&"-"),
+        };
         let (style, text) = (Style::of(tracker), cell.as_str());
         write!(
             out,
             "{} ",
-            style.paint(Ink::Type, format_args!("{text:COLUMNS$}"))
+            style.paint(Ink::Type, format_args!("{text:columns$}"))
         )
+    }
+}
+
+/// What stands over a column.
+struct TypeHeading(TypeColumn);
+
+impl Display for TypeHeading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.columns {
+            0 => Ok(()),
+            columns => write!(f, "{HEADING:columns$} "),
+        }
     }
 }
 
@@ -79,6 +88,13 @@ impl Cell {
             len: 0,
             columns: 0,
         }
+    }
+
+    fn of(text: &dyn Display) -> Self {
+        let mut cell = Self::new();
+        // It takes all that is written.
+        let _ = write!(cell, "{text}");
+        cell
     }
 
     fn as_str(&self) -> &str {
