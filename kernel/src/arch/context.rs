@@ -4,30 +4,70 @@
 //! caller. So they are in the live part of its stack, which the leak detector scans from that pointer up. All code that notes a
 //! stack pointer for the detector pushes the same registers in the same order: [`PUSHED`] names them.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::ffi::c_void;
 
 /// The registers that lie at a stack pointer which [`switch`] has saved or [`with_registers_pushed`] has passed on, lowest
-/// address first, one word each: those that a function keeps for its caller. The return address is above them.
+/// address first, one word each: those that a function keeps for its caller. The return address is above them. The
+/// last one links the frames: its place is what the frame pointer of [`switch`] was.
 pub const PUSHED: [&str; 6] = ["r15", "r14", "r13", "r12", "rbx", "rbp"];
 
-/// Saves this task on its stack, stores its stack pointer in `*save`, and switches to the task whose stack pointer is
-/// `next`. Returns when another call switches back to this task.
+/// Where [`switch`] goes.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Next {
+    /// Where to save the stack pointer; null if no switch is made.
+    pub save: *mut usize,
+    /// The stack pointer of the task to switch to.
+    pub stack_pointer: usize,
+}
+
+/// Saves this task on its stack, asks `choose(first, second)` which task is next, stores the stack pointer where that says, and
+/// switches. Returns when another call switches back to this task, by way of `finish`, which runs on the stack of the task that was
+/// switched to, first thing. If there is no switch, `finish` is not called.
+///
+/// What a waiting task has below the frame of its last caller is this function's frame, all of whose words are written: seven
+/// words, the return address included. A choice that was made in the frames of Rust functions above the saved stack pointer would leave
+/// the slots that they do not use as earlier calls left them, and the leak detector would read these as long as the
+/// task waits. So the choice runs below, in frames that are gone when the switch is made.
 ///
 /// # Safety
 ///
-/// `save` is writable; `next` was saved here or made by [`prepare`], and is used once. Interrupts are off.
+/// `choose` and `finish` can be called so. What `choose` returns is null, or a writable word, and a stack pointer
+/// that was saved here or made by [`prepare`] and is used once; then it has turned interrupts off.
 #[unsafe(naked)]
-pub unsafe extern "C" fn switch(save: *mut usize, next: usize) {
+pub unsafe extern "C" fn switch(
+    first: usize,
+    second: u64,
+    choose: extern "C" fn(usize, u64) -> Next,
+    finish: extern "C" fn(),
+) {
     naked_asm!(
         "push rbp",
+        "mov rbp, rsp",
         "push rbx",
         "push r12",
         "push r13",
         "push r14",
         "push r15",
-        "mov [rdi], rsp",
-        "mov rsp, rsi",
+        // Who switches to this task calls its own `finish`; a call wants the stack pointer at a multiple of 16.
+        "mov rbx, rcx",
+        "sub rsp, 8",
+        "call rdx",
+        "add rsp, 8",
+        "test rax, rax",
+        "jz 2f",
+        "mov [rax], rsp",
+        "mov rsp, rdx",
+        "mov rax, rbx",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "jmp rax",
+        "2:",
         "pop r15",
         "pop r14",
         "pop r13",
@@ -35,6 +75,44 @@ pub unsafe extern "C" fn switch(save: *mut usize, next: usize) {
         "pop rbx",
         "pop rbp",
         "ret",
+    )
+}
+
+/// Bytes that [`on_cleared_frame`] clears: more than any function's frame has that it is used for.
+const CLEARED: usize = 256;
+
+/// Calls `call` with the next [`CLEARED`] bytes of the stack zero, and the registers that a function need not keep for its caller:
+/// what the frame leaves unwritten in which a task waits must not be an address that earlier calls have left there. `call` calls
+/// one function, which is not inlined and whose frame is that one. On a stack with less room than that, it hits what lies below, as
+/// the next interrupt would.
+///
+/// An interrupt between the clearing and the call may leave words there: that is in some forty instructions of a wait.
+#[inline(always)]
+pub fn on_cleared_frame<R>(call: impl FnOnce() -> R) -> R {
+    clear_below();
+    let result = call();
+    // SAFETY: does nothing. It stands behind the call, so that no compiler makes that a jump, to a frame in place of the caller's.
+    unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
+    result
+}
+
+/// Clears the [`CLEARED`] bytes below the caller's frame, which are unused.
+#[unsafe(naked)]
+extern "C" fn clear_below() {
+    naked_asm!(
+        "lea rdi, [rsp - {cleared}]",
+        "mov ecx, {cleared} / 8",
+        "xor eax, eax",
+        "rep stosq",
+        "xor edx, edx",
+        "xor esi, esi",
+        "xor edi, edi",
+        "xor r8d, r8d",
+        "xor r9d, r9d",
+        "xor r10d, r10d",
+        "xor r11d, r11d",
+        "ret",
+        cleared = const CLEARED,
     )
 }
 

@@ -87,20 +87,17 @@ fn told(wait: QueuedWait) -> Wait {
     }
 }
 
-/// The frame pointer that a blocked task has saved. Under the scheduler's lock.
+/// Where the frames of a blocked task begin: that of the function of assembly that has switched. Under the scheduler's lock.
 fn frame_pointer(task: &Task) -> Option<usize> {
     let place = PUSHED.iter().position(|register| *register == "rbp")?;
     let saved = task.stack_pointer() + place * size_of::<usize>();
-    if task.state() != State::Blocked || !task.stack().contains(&saved) {
-        return None;
-    }
-    // SAFETY: a word of the stack of a blocked task, which can't end as long as the scheduler's lock is held.
-    Some(unsafe { ptr::with_exposed_provenance::<usize>(saved).read() })
+    (task.state() == State::Blocked && task.stack().contains(&saved)).then_some(saved)
 }
 
 /// Whether a function is of those that block a task.
 pub(super) fn is_waiting_machinery(function: &str) -> bool {
-    const MODULES: [&str; 4] = [
+    const MODULES: [&str; 5] = [
+        "kernel::arch::context::",
         "kernel::task::scheduler::",
         "kernel::task::wait_queue::",
         "kernel::task::mutex::",

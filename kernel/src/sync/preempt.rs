@@ -170,6 +170,11 @@ impl IrqGuard {
         }
     }
 
+    /// How the interrupt flag was before.
+    pub(crate) fn before(&self) -> InterruptFlag {
+        self.before
+    }
+
     /// Takes over a guard that was never dropped; `before` is how the interrupt flag is to be put.
     ///
     /// # Safety

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::WaitQueue;
 use super::waits::Awaited;
+use crate::arch::context;
 use crate::mm::heap::{NoMemory, Room};
 use crate::sync::SpinLock;
 
@@ -61,7 +62,13 @@ impl<T> Drop for Sender<T> {
 
 impl<T> Receiver<T> {
     /// The next message; sleeps until there is one. `None` if there is no sender any more. Task context, with no spinlock held.
+    #[inline(always)]
     pub fn receive(&self) -> Option<T> {
+        context::on_cleared_frame(|| self.next())
+    }
+
+    #[inline(never)]
+    fn next(&self) -> Option<T> {
         let shared = &*self.0;
         shared.receiver.wait_for_as(Awaited::Message, || {
             // First: what the last sender has sent is there when its end is seen.

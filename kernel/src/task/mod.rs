@@ -3,6 +3,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`scheduler`] | who runs where; blocking, waking, sleeping, ending |
+//! | `current` | the task that a CPU runs |
 //! | [`reaper`] | frees what a task leaves when it has ended |
 //! | [`Mutex`], [`WaitQueue`], [`channel`] | waiting asleep |
 //! | [`waits`] | what a task waits for, for the leak detector |
@@ -12,6 +13,7 @@
 //! part is a root.
 
 pub mod channel;
+mod current;
 mod mutex;
 pub mod reaper;
 pub mod scheduler;
@@ -22,6 +24,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ffi::c_void;
 use core::fmt;
+use core::mem::{self, MaybeUninit};
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -31,7 +34,8 @@ use intrusive_collections::{
 };
 use kmemleak::Comm;
 
-use crate::arch::{backtrace, context};
+use crate::arch::interrupts::InterruptFlag;
+use crate::arch::{backtrace, context, memory};
 use crate::leak::hooks;
 use crate::mm::heap::{NoMemory, Room};
 use crate::mm::vmalloc;
@@ -99,10 +103,31 @@ trait Work: Send {
     fn run(&mut self);
 }
 
-impl<F: FnOnce() + Send> Work for Option<F> {
+/// Work that is done once.
+struct Once<F> {
+    work: MaybeUninit<F>,
+    is_there: bool,
+}
+
+impl<F: FnOnce() + Send> Work for Once<F> {
     fn run(&mut self) {
-        if let Some(work) = self.take() {
-            work();
+        if !mem::take(&mut self.is_there) {
+            return;
+        }
+        // SAFETY: it is there, and taken once.
+        let work = unsafe { self.work.assume_init_read() };
+        // The block lives as long as the task, which may give away or lose what the work owns long before that.
+        // SAFETY: nothing is there any more.
+        unsafe { memory::clear((&raw mut self.work).cast(), size_of::<F>()) };
+        work();
+    }
+}
+
+impl<F> Drop for Once<F> {
+    fn drop(&mut self) {
+        if self.is_there {
+            // SAFETY: it is there.
+            unsafe { self.work.assume_init_drop() };
         }
     }
 }
@@ -117,6 +142,8 @@ pub struct Task {
     stack: Range<usize>,
     /// The stack pointer while the task does not run.
     stack_pointer: AtomicUsize,
+    /// How the interrupt flag was when it left its CPU.
+    interrupts: AtomicU32,
     state: AtomicU32,
     /// The CPU that runs it, or ran it last.
     cpu: AtomicU32,
@@ -164,6 +191,7 @@ impl Task {
             priority,
             stack,
             stack_pointer: AtomicUsize::new(0),
+            interrupts: AtomicU32::new(InterruptFlag::Enabled as u32),
             state: AtomicU32::new(State::Ready as u32),
             cpu: AtomicU32::new(0),
             deadline_us: AtomicU64::new(0),
@@ -217,6 +245,10 @@ impl Task {
         self.stack_pointer.load(Ordering::Acquire)
     }
 
+    fn is_reaped(&self) -> bool {
+        self.reaped.load(Ordering::Acquire) != 0
+    }
+
     fn set_state(&self, state: State) {
         self.state.store(state as u32, Ordering::Release);
     }
@@ -261,8 +293,14 @@ impl JoinHandle {
 
     /// Waits until the task has ended and its stack has been given back. Task context.
     pub fn join(self) {
-        let task = &self.task;
-        let reaped = || (task.reaped.load(Ordering::Acquire) != 0).then_some(());
+        self.wait();
+    }
+
+    /// Waits as [`join`](Self::join) does, and keeps the handle.
+    #[inline(always)]
+    pub fn wait(&self) {
+        let task = &*self.task;
+        let reaped = || task.is_reaped().then_some(());
         task.joiners.wait_for_as(Awaited::End(task.id), reaped);
     }
 }
@@ -318,7 +356,10 @@ pub(crate) unsafe fn spawn_on(
     entry: impl FnOnce() + Send + 'static,
 ) -> Result<JoinHandle, SpawnError> {
     let top = stack.end;
-    let entry = box_entry(Some(entry))?;
+    let entry = box_entry(Once {
+        work: MaybeUninit::new(entry),
+        is_there: true,
+    })?;
     let task = Task::new(name, priority, stack, Some(entry))?;
     // SAFETY: the caller's promise.
     let pointer = unsafe { context::prepare(top, start) };
@@ -327,10 +368,8 @@ pub(crate) unsafe fn spawn_on(
     Ok(JoinHandle { task })
 }
 
-/// Where a task begins.
+/// Where a task begins, when the switch to it is finished.
 extern "C" fn start() -> ! {
-    // SAFETY: the first thing a new task does.
-    unsafe { scheduler::finish_first_switch() };
     let entry = current().entry.lock().take();
     if let Some(mut entry) = entry {
         entry.run();

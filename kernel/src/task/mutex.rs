@@ -10,9 +10,30 @@ use super::waits::Awaited;
 
 /// A lock whose waiters sleep. For tasks only, with no spinlock held; its holder may sleep, too.
 pub struct Mutex<T: ?Sized> {
+    gate: Gate,
+    value: UnsafeCell<T>,
+}
+
+/// What of a lock is the same for all values.
+struct Gate {
     locked: AtomicBool,
     waiters: WaitQueue,
-    value: UnsafeCell<T>,
+}
+
+impl Gate {
+    /// Takes the lock if it is open.
+    fn take(&self) -> bool {
+        self.locked
+            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Sleeps until the lock is open, and takes it.
+    #[inline(always)]
+    fn wait(&self) {
+        let open = || self.take().then_some(());
+        self.waiters.wait_for_as(Awaited::Mutex, open);
+    }
 }
 
 // SAFETY: the lock lets one task at a time reach the value.
@@ -24,8 +45,10 @@ impl<T> Mutex<T> {
     /// An open lock.
     pub const fn new(value: T) -> Self {
         Self {
-            locked: AtomicBool::new(false),
-            waiters: WaitQueue::new(),
+            gate: Gate {
+                locked: AtomicBool::new(false),
+                waiters: WaitQueue::new(),
+            },
             value: UnsafeCell::new(value),
         }
     }
@@ -33,18 +56,16 @@ impl<T> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     /// Sleeps until the lock is open, and takes it.
+    #[inline(always)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        let open = || self.try_lock();
-        self.waiters.wait_for_as(Awaited::Mutex, open)
+        self.gate.wait();
+        MutexGuard { mutex: self }
     }
 
     /// Takes the lock if it is open. Any context.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        let taken = self
-            .locked
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
         // Made only if the lock was taken: dropping a guard opens the lock.
-        taken.is_ok().then(|| MutexGuard { mutex: self })
+        self.gate.take().then(|| MutexGuard { mutex: self })
     }
 }
 
@@ -77,7 +98,7 @@ impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
 
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
-        self.mutex.locked.store(false, Ordering::Release);
-        self.mutex.waiters.wake_one();
+        self.mutex.gate.locked.store(false, Ordering::Release);
+        self.mutex.gate.waiters.wake_one();
     }
 }

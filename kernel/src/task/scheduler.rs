@@ -14,23 +14,28 @@
 //! - The lock is held while stacks are switched, and opened by the task that is switched to. So no CPU runs a ready task whose
 //!   registers are not saved yet, and none frees a stack that is still in use.
 //! - At a switch the preemption count is one, the lock's own.
+//! - A task that has left its CPU has no frames of the scheduler on its stack but that of [`context::switch`]: the live part of its stack is a
+//!   root, and a frame's unused slots hold what earlier calls have left there.
 //!
 //! # Locks
 //!
 //! One, over all of it, with interrupts off; nothing else is locked under it, nothing allocated or freed.
 
 use alloc::sync::Arc;
-use core::arch::asm;
 use core::ops::Range;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::{mem, ptr};
 
 use intrusive_collections::{Bound, LinkedList, RBTree};
 
+use super::current::CURRENT;
+pub use super::current::{current, try_current, with_current};
 use super::{AllAdapter, Priority, RunAdapter, State, Task, TimerAdapter};
+use crate::arch::context::Next;
+use crate::arch::interrupts::InterruptFlag;
 use crate::arch::percpu::{MAX_CPUS, cpu_id, set_task_id};
 use crate::arch::{context, ending, interrupts, vector};
 use crate::dev::{apic, time};
-use crate::percpu;
 use crate::sync::{
     IrqGuard, LocalIrqDisabled, Pending, PreemptGuard, SpinLock, SpinLockGuard, preempt,
 };
@@ -69,20 +74,32 @@ static IDLE_CPUS: AtomicU64 = AtomicU64::new(0);
 /// The first sleeper's deadline, which can be read without the lock.
 static NEXT_DEADLINE_US: AtomicU64 = AtomicU64::new(u64::MAX);
 
-percpu! {
-    /// The task that this CPU runs; null before there are tasks.
-    static CURRENT: AtomicPtr<Task> = AtomicPtr::new(core::ptr::null_mut());
-}
-
 type Guard = SpinLockGuard<'static, Scheduler, LocalIrqDisabled>;
 
 /// Why a task leaves its CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 enum Leave {
     Yield,
     Block,
     Exit,
 }
+
+impl Leave {
+    fn from_bits(bits: usize) -> Self {
+        match bits {
+            0 => Self::Yield,
+            1 => Self::Block,
+            _ => Self::Exit,
+        }
+    }
+}
+
+/// The deadline of a task that sleeps until it is woken.
+const NEVER_US: u64 = u64::MAX;
+
+/// What [`Task::interrupts`] is while they are off.
+const DISABLED: u32 = InterruptFlag::Disabled as u32;
 
 impl Scheduler {
     fn enqueue(&mut self, task: Arc<Task>) {
@@ -115,6 +132,21 @@ impl Scheduler {
         }
         self.enqueue(task.clone());
         kick_idle_cpu();
+    }
+
+    /// Whether the running task has not been woken since it blocked last. If so, it is a sleeper from now on, if it has a deadline.
+    fn may_block(&mut self, deadline_us: u64) -> bool {
+        let task = self.running[cpu_id() as usize]
+            .clone()
+            .expect("a CPU that runs tasks runs one");
+        if task.token.swap(0, Ordering::Relaxed) != 0 {
+            return false;
+        }
+        if deadline_us != NEVER_US {
+            task.deadline_us.store(deadline_us, Ordering::Relaxed);
+            self.add_sleeper(task);
+        }
+        true
     }
 
     fn add_sleeper(&mut self, task: Arc<Task>) {
@@ -175,31 +207,61 @@ fn kick_idle_cpu() {
     drop(stay_here);
 }
 
-/// Takes this CPU from its task and gives it to the next one; returns when the task gets a CPU again.
+/// Takes this CPU from its task, and gives it to the next one; returns when the task gets a CPU again, or at once if it goes on.
+#[inline(always)]
+fn leave(how: Leave) {
+    leave_until(how, NEVER_US);
+}
+
+/// Does what [`leave`] does; a task that blocks is woken at `deadline_us` at the latest.
 ///
-/// The frame of this function stays on the stack of a task for as long as the task waits, and is part of a
-/// root: it must not hold the next task's address. So [`hand_over`], a function of its own, chooses the next task.
-fn leave(mut scheduler: Guard, how: Leave) {
+/// The task waits in the frame of [`context::switch`], which holds nothing but registers: who is next is chosen in [`choose`], whose
+/// frames are gone by then. They hold the addresses of tasks, and gaps that hold whatever was there before.
+#[inline(always)]
+fn leave_until(how: Leave, deadline_us: u64) {
+    // SAFETY: the next task's pointer was saved when it left its CPU, under the lock, with which interrupts are off; the word to save
+    // to is one of a task that the tree of all tasks keeps.
+    unsafe { context::switch(how as usize, deadline_us, choose, finish) };
+}
+
+/// Locks the scheduler, and leaves it locked for [`finish`] if there is a task to switch to.
+extern "C" fn choose(how: usize, deadline_us: u64) -> Next {
+    const STAY: Next = Next {
+        save: ptr::null_mut(),
+        stack_pointer: 0,
+    };
+    let how = Leave::from_bits(how);
+    let mut scheduler = SCHEDULER.lock();
+    if how == Leave::Block && !scheduler.may_block(deadline_us) {
+        return STAY;
+    }
     if ending::is_ending() {
         ending::must_not_wait();
     }
-    let Some((save, next_pointer)) = hand_over(&mut scheduler, how) else {
-        return;
+    let Some(next) = hand_over(&mut scheduler, how) else {
+        return STAY;
     };
     // The lock stays closed; what it disables is enabled when this task runs again.
-    let disabled = scheduler.keep_locked();
-    // SAFETY: the next task's pointer was saved when it left its CPU, under the lock; interrupts are off.
-    // `save` is a word of a task that the tree of all tasks keeps.
-    unsafe { context::switch(save, next_pointer) };
+    mem::forget(scheduler.keep_locked());
+    next
+}
+
+/// Opens the lock for the task that was switched to, which runs this first, and lets it be interrupted and preempted as before.
+extern "C" fn finish() {
+    let before = with_current(|task| task.interrupts.load(Ordering::Relaxed));
     // SAFETY: the task that switched to this one kept the lock closed and left it to us.
     unsafe { SCHEDULER.force_unlock() };
-    drop(disabled);
+    let before = match before {
+        Some(DISABLED) => InterruptFlag::Disabled,
+        _ => InterruptFlag::Enabled,
+    };
+    // SAFETY: that task also left the preemption count at one and interrupts off.
+    drop(unsafe { IrqGuard::adopt(before) });
 }
 
 /// Chooses the next task and makes it the running one; returns where to save this task's stack pointer, and the
 /// stack pointer of the next task. None if this task goes on.
-#[inline(never)]
-fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
+fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<Next> {
     let cpu = cpu_id() as usize;
     let previous = scheduler.running[cpu].take()?;
     let is_idle = scheduler.idle[cpu]
@@ -216,6 +278,8 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
             .expect("every CPU that runs has an idle task"),
     };
     let save = previous.stack_pointer.as_ptr();
+    let before = scheduler.disabled().before() as u32;
+    previous.interrupts.store(before, Ordering::Relaxed);
     match how {
         Leave::Yield if is_idle => {
             previous.set_state(State::Ready);
@@ -237,25 +301,16 @@ fn hand_over(scheduler: &mut Guard, how: Leave) -> Option<(*mut usize, usize)> {
     }
     next.set_state(State::Running);
     next.cpu.store(cpu as u32, Ordering::Release);
-    let next_pointer = next.stack_pointer();
+    let stack_pointer = next.stack_pointer();
     CURRENT
         .local(scheduler.disabled())
         .store(Arc::as_ptr(&next).cast_mut(), Ordering::Release);
     set_task_id(cpu as u32, next.id);
     scheduler.running[cpu] = Some(next);
-    Some((save, next_pointer))
-}
-
-/// Does what [`leave`] does after a switch, for a new task, which begins without a call of it.
-///
-/// # Safety
-///
-/// Called once, as the first thing a new task does.
-pub(super) unsafe fn finish_first_switch() {
-    // SAFETY: the task that switched to this one kept the lock closed and left it to us.
-    unsafe { SCHEDULER.force_unlock() };
-    // SAFETY: that task also left the preemption count at one and interrupts off.
-    drop(unsafe { IrqGuard::adopt(interrupts::InterruptFlag::Enabled) });
+    Some(Next {
+        save,
+        stack_pointer,
+    })
 }
 
 /// The boot CPU's flow of control becomes its idle task. `stack` is the one it runs on.
@@ -375,41 +430,23 @@ pub(super) fn take_dead() -> Option<Arc<Task>> {
 
 /// Lets another task run, if one is ready. Task context.
 pub fn yield_now() {
-    leave(SCHEDULER.lock(), Leave::Yield);
+    leave(Leave::Yield);
 }
 
 /// Gives this CPU to the next task: called when the preemption count has become zero, interrupts off.
 pub fn preempt() {
-    leave(SCHEDULER.lock(), Leave::Yield);
+    leave(Leave::Yield);
 }
 
 /// Waits until [`unpark`] wakes this task; returns at once if that has happened since the last call. May return early, so
 /// callers check again. Task context, with no spinlock held.
 pub fn park() {
-    park_with(None);
+    leave(Leave::Block);
 }
 
 /// Waits as [`park`] does, but at most until `deadline_us`, in microseconds since the boot.
 pub fn park_until(deadline_us: u64) {
-    park_with(Some(deadline_us));
-}
-
-fn park_with(deadline_us: Option<u64>) {
-    let mut scheduler = SCHEDULER.lock();
-    let cpu = cpu_id() as usize;
-    let task = scheduler.running[cpu]
-        .clone()
-        .expect("a CPU that runs tasks runs one");
-    if task.token.swap(0, Ordering::Relaxed) != 0 {
-        return;
-    }
-    if let Some(deadline_us) = deadline_us {
-        task.deadline_us.store(deadline_us, Ordering::Relaxed);
-        scheduler.add_sleeper(task);
-    } else {
-        drop(task);
-    }
-    leave(scheduler, Leave::Block);
+    leave_until(Leave::Block, deadline_us);
 }
 
 /// Wakes a task; if it is not blocked, its next [`park`] returns at once. Any context.
@@ -418,16 +455,22 @@ pub fn unpark(task: &Arc<Task>) {
 }
 
 /// Sleeps for at least `us` microseconds; the timer that wakes it ticks every 4000. Task context.
+#[inline(always)]
 pub fn sleep_us(us: u64) {
-    let deadline = time::now_us() + us;
-    while time::now_us() < deadline {
-        park_until(deadline);
+    let deadline_us = time::now_us() + us;
+    context::on_cleared_frame(|| sleep_until(deadline_us));
+}
+
+#[inline(never)]
+fn sleep_until(deadline_us: u64) {
+    while time::now_us() < deadline_us {
+        park_until(deadline_us);
     }
 }
 
 /// Ends this task.
 pub(super) fn exit() -> ! {
-    leave(SCHEDULER.lock(), Leave::Exit);
+    leave(Leave::Exit);
     unreachable!("a task that has ended was given a CPU");
 }
 
@@ -445,45 +488,6 @@ pub fn tick() {
 /// Handles the interrupt by which another CPU asks this one to run a ready task.
 pub fn reschedule_interrupt() {
     preempt::set_pending(Pending::RESCHEDULE, &IrqGuard::new());
-}
-
-/// The running task's address; null before there are tasks. Read in one instruction, so that no migration can
-/// make it another task's.
-#[inline]
-fn current_pointer() -> *const Task {
-    let pointer;
-    // SAFETY: reads one word of this CPU's area.
-    unsafe {
-        asm!("mov {0}, gs:[{1}]", out(reg) pointer, sym CURRENT,
-            options(nostack, readonly, preserves_flags));
-    }
-    pointer
-}
-
-/// The running task. Task context, once there are tasks.
-pub fn current() -> Arc<Task> {
-    try_current().expect("called before there were tasks")
-}
-
-/// The running (or interrupted) task, if there are tasks already. Any context.
-pub fn try_current() -> Option<Arc<Task>> {
-    let pointer = current_pointer();
-    if pointer.is_null() {
-        return None;
-    }
-    // SAFETY: the pointer came from an Arc, and the task that runs is kept by the scheduler.
-    unsafe { Arc::increment_strong_count(pointer) };
-    // SAFETY: as above; the count was taken for this one.
-    Some(unsafe { Arc::from_raw(pointer) })
-}
-
-/// Runs `look` on the running (or interrupted) task, if there are tasks already. Any context; unlike
-/// [`try_current`] it changes no reference count and frees nothing.
-#[inline]
-pub fn with_current<R>(look: impl FnOnce(&Task) -> R) -> Option<R> {
-    let pointer = current_pointer();
-    // SAFETY: null, or a task that is kept by the scheduler while it runs; and it runs this.
-    unsafe { pointer.as_ref() }.map(look)
 }
 
 /// Runs `look` on the task with the lowest number that is not below `from`, and returns its result. Any context.

@@ -3,6 +3,9 @@
 //! A wake-up is for a task whose condition does not hold yet. A task that is chosen for one, but has already found that its
 //! condition holds, passes the wake-up on to the next waiter.
 //!
+//! The frame in which a task waits is made on cleared stack ([`context::on_cleared_frame`]), right below the frame of who asked to
+//! wait. So nothing stale lies in what the detector reads of a task that waits, but what its own functions have left in their frames.
+//!
 //! # Locks
 //!
 //! The queue's own, with interrupts off. The scheduler's may be taken under it.
@@ -14,6 +17,7 @@ use intrusive_collections::LinkedList;
 
 use super::waits::Awaited;
 use super::{Task, WaitAdapter, scheduler};
+use crate::arch::context;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
 /// Tasks that wait for something. A task waits in one queue at a time.
@@ -31,19 +35,27 @@ impl WaitQueue {
 
     /// Sleeps until `condition` returns a value, and returns that. The condition is called at once and after each
     /// wake-up, with nothing locked. Task context, with no spinlock held.
+    #[inline(always)]
     pub fn wait_for<R>(&self, condition: impl FnMut() -> Option<R>) -> R {
         self.wait_for_as(Awaited::Condition, condition)
     }
 
     /// Does what [`wait_for`](Self::wait_for) does, and notes what the task waits for.
+    #[inline(always)]
     pub(super) fn wait_for_as<R>(
         &self,
         awaited: Awaited,
         mut condition: impl FnMut() -> Option<R>,
     ) -> R {
-        if let Some(value) = condition() {
-            return value;
+        match condition() {
+            Some(value) => value,
+            None => context::on_cleared_frame(|| self.wait(awaited, condition)),
         }
+    }
+
+    /// Sleeps until `condition` returns a value. Called on a cleared frame.
+    #[inline(never)]
+    fn wait<R>(&self, awaited: Awaited, mut condition: impl FnMut() -> Option<R>) -> R {
         let task = scheduler::current();
         task.waits.begin(ptr::from_ref(self).addr(), awaited);
         loop {

@@ -6,6 +6,7 @@
 //! 4. [Per-CPU and physical memory](memory), slabs, pages and areas.
 //! 5. [Reading a report](reports).
 //! 6. [Why a leak was not found](missed).
+//!    [Idioms](idioms): ways to lose memory, and what is reported of each.
 //! 7. [Why this is no leak](false_leaks): what looks lost and is in use.
 //! 8. [Costs](costs): memory, time, pauses.
 //! 9. [Contexts](contexts): a checklist for each method of [`Platform`](crate::Platform).
@@ -16,6 +17,8 @@ pub mod contexts {}
 pub mod costs {}
 #[doc = include_str!("false_leaks.md")]
 pub mod false_leaks {}
+#[doc = include_str!("idioms.md")]
+pub mod idioms {}
 #[doc = include_str!("memory.md")]
 pub mod memory {}
 #[doc = include_str!("missed.md")]

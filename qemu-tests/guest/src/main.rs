@@ -28,6 +28,8 @@ mod fixtures;
 mod frees;
 mod frozen;
 #[cfg(target_os = "none")]
+mod idioms;
+#[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
 mod leak_support;

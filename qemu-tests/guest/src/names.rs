@@ -8,6 +8,7 @@ use core::hint::black_box;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use kernel::arch::context::Next;
 use kernel::arch::percpu::running;
 use kernel::arch::{backtrace, context, memory, percpu};
 use kernel::leak::hooks::KernelPlatform;
@@ -250,6 +251,27 @@ fn look_at_pushed(stack_pointer: usize) {
     }
 }
 
+/// Switches to `next`, a stack pointer, and saves this one in `save`.
+#[unsafe(naked)]
+unsafe extern "C" fn switch(save: *mut usize, next: u64) {
+    extern "C" fn choose(save: usize, next: u64) -> Next {
+        Next {
+            save: ptr::with_exposed_provenance_mut(save),
+            stack_pointer: next as usize,
+        }
+    }
+    extern "C" fn finish() {}
+
+    naked_asm!(
+        "mov rdx, offset {choose}",
+        "mov rcx, offset {finish}",
+        "jmp {switch}",
+        choose = sym choose,
+        finish = sym finish,
+        switch = sym context::switch,
+    )
+}
+
 guest_test! {
     /// A switch pushes the registers in the order in which they are named.
     fn a_switch_pushes_what_is_named() smp [1] {
@@ -257,7 +279,7 @@ guest_test! {
             look_at_pushed(SAVED.load(Ordering::Relaxed));
             let mut never_used = 0;
             // SAFETY: saved by the switch that led here, and used once; interrupts are off.
-            unsafe { context::switch(&raw mut never_used, SAVED.load(Ordering::Relaxed)) };
+            unsafe { switch(&raw mut never_used, SAVED.load(Ordering::Relaxed) as u64) };
             unreachable!("nobody switches back here");
         }
         let stack = vmalloc::vmalloc(0x4000, vmalloc::Kind::Data).expect("memory");
@@ -265,7 +287,7 @@ guest_test! {
         // SAFETY: the end of a block that nobody uses.
         let next = unsafe { context::prepare(top, other_side) };
         let quiet = IrqGuard::new();
-        let switch = context::switch as unsafe extern "C" fn(*mut usize, usize) as usize;
+        let switch = switch as unsafe extern "C" fn(*mut usize, u64) as usize;
         call_with_marked_registers(SAVED.as_ptr(), next, switch);
         drop(quiet);
         for (register, word) in context::PUSHED.iter().zip(&PUSHED) {

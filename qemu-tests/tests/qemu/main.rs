@@ -7,6 +7,7 @@ mod commands;
 mod ends;
 mod hardening;
 mod host_names;
+mod idioms;
 mod leaks;
 mod minimal;
 mod no_memory;
@@ -73,6 +74,7 @@ fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
         ("questions", questions::TESTS),
         ("suppressions", suppressions::TESTS),
         ("host_names", host_names::TESTS),
+        ("idioms", idioms::TESTS),
         ("commands", commands::TESTS),
         ("minimal", minimal::TESTS),
         ("no_memory", no_memory::TESTS),
