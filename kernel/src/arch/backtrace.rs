@@ -67,6 +67,39 @@ pub unsafe fn walk(frame_pointer: usize, stack: Range<usize>, frames: &mut [usiz
     unsafe { kmemleak::frame_pointer_walk(frame_pointer, stack, frames) }
 }
 
+/// Where the function returns to that is called in the frame in which `address` lies: so that return address is one of the function whose
+/// frame it is. `frame_pointer` is that of a frame below. `None` if the address lies lower, or the chain is broken before.
+///
+/// # Safety
+///
+/// All of `stack` can be read.
+pub unsafe fn frame_of(address: usize, frame_pointer: usize, stack: Range<usize>) -> Option<usize> {
+    /// A caller's frame pointer, and the return address above it.
+    const FRAME: usize = 2 * size_of::<usize>();
+    let last = stack.end.checked_sub(FRAME)?;
+    let mut at = frame_pointer;
+    loop {
+        if !(stack.start..=last).contains(&at) || !at.is_multiple_of(size_of::<usize>()) {
+            return None;
+        }
+        if address < at + FRAME {
+            return None;
+        }
+        // SAFETY: two words of the stack, the caller's promise.
+        let next = unsafe { word(at) };
+        // SAFETY: as above.
+        let returns_to = unsafe { word(at + size_of::<usize>()) };
+        let is_last = next == 0;
+        if returns_to == 0 || !is_last && next <= at {
+            return None;
+        }
+        if is_last || address < next + FRAME {
+            return Some(returns_to);
+        }
+        at = next;
+    }
+}
+
 /// Stores return addresses from `frame_pointer` on, innermost first, as long as the chain stays in `stacks` and goes up in each;
 /// returns their number. The chain may go from one stack to another, since some exceptions have stacks of their own.
 ///

@@ -104,6 +104,16 @@ pub fn frame_of_return(address: usize) -> FrameLines {
     FrameLines(of_return(address))
 }
 
+/// The innermost function that contains the call which returns to `address`, as a `Display`: one that was inlined there, if it is not the
+/// standard library's, or else the function in the symbol table. A number where nothing is known. Showing it may sleep in task context.
+pub fn function_of_return(address: usize) -> Innermost {
+    Innermost(of_return(address))
+}
+
+/// A function that shows its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Innermost(Symbol);
+
 /// Functions that show themselves one per line: those inlined, without the standard library's, as `function (file:line)`, the
 /// innermost first, then the function in the symbol table, as [`Symbol`] shows it. A number where nothing is known. Showing them may
 /// sleep in task context.
@@ -232,6 +242,20 @@ impl fmt::Display for Symbol {
                 write_place(f, place)?;
             }
             Ok(())
+        })
+    }
+}
+
+impl fmt::Display for Innermost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((image, function)) = self.0.function() else {
+            return write!(f, "{:#018x}", self.0.shown);
+        };
+        with_functions(&image, self.0.looked_up as u64, Names::Linkage, |chain| {
+            let (inlined, _) = chain.innermost_first();
+            let inlined = inlined.iter().find_map(of_the_kernel);
+            let name = inlined.map_or(function.name, |(name, _)| name);
+            write!(f, "{:#}", rustc_demangle::demangle(name))
         })
     }
 }

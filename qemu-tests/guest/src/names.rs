@@ -146,10 +146,13 @@ guest_test! {
         let root = stack_root(id).expect("its stack");
         let pointer = holder.task().stack_pointer();
         let slot = SLOT.load(Ordering::Acquire);
-        assert_eq!(name(slot), format!("task {id} \"holder\" stack+{:#x}", slot - pointer));
+        let in_frame = name(slot);
+        let holds = format!("task {id} \"holder\" guest::names::holder::{{{{closure}}}} stack+{:#x}", slot - pointer);
+        assert_eq!(in_frame, holds);
         for (index, register) in ["r15", "r14", "r13", "r12", "rbx", "rbp"].iter().enumerate() {
             assert_eq!(name(pointer + index * WORD), format!("task {id} \"holder\" register {register}"));
         }
+        // The return address into who called.
         assert_eq!(name(pointer + 6 * WORD), format!("task {id} \"holder\" stack+0x30"));
         // One with a higher number, which is not to be taken for it.
         let later = task::spawn("later", Priority::Normal, || while GO.load(Ordering::Acquire) != 3 { task::yield_now(); });
