@@ -52,7 +52,7 @@ pub(crate) mod flag {
     pub(crate) const SUSPECT: u16 = 1 << 7;
     /// Listed in the verdict.
     pub(crate) const LISTED: u16 = 1 << 8;
-    /// Has been reported.
+    /// Has been reported. It stays on an object that `clear` has made gray.
     pub(crate) const REPORTED: u16 = 1 << 9;
     /// Reachable, but nothing points to its start: only interior pointers lead to it, from objects that start pointers reach.
     pub(crate) const INTERIOR_ONLY: u16 = 1 << 10;
@@ -275,6 +275,11 @@ impl Record {
     /// How many references it needs: 0 if it is gray, -1 if black, [`MANY`] if a note has the number.
     pub(crate) fn min_count(&self) -> i32 {
         code::parts(self.code()).0
+    }
+
+    /// Whether `clear` has made it gray, since it had been reported as a leak.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.has(flag::REPORTED) && self.min_count() == 0
     }
 
     /// How many references the last pass found, if the object needs two to four; else 0.

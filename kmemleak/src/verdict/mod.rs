@@ -331,9 +331,9 @@ impl Verdict {
         let mut objects = 0;
         self.list.each_there(tracker, &mut |_, object| {
             object.set_min_count(0);
-            object
-                .record
-                .clear(flag::LISTED | flag::REPORTED | flag::SUSPECT);
+            object.record.clear(flag::LISTED | flag::SUSPECT);
+            // So that questions can tell what is a root since then.
+            object.record.set(flag::REPORTED);
             objects += 1;
         });
         // No later verdict tells when one of these is referenced again, so they count as not reported.

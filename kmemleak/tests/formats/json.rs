@@ -374,7 +374,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let slot = |kind: &str| {
         json!({
             "schema": 2, "kind": kind, "slot": hex(holder + 24), "root": null, "object": hex(holder),
-            "object_size": 64, "offset": 24, "crc": crc, "skipped": 0, "type": null, "backtrace": ["probe"]
+            "object_size": 64, "offset": 24, "acknowledged": false, "crc": crc, "skipped": 0, "type": null, "backtrace": ["probe"]
         })
     };
     let end = |kind: &str, count: usize| json!({ "schema": 2, "kind": kind, "count": count, "target": hex(target), "code": null, "error": null });
@@ -383,7 +383,7 @@ fn who_holds_an_object_and_the_way_to_it() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let first = json!({
         "schema": 2, "kind": "step", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "skipped": null, "type": null, "backtrace": null
+        "object_size": null, "offset": null, "acknowledged": null, "crc": null, "skipped": null, "type": null, "backtrace": null
     });
     let answer = say(&lab, &format!("path {target:#x} --json"));
     assert_eq!(answer, [first, slot("step"), end("path", 2)]);
@@ -403,7 +403,7 @@ fn why_an_object_is_reported_or_not() {
     let root = lab.machine.address(kmemleak_emulated::Place::Bss(5));
     let miss = json!({
         "schema": 2, "kind": "near_miss", "slot": hex(root), "root": "bss 5", "object": null,
-        "object_size": null, "offset": null, "crc": null, "skipped": null, "type": null, "backtrace": null, "miss": "end",
+        "object_size": null, "offset": null, "acknowledged": null, "crc": null, "skipped": null, "type": null, "backtrace": null, "miss": "end",
         "text": "a pointer to its end (Arc::into_raw or a waker of a type without fields, an emptied buffer)",
         "remedy": "keep a pointer to its start, or call `not_leak`"
     });

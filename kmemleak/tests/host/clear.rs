@@ -1,5 +1,7 @@
 //! Clear: what is reported is taken for granted.
 
+use kmemleak::AllocOptions;
+
 use crate::lab::Lab;
 
 #[test]
@@ -18,6 +20,37 @@ fn reported_objects_become_gray() {
     assert_eq!(lab.leaks(), [late]);
     lab.free(owned);
     assert_eq!(lab.warnings(), "");
+}
+
+#[test]
+fn ways_that_begin_at_a_cleared_object_say_so() {
+    let lab = Lab::new();
+    let (block, behind) = (lab.block(64), lab.block(64));
+    lab.machine.write(block, behind);
+    lab.leaks();
+    lab.say("clear");
+    let late = lab.block(64);
+    lab.machine.write(block + 8, late);
+    for question in ["path", "holders"] {
+        let answer = lab.say(&format!("{question} {late:#x}"));
+        let place = format!("object {block:#018x} (size 64)+0x8, acknowledged by clear");
+        assert!(answer.contains(&place), "{answer}");
+        let answer = lab.say(&format!("{question} {late:#x} --json"));
+        assert!(answer.contains(",\"acknowledged\":true,"), "{answer}");
+    }
+    let path = lab.say(&format!("path {block:#x}"));
+    let reason = "it is itself a root, as it was acknowledged by clear";
+    assert!(path.contains(reason), "{path}");
+    let why = lab.say(&format!("why {block:#x}"));
+    assert!(
+        why.contains("never reported: it was acknowledged by clear"),
+        "{why}"
+    );
+    // What somebody declares to be no leak is something else.
+    let gray = lab.block_with(64, AllocOptions::new().min_count(0));
+    lab.machine.write(gray, late);
+    let holders = lab.say(&format!("holders {late:#x}"));
+    assert_eq!(holders.matches("acknowledged").count(), 1, "{holders}");
 }
 
 #[test]

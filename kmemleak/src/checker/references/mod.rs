@@ -50,6 +50,8 @@ pub enum NoAnswer {
     Unreached,
     /// No chain of pointers leads to the object, but it is declared to be no leak, and so a root itself.
     IsRoot,
+    /// No chain of pointers leads to the object, but it is a root itself since `clear` acknowledged it.
+    Acknowledged,
     /// The object lies in a root.
     InRoot,
     /// Allocators were reallocating blocks however often the question waited: what only these hold would seem to be lost.
@@ -77,6 +79,9 @@ impl fmt::Display for NoAnswer {
             Self::Unreached => "no root leads there",
             Self::IsRoot => {
                 "no root leads there; it is itself a root, as it is declared to be no leak"
+            }
+            Self::Acknowledged => {
+                "no root leads there; it is itself a root, as it was acknowledged by clear"
             }
             Self::InRoot => "it lies in a root",
             Self::InFlight => "blocks were being reallocated all the time: ask again",

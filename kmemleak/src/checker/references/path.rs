@@ -166,6 +166,8 @@ impl Query for Path {
             Ok(())
         } else if trail.short {
             Err(NoAnswer::NoMemory)
+        } else if target.record.is_acknowledged() {
+            Err(NoAnswer::Acknowledged)
         } else if target.record.min_count() == 0 {
             Err(NoAnswer::IsRoot)
         } else if marker.is_in_root(range) {

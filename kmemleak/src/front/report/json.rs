@@ -340,17 +340,19 @@ pub(super) fn slot_fields<P: Platform>(
                 .name_root(root, slot.address, &mut Escaped(out))?;
             write!(
                 out,
-                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"type\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null"
+                "\",\"object\":null,\"object_size\":null,\"offset\":null,\"acknowledged\":null,\"type\":null,\"crc\":null,\"skipped\":null,\"backtrace\":null"
             )
         }
         SlotPlace::Object { start, size } => {
+            let named = named_at(tracker, start);
+            let acknowledged = (named.as_ref()).is_some_and(|named| named.record.is_acknowledged());
             write!(
                 out,
-                "null,\"object\":{},\"object_size\":{size},\"offset\":{}",
+                "null,\"object\":{},\"object_size\":{size},\"offset\":{},\"acknowledged\":{acknowledged}",
                 Quoted(start),
                 OrNull(slot.offset())
             )?;
-            let frames = match named_at(tracker, start) {
+            let frames = match named {
                 Some(named) => tracker.depot().get(named.record.stack_id()),
                 None => Frames::NONE,
             };

@@ -3,6 +3,7 @@
 
 use core::fmt::{self, Write};
 
+use super::view::named_at;
 use super::words::{Age, Count, Plain};
 use crate::checker::claim::Claim;
 use crate::checker::references::{
@@ -87,7 +88,12 @@ impl<'w> Reason<'w> {
                 out.write_str("never reported: it is ignored (black), so it is not scanned either")?
             }
             Answer::NoLeak => {
-                out.write_str("never reported: it is declared to be no leak (gray)")?
+                let named = (self.why.object).and_then(|block| named_at(tracker, block.start));
+                let reason = match named.is_some_and(|named| named.record.is_acknowledged()) {
+                    true => "it was acknowledged by clear",
+                    false => "it is declared to be no leak (gray)",
+                };
+                write!(out, "never reported: {reason}")?
             }
             Answer::Physical => {
                 out.write_str("never reported: it is a block of physical memory")?

@@ -41,6 +41,7 @@ impl Refusal for NoAnswer {
             Self::NoObject => "no_object",
             Self::Unreached => "unreached",
             Self::IsRoot => "is_root",
+            Self::Acknowledged => "acknowledged",
             Self::InRoot => "in_root",
             Self::InFlight => "in_flight",
             Self::NoMemory => NotDone::NoMemory.code(),

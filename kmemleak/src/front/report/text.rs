@@ -55,6 +55,12 @@ pub(in crate::front) fn slot_text<P: Platform>(
             {
                 write!(out, ", not scanned")?;
             }
+            if named
+                .as_ref()
+                .is_some_and(|named| named.record.is_acknowledged())
+            {
+                write!(out, ", acknowledged by clear")?;
+            }
             let frames = named.map(|named| tracker.depot().get(named.record.stack_id()));
             let frames = frames.as_ref().map_or(&[][..], Frames::as_slice);
             let block_type = BlockType::of(tracker, frames);
