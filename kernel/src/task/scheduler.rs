@@ -1,8 +1,7 @@
 //! Which task runs on which CPU.
 //!
-//! A queue of ready tasks for each priority, a list of sleepers in the order of their deadlines, all tasks by their
-//! numbers: all CPUs share them. Each CPU has an idle task, which is never queued; the boot CPU's goes on
-//! from the boot, on the stack the loader gave it.
+//! All CPUs share a queue of ready tasks for each priority, a list of sleepers by deadline, and all tasks by number. Each CPU has an
+//! idle task, which is never queued; the boot CPU's goes on from the boot, on the stack the loader gave it.
 //!
 //! Blocking works by tokens: [`park`] blocks unless [`unpark`] has been called for the task since its last `park`. So
 //! a task that waits for a condition notes that it waits, checks once more, and parks; a wake-up in between is

@@ -43,6 +43,13 @@ pub(crate) struct Object<'a> {
     pub(crate) chunk: Chunk,
 }
 
+impl Record {
+    /// Whether `clear` has made the object gray, since it had been reported as a leak.
+    pub(crate) fn is_acknowledged(&self) -> bool {
+        self.has(flag::REPORTED) && self.min_count() == 0
+    }
+}
+
 impl Object<'_> {
     /// Sets how many references it needs.
     pub(crate) fn set_min_count(&self, min_count: i32) {

@@ -277,11 +277,6 @@ impl Record {
         code::parts(self.code()).0
     }
 
-    /// Whether `clear` has made it gray, since it had been reported as a leak.
-    pub(crate) fn is_acknowledged(&self) -> bool {
-        self.has(flag::REPORTED) && self.min_count() == 0
-    }
-
     /// How many references the last pass found, if the object needs two to four; else 0.
     pub(crate) fn count(&self) -> u32 {
         code::parts(self.code()).1
