@@ -81,39 +81,31 @@ pub unsafe extern "C" fn switch(
 /// Bytes that [`on_cleared_frame`] clears: more than any function's frame has that it is used for.
 const CLEARED: usize = 256;
 
-/// Calls `call` with the next [`CLEARED`] bytes of the stack zero, and the registers that a function need not keep for its caller:
-/// what the frame leaves unwritten in which a task waits must not be an address that earlier calls have left there. `call` calls
-/// one function, which is not inlined and whose frame is that one. On a stack with less room than that, it hits what lies below, as
-/// the next interrupt would.
+/// Calls `call` with the next [`CLEARED`] bytes of the stack zero: what the frame leaves unwritten in which a task waits must not be
+/// an address that earlier calls have left there. `call` calls one function, which is not inlined and whose frame is that one. On
+/// a stack with less room than that, it hits what lies below, as the next interrupt would.
+///
+/// The caller needs no frame for it, and so no place for something stale: few registers change. One of them is `rax`, which
+/// functions push where they need some word to align their frame, and which else holds what the last call has returned.
 ///
 /// An interrupt between the clearing and the call may leave words there: that is in some forty instructions of a wait.
 #[inline(always)]
 pub fn on_cleared_frame<R>(call: impl FnOnce() -> R) -> R {
-    clear_below();
+    // SAFETY: no code uses what lies below the stack pointer: an interrupt would overwrite it.
+    unsafe {
+        asm!(
+            "lea rdi, [rsp - {cleared}]",
+            "mov ecx, {cleared} / 8",
+            "xor eax, eax",
+            "rep stosq",
+            cleared = const CLEARED,
+            out("rdi") _, out("rcx") _, out("rax") _,
+        );
+    }
     let result = call();
     // SAFETY: does nothing. It stands behind the call, so that no compiler makes that a jump, to a frame in place of the caller's.
     unsafe { asm!("", options(nomem, nostack, preserves_flags)) };
     result
-}
-
-/// Clears the [`CLEARED`] bytes below the caller's frame, which are unused.
-#[unsafe(naked)]
-extern "C" fn clear_below() {
-    naked_asm!(
-        "lea rdi, [rsp - {cleared}]",
-        "mov ecx, {cleared} / 8",
-        "xor eax, eax",
-        "rep stosq",
-        "xor edx, edx",
-        "xor esi, esi",
-        "xor edi, edi",
-        "xor r8d, r8d",
-        "xor r9d, r9d",
-        "xor r10d, r10d",
-        "xor r11d, r11d",
-        "ret",
-        cleared = const CLEARED,
-    )
 }
 
 /// What [`switch`] finds on the stack of a task that has not run yet.

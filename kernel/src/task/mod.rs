@@ -245,6 +245,7 @@ impl Task {
         self.stack_pointer.load(Ordering::Acquire)
     }
 
+    #[inline(always)]
     fn is_reaped(&self) -> bool {
         self.reaped.load(Ordering::Acquire) != 0
     }

@@ -22,6 +22,7 @@ struct Gate {
 
 impl Gate {
     /// Takes the lock if it is open.
+    #[inline(always)]
     fn take(&self) -> bool {
         self.locked
             .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)

@@ -321,9 +321,7 @@ const WAITS: [fn(&Waker); 6] = [
     |_| wait_in_queue(),
     |_| drop(LOCKED.lock()),
     |waker| waker.task.wait(),
-    |waker| {
-        let _ = waker.receiver.receive();
-    },
+    |waker| _ = waker.receiver.receive(),
 ];
 
 fn wait_in_queue() {
