@@ -157,7 +157,7 @@ fn path_from_a_stack() -> Result<(), Failure> {
     let address = of_init["address"].as_str().ok_or("no address")?;
     let end = format!("kmemleak: 1 step to object {address}");
     let word = "  0xffffc9…: task 1 \"init\" …";
-    let way = "kmemleak: task 1 \"init\" stack -> Option<start::{closure#…}>";
+    let way = "kmemleak: task 1 \"init\" stack -> Once<start::{closure#…}>";
     expect(&mut session, &format!("path {address}"), &[word, way, &end])?;
     let holders = ask(&mut session, &format!("holders {address}"))?;
     expect_in(&holders, ": task 1 \"init\" ")?;
