@@ -321,7 +321,9 @@ const WAITS: [fn(&Waker); 6] = [
     |_| wait_in_queue(),
     |_| drop(LOCKED.lock()),
     |waker| waker.task.wait(),
-    |waker| _ = waker.receiver.receive(),
+    |waker| {
+        let _ = waker.receiver.receive();
+    },
 ];
 
 fn wait_in_queue() {
