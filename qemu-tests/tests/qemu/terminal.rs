@@ -91,7 +91,8 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
             "leak: unknown kind `arc`; there are:",
             "  forgotten-free arc-cycle unlinked-node",
             "  error-path lost-task-stack pages",
-            "  all-pages vmalloc percpu free",
+            "  all-pages vmalloc percpu blocked-task",
+            "  deadlock lost-sender free",
             "> |",
         ],
     )?;
