@@ -2,7 +2,7 @@
 //!
 //! `Box::<Task>::new` says what it puts into its block, `RawVec::<u32>::grow_one` of what the block is an array. The compiler
 //! usually inlines such functions into the code that asked for memory, and the debug information still names them there, with
-//! their generic arguments ([`Platform::instances`]). So the functions of a call stack are looked at from the allocator on,
+//! their generic arguments ([`Platform::instances`](crate::Platform::instances)). So the functions of a call stack are looked at from the allocator on,
 //! innermost first, as far as they are [allocation machinery](super::machinery): the first one in the table below decides.
 //!
 //! | function | the block |
@@ -20,18 +20,15 @@
 //! (A `Vec<Box<A>>` that is cloned allocates an `A`.) One case is certain: `RawVec` is called by the collection that owns its
 //! buffer and by nobody else, so where it has no arguments those of `Vec` or `VecDeque` count, if that is the next function.
 
-use core::fmt::{self, Display, Formatter, Write};
+use core::fmt::{self, Display, Formatter};
+use core::ops::ControlFlow;
 
 use super::brackets::{end_of_argument, first_argument, split_arguments, split_as};
 use super::machinery::is_allocation_machinery;
 use super::type_name::{Paths, TypeName};
-use crate::platform::Platform;
-use crate::tracker::Tracker;
 
 /// Bytes of a type's name, as it stands in debug information. A longer one is no help in a report.
 const ROOM: usize = 512;
-/// Bytes of a function's name, with all its arguments.
-const LINE: usize = 1024;
 
 /// What a function puts into the block that it allocates, made of its first generic argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,29 +44,17 @@ enum Content {
     Table,
 }
 
-/// The type of what lies in a block.
+/// The type of what lies in a block, as its functions have told it to a [`TypeSearch`].
+///
+/// It shows itself as reports do, with whole paths of all that is not the standard library's: `Arc<kernel::task::Task>`. Any context.
 #[derive(Clone)]
-pub(super) struct BlockType {
+pub struct BlockType {
     content: Content,
     argument: [u8; ROOM],
     len: usize,
 }
 
 impl BlockType {
-    /// Of a block that this call stack allocated, innermost return address first. `None` where that is not known for certain. May
-    /// sleep: task context.
-    pub(super) fn of<P: Platform>(tracker: &Tracker<P>, addresses: &[usize]) -> Option<Self> {
-        let mut search = TypeSearch::new();
-        for &address in addresses {
-            let written = tracker.platform().instances(address, &mut search);
-            // A platform that names nothing has written nothing.
-            if written.is_err() || search.end_frame().is_err() {
-                break;
-            }
-        }
-        search.found
-    }
-
     fn new(content: Content, argument: &str) -> Option<Self> {
         let mut bytes = [0; ROOM];
         bytes
@@ -92,7 +77,6 @@ impl BlockType {
     }
 }
 
-/// The type, with whole paths of all that is not the standard library's.
 impl Display for BlockType {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         WithPaths(self, Paths::Whole).fmt(f)
@@ -114,8 +98,14 @@ impl Display for WithPaths<'_> {
     }
 }
 
+impl fmt::Debug for BlockType {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockType({self})")
+    }
+}
+
 /// What the functions so far have said.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum SoFar<'a> {
     /// Nothing: they were machinery that is the same for all types.
     Nothing,
@@ -127,64 +117,56 @@ enum SoFar<'a> {
     Unknown,
 }
 
-/// Looks at functions as a platform writes them, a line each, innermost first.
-struct TypeSearch {
+/// Finds the type of a block from the functions that allocated it.
+///
+/// It takes the functions of the block's call stack one by one, innermost first, those that were inlined as well, each with its
+/// generic arguments, as [`Platform::instances`](crate::Platform::instances) describes them. Reports find the types of blocks so;
+/// programs that name the addresses of a report later can do the same. Any context.
+///
+/// ```
+/// use core::ops::ControlFlow;
+/// use kmemleak::TypeSearch;
+///
+/// let mut search = TypeSearch::new();
+/// assert!(search.function("__rustc::__rust_alloc").is_continue());
+/// let ControlFlow::Break(Some(found)) = search.function("alloc::boxed::Box<T>::new<kernel::Node>") else {
+///     panic!("a box says what is in it");
+/// };
+/// assert_eq!(found.to_string(), "kernel::Node");
+/// ```
+#[derive(Clone, Debug)]
+pub struct TypeSearch {
     so_far: SoFar<'static>,
-    found: Option<BlockType>,
-    line: [u8; LINE],
-    /// More than there is room for, if it is too long.
-    len: usize,
 }
 
 impl TypeSearch {
-    const fn new() -> Self {
+    /// A search that has seen no function yet.
+    pub const fn new() -> Self {
         Self {
             so_far: SoFar::Nothing,
-            found: None,
-            line: [0; LINE],
-            len: 0,
         }
     }
 
-    /// Takes the end of a function's name. An error ends the search.
-    fn end_line(&mut self) -> fmt::Result {
-        let len = core::mem::take(&mut self.len);
-        if len == 0 {
-            return Ok(());
-        }
-        let line = self.line.get(..len);
-        let name = line.and_then(|line| core::str::from_utf8(line).ok());
-        self.so_far = match name.map_or(SoFar::Unknown, |name| after(self.so_far, name)) {
-            SoFar::Nothing => SoFar::Nothing,
-            SoFar::Buffer => SoFar::Buffer,
+    /// Takes the next function, which called those before it. It breaks with the type, or with `None` where the type can't be told
+    /// for certain, whatever comes next.
+    pub fn function(&mut self, name: &str) -> ControlFlow<Option<BlockType>> {
+        let (so_far, answer) = match after(self.so_far, name) {
+            SoFar::Nothing => (SoFar::Nothing, ControlFlow::Continue(())),
+            SoFar::Buffer => (SoFar::Buffer, ControlFlow::Continue(())),
+            SoFar::Unknown => (SoFar::Unknown, ControlFlow::Break(None)),
             SoFar::Type(content, argument) => {
-                self.found = BlockType::new(content, argument);
-                return Err(fmt::Error);
+                let found = BlockType::new(content, argument);
+                (SoFar::Unknown, ControlFlow::Break(found))
             }
-            SoFar::Unknown => return Err(fmt::Error),
         };
-        Ok(())
-    }
-
-    /// Takes the end of a frame.
-    fn end_frame(&mut self) -> fmt::Result {
-        self.end_line()
+        self.so_far = so_far;
+        answer
     }
 }
 
-impl Write for TypeSearch {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if byte == b'\n' {
-                self.end_line()?;
-            } else {
-                if let Some(place) = self.line.get_mut(self.len) {
-                    *place = byte;
-                }
-                self.len += 1;
-            }
-        }
-        Ok(())
+impl Default for TypeSearch {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -207,7 +189,7 @@ fn after<'a>(so_far: SoFar<'_>, function: &'a str) -> SoFar<'a> {
     };
     match (instance.argument, content) {
         (Some(argument), _) if matches!(so_far, SoFar::Nothing) => found(content, argument),
-        (None, Content::Elements) => SoFar::Buffer,
+        (None, Content::Elements) if !matches!(so_far, SoFar::Unknown) => SoFar::Buffer,
         _ => SoFar::Unknown,
     }
 }
@@ -311,18 +293,17 @@ mod tests {
     use std::string::{String, ToString};
 
     use super::TypeSearch;
-    use core::fmt::Write;
+    use core::ops::ControlFlow;
 
     /// The type that a call stack says, one string for each frame.
     fn type_of(frames: &[&str]) -> Option<String> {
         let mut search = TypeSearch::new();
-        for frame in frames {
-            let written = search.write_str(frame);
-            if written.is_err() || search.end_frame().is_err() {
-                break;
+        for name in frames.iter().flat_map(|frame| frame.lines()) {
+            if let ControlFlow::Break(found) = search.function(name) {
+                return found.map(|found| found.to_string());
             }
         }
-        search.found.map(|found| found.to_string())
+        None
     }
 
     const NEW: &str = "__rustc::__rust_alloc\nalloc::alloc::alloc\n<alloc::alloc::Global>::alloc_impl\n<alloc::alloc::Global as core::alloc::Allocator>::allocate\nalloc::boxed::box_new_uninit";
@@ -405,8 +386,7 @@ mod tests {
 
     #[test]
     fn what_is_not_certain_is_not_said() {
-        let long = "x".repeat(2000);
-        let box_of_long = std::format!("alloc::boxed::Box<T>::new<{}>", &long[..600]);
+        let box_of_long = std::format!("alloc::boxed::Box<T>::new<{}>", "x".repeat(600));
         for frames in [
             &[
                 "kernel::frames::alloc",
@@ -435,12 +415,29 @@ mod tests {
             ],
             &["<alloc::vec::Vec<T> as core::clone::Clone>::clone<kernel::X>"],
             &["0xffffffff80001234"],
-            &[long.as_str(), "alloc::boxed::Box<T>::new<kernel::X>"],
             &[box_of_long.as_str()],
             &[""],
             &[],
         ] {
             assert_eq!(type_of(frames), None, "{frames:?}");
+        }
+    }
+    #[test]
+    fn a_search_that_has_ended_finds_nothing_more() {
+        for ends in ["kernel::f", "alloc::boxed::Box<T>::new<kernel::A>"] {
+            let mut search = TypeSearch::new();
+            assert!(search.function(ends).is_break(), "{ends}");
+            for next in [
+                "alloc::alloc::alloc",
+                "alloc::raw_vec::RawVec<T,A>::grow_one",
+                "alloc::vec::Vec<T,A>::push<kernel::X, alloc::alloc::Global>",
+            ] {
+                let answer = search.function(next);
+                assert!(
+                    matches!(answer, ControlFlow::Break(None)),
+                    "{next}: {answer:?}"
+                );
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ mod table;
 mod tasks;
 mod text;
 mod type_column;
+mod type_lines;
 mod type_name;
 mod types;
 mod user_function;
@@ -45,6 +46,7 @@ mod why;
 mod words;
 
 pub(super) use self::backtrace::EmptyStacks;
+pub use self::block_type::{BlockType, TypeSearch};
 pub(super) use self::done::{write_done, write_selftest_json};
 pub(super) use self::dump::dump;
 pub(super) use self::frames::write_frames;
