@@ -3,6 +3,7 @@
 use kmemleak::is_allocation_machinery;
 use serde_json::Value;
 
+use crate::block_type::TypeSoFar;
 use crate::found::Found;
 use crate::kernel::Names;
 
@@ -16,7 +17,7 @@ pub(crate) enum Unchanged {
 }
 
 /// Replaces the addresses in a line's `backtrace` by names. The addresses come into the field `addresses`, and `skipped` says how
-/// many innermost frames are allocation machinery.
+/// many innermost frames are allocation machinery. If `type` is null and the functions tell the type, it is put there.
 pub(crate) fn with_names(
     line: &[u8],
     names: &mut impl Names,
@@ -32,21 +33,31 @@ pub(crate) fn with_names(
     }
     let addresses: Vec<Value> = backtrace.clone();
     let mut skipped = None;
+    let mut block_type = TypeSoFar::BEGIN;
     for (place, value) in backtrace.iter_mut().enumerate() {
         let is_machinery = match address_of(value) {
             Some(address) => {
                 let frame = names.frame(address);
                 found.count(address, &frame);
+                block_type.add(&frame);
                 if let Some(text) = frame.text() {
                     *value = Value::from(text);
                 }
                 frame.is_machinery
             }
-            None => value.as_str().is_some_and(is_allocation_machinery),
+            None => {
+                block_type.add_unknown();
+                value.as_str().is_some_and(is_allocation_machinery)
+            }
         };
         if !is_machinery && skipped.is_none() {
             skipped = Some(place);
         }
+    }
+    if let Some(told @ Value::Null) = fields.get_mut("type")
+        && let Some(text) = block_type.text()
+    {
+        *told = text.into();
     }
     fields.insert("skipped".into(), skipped.unwrap_or(0).into());
     fields.insert("addresses".into(), addresses.into());

@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use addr2line::{Loader, Location};
+use gimli::{ReaderOffset, UnitOffset};
 use kmemleak::{FunctionText, is_allocation_machinery};
 use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags, SymbolKind, elf};
+
+use crate::instances::{Instances, Start, instance};
 
 /// What is known of a return address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,9 @@ pub struct Frame {
     /// The functions there, innermost first, each with its place: those that were inlined, without allocation machinery, then the
     /// function itself. None where nothing is known.
     pub functions: Vec<String>,
+    /// All functions there, innermost first, with their generic arguments, as [`kmemleak::TypeSearch`] takes them. None where one of
+    /// them is not known.
+    pub instances: Vec<String>,
     /// Whether all functions there are allocation machinery.
     pub is_machinery: bool,
     /// Whether it is an address in the kernel's code.
@@ -117,11 +123,14 @@ struct Function {
     end: u64,
     /// As the linker knows it.
     name: String,
+    /// Whether others begin there.
+    begins: Start,
 }
 
 /// A kernel's file, and where the kernel ran.
 pub struct Kernel {
     lines: Loader,
+    instances: Option<Instances>,
     /// In the order of their addresses.
     functions: Vec<Function>,
     code: Vec<Range<u64>>,
@@ -152,6 +161,7 @@ impl Kernel {
         };
         Ok(Self {
             lines: Loader::new(path).map_err(damaged)?,
+            instances: Instances::of(&file),
             functions,
             code: code(&file),
             slide,
@@ -188,11 +198,13 @@ impl Kernel {
             false => Vec::new(),
         };
         let function = self.function(call).filter(|_| is_code);
+        let instances = self.instances(call, &places, function);
         let own = places.pop().unwrap_or_default();
         let name = function.map_or(own.name, |function| Some(demangled(&function.name)));
         let Some(name) = name else {
             return Frame {
                 functions: Vec::new(),
+                instances: Vec::new(),
                 is_machinery: false,
                 is_code,
             };
@@ -218,9 +230,32 @@ impl Kernel {
         let own = format!("{name}{extent}{}", own.line);
         Frame {
             functions: inlined.chain([own]).collect(),
+            instances,
             is_machinery: all_machinery,
             is_code,
         }
+    }
+
+    /// These places, which contain an address of the file, as functions with their arguments. If the debug information has none, the
+    /// function of the symbol table tells at least whether it may lie between an allocator and the code that asked for memory.
+    fn instances(&self, address: u64, places: &[Place], own: Option<&Function>) -> Vec<String> {
+        let shared = own.map_or(Start::Own, |function| function.begins);
+        if places.is_empty() {
+            let own = own.into_iter();
+            return own
+                .map(|own| {
+                    let name = demangled(&own.name);
+                    instance(&own.name, &name, None, None, own.begins)
+                })
+                .collect();
+        }
+        let unit = self.instances.as_ref().and_then(|all| all.unit(address));
+        let all = places.iter().map(|place| {
+            let (mangled, name) = (place.mangled.as_deref()?, place.name.as_deref()?);
+            let unit = unit.as_ref();
+            Some(instance(mangled, name, unit, place.entry, shared))
+        });
+        all.collect::<Option<_>>().unwrap_or_default()
     }
 
     /// The function of the symbol table that contains an address of the file.
@@ -241,12 +276,16 @@ impl Kernel {
         };
         loop {
             match frames.next() {
-                Ok(Some(frame)) => places.push(Place {
-                    name: frame
-                        .function
-                        .and_then(|function| function.raw_name().ok().map(|name| demangled(&name))),
-                    line: frame.location.map_or(String::new(), |at| self.line(&at)),
-                }),
+                Ok(Some(frame)) => {
+                    let function = frame.function.as_ref();
+                    let mangled = function.and_then(|function| function.raw_name().ok());
+                    places.push(Place {
+                        name: mangled.as_deref().map(demangled),
+                        mangled: mangled.map(|name| name.into_owned()),
+                        entry: frame.dw_die_offset.and_then(unit_offset),
+                        line: frame.location.map_or(String::new(), |at| self.line(&at)),
+                    });
+                }
                 Ok(None) => return places,
                 Err(_) => {
                     self.is_damaged.set(true);
@@ -296,8 +335,16 @@ impl Names for Kernel {
 #[derive(Default)]
 struct Place {
     name: Option<String>,
+    /// The name for the linker.
+    mangled: Option<String>,
+    /// Its entry in the debug information.
+    entry: Option<UnitOffset>,
     /// The line of the address, or of the call that was inlined; empty if it is not known.
     line: String,
+}
+
+fn unit_offset<T: ReaderOffset>(entry: UnitOffset<T>) -> Option<UnitOffset> {
+    usize::try_from(entry.0.into_u64()).ok().map(UnitOffset)
 }
 
 fn demangled(name: &str) -> String {
@@ -314,12 +361,19 @@ fn functions(file: &object::File<'_>) -> Vec<Function> {
                 start: symbol.address(),
                 end: symbol.address().checked_add(symbol.size())?,
                 name: symbol.name().ok()?.to_owned(),
+                begins: Start::Own,
             })
         })
         .collect();
     // Of several names of one place, that of the largest comes first, and stays.
     functions.sort_by_key(|function| (function.start, u64::MAX - function.end));
-    functions.dedup_by_key(|function| function.start);
+    functions.dedup_by(|next, first| {
+        let is_same = next.start == first.start;
+        if is_same {
+            first.begins = Start::Shared;
+        }
+        is_same
+    });
     for index in 1..functions.len() {
         let next = functions[index].start;
         let before = &mut functions[index - 1];

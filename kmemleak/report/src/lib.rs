@@ -7,7 +7,7 @@
 //! - `line` finds out which lines are a report's: what their end looks like, so that prefixes do not matter.
 //! - [`Rewriter`] goes through the log line by line, keeps lines back until it knows where a call stack begins, and passes
 //!   everything else through.
-//! - [`Kernel`] knows the names.
+//! - [`Kernel`] knows the names; `instances` has those with generic arguments, which tell the types of blocks (`block_type`).
 //!
 //! The records of JSON in a log are for programs: [`log::Log`] reads them, as values of the types in [`records`], and
 //! [`function::functions_of`] takes a frame apart. [`findings::Findings`] is what a report has found, for tools that show results:
@@ -15,12 +15,14 @@
 //! each object keeps alive; a [`page`] shows all of it; [`heapsnapshot`], [`folded`] and [`pprof`] are for other tools.
 //!
 //! What the [`Rewriter`] writes has the format of `kmemleak/FORMATS.md`, as if the kernel had named the functions itself. A call stack
-//! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`).
+//! begins with the code that asked for memory, by the rule of the crate (`is_allocation_machinery`), and says the type of what it
+//! allocates by the crate's as well (`TypeSearch`).
 //!
 //! Its memory is bounded by the kernel's file and the number of different addresses, not by the log.
 
 #![forbid(unsafe_code)]
 
+mod block_type;
 mod dominators;
 pub mod findings;
 pub mod folded;
@@ -28,6 +30,7 @@ mod found;
 pub mod function;
 pub mod graph;
 pub mod heapsnapshot;
+mod instances;
 mod json;
 pub mod junit;
 mod kernel;

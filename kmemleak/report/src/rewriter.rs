@@ -1,8 +1,10 @@
 //! Goes through a log: names what is a report's, and passes everything else through.
 //!
-//! A call stack's first line says how many frames are skipped, and that is known only when the first one comes that is not.
-//! So from the first line on, lines are kept back until then: frames, and what other code printed between them. If the call
-//! stack ends before, or too much other output comes in between, all is written as it came, with names.
+//! A call stack's first line says how many frames are skipped, and that is known only when the first one comes that is not. Before it
+//! stands the type of what the call stack allocates, and frames tell that from the innermost on, the first one that is not skipped
+//! at the latest but for few. So from the first line on, lines are kept back until both are known: frames, and what other code
+//! printed between them. If the call stack ends before, or too much other output comes in between, all is written as it came, with
+//! names.
 //!
 //! # Invariants
 //!
@@ -14,6 +16,7 @@ use std::rc::Rc;
 
 use kmemleak::MAX_FRAMES;
 
+use crate::block_type::TypeSoFar;
 use crate::found::Found;
 use crate::json::{self, Unchanged};
 use crate::kernel::{Frame, Names};
@@ -45,6 +48,9 @@ const CALL_SITE: usize = 60;
 const COLUMN: usize = 28;
 /// What stands before a frame.
 const INDENT: &[u8] = b"    ";
+/// The title of a call stack that allocates, and what stands before it where the type is known.
+const ALLOCATES: &[u8] = b"  backtrace (";
+const TYPE: &[u8] = b"  type ";
 /// What stands behind a function that is no frame of its own.
 const INLINED: &[u8] = b" [inlined]";
 
@@ -54,7 +60,7 @@ const MOST_KEPT: usize = 256;
 /// A line that is kept back, with its end.
 struct Kept {
     text: Vec<u8>,
-    is_machinery: bool,
+    is_skipped: bool,
 }
 
 /// A call stack whose frames come.
@@ -67,11 +73,15 @@ struct Open {
     kept: Option<Waiting>,
 }
 
-/// What waits for the first frame that is not skipped.
+/// What waits for the type, and for the first frame that is not skipped.
 struct Waiting {
     header: Vec<u8>,
+    prefix: usize,
     crc_end: usize,
     skipped: usize,
+    block_type: TypeSoFar,
+    /// Whether a frame that is not skipped is among the lines.
+    has_shown: bool,
     lines: Vec<Kept>,
 }
 
@@ -82,6 +92,8 @@ pub struct Rewriter<N, W> {
     frames: FramesShown,
     lines: LinesShown,
     open: Option<Open>,
+    /// The line before the present one.
+    before: Vec<u8>,
     found: Found,
 }
 
@@ -94,6 +106,7 @@ impl<N: Names, W: Write> Rewriter<N, W> {
             frames,
             lines,
             open: None,
+            before: Vec::new(),
             found: Found::default(),
         }
     }
@@ -111,6 +124,7 @@ impl<N: Names, W: Write> Rewriter<N, W> {
                 break;
             }
             self.line(&line)?;
+            std::mem::swap(&mut self.before, &mut line);
         }
         self.close()?;
         self.out.flush()?;
@@ -138,8 +152,11 @@ impl<N: Names, W: Write> Rewriter<N, W> {
                     left: MAX_FRAMES,
                     kept: Some(Waiting {
                         header: whole.to_vec(),
+                        prefix,
                         crc_end,
                         skipped,
+                        block_type: self.type_of(whole, prefix, skipped),
+                        has_shown: false,
                         lines: Vec::new(),
                     }),
                 });
@@ -182,21 +199,37 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         self.write(&[&line[..number.at], name, end].concat())
     }
 
+    /// What is known of the type when the first line of a call stack has come, in which the kernel has skipped so many frames.
+    fn type_of(&self, header: &[u8], prefix: usize, skipped: usize) -> TypeSoFar {
+        let is_told = self
+            .before
+            .get(prefix..)
+            .is_some_and(|line| line.starts_with(TYPE));
+        match header[prefix..].starts_with(ALLOCATES) && skipped == 0 && !is_told {
+            true => TypeSoFar::BEGIN,
+            false => TypeSoFar::UNKNOWN,
+        }
+    }
+
     /// A frame that has no name yet.
     fn frame(&mut self, line: &[u8], end: &[u8], number: Number) -> io::Result<()> {
-        let (text, is_machinery) = self.named(line, end, number);
-        let is_skipped = is_machinery && self.frames == FramesShown::FromCaller;
-        if let Some(Open {
-            kept: Some(waiting),
-            ..
-        }) = &mut self.open
-            && is_skipped
-        {
-            waiting.lines.push(Kept { text, is_machinery });
+        let frame = self.look_up(number);
+        let text = named(&frame, line, end, number);
+        let is_machinery = frame.is_machinery && self.frames == FramesShown::FromCaller;
+        let waiting = self.open.as_mut().and_then(|open| open.kept.as_mut());
+        let Some(waiting) = waiting else {
+            self.write(&text)?;
             return self.one_frame_less();
+        };
+        waiting.block_type.add(&frame);
+        waiting.has_shown |= !is_machinery;
+        waiting.lines.push(Kept {
+            text,
+            is_skipped: !waiting.has_shown,
+        });
+        if waiting.has_shown && waiting.block_type.is_decided() {
+            self.settle()?;
         }
-        self.settle()?;
-        self.write(&text)?;
         self.one_frame_less()
     }
 
@@ -219,7 +252,7 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         };
         waiting.lines.push(Kept {
             text: whole.to_vec(),
-            is_machinery: false,
+            is_skipped: false,
         });
         match waiting.lines.len() < MOST_KEPT {
             true => Ok(()),
@@ -238,30 +271,39 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         }
     }
 
-    /// A frame that is not skipped has come: writes what waits for it, without the frames that are.
+    /// All is known of the call stack, or a frame has come that is shown: writes what waits, without the frames that are skipped.
     fn settle(&mut self) -> io::Result<()> {
         let waiting = self.open.as_mut().and_then(|open| open.kept.take());
         let Some(waiting) = waiting else {
             return Ok(());
         };
-        let skipped = waiting.lines.iter().filter(|line| line.is_machinery);
+        if let Some(line) = waiting.type_line() {
+            self.write(&line)?;
+        }
+        let skipped = waiting.lines.iter().filter(|line| line.is_skipped);
         let skipped = skipped.count();
         match skipped {
             0 => self.write(&waiting.header)?,
             _ => self.write(&waiting.header_with(skipped))?,
         }
-        let mut lines = waiting.lines.iter().filter(|line| !line.is_machinery);
+        let mut lines = waiting.lines.iter().filter(|line| !line.is_skipped);
         lines.try_for_each(|line| self.write(&line.text))
     }
 
     /// The call stack ends: if all of its frames were to be skipped, none is.
     fn close(&mut self) -> io::Result<()> {
-        let Some(waiting) = self.open.take().and_then(|open| open.kept) else {
-            return Ok(());
-        };
-        self.write(&waiting.header)?;
-        let mut lines = waiting.lines.iter();
-        lines.try_for_each(|line| self.write(&line.text))
+        let waiting = self.open.as_mut().and_then(|open| open.kept.as_mut());
+        if let Some(waiting) = waiting
+            && !waiting.has_shown
+        {
+            waiting
+                .lines
+                .iter_mut()
+                .for_each(|line| line.is_skipped = false);
+        }
+        self.settle()?;
+        self.open = None;
+        Ok(())
     }
 
     /// What is known of an address.
@@ -269,24 +311,6 @@ impl<N: Names, W: Write> Rewriter<N, W> {
         let frame = self.names.frame(number.address);
         self.found.count(number.address, &frame);
         frame
-    }
-
-    /// The lines of a frame that has come as an address, and whether all its functions are allocation machinery.
-    fn named(&mut self, line: &[u8], end: &[u8], number: Number) -> (Vec<u8>, bool) {
-        let frame = self.look_up(number);
-        if frame.functions.is_empty() {
-            return ([line, end].concat(), frame.is_machinery);
-        }
-        // The last line of a log may have no end, and all before it must have one.
-        let between = if end.is_empty() { b"\n" } else { end };
-        let before = &line[..number.at];
-        let lines: Vec<_> = frame
-            .lines(COLUMNS - INDENT.len())
-            .map(|name| [before, name.as_bytes()].concat())
-            .collect();
-        let mut text = lines.join(between);
-        text.extend(end);
-        (text, frame.is_machinery)
     }
 
     fn json(&mut self, line: &[u8], at: usize, end: &[u8]) -> io::Result<()> {
@@ -317,6 +341,13 @@ impl<N: Names, W: Write> Rewriter<N, W> {
 }
 
 impl Waiting {
+    /// The line that says the type, with the prefix and the end of the first line.
+    fn type_line(&self) -> Option<Vec<u8>> {
+        let text = self.block_type.text()?;
+        let end = &self.header[self.header.trim_ascii_end_of_line().len()..];
+        Some([&self.header[..self.prefix], TYPE, text.as_bytes(), end].concat())
+    }
+
     /// The first line, where so many more frames are skipped than the kernel has skipped.
     fn header_with(&self, more: usize) -> Vec<u8> {
         let skipped = self.skipped + more;
@@ -329,6 +360,23 @@ impl Waiting {
         header.extend(&self.header[self.crc_end + close.unwrap_or(0)..]);
         header
     }
+}
+
+/// The lines of a frame that has come as an address.
+fn named(frame: &Frame, line: &[u8], end: &[u8], number: Number) -> Vec<u8> {
+    if frame.functions.is_empty() {
+        return [line, end].concat();
+    }
+    // The last line of a log may have no end, and all before it must have one.
+    let between = if end.is_empty() { b"\n" } else { end };
+    let before = &line[..number.at];
+    let lines: Vec<_> = frame
+        .lines(COLUMNS - INDENT.len())
+        .map(|name| [before, name.as_bytes()].concat())
+        .collect();
+    let mut text = lines.join(between);
+    text.extend(end);
+    text
 }
 
 /// Whether a line has the four blanks of a frame behind this prefix, and text behind them.

@@ -1,5 +1,6 @@
 //! The program, with this test's own file as the kernel, and with files that name little or nothing.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -193,4 +194,76 @@ fn without_any_names_it_refuses() {
         "{}",
         text(&output.stderr)
     );
+}
+
+/// What allocates: a box, and the buffer of a vector.
+const TYPED: &str = "
+pub struct Route([u64; 5]);
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub fn boxed(at: u64) -> Box<Route> { Box::new(Route([at; 5])) }
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub fn filled(at: usize) -> Vec<(u8, Route)> { Vec::with_capacity(at) }
+fn main() {
+    let at = std::env::args().count();
+    println!(\"{} {}\", boxed(at as u64).0[4], filled(at).capacity());
+}
+";
+
+/// Each address of `boxed` and of `filled` as a call stack of its own, named, and what is left of a program that was built so.
+fn typed(name: &str, source: &str, options: &[&str]) -> String {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (file, program) = (folder.join(format!("{name}.rs")), folder.join(name));
+    fs::write(&file, source).expect("a file");
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or("rustc".into()));
+    rustc
+        .args([
+            "--edition=2024",
+            "--crate-name=typed",
+            "-O",
+            "-Cdebuginfo=1",
+            "-Ccodegen-units=1",
+        ])
+        .args(options)
+        .arg("-o")
+        .arg(&program)
+        .arg(file);
+    assert!(rustc.status().expect("rustc runs").success());
+    let data = fs::read(&program).expect("a program");
+    let file = object::File::parse(&*data).expect("an ELF file");
+    let functions = file
+        .symbols()
+        .filter(|symbol| matches!(symbol.name(), Ok("boxed" | "filled")));
+    let addresses = functions
+        .flat_map(|function| function.address() + 1..=function.address() + function.size());
+    text(&run(&program, &[], &report(addresses)).stdout)
+}
+
+#[test]
+fn types_are_told_by_the_functions_that_were_inlined() {
+    for (name, options) in [
+        ("typed-default", &[][..]),
+        ("typed-v0", &["-Csymbol-mangling-version=v0"]),
+        (
+            "typed-zlib",
+            &["-Clink-arg=-Wl,--compress-debug-sections=zlib"],
+        ),
+    ] {
+        let named = typed(name, TYPED, options);
+        let types: BTreeSet<_> = named
+            .lines()
+            .filter(|line| line.starts_with("  type "))
+            .collect();
+        let expected = BTreeSet::from(["  type [(u8, typed::Route)]", "  type typed::Route"]);
+        assert_eq!(types, expected, "{name}: {named}");
+    }
+}
+
+#[test]
+fn functions_that_share_their_code_tell_no_type() {
+    let alias = "std::arch::global_asm!(\".type other, @function\", \".set other, boxed\");";
+    let named = typed("typed-shared", &format!("{TYPED}{alias}"), &[]);
+    assert!(named.contains("  type [(u8, typed::Route)]\n"), "{named}");
+    assert!(!named.contains("  type typed::Route\n"), "{named}");
 }

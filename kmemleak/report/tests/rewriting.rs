@@ -6,21 +6,27 @@ use std::rc::Rc;
 use kmemleak_report::{Found, Frame, FramesShown, LinesShown, Names, Rewriter};
 
 /// Names for these addresses; all others are not in the code.
-struct Made(HashMap<u64, &'static str>);
+struct Made {
+    functions: HashMap<u64, &'static str>,
+    /// Those with arguments, where they are others.
+    instances: HashMap<u64, &'static str>,
+}
 
 impl Names for Made {
     fn frame(&mut self, address: u64) -> Rc<Frame> {
-        let functions = self.0.get(&address).map_or("", |name| *name);
+        let functions = self.functions.get(&address).map_or("", |name| *name);
+        let instances = self.instances.get(&address).map_or(functions, |name| *name);
         Rc::new(Frame {
             is_machinery: functions.starts_with("alloc::"),
             is_code: !functions.is_empty(),
             functions: functions.lines().map(str::to_owned).collect(),
+            instances: instances.lines().map(str::to_owned).collect(),
         })
     }
 }
 
 fn rewritten_as(log: &[u8], frames: FramesShown, lines: LinesShown) -> (String, Found) {
-    let names = HashMap::from([
+    let functions = HashMap::from([
         (0xa1, "alloc::raw_vec::grow"),
         (0xa2, "alloc::vec::push"),
         (0xc1, "net::open+0x1/0x2 (net.rs:7)"),
@@ -29,9 +35,27 @@ fn rewritten_as(log: &[u8], frames: FramesShown, lines: LinesShown) -> (String, 
             0xc3,
             "net::Table<u64,net::Route<u8>>::add (table.rs:1)\nnet::route+0x1/0x2 (net.rs:9)",
         ),
+        (0xb1, "net::route+0x1/0x2 (net.rs:9)"),
+        (0xb2, "hashbrown::new+0x1/0x2 (mod.rs:1)"),
+        (0xb3, "hashbrown::reserve+0x1/0x2 (mod.rs:2)"),
     ]);
+    let instances = HashMap::from([
+        (0xb1, "alloc::boxed::Box<T>::new<net::Route>\nnet::route"),
+        (
+            0xb2,
+            "hashbrown::raw::RawTableInner::new_uninitialized<alloc::alloc::Global>",
+        ),
+        (
+            0xb3,
+            "hashbrown::raw::RawTable<T,A>::reserve_rehash<(u8, net::Route), alloc::alloc::Global>",
+        ),
+    ]);
+    let names = Made {
+        functions,
+        instances,
+    };
     let mut out = Vec::new();
-    let rewriter = Rewriter::new(Made(names), &mut out, frames, lines);
+    let rewriter = Rewriter::new(names, &mut out, frames, lines);
     let (found, _) = rewriter.run(log).expect("memory takes all");
     (String::from_utf8_lossy(&out).into_owned(), found)
 }
@@ -287,4 +311,88 @@ fn addresses_of_another_kernel_are_counted() {
     assert!(text.contains("    0xdead\n    0xbeef\n    net::open"));
     assert_eq!((found.addresses, found.outside), (3, 2));
     assert_eq!(found.first_outside, Some(0xdead));
+}
+
+#[test]
+fn the_type_stands_before_the_call_stack() {
+    let log = "[1.0]   backtrace (crc 571ec1ae):\r\n[1.0]     0xa1\r\n[1.0]     0xb1\r\n[1.0]     0xc2\r\n";
+    let expected = "\
+[1.0]   type net::Route\r
+[1.0]   backtrace (crc 571ec1ae, 1 frame skipped):\r
+[1.0]     net::route+0x1/0x2 (net.rs:9)\r
+[1.0]     main+0x1/0x2 (main.rs:3)\r
+";
+    assert_eq!(rewritten(log), expected);
+    let all = rewritten_as(log.as_bytes(), FramesShown::All, LinesShown::All).0;
+    let begin = "[1.0]   type net::Route\r\n[1.0]   backtrace (crc 571ec1ae):\r\n[1.0]     alloc::raw_vec::grow\r\n[1.0]     net::route+";
+    assert!(all.starts_with(begin), "{all}");
+}
+
+#[test]
+fn a_type_that_a_later_frame_tells_is_waited_for() {
+    let log = "  backtrace (crc 571ec1ae):\n    0xa1\n    0xb2\neth0: up\n    0xb3\n    0xc2\n";
+    let expected = "  type RawTable<(u8, net::Route)>
+  backtrace (crc 571ec1ae, 1 frame skipped):
+    hashbrown::new+0x1/0x2 (mod.rs:1)
+eth0: up
+    hashbrown::reserve+0x1/0x2 (mod.rs:2)
+    main+0x1/0x2 (main.rs:3)
+";
+    assert_eq!(rewritten(log), expected);
+    let cut = rewritten("  backtrace (crc 571ec1ae):\n    0xa1\n    0xb2\nkmemleak: end\n");
+    let expected = "  backtrace (crc 571ec1ae, 1 frame skipped):\n    hashbrown::new+0x1/0x2 (mod.rs:1)\nkmemleak: end\n";
+    assert_eq!(cut, expected);
+}
+
+#[test]
+fn a_type_that_is_told_or_uncertain_is_not_added() {
+    for log in [
+        "  type net::Other\n  backtrace (crc 571ec1ae):\n    0xb1\n",
+        "  freed by (crc 571ec1ae):\n    0xb1\n",
+        "  backtrace (crc 571ec1ae, 1 frame skipped):\n    0xb1\n",
+        "  backtrace (crc 571ec1ae):\n    module::alloc\n    0xb1\n",
+        "  backtrace (crc 571ec1ae):\n    0xdead\n    0xb1\n",
+        "  backtrace (crc 571ec1ae):\n    0xc1\n    0xb1\n",
+    ] {
+        let named = rewritten(log);
+        assert_eq!(
+            named.matches("type net::").count(),
+            log.matches("type net::").count()
+        );
+        assert!(named.contains("net::route+"), "{named}");
+    }
+    // The type of the block before.
+    let log = "  type net::Other\n  backtrace (crc 571ec1ae): as above\n  backtrace (crc 571ec1af):\n    0xb1\n";
+    assert!(rewritten(log).contains("above\n  type net::Route\n  backtrace"));
+}
+
+#[test]
+fn json_gets_types_where_it_has_none() {
+    let of = |told: &str, frames: &str| {
+        let line = format!("{{\"schema\":2,{told}\"skipped\":0,\"backtrace\":[{frames}]}}\n");
+        rewritten(&line)
+    };
+    let typed = of("\"type\":null,", "\"0xa1\",\"0xb1\",\"0xc2\"");
+    assert!(
+        typed.starts_with("{\"schema\":2,\"type\":\"net::Route\",\"skipped\":1,"),
+        "{typed}"
+    );
+    let table = of("\"type\":null,", "\"0xb2\",\"0xb3\"");
+    assert!(
+        table.contains("\"type\":\"RawTable<(u8, net::Route)>\""),
+        "{table}"
+    );
+    for (told, frames) in [
+        ("\"type\":\"net::Other\",", "\"0xb1\""),
+        ("\"type\":null,", "\"0xdead\",\"0xb1\""),
+        ("\"type\":null,", "\"module::alloc\",\"0xb1\""),
+        ("", "\"0xb1\""),
+    ] {
+        let named = of(told, frames);
+        assert!(
+            named.starts_with(&format!("{{\"schema\":2,{told}\"skipped\":")),
+            "{named}"
+        );
+        assert!(named.contains("net::route+"), "{named}");
+    }
 }
