@@ -23,7 +23,7 @@ pub mod roots;
 pub mod tasks;
 pub mod window;
 
-pub use kmemleak::{CommandError, How, NotDone, Summary};
+pub use kmemleak::{Answer, Clue, CommandError, How, NotDone, RootKind, Slot, SlotPlace, Summary};
 
 pub use self::background::hold_warnings;
 pub use self::call_site::from_call_site;

@@ -27,12 +27,15 @@
 //! *Windows*: how long the detector keeps interrupts off at most during passes of the background scan, with the call stack, in heaps
 //! that are made to be hard for it ([`windows`]).
 //!
+//! *Misses*: how many of so many leaks a check does not find, beside a load on all CPUs, and by which words ([`misses`]).
+//!
 //! Separate tasks build the forest and free it: their stacks are freed before the check begins, so words left
 //! there keep nothing alive.
 //!
 //! Ctrl-C ends a benchmark. The forest is freed then while the shell goes on; until that is done no other can be built.
 
 mod forest;
+mod misses;
 mod windows;
 
 use alloc::alloc::{Layout, alloc, dealloc};
@@ -57,12 +60,16 @@ use crate::task::{self, Priority, SpawnError, scheduler};
 /// Numbers of objects of the checks that `bench` without an argument makes.
 const CHECKS: [usize; 4] = [0, 10_000, 100_000, 500_000];
 
+/// How many blocks `bench misses` without a number loses.
+const MISSES: usize = 100_000;
+
 /// What is to be measured.
 enum What {
     All,
     Pairs,
     Check { kind: Kind, objects: usize },
     Window { objects: usize },
+    Misses { blocks: usize },
 }
 
 /// What is done in a forest.
@@ -102,6 +109,10 @@ fn parse(line: &str) -> Option<What> {
         ("window", number) => Some(What::Window {
             objects: number.parse().ok()?,
         }),
+        ("misses", "") => Some(What::Misses { blocks: MISSES }),
+        ("misses", number) => Some(What::Misses {
+            blocks: number.parse().ok()?,
+        }),
         ("confirm", number) => Some(What::Check {
             kind: Kind::Confirm,
             objects: number.parse().ok()?,
@@ -120,10 +131,11 @@ pub fn run(line: &str, out: &mut dyn Write) -> Answered {
         Some(What::Pairs) => pairs(out)?,
         Some(What::Check { kind, objects }) => checks(kind, &[objects], out)?,
         Some(What::Window { objects }) => windows::run(objects, out)?,
+        Some(What::Misses { blocks }) => misses::run(blocks, out)?,
         None => {
             writeln!(
                 out,
-                "bench: invalid argument `{line}`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER or nothing"
+                "bench: invalid argument `{line}`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER] or nothing"
             )?;
             return Err(CommandError::NotUnderstood);
         }

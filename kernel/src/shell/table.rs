@@ -98,11 +98,11 @@ pub const COMMANDS: &[Command] = &[
     Command::new("cpus", "the CPUs", commands::cpus),
     Command::new(
         "bench",
-        "what the detector costs: pairs, or check, frozen, confirm, window NUMBER",
+        "what the detector costs and misses: pairs, or check, frozen, confirm, window, misses NUMBER",
         bench::run,
     )
     .takes("[WHAT]", "bench check 10000", |rest, take| {
-        let whats = ["pairs", "check", "frozen", "confirm", "window"];
+        let whats = ["pairs", "check", "frozen", "confirm", "window", "misses"];
         first_word(rest, whats.into_iter(), take);
     }),
     Command::new(

@@ -80,6 +80,7 @@ fn what_needs_memory_is_refused_without_it() -> Result<(), Failure> {
         ("leak arc-cycle", "leak: no memory for another task"),
         ("bench pairs", "bench: no memory for another task"),
         ("bench check 1000", "\"skipped\":\"needs "),
+        ("bench misses 1000", "\"skipped\":\"needs "),
         ("bench window 1000", "\"skipped\":\"the other heaps need "),
         ("kmemleak selftest", "kmemleak: selftest "),
         ("kmemleak status", "unrecorded "),

@@ -19,6 +19,7 @@ crate::tests![
     unknown_boot_parameters_are_told,
     long_input_is_not_lost,
     bench_prints_json_and_leaves_no_leak,
+    what_a_check_misses_has_a_cause_and_nothing_in_use_is_listed,
     no_window_of_a_scan_is_long,
     control_c_ends_a_benchmark_and_a_check,
     what_is_typed_ahead_survives_control_c,
@@ -305,8 +306,48 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     }
     expect_in(
         &session.command("bench check many", LIMIT)?,
-        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER or nothing",
+        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER] or nothing",
     )?;
+    let report = session.command("kmemleak scan", LIMIT)?;
+    expect_in(&report, "kmemleak: 0 unreferenced objects")
+}
+
+fn what_a_check_misses_has_a_cause_and_nothing_in_use_is_listed() -> Result<(), Failure> {
+    const PLANTED: u64 = 2000;
+    let mut session = shell_of(&Machine {
+        cpus: 2,
+        memory: "256M".into(),
+        ..machines::kernel()
+    })?;
+    let lines = json(&mut session, &format!("bench misses {PLANTED}"))?;
+    let freed: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line["freed"].as_str())
+        .collect();
+    if freed != ["kept", "cleared"] {
+        return Err(format!("lines are missing: {lines:?}").into());
+    }
+    for line in &lines {
+        let number = |name: &str| line[name].as_u64().unwrap_or(u64::MAX);
+        let sum = |table: &str| -> u64 {
+            let numbers = line[table].as_object().into_iter().flatten();
+            numbers.filter_map(|(_, number)| number.as_u64()).sum()
+        };
+        let (missed, causes) = (number("missed"), sum("causes"));
+        if number("planted") != PLANTED || sum("planted_as") != PLANTED || number("live") < 500 {
+            return Err(format!("it was not planted beside a load: {line}").into());
+        }
+        if number("false") != 0 {
+            return Err(format!("something in use is listed: {line}").into());
+        }
+        if missed != causes || missed != sum("missed_of") || line["causes"]["unknown"] != 0 {
+            return Err(format!("a missed block has no cause: {line}").into());
+        }
+        // Most are found, and words of the load that are left over hold some: it would be no load otherwise.
+        if missed > PLANTED / 4 {
+            return Err(format!("too many are missed: {line}").into());
+        }
+    }
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
 }
