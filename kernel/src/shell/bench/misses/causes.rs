@@ -4,7 +4,8 @@
 //! a lost block is the cause: before it, all is in use; behind it, all was lost. That word's place says what it is:
 //!
 //! - in a block that the load fills with numbers alone: a *number* that happens to look like a pointer. The load knows these blocks;
-//! - else, where only pointers into the middle lead to the block, which the planters never make: an *interior* coincidence;
+//! - else, where only pointers into the middle lead to the block: *interior*. The planters make none, so it is a coincidence, or a pointer that
+//!   compiled code made on its way through the block;
 //! - on a stack, in a register, in another root, in a block in use: a pointer that was left there. A number in one of these places can't be
 //!   told from a pointer, and counts as one.
 //!
