@@ -17,6 +17,7 @@ impl Names for Nothing {
     fn frame(&mut self, address: u64) -> Rc<Frame> {
         Rc::new(Frame {
             functions: Vec::new(),
+            instances: Vec::new(),
             is_machinery: address.is_multiple_of(3),
             is_code: address.is_multiple_of(2),
         })
