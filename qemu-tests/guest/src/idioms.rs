@@ -34,7 +34,7 @@ use kernel::task::{self, JoinHandle, Mutex, Priority, State, TaskId, WaitQueue};
 use kmemleak::ObjectFilter;
 
 use crate::guest_test;
-use crate::leak_support::{Secret, check};
+use crate::leak_support::{Secret, apart, check};
 
 /// An idiom: what it is called, and the function that loses memory that way.
 type Loss = (&'static str, fn());
@@ -427,5 +427,34 @@ guest_test! {
             println!("{row}|");
         }
         assert_eq!(missed.into_inner(), 0, "losses that were not reported in full");
+    }
+}
+
+/// Takes a box, and loses it.
+#[inline(never)]
+fn lose(owned: Box<[u64; 8]>) {
+    mem::forget(black_box(owned));
+}
+
+guest_test! {
+    /// The block of a task's closure does not keep alive what the closure has given away.
+    fn a_closure_keeps_nothing_that_it_gave_away() smp [1, 2] {
+        static LOSER: Mutex<Option<JoinHandle>> = Mutex::new(None);
+        apart(|| {
+            let owned = boxed(1);
+            let loses = spawn(move || {
+                lose(owned);
+                wait_in_queue();
+            });
+            while loses.task().state() != State::Blocked {
+                task::yield_now();
+            }
+            *LOSER.lock() = Some(loses);
+        });
+        assert_eq!(check().len(), 1);
+        OVER.store(true, Ordering::Release);
+        QUEUE.wake_all();
+        let loser = LOSER.lock().take();
+        loser.expect("it was started").join();
     }
 }
