@@ -3,7 +3,8 @@
 //! A call stack that begins with `alloc::raw_vec::finish_grow` says nothing. So functions are recognised by their names, as
 //! `rustc-demangle` writes them, with or without hashes:
 //!
-//! - the standard library (`core`, `alloc`, `std`) and what the compiler makes of an allocation (`__rust_alloc` and others);
+//! - the standard library (`core`, `alloc`, `std`, and `hashbrown`, which its hash tables are made of and which kernels use without `std`),
+//!   and what the compiler makes of an allocation (`__rust_alloc` and others);
 //! - this crate, with its names for C;
 //! - `GlobalAlloc` and `Allocator`, implemented by any type.
 //!
@@ -22,7 +23,7 @@ const COMPILER: [&str; 5] = [
     "__rdl_",
 ];
 /// Crates whose functions are machinery.
-const LIBRARIES: [&str; 5] = ["core", "alloc", "std", "__rustc", "kmemleak"];
+const LIBRARIES: [&str; 6] = ["core", "alloc", "std", "hashbrown", "__rustc", "kmemleak"];
 /// Where the traits of closures are.
 const CALLS: &str = "core::ops::function::";
 /// Where the traits of allocators are.
@@ -112,6 +113,10 @@ mod tests {
             "alloc::sync::Arc<T>::new",
             "core::iter::traits::iterator::Iterator::collect",
             "std::collections::hash::map::HashMap<K,V,S>::insert",
+            "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+            "<hashbrown::map::HashMap<K,V,S,A>>::insert",
+            "<alloc::raw_vec::RawVec<T,A>>::grow_one",
+            "alloc::raw_vec::RawVecInner<A>::reserve::do_reserve_and_handle",
             "<alloc::vec::Vec<T,A> as alloc::vec::spec_extend::SpecExtend<T,I>>::spec_extend",
             "<alloc::vec::Vec<kernel::Frame>>::push",
             "<alloc::boxed::Box<dyn kernel::Driver> as core::clone::Clone>::clone",
@@ -138,6 +143,7 @@ mod tests {
             "alloc_frames",
             "alloc",
             "core_affinity::pin",
+            "hashbrown_pool::Pool::grow",
             "kmemleak_emulated::machine::Machine::slab",
             "kernel::net::open::{{closure}}",
             "<kernel::Frame as core::clone::Clone>::clone",
