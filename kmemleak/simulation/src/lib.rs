@@ -72,7 +72,9 @@ pub use crate::front::c_api;
 pub use crate::front::control::parameters::ParameterError;
 pub use crate::front::detector::Detector;
 pub use crate::front::outcome::CommandError;
-pub use crate::front::report::{BlockType, Format, FunctionText, TypeSearch, is_allocation_machinery};
+pub use crate::front::report::{
+    BlockType, Format, FunctionText, TypeSearch, is_allocation_machinery,
+};
 pub use crate::front::scope::{Leaked, Scope};
 pub use crate::front::tracked::Tracked;
 pub use crate::metadata::load::Load;

@@ -465,7 +465,8 @@ pub unsafe trait Platform: Sync {
     /// types will be wrong. LLVM merges functions of equal code, and leaves no trace of that; `-C llvm-args=-opt-disable=mergefunc`
     /// keeps it from doing so. Where code may be merged, write the arguments of functions only that are inlined into the kernel's own.
     ///
-    /// Task context. The default writes nothing: blocks have no types.
+    /// Where nothing is written, the frame is taken for one that nothing is known of, and the block has no type. Task context. The default
+    /// writes nothing.
     fn instances(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         let _ = (address, out);
         Ok(())

@@ -17,7 +17,6 @@ impl BlockType {
         let mut search = LineSearch::new();
         for &address in addresses {
             let written = tracker.platform().instances(address, &mut search);
-            // A platform that names nothing has written nothing.
             if written.is_err() || search.end_frame().is_err() {
                 break;
             }
@@ -33,6 +32,8 @@ struct LineSearch {
     line: [u8; LINE],
     /// More than there is room for, if it is too long.
     len: usize,
+    /// Whether the frame has a line.
+    is_named: bool,
 }
 
 impl LineSearch {
@@ -42,6 +43,7 @@ impl LineSearch {
             found: None,
             line: [0; LINE],
             len: 0,
+            is_named: false,
         }
     }
 
@@ -51,6 +53,7 @@ impl LineSearch {
         if len == 0 {
             return Ok(());
         }
+        self.is_named = true;
         let line = self.line.get(..len);
         let name = line.and_then(|line| core::str::from_utf8(line).ok());
         match name.map_or(ControlFlow::Break(None), |name| self.search.function(name)) {
@@ -62,9 +65,13 @@ impl LineSearch {
         }
     }
 
-    /// Takes the end of a frame.
+    /// Takes the end of a frame. One without a name may be anything, so it ends the search.
     fn end_frame(&mut self) -> fmt::Result {
-        self.end_line()
+        self.end_line()?;
+        match core::mem::take(&mut self.is_named) {
+            true => Ok(()),
+            false => Err(fmt::Error),
+        }
     }
 }
 
@@ -114,11 +121,19 @@ mod tests {
             &["alloc::alloc::alloc\nalloc::boxed::Box<T>::new<kernel::X>"],
             &[
                 "\nalloc::alloc::alloc\n",
-                "",
                 "alloc::boxed::Box<T>::new<kernel::X>\nkernel::f\n",
             ],
         ] {
             assert_eq!(type_of(frames).as_deref(), Some("kernel::X"), "{frames:?}");
+        }
+    }
+
+    /// It may be a constructor that allocated something else.
+    #[test]
+    fn a_frame_without_a_name_ends_the_search() {
+        let boxed = "alloc::boxed::Box<T>::new<kernel::X>";
+        for nameless in ["", "\n"] {
+            assert_eq!(type_of(&["alloc::alloc::alloc", nameless, boxed]), None);
         }
     }
 
