@@ -61,8 +61,8 @@ const TRANSCRIPT: &str = "\
 > leak arc-cycle
 planted: two Arcs that own each other
 > kmemleak scan
-    #    count     bytes     owned  oldest allocated by                 at
-   #1        1      32 B      32 B * shell::leak::arc_cycle       kernel/src/shell/leak.rs:*
+    #    count     bytes     owned  oldest type         allocated by                 at
+   #1        1      32 B      32 B * Arc<Partner> shell::leak::arc_cycle       kernel/src/shell/leak.rs:*
 kmemleak: 1 leader (32 bytes) from 1 call stack; it owns 1 object (32 bytes) from 1 more call stack
 kmemleak: 2 unreferenced objects (64 bytes)
 next: kmemleak show #1
