@@ -13,7 +13,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus};
 use serde_json::{Value, json};
 
 const CYCLE: &str = r#""crc":"19623753","skipped":1,"backtrace":["<alloc::vec::Vec<T,A>>::push+0x1/0x2 (/rustc/1/library/alloc/vec.rs:5)","kernel::net::open<A & B>+0x25/0x163 (kernel/src/a net.rs:109), inlined alloc::boxed::Box<T>::new (/rustc/1/library/alloc/boxed.rs:9)","kernel::task::start+0x1/0x2 (kernel/src/task/mod.rs:287)"]"#;
-const FOREIGN: &str = r#""crc":"00000007","skipped":0,"backtrace":["hashbrown::grow+0x1/0x2 (/registry/hashbrown/raw.rs:3)","kernel::names::add+0x1/0x2 (kernel/src/names.rs:20)"]"#;
+const FOREIGN: &str = r#""crc":"00000007","skipped":0,"backtrace":["smallvec::grow+0x1/0x2 (/registry/smallvec/raw.rs:3)","kernel::names::add+0x1/0x2 (kernel/src/names.rs:20)"]"#;
 const OWNED: &str = r#""crc":"00000008","skipped":0,"backtrace":["kernel::net::part+0x1/0x2 (kernel/src/net.rs:5)"]"#;
 
 fn group(objects: u64, bytes: u64, owned: (u64, u64), stack: &str) -> String {
@@ -114,7 +114,7 @@ fn each_group_of_leaders_is_a_failing_case() {
     assert!(
         not_passed(&cases[1])
             .3
-            .starts_with("hashbrown::grow (/registry/hashbrown/raw.rs:3)\n")
+            .starts_with("smallvec::grow (/registry/smallvec/raw.rs:3)\n")
     );
 }
 
@@ -163,7 +163,7 @@ fn a_result_has_a_place_in_the_repository() {
     let frames = &second["stacks"][0]["frames"];
     assert_eq!(
         uri(&frames[0]["location"]),
-        "file:///registry/hashbrown/raw.rs"
+        "file:///registry/smallvec/raw.rs"
     );
     assert_eq!(second["relatedLocations"].as_array().map(Vec::len), Some(1));
     assert_eq!(run["invocations"][0]["executionSuccessful"], true);
