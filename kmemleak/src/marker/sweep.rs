@@ -283,7 +283,8 @@ impl<P: Platform> Marker<'_, P, Stopped> {
             chunk.now().common_words(),
         );
         if run.laid_out == laid_out && base + run.first == run.range.end {
-            run.range.end += run.bytes;
+            // Zero where that is the end of the address space, as below.
+            run.range.end = run.range.end.wrapping_add(run.bytes);
             return;
         }
         let (starts, words) = laid_out;
@@ -296,7 +297,7 @@ impl<P: Platform> Marker<'_, P, Stopped> {
         let last = u64::BITS - 1 - starts.leading_zeros();
         let first = starts.trailing_zeros() as usize * GRANULE;
         let end = last as usize * GRANULE + words as usize * WORD;
-        self.join(&mut run.range, base + first..base + end, found);
+        self.join(&mut run.range, base + first..base.wrapping_add(end), found);
         (run.laid_out, run.first, run.bytes) = (laid_out, first, end - first);
     }
 
