@@ -1,7 +1,7 @@
 //! Checks and scans: beside other code, and where all others stand still.
 //!
 //! Beside other code a verdict is held against what was known at the stop, or all through the pass ([`crate::oracle`]). Where all
-//! others stand still between two calls ([`exactly`]), the model says all of a check: each listed object in the order of births, the leaders with what
+//! others stand still between two calls (`exactly`), the model says all of a check: each listed object in the order of births, the leaders with what
 //! they own. Of a scan, too, whose rules say what is kept as young or changed; but for what is born in the very tick in which it begins,
 //! which may count as born while it runs: so the clock ticks before each.
 
