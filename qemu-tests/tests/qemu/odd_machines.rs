@@ -15,7 +15,7 @@ crate::tests![
     cpus_that_come_late_are_left_out,
     cpus_without_memory_are_left_out,
     more_cpus_than_there_is_room_for_are_refused,
-    sixteen_mib,
+    seventeen_mib,
     sixteen_gib,
     an_old_chipset,
     an_old_chipset_without_an_hpet_is_refused,
@@ -153,8 +153,8 @@ fn more_cpus_than_there_is_room_for_are_refused() -> Result<(), Failure> {
     refused(&machine(67, "512M", &[]), reason)
 }
 
-fn sixteen_mib() -> Result<(), Failure> {
-    works(&machine(1, "16M", &[])).map(drop)
+fn seventeen_mib() -> Result<(), Failure> {
+    works(&machine(1, "17M", &[])).map(drop)
 }
 
 fn sixteen_gib() -> Result<(), Failure> {
