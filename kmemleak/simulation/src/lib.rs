@@ -7,7 +7,7 @@
 //!
 //! - [`world`]: the kernel, as the detector's platform: memory is a map, so blocks lie anywhere in the address space; CPUs and
 //!   tasks that migrate, interrupts, stops of the world, a clock, metadata that may be refused.
-//! - [`actor`]: what tasks and interrupt handlers do.
+//! - [`actor`]: the calls that tasks and interrupt handlers make; [`tasks`]: what tasks do.
 //! - [`owned`]: the blocks that it has handed out.
 //! - [`oracle`]: what must be said of it, by the rules of `kmemleak/tests/model`.
 //! - [`passes`]: checks and scans, and what they must say.
@@ -35,6 +35,8 @@ pub mod owned;
 pub mod passes;
 pub mod run;
 pub mod schedule;
+mod subject;
+pub mod tasks;
 pub mod world;
 
 /// The detector's modules, whose sources lie there.

@@ -8,11 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use crate::actor::{self, subject, tell};
+use crate::actor;
 use crate::oracle::Op;
 use crate::oracle::kept::{Listed, When};
 use crate::owned::Owner;
 use crate::schedule::{me, moment};
+use crate::subject::{subject, tell};
 use crate::world::{self, with};
 use crate::{How, NotDone, ObjectFilter, Rank, Summary, Unreferenced};
 

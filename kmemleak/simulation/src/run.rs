@@ -8,9 +8,12 @@ use std::sync::Once;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Schedule, Scheduler, Task, TaskId};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::actor::{self, Subject};
+use crate::actor;
 use crate::oracle::random::Random;
-use crate::schedule::{self, Fault};
+use crate::schedule::{self, Between, Fault};
+use crate::subject::{Subject, set_subject};
+use crate::tasks;
+use crate::world::between;
 use crate::world::platform::Kernel;
 use crate::world::stop::StopKind;
 use crate::world::{self, ARENA, Log, Setting};
@@ -114,7 +117,7 @@ fn run_quietly(seed: u64) -> Result<Log, String> {
     let result = panic::catch_unwind(AssertUnwindSafe(|| {
         Runner::new(scheduler, config).run(move || execute(setting.clone(), random));
     }));
-    schedule::set_on(false);
+    schedule::set_between(None);
     let world = world::end();
     match result {
         Ok(()) => Ok(world.map(|world| world.log).unwrap_or_default()),
@@ -130,29 +133,32 @@ fn run_quietly(seed: u64) -> Result<Log, String> {
 fn execute(setting: Setting, random: u64) {
     let (tasks, operations) = (setting.tasks, setting.operations);
     drop(world::end());
-    world::create(setting, Random::new(random));
+    world::create(setting, Random::new(random), actor::handle_interrupt);
     let detector: Box<Subject> = Box::new(Subject::new(Kernel));
     detector.set_min_age_us(0);
     let detector = Box::into_raw(detector);
     // SAFETY: it is freed below, when no task is left.
-    actor::set_subject(Some(unsafe { &*detector }));
-    schedule::set_on(true);
+    set_subject(Some(unsafe { &*detector }));
+    schedule::set_between(Some(Between {
+        gap: world::gap,
+        come: between::interruptible,
+    }));
     let others: Vec<_> = (1..tasks)
         .map(|task| {
             schedule::switch(|| {
                 shuttle::thread::spawn(move || {
                     schedule::become_task(task);
-                    actor::live(operations);
+                    tasks::live(operations);
                 })
             })
         })
         .collect();
-    actor::live(operations);
+    tasks::live(operations);
     for other in others {
         schedule::switch(|| other.join()).expect("it panics where it fails");
     }
-    schedule::set_on(false);
-    actor::set_subject(None);
+    schedule::set_between(None);
+    set_subject(None);
     // SAFETY: it came from a box, and nobody has it any more.
     drop(unsafe { Box::from_raw(detector) });
 }

@@ -15,8 +15,6 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use shuttle::sync::atomic::AtomicBool;
 
-use crate::world;
-
 /// Moments that are used before a run is to end.
 pub const MANY: u64 = 2_000_000;
 
@@ -38,8 +36,8 @@ pub enum Fault {
 
 thread_local! {
     static FAULT: Cell<Fault> = const { Cell::new(Fault::None) };
-    /// Whether a run goes on.
-    static ON: Cell<bool> = const { Cell::new(false) };
+    /// What comes between, as long as a run goes on.
+    static BETWEEN: Cell<Option<Between>> = const { Cell::new(None) };
     /// Moments that pass before one is used.
     static GAP: Cell<u32> = const { Cell::new(0) };
     /// Moments that were used.
@@ -50,9 +48,18 @@ thread_local! {
     static POINT: AtomicBool = const { AtomicBool::new(false) };
 }
 
-/// Begins and ends runs.
-pub(crate) fn set_on(on: bool) {
-    ON.set(on);
+/// What the world says of a moment that is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Between {
+    /// How many moments pass until the next one is used.
+    pub(crate) gap: fn() -> u32,
+    /// Lets come what may come between: a stop, an interrupt, another task.
+    pub(crate) come: fn(),
+}
+
+/// Begins a run, or ends it.
+pub(crate) fn set_between(between: Option<Between>) {
+    BETWEEN.set(between);
     GAP.set(0);
     USED.set(0);
     ME.set(0);
@@ -85,26 +92,26 @@ pub(crate) fn is_late() -> bool {
 /// Others may go on here.
 #[inline]
 pub(crate) fn moment() {
-    if !ON.get() {
+    let Some(between) = BETWEEN.get() else {
         return;
-    }
+    };
     match GAP.get().checked_sub(1) {
         Some(left) => GAP.set(left),
-        None => change(),
+        None => change(between),
     }
 }
 
 #[cold]
-fn change() {
+fn change(between: Between) {
     if std::thread::panicking() {
         return;
     }
     USED.set(USED.get() + 1);
     GAP.set(match is_late() {
         true => LATE_GAP,
-        false => world::gap(),
+        false => (between.gap)(),
     });
-    world::interruptible();
+    (between.come)();
     switch(|| {
         POINT.with(|point| point.load(SeqCst));
     });
@@ -112,10 +119,10 @@ fn change() {
 
 /// Others must go on here, since the task waits for them.
 pub(crate) fn wait() {
-    if !ON.get() || std::thread::panicking() {
+    let Some(between) = BETWEEN.get().filter(|_| !std::thread::panicking()) else {
         return;
-    }
-    world::interruptible();
+    };
+    (between.come)();
     switch(shuttle::thread::yield_now);
 }
 

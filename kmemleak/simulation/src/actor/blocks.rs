@@ -1,25 +1,14 @@
 //! Calls of the detector's callbacks.
 
-use super::{BLOCKS, Subject, subject};
 use crate::AllocOptions;
 use crate::oracle::Op;
 use crate::owned::{Kind, Owned, Owner, READABLE};
 use crate::schedule::{me, moment};
+use crate::subject::{subject, tell};
 use crate::world::{ARENA, PHYSICAL, World, with};
 
-/// Tells the detector, and the oracle before and after.
-pub(crate) fn tell(ops: &[Op], call: impl FnOnce(&Subject)) {
-    let number = with(|world| {
-        world.log.callbacks += 1;
-        for op in ops {
-            world.log.note_op(op);
-        }
-        let now_us = world.now_us;
-        world.oracle.begin(me(), ops, now_us)
-    });
-    call(subject());
-    with(|world| world.oracle.end(number));
-}
+/// Blocks at a time.
+const BLOCKS: usize = 80;
 
 /// A block of the actor's that `wanted` is true for, which is busy from now on.
 fn take_block(actor: Owner, wanted: impl Fn(&Owned) -> bool) -> Option<Owned> {
@@ -60,7 +49,7 @@ fn new_block() -> Option<(usize, usize, i32)> {
     })
 }
 
-pub(super) fn alloc(actor: Owner) {
+pub(crate) fn alloc(actor: Owner) {
     alloc_as(actor, |min_count| min_count);
 }
 
@@ -76,7 +65,7 @@ fn alloc_as(actor: Owner, recorded: impl Fn(i32) -> i32) {
 }
 
 /// What is allocated between begin and end is no leak.
-pub(super) fn disabled(actor: Owner) {
+pub(crate) fn disabled(actor: Owner) {
     subject().disabled_begin();
     for _ in 0..with(|world| world.random.between(1, 3)) {
         moment();
@@ -85,7 +74,7 @@ pub(super) fn disabled(actor: Owner) {
     subject().disabled_end();
 }
 
-pub(super) fn free(actor: Owner) {
+pub(crate) fn free(actor: Owner) {
     if let Some(block) = take_block(actor, |_| true) {
         free_block(block);
     }
@@ -102,7 +91,7 @@ pub(crate) fn free_block(block: Owned) {
 }
 
 /// A new block gets what the old one held.
-pub(super) fn realloc(actor: Owner) {
+pub(crate) fn realloc(actor: Owner) {
     let Some(old) = take_block(actor, |block| block.kind == Kind::Plain) else {
         return;
     };
@@ -128,7 +117,7 @@ pub(super) fn realloc(actor: Owner) {
     with(|world| world.set_owner(start, actor));
 }
 
-pub(super) fn free_part(actor: Owner) {
+pub(crate) fn free_part(actor: Owner) {
     let Some(block) = take_block(actor, |block| block.kind == Kind::Plain) else {
         return;
     };
@@ -173,7 +162,7 @@ pub(super) fn free_part(actor: Owner) {
 }
 
 /// How a block is to be treated.
-pub(super) fn colour(actor: Owner) {
+pub(crate) fn colour(actor: Owner) {
     let Some(block) = take_block(actor, |_| true) else {
         return;
     };
@@ -208,7 +197,7 @@ pub(super) fn colour(actor: Owner) {
     give_block(block);
 }
 
-pub(super) fn percpu(actor: Owner) {
+pub(crate) fn percpu(actor: Owner) {
     let new = with(|world| {
         if world.blocks.len() >= BLOCKS {
             return None;
@@ -241,7 +230,7 @@ pub(super) fn percpu(actor: Owner) {
 }
 
 /// A block with an area that describes it.
-pub(super) fn vmalloc(actor: Owner) {
+pub(crate) fn vmalloc(actor: Owner) {
     let Some(area) = take_block(actor, |block| block.kind == Kind::Plain) else {
         return;
     };
@@ -253,7 +242,7 @@ pub(super) fn vmalloc(actor: Owner) {
     give_block(area);
 }
 
-pub(super) fn phys(actor: Owner) {
+pub(crate) fn phys(actor: Owner) {
     let new = with(|world| {
         let size = world.random.between(1, 0x400);
         let start = world.place_phys(size)?;
@@ -274,7 +263,7 @@ pub(super) fn phys(actor: Owner) {
 }
 
 /// A region of the task's comes or goes. No two regions of different tasks begin at one address.
-pub(super) fn region() {
+pub(crate) fn region() {
     let (start, len, add) = with(|world| {
         let tasks = world.setting.tasks;
         let random = &mut world.random;

@@ -1,4 +1,4 @@
-//! What tasks and interrupt handlers do.
+//! Calls that tasks and interrupt handlers make.
 //!
 //! An *actor* is a task, or the handlers that run on top of it. Each block has an owner, who alone tells the detector of it: so callbacks
 //! at one time name different blocks. Blocks change hands. Words are stored by anybody anywhere.
@@ -6,53 +6,12 @@
 mod blocks;
 mod shape;
 
-use self::blocks::{
+pub(crate) use self::blocks::{
     alloc, colour, disabled, free, free_part, percpu, phys, realloc, region, vmalloc,
 };
-use crate::Detector;
-use crate::passes;
-use crate::schedule::{is_late, me, moment};
-use crate::world::platform::Kernel;
-use crate::world::{self, with};
-
-pub(crate) use self::blocks::tell;
 use crate::owned::Owner;
-
-/// Blocks at a time.
-const BLOCKS: usize = 80;
-
-/// The detector of a run.
-pub type Subject = Detector<Kernel>;
-
-thread_local! {
-    static SUBJECT: std::cell::Cell<Option<&'static Subject>> = const { std::cell::Cell::new(None) };
-}
-
-/// The detector that all actors speak to.
-pub(crate) fn set_subject(subject: Option<&'static Subject>) {
-    SUBJECT.set(subject);
-}
-
-pub(crate) fn subject() -> &'static Subject {
-    SUBJECT.get().expect("a run goes on")
-}
-
-/// The calls of a task, until there have been enough.
-pub(crate) fn live(operations: usize) {
-    world::wait_for_cpu();
-    for _ in 0..operations {
-        moment();
-        world::park();
-        if is_late() {
-            break;
-        }
-        step(Owner::Task(me()));
-    }
-    with(|world| world.tasks[me()].over = true);
-    while with(|world| !world.is_over()) {
-        world::idle();
-    }
-}
+use crate::schedule::{me, moment};
+use crate::world::with;
 
 /// What an interrupt handler does: a few calls.
 pub(crate) fn handle_interrupt() {
@@ -81,27 +40,8 @@ pub(crate) fn step_of(actor: Owner) {
     }
 }
 
-fn step(actor: Owner) {
-    match with(|world| world.random.below(1000)) {
-        0..260 => alloc(actor),
-        260..470 => free(actor),
-        470..500 => realloc(actor),
-        500..540 => free_part(actor),
-        540..600 => colour(actor),
-        600..630 => percpu(actor),
-        630..650 => vmalloc(actor),
-        650..660 => phys(actor),
-        660..675 => region(),
-        675..685 => disabled(actor),
-        685..920 => store(),
-        920..985 => hand_over(actor),
-        985..988 => passes::exactly(),
-        _ => passes::beside(),
-    }
-}
-
 /// A block gets another owner.
-fn hand_over(actor: Owner) {
+pub(crate) fn hand_over(actor: Owner) {
     with(|world| {
         let (from, to) = match world.random.below(2) {
             0 => (actor, Owner::Nobody),

@@ -15,20 +15,21 @@
 //! interrupts off; reads memory that no block has any more, whose free has returned; restores interrupts in another order; gives
 //! back a page that it does not have.
 
+pub(crate) mod between;
 pub mod memory;
 pub mod metadata;
 pub mod platform;
 pub mod stop;
+mod stopping;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::actor;
 use crate::oracle::random::Random;
 use crate::oracle::{Op, Oracle};
 use crate::owned::Owned;
-use crate::schedule::{Fault, has, me, wait};
+use crate::schedule::{me, wait};
 
 use self::memory::Memory;
 use self::metadata::Metadata;
@@ -100,6 +101,8 @@ pub struct Task {
 pub struct World {
     /// How it is.
     pub setting: Setting,
+    /// What an interrupt handler does.
+    pub handler: fn(),
     /// What decides all but the interleaving.
     pub random: Random,
     /// The tasks.
@@ -206,7 +209,7 @@ pub fn with<R>(action: impl FnOnce(&mut World) -> R) -> R {
 }
 
 /// Begins a run.
-pub(crate) fn create(setting: Setting, random: Random) {
+pub(crate) fn create(setting: Setting, random: Random, handler: fn()) {
     let tasks = vec![Task::default(); setting.tasks];
     let mut world = World {
         metadata: Metadata::default(),
@@ -224,6 +227,7 @@ pub(crate) fn create(setting: Setting, random: Random) {
         tasks,
         random,
         setting,
+        handler,
     };
     for (task, cpu) in world.tasks.iter_mut().zip(0..world.setting.cpus) {
         task.cpu = Some(cpu);
@@ -253,60 +257,6 @@ pub(crate) fn gap() -> u32 {
         0 => 0,
         pace => world.random.below(2 * pace as usize) as u32,
     })
-}
-
-/// Where something may come between, if interrupts are on: a stop of the world, an interrupt, another task.
-pub(crate) fn interruptible() {
-    enum Come {
-        Nothing,
-        Stop,
-        Interrupt,
-        Task,
-    }
-    let come = with(|world| {
-        world.pass_time();
-        let task = world.tasks[me()];
-        let off = task.irqs_off > 0 && !has(Fault::InterruptsAreNeverOff);
-        if off || task.outside || task.interrupted {
-            return Come::Nothing;
-        }
-        if world.is_stopping() && task.irqs_off == 0 {
-            return Come::Stop;
-        }
-        let often = !world.calm && world.random.below(world.setting.interrupts) == 0;
-        if often && world.log.interrupts < MOST_INTERRUPTS {
-            return Come::Interrupt;
-        }
-        match world.is_waited_for() && task.irqs_off == 0 && world.random.below(20) == 0 {
-            true => Come::Task,
-            false => Come::Nothing,
-        }
-    });
-    match come {
-        Come::Nothing => {}
-        Come::Stop => stop::join(),
-        Come::Interrupt => interrupt(),
-        Come::Task => preempt(),
-    }
-}
-
-/// A handler runs on top of the task.
-fn interrupt() {
-    let before = with(|world| {
-        let task = &mut world.tasks[me()];
-        task.interrupted = true;
-        let before = std::mem::replace(&mut task.irqs_off, 1);
-        world.log.interrupts += 1;
-        world.log.nested += u64::from(world.oracle.is_inside(me()));
-        before
-    });
-    actor::handle_interrupt();
-    with(|world| {
-        let task = &mut world.tasks[me()];
-        assert_eq!(task.irqs_off, 1, "interrupts are restored");
-        task.interrupted = false;
-        task.irqs_off = before;
-    });
 }
 
 /// From here on no other task makes a verdict, until [`end_pass`]: what is asked of this one's is of this one.
@@ -368,7 +318,7 @@ pub(crate) fn idle() {
 }
 
 /// The task gives its CPU to one that waits, and waits itself.
-fn preempt() {
+pub(super) fn preempt() {
     with(|world| {
         let waiting: Vec<usize> = (0..world.tasks.len())
             .filter(|&task| world.wants_cpu(task))

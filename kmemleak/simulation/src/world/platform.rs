@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
-use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, stop, with};
+use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, stopping, with};
 use crate::owned::READABLE;
 use crate::schedule::{me, moment, wait};
 use crate::{
@@ -130,11 +130,11 @@ unsafe impl Platform for Kernel {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
-        stop::stop_world(work, &|_| ())
+        stopping::stop_world(work, &|_| ())
     }
 
     fn freeze(&self, at_stop: &(dyn Fn(StoppedCpu) + Sync)) -> Result<u64, StopError> {
-        stop::stop_world(at_stop, &|world| world.memory.freeze())?;
+        stopping::stop_world(at_stop, &|world| world.memory.freeze())?;
         Ok(1)
     }
 
