@@ -81,11 +81,16 @@ fn the_verdict_of_a_check_stays_as_it_is() {
     lab.hold(0, inner + 8);
     let stack = lab.waiting(10, at(queue));
     lab.machine.write(stack, queue);
+    // Of what only the lost task holds, too, it is known how.
+    let held = lab.block(96);
+    lab.machine.write(stack + WORD, held + 8);
     assert_eq!(lab.leaks(), [leak], "all stacks are roots of a check");
     let (report, interior) = (lab.report(), lab.say("interior --full"));
-    assert!(interior.contains(&format!("{inner:#018x}")), "{interior}");
+    for block in [inner, held] {
+        assert!(interior.contains(&format!("{block:#018x}")), "{interior}");
+    }
     let dump = lab.say(&format!("dump {queue:#x}"));
-    assert_eq!(lab.lost(), [(10, 1, 48)]);
+    assert_eq!(lab.lost(), [(10, 2, 48 + 96)]);
     assert_eq!(
         (lab.report(), lab.say("interior --full")),
         (report, interior)
@@ -341,6 +346,35 @@ fn what_a_tasks_own_block_holds_is_its_own() {
     assert_eq!(lab.lost(), [(10, 2, 88)]);
     lab.machine.tasks.name(named(None));
     assert_eq!(lab.lost(), [], "it is ready, or sleeps");
+}
+
+#[test]
+fn an_own_block_that_was_passed_over_is_followed_when_its_task_goes_on() {
+    let lab = Lab::new();
+    let (control, queue, next) = (lab.block(40), lab.block(48), lab.block(56));
+    lab.hold(0, control);
+    lab.machine.write(control, next);
+    // The marker comes to the control block long before it comes to the queue.
+    let way: Vec<usize> = (0..50).map(|_| lab.block(24)).collect();
+    lab.hold(1, way[0]);
+    way.windows(2)
+        .for_each(|pair| lab.machine.write(pair[0], pair[1]));
+    lab.machine.write(way[49], queue);
+    lab.machine.tasks.name(TaskState {
+        task: 10,
+        comm: Comm::new("own"),
+        block: Some(control),
+        frame_pointer: None,
+        wait: Some(Wait {
+            on: at(queue),
+            what: "mutex",
+            since_us: 0,
+        }),
+    });
+    lab.waiting(11, at(next));
+    assert_eq!(lab.lost(), []);
+    lab.machine.write(way[20], 0);
+    assert_eq!(lab.lost_numbers(), [10, 11]);
 }
 
 #[test]
