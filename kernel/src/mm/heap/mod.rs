@@ -51,6 +51,7 @@ struct KernelHeap;
 static HEAP: KernelHeap = KernelHeap;
 
 /// The cache with the smallest objects that fit the layout; `None` if no cache fits.
+#[inline(always)]
 fn class(layout: Layout) -> Option<&'static SlabCache> {
     CLASSES
         .iter()
@@ -153,16 +154,21 @@ unsafe fn free_unused(block: *mut u8, layout: Layout) {
 fn ordinary(layout: Layout) -> Option<NonNull<u8>> {
     match class(layout) {
         Some(class) => class.alloc(layout.size()),
-        None => large(layout).or_else(|| {
-            // Objects in quarantine may be all that is between free pages.
-            slab::empty_quarantines().then(|| large(layout))?
-        }),
+        None => large(layout).or_else(|| large_after_all(layout)),
     }
 }
 
 #[inline(always)]
 fn large(layout: Layout) -> Option<NonNull<u8>> {
     buddy::alloc_for(layout.size(), page_order(layout), Tracking::Tracked)
+}
+
+/// Allocates pages, if objects in quarantine are all that is in the way.
+#[unsafe(link_section = ".text.hooks")]
+#[inline(never)]
+#[cold]
+fn large_after_all(layout: Layout) -> Option<NonNull<u8>> {
+    slab::empty_quarantines().then(|| large(layout))?
 }
 
 /// Allocates from where blocks come from at this stage. Does not return to confined code that gets no memory: leaves it.

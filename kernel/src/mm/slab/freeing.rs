@@ -72,16 +72,15 @@ impl Allocator for &'static SlabCache {
 #[inline(never)]
 #[cold]
 fn put_changed(cache: &'static SlabCache, object: usize, freed: Freed) {
-    match freed {
-        Freed::Poisoned => cache.keep_for_a_while(object),
-        Freed::Cleared => {
-            let start: *mut u8 = ptr::with_exposed_provenance_mut(object);
-            // SAFETY: an object of this cache that was taken from its user, and is not free yet.
-            unsafe { start.write_bytes(0, cache.object_size) };
-            cache.put_back(object);
-        }
-        Freed::Kept => cache.put_back(object),
+    if freed == Freed::Poisoned {
+        return cache.keep_for_a_while(object);
     }
+    if let Some(byte) = freed.fill() {
+        let start: *mut u8 = ptr::with_exposed_provenance_mut(object);
+        // SAFETY: an object of this cache that was taken from its user, and is not free yet.
+        unsafe { start.write_bytes(byte, cache.object_size) };
+    }
+    cache.put_back(object);
 }
 
 /// How objects are freed that nobody has used.

@@ -221,6 +221,8 @@ impl SlabCache {
         unsafe { self.next.load(Ordering::Acquire).as_ref() }
     }
 
+    /// Takes an object out of this CPU's magazine. Inlined into the way that each allocation takes.
+    #[inline(always)]
     fn take(&'static self) -> Option<NonNull<u8>> {
         let mut guard = IrqGuard::new();
         let magazine = self.magazine(&mut guard)?;
@@ -236,7 +238,8 @@ impl SlabCache {
         NonNull::new(ptr::with_exposed_provenance_mut(object))
     }
 
-    /// Puts an object that no user has into this CPU's magazine.
+    /// Puts an object that no user has into this CPU's magazine. Inlined into the way that each free takes.
+    #[inline(always)]
     fn put_back(&'static self, object: usize) {
         let mut guard = IrqGuard::new();
         let Some(magazine) = self.magazine(&mut guard) else {

@@ -135,15 +135,18 @@ impl SlabCache {
     #[inline(never)]
     #[cold]
     pub(super) fn alloc_guarded(&'static self, size: usize) -> Option<NonNull<u8>> {
-        let object = match self.take() {
-            None if empty_quarantines() => self.take(),
-            taken => taken,
-        }?;
+        let take = || self.take_here();
+        let object = take().or_else(|| empty_quarantines().then(take)?)?;
         at(object.addr().get()).hand_out(size);
         if self.trace == Trace::Trace {
             hooks::alloc(object.addr().get(), size);
         }
         Some(object)
+    }
+
+    #[inline(never)]
+    fn take_here(&'static self) -> Option<NonNull<u8>> {
+        self.take()
     }
 
     /// Puts an object that was taken from its user into quarantine.
