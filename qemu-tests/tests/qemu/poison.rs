@@ -114,7 +114,7 @@ fn a_double_free_is_shown() -> Result<(), Failure> {
         let text = told_by(test)?;
         let refused = report(&text, "size-64: double free: 0xffff8880")?;
         let lines = [
-            "  refused free from task 1, cpu 0, 0 ms ago:",
+            "  refused free from task 1, cpu 0, ",
             "guest::poison::the_free+0x",
             "  allocated last from",
             "guest::poison::the_allocation+0x",
