@@ -127,6 +127,7 @@ mod tracker;
 mod verdict;
 
 pub use crate::checker::claim::NotDone;
+pub use crate::checker::counts::{CountSums, Miscount, Miscounted, NotCompared};
 pub use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 pub use crate::checker::references::{
     Answer, Clue, HeldBy, LiesIn, NearMiss, NoAnswer, Reached, Slot, SlotPlace, Unreported,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kmemleak::{
-    Comm, Context, ImageLost, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor,
+    Comm, Context, Counted, ImageLost, IrqState, MAX_FRAMES, Platform, Progress, Root, RootCursor,
     StackWalk, StopError, StoppedCpu, TaskState,
 };
 
@@ -166,6 +166,18 @@ unsafe impl Platform for Emulated {
     /// A label may be written as a function with generic arguments.
     fn instances(&self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
         self.symbol(address, out)
+    }
+
+    /// Of `emulated::Word<AT, BIAS>` and `emulated::Half<AT, BIAS>`.
+    fn counted(&self, name: &str) -> Option<Counted> {
+        let (kind, of) = name.strip_prefix("emulated::")?.split_once('<')?;
+        let (at, bias) = of.strip_suffix('>')?.split_once(", ")?;
+        let (at, bias) = (at.parse().ok()?, bias.parse().ok()?);
+        match kind {
+            "Word" => Some(Counted::word(at).bias(bias)),
+            "Half" => Some(Counted::half(at).bias(bias)),
+            _ => None,
+        }
     }
 
     /// What scripts call the place; all else that may be a root is a region.

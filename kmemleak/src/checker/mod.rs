@@ -9,6 +9,7 @@
 pub(crate) mod claim;
 mod concurrent;
 mod confirm;
+pub(crate) mod counts;
 pub(crate) mod cycle;
 mod findings;
 mod frozen;
@@ -28,6 +29,7 @@ use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 
 use self::claim::{Claim, Holder, Nested};
+use self::counts::Counts;
 use self::cycle::CycleSearch;
 use self::ground::Ground;
 use self::handle::Handle;
@@ -59,6 +61,7 @@ struct Findings {
     live: LiveObjects,
     tallies: Tallies,
     types: TypeSums,
+    counts: Counts,
     /// Searched while other findings are shown.
     cycle: RefCell<CycleSearch>,
     tasks: LostTasks,
@@ -78,6 +81,7 @@ impl Findings {
             live: LiveObjects::new(),
             tallies: Tallies::new(),
             types: TypeSums::new(),
+            counts: Counts::new(),
             cycle: RefCell::new(CycleSearch::new()),
             tasks: LostTasks::new(),
             handles: RefCell::new(Handles::new()),
@@ -95,6 +99,7 @@ impl Findings {
         self.live.empty();
         self.tallies.empty();
         self.types.empty();
+        self.counts.empty();
         self.cycle.get_mut().empty();
         self.tasks.empty();
         self.handles.get_mut().empty();

@@ -6,12 +6,15 @@
 //! A row for each call site or root, in pages that stay until all metadata is given back. Without memory for all of them the answer
 //! is a list of its words.
 
+use core::cmp::Reverse;
+
 use crate::checker::claim::Claim;
 use crate::metadata::hidden::Hidden;
 use crate::metadata::keyed_table::{Key, KeyedTable};
 use crate::metadata::page::NoMemory;
 use crate::platform::Platform;
 use crate::stacks::depot::StackId;
+use crate::tracker::Tracker;
 use crate::verdict::handles::{ShortHandle, Thing};
 use crate::verdict::leak_list::Named;
 
@@ -80,6 +83,23 @@ impl Tallies {
         self.0.in_order()
     }
 
+    /// The places, that with the oldest object first.
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (Whence, &FromPlace)> {
+        self.0
+            .order_by(|place| place.oldest.map(|(_, birth_us)| Reverse(birth_us)));
+        self.0.in_order()
+    }
+
+    /// What comes from this place so far; it is blank where nothing has come.
+    pub(super) fn of<P: Platform>(
+        &mut self,
+        tracker: &Tracker<P>,
+        whence: Whence,
+    ) -> Result<&mut FromPlace, NoMemory> {
+        let number = tracker.without_interrupts(|meta| self.0.find_or_add(whence, meta))?;
+        self.0.get_mut(number).ok_or(NoMemory)
+    }
+
     /// Forgets everything; its owner gives the memory back.
     pub(crate) fn empty(&mut self) {
         self.0.empty();
@@ -95,9 +115,7 @@ impl<P: Platform> Claim<'_, P> {
     /// What comes from this place so far, to be counted on; it is blank where nothing has come.
     pub(crate) fn tally(&mut self, whence: Whence) -> Result<&mut FromPlace, NoMemory> {
         let tracker = self.tracker();
-        let table = &mut self.findings.tallies.0;
-        let number = tracker.without_interrupts(|meta| table.find_or_add(whence, meta))?;
-        table.get_mut(number).ok_or(NoMemory)
+        self.findings.tallies.of(tracker, whence)
     }
 
     /// The handle of the oldest object that comes from a place; `None` if that is a root, or without memory.

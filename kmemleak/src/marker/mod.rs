@@ -84,7 +84,7 @@ use crate::objects::chunk::{Chunk, GRANULE, info};
 use crate::objects::frozen::Frozen;
 use crate::objects::hazard::Hazard;
 use crate::objects::moves::Moves;
-use crate::objects::page_map::{LEAF_BITS, Leaf, WalkCache, address_of};
+use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, WalkCache, address_of};
 use crate::objects::registry::Registry;
 use crate::objects::root_ranges::RootRanges;
 use crate::objects::vouching::Strangers;
@@ -345,23 +345,53 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             if leaf.replace(number >> LEAF_BITS) != Some(number >> LEAF_BITS) {
                 self.pause()?;
             }
-            for granule in Chunk::granules(chunk.starts().load(Ordering::Relaxed)) {
-                look(self, address_of(number) + granule as usize * GRANULE)?;
-                self.work.count_scanned(1);
-                self.worked(0)?;
-            }
-            if !chunk.has(info::UNALIGNED) {
-                continue;
-            }
-            let mut from = 0;
-            while let Some(start) = self.open(number, chunk, |_, open| {
-                (registry.unaligned_from(open, from)).map(|object| object.start)
-            }) {
-                look(self, start)?;
-                from = start + 1;
-            }
+            self.each_object_in(number, chunk, look)?;
         }
         self.pause()
+    }
+
+    /// The same of the objects that start in tables which no other worker has taken in this phase.
+    pub(crate) fn each_object_of_share(
+        &mut self,
+        look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        while let Some((number, leaf)) = self.take_leaf() {
+            for (chunk_number, chunk) in leaf.chunks(number) {
+                self.each_object_in(chunk_number, chunk, look)?;
+            }
+            self.pause()?;
+        }
+        Ok(())
+    }
+
+    fn each_object_in(
+        &mut self,
+        number: ChunkNumber,
+        chunk: Chunk,
+        look: &mut dyn FnMut(&mut Self, usize) -> Result<(), GivenUp>,
+    ) -> Result<(), GivenUp> {
+        let registry = self.tools.registry;
+        for granule in Chunk::granules(chunk.starts().load(Ordering::Relaxed)) {
+            look(self, address_of(number) + granule as usize * GRANULE)?;
+            self.work.count_scanned(1);
+            self.worked(0)?;
+        }
+        if !chunk.has(info::UNALIGNED) {
+            return Ok(());
+        }
+        let mut from = 0;
+        while let Some(start) = self.open(number, chunk, |_, open| {
+            (registry.unaligned_from(open, from)).map(|object| object.start)
+        }) {
+            look(self, start)?;
+            from = start + 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the platform or a caller vouches that these bytes can be read.
+    pub(crate) fn is_readable(&self, start: usize, len: usize) -> bool {
+        self.tools.readable(start, len)
     }
 
     pub(crate) fn platform(&self) -> &'a P {

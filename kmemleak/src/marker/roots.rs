@@ -307,6 +307,11 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         self.outside_roots(range).is_empty()
     }
 
+    /// The first memory from an address on that is read in no root, and is no part of the stack of the pass.
+    pub(crate) fn outside_roots_from(&self, from: usize) -> Range<usize> {
+        self.outside_roots(from..usize::MAX)
+    }
+
     /// Finds the objects that lie in roots, and marks those that lie there entirely: they are alive.
     pub(super) fn overlay(&mut self) -> Result<(), GivenUp> {
         if self.worker == 0 {

@@ -12,6 +12,7 @@
 pub(crate) mod address;
 pub mod arch;
 mod context;
+mod counted;
 pub(crate) mod descriptors;
 mod frozen;
 mod progress;
@@ -26,6 +27,7 @@ use core::ops::{ControlFlow, Range, RangeInclusive};
 use core::ptr::NonNull;
 
 pub use self::context::{Comm, Context, IrqState, Level, StackWalk};
+pub use self::counted::Counted;
 pub use self::descriptors::CpuTables;
 pub use self::frozen::ImageLost;
 pub(crate) use self::frozen::PIECE_WORDS;
@@ -76,6 +78,7 @@ pub const COMM_LEN: usize = 16;
 /// | [`symbol`](Self::symbol), [`functions`](Self::functions) | by reports | reports show addresses, and suppressions match these |
 /// | [`instances`](Self::instances) | by reports | blocks have no types |
 /// | [`is_waiting_machinery`](Self::is_waiting_machinery) | by reports | call stacks of tasks that wait begin in the scheduler |
+/// | [`counted`](Self::counted) | by reports | of counted blocks only `Arc` and `Rc` are known |
 /// | [`name_root`](Self::name_root) | by reports | words in roots are named by numbers |
 ///
 /// # Safety
@@ -480,18 +483,17 @@ pub unsafe trait Platform: Sync {
         false
     }
 
+    /// How values of a type count the references to them; `None` if they don't, as by default. `name` is the type of a block as
+    /// [`instances`](Self::instances) wrote it, with its arguments; `Arc` and `Rc` are known without it. Task context.
+    fn counted(&self, name: &str) -> Option<Counted> {
+        let _ = name;
+        None
+    }
+
     /// Writes a readable name of the word at `address`, which was found in `root`: the section with the variable and
     /// the offset in it, the per-CPU variable and the CPU, the task and the offset in its stack, or the register.
     /// Task context; the root may be gone by then, and must not be read. The default writes numbers instead of names.
     fn name_root(&self, root: Root, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
-        let offset = address.wrapping_sub(root.start);
-        match root.kind {
-            RootKind::Section => write!(out, "section {:#018x}+{offset:#x}", root.start),
-            RootKind::PerCpu(cpu) => write!(out, "cpu {cpu} per-cpu area+{offset:#x}"),
-            RootKind::Frames(first) => write!(out, "frames from {first:#x} on, +{offset:#x}"),
-            RootKind::Stack(task) => write!(out, "task {task} stack+{offset:#x}"),
-            RootKind::Registers(cpu) => write!(out, "cpu {cpu} registers+{offset:#x}"),
-            RootKind::Region => write!(out, "region {:#018x}+{offset:#x}", root.start),
-        }
+        root.write_numbers(address, out)
     }
 }

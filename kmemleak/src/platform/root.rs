@@ -1,5 +1,7 @@
 //! Roots: memory that is scanned without being an object.
 
+use core::fmt;
+
 /// A place in the walk over the roots, for the platform to fill as it likes. Starts all zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RootCursor {
@@ -35,4 +37,19 @@ pub enum RootKind {
     Registers(u32),
     /// A region that was registered by hand.
     Region,
+}
+
+impl Root {
+    /// Writes numbers for the word at `address`: the name of the root, and the distance from its start.
+    pub(super) fn write_numbers(self, address: usize, out: &mut dyn fmt::Write) -> fmt::Result {
+        let offset = address.wrapping_sub(self.start);
+        match self.kind {
+            RootKind::Section => write!(out, "section {:#018x}+{offset:#x}", self.start),
+            RootKind::PerCpu(cpu) => write!(out, "cpu {cpu} per-cpu area+{offset:#x}"),
+            RootKind::Frames(first) => write!(out, "frames from {first:#x} on, +{offset:#x}"),
+            RootKind::Stack(task) => write!(out, "task {task} stack+{offset:#x}"),
+            RootKind::Registers(cpu) => write!(out, "cpu {cpu} registers+{offset:#x}"),
+            RootKind::Region => write!(out, "region {:#018x}+{offset:#x}", self.start),
+        }
+    }
 }

@@ -115,6 +115,10 @@ fn everything() -> Vec<Value> {
     stacks.expect("valid");
     lab.free(lost);
     all.extend(say(&lab, &format!("why {lost:#x} --json")));
+    (lab.machine).call_from(&["<alloc::boxed::Box<alloc::sync::ArcInner<kernel::Task>>>::new"]);
+    let counted = lab.block(48);
+    lab.machine.write(counted, 2);
+    all.extend(say(&lab, "counts --json"));
     lab.machine.set_stop(Stop::Unsupported);
     all.extend(say(&lab, "scan --json"));
     lab.free(leader);

@@ -64,6 +64,8 @@ fn help() {
                             call sites (10) by growth since the mark; without a mark by live bytes
   types [N] [--by bytes|growth|count] [--json]
                             types of live blocks (10) by growth since the mark; without a mark by live bytes
+  counts [N] [--all] [--json]
+                            reference counts that are wrong (10): more references than there are, or less than none
   site CRC|#N [--task PID] [--older SECS] [--top N] [--json]
                             a call site, its bytes at the last marks, and its oldest objects (20)
   objects [--site CRC] [--task PID] [--older SECS] [--full] [--top N] [--json]

@@ -93,7 +93,7 @@ fn help_of_a_command_says_what_its_options_do() {
     let help = Lab::new().say("help scan");
     assert!(help.contains("\n  scan=SECS "), "{help}");
     assert!(
-        help.contains("\n    --all: all leaks, not only leaders\n"),
+        help.contains("\n    --all: all leaks, not only leaders; all counts, not only those that are certainly wrong\n"),
         "{help}"
     );
     assert!(!help.contains("--task"), "{help}");

@@ -13,6 +13,7 @@ mod completion;
 mod concurrent;
 mod confirms;
 mod copies;
+mod counts;
 mod cpu_tables;
 mod disabled;
 mod frames;

@@ -161,7 +161,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 42] = [
+const HELP: [&str; 44] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -176,6 +176,8 @@ const HELP: [&str; 42] = [
     "                            call sites (10) by growth since the mark; without a mark by live bytes",
     "  types [N] [--by bytes|growth|count] [--json]",
     "                            types of live blocks (10) by growth since the mark; without a mark by live bytes",
+    "  counts [N] [--all] [--json]",
+    "                            reference counts that are wrong (10): more references than there are, or less than none",
     "  site CRC|#N [--task PID] [--older SECS] [--top N] [--json]",
     "                            a call site, its bytes at the last marks, and its oldest objects (20)",
     "  objects [--site CRC] [--task PID] [--older SECS] [--full] [--top N] [--json]",

@@ -124,7 +124,7 @@ fn cpus_that_come_late_are_left_out() -> Result<(), Failure> {
 
 /// CPUs for which there is no memory are given up, with what was taken for them, and the machine goes on.
 fn cpus_without_memory_are_left_out() -> Result<(), Failure> {
-    let (run, told) = starts_and_works(&machine(64, "17M", &[]))?;
+    let (run, told) = starts_and_works(&machine(64, "18M", &[]))?;
     match told.contains(" are to be left for tasks; no more CPUs are started") {
         true if (2..64).contains(&run) => Ok(()),
         _ => Err(format!("{run} CPUs run: {told}").into()),

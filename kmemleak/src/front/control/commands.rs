@@ -37,7 +37,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 29] = [
+    pub(super) const TABLE: [Command<P>; 30] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -92,6 +92,12 @@ impl<P: Platform> Commands<P> {
             "types of live blocks (10) by growth since the mark; without a mark by live bytes",
         )
         .takes(&[By, Json]),
+        Command::new(
+            "counts",
+            Number(counts),
+            "reference counts that are wrong (10): more references than there are, or less than none",
+        )
+        .takes(&[All, Json]),
         Command::new(
             "site",
             CallSite(site),
@@ -317,6 +323,16 @@ fn types<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
         top,
         call.out,
     )?)
+}
+
+fn counts<P: Platform>(call: Call<'_, P>, top: Option<usize>) -> Done {
+    let (mut claim, top) = (call.claim_on()?, top.unwrap_or(TOP_SITES));
+    let shown = match call.options.which {
+        Which::All => report::Shown::All,
+        _ => report::Shown::Certain,
+    };
+    let (format, out) = (call.options.format, call.out);
+    Ok(report::write_counts(&mut claim, format, shown, top, out)?)
 }
 
 fn objects<P: Platform>(call: Call<'_, P>) -> Done {

@@ -39,6 +39,7 @@ pub(super) fn write_help<P: Platform>(
 fn examples(name: &str) -> &'static [&'static str] {
     match name {
         "clear" => &["clear"],
+        "counts" => &["counts", "counts 20 --all"],
         "dump" => &["dump ffff88800f705240", "dump #1"],
         "help" => &["help scan"],
         "holders" => &["holders #1"],

@@ -77,7 +77,9 @@ impl CommandOption {
     /// What it does.
     pub(super) const fn what(self) -> &'static str {
         match self {
-            All => "all leaks, not only leaders",
+            All => {
+                "all leaks, not only leaders; all counts, not only those that are certainly wrong"
+            }
             By => "the order: most live bytes, most growth in bytes, or most live objects first",
             Color => "text with colours, or without",
             Full => "all that is known of each, instead of a table",

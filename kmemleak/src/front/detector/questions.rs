@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use super::Detector;
 use crate::checker::claim::NotDone;
+use crate::checker::counts::{CountSums, Miscount, NotCompared};
 use crate::checker::live::{LiveObject, ObjectFilter};
 use crate::checker::references::{Clue, NoAnswer, Slot, Why};
 use crate::checker::tasks::{LostTask, NoTasks, TaskSummary};
@@ -205,6 +206,21 @@ impl<P: Platform> Detector<P> {
             claim.each_lost_task(look);
             Ok(summary)
         })
+    }
+
+    /// Compares the counts of reference-counted blocks with the references that are found, and shows each block whose count is wrong:
+    /// those that are too low first, of each kind the oldest first. Counted are `Arc`, `Rc`, and what [`Platform::counted`] names, in
+    /// blocks whose type is known ([`Platform::instances`]). The world is stopped twice. Task context, with no lock held; `look` may
+    /// allocate.
+    ///
+    /// A count that is [too high](crate::Miscounted::TooHigh) or [below zero](crate::Miscounted::BelowZero) is certainly wrong; one that
+    /// is [too low](crate::Miscounted::TooLow) only possibly.
+    pub fn for_each_miscount(
+        &self,
+        look: &mut dyn FnMut(Miscount),
+    ) -> Result<CountSums, NotCompared> {
+        let mut counted = |call_stack: &[usize]| report::counted_by(&self.tracker, call_stack);
+        on_cleared_stack(|| self.handle().claim()?.show_miscounts(&mut counted, look))
     }
 
     /// From the next verdict on, unreferenced objects are not reported, with what they lead to, if a function in their call stack

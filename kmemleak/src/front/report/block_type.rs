@@ -26,6 +26,7 @@ use core::ops::ControlFlow;
 use super::brackets::{end_of_argument, first_argument, split_arguments, split_as};
 use super::machinery::is_allocation_machinery;
 use super::type_name::{Paths, TypeName};
+use crate::platform::{Counted, Platform};
 
 /// Bytes of a type's name, as it stands in debug information. A longer one is no help in a report.
 const ROOM: usize = 512;
@@ -69,6 +70,15 @@ impl BlockType {
 
     fn argument(&self) -> &str {
         core::str::from_utf8(&self.argument[..self.len]).unwrap_or_default()
+    }
+
+    /// How the block counts the references to it, if it does. May sleep: task context.
+    pub(super) fn counted<P: Platform>(&self, platform: &P) -> Option<Counted> {
+        match self.content {
+            Content::Arc | Content::Rc => Some(Counted::STD),
+            Content::Value => platform.counted(self.argument()),
+            Content::Elements | Content::Table => None,
+        }
     }
 
     /// The type, with the last name of each path alone.

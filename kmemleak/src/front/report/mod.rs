@@ -11,6 +11,7 @@ mod block_type;
 mod brackets;
 mod chain;
 mod columns;
+mod counts;
 mod done;
 mod dump;
 mod frames;
@@ -47,6 +48,7 @@ mod words;
 
 pub(super) use self::backtrace::EmptyStacks;
 pub use self::block_type::{BlockType, TypeSearch};
+pub(super) use self::counts::{Shown, counted_by, write_counts};
 pub(super) use self::done::{write_done, write_selftest_json};
 pub(super) use self::dump::dump;
 pub(super) use self::frames::write_frames;
