@@ -17,6 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use line_editor::nearest;
 
 use super::commands::Answered;
+use super::miscount;
 use crate::leak::CommandError;
 use crate::mm::buddy::{self, Tracking};
 use crate::mm::heap::{NoMemory, Room};
@@ -371,7 +372,7 @@ const TASK_KINDS: &[Kind] = &[
 
 /// All kinds.
 fn kinds() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().chain(TASK_KINDS)
+    KINDS.iter().chain(TASK_KINDS).chain(COUNT_KINDS)
 }
 
 /// Waits until a task is blocked.
@@ -453,5 +454,31 @@ fn lost_sender() {
             core::mem::forget(black_box(sender));
         }
         Err(_) => refuse(),
+    }
+}
+
+/// Kinds that lose no block either: each block stays in use, and its count is one too high.
+const COUNT_KINDS: &[Kind] = &[
+    Kind {
+        name: "forgotten-clone",
+        plant: || planted(miscount::forgotten_clone()),
+        planted: "a clone of an Arc in use, forgotten",
+    },
+    Kind {
+        name: "double-into-raw",
+        plant: || planted(miscount::double_into_raw()),
+        planted: "an Arc in use, made raw twice and taken back once",
+    },
+    Kind {
+        name: "lost-waker",
+        plant: || planted(miscount::lost_waker()),
+        planted: "the waker of a job in use, forgotten",
+    },
+];
+
+/// Notes whether there was memory for it.
+fn planted(done: Result<(), NoMemory>) {
+    if done.is_err() {
+        refuse();
     }
 }

@@ -15,6 +15,7 @@ mod ending;
 mod escape;
 pub mod input;
 mod leak;
+mod miscount;
 pub mod pager;
 mod screen;
 mod table;

@@ -17,6 +17,8 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod confined;
 #[cfg(target_os = "none")]
+mod counts;
+#[cfg(target_os = "none")]
 mod cpu_tables;
 #[cfg(target_os = "none")]
 mod ends;

@@ -41,6 +41,10 @@ pub const ON_CPUS: crate::TestsOnCpus = &[
     ("lost_sender", |cpus| {
         waits_for_ever(cpus, "lost-sender", "channel", &["server"])
     }),
+    (
+        "wrong_counts_are_found_by_counts_alone",
+        wrong_counts_are_found_by_counts_alone,
+    ),
     ("all_kinds_together_are_found", all_kinds_together_are_found),
     ("a_report_hides_no_later_leak", a_report_hides_no_later_leak),
 ];
@@ -131,6 +135,52 @@ fn a_report_hides_no_later_leak(cpus: u32) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The file that plants counts that are too high.
+const MISCOUNT: &str = "kernel/src/shell/miscount.rs";
+
+/// References too many to what stays in use: no scan finds them, and each command line that plants one adds one.
+fn wrong_counts_are_found_by_counts_alone(cpus: u32) -> Result<(), Failure> {
+    let mut session = shell_on(cpus)?;
+    let wrong = |session: &mut Session| -> Result<Vec<String>, Failure> {
+        let answer = session.command("kmemleak counts", LIMIT)?;
+        Ok(answer.lines().map(String::from).collect())
+    };
+    let sum = |count: &str, lines: &[String]| match lines.last() {
+        Some(last) if last.starts_with(&format!("kmemleak: {count} too high, of ")) => Ok(()),
+        _ => Err(Failure::from(format!("not {count}: {lines:#?}"))),
+    };
+    sum("0 counts are", &wrong(&mut session)?)?;
+    let kinds = [
+        ("forgotten-clone", "forgotten_clone", "Arc<Kept>"),
+        ("double-into-raw", "double_into_raw", "Arc<Kept>"),
+        ("lost-waker", "lost_waker", "Arc<Job>"),
+    ];
+    for round in 1..=2 {
+        for (kind, _, _) in kinds {
+            plant(&mut session, kind)?;
+            expect_none(&mut session)?;
+        }
+        let lines = wrong(&mut session)?;
+        sum(&format!("{} counts are", 3 * round), &lines)?;
+        for (_, function, name) in kinds {
+            let is_told = |line: &&String| {
+                let words: Vec<_> = line.split_whitespace().collect();
+                matches!(words[..], [_, count, more, _, "ms" | "s", told, from, place]
+                    if count == round.to_string()
+                        && more == format!("+{round}")
+                        && told == name
+                        && from.ends_with(&format!("miscount::{function}"))
+                        && place.starts_with(MISCOUNT))
+            };
+            if lines.iter().filter(is_told).count() != 1 {
+                return Err(format!("no {function}: {lines:#?}").into());
+            }
+        }
+    }
+    session.send_line("exit", LIMIT)?;
+    machines::expect(&session.finish(LIMIT), Outcome::Passed, "")
 }
 
 fn all_kinds_together_are_found(cpus: u32) -> Result<(), Failure> {
@@ -424,7 +474,8 @@ fn waits_for_ever(cpus: u32, kind: &str, what: &str, names: &[&str]) -> Result<(
 fn unknown_kinds_are_answered_with_what_there_is() -> Result<(), Failure> {
     let mut session = shell()?;
     let kinds = "kinds: forgotten-free arc-cycle unlinked-node error-path lost-task-stack \
-                 pages all-pages vmalloc percpu blocked-task deadlock lost-sender free\n";
+                 pages all-pages vmalloc percpu blocked-task deadlock lost-sender \
+                 forgotten-clone double-into-raw lost-waker free\n";
     let answer = session.command("leak", LIMIT)?;
     expect_in(&answer, kinds)?;
     let answer = session.command("leak water", LIMIT)?;

@@ -92,7 +92,8 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
             "  forgotten-free arc-cycle unlinked-node",
             "  error-path lost-task-stack pages",
             "  all-pages vmalloc percpu blocked-task",
-            "  deadlock lost-sender free",
+            "  deadlock lost-sender forgotten-clone",
+            "  double-into-raw lost-waker free",
             "> |",
         ],
     )?;
