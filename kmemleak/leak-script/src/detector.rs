@@ -7,7 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use kmemleak::{
-    AllocOptions, Detector, NoAnswer, NoTasks, Platform, Rank, Slot, SlotPlace, SuppressError,
+    AllocOptions, Detector, NoAnswer, NoTasks, NotCompared, Platform, Rank, Slot, SlotPlace,
+    SuppressError,
 };
 
 use crate::hidden::Hidden;
@@ -326,6 +327,15 @@ impl<'d, P: Platform> Subject<'d, P> {
         let numbers = words.filter_map(|word| word.strip_prefix("0x"));
         let addresses = numbers.filter_map(|digits| usize::from_str_radix(digits, 16).ok());
         addresses.map(Hidden::new).collect()
+    }
+
+    /// The counted blocks whose count is wrong, and how much it is too high.
+    pub(crate) fn counts(&self) -> Result<Vec<(Hidden, i64)>, NotCompared> {
+        let mut wrong = Vec::new();
+        self.detector.for_each_miscount(&mut |block| {
+            wrong.push((Hidden::new(block.start), block.difference));
+        })?;
+        Ok(wrong)
     }
 
     fn answer(&self, line: &str) -> String {

@@ -12,12 +12,23 @@ use crate::hidden::Hidden;
 use crate::machine::{self, Machine, Supply};
 use crate::names::{Names, Object};
 use crate::parse::{Script, size_suits};
-use crate::statement::{Allocator, Name, Place, Statement, Switch};
+use crate::statement::{Allocator, Counting, Name, Place, Slot, Statement, Switch, Word};
 use crate::tasks::ScriptTasks;
 
 const WORD: usize = size_of::<usize>();
 /// Words of a region.
 const REGION_WORDS: usize = 64;
+
+/// What an `Arc` puts into its block beside the value.
+const ARC_INNER: &str = "alloc::sync::ArcInner";
+/// Where the counts of such a block lie.
+const STRONG: usize = 0;
+const WEAK: usize = WORD;
+
+/// A call stack: a constructor of this type, inlined into the label.
+fn constructor(block_type: &str, site: &str) -> String {
+    format!("alloc::boxed::Box<T>::new<{block_type}>\n{site}")
+}
 
 /// Why a statement was not done.
 pub(crate) enum Stop {
@@ -95,6 +106,7 @@ impl<P: Platform> Run<'_, P> {
                 from,
                 site,
                 block_type,
+                counted,
             } => {
                 self.names.is_free(name)?;
                 self.alloc(Object {
@@ -104,12 +116,17 @@ impl<P: Platform> Run<'_, P> {
                     align,
                     min_count,
                     from,
-                    site: match block_type {
-                        Some(name) => format!("alloc::boxed::Box<T>::new<{name}>\n{site}"),
-                        None => site.into(),
+                    site: match (block_type, counted) {
+                        (_, Counting::Arc) => constructor(&format!("{ARC_INNER}<{site}>"), site),
+                        (Some(name), Counting::None) => constructor(name, site),
+                        (None, Counting::None) => site.into(),
                     },
                     live: true,
                 })?;
+                if counted == Counting::Arc {
+                    self.set_count(name, STRONG, 1)?;
+                    self.set_count(name, WEAK, 1)?;
+                }
             }
             Statement::Free(name) => self.free(name)?,
             Statement::Realloc(name, size) => self.realloc(name, size)?,
@@ -134,6 +151,8 @@ impl<P: Platform> Run<'_, P> {
                 self.subject.update_trace(start)?;
                 self.names.set_site(name, site);
             }
+            Statement::Strong(name, count) => self.set_count(name, STRONG, count)?,
+            Statement::Weak(name, count) => self.set_count(name, WEAK, count)?,
             Statement::Erase(slot) => {
                 let place = self.names.place(slot, self.machine)?;
                 // SAFETY: as with a store; nobody else writes to what is the script's.
@@ -189,6 +208,19 @@ impl<P: Platform> Run<'_, P> {
         self.subject.alloc(from, start, size, object.min_count)?;
         let start = Hidden::new(start);
         self.names.set(Object { start, ..object });
+        Ok(())
+    }
+
+    /// Stores a count.
+    fn set_count(&mut self, name: Name<'_>, offset: usize, count: i64) -> Result<(), Stop> {
+        let slot = Slot::Word(Word {
+            name,
+            cpu: None,
+            offset,
+        });
+        let place = self.names.place(slot, self.machine)?;
+        // SAFETY: `place` gives words of live blocks.
+        unsafe { self.machine.write(place.get(), count as usize) };
         Ok(())
     }
 

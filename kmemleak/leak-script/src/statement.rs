@@ -53,6 +53,15 @@ pub enum Switch {
     Off,
 }
 
+/// Whether a block counts the references to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// It does not.
+    None,
+    /// It is an `Arc`'s: its first word is the strong count, its second one the weak count. Both are 1 at first.
+    Arc,
+}
+
 /// An end of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -141,6 +150,7 @@ pub enum Statement<'s> {
         site: &'s str,
         /// The type that its call stack says: the functions of its label are a constructor of that type, inlined into the label.
         block_type: Option<&'s str>,
+        counted: Counting,
     },
     Free(Name<'s>),
     Realloc(Name<'s>, usize),
@@ -152,6 +162,8 @@ pub enum Statement<'s> {
     ScanArea(Name<'s>, usize, usize),
     TransientLeak(Name<'s>),
     UpdateTrace(Name<'s>, &'s str),
+    Strong(Name<'s>, i64),
+    Weak(Name<'s>, i64),
     Erase(Slot<'s>),
     RegionAdd(usize),
     RegionRemove(usize),
@@ -205,6 +217,7 @@ pub enum Expectation<'s> {
     Path(Name<'s>, Vec<Slot<'s>>),
     Type(Name<'s>, Option<&'s str>),
     Cycle(Name<'s>, Vec<Name<'s>>),
+    Counts(Vec<(Name<'s>, i64)>),
     Warning(&'s str),
     Quiet,
     Tracked(usize),

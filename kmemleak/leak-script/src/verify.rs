@@ -21,6 +21,7 @@ impl<P: Platform> Run<'_, P> {
                 | Expectation::Quiet
                 | Expectation::Tracked(_)
                 | Expectation::Type(..)
+                | Expectation::Counts(_)
                 | Expectation::State(_)
                 | Expectation::Lost(_)
                 | Expectation::Retains(..)
@@ -109,6 +110,7 @@ impl<P: Platform> Run<'_, P> {
                 let wanted: Vec<_> = names.iter().map(ToString::to_string).collect();
                 same_list(&format!("cycle {name}"), &wanted, &told)
             }
+            Expectation::Counts(ref wanted) => self.counts(wanted),
             Expectation::Warning(text) => {
                 let warnings = self.subject.warnings();
                 let told = first_lines(&warnings);
@@ -131,6 +133,25 @@ impl<P: Platform> Run<'_, P> {
                 same(&wanted, state_word(told).into(), |_| told == state)
             }
         }
+    }
+
+    /// The counts that are wrong, each as a script writes it.
+    fn counts(&self, wanted: &[(Name<'_>, i64)]) -> Result<(), Stop> {
+        let (mut told, mut written) = (Vec::new(), Vec::new());
+        match self.subject.counts() {
+            Ok(wrong) => {
+                let ours = wrong.into_iter().filter(|(start, _)| self.is_ours(*start));
+                told.extend(ours.map(|(start, more)| format!("{}{more:+}", self.name_of(start))));
+            }
+            Err(why) => told.push(why.to_string()),
+        }
+        for (name, more) in wanted {
+            self.names.get(name)?;
+            written.push(format!("{name}{more:+}"));
+        }
+        told.sort();
+        written.sort();
+        same_list("counts", &written, &told)
     }
 
     /// The leaks whose rank satisfies `is`.

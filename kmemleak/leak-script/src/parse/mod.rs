@@ -10,7 +10,10 @@ mod words;
 
 use self::words::{FEW, PAGE, Parsed, SLAB_MAX, WORD, Words, number, signed};
 use crate::failure::{Failure, Reason};
-use crate::statement::{Allocator, Expectation, Expected, Scope, Statement, Waiter};
+use crate::statement::{Allocator, Counting, Expectation, Expected, Scope, Statement, Waiter};
+
+/// Bytes of the smallest block that is looked at for its counts: these, and one word more.
+const COUNTED: usize = 3 * WORD;
 
 /// The only place where a script runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +147,8 @@ impl<'s> Words<'s> {
             ),
             "transient_leak" => Statement::TransientLeak(self.name()?),
             "update_trace" => Statement::UpdateTrace(self.name()?, self.site()?),
+            "strong" => Statement::Strong(self.name()?, self.signed("a count")?),
+            "weak" => Statement::Weak(self.name()?, self.signed("a count")?),
             "erase" => Statement::Erase(self.slot()?),
             "region" => match self.word("\"add\" or \"remove\"")? {
                 "add" => Statement::RegionAdd(self.below(FEW, "region")?),
@@ -227,8 +232,12 @@ impl<'s> Words<'s> {
         }
         let size = self.positive("a size")?;
         let (mut align, mut min_count, mut from, mut site) = (WORD, 1, Allocator::Slab, object);
-        let mut block_type = None;
+        let (mut block_type, mut counted) = (None, Counting::None);
         while let Some(word) = self.next() {
+            if word == "counted" {
+                counted = Counting::Arc;
+                continue;
+            }
             match word.split_once('=') {
                 Some(("align", value)) => {
                     let value = number(value)?;
@@ -254,6 +263,12 @@ impl<'s> Words<'s> {
             }
         }
         size_suits(from, size)?;
+        let is_arc = size >= COUNTED && block_type.is_none() && from != Allocator::Percpu;
+        if counted == Counting::Arc && !is_arc {
+            return Err(format!(
+                "a counted block has {COUNTED} bytes or more, no other type, and one copy"
+            ));
+        }
         Ok(Statement::Alloc {
             name: object,
             size,
@@ -262,6 +277,7 @@ impl<'s> Words<'s> {
             from,
             site,
             block_type,
+            counted,
         })
     }
 
@@ -290,6 +306,7 @@ impl<'s> Words<'s> {
             ),
             "holders" => Expectation::Holders(self.name()?, self.slots()?),
             "path" => Expectation::Path(self.name()?, self.slots()?),
+            "counts" => Expectation::Counts(self.differences()?),
             "type" => Expectation::Type(
                 self.name()?,
                 Some(self.word("a type")?).filter(|name| *name != "none"),

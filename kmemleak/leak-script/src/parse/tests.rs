@@ -1,7 +1,7 @@
 use alloc::string::String;
 
 use super::*;
-use crate::statement::{Place, Slot, Switch, Target, Word};
+use crate::statement::{Counting, Place, Slot, Switch, Target, Word};
 
 fn one(line: &str) -> Statement<'_> {
     let script = Script::parse(line).unwrap();
@@ -43,6 +43,7 @@ fn alloc_has_defaults_and_options() {
         from: Allocator::Slab,
         site: "A",
         block_type: None,
+        counted: Counting::None,
     };
     assert_eq!(one("alloc A 0x40"), plain);
     let full = Statement::Alloc {
@@ -53,7 +54,12 @@ fn alloc_has_defaults_and_options() {
         from: Allocator::Pages,
         site: "probe",
         block_type: Some("kernel::Node<u8>"),
+        counted: Counting::None,
     };
+    let Statement::Alloc { counted, .. } = one("alloc A 24 counted") else {
+        panic!("it is one");
+    };
+    assert_eq!(counted, Counting::Arc);
     let text = "alloc A 4096 align=64 min_count=-1 from=pages site=probe type=kernel::Node<u8>";
     assert_eq!(one(text), full);
 }
@@ -183,6 +189,9 @@ fn expectations_with_lists() {
     );
     let none = Expectation::Leaks(Vec::new());
     assert_eq!(one("expect leaks none"), Statement::Expect(none));
+    let counts = Expectation::Counts(Vec::from([("A", 2), ("B", -1)]));
+    assert_eq!(one("expect counts A+2 B-1"), Statement::Expect(counts));
+    assert_eq!(one("strong A -1"), Statement::Strong("A", -1));
     let growth = Expectation::Growth("push", -256, -2);
     assert_eq!(one("expect growth push -256 -2"), Statement::Expect(growth));
 }
@@ -206,6 +215,15 @@ fn what_is_wrong_is_told_with_its_line() {
     assert_eq!(refused("page 4 = 0"), "page frame 4 is not below 4");
     assert_eq!(refused("percpu 2 0 = 0"), "there is no cpu 2");
     assert_eq!(refused("expect leaks"), "a name is missing");
+    let counted = "a counted block has 24 bytes or more, no other type, and one copy";
+    for line in [
+        "alloc A 16 counted",
+        "alloc A 32 counted type=B",
+        "alloc A 32 from=percpu counted",
+    ] {
+        assert_eq!(refused(line), counted);
+    }
+    assert_eq!(refused("expect counts A"), "\"A\" is no NAME+N or NAME-N");
     assert_eq!(refused("bss 0 = -1"), "\"\" is no name");
 }
 

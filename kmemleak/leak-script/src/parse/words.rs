@@ -113,6 +113,23 @@ impl<'s> Words<'s> {
         Ok(names)
     }
 
+    /// `NAME+N` and `NAME-N`, or `none`.
+    pub(super) fn differences(&mut self) -> Parsed<Vec<(Name<'s>, i64)>> {
+        if self.peek() == Some("none") {
+            self.next();
+            return Ok(Vec::new());
+        }
+        let mut differences = Vec::new();
+        while differences.is_empty() || self.peek().is_some() {
+            let word = self.word("a name with a difference")?;
+            let sign = word.find(['+', '-']);
+            let sign = sign.ok_or_else(|| format!("\"{word}\" is no NAME+N or NAME-N"))?;
+            let (object, difference) = word.split_at(sign);
+            differences.push((name(object)?, signed(difference)?));
+        }
+        Ok(differences)
+    }
+
     pub(super) fn switch(&mut self) -> Parsed<Switch> {
         match self.word("\"on\" or \"off\"")? {
             "on" => Ok(Switch::On),

@@ -8,13 +8,31 @@ use crate::world::{Slot, Told, World, number};
 const HELD: usize = 4;
 /// As above, for paths.
 const PATHS: usize = 4;
+/// Counts are asked for where there were so many objects so far, or a multiple of that.
+const COUNTED_EVERY: usize = 8;
 
 impl World {
     /// Compares an expectation. Those of warnings, state and count of objects are none of the oracle's business.
     pub fn expect(&self, words: &[&str]) -> Told<()> {
         let (what, rest) = words.split_first().ok_or("nothing is expected")?;
-        if matches!(*what, "warning" | "quiet" | "tracked" | "state") {
+        if matches!(
+            *what,
+            "warning" | "quiet" | "tracked" | "state" | "type" | "cycle"
+        ) {
             return Ok(());
+        }
+        if *what == "counts" {
+            let mut wanted: Vec<_> = rest.iter().filter(|word| **word != "none").collect();
+            wanted.sort();
+            let told = self.miscounts()?.ok_or("a count is a pointer")?;
+            return match wanted
+                .iter()
+                .map(|word| **word)
+                .eq(told.iter().map(String::as_str))
+            {
+                true => Ok(()),
+                false => Err(format!("expected {wanted:?}, got {told:?}")),
+            };
         }
         if !self.fresh {
             return Err("there was something after the verdict".into());
@@ -52,6 +70,9 @@ impl World {
 
     /// What is to be said of this, in words: those of a set in order. None where the format leaves it open.
     fn answer(&self, words: &[&str]) -> Told<Option<Vec<String>>> {
+        if words == ["counts"] {
+            return self.miscounts();
+        }
         let verdict = self.verdict.as_ref().ok_or("there was no verdict")?;
         let leaks: BTreeSet<usize> = verdict.leaks.iter().copied().collect();
         let words_of = |slots: &[Slot]| slots.iter().map(|&slot| self.written(slot)).collect();
@@ -79,9 +100,13 @@ impl World {
                 leaks.len().to_string(),
             ]),
             ["groups", ..] => {
-                let labels = leaks.iter().map(|&id| &self.objects[id].label);
-                let labels: BTreeSet<&String> = labels.collect();
-                Some(vec![labels.len().to_string()])
+                // The call stack of a counted block has its constructor.
+                let stacks = leaks.iter().map(|&id| {
+                    let object = &self.objects[id];
+                    (&object.label, object.counted)
+                });
+                let stacks: BTreeSet<(&String, bool)> = stacks.collect();
+                Some(vec![stacks.len().to_string()])
             }
             ["interior", ..] => verdict.interior(self).map(|some| self.names(&some)),
             ["suppressed", ..] => verdict.suppressed(self).map(|some| self.names(&some)),
@@ -156,6 +181,10 @@ impl World {
             .iter()
             .filter_map(|what| self.stated(&[what]))
             .collect();
+        // Two stops each, with waits between: now and then.
+        if self.objects.len().is_multiple_of(COUNTED_EVERY) {
+            all.extend(self.stated(&["counts"]));
+        }
         let name = |id: usize| self.objects[id].name.as_str();
         let leaders = verdict.leaders.keys();
         all.extend(leaders.filter_map(|&id| self.stated(&["record", name(id)])));

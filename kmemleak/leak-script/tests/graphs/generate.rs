@@ -206,6 +206,12 @@ impl Generator {
         if from == "slab" && self.random.percent(3) {
             line += " align=64";
         }
+        // By their number, so that graphs are as they would be without counts.
+        let strong = (from == "slab" && size >= 24 && self.named.is_multiple_of(4))
+            .then_some(self.named / 4 % 4);
+        if strong.is_some() {
+            line += " counted";
+        }
         let scoped = self.random.percent(2) && count == 1;
         if scoped {
             self.say("disabled begin".into());
@@ -213,6 +219,9 @@ impl Generator {
         self.say(line);
         if scoped {
             self.say("disabled end".into());
+        }
+        if let Some(strong) = strong {
+            self.say(format!("strong {name} {}", strong as isize - 1));
         }
     }
 

@@ -13,6 +13,8 @@ use crate::verdict::Verdict;
 pub type Told<T> = Result<T, String>;
 
 const WORD: usize = 8;
+/// Bytes of the smallest block that is looked at for its counts.
+const COUNTED: usize = 24;
 /// Places outside of objects, and whether two numbers follow their names.
 const PLACES: [(&str, bool); 8] = [
     ("data", false),
@@ -60,6 +62,7 @@ pub struct Object {
     pub percpu: bool,
     pub pages: bool,
     pub no_scan: bool,
+    pub counted: bool,
     pub areas: Vec<(usize, usize)>,
     pub label: String,
     /// Its place in the order of allocation.
@@ -196,8 +199,14 @@ impl World {
             }
             ["update_trace", name, site] => {
                 let label = site.strip_prefix("site=").ok_or("no site=")?;
-                self.change(name, |object| object.label = label.into())?;
+                self.change(name, |object| {
+                    // The label alone says no type.
+                    object.counted = false;
+                    object.label = label.into();
+                })?;
             }
+            ["strong", name, count] => self.set_count(name, 0, count)?,
+            ["weak", name, count] => self.set_count(name, WORD, count)?,
             ["erase", ref slot @ ..] => {
                 let slot = self.slot(slot)?;
                 self.words.remove(&slot);
@@ -352,6 +361,7 @@ impl World {
             return Err(format!("{name} is live"));
         }
         let (mut min_count, mut from, mut label) = (1, "slab", name);
+        let counted = options.contains(&"counted");
         for option in options {
             match option.split_once('=') {
                 Some(("min_count", count)) => {
@@ -359,7 +369,8 @@ impl World {
                 }
                 Some(("from", place)) => from = place,
                 Some(("site", site)) => label = site,
-                Some(("align", _)) => {}
+                Some(("align" | "type", _)) => {}
+                None if *option == "counted" => {}
                 _ => return Err(format!("{option}?")),
             }
         }
@@ -377,6 +388,7 @@ impl World {
             percpu: from == "percpu",
             pages: from == "pages",
             no_scan: false,
+            counted,
             areas: Vec::new(),
             label: label.into(),
             order: self.objects.len(),
@@ -385,7 +397,20 @@ impl World {
             tracked: !self.metadata_off,
             seen: None,
             seen_in_doubt: false,
-        })
+        })?;
+        if counted {
+            self.set_count(name, 0, "1")?;
+            self.set_count(name, WORD, "1")?;
+        }
+        Ok(())
+    }
+
+    /// Stores a count, which may be negative.
+    fn set_count(&mut self, name: &str, offset: usize, count: &str) -> Told<()> {
+        let slot = self.slot(&[&format!("{name}+{offset}")])?;
+        let count: i64 = count.parse().map_err(|_| format!("{count}?"))?;
+        self.set(slot, Value::Number(count as usize));
+        Ok(())
     }
 
     fn add(&mut self, object: Object) -> Told<()> {
@@ -597,6 +622,72 @@ impl World {
                 .find(|&id| self.objects[id].contains(block, distance)),
             _ => None,
         }
+    }
+
+    /// The counted objects of which the count is wrong, with what it is too high, as scripts write that. None where a count is a
+    /// pointer.
+    pub fn miscounts(&self) -> Told<Option<Vec<String>>> {
+        let is_complete = self.live().all(|id| self.objects[id].tracked);
+        if !is_complete || self.off || self.stack_off {
+            return Err("there is no answer".into());
+        }
+        let counted = self.tracked().filter(|&id| {
+            let object = &self.objects[id];
+            object.counted && object.min_count > 0 && object.size >= COUNTED
+        });
+        let mut wrong = Vec::new();
+        for id in counted {
+            let (Some(strong), Some(weak)) = (self.count(id, 0), self.count(id, WORD)) else {
+                return Ok(None);
+            };
+            if let Some(more) = self.miscount(id, strong, weak) {
+                wrong.push(format!("{}{more:+}", self.objects[id].name));
+            }
+        }
+        wrong.sort();
+        Ok(Some(wrong))
+    }
+
+    fn count(&self, id: usize, offset: usize) -> Option<i64> {
+        let object = &self.objects[id];
+        let slot = Slot::Block {
+            block: object.block,
+            cpu: 0,
+            offset: object.start + offset,
+        };
+        match self.words.get(&slot) {
+            None => Some(0),
+            Some(Value::Number(number)) => Some(*number as i64),
+            Some(Value::At(..) | Value::Hidden(..)) => None,
+        }
+    }
+
+    fn miscount(&self, id: usize, strong: i64, weak: i64) -> Option<i64> {
+        let object = &self.objects[id];
+        let (mut words, mut starts) = (0, 0);
+        for (&slot, &value) in &self.words {
+            if self.pointee(value) != Some(id) {
+                continue;
+            }
+            match slot {
+                Slot::Place(kind, number, _) if !self.is_root(kind, number) => continue,
+                Slot::Place("stack" | "reg" | "region", ..) => return None,
+                Slot::Place(..) => {}
+                Slot::Block { .. } if self.owner(slot).is_none() => continue,
+                Slot::Block { .. } => {}
+            }
+            words += 1;
+            starts += i64::from(value == Value::At(object.block, object.start as i64));
+        }
+        if strong < 0 || strong > words {
+            return Some(strong - words);
+        }
+        let most = match (strong, weak) {
+            (_, ..0) => return None,
+            (0, weak) => weak,
+            (strong, weak) => strong + weak.max(1) - 1,
+        };
+        (starts > most).then_some(most - starts)
     }
 
     /// Every word that points into a tracked object, in roots and in other tracked objects, scanned or not.
