@@ -35,11 +35,8 @@ fn step() -> u64 {
     if let Some(_free) = WARNINGS.try_lock() {
         KMEMLEAK.drain_warnings(&mut out);
     }
-    // Of debug information that was in use the command tells that missed it, behind its report: it would stand inside of it here.
-    if symbols::missing() != Some(symbols::Missing::InUse) {
-        // Nothing can be done about output that the console does not take.
-        let _ = symbols::tell_missing(&mut out);
-    }
+    // Nothing can be done about output that the console does not take.
+    let _ = symbols::tell_missing(&mut out);
     drop(out);
     match next {
         NextStep::Wait { us } => us.min(WARNINGS_EVERY_US),

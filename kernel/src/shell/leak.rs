@@ -386,11 +386,12 @@ fn wait_until_blocked(started: &JoinHandle) {
 type Held = [u8; 1000];
 
 fn blocked_task() {
-    let (Ok(_held), Ok(room)) = (Room::for_box::<Held>(), Room::for_arc::<WaitQueue>()) else {
+    let rooms = (Room::for_box::<Held>(), Room::for_arc::<WaitQueue>());
+    let (Ok(_), Ok(_)) = rooms else {
         return refuse();
     };
     let (queue, held) = (Arc::new(WaitQueue::new()), Box::new([0x71_u8; 1000]));
-    drop(room);
+    drop(rooms);
     let wait = move || {
         queue.wait_for(|| black_box(false).then_some(()));
         drop(black_box(held));

@@ -12,7 +12,7 @@
 //! - A task that is not idle is in a ready queue exactly while it is `Ready`; it is `Running` on at most one CPU.
 //! - The lock is held while stacks are switched, and opened by the task that is switched to. So no CPU runs a ready task whose
 //!   registers are not saved yet, and none frees a stack that is still in use.
-//! - At a switch the preemption count is one, the lock's own.
+//! - At a switch the preemption count is one, the lock's own: who waits, or yields, while it holds a guard panics.
 //! - A task that has left its CPU has no frames of the scheduler on its stack but that of [`context::switch`]: the live part of its stack is a
 //!   root, and a frame's unused slots hold what earlier calls have left there.
 //!
@@ -223,6 +223,23 @@ fn leave_until(how: Leave, deadline_us: u64) {
     unsafe { context::switch(how as usize, deadline_us, choose, finish) };
 }
 
+/// Panics if this task must not wait: it is in a handler, or holds a spinlock or another guard. The CPU would never be preempted again, nor
+/// join a stop of the world: the guard would be taken off the count of the CPU on which the task goes on.
+#[inline(always)]
+pub(super) fn may_wait() {
+    if preempt::is_disabled() {
+        must_not_wait();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn must_not_wait() {
+    if !ending::is_ending() {
+        panic!("a task waits, or yields, while it holds a spinlock, or keeps its CPU otherwise");
+    }
+}
+
 /// Locks the scheduler, and leaves it locked for [`finish`] if there is a task to switch to.
 extern "C" fn choose(how: usize, deadline_us: u64) -> Next {
     const STAY: Next = Next {
@@ -230,6 +247,7 @@ extern "C" fn choose(how: usize, deadline_us: u64) -> Next {
         stack_pointer: 0,
     };
     let how = Leave::from_bits(how);
+    may_wait();
     let mut scheduler = SCHEDULER.lock();
     if how == Leave::Block && !scheduler.may_block(deadline_us) {
         return STAY;
@@ -456,6 +474,7 @@ pub fn unpark(task: &Arc<Task>) {
 /// Sleeps for at least `us` microseconds; the timer that wakes it ticks every 4000. Task context.
 #[inline(always)]
 pub fn sleep_us(us: u64) {
+    may_wait();
     let deadline_us = time::now_us() + us;
     context::on_cleared_frame(|| sleep_until(deadline_us));
 }

@@ -47,6 +47,7 @@ impl WaitQueue {
         awaited: Awaited,
         mut condition: impl FnMut() -> Option<R>,
     ) -> R {
+        scheduler::may_wait();
         match condition() {
             Some(value) => value,
             None => context::on_cleared_frame(|| self.wait(awaited, condition)),

@@ -236,3 +236,28 @@ guest_test! {
         assert!(free.abs_diff(mm::buddy::free_pages()) < 64);
     }
 }
+
+guest_test! {
+    /// A task that holds a guard must not give its CPU away: that would never be preempted again, nor join a stop of the world.
+    fn who_yields_with_a_guard_panics() smp [1, 2] fails "while it holds a spinlock" {
+        let _guard = PreemptGuard::new();
+        task::yield_now();
+    }
+}
+
+guest_test! {
+    /// The same for one that sleeps.
+    fn who_sleeps_with_a_guard_panics() smp [1] fails "while it holds a spinlock" {
+        static LOCK: SpinLock<u32> = SpinLock::new(0);
+        let _held = LOCK.lock();
+        task::sleep_us(1);
+    }
+}
+
+guest_test! {
+    /// A mutex is not to be locked with a guard held, even if it is open.
+    fn who_locks_a_mutex_with_a_guard_panics() smp [1] fails "while it holds a spinlock" {
+        let _guard = IrqGuard::new();
+        drop(Mutex::new(0).lock());
+    }
+}
