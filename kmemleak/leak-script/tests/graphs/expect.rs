@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::types;
 use crate::world::{Slot, Told, World, number};
 
 /// Objects whose holders are asked for after a verdict.
@@ -15,10 +16,7 @@ impl World {
     /// Compares an expectation. Those of warnings, state and count of objects are none of the oracle's business.
     pub fn expect(&self, words: &[&str]) -> Told<()> {
         let (what, rest) = words.split_first().ok_or("nothing is expected")?;
-        if matches!(
-            *what,
-            "warning" | "quiet" | "tracked" | "state" | "type" | "cycle"
-        ) {
+        if matches!(*what, "warning" | "quiet" | "tracked" | "state") {
             return Ok(());
         }
         if *what == "counts" {
@@ -34,7 +32,7 @@ impl World {
                 false => Err(format!("expected {wanted:?}, got {told:?}")),
             };
         }
-        if !self.fresh {
+        if !self.fresh && !matches!(*what, "lost" | "retains" | "type") {
             return Err("there was something after the verdict".into());
         }
         let told = match self.answer(words)? {
@@ -49,16 +47,29 @@ impl World {
                 };
                 slots.into_iter().map(|slot| self.written(slot)).collect()
             }
-            "growth" => rest[1..].iter().map(ToString::to_string).collect(),
-            "record" | "total" | "groups" => {
-                let numbers = rest.iter().skip(usize::from(*what == "record"));
+            "cycle" if rest[1..] == ["none"] => Vec::new(),
+            "growth" | "cycle" | "type" => rest[1..].iter().map(ToString::to_string).collect(),
+            "record" | "total" | "groups" | "retains" => {
+                let names = usize::from(matches!(*what, "record" | "retains"));
+                let numbers = rest.iter().skip(names);
                 let numbers: Told<Vec<usize>> = numbers.map(|word| number(word)).collect();
                 numbers?.iter().map(ToString::to_string).collect()
             }
             _ if *rest == ["none"] => Vec::new(),
             _ => rest.iter().map(ToString::to_string).collect(),
         };
-        if !matches!(*what, "path" | "record" | "growth" | "total") {
+        let is_set = matches!(
+            *what,
+            "leaks"
+                | "direct"
+                | "indirect"
+                | "interior"
+                | "suppressed"
+                | "new"
+                | "holders"
+                | "lost"
+        );
+        if is_set {
             wanted.sort();
         }
         if wanted == told {
@@ -72,6 +83,16 @@ impl World {
     fn answer(&self, words: &[&str]) -> Told<Option<Vec<String>>> {
         if words == ["counts"] {
             return self.miscounts();
+        }
+        if matches!(words[0], "lost" | "retains") {
+            return self.told_of_tasks(words).map(Some);
+        }
+        if let ["type", name, ..] = *words {
+            let object = &self.objects[self.live_named(name)?];
+            return Ok(match &object.block_type {
+                Some(block_type) => types::written(block_type).map(|text| vec![text]),
+                None => Some(vec!["none".into()]),
+            });
         }
         let verdict = self.verdict.as_ref().ok_or("there was no verdict")?;
         let leaks: BTreeSet<usize> = verdict.leaks.iter().copied().collect();
@@ -100,12 +121,8 @@ impl World {
                 leaks.len().to_string(),
             ]),
             ["groups", ..] => {
-                // The call stack of a counted block has its constructor.
-                let stacks = leaks.iter().map(|&id| {
-                    let object = &self.objects[id];
-                    (&object.label, object.counted)
-                });
-                let stacks: BTreeSet<(&String, bool)> = stacks.collect();
+                let stacks = leaks.iter().map(|&id| self.objects[id].functions());
+                let stacks: BTreeSet<Vec<String>> = stacks.collect();
                 Some(vec![stacks.len().to_string()])
             }
             ["interior", ..] => verdict.interior(self).map(|some| self.names(&some)),
@@ -133,6 +150,11 @@ impl World {
                 holders.sort();
                 Some(holders)
             }
+            ["cycle", name, ..] => {
+                let cycle = verdict.cycle(self, self.live_named(name)?);
+                let name = |id: usize| self.objects[id].name.clone();
+                cycle.map(|ids| ids.into_iter().map(name).collect())
+            }
             ["path", name, ..] => verdict.path(self.live_named(name)?).map(words_of),
             _ => return Err(format!("{words:?} is nothing to expect")),
         })
@@ -144,7 +166,7 @@ impl World {
         names
     }
 
-    fn bytes(&self, of: &BTreeSet<usize>) -> usize {
+    pub fn bytes(&self, of: &BTreeSet<usize>) -> usize {
         of.iter().map(|&id| self.objects[id].size).sum()
     }
 
@@ -185,9 +207,15 @@ impl World {
         if self.objects.len().is_multiple_of(COUNTED_EVERY) {
             all.extend(self.stated(&["counts"]));
         }
+        for question in self.questions_of_tasks() {
+            let about: Vec<&str> = question.split(' ').collect();
+            all.extend(self.stated(&about));
+        }
         let name = |id: usize| self.objects[id].name.as_str();
-        let leaders = verdict.leaders.keys();
-        all.extend(leaders.filter_map(|&id| self.stated(&["record", name(id)])));
+        for &id in verdict.leaders.keys() {
+            all.extend(self.stated(&["record", name(id)]));
+            all.extend(self.stated(&["cycle", name(id)]));
+        }
         if let Some(mark) = &self.mark {
             let (before, now) = (mark.sites.keys().cloned(), self.sites().into_keys());
             let sites: BTreeSet<String> = before.chain(now).collect();
@@ -199,8 +227,10 @@ impl World {
         }
         let objects: Vec<usize> = self.tracked().collect();
         let step = objects.len().div_ceil(HELD).max(1);
-        let asked = objects.iter().step_by(step);
-        all.extend(asked.filter_map(|&id| self.stated(&["holders", name(id)])));
+        for &id in objects.iter().step_by(step) {
+            all.extend(self.stated(&["holders", name(id)]));
+            all.extend(self.stated(&["type", name(id)]));
+        }
         let mut paths: Vec<(usize, String)> = objects
             .iter()
             .filter_map(|&id| Some((verdict.path(id)?.len(), id)))

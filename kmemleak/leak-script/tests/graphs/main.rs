@@ -17,6 +17,8 @@ mod by_hand;
 mod expect;
 mod generate;
 mod random;
+mod tasks;
+mod types;
 mod verdict;
 mod world;
 

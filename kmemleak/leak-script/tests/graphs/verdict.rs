@@ -86,8 +86,9 @@ impl Verdict {
         let suppressing: Set = lost(&live)
             .into_iter()
             .filter(|&id| {
-                let label = &world.objects[id].label;
-                world.patterns.iter().any(|pattern| matches(pattern, label))
+                let functions = world.objects[id].functions();
+                let mut patterns = world.patterns.iter();
+                patterns.any(|pattern| functions.iter().any(|name| matches(pattern, name)))
             })
             .collect();
         let mut known = live.union(&suppressing).copied().collect();
@@ -166,6 +167,53 @@ impl Verdict {
             owned.get_mut(&first).expect("a leader").insert(*id);
         }
         owned
+    }
+
+    /// The shortest cycle of scanned words in which a leader lies, from the leader on; empty if there is none. None where two are as
+    /// short.
+    pub fn cycle(&self, world: &World, leader: usize) -> Option<Vec<usize>> {
+        if !self.leaders.contains_key(&leader) {
+            return Some(Vec::new());
+        }
+        let reach = self.reach();
+        if !reach[&leader].contains(&leader) {
+            return Some(Vec::new());
+        }
+        // Which way a search takes through what is not read as a whole, the format doesn't say.
+        let on_a_cycle = |id: &&usize| reach[&leader].contains(*id) && reach[*id].contains(&leader);
+        let mut ring = self.leaks.iter().filter(on_a_cycle);
+        if !ring.all(|&id| world.objects[id].is_read_as_a_whole()) {
+            return None;
+        }
+        let links: BTreeSet<(usize, usize)> = (self.pointers.iter())
+            .filter(|pointer| pointer.scanned)
+            .filter_map(|pointer| Some((pointer.from?, pointer.to)))
+            .filter(|(from, to)| reach.contains_key(from) && reach.contains_key(to))
+            .collect();
+        // The shortest ways to what was not seen before, of which more than two are no news.
+        let (mut ways, mut seen) = (vec![vec![leader]], Set::from([leader]));
+        loop {
+            let end = |way: &[usize]| way[way.len() - 1];
+            let back = ways
+                .iter()
+                .filter(|way| links.contains(&(end(way), leader)));
+            match back.collect::<Vec<_>>()[..] {
+                [] => {}
+                [cycle] => return Some(cycle.clone()),
+                _ => return None,
+            }
+            let mut longer: BTreeMap<usize, Vec<Vec<usize>>> = BTreeMap::new();
+            for way in &ways {
+                let next = links.iter().filter(|link| link.0 == end(way));
+                for to in next.map(|link| link.1).filter(|to| !seen.contains(to)) {
+                    let all = longer.entry(to).or_default();
+                    all.push([way.as_slice(), &[to]].concat());
+                    all.truncate(2);
+                }
+            }
+            seen.extend(longer.keys());
+            ways = longer.into_values().flatten().collect();
+        }
     }
 
     // Live ones.
@@ -282,7 +330,7 @@ impl Verdict {
 }
 
 /// Adds what as many words as it wants point into, of roots and of those that are there already.
-fn spread(world: &World, pointers: &[Pointer], live: &mut Set) {
+pub fn spread(world: &World, pointers: &[Pointer], live: &mut Set) {
     loop {
         let before = live.len();
         let more: Vec<usize> = world

@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::tasks::Tasks;
+use crate::types;
 use crate::verdict::Verdict;
 
 pub type Told<T> = Result<T, String>;
@@ -62,7 +64,8 @@ pub struct Object {
     pub percpu: bool,
     pub pages: bool,
     pub no_scan: bool,
-    pub counted: bool,
+    /// What its call stack says of its type.
+    pub block_type: Option<String>,
     pub areas: Vec<(usize, usize)>,
     pub label: String,
     /// Its place in the order of allocation.
@@ -84,6 +87,25 @@ impl Object {
 
     pub fn is_black(&self) -> bool {
         self.min_count < 0
+    }
+
+    /// All its words are scanned, and one reference is enough for it.
+    pub fn is_read_as_a_whole(&self) -> bool {
+        self.min_count == 1 && !self.no_scan && !self.percpu && self.areas.is_empty()
+    }
+
+    /// Its first words are counts.
+    fn is_counted(&self) -> bool {
+        self.block_type.as_deref().is_some_and(types::is_counted)
+    }
+
+    /// The names in its call stack: the label, and of a block that has a type the constructor that was inlined there.
+    pub fn functions(&self) -> Vec<String> {
+        let constructor = self.block_type.as_deref().map(types::constructor);
+        constructor
+            .into_iter()
+            .chain([self.label.clone()])
+            .collect()
     }
 
     fn contains(&self, block: usize, distance: i64) -> bool {
@@ -128,8 +150,9 @@ pub struct World {
     regions: BTreeMap<usize, usize>,
     stack_off: bool,
     disabled: usize,
-    metadata_off: bool,
+    pub metadata_off: bool,
     pub off: bool,
+    pub tasks: Tasks,
     pub patterns: Vec<String>,
     pub min_age_us: u64,
     pub now_us: u64,
@@ -201,7 +224,7 @@ impl World {
                 let label = site.strip_prefix("site=").ok_or("no site=")?;
                 self.change(name, |object| {
                     // The label alone says no type.
-                    object.counted = false;
+                    object.block_type = None;
                     object.label = label.into();
                 })?;
             }
@@ -245,7 +268,10 @@ impl World {
             }
             ["off"] => self.off = true,
             ["metadata", switch] => self.metadata_off = switch == "off",
-            _ => return Err(format!("{words:?} is no statement")),
+            _ => {
+                let told = self.task_statement(words);
+                return told.unwrap_or_else(|| Err(format!("{words:?} is no statement")));
+            }
         }
         Ok(())
     }
@@ -307,7 +333,7 @@ impl World {
     }
 
     /// Whether a slot is not in a freed object.
-    fn is_memory(&self, slot: Slot) -> bool {
+    pub fn is_memory(&self, slot: Slot) -> bool {
         matches!(slot, Slot::Place(..)) || self.owner(slot).is_some()
     }
 
@@ -361,6 +387,7 @@ impl World {
             return Err(format!("{name} is live"));
         }
         let (mut min_count, mut from, mut label) = (1, "slab", name);
+        let mut block_type = None;
         let counted = options.contains(&"counted");
         for option in options {
             match option.split_once('=') {
@@ -369,10 +396,14 @@ impl World {
                 }
                 Some(("from", place)) => from = place,
                 Some(("site", site)) => label = site,
-                Some(("align" | "type", _)) => {}
+                Some(("type", text)) => block_type = Some(text.to_owned()),
+                Some(("align", _)) => {}
                 None if *option == "counted" => {}
                 _ => return Err(format!("{option}?")),
             }
+        }
+        if counted {
+            block_type = Some(format!("alloc::sync::ArcInner<{label}>"));
         }
         if self.disabled > 0 {
             // Of a black one it is no leak either.
@@ -388,7 +419,7 @@ impl World {
             percpu: from == "percpu",
             pages: from == "pages",
             no_scan: false,
-            counted,
+            block_type,
             areas: Vec::new(),
             label: label.into(),
             order: self.objects.len(),
@@ -416,6 +447,9 @@ impl World {
     fn add(&mut self, object: Object) -> Told<()> {
         if !self.stale().is_empty() {
             return Err("a word still points at freed memory".into());
+        }
+        if !self.stale_waits().is_empty() {
+            return Err("a task still waits for freed memory".into());
         }
         self.objects.push(object);
         Ok(())
@@ -448,6 +482,7 @@ impl World {
                 self.words.insert(Slot::Block { block, cpu, offset }, value);
             }
         }
+        self.tasks.moved(id, self.objects.len() - 1);
         self.objects[id].freed = true;
         self.gave_back = true;
         Ok(())
@@ -633,7 +668,7 @@ impl World {
         }
         let counted = self.tracked().filter(|&id| {
             let object = &self.objects[id];
-            object.counted && object.min_count > 0 && object.size >= COUNTED
+            object.is_counted() && object.min_count > 0 && object.size >= COUNTED
         });
         let mut wrong = Vec::new();
         for id in counted {
@@ -692,13 +727,24 @@ impl World {
 
     /// Every word that points into a tracked object, in roots and in other tracked objects, scanned or not.
     pub fn pointers(&self) -> Vec<Pointer> {
+        self.pointers_with(&|kind, number| self.is_root(kind, number))
+    }
+
+    /// As above, with those of the stacks, be they roots or not.
+    pub fn pointers_with_stacks(&self) -> Vec<Pointer> {
+        self.pointers_with(&|kind, number| {
+            matches!(kind, "stack" | "reg") || self.is_root(kind, number)
+        })
+    }
+
+    fn pointers_with(&self, is_root: &dyn Fn(&str, usize) -> bool) -> Vec<Pointer> {
         let mut pointers = Vec::new();
         for (&slot, &value) in &self.words {
             let Some(to) = self.pointee(value) else {
                 continue;
             };
             let (from, scanned) = match slot {
-                Slot::Place(kind, number, _) if self.is_root(kind, number) => (None, true),
+                Slot::Place(kind, number, _) if is_root(kind, number) => (None, true),
                 Slot::Place(..) => continue,
                 Slot::Block { offset, .. } => match self.owner(slot) {
                     Some(id) if id != to && self.objects[id].tracked => {
