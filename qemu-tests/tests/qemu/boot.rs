@@ -119,7 +119,7 @@ fn boots_with_64_mib() -> Result<(), Failure> {
         memory: "64M".into(),
         ..machines::kernel()
     })?;
-    if (47..=64).contains(&(total / 1024)) {
+    if (48..=64).contains(&(total / 1024)) {
         Ok(())
     } else {
         Err(format!("{total} KiB").into())
