@@ -322,7 +322,8 @@ impl<'d, P: Platform> Subject<'d, P> {
         let mut lines = report.lines();
         let line =
             lines.find(|line| line.contains("\"kind\":\"object\"") && line.contains(&of_leader));
-        let cycle = line.and_then(|line| line.split_once("\"cycle\":[")?.1.split_once(']'));
+        // A type may hold brackets, but none before a comma and a quote.
+        let cycle = line.and_then(|line| line.split_once("\"cycle\":[")?.1.split_once("],\""));
         let words = cycle.map_or("", |(cycle, _)| cycle).split('"');
         let numbers = words.filter_map(|word| word.strip_prefix("0x"));
         let addresses = numbers.filter_map(|digits| usize::from_str_radix(digits, 16).ok());

@@ -1,7 +1,7 @@
 //! The cycle that a leader lies in: lost objects that hold each other, such as `Arc`s that own each other.
 //!
 //! That there is a cycle, the search for leaders has seen (`fate::CYCLE`). Which objects it is made of is found when it is shown,
-//! by a breadth-first search (Moore 1959) among the leaks of the verdict: from the leader, along the words of plain blocks, to the
+//! by a breadth-first search (Moore 1959) among the leaks of the verdict: from the leader, along the words of blocks that are scanned as a whole, to the
 //! first object that points to the leader. So the cycle that is shown is a shortest one. A pointer from an object to itself
 //! makes none.
 //!
@@ -25,6 +25,7 @@ use crate::metadata::keyed_table::{Key, KeyedTable};
 use crate::metadata::page::NoMemory;
 use crate::objects::access::Locked;
 use crate::objects::object::Object;
+use crate::objects::record::flag;
 use crate::platform::Platform;
 use crate::tracker::Tracker;
 use crate::verdict::leak_list::{LeakList, Named, fate};
@@ -194,7 +195,7 @@ fn leak_at<P: Platform>(tracker: &Tracker<P>, list: &LeakList, word: Hidden) -> 
     (!is_suppressed).then_some(index)
 }
 
-/// Shows the words of a leak, if it is still there, and a plain block. It takes what is shown from `left`, and ends there.
+/// Shows the words of a leak, if it is still there, and is scanned as a whole. It takes what is shown from `left`, and ends there.
 fn each_word<P: Platform>(
     tracker: &Tracker<P>,
     named: &Named,
@@ -229,7 +230,7 @@ fn read_words<P: Platform>(
         let readable = tracker
             .strangers()
             .or_platform(platform, from, words.len() * WORD);
-        if record.birth_us() != named.record.birth_us() || !record.is_plain() || !readable {
+        if record.birth_us() != named.record.birth_us() || record.has(flag::SPECIAL) || !readable {
             return false;
         }
         for (place, word) in words.iter_mut().enumerate() {

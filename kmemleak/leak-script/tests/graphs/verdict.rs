@@ -179,10 +179,10 @@ impl Verdict {
         if !reach[&leader].contains(&leader) {
             return Some(Vec::new());
         }
-        // Which way a search takes through what is not read as a whole, the format doesn't say.
+        // Which way a search takes through what is scanned in part, the format doesn't say.
         let on_a_cycle = |id: &&usize| reach[&leader].contains(*id) && reach[*id].contains(&leader);
         let mut ring = self.leaks.iter().filter(on_a_cycle);
-        if !ring.all(|&id| world.objects[id].is_read_as_a_whole()) {
+        if !ring.all(|&id| world.objects[id].is_scanned_as_a_whole()) {
             return None;
         }
         let links: BTreeSet<(usize, usize)> = (self.pointers.iter())

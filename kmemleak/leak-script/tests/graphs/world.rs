@@ -89,9 +89,9 @@ impl Object {
         self.min_count < 0
     }
 
-    /// All its words are scanned, and one reference is enough for it.
-    pub fn is_read_as_a_whole(&self) -> bool {
-        self.min_count == 1 && !self.no_scan && !self.percpu && self.areas.is_empty()
+    /// All its words are scanned, and it has one copy.
+    pub fn is_scanned_as_a_whole(&self) -> bool {
+        !self.no_scan && !self.percpu && self.areas.is_empty()
     }
 
     /// Its first words are counts.
