@@ -11,8 +11,8 @@ use core::ops::Range;
 use kmemleak::{Comm, Platform, TaskState, Wait, WaitsOn};
 
 use crate::run::{Run, Stop};
-use crate::statement::{Slot, Waiter};
-use crate::tasks::Awaits;
+use crate::statement::{Allocator, Slot, Waiter};
+use crate::tasks::{Awaits, Who};
 use crate::verify::{same, same_list};
 
 /// The numbers of tasks that are objects begin here.
@@ -57,23 +57,27 @@ impl<P: Platform> Run<'_, P> {
 
     /// An object is a list of tasks.
     pub(crate) fn list_tasks(&mut self, name: &str) -> Result<(), Stop> {
-        self.names.live(name)?;
+        self.is_task(Waiter::Object(name))?;
         self.tasks.lists.push(name.to_owned());
         Ok(())
     }
 
+    /// Whether there is such a task. An object is one, or a list, if it is live and has one copy of its words.
     fn is_task(&self, waiter: Waiter<'_>) -> Result<(), Stop> {
-        if let Waiter::Object(name) = waiter {
-            self.names.live(name)?;
+        let Waiter::Object(name) = waiter else {
+            return Ok(());
+        };
+        match self.names.live(name)?.from {
+            Allocator::Percpu => Err(format!("{name} has a copy a cpu, as no task has").into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The number of the task at a place.
     fn number(&self, place: usize) -> u32 {
-        match self.tasks.tasks[place].object {
-            None => self.machine.parked_task(),
-            Some(_) => OBJECTS + place as u32,
+        match self.tasks.tasks[place].who {
+            Who::Parked => self.machine.parked_task(),
+            Who::Object(_) | Who::Freed => OBJECTS + place as u32,
         }
     }
 
@@ -82,9 +86,10 @@ impl<P: Platform> Run<'_, P> {
         let tasks = self.tasks.tasks.iter().enumerate();
         let live = tasks.filter_map(|(place, task)| {
             let awaits = task.awaits?;
-            let block = match &task.object {
-                None => None,
-                Some(name) => Some(self.names.live(name).ok()?.start.get()),
+            let block = match &task.who {
+                Who::Freed => return None,
+                Who::Parked => None,
+                Who::Object(name) => Some(self.names.live(name).ok()?.start.get()),
             };
             let on = match awaits {
                 Awaits::At(at) => WaitsOn::Address(at.get()),
@@ -124,12 +129,11 @@ impl<P: Platform> Run<'_, P> {
         let named = found.into_iter().filter_map(|lost| {
             let mut places = 0..self.tasks.tasks.len();
             let place = places.find(|&place| self.number(place) == lost.task)?;
-            let name = self.tasks.tasks[place].object.clone();
-            Some((
-                name.unwrap_or_else(|| name_of(Waiter::Parked)),
-                lost.bytes,
-                lost.blocks,
-            ))
+            let name = match &self.tasks.tasks[place].who {
+                Who::Object(name) => Waiter::Object(name),
+                Who::Parked | Who::Freed => Waiter::Parked,
+            };
+            Some((name_of(name), lost.bytes, lost.blocks))
         });
         Ok(named.collect())
     }

@@ -244,6 +244,7 @@ impl<P: Platform> Run<'_, P> {
             self.machine
                 .free(object.from, object.start.get(), object.size);
             self.names.kill(name);
+            self.tasks.forget(name);
         }
         Ok(())
     }
@@ -304,6 +305,7 @@ impl<P: Platform> Run<'_, P> {
         }
         if offset == 0 {
             self.names.kill(name);
+            self.tasks.forget(name);
         } else {
             self.names.set(Object {
                 size: offset,

@@ -16,9 +16,19 @@ pub(crate) enum Awaits {
     End(usize),
 }
 
-/// A task: an object, or the parked one.
+/// Who a task is.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Who {
+    Parked,
+    /// The object of this name.
+    Object(String),
+    /// An object that has been freed. One that gets its name later is another task.
+    Freed,
+}
+
+/// A task.
 pub(crate) struct NamedTask {
-    pub(crate) object: Option<String>,
+    pub(crate) who: Who,
     pub(crate) awaits: Option<Awaits>,
 }
 
@@ -32,17 +42,24 @@ pub(crate) struct ScriptTasks {
 impl ScriptTasks {
     /// The place of a task among those that are named.
     pub(crate) fn place(&mut self, waiter: Waiter<'_>) -> usize {
-        let object = match waiter {
-            Waiter::Parked => None,
-            Waiter::Object(name) => Some(name.to_owned()),
+        let who = match waiter {
+            Waiter::Parked => Who::Parked,
+            Waiter::Object(name) => Who::Object(name.to_owned()),
         };
-        let known = self.tasks.iter().position(|task| task.object == object);
+        let known = self.tasks.iter().position(|task| task.who == who);
         known.unwrap_or_else(|| {
-            self.tasks.push(NamedTask {
-                object,
-                awaits: None,
-            });
+            self.tasks.push(NamedTask { who, awaits: None });
             self.tasks.len() - 1
         })
+    }
+
+    /// The object of this name has been freed: it is no task any more, and no list.
+    pub(crate) fn forget(&mut self, name: &str) {
+        for task in &mut self.tasks {
+            if matches!(&task.who, Who::Object(object) if object == name) {
+                (task.who, task.awaits) = (Who::Freed, None);
+            }
+        }
+        self.lists.retain(|list| list != name);
     }
 }

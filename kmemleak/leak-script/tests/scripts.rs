@@ -203,6 +203,15 @@ fn a_script_can_be_wrong_in_itself() {
     assert_eq!(told, "line 2: A+8 is past its 12 bytes");
     let told = failure("alloc A 12 from=percpu\nA+0 = 0");
     assert_eq!(told, "line 2: A has a copy a cpu");
+    for line in [
+        "blocked A on bss 0",
+        "blocked on end A",
+        "woken A",
+        "task_list A",
+    ] {
+        let told = failure(&format!("alloc A 16 from=percpu\n{line}"));
+        assert_eq!(told, "line 2: A has a copy a cpu, as no task has");
+    }
 }
 
 /// Whatever is asked for, it is this script alone that may fail, and with its line.
