@@ -207,10 +207,7 @@ impl World {
         if self.objects.len().is_multiple_of(COUNTED_EVERY) {
             all.extend(self.stated(&["counts"]));
         }
-        for question in self.questions_of_tasks() {
-            let about: Vec<&str> = question.split(' ').collect();
-            all.extend(self.stated(&about));
-        }
+        all.extend(self.expectations_of_tasks());
         let name = |id: usize| self.objects[id].name.as_str();
         for &id in verdict.leaders.keys() {
             all.extend(self.stated(&["record", name(id)]));
@@ -240,5 +237,11 @@ impl World {
         paths.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
         all.extend(paths.into_iter().take(PATHS).map(|(_, path)| path));
         all
+    }
+    /// All that is to be said of tasks now.
+    pub fn expectations_of_tasks(&self) -> Vec<String> {
+        let questions = self.questions_of_tasks().into_iter();
+        let stated = |question: String| self.stated(&question.split(' ').collect::<Vec<_>>());
+        questions.filter_map(stated).collect()
     }
 }

@@ -34,6 +34,20 @@ const PATTERNS: [&str; 13] = [
     "driver*",
     "net",
 ];
+/// Types, as debug information writes them. Patterns match some of them.
+const TYPES: [&str; 9] = [
+    "u64",
+    "kernel::Node",
+    "[u8;24]",
+    "alloc::sync::ArcInner<kernel::net_rx>",
+    "alloc::rc::RcInner<core::cell::Cell<u8>>",
+    "alloc::collections::btree::node::LeafNode<u64,kernel::Task>",
+    "core::option::Option<usb::net_rx>",
+    "(net::driver::probe,&str)",
+    "hashbrown::raw::Bucket<(u8,kernel::x_rx_tx)>",
+];
+/// Bytes of the smallest block that is looked at for its counts.
+const COUNTED: usize = 24;
 const SIZES: [usize; 11] = [8, 16, 24, 32, 40, 64, 100, 129, 513, 1337, 4096];
 
 struct Generator {
@@ -42,6 +56,10 @@ struct Generator {
     lines: Vec<String>,
     /// Names that were given.
     named: usize,
+    /// Numbers for types and tasks: a graph is what it would be without them.
+    apart: Random,
+    /// There are tasks that wait.
+    waits: bool,
     /// Patterns are used. Then every object wants one reference: how the references of suppressed objects count for
     /// one that wants more the format doesn't say.
     suppresses: bool,
@@ -51,14 +69,21 @@ struct Generator {
 pub fn script(seed: u64) -> Vec<String> {
     let mut random = Random::new(seed);
     let suppresses = random.percent(40);
+    let mut apart = Random::new(!seed);
+    let waits = apart.percent(40);
     let mut generator = Generator {
         random,
         world: World::default(),
         lines: Vec::new(),
         named: 0,
+        apart,
+        waits,
         suppresses,
     };
     generator.generate();
+    if waits {
+        generator.more_of_parked();
+    }
     generator.lines
 }
 
@@ -130,6 +155,9 @@ impl Generator {
     }
 
     fn verdict(&mut self) {
+        if self.waits {
+            self.tasks();
+        }
         if self.suppresses && self.random.percent(70) {
             let pattern = self.random.any(&PATTERNS);
             self.say(format!("suppress {pattern}"));
@@ -207,10 +235,14 @@ impl Generator {
             line += " align=64";
         }
         // By their number, so that graphs are as they would be without counts.
-        let strong = (from == "slab" && size >= 24 && self.named.is_multiple_of(4))
+        let strong = (from == "slab" && size >= COUNTED && self.named.is_multiple_of(4))
             .then_some(self.named / 4 % 4);
+        let block_type = self.apart.any(&TYPES);
+        let fits = !block_type.contains("Inner<") || (from == "slab" && size >= COUNTED);
         if strong.is_some() {
             line += " counted";
+        } else if fits && self.apart.percent(30) {
+            line += &format!(" type={block_type}");
         }
         let scoped = self.random.percent(2) && count == 1;
         if scoped {
@@ -234,6 +266,9 @@ impl Generator {
             } else {
                 self.say(format!("erase {slot}"));
             }
+        }
+        for task in self.world.stale_waits() {
+            self.say(format!("woken {task}").trim().to_owned());
         }
     }
 
@@ -296,6 +331,91 @@ impl Generator {
         if self.world.owner(slot).is_some() || matches!(slot, Slot::Place(..)) {
             let slot = self.world.written(slot);
             self.say(format!("{slot} = 0"));
+        }
+    }
+
+    // Tasks.
+
+    /// Some tasks wait from now on, for what others hold, and some no more.
+    fn tasks(&mut self) {
+        let objects = self.live().len();
+        for _ in 0..self.apart.between(1, 2 + objects / 2) {
+            let Some(task) = self.some_task() else {
+                continue;
+            };
+            match self.apart.below(100) {
+                0..8 => self.say(format!("woken {task}").trim().to_owned()),
+                _ => {
+                    let on = self.awaited();
+                    self.say(format!("blocked {task} on {on}").replace("  ", " "));
+                }
+            }
+        }
+        if self.apart.percent(25)
+            && let Some(id) = self.apart_object()
+            && !self.world.objects[id].percpu
+        {
+            self.say(format!("task_list {}", self.name(id)));
+        }
+    }
+
+    /// The parked task holds more, and waits; the verdicts before do not know of it.
+    fn more_of_parked(&mut self) {
+        for _ in 0..self.apart.between(1, 4) {
+            let Some(to) = self.apart_object() else {
+                continue;
+            };
+            let to = self.name(to).to_owned();
+            let place = match self.apart.below(3) {
+                0 => format!("reg {}", self.apart.below(4)),
+                _ => format!("stack {}", self.apart.below(64)),
+            };
+            self.say(format!("{place} = {to}"));
+        }
+        let on = self.awaited();
+        self.say(format!("blocked on {on}"));
+    }
+
+    fn apart_object(&mut self) -> Option<usize> {
+        let live = self.live();
+        (!live.is_empty()).then(|| self.apart.any(&live))
+    }
+
+    /// The name of an object that can be a task, or no name, which is the parked one's.
+    fn some_task(&mut self) -> Option<String> {
+        if self.apart.percent(25) {
+            return Some(String::new());
+        }
+        let id = self.apart_object()?;
+        (!self.world.objects[id].percpu).then(|| self.name(id).to_owned())
+    }
+
+    /// What a task may wait for.
+    fn awaited(&mut self) -> String {
+        let kind = self.apart.below(100);
+        if kind < 20
+            && let Some(task) = self.some_task()
+        {
+            let name = if task.is_empty() { "parked" } else { &task };
+            return format!("end {name}");
+        }
+        if kind >= 27
+            && let Some(id) = self.apart_object()
+        {
+            let object = &self.world.objects[id];
+            let (name, percpu, words) = (object.name.clone(), object.percpu, object.size / 8);
+            if words > 0 {
+                let offset = 8 * self.apart.below(words);
+                return match percpu {
+                    true => format!("{name}[{}]+{offset}", self.apart.below(2)),
+                    false => format!("{name}+{offset}"),
+                };
+            }
+        }
+        match self.apart.below(3) {
+            0 => format!("bss {}", self.apart.below(64)),
+            1 => format!("data {}", self.apart.below(64)),
+            _ => format!("region {} {}", self.apart.below(4), self.apart.below(64)),
         }
     }
 

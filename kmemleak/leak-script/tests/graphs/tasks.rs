@@ -71,8 +71,10 @@ impl World {
                 .and_then(|task| self.block(task, rest)),
             ["woken"] => self.wake(Task::Parked),
             ["woken", name] => self.task_object(name).and_then(|task| self.wake(task)),
-            ["task_list", name] => self.live_named(name).map(|id| {
-                self.tasks.lists.insert(id);
+            ["task_list", name] => self.task_object(name).map(|task| {
+                if let Task::Object(id) = task {
+                    self.tasks.lists.insert(id);
+                }
             }),
             _ => return None,
         })
@@ -123,13 +125,18 @@ impl World {
         self.tasks.waits.keys().copied().filter(is_live).collect()
     }
 
-    /// Words that tasks wait for and that lie in memory which was freed.
-    pub fn stale_waits(&self) -> Vec<Task> {
+    /// The tasks that wait for a word in memory which was freed: their names, of the parked one none.
+    pub fn stale_waits(&self) -> Vec<String> {
         let is_stale = |task: &Task| match self.tasks.waits[task] {
             Awaited::At(slot) => !self.is_memory(slot),
             Awaited::EndOf(_) => false,
         };
-        self.waiting().into_iter().filter(is_stale).collect()
+        let stale = self.waiting().into_iter().filter(is_stale);
+        let name = |task| match task {
+            Task::Parked => String::new(),
+            task => self.task_name(task),
+        };
+        stale.map(name).collect()
     }
 
     /// The words that count while these tasks are withheld.
