@@ -16,30 +16,7 @@
 //! expect leaks A B
 //! ```
 //!
-//! # Counted blocks
-//!
-//! ```text
-//! alloc A 32 counted
-//! bss 0 = A
-//! strong A 2
-//! expect counts A+1
-//! ```
-//!
-//! - `alloc NAME SIZE counted …`: the block is an `Arc`'s, of 24 bytes or more. Its first word is the strong count, its second one the
-//!   weak count; both are 1 at first.
-//! - `strong NAME N`, `weak NAME N`: the count is N from now on. (It is a store: `realloc` copies counts, and `SLOT = N` sets one as
-//!   well.)
-//! - `expect counts A+N B-N … | none`: the live, tracked, counted blocks whose count is wrong *now*, in any order. No check comes
-//!   before. The *words* of a block are all that point into it, to whatever byte: in data, bss, per-CPU variables and page
-//!   descriptors, and in all tracked objects, scanned or not, itself as well. A word in both is one.
-//!   - A block that is gray or black is left out, and so is one that has a word on a live stack, in a register or in a region.
-//!   - A strong count below zero: `A-N`, where N is the number of words more than the count.
-//!   - A strong count that is higher than the number of words: `A+N`, where N is the difference.
-//!   - Otherwise, where more words point to its first byte than there can be references: `A-N`, where N is the difference. There can be
-//!     the strong count and the weak count less 1; where the strong count is 0, the weak count; if the weak count is below zero, any
-//!     number.
-//!
-//! The question has no answer (a failure) while the state is `incomplete` or `disabled`, or with `stack off`.
+//! The whole language is described in `kmemleak/leak-script/FORMAT.md`.
 //!
 //! # The way of a script
 //!

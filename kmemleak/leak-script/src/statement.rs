@@ -1,30 +1,6 @@
 //! What a script can say.
 //!
-//! All sizes and offsets are bytes. Text is borrowed from the script.
-//!
-//! # Tasks that wait
-//!
-//! ```text
-//! blocked on SLOT              the parked task waits for what lies there (an object, a place)
-//! blocked NAME on SLOT         so does a task of which object NAME holds all words: its control block, or a future
-//! blocked [NAME] on end OTHER  it waits for the end of another task: `parked`, or that of an object
-//! woken [NAME]                 it does not wait any more
-//! task_list NAME               the words of the object are a list of tasks, and wake none
-//! expect lost TASK … | none    the tasks that can never run again, `parked` or the names of objects, in any order
-//! expect retains TASK BYTES BLOCKS   what only this lost task retains
-//! ```
-//!
-//! Both expectations speak of now, and need no `check`; what a `check` says does not depend on who waits. Their rules:
-//!
-//! - As long as a task waits its words count for nothing: the slots `stack` and `reg` of the parked task, and what an object that is
-//!   a task points to. The words of a `task_list` never count. All else is alive as in a `check`.
-//! - A task that waits goes on if what it waits for lies in no object, or in one that is alive; or if the task goes on, or does not wait,
-//!   whose end it waits for. Then its words count, and its own object is alive, whoever points there. What does not go on when nothing changes any more
-//!   is lost.
-//! - A lost task retains its own object, and what no other lost task reaches: by its words and those of the objects that
-//!   these lead to, scanned as in a `check`. The words of a list lead nowhere; nothing that is alive is crossed, and no own object of
-//!   a lost task. One pointer is enough, however many an object needs.
-//! - An object that has been freed is no task any more, and no list.
+//! All sizes and offsets are bytes. Text is borrowed from the script. What each statement and expectation means: `FORMAT.md`.
 
 use alloc::vec::Vec;
 

@@ -57,6 +57,8 @@ const GRAMMAR: &[&str] = &[
     " from=vmalloc",
     " from=percpu",
     " site=",
+    " type=",
+    " counted",
     "free ",
     "realloc ",
     "free_part ",
@@ -66,6 +68,8 @@ const GRAMMAR: &[&str] = &[
     "scan_area ",
     "transient_leak ",
     "update_trace ",
+    "strong ",
+    "weak ",
     "erase ",
     "region add ",
     "region remove ",
@@ -125,6 +129,10 @@ const GRAMMAR: &[&str] = &[
     "expect growth ",
     "expect holders ",
     "expect path ",
+    "expect type ",
+    "expect cycle ",
+    "expect counts none",
+    "expect counts A",
     "expect warning unknown object",
     "expect warning scan area larger than object",
     "expect warning region",
@@ -155,6 +163,34 @@ fn the_whole_grammar_is_used() {
     }
     for (name, text) in &scripts {
         assert!(text.starts_with("# "), "{name} doesn't say what it holds");
+    }
+}
+
+/// The document of the language.
+const FORMAT: &str = include_str!("../FORMAT.md");
+
+#[test]
+fn the_document_has_the_whole_grammar() {
+    for part in GRAMMAR {
+        let part = part.trim_start_matches("expect ").trim();
+        let name = part.split([' ', '=']).next().unwrap_or(part);
+        // All but bits of a line.
+        if name.len() > 2 && name.starts_with(|first: char| first.is_ascii_lowercase()) {
+            assert!(FORMAT.contains(&format!("`{name}")), "{part}");
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_document_pass() {
+    let examples = FORMAT.split("```leak\n").skip(1);
+    let examples: Vec<&str> = examples
+        .filter_map(|text| text.split("```").next())
+        .collect();
+    assert!(examples.len() >= 5);
+    for text in examples {
+        assert!(text.contains("expect "), "{text}");
+        assert_eq!(host::run(text, 2), Outcome::Passed, "{text}");
     }
 }
 

@@ -224,3 +224,101 @@ fn stale_words_are_named() {
     let written: Vec<String> = stale.iter().map(|&slot| world.written(slot)).collect();
     assert_eq!(written, ["data 3", "B+0"]);
 }
+
+#[test]
+fn tasks_that_wait_for_each_other() {
+    let two = format!("{THREE}bss 0 = A\nbss 1 = B\nA+0 = C\nblocked A on C+8\n");
+    agrees(&format!("{two}expect lost A\nexpect retains A 80 2"));
+    disagrees(&format!("{two}expect lost none"));
+    disagrees(&format!("{two}expect retains A 16 1"));
+    agrees(&format!("{two}B+0 = C\nexpect lost none"));
+    disagrees(&format!("{two}B+0 = C\nexpect retains A 80 2"));
+    agrees(&format!(
+        "{two}B+0 = C\nblocked B on C\nexpect lost A B\nexpect retains A 16 1"
+    ));
+    agrees(&format!("{two}blocked B on end A\nexpect lost A B"));
+    agrees(&format!(
+        "{two}blocked B on end A\nwoken A\nexpect lost none"
+    ));
+    agrees(&format!(
+        "{two}blocked B on end A\nbss 0 = 0\nfree A\nexpect lost none"
+    ));
+    agrees(&format!(
+        "{two}bss 2 = C+63\nexpect lost none\ntask_list B\nexpect lost none"
+    ));
+    agrees(&format!("{two}B+0 = C\ntask_list B\nexpect lost A"));
+    agrees(&format!(
+        "{two}dead 0 = C\nreg 0 = C\nblocked on C\nstack off\nexpect lost A parked"
+    ));
+    agrees(&format!("{two}reg 0 = C\nstack off\nexpect lost none"));
+    agrees(&format!("{two}no_scan A\nexpect retains A 16 1"));
+}
+
+#[test]
+fn tasks_have_one_copy_and_wait_for_memory() {
+    disagrees("alloc A 16 from=percpu\nblocked A on bss 0");
+    disagrees("alloc A 16 from=percpu\ntask_list A");
+    agrees("alloc A 16 from=percpu\nalloc B 8\nblocked B on A[1]+8\nexpect lost B");
+    disagrees("alloc A 8\nalloc B 8\nblocked B on A\nfree A\nalloc C 8");
+    agrees("alloc A 8\nalloc B 8\nblocked B on A\nfree A\nwoken B\nalloc C 8\nexpect lost none");
+    // The name alone makes no task.
+    agrees("alloc A 8\nalloc B 8\nblocked A on B\nfree A\nalloc A 8\nexpect lost none");
+    agrees(
+        "alloc A 8\nalloc B 8\nblocked A on B\nrealloc A 16\nexpect lost A\nexpect retains A 16 1",
+    );
+    // Nothing was kept of it.
+    disagrees("metadata off\nalloc A 8\nmetadata on\nalloc B 8\nblocked B on A\nexpect lost none");
+}
+
+#[test]
+fn cycles_of_leaks() {
+    let ring = format!("{THREE}A+0 = C\nC+0 = B\nB+0 = A+15\ncheck\n");
+    agrees(&format!("{ring}expect cycle A A C B\nexpect cycle B none"));
+    disagrees(&format!("{ring}expect cycle A C B A"));
+    disagrees(&format!("{ring}expect cycle A none"));
+    agrees(&format!("{THREE}A+0 = A\ncheck\nexpect cycle A none"));
+    agrees(&format!(
+        "{THREE}A+0 = B\nB+0 = A\nB+8 = C\nC+0 = A\ncheck\nexpect cycle A A B"
+    ));
+    // Two that are as short, and one that is scanned in part.
+    disagrees(&format!(
+        "{THREE}A+0 = B\nB+0 = A\nA+8 = C\nC+0 = A\ncheck\nexpect cycle A A B"
+    ));
+    disagrees(&format!(
+        "{THREE}A+0 = B\nB+0 = A\nscan_area B 0 8\ncheck\nexpect cycle A A B"
+    ));
+}
+
+#[test]
+fn types_as_reports_write_them() {
+    for (text, written) in [
+        ("kernel::Node", "kernel::Node"),
+        ("[u8;24]", "[u8;24]"),
+        ("alloc::sync::ArcInner<kernel::Task>", "Arc<kernel::Task>"),
+        (
+            "alloc::rc::RcInner<[alloc::string::String;2]>",
+            "Rc<[String;2]>",
+        ),
+        (
+            "core::option::Option<alloc::sync::ArcInner<u8>>",
+            "Option<ArcInner<u8>>",
+        ),
+    ] {
+        let block = format!("alloc A 24 type={text} site=push\nalloc B 24 site=push\n");
+        agrees(&format!(
+            "{block}expect type A {written}\nexpect type B none"
+        ));
+        agrees(&format!(
+            "{block}update_trace A site=push\nexpect type A none"
+        ));
+        agrees(&format!(
+            "{block}realloc A 32\nexpect type A {written}\ncheck\nexpect groups 2"
+        ));
+        disagrees(&format!("{block}expect type A none"));
+    }
+    agrees("alloc A 24 counted site=push\nexpect type A Arc<push>");
+    // A pattern sees the constructor as well.
+    agrees("alloc A 24 type=usb::Urb\nsuppress Box*\ncheck\nexpect suppressed A");
+    agrees("alloc A 24 type=usb::Urb\nsuppress Urb>\ncheck\nexpect suppressed A");
+    agrees("alloc A 24 type=usb::Urb\nsuppress Urb\ncheck\nexpect suppressed none");
+}

@@ -35,12 +35,13 @@ const PATTERNS: [&str; 13] = [
     "net",
 ];
 /// Types, as debug information writes them. Patterns match some of them.
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     "u64",
     "kernel::Node",
     "[u8;24]",
     "alloc::sync::ArcInner<kernel::net_rx>",
     "alloc::rc::RcInner<core::cell::Cell<u8>>",
+    "alloc::rc::RcBox<[kernel::Node;2]>",
     "alloc::collections::btree::node::LeafNode<u64,kernel::Task>",
     "core::option::Option<usb::net_rx>",
     "(net::driver::probe,&str)",
@@ -238,7 +239,8 @@ impl Generator {
         let strong = (from == "slab" && size >= COUNTED && self.named.is_multiple_of(4))
             .then_some(self.named / 4 % 4);
         let block_type = self.apart.any(&TYPES);
-        let fits = !block_type.contains("Inner<") || (from == "slab" && size >= COUNTED);
+        let fits = !(block_type.contains("Inner<") || block_type.contains("RcBox<"))
+            || (from == "slab" && size >= COUNTED);
         if strong.is_some() {
             line += " counted";
         } else if fits && self.apart.percent(30) {

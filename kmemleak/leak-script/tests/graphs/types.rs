@@ -1,9 +1,10 @@
 //! The oracle's types: how a report writes what the call stack of a block says.
 
 /// What has counts beside its value, and how a report writes that.
-const COUNTED: [(&str, &str); 2] = [
+const COUNTED: [(&str, &str); 3] = [
     ("alloc::sync::ArcInner<", "Arc<"),
     ("alloc::rc::RcInner<", "Rc<"),
+    ("alloc::rc::RcBox<", "Rc<"),
 ];
 /// Crates whose types are written without their paths.
 const LIBRARIES: [&str; 4] = ["alloc", "core", "std", "hashbrown"];
