@@ -28,7 +28,6 @@ use line_editor::{Completion, Event, Tab};
 use crate::console::{self, Console};
 use crate::edited::{self, Announcement};
 use crate::leak::CommandError;
-use crate::task::scheduler;
 use crate::{symbols, task};
 
 /// How long the shell waits before it tries a key again, while others write.
@@ -51,7 +50,7 @@ fn feed(byte: u8) {
     let event = loop {
         match edited::byte(byte) {
             Some(event) => break event,
-            None => scheduler::sleep_us(KEYS_WAIT_US),
+            None => task::sleep_us(KEYS_WAIT_US),
         }
     };
     match event {

@@ -14,9 +14,11 @@
 
 pub mod channel;
 mod current;
+mod may_wait;
 mod mutex;
 pub mod reaper;
 pub mod scheduler;
+mod sleep;
 mod wait_queue;
 pub mod waits;
 
@@ -42,7 +44,8 @@ use crate::mm::vmalloc;
 use crate::sync::{LocalIrqDisabled, SpinLock};
 
 pub use self::mutex::{Mutex, MutexGuard};
-pub use self::scheduler::{current, park, sleep_us, unpark, yield_now};
+pub use self::scheduler::{current, park, unpark, yield_now};
+pub use self::sleep::sleep_us;
 pub use self::wait_queue::WaitQueue;
 use self::waits::{Awaited, WaitNote};
 

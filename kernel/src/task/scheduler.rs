@@ -29,6 +29,7 @@ use intrusive_collections::{Bound, LinkedList, RBTree};
 
 use super::current::CURRENT;
 pub use super::current::{current, try_current, with_current};
+use super::may_wait::may_wait;
 use super::{AllAdapter, Priority, RunAdapter, State, Task, TimerAdapter};
 use crate::arch::context::Next;
 use crate::arch::interrupts::InterruptFlag;
@@ -221,23 +222,6 @@ fn leave_until(how: Leave, deadline_us: u64) {
     // SAFETY: the next task's pointer was saved when it left its CPU, under the lock, with which interrupts are off; the word to save
     // to is one of a task that the tree of all tasks keeps.
     unsafe { context::switch(how as usize, deadline_us, choose, finish) };
-}
-
-/// Panics if this task must not wait: it is in a handler, or holds a spinlock or another guard. The CPU would never be preempted again, nor
-/// join a stop of the world: the guard would be taken off the count of the CPU on which the task goes on.
-#[inline(always)]
-pub(super) fn may_wait() {
-    if preempt::is_disabled() {
-        must_not_wait();
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn must_not_wait() {
-    if !ending::is_ending() {
-        panic!("a task waits, or yields, while it holds a spinlock, or keeps its CPU otherwise");
-    }
 }
 
 /// Locks the scheduler, and leaves it locked for [`finish`] if there is a task to switch to.
@@ -469,21 +453,6 @@ pub fn park_until(deadline_us: u64) {
 /// Wakes a task; if it is not blocked, its next [`park`] returns at once. Any context.
 pub fn unpark(task: &Arc<Task>) {
     SCHEDULER.lock().wake(task);
-}
-
-/// Sleeps for at least `us` microseconds; the timer that wakes it ticks every 4000. Task context.
-#[inline(always)]
-pub fn sleep_us(us: u64) {
-    may_wait();
-    let deadline_us = time::now_us() + us;
-    context::on_cleared_frame(|| sleep_until(deadline_us));
-}
-
-#[inline(never)]
-fn sleep_until(deadline_us: u64) {
-    while time::now_us() < deadline_us {
-        park_until(deadline_us);
-    }
 }
 
 /// Ends this task.

@@ -15,6 +15,7 @@ use core::{fmt, ptr};
 
 use intrusive_collections::LinkedList;
 
+use super::may_wait::may_wait;
 use super::waits::Awaited;
 use super::{Task, WaitAdapter, scheduler};
 use crate::arch::context;
@@ -47,7 +48,7 @@ impl WaitQueue {
         awaited: Awaited,
         mut condition: impl FnMut() -> Option<R>,
     ) -> R {
-        scheduler::may_wait();
+        may_wait();
         match condition() {
             Some(value) => value,
             None => context::on_cleared_frame(|| self.wait(awaited, condition)),
