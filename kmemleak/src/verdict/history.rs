@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn the_last_eight_are_kept() {
         let mut history = History::default();
-        assert_eq!(history.last(0), []);
+        assert!(history.last(0).is_empty());
         (1..=3).for_each(|bytes| history.push(bytes));
         assert_eq!(history.last(3), [1, 2, 3]);
         assert_eq!(history.last(4), [0, 1, 2, 3], "nothing was there before");

@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::block_type::BlockType;
+use super::clipped::Clipped;
 use super::style::{Ink, Style};
 use super::view::named_at;
 use crate::checker::claim::Claim;
@@ -15,51 +16,48 @@ use crate::verdict::leak_list::Named;
 const MOST: usize = 8;
 
 /// Writes an object in a chain: its type, or its address where that is not known.
-pub(super) fn write_link<P: Platform>(
-    tracker: &Tracker<P>,
-    named: &Named,
+fn write_link(
+    block_type: Option<&BlockType>,
+    start: usize,
+    style: Style,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let frames = tracker.depot().get(named.record.stack_id());
-    match BlockType::of(tracker, frames.as_slice()) {
-        Some(block_type) => {
-            let style = Style::of(tracker);
-            write!(out, "{}", style.paint(Ink::Type, block_type.short()))
-        }
-        None => write!(out, "{:#018x}", named.start),
+    match block_type {
+        Some(block_type) => write!(out, "{}", style.paint(Ink::Type, block_type.short())),
+        None => write!(out, "{start:#018x}"),
     }
 }
 
-/// Bytes of a way.
-const WAY: usize = 240;
-/// The sign for what has no room.
-const CUT: char = '\u{2026}';
+/// The type of an object, if its call stack names one.
+fn type_of<P: Platform>(tracker: &Tracker<P>, named: &Named) -> Option<BlockType> {
+    let frames = tracker.depot().get(named.record.stack_id());
+    BlockType::of(tracker, frames.as_slice())
+}
 
 /// A way from a root to an object in one line: `.bss kernel::LIST -> Node -> Node`. What has no room is cut.
 pub(super) struct Way {
-    text: [u8; WAY],
-    len: usize,
-    is_cut: bool,
+    text: Clipped<WAY>,
     /// Whether a type was among its objects: a line of addresses would tell nothing new.
     is_typed: bool,
 }
 
+/// Columns of a way at most.
+const WAY: usize = 160;
+
 impl Way {
     pub(super) const fn new() -> Self {
         Self {
-            text: [0; WAY],
-            len: 0,
-            is_cut: false,
+            text: Clipped::new(),
             is_typed: false,
         }
     }
 
     /// Adds what `write` writes.
     pub(super) fn add(&mut self, write: impl FnOnce(&mut dyn Write) -> fmt::Result) -> fmt::Result {
-        if self.len > 0 {
-            self.write_str(" -> ")?;
+        if self.text.columns() > 0 {
+            self.text.write_str(" -> ")?;
         }
-        write(self)
+        write(&mut self.text)
     }
 
     /// Adds the object that starts at an address.
@@ -71,39 +69,18 @@ impl Way {
         let Some(named) = named_at(tracker, start) else {
             return self.add(|out| out.write_str("(freed)"));
         };
-        let frames = tracker.depot().get(named.record.stack_id());
-        let block_type = BlockType::of(tracker, frames.as_slice());
+        let block_type = type_of(tracker, &named);
         self.is_typed |= block_type.is_some();
-        self.add(|out| match block_type {
-            Some(block_type) => write!(out, "{}", block_type.short()),
-            None => write!(out, "{start:#018x}"),
-        })
+        // What is cut can't have colours: the end of one might be cut off.
+        self.add(|out| write_link(block_type.as_ref(), start, Style::Plain, out))
     }
 
     /// Writes it as a line.
     pub(super) fn write_to(&self, out: &mut dyn Write) -> fmt::Result {
-        let text = core::str::from_utf8(&self.text[..self.len]).unwrap_or_default();
         match self.is_typed {
-            true => writeln!(out, "kmemleak: {text}"),
+            true => writeln!(out, "kmemleak: {}", self.text),
             false => Ok(()),
         }
-    }
-}
-
-impl Write for Way {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for letter in text.chars() {
-            if self.is_cut {
-                return Ok(());
-            }
-            let end = self.len + letter.len_utf8();
-            self.is_cut = end + CUT.len_utf8() > WAY;
-            let shown = if self.is_cut { CUT } else { letter };
-            let end = self.len + shown.len_utf8();
-            shown.encode_utf8(&mut self.text[self.len..end]);
-            self.len = end;
-        }
-        Ok(())
     }
 }
 
@@ -118,9 +95,11 @@ pub(super) fn cycle_text<P: Platform>(
         count += 1;
         if written.is_ok() && count <= MOST {
             let begins = if count == 1 { "  in a cycle: " } else { " -> " };
+            let tracker = claim.tracker();
+            let (block_type, style) = (type_of(tracker, named), Style::of(tracker));
             written = out
                 .write_str(begins)
-                .and_then(|()| write_link(claim.tracker(), named, out));
+                .and_then(|()| write_link(block_type.as_ref(), named.start, style, out));
         }
     });
     written?;

@@ -8,6 +8,7 @@ use core::fmt::{self, Write};
 use super::chain::Way;
 use super::columns::{CALL_SITE, Right, handle_column, size_column, write_call_site};
 use super::style::{Ink, Style};
+use super::text_sum::text_sum;
 use super::type_column::TypeColumn;
 use super::view::named_at;
 use super::words::{Count, Plain};
@@ -226,10 +227,8 @@ fn write_name<P: Platform>(
 
 /// A checksum of that name.
 fn name_sum<P: Platform>(tracker: &Tracker<P>, root: Root, address: usize) -> u32 {
-    let mut sum = Sum32(FNV_BASIS);
     // A name that can't be written has the sum of what could.
-    let _ = write_name(tracker, root, address, &mut sum);
-    sum.0
+    text_sum(|out| write_name(tracker, root, address, out)) as u32
 }
 
 /// Bytes of an offset, from its `+` on.
@@ -258,21 +257,6 @@ impl Write for WithoutOffset<'_> {
             } else {
                 self.out.write_char(letter)?;
             }
-        }
-        Ok(())
-    }
-}
-
-/// FNV-1a of a text (Fowler, Noll, Vo).
-struct Sum32(u32);
-
-const FNV_BASIS: u32 = 0x811c_9dc5;
-const FNV_PRIME: u32 = 0x0100_0193;
-
-impl Write for Sum32 {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
         }
         Ok(())
     }

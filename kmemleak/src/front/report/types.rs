@@ -10,6 +10,7 @@ use super::columns::{Right, handle_column, size_column};
 use super::json::{OrNull, begin, handle_json, string};
 use super::sites::order_name;
 use super::style::{Ink, Style};
+use super::text_sum::text_sum;
 use super::words::{Count, SizeChange};
 use super::{Format, refuse};
 use crate::checker::claim::{Claim, NotDone};
@@ -28,7 +29,7 @@ pub(in crate::front) fn write_types<P: Platform>(
     top: usize,
     out: &mut dyn Write,
 ) -> Answered {
-    let (outside, tracker) = (claim.outside(), claim.tracker());
+    let (_outside, tracker) = (claim.outside(), claim.tracker());
     let all = claim.find_sites(order);
     let summed = claim.sum_types(order, &mut |call_stack| key_of(tracker, call_stack));
     if !all || summed.is_err() {
@@ -54,20 +55,7 @@ pub(in crate::front) fn write_types<P: Platform>(
     }
     let shown = claim.types().len().min(top);
     end(format, shown, &sums, order, out)?;
-    drop(outside);
     Ok(())
-}
-
-/// FNV-1a of a text, 64 bits (Fowler, Noll, Vo).
-struct Sum64(u64);
-
-impl Write for Sum64 {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        Ok(())
-    }
 }
 
 /// What tells the type of a call stack from others.
@@ -75,10 +63,7 @@ fn key_of<P: Platform>(tracker: &Tracker<P>, call_stack: &[usize]) -> TypeKey {
     let Some(block_type) = BlockType::of(tracker, call_stack) else {
         return TypeKey::UNKNOWN;
     };
-    let mut sum = Sum64(0xcbf2_9ce4_8422_2325);
-    // It takes all that is written.
-    let _ = write!(sum, "{block_type}");
-    TypeKey(sum.0)
+    TypeKey(text_sum(|out| write!(out, "{block_type}")))
 }
 
 /// The type whose sum this is.
