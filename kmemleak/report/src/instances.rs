@@ -27,24 +27,28 @@ const MOST_REFERENCES: usize = 8;
 /// The debug information of a kernel's file, as far as it has arguments.
 pub(crate) struct Instances(Context<Reader>);
 
+/// The debug information of a file that was linked; `None` where it can't be read.
+pub(crate) fn dwarf_of(file: &object::File<'_>) -> Option<Dwarf<Reader>> {
+    if file.kind() == ObjectKind::Relocatable {
+        return None;
+    }
+    let endian = match file.is_little_endian() {
+        true => RunTimeEndian::Little,
+        false => RunTimeEndian::Big,
+    };
+    let load = |id: SectionId| -> Result<Reader, object::Error> {
+        let section = file.section_by_name(id.name());
+        let data = section.map(|section| section.uncompressed_data());
+        let data = data.transpose()?.unwrap_or(Cow::Borrowed(&[]));
+        Ok(Reader::new(Rc::from(&*data), endian))
+    };
+    Dwarf::load(load).ok()
+}
+
 impl Instances {
     /// Of a file; `None` where its debug information has none, or can't be read.
     pub(crate) fn of(file: &object::File<'_>) -> Option<Self> {
-        if file.kind() == ObjectKind::Relocatable {
-            return None;
-        }
-        let endian = match file.is_little_endian() {
-            true => RunTimeEndian::Little,
-            false => RunTimeEndian::Big,
-        };
-        let load = |id: SectionId| -> Result<Reader, object::Error> {
-            let section = file.section_by_name(id.name());
-            let data = section.map(|section| section.uncompressed_data());
-            let data = data.transpose()?.unwrap_or(Cow::Borrowed(&[]));
-            Ok(Reader::new(Rc::from(&*data), endian))
-        };
-        let dwarf = Dwarf::load(load).ok()?;
-        Context::from_dwarf(dwarf).ok().map(Self)
+        Context::from_dwarf(dwarf_of(file)?).ok().map(Self)
     }
 
     /// The unit that has the functions at an address of the file.

@@ -4,6 +4,7 @@ use kmemleak::is_allocation_machinery;
 use serde_json::Value;
 
 use crate::block_type::TypeSoFar;
+use crate::fields;
 use crate::found::Found;
 use crate::kernel::Names;
 
@@ -17,7 +18,8 @@ pub(crate) enum Unchanged {
 }
 
 /// Replaces the addresses in a line's `backtrace` by names. The addresses come into the field `addresses`, and `skipped` says how
-/// many innermost frames are allocation machinery. If `type` is null and the functions tell the type, it is put there.
+/// many innermost frames are allocation machinery. If `type` is null and the functions tell the type, it is put there. The field `field` is
+/// the one that a word lies in.
 pub(crate) fn with_names(
     line: &[u8],
     names: &mut impl Names,
@@ -29,7 +31,9 @@ pub(crate) fn with_names(
     let backtrace = backtrace.ok_or(Unchanged::Complete)?;
     found.call_stacks += 1;
     if !backtrace.iter().any(|frame| address_of(frame).is_some()) {
-        return Err(Unchanged::Complete);
+        let field = fields::in_json(fields, names).ok_or(Unchanged::Complete)?;
+        fields.insert("field".into(), field);
+        return Ok(value.to_string());
     }
     let addresses: Vec<Value> = backtrace.clone();
     let mut skipped = None;
@@ -61,6 +65,9 @@ pub(crate) fn with_names(
     }
     fields.insert("skipped".into(), skipped.unwrap_or(0).into());
     fields.insert("addresses".into(), addresses.into());
+    if let Some(field) = fields::in_json(fields, names) {
+        fields.insert("field".into(), field);
+    }
     Ok(value.to_string())
 }
 

@@ -4,9 +4,11 @@
 //! there. Either may be missing. A return address is looked up one byte before it: the call is the instruction before,
 //! and if it never returns, the next function may start there.
 //!
+//! The fields of types are in the debug information as well, if that is full.
+//!
 //! Each address is looked up once: a log has few call sites, and many reports of each.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 use std::io;
@@ -20,6 +22,7 @@ use kmemleak::{FunctionText, is_allocation_machinery};
 use object::{Object, ObjectSegment, ObjectSymbol, SegmentFlags, SymbolKind, elf};
 
 use crate::instances::{Instances, Start, instance};
+use crate::layouts::{Layouts, Word};
 
 /// What is known of a return address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +86,9 @@ impl Frame {
 pub trait Names {
     /// What is known of a return address.
     fn frame(&mut self, address: u64) -> Rc<Frame>;
+
+    /// What a word of a block is called: the field of a structure.
+    fn field(&mut self, word: &Word<'_>) -> Option<String>;
 }
 
 /// Why a file names nothing.
@@ -131,6 +137,9 @@ struct Function {
 pub struct Kernel {
     lines: Loader,
     instances: Option<Instances>,
+    path: PathBuf,
+    /// Read when the first field is asked for.
+    layouts: OnceCell<Option<Layouts>>,
     /// In the order of their addresses.
     functions: Vec<Function>,
     code: Vec<Range<u64>>,
@@ -162,6 +171,8 @@ impl Kernel {
         Ok(Self {
             lines: Loader::new(path).map_err(damaged)?,
             instances: Instances::of(&file),
+            path: path.into(),
+            layouts: OnceCell::new(),
             functions,
             code: code(&file),
             slide,
@@ -328,6 +339,11 @@ impl Names for Kernel {
         let frame = Rc::new(self.look_up(address));
         self.known.insert(address, Rc::clone(&frame));
         frame
+    }
+
+    fn field(&mut self, word: &Word<'_>) -> Option<String> {
+        let layouts = self.layouts.get_or_init(|| Layouts::open(&self.path));
+        layouts.as_ref()?.field(word)
     }
 }
 

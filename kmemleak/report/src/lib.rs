@@ -7,7 +7,8 @@
 //! - `line` finds out which lines are a report's: what their end looks like, so that prefixes do not matter.
 //! - [`Rewriter`] goes through the log line by line, keeps lines back until it knows where a call stack begins, and passes
 //!   everything else through.
-//! - [`Kernel`] knows the names; `instances` has those with generic arguments, which tell the types of blocks (`block_type`).
+//! - [`Kernel`] knows the names; `instances` has those with generic arguments, which tell the types of blocks (`block_type`),
+//!   and `layouts` has the fields of types, in which words of blocks lie (`fields`).
 //!
 //! The records of JSON in a log are for programs: [`log::Log`] reads them, as values of the types in [`records`], and
 //! [`function::functions_of`] takes a frame apart. [`findings::Findings`] is what a report has found, for tools that show results:
@@ -24,6 +25,7 @@
 
 mod block_type;
 mod dominators;
+mod fields;
 pub mod findings;
 pub mod folded;
 mod found;
@@ -34,6 +36,7 @@ mod instances;
 mod json;
 pub mod junit;
 mod kernel;
+mod layouts;
 mod line;
 pub mod log;
 pub mod output;
@@ -49,4 +52,5 @@ pub mod usage;
 
 pub use crate::found::Found;
 pub use crate::kernel::{Frame, Kernel, KernelError, Names};
+pub use crate::layouts::Word;
 pub use crate::rewriter::{FramesShown, LinesShown, Rewriter};

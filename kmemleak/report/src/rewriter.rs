@@ -17,6 +17,7 @@ use std::rc::Rc;
 use kmemleak::MAX_FRAMES;
 
 use crate::block_type::TypeSoFar;
+use crate::fields;
 use crate::found::Found;
 use crate::json::{self, Unchanged};
 use crate::kernel::{Frame, Names};
@@ -179,7 +180,10 @@ impl<N: Names, W: Write> Rewriter<N, W> {
             }
             Line::Report => {
                 self.close()?;
-                self.write(whole)
+                match fields::in_text(line, &mut self.names) {
+                    Some(named) => self.write(&[&named, end].concat()),
+                    None => self.write(whole),
+                }
             }
             Line::Frame(_) | Line::Other => self.other(whole),
         }

@@ -267,3 +267,105 @@ fn functions_that_share_their_code_tell_no_type() {
     assert!(named.contains("  type [(u8, typed::Route)]\n"), "{named}");
     assert!(!named.contains("  type typed::Route\n"), "{named}");
 }
+
+/// What blocks of this test have.
+mod blocks {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[derive(Default)]
+    pub struct Pair {
+        pub _first: u64,
+        pub second: Option<Rc<Partner>>,
+    }
+
+    #[derive(Default)]
+    pub struct Partner {
+        pub count: u64,
+        pub other: RefCell<Option<Rc<Self>>>,
+        pub pairs: [Pair; 3],
+        pub both: (u64, u64),
+    }
+}
+
+/// Fields are found in the debug information, and named from the block's own structure on.
+#[test]
+fn fields_are_named() {
+    use core::mem::offset_of;
+
+    use blocks::{Pair, Partner};
+    let whole = std::hint::black_box(std::rc::Rc::new(Partner::default()));
+    assert!(whole.other.borrow().is_none());
+    // Behind the two counts of an `Rc`.
+    let counted = 16;
+    let other = offset_of!(Partner, other);
+    let other = other + whole.other.as_ptr().addr() - (&raw const whole.other).addr();
+    let second = offset_of!(Pair, second);
+    let of_third = offset_of!(Partner, pairs) + 2 * size_of::<Pair>() + second;
+    let of_tuple = offset_of!(Partner, both) + offset_of!((u64, u64), 1);
+    let (partner, pair) = (size_of::<Partner>(), size_of::<Pair>());
+    let none = "";
+    let line = |(block_type, size, offset, field): &(&str, usize, usize, &str)| {
+        let block_type = block_type.replace("blocks", "program::blocks");
+        let field = match *field {
+            "" => String::new(),
+            field => format!(",\"field\":\"{field}\""),
+        };
+        format!(
+            "{{\"schema\":2,\"kind\":\"step\",\"object_size\":{size},\"offset\":{offset},\"type\":\"{block_type}\",\"backtrace\":[]{field}}}\n"
+        )
+    };
+    let words = [
+        ("Rc<blocks::Partner>", partner + counted, 0, none),
+        (
+            "Rc<blocks::Partner>",
+            partner + counted,
+            counted + offset_of!(Partner, count),
+            "Partner.count",
+        ),
+        (
+            "Rc<blocks::Partner>",
+            partner + counted,
+            counted + other,
+            "Partner.other",
+        ),
+        (
+            "Rc<Partner>",
+            partner + counted,
+            counted + other,
+            "Partner.other",
+        ),
+        ("Rc<Partner>", partner, counted + other, none),
+        ("Box<blocks::Partner>", partner, other, "Partner.other"),
+        ("blocks::Partner", partner, other, "Partner.other"),
+        (
+            "Box<blocks::Partner>",
+            partner,
+            of_third,
+            "Partner.pairs[2].second",
+        ),
+        ("Box<blocks::Partner>", partner, of_tuple, "Partner.both.1"),
+        (
+            "Vec<blocks::Pair>",
+            4 * pair,
+            3 * pair + second,
+            "Pair.second",
+        ),
+        ("Vec<blocks::Pair>", 4 * pair + 8, second, none),
+        (
+            "Box<[blocks::Pair]>",
+            2 * pair,
+            pair + second,
+            "Pair.second",
+        ),
+        ("Box<blocks::None>", 8, 0, none),
+        ("Box<u64>", 8, 0, none),
+    ];
+    let log: String = words
+        .iter()
+        .map(|&(block_type, size, offset, _)| line(&(block_type, size, offset, none)))
+        .collect();
+    let named: String = words.iter().map(line).collect();
+    let output = run(&this(), &[], &log);
+    assert_eq!(text(&output.stdout), named);
+}

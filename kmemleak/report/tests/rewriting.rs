@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use kmemleak_report::{Found, Frame, FramesShown, LinesShown, Names, Rewriter};
+use kmemleak_report::{Found, Frame, FramesShown, LinesShown, Names, Rewriter, Word};
 
 /// Names for these addresses; all others are not in the code.
 struct Made {
@@ -22,6 +22,15 @@ impl Names for Made {
             functions: functions.lines().map(str::to_owned).collect(),
             instances: instances.lines().map(str::to_owned).collect(),
         })
+    }
+
+    fn field(&mut self, word: &Word<'_>) -> Option<String> {
+        let next = Word {
+            block_type: "Arc<net::Route>",
+            size: 48,
+            offset: 0x18,
+        };
+        (*word == next).then(|| "Route.next".into())
     }
 }
 
@@ -395,4 +404,52 @@ fn json_gets_types_where_it_has_none() {
         );
         assert!(named.contains("net::route+"), "{named}");
     }
+}
+
+#[test]
+fn the_field_of_a_word_is_named() {
+    let text = |field: &str, offset: &str, block_type: &str| {
+        format!(
+            "[1.0]   0x0000000000001018: object 0x0000000000001000 (size 48)+{offset}{field}, {block_type} from net::open (net.rs:7)\r\n"
+        )
+    };
+    let json = |field: &str, kind: &str, offset: &str, frame: &str| {
+        format!(
+            "{{\"schema\":2,\"kind\":\"{kind}\",\"object_size\":48,\"offset\":{offset},\"type\":\"Arc<net::Route>\",\"backtrace\":[\"{frame}\"]{field}}}\n"
+        )
+    };
+    let (route, next) = ("Arc<net::Route>", ",\"field\":\"Route.next\"");
+    let came = [
+        text("", "0x18", route),
+        text("", "0x10", route),
+        text("", "0x18", "Arc<net::Other>"),
+        json("", "holder", "24", "net::open"),
+        json("", "step", "24", "net::open"),
+        json("", "step", "16", "net::open"),
+        json("", "step", "null", "net::open"),
+        json("", "site", "24", "net::open"),
+        json("", "step", "24", "0xc1"),
+    ];
+    let named = [
+        text(" (Route.next)", "0x18", route),
+        text("", "0x10", route),
+        text("", "0x18", "Arc<net::Other>"),
+        json(next, "holder", "24", "net::open"),
+        json(next, "step", "24", "net::open"),
+        json("", "step", "16", "net::open"),
+        json("", "step", "null", "net::open"),
+        json("", "site", "24", "net::open"),
+        json(
+            ",\"skipped\":0,\"addresses\":[\"0xc1\"],\"field\":\"Route.next\"",
+            "step",
+            "24",
+            "net::open+0x1/0x2 (net.rs:7)",
+        ),
+    ];
+    let (rewritten, _) = rewritten_as(
+        came.concat().as_bytes(),
+        FramesShown::FromCaller,
+        LinesShown::All,
+    );
+    assert_eq!(rewritten, named.concat());
 }
