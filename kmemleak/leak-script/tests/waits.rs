@@ -1,4 +1,5 @@
-//! Random scripts with tasks that wait, against an oracle that knows only the rules of `statement.rs`.
+//! Random scripts with tasks that wait, on one to four CPUs, against an oracle that knows only the rules of `FORMAT.md`: many questions of few
+//! objects, beside the graphs of `graphs`, which have all else as well.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

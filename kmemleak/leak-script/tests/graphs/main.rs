@@ -11,6 +11,7 @@
 //! KMEMLEAK_GRAPHS=1000000 cargo test -p leak-script --test graphs   # more of them
 //! KMEMLEAK_FIRST=100000 cargo test -p leak-script --test graphs     # others
 //! KMEMLEAK_SCRIPTS=folder cargo test -p leak-script --test graphs   # what the oracle thinks of these scripts
+//! KMEMLEAK_WRITE=folder cargo test -p leak-script --test graphs     # writes each script there as well, for the kernel
 //! ```
 
 mod by_hand;
@@ -58,6 +59,11 @@ fn detector_and_oracle_agree() {
 /// another reason; or not any more, where the first failure depends on where the host's memory lies, or on its threads.
 fn examine(seed: u64) {
     let statements = generate::script(seed);
+    if let Ok(folder) = env::var("KMEMLEAK_WRITE") {
+        let file = PathBuf::from(folder).join(format!("graph_{seed}.leak"));
+        let text = with_expectations(&statements).expect("a script");
+        std::fs::write(file, text).expect("the folder can be written to");
+    }
     let Some(first) = failure(&statements) else {
         return;
     };
