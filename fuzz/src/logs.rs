@@ -6,7 +6,7 @@ use kmemleak_report::findings::Findings;
 use kmemleak_report::graph::Graph;
 use kmemleak_report::log::Log;
 use kmemleak_report::{
-    Frame, FramesShown, LinesShown, Names, Rewriter, heapsnapshot, junit, sarif,
+    Frame, FramesShown, LinesShown, Names, Rewriter, Word, heapsnapshot, junit, sarif,
 };
 use serde_json::Value;
 
@@ -21,6 +21,11 @@ impl Names for Nothing {
             is_machinery: address.is_multiple_of(3),
             is_code: address.is_multiple_of(2),
         })
+    }
+
+    fn field(&mut self, word: &Word<'_>) -> Option<String> {
+        let is_field = word.offset.is_multiple_of(16);
+        is_field.then(|| "Type.field".into())
     }
 }
 
