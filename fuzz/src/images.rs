@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kmemleak::RootCursor;
 use kmemleak::elf::Image;
-use kmemleak_report::{Kernel, Names};
+use kmemleak_report::{Kernel, Names, Word};
 
 /// Reads the input as a kernel's file.
 pub fn run(input: &[u8]) {
@@ -64,4 +64,23 @@ fn names(input: &[u8]) {
     for address in [0, extent.start, middle, extent.end, u64::MAX] {
         kernel.frame(address);
     }
+    for block_type in texts(input).take(TYPES) {
+        for size in [8, 16, 24] {
+            kernel.field(&Word {
+                block_type,
+                size,
+                offset: size - 8,
+            });
+        }
+    }
+}
+
+/// Types whose fields are asked for.
+const TYPES: usize = 16;
+
+/// What may be names in the input.
+fn texts(input: &[u8]) -> impl Iterator<Item = &str> {
+    let texts = input.split(|byte| *byte == 0).rev();
+    let texts = texts.filter_map(|text| core::str::from_utf8(text).ok());
+    texts.filter(|text| (1..64).contains(&text.len()))
 }

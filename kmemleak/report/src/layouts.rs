@@ -23,7 +23,7 @@ use crate::instances::dwarf_of;
 
 type Reader = EndianRcSlice<RunTimeEndian>;
 
-/// Members of members, at most: damaged information may go round.
+/// Members of members, and structures in namespaces, at most: damaged information may go round, or deep.
 const DEEPEST: usize = 32;
 /// References and qualifiers that are followed from a type to its structure.
 const MOST_REFERENCES: usize = 8;
@@ -328,7 +328,7 @@ fn find_structures(
     found: &mut Vec<(String, UnitOffset)>,
 ) -> gimli::Result<()> {
     let mut tree = unit.entries_tree(None)?;
-    find_below(unit, tree.root()?, "", found)
+    find_below(unit, tree.root()?, "", DEEPEST, found)
 }
 
 /// Those below an entry whose path this is.
@@ -336,8 +336,12 @@ fn find_below(
     unit: UnitRef<'_, Reader>,
     node: EntriesTreeNode<'_, '_, Reader>,
     path: &str,
+    left: usize,
     found: &mut Vec<(String, UnitOffset)>,
 ) -> gimli::Result<()> {
+    let Some(left) = left.checked_sub(1) else {
+        return Ok(());
+    };
     let mut children = node.children();
     while let Some(child) = children.next()? {
         let entry = child.entry();
@@ -357,7 +361,7 @@ fn find_below(
         if is_structure && is_whole {
             found.push((path.clone(), offset));
         }
-        find_below(unit, child, &path, found)?;
+        find_below(unit, child, &path, left, found)?;
     }
     Ok(())
 }
