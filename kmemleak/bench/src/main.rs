@@ -10,6 +10,7 @@
 //! cargo run -q --release -p kmemleak-bench -- memory  --objects N [--size S,... --stride T,...]
 //! cargo run -q --release -p kmemleak-bench -- depot   --stacks N --repeat R
 //! cargo run -q --release -p kmemleak-bench -- names   --tasks N --repeat R
+//! cargo run -q --release -p kmemleak-bench -- misses  --lost N
 //! cargo run -q --release -p kmemleak-bench -- count
 //! cargo run -q --release -p kmemleak-bench -- compare OLD.json
 //! ```
@@ -35,7 +36,7 @@
 //! | `clock` | a cheap clock |
 //! | `plain` | the allocator under the pairs |
 //! | `chain` | the call stack under the pairs |
-//! | `check`, `scan`, `confirm`, `graph`, `pairs`, `latency`, `memory`, `depot`, `names` | one subcommand each |
+//! | `check`, `scan`, `confirm`, `graph`, `pairs`, `latency`, `memory`, `depot`, `names`, `misses` | one subcommand each |
 //! | `counts` | `count` and `compare`: instruction counts of these |
 
 mod chain;
@@ -47,6 +48,7 @@ mod depot;
 mod graph;
 mod latency;
 mod memory;
+mod misses;
 mod names;
 mod pairs;
 mod plain;
@@ -191,7 +193,13 @@ enum What {
         #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         repeat: u32,
     },
-    /// Instruction counts of the above, by valgrind
+    /// How many leaks a check misses, and by which words: not a time
+    Misses {
+        /// Blocks that are lost
+        #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+        lost: u32,
+    },
+    /// Instruction counts of those above that are times, by valgrind
     Count,
     /// How instruction counts have changed; fails if one has grown by more than 3 %
     Compare {
@@ -260,6 +268,7 @@ fn main() -> ExitCode {
         },
         What::Depot { stacks, repeat } => depot::run(stacks, repeat),
         What::Names { tasks, repeat } => names::run(tasks, repeat),
+        What::Misses { lost } => misses::run(lost as usize),
         What::Count => counts::count(),
         What::Compare { old } => counts::compare(&old),
     };
@@ -302,6 +311,7 @@ mod tests {
             "memory --size 0 --stride 64",
             "depot --stacks 0",
             "names --tasks -1",
+            "misses --lost 0",
         ] {
             let words = ["kmemleak-bench"]
                 .into_iter()

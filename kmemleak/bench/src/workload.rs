@@ -43,16 +43,17 @@ pub enum Fill {
 }
 
 /// splitmix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     const SEED: u64 = 0x6b6d_656d_6c65_616b;
 
-    fn stream(number: u64) -> Self {
+    /// A stream of numbers of its own.
+    pub fn stream(number: u64) -> Self {
         Self(Self::SEED ^ number.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = self.0;
         let z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -60,7 +61,7 @@ impl Random {
         z ^ z >> 31
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 }
