@@ -30,6 +30,9 @@ pub fn init() {
             Err(error) => crate::println!("{word}: {error}"),
         }
     }
+    if !KMEMLEAK.is_on() {
+        mm::slab::leave_no_gaps();
+    }
     if poison && let Err(error) = mm::slab::switch_poison_on() {
         crate::println!("kmemleak.poison: {error}");
     }

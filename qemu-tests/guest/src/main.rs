@@ -21,6 +21,8 @@ mod counts;
 #[cfg(target_os = "none")]
 mod cpu_tables;
 #[cfg(target_os = "none")]
+mod end_pointers;
+#[cfg(target_os = "none")]
 mod ends;
 #[cfg(target_os = "none")]
 mod firmware;

@@ -8,6 +8,9 @@
 //! memory comes from an *emergency reserve*, a second `linked_list_allocator` over memory that is set aside
 //! at boot; blocks that were allocated before are not freed any more.
 //!
+//! Blocks that must be aligned to more than 16 bytes have caches of their own, and leave at least the last byte of an object unused. So
+//! no block of a slab begins where another one ends: see [`slab`].
+//!
 //! The leak detector is told the size that was asked for, not that of the slot or of the pages: words beyond it are unused.
 //!
 //! [Confined](confined) code has memory of its own, and is abandoned when that is used up.
@@ -34,14 +37,19 @@ use super::release::release;
 use super::slab::{self, SlabCache, Trace};
 use super::{Freed, freed};
 
-/// Slab caches for objects of any kind, by size.
+/// Slab caches by size, called a word with the size.
 macro_rules! classes {
-    ($($size:literal),+) => {
-        [$(SlabCache::new(concat!("size-", $size), $size, Trace::Trace)),+]
+    ($new:ident $word:literal: $($size:literal),+) => {
+        [$(SlabCache::$new(concat!($word, "-", $size), $size, Trace::Trace)),+]
     };
 }
+/// For objects of any kind.
 static CLASSES: [SlabCache; 15] = classes!(
-    8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192
+    new "size": 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192
+);
+/// For objects that must be aligned to more than those of the others are.
+static ALIGNED: [SlabCache; 8] = classes!(
+    aligned "aligned": 64, 128, 256, 512, 1024, 2048, 4096, 8192
 );
 
 /// The global allocator.
@@ -56,6 +64,17 @@ fn class(layout: Layout) -> Option<&'static SlabCache> {
     CLASSES
         .iter()
         .find(|class| class.object_size() >= layout.size() && class.align() >= layout.align())
+        .or_else(|| aligned_class(layout))
+}
+
+/// The cache of aligned objects with the smallest ones that fit the layout and leave a byte unused.
+#[cold]
+#[inline(never)]
+fn aligned_class(layout: Layout) -> Option<&'static SlabCache> {
+    let fits =
+        |class: &&SlabCache| class.object_size() > layout.size() && class.align() >= layout.align();
+    let is_aligned = layout.align() > CLASSES[CLASSES.len() - 1].align();
+    ALIGNED.iter().find(fits).filter(|_| is_aligned)
 }
 
 // SAFETY: blocks of the slabs, the buddy allocator and the boot heap are as long and as aligned as asked

@@ -23,9 +23,6 @@ impl fmt::Display for NoMemory {
     }
 }
 
-/// The largest block that comes from a magazine, in bytes.
-const LARGEST: usize = 8192;
-
 /// As long as this lives, the first block of a layout is certain to be had on this CPU, and interrupts are off.
 #[derive(Debug)]
 pub struct Room {
@@ -33,7 +30,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for a box of a value of type `T`, of 8192 bytes at most. Any context.
+    /// Room for a box of a value of type `T`, of 8192 bytes at most (less than that if it is aligned to more than 16). Any context.
     #[inline]
     pub fn for_box<T>() -> Result<Self, NoMemory> {
         Self::of(Layout::new::<T>())
@@ -49,7 +46,10 @@ impl Room {
 
     fn of(layout: Layout) -> Result<Self, NoMemory> {
         let size = layout.size();
-        assert!(size <= LARGEST, "room for {size} bytes: at most {LARGEST}");
+        assert!(
+            super::class(layout).is_some(),
+            "room for {layout:?}: no slab has blocks like that"
+        );
         let room = Self {
             _no_interrupts: IrqGuard::new(),
         };

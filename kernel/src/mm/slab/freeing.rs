@@ -28,7 +28,7 @@ impl Allocator for &'static SlabCache {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn retire(&self, address: usize) -> Result<usize, Misuse> {
         let (slab, index) = locate(address)?;
         if !ptr::eq(slab.cache, *self) {

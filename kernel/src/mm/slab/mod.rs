@@ -10,6 +10,8 @@
 //! interrupts off and without a lock. An empty magazine is loaded from the slabs, a full one is unloaded to
 //! them, half a magazine at a time. A slot that is popped is zeroed.
 //!
+//! The end of an object is not the start of the next: see [the gap](slabs).
+//!
 //! Where freed blocks are poisoned, objects lie between red zones ([`guard`]), and a freed one waits in [`quarantine`] before it
 //! comes back to the slabs. Where they are not, that costs a comparison in an allocation, and nothing in a free.
 //!
@@ -44,8 +46,8 @@ pub use self::guard::{TooLate, switch_poison_on};
 use self::magazine::{MAGAZINE_LEN, Magazine, new_magazine};
 use self::quarantine::Quarantine;
 pub use self::quarantine::{empty_quarantines, most_bytes, quarantined};
-pub use self::slabs::cache_of;
-use self::slabs::{Layout, Slab, SlabRef, Slabs, locate};
+use self::slabs::{GAP, Layout, Slab, SlabRef, Slabs, locate};
+pub use self::slabs::{cache_of, leave_no_gaps};
 use super::buddy::{self, Tracking};
 use super::frame::{self, Owner};
 use super::misuse::Misuse;
@@ -74,6 +76,7 @@ const SPARE_SLABS: usize = 2;
 pub struct SlabCache {
     name: &'static str,
     object_size: usize,
+    align: usize,
     trace: Trace,
     slabs: SpinLock<Slabs, LocalIrqDisabled>,
     quarantine: SpinLock<Quarantine, LocalIrqDisabled>,
@@ -122,8 +125,32 @@ pub fn for_each_cache<E>(
 
 impl SlabCache {
     /// A cache of objects of `object_size` bytes (at least 8, at most 8192), aligned to the largest power of
-    /// two that divides `object_size`.
+    /// two that divides `object_size`, but to 16 at most.
     pub const fn new(name: &'static str, object_size: usize, trace: Trace) -> Self {
+        let natural = 1 << object_size.trailing_zeros();
+        Self::with_align(
+            name,
+            object_size,
+            if natural < GAP { natural } else { GAP },
+            trace,
+        )
+    }
+
+    /// A cache of objects of `object_size` bytes (at least 32, at most 8192), aligned to the largest power of two that divides
+    /// `object_size`. Its objects lie without gaps: a user leaves the last byte of each unused, so that no block's end
+    /// is another's start.
+    pub const fn aligned(name: &'static str, object_size: usize, trace: Trace) -> Self {
+        let align = 1 << object_size.trailing_zeros();
+        assert!(align > GAP, "aligned to more than others");
+        Self::with_align(name, object_size, align, trace)
+    }
+
+    const fn with_align(
+        name: &'static str,
+        object_size: usize,
+        align: usize,
+        trace: Trace,
+    ) -> Self {
         assert!(
             object_size >= 8 && object_size <= 8192,
             "objects of 8 to 8192 bytes"
@@ -131,6 +158,7 @@ impl SlabCache {
         Self {
             name,
             object_size,
+            align,
             trace,
             slabs: SpinLock::new(Slabs::new()),
             quarantine: SpinLock::new(Quarantine::new()),
@@ -152,7 +180,12 @@ impl SlabCache {
 
     /// What the objects are aligned to.
     pub const fn align(&self) -> usize {
-        1 << self.object_size.trailing_zeros()
+        self.align
+    }
+
+    /// Whether its objects are [aligned](Self::aligned) to more than those of other caches.
+    const fn is_aligned(&self) -> bool {
+        self.align > GAP
     }
 
     const fn order(&self) -> u32 {

@@ -10,11 +10,30 @@
 //! cache that would have to go on with its bitmaps panics, since they no longer say what is free.
 //!
 //! The alternative, headers in pages of their own, would move the header out of the way of most such writes, but would notice none.
+//!
+//! # The gap
+//!
+//! The end of a block, one past its last byte, is a word that programs keep: each iterator over a slice does. If the next block began
+//! there, the word would keep that one alive as well, and no detector could tell which of the two is meant. So objects lie at a
+//! *stride* that is larger than they are, with 16 bytes between them, or 8 behind those of 8 bytes. What that costs:
+//!
+//! | bytes of an object | 8 | 16 | 32 | 64 | 128 | 256 | 384 | 512 and more |
+//! | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | objects a slab, without gaps | 489 | 244 | 122 | 61 | 30 | 15 | 10 | 7 |
+//! | with gaps | 244 | 122 | 81 | 48 | 27 | 14 | 9 | 7 |
+//!
+//! Large objects cost nothing: the gaps lie where the alignment of the first object left memory unused. That alignment is given up: an
+//! object is aligned to 16 bytes, unless more is asked for. Caches of [aligned](SlabCache::aligned) objects have no room for a
+//! gap in their stride, so their users leave the last byte of an object unused. A mixed heap of 500 000 blocks takes 4 % more slabs.
+//! (A byte of padding in each block would send those of 64 bytes to objects of 96: 66 % more.)
+//!
+//! A machine whose detector is off from the boot on has no use for gaps, and leaves none. Blocks of pages lie without gaps in any case:
+//! a page that nobody uses would be a gap for each.
 
 use core::cell::Cell;
 use core::ops::Deref;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::SlabCache;
 use crate::dev::time;
@@ -24,6 +43,19 @@ use crate::mm::misuse::Misuse;
 /// Objects that a slab holds at most: the bits of its bitmaps.
 pub(super) const MAX_OBJECTS: usize = 512;
 pub(super) const WORDS: usize = MAX_OBJECTS / 64;
+
+/// What objects of unaligned caches are aligned to at most, and the bytes between two of them.
+pub(super) const GAP: usize = 16;
+
+/// Whether the end of an object may be the start of the next one.
+static IS_DENSE: AtomicBool = AtomicBool::new(false);
+
+/// Lets objects lie without gaps from now on. Called on the boot CPU while it runs alone, before there are slabs.
+pub fn leave_no_gaps() {
+    if super::pages() == 0 {
+        IS_DENSE.store(true, Ordering::Relaxed);
+    }
+}
 
 /// What the seals of this boot depend on.
 static SECRET: AtomicUsize = AtomicUsize::new(0);
@@ -95,13 +127,16 @@ pub(super) struct Layout {
 
 impl Layout {
     /// As many objects as fit behind a header into `slab_len` bytes.
-    pub(super) const fn plain(cache: &SlabCache, slab_len: usize) -> Self {
-        let first = size_of::<Slab>().next_multiple_of(cache.align());
-        let fit = (slab_len - first) / cache.object_size;
+    pub(super) fn plain(cache: &SlabCache, slab_len: usize) -> Self {
+        let stride = match cache.is_aligned() || IS_DENSE.load(Ordering::Relaxed) {
+            true => cache.object_size,
+            false => (cache.object_size + 1).next_multiple_of(GAP),
+        };
+        let first = size_of::<Slab>().next_multiple_of(1 << stride.trailing_zeros());
         Self {
             first: first as u32,
-            stride: cache.object_size as u32,
-            objects: if fit < MAX_OBJECTS { fit } else { MAX_OBJECTS } as u32,
+            stride: stride as u32,
+            objects: ((slab_len - first) / stride).min(MAX_OBJECTS) as u32,
         }
     }
 }
