@@ -133,6 +133,7 @@ pub use crate::checker::references::{
     Answer, Clue, HeldBy, LiesIn, NearMiss, NoAnswer, Reached, Slot, SlotPlace, Unreported,
     Untracked, Why,
 };
+pub use crate::checker::stack_only::{NoStackOnly, StackOnly, StackOnlySums};
 pub use crate::checker::tasks::{LostTask, NoTasks, TaskSummary};
 pub use crate::front::background::NextStep;
 #[cfg(feature = "c-api")]

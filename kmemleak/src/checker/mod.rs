@@ -21,6 +21,7 @@ mod pass;
 pub(crate) mod references;
 mod show;
 pub(crate) mod snapshot;
+pub(crate) mod stack_only;
 mod stopped;
 pub(crate) mod tallies;
 pub(crate) mod tasks;
@@ -34,6 +35,7 @@ use self::cycle::CycleSearch;
 use self::ground::Ground;
 use self::handle::Handle;
 use self::live::LiveObjects;
+use self::stack_only::StackWords;
 use self::tallies::Tallies;
 use self::tasks::LostTasks;
 use crate::atomic::{AtomicBool, Lock};
@@ -64,6 +66,7 @@ struct Findings {
     counts: Counts,
     /// Searched while other findings are shown.
     cycle: RefCell<CycleSearch>,
+    stack_only: StackWords,
     tasks: LostTasks,
     /// The numbers of what was listed: given out while other findings are shown.
     handles: RefCell<Handles>,
@@ -83,6 +86,7 @@ impl Findings {
             types: TypeSums::new(),
             counts: Counts::new(),
             cycle: RefCell::new(CycleSearch::new()),
+            stack_only: StackWords::new(),
             tasks: LostTasks::new(),
             handles: RefCell::new(Handles::new()),
             snapshot: SnapshotRows::new(),
@@ -101,6 +105,7 @@ impl Findings {
         self.types.empty();
         self.counts.empty();
         self.cycle.get_mut().empty();
+        self.stack_only.empty();
         self.tasks.empty();
         self.handles.get_mut().empty();
         self.snapshot.empty();

@@ -61,6 +61,7 @@ pub(crate) mod places;
 mod root_words;
 pub(crate) mod roots;
 mod shared;
+mod stacks;
 mod sweep;
 pub(crate) mod task_table;
 mod tasks;
@@ -242,6 +243,15 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
         self.begin()?;
         self.scan_roots()?;
+        self.follow_all()?;
+        if self.worker == 0 && self.shared.stacks != Stacks::Last {
+            self.tools.unfinished.store(false, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Follows what the words of roots have led to.
+    fn follow_all(&mut self) -> Result<(), GivenUp> {
         self.finish()?;
         if self.shared.started.load(Ordering::Acquire) {
             self.barrier()?;
@@ -249,9 +259,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 self.follow_started()?;
             }
             self.barrier()?;
-        }
-        if self.worker == 0 {
-            self.tools.unfinished.store(false, Ordering::Relaxed);
         }
         Ok(())
     }

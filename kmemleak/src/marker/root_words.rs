@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 use super::roots::{NamedBy, RootPiece, range_of};
 use super::window::piece_end;
-use super::{GivenUp, Marker, Tools};
+use super::{GivenUp, Marker, Stacks, Tools};
 use crate::marker::encoded::{Encoding, MappedPiece, PieceVisitor};
 use crate::marker::words::{whole_words, words_in};
 use crate::metadata::WORD;
@@ -23,17 +23,27 @@ use crate::platform::{Platform, Root, RootCursor, RootKind};
 
 impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(super) fn scan_roots(&mut self) -> Result<(), GivenUp> {
+        let stacks_wait = self.shared.stacks == Stacks::Last;
         while let Some(piece) = self.take_piece() {
-            let before = self.words;
-            match self.shared.area_in_root.load(Ordering::Acquire) {
-                true => self.scan_around_areas(piece),
-                false => self.each_root_piece(piece, &mut Self::scan_piece),
+            if stacks_wait && piece.is_of_stack() {
+                continue;
             }
-            self.root_words += self.words - before;
-            self.pause()?;
-            while self.queue.is_filling() {
-                self.scan_next()?;
-            }
+            self.scan_root(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Follows the pointers in a piece of a root.
+    pub(super) fn scan_root(&mut self, piece: RootPiece) -> Result<(), GivenUp> {
+        let before = self.words;
+        match self.shared.area_in_root.load(Ordering::Acquire) {
+            true => self.scan_around_areas(piece),
+            false => self.each_root_piece(piece, &mut Self::scan_piece),
+        }
+        self.root_words += self.words - before;
+        self.pause()?;
+        while self.queue.is_filling() {
+            self.scan_next()?;
         }
         Ok(())
     }
@@ -106,15 +116,24 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         look: &mut dyn FnMut(&mut Self, Root, usize, usize),
     ) -> Result<(), GivenUp> {
         while let Some(piece) = self.take_piece() {
-            let root = piece.root;
-            self.each_root_piece(piece, &mut |marker, piece| {
-                marker.show_piece(piece, &mut |marker, slot, word| {
-                    look(marker, root, slot, word);
-                })
-            });
-            self.pause()?;
+            self.show_root_piece(piece, look)?;
         }
         Ok(())
+    }
+
+    /// Shows each such word of a piece of a root.
+    pub(super) fn show_root_piece(
+        &mut self,
+        piece: RootPiece,
+        look: &mut dyn FnMut(&mut Self, Root, usize, usize),
+    ) -> Result<(), GivenUp> {
+        let root = piece.root;
+        self.each_root_piece(piece, &mut |marker, piece| {
+            marker.show_piece(piece, &mut |marker, slot, word| {
+                look(marker, root, slot, word);
+            })
+        });
+        self.pause()
     }
 
     /// Whether a range overlaps a task's stack, whether or not stacks are roots. For one worker.

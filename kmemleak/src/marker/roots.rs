@@ -104,6 +104,11 @@ pub(super) struct RootPiece {
 }
 
 impl RootPiece {
+    /// Whether it is a piece of a stack, or of a CPU's registers, which are a stack's newest words.
+    pub(super) fn is_of_stack(&self) -> bool {
+        is_of_stack(self.root.kind)
+    }
+
     /// Whether an object that starts in the piece, and ends there, lies in the same part as a whole.
     pub(super) fn holds(&self, record: &Record, end: usize) -> bool {
         !record.has(flag::ALIAS | flag::PERCPU | flag::PHYS) && end <= self.part.end
@@ -117,6 +122,11 @@ pub(super) struct AtEdge {
     copied: bool,
     /// Whether all of it lies in roots, though not in one part.
     pub(super) in_roots: bool,
+}
+
+/// Whether a root comes and goes with what a task does.
+fn is_of_stack(kind: RootKind) -> bool {
+    matches!(kind, RootKind::Stack(_) | RootKind::Registers(_))
 }
 
 /// A registered region.
@@ -244,14 +254,13 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 
     /// Whether a root of the platform's is one now.
     fn is_read(&self, root: Root) -> bool {
-        let is_stack = matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_));
-        let skipped = is_stack && self.shared.stacks == Stacks::Skip;
+        let skipped = is_of_stack(root.kind) && self.shared.stacks == Stacks::Skip;
         root.len > 0 && !skipped && !self.is_withheld_stack(root)
     }
 
     /// Whether the root is the same all through the pass.
     pub(super) fn lasts(&self, root: Root) -> bool {
-        A::STOPPED || !matches!(root.kind, RootKind::Stack(_) | RootKind::Registers(_))
+        A::STOPPED || !is_of_stack(root.kind)
     }
 
     /// Shows what is excluded from the roots and holds an address, or follows it.

@@ -13,6 +13,8 @@ use crate::atomic::{AtomicBool, AtomicU64, AtomicUsize, Lock};
 pub(crate) enum Stacks {
     Scan,
     Skip,
+    /// They are, but their words are followed [last](super::Marker::run_stacks).
+    Last,
 }
 
 /// What a pass has seen.

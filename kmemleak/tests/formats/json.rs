@@ -65,6 +65,7 @@ fn everything() -> Vec<Value> {
     let (leader, owned, inner) = (lab.block(64), lab.block(32), lab.block(128));
     lab.machine.write(leader, owned);
     lab.hold(0, inner + 64);
+    (lab.machine).store(kmemleak_emulated::Place::Stack(0), lab.block(24));
     let holder = lab.block_with(64, AllocOptions::new().min_count(0));
     lab.machine.write(holder + 8, owned);
     lab.machine.write(holder + 8, 0);
@@ -86,6 +87,7 @@ fn everything() -> Vec<Value> {
         "types --json".into(),
         "objects --json".into(),
         "interior --json".into(),
+        "stack-only --json".into(),
         "tasks --json".into(),
         "suppress --json".into(),
         format!("holders {owned:#x} --json"),
@@ -428,6 +430,7 @@ fn ends_come_with_nothing_before_them() {
     lab.leaks();
     for (command, kind) in [
         ("interior --json", "interiors"),
+        ("stack-only --json", "stack_only_sums"),
         ("suppress --json", "suppressions"),
         ("sites --json", "sites"),
         ("objects --json", "live_objects"),

@@ -72,6 +72,8 @@ fn help() {
                             the oldest live objects (20), with their addresses
   interior [--full] [--top N] [--json]
                             the objects that only pointers into their middle keep alive
+  stack-only [--full] [--top N] [--json]
+                            the objects that only words of stacks keep alive, and in which frames these lie
   dump ADDR|#N [--json]     what is known of the object at an address
   holders ADDR|#N [--full] [--json]
                             the words that point into an object; more than 10: a table of where they lie
@@ -170,6 +172,45 @@ kmemleak: 1 object (64 bytes) alive through interior pointers only
             "kmemleak: 0 objects (0 bytes) alive through interior pointers only\n",
         )],
     );
+}
+
+#[test]
+fn stack_only() {
+    let lab = Lab::new();
+    lab.machine.call_from(&["probe"]);
+    let none = "kmemleak: 0 objects (0 bytes) alive through stack words only\n";
+    transcript(&lab, &[("stack-only", none)]);
+    let blocks = [lab.block(64), lab.block(64), lab.block(32)];
+    lab.machine.write(blocks[0], blocks[2]);
+    for (word, &block) in blocks[..2].iter().enumerate() {
+        lab.machine.store(Place::Stack(4 + word), block);
+    }
+    let [first, second] = [4, 5].map(|word| lab.machine.address(Place::Stack(word)));
+    let sum = "kmemleak: 2 objects (128 bytes) alive through stack words only, and 1 object (32 bytes) behind them\n";
+    let heading = "    # address                bytes     age allocated by                 at\n";
+    let row = |number, block: usize, word: usize, name: &str| {
+        format!(
+            "   #{number} {block:#018x}      64 B    0 ms probe\n      held by {word:#018x}: {name}\n"
+        )
+    };
+    let (one, two) = (
+        row(1, blocks[0], first, "stack 4"),
+        row(2, blocks[1], second, "stack 5"),
+    );
+    transcript(
+        &lab,
+        &[("stack-only", &format!("{heading}{one}{two}{sum}"))],
+    );
+    let more = "  ... and 1 more object: kmemleak stack-only --top 2\n";
+    let top = format!("{heading}{one}{more}{sum}");
+    transcript(&lab, &[("stack-only --top 1", &top)]);
+    let full = lab.say("stack-only --full");
+    let begins = format!(
+        "object {:#018x} (size 64):\n      held by {first:#018x}: stack 4\n  backtrace (crc ",
+        blocks[0]
+    );
+    assert!(full.starts_with(&begins), "{full}");
+    assert!(full.ends_with(&format!("    probe\n{sum}")), "{full}");
 }
 
 #[test]

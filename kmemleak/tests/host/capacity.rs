@@ -103,6 +103,7 @@ impl Case {
             "sites",
             "report --all",
             "interior",
+            "stack-only",
             "status",
             "scan",
         ] {

@@ -1,7 +1,7 @@
 //! Random object graphs, judged by a model that knows no bitmaps, queues or sweeps: sets, and loops until nothing changes.
 //!
 //! What is compared: leaks and their ranks, what suppressions hide and which of them, what is alive through interior
-//! pointers only, who holds an object, and how far it is from a root.
+//! pointers only or through words of stacks only, who holds an object, and how far it is from a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,8 +58,17 @@ struct Word {
     /// The object that it lies in.
     inside: Option<usize>,
     scanned: bool,
+    /// It lies on a stack, or in a register.
+    on_stack: bool,
     to: usize,
     at_start: bool,
+}
+
+/// Which words of roots are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Read {
+    All,
+    AllButStacks,
 }
 
 struct Graph {
@@ -170,6 +179,7 @@ impl Graph {
     fn add_words(&mut self, dice: &mut Dice) {
         let machine = &self.lab.machine;
         let mut slots: Vec<(usize, Option<usize>)> = Vec::new();
+        let mut on_stacks = Set::new();
         let cpus = machine.cpus();
         for index in 0..dice.below(6) {
             let place = match dice.below(6) {
@@ -181,6 +191,9 @@ impl Graph {
                 _ => Place::Bss(index),
             };
             slots.push((machine.address(place), None));
+            if matches!(place, Place::Stack(_) | Place::Register(_)) {
+                on_stacks.insert(machine.address(place));
+            }
         }
         for (number, node) in self.nodes.iter().enumerate() {
             for &copy in &node.copies {
@@ -211,6 +224,7 @@ impl Graph {
                 holder,
                 inside,
                 scanned,
+                on_stack: on_stacks.contains(&address),
                 to,
                 at_start: offset == 0,
             });
@@ -260,9 +274,12 @@ impl Graph {
 
     /// What counts for each object, if these are alive: pointers to it from elsewhere, and to the area that describes it
     /// those that the area does not need. An area is older than what it describes.
-    fn counts(&self, live: &Set) -> Vec<usize> {
+    fn counts(&self, live: &Set, which: Read) -> Vec<usize> {
         let mut counts = vec![0_usize; self.nodes.len()];
         for word in &self.words {
+            if word.on_stack && which == Read::AllButStacks {
+                continue;
+            }
             let read = word.holder.is_none_or(|holder| live.contains(&holder));
             if word.scanned && read && word.inside != Some(word.to) {
                 counts[word.to] += 1;
@@ -285,10 +302,15 @@ impl Graph {
 
     /// What is alive, if these are roots as well.
     fn live(&self, roots: &Set) -> Set {
+        self.live_by(roots, Read::All)
+    }
+
+    /// What is alive by these words.
+    fn live_by(&self, roots: &Set, which: Read) -> Set {
         let numbers = 0..self.nodes.len();
         let mut live: Set = roots | &self.decreed();
         loop {
-            let counts = self.counts(&live);
+            let counts = self.counts(&live, which);
             let enough = |one: &usize| {
                 let min_count = self.nodes[*one].min_count;
                 min_count > 0 && counts[*one] >= min_count as usize && !live.contains(one)
@@ -346,6 +368,15 @@ impl Graph {
             }
             chained = more;
         }
+    }
+
+    /// What is alive by words of stacks only; of that, to what such words point.
+    fn stack_only(&self) -> (Set, Set) {
+        let without = self.live_by(&Set::new(), Read::AllButStacks);
+        let only = &self.live(&Set::new()) - &without;
+        let pointed_to = self.words.iter().filter(|word| word.on_stack);
+        let pointed_to: Set = pointed_to.map(|word| word.to).collect();
+        (only.clone(), &only & &pointed_to)
     }
 
     /// What an object reaches among these, itself included.
@@ -496,6 +527,26 @@ impl Graph {
         assert_eq!(interior, self.interior());
     }
 
+    fn check_stack_only(&self) {
+        let (mut found, mut bytes) = (Set::new(), 0);
+        let sums = self.lab.detector.for_each_stack_only(&mut |object| {
+            let number = self.number(object.start);
+            let word = |word: &&Word| word.address == object.held_by.address;
+            let word = self.words.iter().find(word).expect("a word");
+            assert!(word.on_stack && word.to == number);
+            assert!(found.insert(number), "once");
+            bytes += object.size;
+        });
+        let sums = sums.expect("the world can be stopped");
+        let (only, pointed_to) = self.stack_only();
+        assert_eq!(found, pointed_to);
+        let all: usize = only.iter().map(|&one| self.nodes[one].size).sum();
+        assert!(sums.complete && sums.doubt.is_none());
+        assert_eq!((sums.objects, sums.bytes), (found.len(), bytes));
+        assert_eq!(sums.behind_objects, only.len() - found.len());
+        assert_eq!(sums.behind_bytes, all - bytes);
+    }
+
     fn number(&self, start: usize) -> usize {
         let mut nodes = self.nodes.iter();
         nodes.position(|node| node.start == start).expect("a node")
@@ -580,7 +631,7 @@ impl Graph {
         }
         assert_eq!(heap.roots, roots);
         // An area that passes a pointer on has one word more, behind its last byte.
-        let counts = self.counts(&live);
+        let counts = self.counts(&live, Read::All);
         for (number, area) in self.nodes.iter().enumerate() {
             if let (Some(block), Ok(needed)) = (area.excess, usize::try_from(area.min_count))
                 && counts[number] > needed
@@ -735,6 +786,18 @@ fn a_snapshot_agrees_with_the_model() {
 }
 
 #[test]
+fn what_only_stacks_hold_agrees_with_the_model_and_changes_nothing() {
+    each_graph(9, many(300), |graph| {
+        let summary = graph.lab.detector.check().expect("on");
+        let report = graph.lab.say("report --all");
+        graph.check_stack_only();
+        assert_eq!(graph.lab.say("report --all"), report);
+        graph.check_verdict(&summary);
+        graph.check_stack_only();
+    });
+}
+
+#[test]
 fn a_scan_goes_on_where_it_was_after_questions() {
     each_graph(5, many(100), |graph| {
         let scan = || graph.lab.detector.scan().expect("on");
@@ -759,13 +822,14 @@ fn what_is_given_up_changes_no_answer() {
             for _ in 0..1 + dice.below(4) {
                 machine.checkpoints.stop_at(1 + dice.below(24));
                 let asked = graph.nodes[dice.below(nodes)].start;
-                match dice.below(7) {
+                match dice.below(8) {
                     0 => _ = detector.check(),
                     1 => _ = detector.scan(),
                     2 => _ = detector.path(asked, &mut |_| ()),
                     3 => _ = detector.holders(asked, &mut |_| ()),
                     4 => _ = detector.why(asked, &mut |_| ()),
                     5 => _ = graph.lab.say("snapshot"),
+                    6 => _ = graph.lab.say("stack-only"),
                     _ => _ = detector.background_step(&mut String::new()),
                 }
             }

@@ -59,6 +59,7 @@ mod selftests;
 mod slots;
 mod snapshots;
 mod sparse;
+mod stack_only;
 mod styles;
 mod suppressions;
 mod suspects;

@@ -1,5 +1,7 @@
 //! Colours of text: only where they are wanted, never in JSON, and none that comes from a name.
 
+use kmemleak_emulated::Place;
+
 use crate::lab::Lab;
 
 const ESCAPE: char = '\u{1b}';
@@ -30,6 +32,7 @@ fn lab() -> (Lab, Vec<String>) {
         lab.machine.write(holder, held + 8);
         lab.hold(index, holder);
     }
+    lab.machine.store(Place::Stack(0), lab.block(64));
     // Blocks that were not recorded: the verdict is in doubt.
     lab.machine
         .set_metadata_budget(lab.machine.metadata_pages());
@@ -48,6 +51,8 @@ fn lab() -> (Lab, Vec<String>) {
         "objects",
         "interior",
         "interior --full",
+        "stack-only",
+        "stack-only --full",
     ];
     let mut commands = commands.map(str::to_owned).to_vec();
     for command in ["holders", "holders --full", "path", "why", "dump"] {

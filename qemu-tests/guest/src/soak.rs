@@ -104,7 +104,7 @@ impl fmt::Write for Sink {
 }
 
 /// Commands that make no verdict. Suppressions hide some of what is lost from checks; all are lifted for the last one.
-const QUESTIONS: [&str; 18] = [
+const QUESTIONS: [&str; 19] = [
     "status",
     "report",
     "report --full",
@@ -113,6 +113,7 @@ const QUESTIONS: [&str; 18] = [
     "sites --json",
     "objects --json",
     "interior",
+    "stack-only",
     "snapshot",
     "dump #1",
     "why #1",

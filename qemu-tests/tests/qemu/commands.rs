@@ -130,6 +130,7 @@ fn off() -> Result<(), Failure> {
         "site 0",
         "objects",
         "interior",
+        "stack-only",
         "dump 0",
         "holders 0",
         "path 0",
@@ -161,7 +162,7 @@ fn off() -> Result<(), Failure> {
     expect_in(&ask(&mut session, "help")?, "  scan ")
 }
 
-const HELP: [&str; 44] = [
+const HELP: [&str; 46] = [
     "  scan [--all] [--full] [--top N] [--json]",
     "                            check for leaks now, and report",
     "  report [--all] [--full] [--top N] [--json]",
@@ -184,6 +185,8 @@ const HELP: [&str; 44] = [
     "                            the oldest live objects (20), with their addresses",
     "  interior [--full] [--top N] [--json]",
     "                            the objects that only pointers into their middle keep alive",
+    "  stack-only [--full] [--top N] [--json]",
+    "                            the objects that only words of stacks keep alive, and in which frames these lie",
     "  dump ADDR|#N [--json]     what is known of the object at an address",
     "  holders ADDR|#N [--full] [--json]",
     "                            the words that point into an object; more than 10: a table of where they lie",

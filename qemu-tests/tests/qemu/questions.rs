@@ -1,4 +1,4 @@
-//! The commands that answer questions about one object, or about interior pointers, line by line.
+//! The commands that answer questions about one object, about interior pointers, or about words of stacks, line by line.
 
 use boot::session::Session;
 use qemu_tests::machines::Failure;
@@ -10,6 +10,7 @@ use crate::shell::{expect_in, shell};
 
 crate::tests![
     interior,
+    stack_only,
     dump,
     holders_and_path,
     holders_and_path_json,
@@ -30,6 +31,32 @@ fn interior() -> Result<(), Failure> {
         end,
         &serde_json::json!({"kind": "interiors", "objects": 0, "bytes": 0}),
     )
+}
+
+/// A task that waits for ever keeps what it waits for, and a buffer, by words of its own stack.
+fn stack_only() -> Result<(), Failure> {
+    let mut session = shell()?;
+    ask(&mut session, "scan")?;
+    plant(&mut session, "blocked-task")?;
+    let values = json(&mut session, "stack-only --json")?;
+    let of_waiter = of_kind(&values, "stack_only").into_iter().filter(|object| {
+        let root = object["root"].as_str().unwrap_or_default();
+        root.starts_with("task ") && root.contains(" \"waiter\" ")
+    });
+    let mut types: Vec<_> = of_waiter.map(|object| object["type"].to_string()).collect();
+    types.sort_unstable();
+    let expected = [
+        "\"Arc<kernel::task::wait_queue::WaitQueue>\"",
+        "\"[u8; 1000]\"",
+        "\"kernel::task::Once<kernel::shell::leak::blocked_task::{closure#0}>\"",
+    ];
+    if types != expected {
+        return Err(format!("{types:?} instead of {expected:?}").into());
+    }
+    let table = ask(&mut session, "stack-only")?;
+    expect_in(&table, " [u8; 1000] ")?;
+    expect_in(&table, " \"waiter\" kernel::task::")?;
+    expect_in(&table, " alive through stack words only\n")
 }
 
 /// The lost node's address, and that of the live one that it points to.

@@ -260,8 +260,8 @@ impl<P: Platform> Claim<'_, P> {
     }
 }
 
-/// Why it is not certain that what was found is lost.
-fn doubt(figures: &Figures, unrecorded: u64) -> Option<Doubt> {
+/// Why it is not certain that nothing reaches what was not reached.
+pub(super) fn doubt(figures: &Figures, unrecorded: u64) -> Option<Doubt> {
     match *figures {
         _ if unrecorded > 0 => Some(Doubt::Unrecorded(unrecorded)),
         Figures { unread: 1.., .. } => Some(Doubt::Unread(figures.unread)),

@@ -37,7 +37,7 @@ const FORMS: [CommandOption; 3] = [Full, Top, Json];
 const REPORTS: [CommandOption; 4] = [All, Full, Top, Json];
 
 impl<P: Platform> Commands<P> {
-    pub(super) const TABLE: [Command<P>; 30] = [
+    pub(super) const TABLE: [Command<P>; 31] = [
         Command::new("scan", Alone(scan), "check for leaks now, and report")
             .takes(&REPORTS)
             .one_of(&FORMS),
@@ -115,6 +115,13 @@ impl<P: Platform> Commands<P> {
             "interior",
             Alone(interior),
             "the objects that only pointers into their middle keep alive",
+        )
+        .takes(&FORMS)
+        .one_of(&FORMS),
+        Command::new(
+            "stack-only",
+            Alone(stack_only),
+            "the objects that only words of stacks keep alive, and in which frames these lie",
         )
         .takes(&FORMS)
         .one_of(&FORMS),
@@ -345,6 +352,12 @@ fn interior<P: Platform>(call: Call<'_, P>) -> Done {
     let mut claim = call.claim()?;
     let (form, top) = (call.options.form(), call.options.top);
     Ok(report::write_interior(&mut claim, form, top, call.out)?)
+}
+
+fn stack_only<P: Platform>(call: Call<'_, P>) -> Done {
+    let mut claim = call.claim_on()?;
+    let (form, top) = (call.options.form(), call.options.top);
+    Ok(report::write_stack_only(&mut claim, form, top, call.out)?)
 }
 
 fn tasks<P: Platform>(call: Call<'_, P>) -> Done {

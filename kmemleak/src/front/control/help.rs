@@ -57,6 +57,7 @@ fn examples(name: &str) -> &'static [&'static str] {
         "sites" => &["sites 20 --by growth"],
         "snapshot" => &["snapshot"],
         "stack" => &["stack=off"],
+        "stack-only" => &["stack-only"],
         "stacks" => &["stacks=sample:524288"],
         "status" => &["status"],
         "types" => &["types 20 --by growth"],

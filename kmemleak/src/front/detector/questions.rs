@@ -7,6 +7,7 @@ use crate::checker::claim::NotDone;
 use crate::checker::counts::{CountSums, Miscount, NotCompared};
 use crate::checker::live::{LiveObject, ObjectFilter};
 use crate::checker::references::{Clue, NoAnswer, Slot, Why};
+use crate::checker::stack_only::{NoStackOnly, StackOnly, StackOnlySums};
 use crate::checker::tasks::{LostTask, NoTasks, TaskSummary};
 use crate::front::background::{self, NextStep};
 use crate::front::control::{self, parameters::ParameterError};
@@ -189,6 +190,22 @@ impl<P: Platform> Detector<P> {
             let explanation = claim.explain(hidden)?;
             claim.show_clues(&explanation, look);
             Ok(*explanation.why())
+        })
+    }
+
+    /// Shows each object that a word of a stack points to, and that is alive through words of stacks only, the oldest first; what
+    /// hangs from these is counted in the sums. A stale word is often what hides a leak: [`StackOnly::held_by`] says where it lies. The
+    /// last verdict does not change. Errors: [`NoStackOnly`], where the world can't be stopped, above all. Task context, with no lock
+    /// held; `look` may allocate. The caller's stack is one of the roots.
+    pub fn for_each_stack_only(
+        &self,
+        look: &mut dyn FnMut(StackOnly),
+    ) -> Result<StackOnlySums, NoStackOnly> {
+        on_cleared_stack(|| {
+            let mut claim = self.handle().claim_on()?;
+            let sums = claim.find_stack_only()?;
+            claim.each_stack_only(&mut |_, object| look(*object));
+            Ok(sums)
         })
     }
 
