@@ -42,6 +42,8 @@ mod hidden;
 pub mod host;
 mod lost;
 mod machine;
+#[cfg(not(target_os = "none"))]
+pub mod museum;
 mod names;
 mod parse;
 mod reset;

@@ -4,12 +4,14 @@ mod lines;
 mod process;
 mod qemu;
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use leak_script::museum;
 
 /// Runs leak scripts.
 #[derive(Parser)]
@@ -20,6 +22,9 @@ struct Arguments {
     /// Processors of the machine.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     smp: u32,
+    /// Print the museum's table of these exhibits.
+    #[arg(long, conflicts_with = "qemu")]
+    table: bool,
     /// Run what comes by the standard input: the process that runs scripts on the host.
     #[arg(long, hide = true)]
     serve: bool,
@@ -44,12 +49,37 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
+    if arguments.table {
+        return print_table(&arguments.files);
+    }
     let sum = run(&arguments);
     println!("{sum}");
     match sum.failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+/// Prints a line for each exhibit, and what is wrong with those that have none.
+fn print_table(files: &[PathBuf]) -> ExitCode {
+    println!("{}", museum::HEAD);
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let name = name(file);
+        match read(file).and_then(|text| museum::row(&name, &text)) {
+            Ok(row) => println!("{row}"),
+            Err(why) => {
+                eprintln!("FAILED {name}: {why}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    code
+}
+
+/// What a file's script is called.
+fn name(file: &Path) -> Cow<'_, str> {
+    file.file_stem().unwrap_or_default().to_string_lossy()
 }
 
 /// Runs all files, and reports on them.
@@ -103,8 +133,7 @@ impl<'f> Report<'f> {
     fn add(&mut self, index: usize, outcome: Outcome) {
         self.outcomes[index] = Some(outcome);
         while let Some(Some(outcome)) = self.outcomes.get(self.told) {
-            let name = self.files[self.told].file_stem().unwrap_or_default();
-            let name = name.to_string_lossy();
+            let name = name(&self.files[self.told]);
             match outcome {
                 Outcome::Passed => {
                     println!("ok {name}");
