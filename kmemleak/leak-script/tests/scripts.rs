@@ -1,13 +1,15 @@
-//! The project's own scripts, on the host.
+//! The project's own scripts, and the museum's, on the host.
 
 use std::path::PathBuf;
 
 use leak_script::Checks;
 use leak_script::host::{self, Outcome};
 
-/// All scripts, by name.
-fn scripts() -> Vec<(String, String)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+/// All scripts of a folder, by name.
+fn scripts(folder: &str) -> Vec<(String, String)> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(folder);
     let mut scripts: Vec<(String, String)> = std::fs::read_dir(folder)
         .expect("the folder of scripts")
         .map(|entry| entry.expect("an entry of it").path())
@@ -33,10 +35,11 @@ fn all_pass_in_frozen_memory() {
 }
 
 fn pass_with(checks: Checks) {
-    let scripts = scripts();
-    assert!(!scripts.is_empty());
-    let failures: Vec<String> = scripts
+    let (own, museum) = (scripts("scripts"), scripts("museum"));
+    assert!(!own.is_empty() && !museum.is_empty());
+    let failures: Vec<String> = own
         .into_iter()
+        .chain(museum)
         .filter_map(|(name, text)| match host::run_with(&text, 2, checks) {
             Outcome::Failed(failure) => Some(format!("{name}: {failure}")),
             Outcome::Passed | Outcome::Skipped => None,
@@ -151,7 +154,7 @@ const GRAMMAR: &[&str] = &[
 
 #[test]
 fn the_whole_grammar_is_used() {
-    let scripts = scripts();
+    let scripts = scripts("scripts");
     let lines = || scripts.iter().flat_map(|(_, text)| text.lines());
     for part in GRAMMAR {
         let begins = part.starts_with(|first: char| first.is_ascii_lowercase());

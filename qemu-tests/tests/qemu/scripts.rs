@@ -105,12 +105,17 @@ fn expect(smp: u32, scripts: &[(&str, &[u8])], lines: &[&str]) -> Result<(), Fai
     Ok(())
 }
 
-/// All of the repository.
+/// All of the repository, with the museum's.
 fn own_scripts_pass(cpus: u32) -> Result<(), Failure> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kmemleak/scripts");
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kmemleak");
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        files.push(entry?.path());
+    for folder in ["scripts", "museum"] {
+        for entry in fs::read_dir(crate_folder.join(folder))? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|ending| ending == "leak") {
+                files.push(file);
+            }
+        }
     }
     files.sort();
     let output = runner(&["--qemu", "--smp", &cpus.to_string()], &files).output()?;
