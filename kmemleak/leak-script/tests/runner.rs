@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use leak_script::museum;
+
 /// The runner's command, with these scripts in files of their own.
 fn runner(test: &str, arguments: &[&str], scripts: &[(&str, &[u8])]) -> Command {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(test);
@@ -86,4 +88,20 @@ fn each_file_is_told_of_where_there_is_no_qemu() {
     assert!(two.starts_with(&format!("FAILED two: {missing}")), "{two}");
     assert_eq!(sum, "0 passed, 3 failed");
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_museums_table_leaves_out_what_it_can_not_show() {
+    let exhibit =
+        b"# From: here\n# Lost: A\n# Found by: check, scan\n# Counting: nothing\nalloc A 8\n";
+    let scripts: &[(&str, &[u8])] = &[("bare", b"alloc A 8\n"), ("good", exhibit)];
+    let output = run(runner("table", &["--table"], scripts));
+    let found = "`check`, first check; `scan`, second scan";
+    let row = format!(
+        "| [good](good.leak) | here | 1 block, 8 bytes | {found} | 1 block at this site, not that it is lost |"
+    );
+    let lines: Vec<&str> = museum::HEAD.lines().chain([row.as_str()]).collect();
+    assert_tells(&output, 1, &lines);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(why, "FAILED bare: the head has no line \"Lost: \"\n");
 }
