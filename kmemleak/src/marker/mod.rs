@@ -58,6 +58,8 @@ pub(crate) mod objects;
 pub(crate) mod own_stack;
 mod phases;
 pub(crate) mod places;
+mod root_changes;
+mod root_piece;
 mod root_words;
 pub(crate) mod roots;
 mod shared;
@@ -243,6 +245,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
     pub(crate) fn run(&mut self) -> Result<(), GivenUp> {
         self.begin()?;
         self.scan_roots()?;
+        self.read_changed_roots()?;
         self.follow_all()?;
         if self.worker == 0 && self.shared.stacks != Stacks::Last {
             self.tools.unfinished.store(false, Ordering::Relaxed);

@@ -7,7 +7,8 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use super::roots::{NamedBy, RootPiece, range_of};
+use super::root_piece::{NamedBy, RootPiece};
+use super::roots::range_of;
 use super::window::piece_end;
 use super::{GivenUp, Marker, Stacks, Tools};
 use crate::marker::encoded::{Encoding, MappedPiece, PieceVisitor};

@@ -15,13 +15,15 @@
 //!   have a flag that keeps them from being scanned in the fast way.
 //!
 //! While other code runs, stacks and registers come and go. So no word elsewhere is left out because it lies in one of these: it
-//! is better to read a word twice than not at all. Suspects are looked at again.
+//! is better to read a word twice than not at all. Suspects are looked at again. Regions and exclusions come and go as well, though
+//! rarely: [`root_changes`](super::root_changes).
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::candidates::postpone;
 use super::own_stack::OwnStack;
+use super::root_piece::{NamedBy, RootPiece, is_of_stack};
 use super::sweep::{InUse, is_suspect, note_in_root};
 use super::window::{ObjectVisitor, page_end, uninterrupted};
 use super::{GivenUp, Marker, Stacks, Tools};
@@ -30,21 +32,18 @@ use crate::marker::words::words_in;
 use crate::metadata::ranges::{RangeVisitor, first_outside};
 use crate::objects::access::Access;
 use crate::objects::object::Object;
-use crate::objects::record::{Record, flag};
+use crate::objects::record::flag;
 use crate::objects::root_ranges::VouchedBy;
 use crate::platform::address::end_of;
 use crate::platform::{Platform, Root, RootCursor, RootKind};
 
-/// The source of a root.
+/// In which roots a walk shows a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum NamedBy {
-    Platform,
-    /// The detector itself: it is the stack that the pass is made on.
-    Detector,
-    /// Callers of the detector, which registered regions that are read as their union.
-    Callers,
-    /// A caller that registered a region which is read on its own.
-    Caller(VouchedBy),
+enum Showing {
+    /// Each word in one root.
+    Once,
+    /// Each word in every root that it lies in.
+    Everywhere,
 }
 
 /// How far a walk over the roots has come.
@@ -56,6 +55,7 @@ pub(super) struct RootWalk {
     next_single: usize,
     /// Whether a region overlaps a root of the platform's.
     crossed: bool,
+    showing: Showing,
     root: Root,
     encoding: Encoding,
     named_by: NamedBy,
@@ -72,6 +72,7 @@ impl RootWalk {
         next_region: 0,
         next_single: 0,
         crossed: false,
+        showing: Showing::Once,
         root: Root {
             kind: RootKind::Section,
             start: 0,
@@ -84,34 +85,15 @@ impl RootWalk {
         at: 0,
     };
 
+    /// A walk to read words again that may have been read in no root.
+    pub(super) const AGAIN: Self = Self {
+        showing: Showing::Everywhere,
+        ..Self::NEW
+    };
+
     /// The root that the walk has come to.
     pub(super) fn root(&self) -> Root {
         self.root
-    }
-}
-
-/// A piece of a root, a page at most.
-#[derive(Clone)]
-pub(super) struct RootPiece {
-    pub(super) root: Root,
-    pub(super) named_by: NamedBy,
-    pub(super) range: Range<usize>,
-    /// How far may be read.
-    pub(super) until: usize,
-    pub(super) encoding: Encoding,
-    /// The part of the root that it belongs to.
-    pub(super) part: Range<usize>,
-}
-
-impl RootPiece {
-    /// Whether it is a piece of a stack, or of a CPU's registers, which are a stack's newest words.
-    pub(super) fn is_of_stack(&self) -> bool {
-        is_of_stack(self.root.kind)
-    }
-
-    /// Whether an object that starts in the piece, and ends there, lies in the same part as a whole.
-    pub(super) fn holds(&self, record: &Record, end: usize) -> bool {
-        !record.has(flag::ALIAS | flag::PERCPU | flag::PHYS) && end <= self.part.end
     }
 }
 
@@ -122,11 +104,6 @@ pub(super) struct AtEdge {
     copied: bool,
     /// Whether all of it lies in roots, though not in one part.
     pub(super) in_roots: bool,
-}
-
-/// Whether a root comes and goes with what a task does.
-fn is_of_stack(kind: RootKind) -> bool {
-    matches!(kind, RootKind::Stack(_) | RootKind::Registers(_))
 }
 
 /// A registered region.
@@ -187,7 +164,9 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
                 if walk.named_by != NamedBy::Detector {
                     self.each_own_stack(cut);
                 }
-                if matches!(walk.named_by, NamedBy::Caller(_)) {
+                if matches!(walk.named_by, NamedBy::Caller(_))
+                    || walk.showing == Showing::Everywhere
+                {
                     return;
                 }
                 self.single_around(at, cut);
@@ -465,12 +444,17 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         range: Range<usize>,
         work: &mut dyn FnMut(&mut Self, usize, usize) -> Result<(), GivenUp>,
     ) -> Result<(), GivenUp> {
-        if !self.tools.root_ranges.straddling.meets(&range) {
+        let root_ranges = self.tools.root_ranges;
+        if !root_ranges.straddling.meets(&range) {
             return work(self, range.start, range.len());
         }
         let mut left = range;
         loop {
-            let part = self.outside_roots(left.clone());
+            let mut part = self.outside_roots(left.clone());
+            // Asked afterwards: of a region that was looked at it is known whether it is new.
+            if !A::STOPPED && root_ranges.have_changed_in(&left) {
+                part = first_outside(left.clone(), &mut |_, cut| self.each_own_stack(cut));
+            }
             if part.is_empty() {
                 return Ok(());
             }

@@ -25,9 +25,13 @@ use crate::platform::address::end_of;
 /// A set of ranges.
 pub(crate) struct Ranges<H = ()> {
     tree: Lock<RangeTree<H>>,
-    /// How often ranges were added that are there; if never, the lock is not taken. Relaxed: changed under the lock. A task sees what it
-    /// has added itself; a look-up that misses a range which another CPU adds at that moment counts as done before.
+    /// How often ranges were added that are there; if never, the lock is not taken. Changed under the lock. A task sees what it
+    /// has added itself; a look-up that misses a range which another CPU adds at that moment counts as done before. Stored with
+    /// Release and loaded with Acquire: who finds no range any more finds `changed` as wide as it became.
     len: AtomicUsize,
+    /// Round all that was added or removed since [`forget_changes`](Self::forget_changes). It widens under the lock, before others can
+    /// see the change.
+    changed: Hull,
 }
 
 /// A range that is treated in its own way, or what other ranges leave of it.
@@ -43,6 +47,7 @@ impl<H: Copy + PartialEq> Ranges<H> {
         Self {
             tree: Lock::new(RangeTree::new()),
             len: AtomicUsize::new(0),
+            changed: Hull::new(),
         }
     }
 
@@ -61,9 +66,10 @@ impl<H: Copy + PartialEq> Ranges<H> {
         meta: &MetaAlloc<'_>,
     ) -> Kept {
         let mut tree = self.tree.lock();
+        self.changed.add(&(start..end_of(start, len)));
         match tree.add((start, len), how, stamps, meta) {
             Ok(()) => {
-                self.len.fetch_add(1, Ordering::Relaxed);
+                self.len.fetch_add(1, Ordering::Release);
                 Kept::Yes
             }
             Err(NoMemory) => Kept::NoMemory,
@@ -72,9 +78,11 @@ impl<H: Copy + PartialEq> Ranges<H> {
 
     /// Takes back the range that was added last of those that start here, and returns it. `None` if there is none.
     pub(crate) fn remove(&self, start: usize, meta: &MetaAlloc<'_>) -> Option<Range<usize>> {
-        let len = self.tree.lock().remove(start, meta)?;
-        self.len.fetch_sub(1, Ordering::Relaxed);
-        Some(start..end_of(start, len))
+        let mut tree = self.tree.lock();
+        let range = start..end_of(start, tree.remove(start, meta)?);
+        self.changed.add(&range);
+        self.len.fetch_sub(1, Ordering::Release);
+        Some(range)
     }
 
     /// The stamp of the range that was added last of those that start here; zero if there is none.
@@ -85,10 +93,21 @@ impl<H: Copy + PartialEq> Ranges<H> {
 
     /// Calls `look` with the tree, under the lock, unless it is empty.
     fn with_tree<R>(&self, look: impl FnOnce(&RangeTree<H>) -> Option<R>) -> Option<R> {
-        match self.len.load(Ordering::Relaxed) {
+        match self.len.load(Ordering::Acquire) {
             0 => None,
             _ => look(&self.tree.lock()),
         }
+    }
+
+    /// Notes from here on what is added and removed.
+    pub(crate) fn forget_changes(&self) {
+        let _tree = self.tree.lock();
+        self.changed.clear();
+    }
+
+    /// What lies round all that was added or removed since then, or is about to be.
+    pub(crate) fn changed(&self) -> &Hull {
+        &self.changed
     }
 
     /// Whether `range` overlaps a range of the set.
@@ -182,7 +201,8 @@ pub(crate) fn first_outside(
 
 /// The smallest range that contains some ranges.
 ///
-/// Relaxed: it widens in one phase of a pass and is read in later ones, with a barrier between.
+/// Relaxed: it widens in one phase of a pass and is read in later ones, with a barrier between; or it widens under a lock, which orders it
+/// with what else is read under that lock.
 pub(crate) struct Hull {
     /// The start, inverted: zero for a hull of nothing.
     inverted_start: AtomicUsize,

@@ -105,6 +105,31 @@ impl RootRanges {
         }
     }
 
+    /// Notes from here on where roots come and go.
+    pub(crate) fn forget_changes(&self) {
+        let Regions { common, single, .. } = &self.regions;
+        common.forget_changes();
+        single.forget_changes();
+        self.excluded.forget_changes();
+    }
+
+    /// Whether a region or an exclusion that meets this range may have come or gone since then.
+    pub(crate) fn have_changed_in(&self, range: &Range<usize>) -> bool {
+        self.changes().iter().any(|changed| changed.meets(range))
+    }
+
+    /// Whether any may have come or gone since then.
+    pub(crate) fn have_changed(&self) -> bool {
+        self.changes()
+            .iter()
+            .any(|changed| !changed.range().is_empty())
+    }
+
+    fn changes(&self) -> [&Hull; 3] {
+        let Regions { common, single, .. } = &self.regions;
+        [common.changed(), single.changed(), self.excluded.changed()]
+    }
+
     /// Forgets everything; the memory is given back by its owner.
     pub(crate) fn empty(&self) {
         self.regions.empty();

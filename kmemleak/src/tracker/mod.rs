@@ -210,8 +210,10 @@ impl<P: Platform> Tracker<P> {
         [start..start + size_of_val(self), self.memory.pool_range()]
     }
 
-    /// Begins a pass: from here on what is allocated is marked. The start of the pass has been noted.
+    /// Begins a pass: from here on what is allocated is marked, and it is noted where roots come and go. The start of the pass has been
+    /// noted.
     pub(crate) fn begin_pass(&self) {
+        self.without_interrupts(|_| self.root_ranges.forget_changes());
         self.word.begin(Unusual::PASS);
     }
 

@@ -1,8 +1,12 @@
 //! Regions that are registered as roots.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use kmemleak::Reading;
 use kmemleak_emulated::{Place, WORDS};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, Subject};
 
 const WORD: usize = 8;
 
@@ -105,7 +109,7 @@ fn one_that_is_removed_while_a_scan_goes_on_takes_no_other_with_it() {
             lab.machine.store(Place::Region(region, 0), block);
             add(&lab, region);
         }
-        let detector = std::sync::Arc::downgrade(&lab.detector);
+        let detector = Arc::downgrade(&lab.detector);
         let mut left = moment;
         lab.machine.at_relax(move |machine| {
             if left == 0 {
@@ -122,6 +126,94 @@ fn one_that_is_removed_while_a_scan_goes_on_takes_no_other_with_it() {
             "moment {moment}: {lost:x?} of {blocks:x?}"
         );
     }
+}
+
+/// A root so large that other code runs while it is read.
+static LARGE: [usize; 6000] = [0; 6000];
+
+/// What happens to the region at a moment of a scan.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Comes,
+    Goes,
+}
+
+/// How the words under it are held.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// In a block that a root points to.
+    ByItsStart,
+    /// Which is scanned late, since a root points to its middle.
+    ByItsMiddle,
+    /// In a root of the platform's.
+    InARoot,
+}
+
+#[test]
+fn one_that_comes_or_goes_while_a_scan_goes_on_hides_no_word_under_it() {
+    for held in [Held::ByItsStart, Held::ByItsMiddle, Held::InARoot] {
+        for reading in [Reading::Words, Reading::Bytes] {
+            for change in [Change::Comes, Change::Goes] {
+                // Over all of it, or over its end.
+                for part in [0..64, 40..64] {
+                    for moment in 0..20 {
+                        let lost = lost_under(part.clone(), (held, reading, change), moment);
+                        assert_eq!(lost, [], "{held:?} {reading:?} {change:?} at {moment}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a scan lists of blocks to which words point over some of which a region comes or goes meanwhile.
+fn lost_under(
+    part: Range<usize>,
+    (held, reading, change): (Held, Reading, Change),
+    moment: i32,
+) -> Vec<usize> {
+    let lab = Lab::new();
+    lab.detector.set_min_age_us(0);
+    let holder = match held {
+        Held::ByItsStart | Held::ByItsMiddle => lab.block(64),
+        Held::InARoot => lab.machine.address(Place::Region(0, 0)),
+    };
+    let others: Vec<usize> = (0..8).map(|_| lab.block(16)).collect();
+    lab.machine.advance_us(1);
+    lab.detector.scan().expect("on");
+    for (index, &block) in others.iter().enumerate() {
+        lab.machine.write(holder + index * WORD, block);
+    }
+    match held {
+        Held::ByItsStart => lab.hold(0, holder),
+        Held::ByItsMiddle => lab.hold(0, holder + 8),
+        Held::InARoot => {
+            lab.machine.add_root(holder, 64);
+            lab.machine
+                .add_root((&raw const LARGE).addr(), size_of_val(&LARGE));
+        }
+    }
+    // This one stays.
+    assert!(lab.detector.region_add(holder, 32));
+    let (start, len) = (holder + part.start, part.len());
+    let add = move |detector: &Subject| assert!(detector.region_add_as(start, len, reading));
+    if matches!(change, Change::Goes) {
+        add(&lab.detector);
+    }
+    let detector = Arc::downgrade(&lab.detector);
+    let mut left = moment;
+    lab.machine.at_relax(move |_| {
+        let detector = detector.upgrade().expect("it scans");
+        match (left, change) {
+            (0, Change::Comes) => add(&detector),
+            (0, Change::Goes) => detector.region_remove(start),
+            _ => {}
+        }
+        left -= 1;
+    });
+    lab.machine.advance_us(1);
+    lab.detector.scan().expect("on");
+    lab.listed()
 }
 
 /// Blocks that need so many references each, and a word to each of them in the region's first words, 32 bytes apart.

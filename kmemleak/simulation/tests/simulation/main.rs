@@ -24,7 +24,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use crash::Running;
 
 /// Seeds that have failed, with what was wrong.
-const KEPT: [(u64, &str); 3] = [
+const KEPT: [(u64, &str); 4] = [
     (
         210,
         "a stop that confirms added a block's size to its address, past the end of the address space",
@@ -36,6 +36,10 @@ const KEPT: [(u64, &str); 3] = [
     (
         100_295,
         "a block that a region was registered over while memory was frozen was looked at as of later",
+    ),
+    (
+        301_045,
+        "a region was removed from over a block between two phases of a scan, and the block's words were read in neither",
     ),
 ];
 
