@@ -7,8 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use kmemleak::{
-    AllocOptions, Detector, NoAnswer, NoTasks, NotCompared, Platform, Rank, Slot, SlotPlace,
-    SuppressError,
+    AllocOptions, Detector, NoAnswer, NoStackOnly, NoTasks, NotCompared, Platform, Rank, Slot,
+    SlotPlace, SuppressError,
 };
 
 use crate::hidden::Hidden;
@@ -248,6 +248,13 @@ impl<'d, P: Platform> Subject<'d, P> {
             .detector
             .for_each_interior(&mut |object| interior.push(Hidden::new(object.start)));
         interior
+    }
+
+    pub(crate) fn stack_only(&self) -> Result<Vec<Hidden>, NoStackOnly> {
+        let mut found = Vec::new();
+        self.detector
+            .for_each_stack_only(&mut |object| found.push(Hidden::new(object.start)))?;
+        Ok(found)
     }
 
     pub(crate) fn suppressed(&self) -> Vec<Hidden> {

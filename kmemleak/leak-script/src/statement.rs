@@ -186,6 +186,7 @@ pub enum Expectation<'s> {
     Total { bytes: usize, blocks: usize },
     Groups(usize),
     Interior(Vec<Name<'s>>),
+    Stacks(Vec<Name<'s>>),
     Suppressed(Vec<Name<'s>>),
     New(Vec<Name<'s>>),
     Growth(&'s str, i64, i64),

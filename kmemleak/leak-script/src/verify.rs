@@ -22,6 +22,7 @@ impl<P: Platform> Run<'_, P> {
                 | Expectation::Tracked(_)
                 | Expectation::Type(..)
                 | Expectation::Counts(_)
+                | Expectation::Stacks(_)
                 | Expectation::State(_)
                 | Expectation::Lost(_)
                 | Expectation::Retains(..)
@@ -72,6 +73,10 @@ impl<P: Platform> Run<'_, P> {
             Expectation::Interior(ref names) => {
                 self.same_set("interior", names, self.subject.interior())
             }
+            Expectation::Stacks(ref names) => match self.subject.stack_only() {
+                Ok(told) => self.same_set("stacks", names, told),
+                Err(why) => Err(why.to_string().into()),
+            },
             Expectation::Suppressed(ref names) => {
                 self.same_set("suppressed", names, self.subject.suppressed())
             }

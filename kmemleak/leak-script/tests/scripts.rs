@@ -125,6 +125,8 @@ const GRAMMAR: &[&str] = &[
     "expect groups ",
     "expect interior none",
     "expect interior A",
+    "expect stacks none",
+    "expect stacks A",
     "expect suppressed none",
     "expect suppressed A",
     "expect new none",

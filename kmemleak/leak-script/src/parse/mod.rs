@@ -297,6 +297,7 @@ impl<'s> Words<'s> {
             },
             "groups" => Expectation::Groups(self.size("a number")?),
             "interior" => Expectation::Interior(self.names()?),
+            "stacks" => Expectation::Stacks(self.names()?),
             "suppressed" => Expectation::Suppressed(self.names()?),
             "new" => Expectation::New(self.names()?),
             "growth" => Expectation::Growth(

@@ -32,7 +32,7 @@ impl World {
                 false => Err(format!("expected {wanted:?}, got {told:?}")),
             };
         }
-        if !self.fresh && !matches!(*what, "lost" | "retains" | "type") {
+        if !self.fresh && !matches!(*what, "lost" | "retains" | "type" | "stacks") {
             return Err("there was something after the verdict".into());
         }
         let told = match self.answer(words)? {
@@ -83,6 +83,9 @@ impl World {
     fn answer(&self, words: &[&str]) -> Told<Option<Vec<String>>> {
         if words == ["counts"] {
             return self.miscounts();
+        }
+        if words[0] == "stacks" {
+            return self.held_by_stacks().map(Some);
         }
         if matches!(words[0], "lost" | "retains") {
             return self.told_of_tasks(words).map(Some);
@@ -160,7 +163,7 @@ impl World {
         })
     }
 
-    fn names(&self, of: &BTreeSet<usize>) -> Vec<String> {
+    pub fn names(&self, of: &BTreeSet<usize>) -> Vec<String> {
         let mut names: Vec<String> = of.iter().map(|&id| self.objects[id].name.clone()).collect();
         names.sort();
         names
@@ -207,6 +210,7 @@ impl World {
         if self.objects.len().is_multiple_of(COUNTED_EVERY) {
             all.extend(self.stated(&["counts"]));
         }
+        all.extend(self.stated(&["stacks"]));
         all.extend(self.expectations_of_tasks());
         let name = |id: usize| self.objects[id].name.as_str();
         for &id in verdict.leaders.keys() {
