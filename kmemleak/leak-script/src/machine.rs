@@ -17,10 +17,8 @@ const PAGES_MAX: usize = 8 << 20;
 const PERCPU_MAX: usize = 32 << 10;
 /// What blocks with a copy for each CPU are aligned to at least.
 const PERCPU_ALIGN: usize = 16;
-/// The sizes of slabs' blocks. They are aligned to the largest power of two that divides them.
-const SLAB_CLASSES: [usize; 15] = [
-    8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192,
-];
+/// What slabs' blocks are aligned to at least.
+const SLAB_ALIGN: usize = 16;
 
 /// What a block of `size` bytes is aligned to at least, if `align` (a power of two) is asked for. `None` where no machine
 /// has such a block.
@@ -38,17 +36,7 @@ pub fn alignment(from: Allocator, size: usize, align: usize) -> Option<usize> {
         return None;
     }
     Some(match from {
-        Allocator::Slab => {
-            let aligned = SLAB_CLASSES
-                .iter()
-                .filter(|class| **class >= size)
-                .map(|class| 1 << class.trailing_zeros());
-            // Beyond them it is a block of pages.
-            aligned
-                .into_iter()
-                .find(|natural| *natural >= align)
-                .unwrap_or(align)
-        }
+        Allocator::Slab => align.max(SLAB_ALIGN),
         Allocator::Pages => align.max(size),
         Allocator::Vmalloc => align.max(PAGE),
         Allocator::Percpu => align.max(PERCPU_ALIGN),

@@ -134,15 +134,22 @@ fn typed() -> (usize, usize) {
 guest_test! {
     /// In a storm at least 95 in 100 of the objects have a type.
     fn of_a_storm() smp [1, 2, 4] {
-        let handles = storm::start(0x5851_f42d_4c95_7f2d);
+        // On a busy host a storm may be over before it is looked at. The kernel's own dozen blocks have no type, stacks above all.
+        const ENOUGH: usize = 1000;
         let (mut objects, mut with_type) = (0, 0);
-        while !storm::is_over() {
-            let (all, typed) = typed();
-            (objects, with_type) = (objects + all, with_type + typed);
-            storm::let_the_world_go_on();
+        for seed in 0x5851_f42d_4c95_7f2d.. {
+            let handles = storm::start(seed);
+            while !storm::is_over() {
+                let (all, typed) = typed();
+                (objects, with_type) = (objects + all, with_type + typed);
+                storm::let_the_world_go_on();
+            }
+            storm::end(handles);
+            if objects >= ENOUGH {
+                break;
+            }
         }
-        storm::end(handles);
         kernel::println!("{with_type} of {objects} objects had a type");
-        assert!(objects > 0 && with_type * 100 >= objects * 95, "{with_type} of {objects}");
+        assert!(with_type * 100 >= objects * 95, "{with_type} of {objects}");
     }
 }

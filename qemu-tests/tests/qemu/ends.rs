@@ -129,7 +129,7 @@ fn with_memory(memory: &str, machine: Machine) -> Machine {
 /// Where there is too little memory for lines, reports have names, say so once, and the machine goes on.
 fn a_small_machine_reports_leaks() -> Result<(), Failure> {
     const MISSING: &str = "symbols: no memory for file and line\n";
-    for memory in ["16M", "17M"] {
+    for memory in ["17M", "18M"] {
         let mut session = Session::start(&with_memory(memory, machines::kernel()))?;
         session.wait_for_prompt(LIMIT)?;
         session.command("leak arc-cycle", LIMIT)?;

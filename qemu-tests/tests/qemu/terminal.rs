@@ -69,8 +69,8 @@ fn a_line_is_edited_and_completed() -> Result<(), Failure> {
         shell,
         "\t\t",
         &[
-            "stack=off   stack=on    stacks=off",
-            "stacks=on   ",
+            "stack-only  stack=off   stack=on",
+            "stacks=off  stacks=on   ",
             "> kmemleak stack|",
         ],
     )?;
