@@ -12,9 +12,9 @@ use crate::actor;
 use crate::oracle::Op;
 use crate::oracle::kept::{Listed, When};
 use crate::owned::Owner;
-use crate::schedule::{me, moment};
+use crate::schedule::{Fault, has, me, moment};
 use crate::subject::{subject, tell};
-use crate::world::{self, with};
+use crate::world::{self, World, with};
 use crate::{How, NotDone, ObjectFilter, Rank, Summary, Unreferenced};
 
 /// Ways to a verdict.
@@ -71,13 +71,14 @@ pub(crate) fn beside() {
             shown: shown.iter().map(|one| (one.start, one.size)).collect(),
         };
         let right = match verdict.how {
-            _ if verdict.unrecorded > 0 => Err("something was not recorded".into()),
+            _ if is_incomplete(&verdict) => judge_incomplete(world, &verdict),
             How::Stopped => world.oracle.judge(&listed, When::Then),
             How::Frozen => world.oracle.judge(&listed, When::Later),
             How::Confirmed => world.oracle.judge_confirmed(&listed),
             How::Scanned { .. } | How::Repeated { .. } => Ok(()),
         };
         let right = right.and_then(|()| match verdict.how {
+            _ if is_incomplete(&verdict) => Ok(()),
             How::Stopped | How::Frozen => Ok(()),
             _ => world.oracle.judge_watched(&listed.shown),
         });
@@ -88,10 +89,46 @@ pub(crate) fn beside() {
     world::end_pass();
 }
 
+/// Whether a verdict says that something was not recorded.
+fn is_incomplete(verdict: &Summary) -> bool {
+    verdict.unrecorded > 0 && !has(Fault::NobodyHearsOfWhatIsMissing)
+}
+
+/// Of an incomplete verdict no more can be said than that it calls nothing a leak, and that it is so for a reason.
+fn judge_incomplete(world: &mut World, verdict: &Summary) -> Result<(), String> {
+    world.log.incomplete += 1;
+    match (world.refused, verdict.objects) {
+        (true, 0) => Ok(()),
+        (false, _) => Err("no memory was refused, and something was not recorded".into()),
+        (true, leaks) => Err(format!("something was not recorded, and {leaks} are leaks")),
+    }
+}
+
+/// A request for metadata was refused. If the detector says that something is missing, all blocks are freed and all regions removed. Then
+/// `clear` makes it as good as new.
+fn recover() {
+    if subject().check().expect("it is on").unrecorded > 0 {
+        actor::end_all();
+        let mut answer = String::new();
+        subject().command("clear", &mut answer).expect("it is on");
+        let verdict = subject().check().expect("it is on");
+        assert_eq!(
+            (verdict.unrecorded, verdict.listed(), verdict.tracked),
+            (0, 0, 0),
+            "all was freed and cleared"
+        );
+        with(|world| world.log.recoveries += 1);
+    }
+    with(World::note_recovery);
+}
+
 /// Some verdicts while all others stand still.
 pub(crate) fn exactly() {
     world::begin_pass();
     world::begin_calm();
+    if with(|world| world.refused) {
+        recover();
+    }
     learn_births();
     // What scans have seen before nobody knows.
     for (start, _) in with(|world| world.oracle.model.all()) {

@@ -14,6 +14,7 @@ use crate::schedule::{self, Between, Fault};
 use crate::subject::{Subject, set_subject};
 use crate::tasks;
 use crate::world::between;
+use crate::world::failures::Failures;
 use crate::world::platform::Kernel;
 use crate::world::stop::StopKind;
 use crate::world::{self, ARENA, Log, Setting};
@@ -44,7 +45,7 @@ const CORNERS: [usize; 12] = [
 ];
 
 /// The kernel of a seed.
-fn setting(random: &mut Random) -> Setting {
+fn setting(seed: u64, random: &mut Random) -> Setting {
     let cpus = random.between(1, 4) as u32;
     let mut corners: Vec<usize> = (0..random.between(1, 3))
         .map(|_| CORNERS[random.below(CORNERS.len())])
@@ -76,6 +77,7 @@ fn setting(random: &mut Random) -> Setting {
         origin_us: [0, 1, 5_000_000, 1 << 50, u64::MAX / 2, u64::MAX - (1 << 40)][random.below(6)],
         corners,
         arenas,
+        failures: Failures::of(seed),
     }
 }
 
@@ -95,7 +97,7 @@ pub fn run_with(seed: u64, fault: Fault) -> Result<Log, String> {
 
 fn run_quietly(seed: u64) -> Result<Log, String> {
     let mut random = Random::new(seed);
-    let setting = setting(&mut random);
+    let setting = setting(seed, &mut random);
     let scheduler: Box<dyn Scheduler + Send> = match random.below(3) {
         // Its first execution finds out how long one is.
         0 if setting.tasks > 1 => Box::new(PctScheduler::new_from_seed(

@@ -32,6 +32,8 @@ pub enum Fault {
     InterruptsAreNeverOff,
     /// A stop does not wait for tasks that are in the midst of something.
     StopsDoNotWait,
+    /// Nobody hears that a verdict is incomplete.
+    NobodyHearsOfWhatIsMissing,
 }
 
 thread_local! {

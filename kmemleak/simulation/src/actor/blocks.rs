@@ -298,6 +298,18 @@ pub(crate) fn region() {
     }
 }
 
+/// Frees all blocks and removes all regions, whosever they are, where all others stand still.
+pub(crate) fn end_all() {
+    while let Some(block) = with(|world| world.blocks.last().copied()) {
+        free_block(block);
+    }
+    while let Some((_, start)) = with(|world| world.regions.pop()) {
+        tell(&[Op::RegionRemove(start)], |detector| {
+            detector.region_remove(start);
+        });
+    }
+}
+
 /// Regions come about as often as they go.
 fn own_is_removed(choice: usize) -> bool {
     choice != 0

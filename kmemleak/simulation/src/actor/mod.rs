@@ -7,7 +7,7 @@ mod blocks;
 mod shape;
 
 pub(crate) use self::blocks::{
-    alloc, colour, disabled, free, free_part, percpu, phys, realloc, region, vmalloc,
+    alloc, colour, disabled, end_all, free, free_part, percpu, phys, realloc, region, vmalloc,
 };
 use crate::owned::Owner;
 use crate::schedule::{me, moment};

@@ -18,19 +18,11 @@ const JUNK: u8 = 0xa5;
 #[derive(Debug, Default)]
 pub struct Metadata {
     given: BTreeSet<NonNull<u8>>,
-    /// From now on there is none.
-    pub exhausted: bool,
-    /// Requests that were refused.
-    pub refused: u64,
 }
 
 impl Metadata {
-    /// A page, unless there is none now.
+    /// A page.
     pub fn take(&mut self) -> Option<NonNull<u8>> {
-        if self.exhausted {
-            self.refused += 1;
-            return None;
-        }
         // SAFETY: the layout is not of size zero.
         let page = NonNull::new(unsafe { alloc(LAYOUT) })?;
         // SAFETY: the page's bytes, which nobody else has.

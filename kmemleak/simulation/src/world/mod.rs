@@ -16,6 +16,7 @@
 //! back a page that it does not have.
 
 pub(crate) mod between;
+pub mod failures;
 pub mod memory;
 pub mod metadata;
 pub mod platform;
@@ -25,12 +26,14 @@ mod stopping;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ptr::NonNull;
 
 use crate::oracle::random::Random;
 use crate::oracle::{Op, Oracle};
 use crate::owned::Owned;
 use crate::schedule::{me, wait};
 
+use self::failures::Failures;
 use self::memory::Memory;
 use self::metadata::Metadata;
 use self::stop::{Stop, StopKind};
@@ -73,6 +76,8 @@ pub struct Setting {
     pub corners: Vec<usize>,
     /// Where memory for regions lies.
     pub arenas: Vec<usize>,
+    /// What the platform fails at.
+    pub failures: Failures,
 }
 
 /// What is known of a task.
@@ -111,6 +116,8 @@ pub struct World {
     pub memory: Memory,
     /// Pages of metadata.
     pub metadata: Metadata,
+    /// Whether a request for one was refused, so that something may not have been recorded.
+    pub refused: bool,
     /// Microseconds.
     pub now_us: u64,
     /// What is known of the graph.
@@ -151,20 +158,30 @@ pub struct Log {
     pub given_up: u64,
     /// How often a task gave its CPU to another.
     pub preemptions: u64,
+    /// Requests for metadata that were refused.
+    pub refusals: u64,
+    /// Verdicts that said so.
+    pub incomplete: u64,
+    /// How often all that was not recorded was freed and cleared.
+    pub recoveries: u64,
 }
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions",
+            "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions, \
+             {} requests for metadata refused ({} verdicts incomplete, {} recoveries)",
             self.callbacks,
             self.passes,
             self.interrupts,
             self.nested,
             self.stops,
             self.given_up,
-            self.preemptions
+            self.preemptions,
+            self.refusals,
+            self.incomplete,
+            self.recoveries
         )
     }
 }
@@ -190,6 +207,9 @@ impl Log {
         self.stops += other.stops;
         self.given_up += other.given_up;
         self.preemptions += other.preemptions;
+        self.refusals += other.refusals;
+        self.incomplete += other.incomplete;
+        self.recoveries += other.recoveries;
     }
 
     /// Something happened.
@@ -213,6 +233,7 @@ pub(crate) fn create(setting: Setting, random: Random, handler: fn()) {
     let tasks = vec![Task::default(); setting.tasks];
     let mut world = World {
         metadata: Metadata::default(),
+        refused: false,
         now_us: setting.origin_us,
         oracle: Oracle::default(),
         memory: Memory::default(),
@@ -358,6 +379,22 @@ impl World {
     /// Whether no task has anything to do.
     pub fn is_over(&self) -> bool {
         self.tasks.iter().all(|task| task.over)
+    }
+
+    /// A page of metadata, unless the request is refused. Where all stand still none is.
+    fn take_page(&mut self) -> Option<NonNull<u8>> {
+        if !self.calm && self.setting.failures.refuse_page() {
+            self.refused = true;
+            self.log.refusals += 1;
+            return None;
+        }
+        self.metadata.take()
+    }
+
+    /// From here on all is recorded, until a request for metadata is refused again.
+    pub(crate) fn note_recovery(&mut self) {
+        self.setting.failures.begin_again();
+        self.refused = false;
     }
 
     /// A little time passes, or none.

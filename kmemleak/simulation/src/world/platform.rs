@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
-use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, stopping, with};
+use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World, stopping, with};
 use crate::owned::READABLE;
 use crate::schedule::{me, moment, wait};
 use crate::{
@@ -92,7 +92,7 @@ unsafe impl Platform for Kernel {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        with(|world| world.metadata.take())
+        with(World::take_page)
     }
 
     unsafe fn metadata_free(&self, page: NonNull<u8>) {

@@ -143,6 +143,7 @@ fn what_is_wrong_is_found() -> Result<(), Failed> {
         Fault::LocksDoNotLock,
         Fault::InterruptsAreNeverOff,
         Fault::StopsDoNotWait,
+        Fault::NobodyHearsOfWhatIsMissing,
     ] {
         let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
         println!("{fault:?} is found by seed {found:?}");

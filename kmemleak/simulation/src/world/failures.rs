@@ -1,0 +1,45 @@
+//! What a run's platform fails at, by its seed.
+//!
+//! Of five seeds the last two have failures. They are decided by numbers of their own, so that a seed without them is what it would be if
+//! there were none.
+
+use std::ops::Range;
+
+use crate::oracle::random::Random;
+
+/// What fails.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    /// Requests for metadata that are not answered, as they are counted from the first one on.
+    metadata: Range<u64>,
+    requests: u64,
+}
+
+impl Failures {
+    /// Those of a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        if seed % 5 < 3 {
+            return Self::default();
+        }
+        let mut random = Random::new(!seed);
+        let mut failures = Self::default();
+        if random.below(3) > 0 {
+            let most = [8, 40, 200][random.below(3)];
+            let first = random.below(most) as u64;
+            let count = [1, 1, 10, u64::MAX][random.below(4)];
+            failures.metadata = first..first.saturating_add(count);
+        }
+        failures
+    }
+
+    /// Whether this request for metadata is refused.
+    pub(super) fn refuse_page(&mut self) -> bool {
+        self.requests += 1;
+        self.metadata.contains(&(self.requests - 1))
+    }
+
+    /// From here on requests for metadata are counted anew.
+    pub(super) fn begin_again(&mut self) {
+        self.requests = 0;
+    }
+}
