@@ -34,6 +34,8 @@ pub enum Fault {
     StopsDoNotWait,
     /// Nobody hears that a verdict is incomplete.
     NobodyHearsOfWhatIsMissing,
+    /// Frozen memory that was lost is said to hold zeros.
+    LostImagesAreMadeUp,
 }
 
 thread_local! {

@@ -8,28 +8,43 @@ use std::ops::Range;
 use crate::oracle::random::Random;
 
 /// What fails.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Failures {
     /// Requests for metadata that are not answered, as they are counted from the first one on.
     metadata: Range<u64>,
     requests: u64,
+    /// Of so many pieces of frozen memory one can't be read.
+    images: Option<usize>,
+    random: Random,
 }
 
 impl Failures {
     /// Those of a seed.
     pub(crate) fn of(seed: u64) -> Self {
+        let mut failures = Self {
+            metadata: 0..0,
+            requests: 0,
+            images: None,
+            random: Random::new(!seed),
+        };
         if seed % 5 < 3 {
-            return Self::default();
+            return failures;
         }
-        let mut random = Random::new(!seed);
-        let mut failures = Self::default();
+        let random = &mut failures.random;
         if random.below(3) > 0 {
             let most = [8, 40, 200][random.below(3)];
             let first = random.below(most) as u64;
             let count = [1, 1, 10, u64::MAX][random.below(4)];
             failures.metadata = first..first.saturating_add(count);
         }
+        failures.images = [None, Some(5), Some(40), Some(300)][random.below(4)];
         failures
+    }
+
+    /// Whether this piece of frozen memory is lost.
+    pub(super) fn lose_image(&mut self) -> bool {
+        self.images
+            .is_some_and(|one_in| self.random.below(one_in) == 0)
     }
 
     /// Whether this request for metadata is refused.

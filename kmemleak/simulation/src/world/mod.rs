@@ -164,6 +164,8 @@ pub struct Log {
     pub incomplete: u64,
     /// How often all that was not recorded was freed and cleared.
     pub recoveries: u64,
+    /// Reads of frozen memory that was lost.
+    pub lost_images: u64,
 }
 
 impl fmt::Display for Log {
@@ -171,7 +173,7 @@ impl fmt::Display for Log {
         write!(
             f,
             "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions, \
-             {} requests for metadata refused ({} verdicts incomplete, {} recoveries)",
+             {} requests for metadata refused ({} verdicts incomplete, {} recoveries), {} images lost",
             self.callbacks,
             self.passes,
             self.interrupts,
@@ -181,7 +183,8 @@ impl fmt::Display for Log {
             self.preemptions,
             self.refusals,
             self.incomplete,
-            self.recoveries
+            self.recoveries,
+            self.lost_images
         )
     }
 }
@@ -210,6 +213,7 @@ impl Log {
         self.refusals += other.refusals;
         self.incomplete += other.incomplete;
         self.recoveries += other.recoveries;
+        self.lost_images += other.lost_images;
     }
 
     /// Something happened.

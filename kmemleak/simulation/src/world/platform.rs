@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World, stopping, with};
 use crate::owned::READABLE;
-use crate::schedule::{me, moment, wait};
+use crate::schedule::{Fault, has, me, moment, wait};
 use crate::{
     Comm, Context, ForeignWords, ImageLost, IrqState, Level, MAX_FRAMES, Platform, Progress, Root,
     RootCursor, RootKind, StopError, StoppedCpu, Words,
@@ -148,13 +148,21 @@ unsafe impl Platform for Kernel {
     unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
         moment();
         with(|world| {
+            if world.setting.failures.lose_image() {
+                world.log.lost_images += 1;
+                words.fill(0);
+                return match has(Fault::LostImagesAreMadeUp) {
+                    true => Ok(()),
+                    false => Err(ImageLost),
+                };
+            }
             for (index, word) in words.iter_mut().enumerate() {
                 let address = address + index * 8;
                 world.memory.assert_mapped(address);
                 *word = world.memory.read_frozen(address);
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn relax(&self) -> ControlFlow<()> {

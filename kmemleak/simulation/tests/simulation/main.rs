@@ -144,6 +144,7 @@ fn what_is_wrong_is_found() -> Result<(), Failed> {
         Fault::InterruptsAreNeverOff,
         Fault::StopsDoNotWait,
         Fault::NobodyHearsOfWhatIsMissing,
+        Fault::LostImagesAreMadeUp,
     ] {
         let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
         println!("{fault:?} is found by seed {found:?}");
