@@ -36,14 +36,29 @@ impl Way {
         }
     }
 
-    fn go(self) -> Result<Summary, NotDone> {
+    /// Makes a pass. `None` if it was ended.
+    fn go(self) -> Option<Summary> {
+        with(|world| world.asked_to_end = false);
         let detector = subject();
-        match self {
+        let verdict = match self {
             Self::Check => detector.check(),
             Self::Frozen => detector.check_frozen(),
             Self::Scan => detector.scan(),
             Self::Confirmed => detector.scan_and_confirm(),
-        }
+        };
+        with(|world| match verdict {
+            _ if world.asked_to_end && has(Fault::NobodyEndsAPass) => None,
+            Err(NotDone::Stopped) if world.asked_to_end => None,
+            verdict => Some(verdict.expect("it is on")),
+        })
+    }
+
+    /// Makes a pass that no checkpoint ends.
+    fn go_to_the_end(self) -> Summary {
+        let ends = with(|world| world.setting.failures.ends.take());
+        let verdict = self.go();
+        with(|world| world.setting.failures.ends = ends);
+        verdict.expect("nobody ends it")
     }
 }
 
@@ -56,19 +71,39 @@ fn listed() -> Vec<Unreferenced> {
     all
 }
 
+/// Starts and sizes of what the last verdict lists, where passes may be ended.
+fn listed_before() -> Vec<(usize, usize)> {
+    match with(|world| world.setting.failures.ends.is_some()) {
+        true => places(&listed()),
+        false => Vec::new(),
+    }
+}
+
+fn places(shown: &[Unreferenced]) -> Vec<(usize, usize)> {
+    shown.iter().map(|one| (one.start, one.size)).collect()
+}
+
 /// A verdict while other code runs.
 pub(crate) fn beside() {
     world::begin_pass();
     with(|world| world.oracle.begin_watch());
+    let before = listed_before();
     let way = Way::any();
-    let verdict = way.go().expect("it is on");
-    let shown = listed();
+    let verdict = way.go();
+    let shown = places(&listed());
     with(|world| {
         world.log.passes += 1;
+        let Some(verdict) = verdict else {
+            world.log.ended += 1;
+            if let Err(why) = world.oracle.judge_ended(&before, &shown) {
+                panic!("{way:?} by task {}: {why}", me());
+            }
+            return;
+        };
         world.log.note(verdict.objects);
         let listed = Listed {
             objects: verdict.listed(),
-            shown: shown.iter().map(|one| (one.start, one.size)).collect(),
+            shown,
         };
         let right = match verdict.how {
             _ if is_incomplete(&verdict) => judge_incomplete(world, &verdict),
@@ -107,11 +142,11 @@ fn judge_incomplete(world: &mut World, verdict: &Summary) -> Result<(), String> 
 /// A request for metadata was refused. If the detector says that something is missing, all blocks are freed and all regions removed. Then
 /// `clear` makes it as good as new.
 fn recover() {
-    if subject().check().expect("it is on").unrecorded > 0 {
+    if Way::Check.go_to_the_end().unrecorded > 0 {
         actor::end_all();
         let mut answer = String::new();
         subject().command("clear", &mut answer).expect("it is on");
-        let verdict = subject().check().expect("it is on");
+        let verdict = Way::Check.go_to_the_end();
         assert_eq!(
             (verdict.unrecorded, verdict.listed(), verdict.tracked),
             (0, 0, 0),
@@ -130,12 +165,7 @@ pub(crate) fn exactly() {
         recover();
     }
     learn_births();
-    // What scans have seen before nobody knows.
-    for (start, _) in with(|world| world.oracle.model.all()) {
-        tell(&[Op::TransientLeak(start)], |detector| {
-            detector.transient_leak(start);
-        });
-    }
+    forget_scans();
     for _ in 0..with(|world| world.random.between(2, 6)) {
         moment();
         match with(|world| world.random.below(10)) {
@@ -157,6 +187,15 @@ pub(crate) fn exactly() {
     with(|world| world.oracle.model.min_age = 0);
     world::end_calm();
     world::end_pass();
+}
+
+/// What scans have seen before nobody knows.
+fn forget_scans() {
+    for (start, _) in with(|world| world.oracle.model.all()) {
+        tell(&[Op::TransientLeak(start)], |detector| {
+            detector.transient_leak(start);
+        });
+    }
 }
 
 /// What is tracked is what the model has; when it was born only the detector knows.
@@ -190,10 +229,15 @@ fn learn_births() {
 fn judge_exactly() {
     with(|world| world.now_us = world.now_us.saturating_add(1));
     learn_births();
-    let way = Way::any();
-    let verdict = way.go().expect("it is on");
+    let (way, before) = (Way::any(), listed_before());
+    let verdict = way.go();
     let shown = listed();
-    let told: Vec<_> = shown.iter().map(|one| (one.start, one.size)).collect();
+    let told = places(&shown);
+    let Some(verdict) = verdict else {
+        with(|world| world.log.ended += 1);
+        assert_eq!(told, before, "{way:?} by task {} alone was ended", me());
+        return forget_scans();
+    };
     let wrong: Option<String> = with(|world| {
         world.log.passes += 1;
         let now_us = world.now_us;

@@ -36,6 +36,8 @@ pub enum Fault {
     NobodyHearsOfWhatIsMissing,
     /// Frozen memory that was lost is said to hold zeros.
     LostImagesAreMadeUp,
+    /// Checkpoints that are to ask to end do not.
+    NobodyEndsAPass,
 }
 
 thread_local! {

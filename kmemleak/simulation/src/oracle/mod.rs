@@ -249,6 +249,23 @@ impl Oracle {
         });
     }
 
+    /// Whether a pass that was ended has left the verdict before as it was, but for what was freed.
+    pub fn judge_ended(
+        &mut self,
+        before: &[(usize, usize)],
+        after: &[(usize, usize)],
+    ) -> Result<(), String> {
+        let changes = self.watch.take().ok_or("no pass has begun")?.changes;
+        let is_gone = |leak: &&(usize, usize)| !after.contains(leak) && !changes.has(**leak);
+        match after.iter().find(|leak| !before.contains(leak)) {
+            Some(leak) => Err(format!("{leak:x?} is listed by a pass that was ended")),
+            None => match before.iter().find(is_gone) {
+                Some(leak) => Err(format!("a pass that was ended has dropped {leak:x?}")),
+                None => Ok(()),
+            },
+        }
+    }
+
     /// Whether all that a pass lists may be lost, for all that is known of the time since it began.
     pub fn judge_watched(&mut self, shown: &[(usize, usize)]) -> Result<(), String> {
         let watch = self.watch.take().ok_or("no pass has begun")?;

@@ -15,6 +15,8 @@ pub struct Failures {
     requests: u64,
     /// Of so many pieces of frozen memory one can't be read.
     images: Option<usize>,
+    /// Of so many checkpoints one asks to end.
+    pub(crate) ends: Option<usize>,
     random: Random,
 }
 
@@ -25,6 +27,7 @@ impl Failures {
             metadata: 0..0,
             requests: 0,
             images: None,
+            ends: None,
             random: Random::new(!seed),
         };
         if seed % 5 < 3 {
@@ -38,7 +41,14 @@ impl Failures {
             failures.metadata = first..first.saturating_add(count);
         }
         failures.images = [None, Some(5), Some(40), Some(300)][random.below(4)];
+        failures.ends = [None, None, Some(10), Some(50)][random.below(4)];
         failures
+    }
+
+    /// Whether this checkpoint asks to end.
+    pub(super) fn end_here(&mut self) -> bool {
+        self.ends
+            .is_some_and(|one_in| self.random.below(one_in) == 0)
     }
 
     /// Whether this piece of frozen memory is lost.

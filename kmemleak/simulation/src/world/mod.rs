@@ -118,6 +118,8 @@ pub struct World {
     pub metadata: Metadata,
     /// Whether a request for one was refused, so that something may not have been recorded.
     pub refused: bool,
+    /// Whether a checkpoint of the pass that goes on has asked to end.
+    pub asked_to_end: bool,
     /// Microseconds.
     pub now_us: u64,
     /// What is known of the graph.
@@ -166,6 +168,8 @@ pub struct Log {
     pub recoveries: u64,
     /// Reads of frozen memory that was lost.
     pub lost_images: u64,
+    /// Checks and scans that were ended.
+    pub ended: u64,
 }
 
 impl fmt::Display for Log {
@@ -173,7 +177,7 @@ impl fmt::Display for Log {
         write!(
             f,
             "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions, \
-             {} requests for metadata refused ({} verdicts incomplete, {} recoveries), {} images lost",
+             {} requests for metadata refused ({} verdicts incomplete, {} recoveries), {} images lost, {} passes ended",
             self.callbacks,
             self.passes,
             self.interrupts,
@@ -184,7 +188,8 @@ impl fmt::Display for Log {
             self.refusals,
             self.incomplete,
             self.recoveries,
-            self.lost_images
+            self.lost_images,
+            self.ended
         )
     }
 }
@@ -214,6 +219,7 @@ impl Log {
         self.incomplete += other.incomplete;
         self.recoveries += other.recoveries;
         self.lost_images += other.lost_images;
+        self.ended += other.ended;
     }
 
     /// Something happened.
@@ -238,6 +244,7 @@ pub(crate) fn create(setting: Setting, random: Random, handler: fn()) {
     let mut world = World {
         metadata: Metadata::default(),
         refused: false,
+        asked_to_end: false,
         now_us: setting.origin_us,
         oracle: Oracle::default(),
         memory: Memory::default(),

@@ -145,6 +145,7 @@ fn what_is_wrong_is_found() -> Result<(), Failed> {
         Fault::StopsDoNotWait,
         Fault::NobodyHearsOfWhatIsMissing,
         Fault::LostImagesAreMadeUp,
+        Fault::NobodyEndsAPass,
     ] {
         let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
         println!("{fault:?} is found by seed {found:?}");
