@@ -107,6 +107,8 @@ pub(crate) fn beside() {
         };
         let right = match verdict.how {
             _ if is_incomplete(&verdict) => judge_incomplete(world, &verdict),
+            // Without memory for a list, what is still there is found by its flag afterwards.
+            How::Stopped if verdict.leaders.is_none() => world.oracle.judge(&listed, When::Later),
             How::Stopped => world.oracle.judge(&listed, When::Then),
             How::Frozen => world.oracle.judge(&listed, When::Later),
             How::Confirmed => world.oracle.judge_confirmed(&listed),
