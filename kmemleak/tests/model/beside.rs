@@ -67,16 +67,19 @@ impl Model {
             .collect()
     }
 
-    /// Those blocks for which `first` is true, and what they lead to.
+    /// Those blocks for which `first` is true, and what they lead to. A pointer to a block may count for the one that it has an excess
+    /// reference to.
     pub fn led_to(&self, first: impl Fn((usize, usize)) -> bool) -> BTreeSet<usize> {
         let first = self.all().into_iter().filter(|&one| first(one));
         let mut left: Vec<usize> = first.map(|one| one.0).collect();
         let mut led: BTreeSet<usize> = left.iter().copied().collect();
         while let Some(from) = left.pop() {
-            for (_, word) in self.contents(&self.blocks[&from]) {
-                if let Some((to, _)) = self.containing(word)
-                    && led.insert(to)
-                {
+            let block = &self.blocks[&from];
+            let contents = self.contents(block).into_iter();
+            let pointed = contents.filter_map(|(_, word)| Some(self.containing(word)?.0));
+            let excess = block.excess.filter(|to| self.blocks.contains_key(to));
+            for to in pointed.chain(excess) {
+                if led.insert(to) {
                     left.push(to);
                 }
             }

@@ -24,7 +24,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use crash::Running;
 
 /// Seeds that have failed, with what was wrong.
-const KEPT: [(u64, &str); 4] = [
+const KEPT: [(u64, &str); 5] = [
     (
         210,
         "a stop that confirms added a block's size to its address, past the end of the address space",
@@ -40,6 +40,10 @@ const KEPT: [(u64, &str); 4] = [
     (
         301_045,
         "a region was removed from over a block between two phases of a scan, and the block's words were read in neither",
+    ),
+    (
+        501_281,
+        "the oracle took it for an error that an area's pointer in a block that was freed meanwhile counted for what the area describes",
     ),
 ];
 
