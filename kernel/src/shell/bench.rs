@@ -29,6 +29,8 @@
 //!
 //! *Misses*: how many of so many leaks a check does not find, beside a load on all CPUs, and by which words ([`misses`]).
 //!
+//! *Waits*: how long it takes a task to wait, to be woken and to get the CPU, while two take turns ([`waits`]).
+//!
 //! Separate tasks build the forest and free it: their stacks are freed before the check begins, so words left
 //! there keep nothing alive.
 //!
@@ -36,6 +38,7 @@
 
 mod forest;
 mod misses;
+mod waits;
 mod windows;
 
 use alloc::alloc::{Layout, alloc, dealloc};
@@ -70,6 +73,7 @@ enum What {
     Check { kind: Kind, objects: usize },
     Window { objects: usize },
     Misses { blocks: usize },
+    Waits,
 }
 
 /// What is done in a forest.
@@ -109,6 +113,7 @@ fn parse(line: &str) -> Option<What> {
         ("window", number) => Some(What::Window {
             objects: number.parse().ok()?,
         }),
+        ("waits", "") => Some(What::Waits),
         ("misses", "") => Some(What::Misses { blocks: MISSES }),
         ("misses", number) => Some(What::Misses {
             blocks: number.parse().ok()?,
@@ -132,10 +137,11 @@ pub fn run(line: &str, out: &mut dyn Write) -> Answered {
         Some(What::Check { kind, objects }) => checks(kind, &[objects], out)?,
         Some(What::Window { objects }) => windows::run(objects, out)?,
         Some(What::Misses { blocks }) => misses::run(blocks, out)?,
+        Some(What::Waits) => waits::run(out)?,
         None => {
             writeln!(
                 out,
-                "bench: invalid argument `{line}`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER] or nothing"
+                "bench: invalid argument `{line}`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER], waits or nothing"
             )?;
             return Err(CommandError::NotUnderstood);
         }

@@ -304,9 +304,17 @@ fn bench_prints_json_and_leaves_no_leak() -> Result<(), Failure> {
     if !too_many[0]["skipped"].is_string() {
         return Err(format!("they can't have fitted: {too_many:?}").into());
     }
+    let waits = run("bench waits")?;
+    if waits[0]["waits"] != 20_000
+        || waits[0]["tsc_per_wait"]
+            .as_f64()
+            .is_none_or(|tsc| tsc < 1.0)
+    {
+        return Err(format!("no time of a wait: {waits:?}").into());
+    }
     expect_in(
         &session.command("bench check many", LIMIT)?,
-        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER] or nothing",
+        "bench: invalid argument `check many`: expected pairs, check NUMBER, frozen NUMBER, confirm NUMBER, window NUMBER, misses [NUMBER], waits or nothing",
     )?;
     let report = session.command("kmemleak scan", LIMIT)?;
     expect_in(&report, "kmemleak: 0 unreferenced objects")
