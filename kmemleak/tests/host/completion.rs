@@ -21,10 +21,20 @@ fn offered(lab: &Lab, line: &str) -> Vec<String> {
 #[test]
 fn names_are_completed() {
     let lab = Lab::new();
-    let begin_alike = ["stack=off", "stack=on", "stacks=off", "stacks=on", "status"];
+    let begin_alike = [
+        "stack-only",
+        "stack=off",
+        "stack=on",
+        "stacks=off",
+        "stacks=on",
+        "status",
+    ];
     assert_eq!(offered(&lab, "sta"), begin_alike);
     assert_eq!(offered(&lab, "sc"), ["scan", "scan=off", "scan=on"]);
-    assert_eq!(offered(&lab, "help sta"), ["stack", "stacks", "status"]);
+    assert_eq!(
+        offered(&lab, "help sta"),
+        ["stack", "stack-only", "stacks", "status"]
+    );
     assert_eq!(offered(&lab, "stack o"), ["off", "on"]);
     assert_eq!(offered(&lab, "stacks s"), ["sample:524288"]);
     assert!(offered(&lab, "x").is_empty());
