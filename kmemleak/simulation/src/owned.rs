@@ -43,4 +43,17 @@ pub struct Owned {
     pub owner: Owner,
     /// What it is.
     pub kind: Kind,
+    /// It is not mapped now: nobody may read it.
+    pub dark: bool,
+}
+
+impl Owned {
+    /// Whether its memory, on `cpus` CPUs, meets `len` bytes at `start`; of physical memory this is by its number.
+    pub(crate) fn meets(&self, start: usize, len: usize, cpus: usize) -> bool {
+        let (from, size) = match self.kind {
+            Kind::Plain | Kind::Phys => (self.start, self.size),
+            Kind::Percpu { copies, distance } => (copies, distance * cpus),
+        };
+        start.wrapping_sub(from) < size || from.wrapping_sub(start) < len
+    }
 }

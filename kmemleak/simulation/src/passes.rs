@@ -170,6 +170,9 @@ pub(crate) fn exactly() {
     forget_scans();
     for _ in 0..with(|world| world.random.between(2, 6)) {
         moment();
+        if with(|world| world.setting.failures.unmap()) {
+            actor::unmap_some();
+        }
         match with(|world| world.random.below(10)) {
             0 => actor::step_of(Owner::Task(me())),
             1 => actor::store(),

@@ -38,6 +38,8 @@ pub enum Fault {
     LostImagesAreMadeUp,
     /// Checkpoints that are to ask to end do not.
     NobodyEndsAPass,
+    /// The platform vouches for memory that is not mapped.
+    WhatIsUnmappedIsVouchedFor,
 }
 
 thread_local! {

@@ -16,6 +16,8 @@ struct Block {
     size: usize,
     min_count: i32,
     no_scan: bool,
+    /// Its memory can't be read.
+    dark: bool,
     /// Parts that are scanned, as offsets; all is, if there are none.
     areas: Vec<Range<usize>>,
     birth: u64,
@@ -131,6 +133,7 @@ impl Model {
                 size,
                 min_count,
                 no_scan: false,
+                dark: false,
                 areas: Vec::new(),
                 birth,
                 copies,
@@ -235,6 +238,13 @@ impl Model {
         }
     }
 
+    #[allow(dead_code, reason = "the simulation's kernel unmaps some")]
+    pub fn set_dark(&mut self, start: usize, dark: bool) {
+        if let Some(block) = self.blocks.get_mut(&start) {
+            block.dark = dark;
+        }
+    }
+
     pub fn transient_leak(&mut self, start: usize) {
         if let Some(block) = self.blocks.get_mut(&start) {
             block.seen = None;
@@ -315,7 +325,7 @@ impl Model {
 
     /// The words of a block that are scanned: not those of regions, which are read there.
     fn scanned(&self, block: &Block) -> Vec<usize> {
-        if block.no_scan || block.min_count < 0 {
+        if block.no_scan || block.dark || block.min_count < 0 {
             return Vec::new();
         }
         let whole = 0..block.size;
@@ -342,6 +352,9 @@ impl Model {
 
     /// All that a block holds: what tells whether it has changed.
     fn contents(&self, block: &Block) -> Vec<(usize, usize)> {
+        if block.dark {
+            return Vec::new();
+        }
         let copies = block.copies.iter();
         copies
             .flat_map(|&copy| self.words_in(copy, block.size))

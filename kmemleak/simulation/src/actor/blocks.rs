@@ -216,6 +216,7 @@ pub(crate) fn percpu(actor: Owner) {
             size,
             owner: Owner::Busy,
             kind: Kind::Percpu { copies, distance },
+            dark: false,
         });
         let copies = (0..world.setting.cpus as usize).map(|cpu| copies + cpu * distance);
         Some((handle, size, copies.collect()))
@@ -252,6 +253,7 @@ pub(crate) fn phys(actor: Owner) {
             size,
             owner: Owner::Busy,
             kind: Kind::Phys,
+            dark: false,
         });
         Some((start, size))
     });
@@ -298,6 +300,25 @@ pub(crate) fn region() {
     }
 }
 
+/// Unmaps some blocks, or maps them again, where all others stand still. Not where regions may lie: of these a page at a time is unmapped.
+pub(crate) fn unmap_some() {
+    for at in 0..with(|world| world.blocks.len()) {
+        let flipped = with(|world| {
+            let (block, cpus) = (world.blocks[at], world.setting.cpus as usize);
+            let mut arenas = world.setting.arenas.iter();
+            let in_arena =
+                block.kind != Kind::Phys && arenas.any(|&one| block.meets(one, ARENA, cpus));
+            (world.random.below(8) == 0 && !in_arena).then(|| {
+                world.blocks[at].dark = !block.dark;
+                Op::Dark(block.start, !block.dark)
+            })
+        });
+        if let Some(op) = flipped {
+            tell(&[op], |_| ());
+        }
+    }
+}
+
 /// Frees all blocks and removes all regions, whosever they are, where all others stand still.
 pub(crate) fn end_all() {
     while let Some(block) = with(|world| world.blocks.last().copied()) {
@@ -328,6 +349,7 @@ impl World {
             size,
             owner: Owner::Busy,
             kind: Kind::Plain,
+            dark: false,
         });
     }
 

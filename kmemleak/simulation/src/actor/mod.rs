@@ -7,7 +7,8 @@ mod blocks;
 mod shape;
 
 pub(crate) use self::blocks::{
-    alloc, colour, disabled, end_all, free, free_part, percpu, phys, realloc, region, vmalloc,
+    alloc, colour, disabled, end_all, free, free_part, percpu, phys, realloc, region, unmap_some,
+    vmalloc,
 };
 use crate::owned::Owner;
 use crate::schedule::{me, moment};

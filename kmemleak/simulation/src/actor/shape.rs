@@ -180,6 +180,7 @@ impl World {
             size,
             owner,
             kind,
+            ..
         }) = self.random.any(&self.blocks)
         else {
             return 0;

@@ -47,6 +47,8 @@ pub enum Op {
     TransientLeak(usize),
     /// The start of an area, and of the block that it describes.
     Excess(usize, usize),
+    /// Start, and whether its memory is not mapped from now on.
+    Dark(usize, bool),
     /// Start and length.
     RegionAdd(usize, usize),
     /// Start.
@@ -68,6 +70,7 @@ impl Op {
             &Self::ScanArea(start, len) => model.scan_area(start, len),
             &Self::TransientLeak(start) => model.transient_leak(start),
             &Self::Excess(area, start) => model.set_excess(area, start),
+            &Self::Dark(start, dark) => model.set_dark(start, dark),
             &Self::RegionAdd(start, len) => model.region_add(start, len),
             &Self::RegionRemove(start) => model.region_remove(start),
         }
@@ -84,6 +87,7 @@ impl Op {
             | Self::MinCount(start, _)
             | Self::NoScan(start)
             | Self::TransientLeak(start)
+            | Self::Dark(start, _)
             | Self::Excess(start, _) => (start, 1),
             Self::RegionAdd(..) | Self::RegionRemove(_) => (0, 0),
         }

@@ -17,6 +17,8 @@ pub struct Failures {
     images: Option<usize>,
     /// Of so many checkpoints one asks to end.
     pub(crate) ends: Option<usize>,
+    /// Blocks are unmapped for a while.
+    dark: bool,
     random: Random,
 }
 
@@ -28,6 +30,7 @@ impl Failures {
             requests: 0,
             images: None,
             ends: None,
+            dark: false,
             random: Random::new(!seed),
         };
         if seed % 5 < 3 {
@@ -42,6 +45,7 @@ impl Failures {
         }
         failures.images = [None, Some(5), Some(40), Some(300)][random.below(4)];
         failures.ends = [None, None, Some(10), Some(50)][random.below(4)];
+        failures.dark = random.below(2) == 0;
         failures
     }
 
@@ -49,6 +53,11 @@ impl Failures {
     pub(super) fn end_here(&mut self) -> bool {
         self.ends
             .is_some_and(|one_in| self.random.below(one_in) == 0)
+    }
+
+    /// Whether blocks are unmapped for a while.
+    pub(crate) fn unmap(&self) -> bool {
+        self.dark
     }
 
     /// Whether this piece of frozen memory is lost.

@@ -30,7 +30,7 @@ use std::ptr::NonNull;
 
 use crate::oracle::random::Random;
 use crate::oracle::{Op, Oracle};
-use crate::owned::Owned;
+use crate::owned::{Kind, Owned};
 use crate::schedule::{me, wait};
 
 use self::failures::Failures;
@@ -406,6 +406,26 @@ impl World {
     pub(crate) fn note_recovery(&mut self) {
         self.setting.failures.begin_again();
         self.refused = false;
+    }
+
+    /// Whether some of `len` bytes lies in a block that is not mapped now: of physical memory by its number, or in any other by address.
+    fn is_dark(&self, start: usize, len: usize, kind: Kind) -> bool {
+        let cpus = self.setting.cpus as usize;
+        let mut dark = self.blocks.iter().filter(|block| block.dark);
+        dark.any(|block| {
+            (block.kind == Kind::Phys) == (kind == Kind::Phys) && block.meets(start, len, cpus)
+        })
+    }
+
+    /// Panics where a word may not be read.
+    fn assert_mapped(&self, address: usize) {
+        self.memory.assert_mapped(address);
+        let dark = self.is_dark(address, 8, Kind::Plain)
+            || self.is_dark(address.wrapping_sub(PHYSICAL), 8, Kind::Phys);
+        assert!(
+            !dark,
+            "the detector reads {address:#x}, which is not mapped now"
+        );
     }
 
     /// A little time passes, or none.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World, stopping, with};
-use crate::owned::READABLE;
+use crate::owned::{Kind, READABLE};
 use crate::schedule::{Fault, has, me, moment, wait};
 use crate::{
     Comm, Context, ForeignWords, ImageLost, IrqState, Level, MAX_FRAMES, Platform, Progress, Root,
@@ -114,12 +114,16 @@ unsafe impl Platform for Kernel {
     }
 
     fn phys_to_virt(&self, start: usize, len: usize) -> Option<usize> {
-        (start.checked_add(len)? <= 1 << 24).then_some(PHYSICAL + start)
+        let dark = with(|world| world.is_dark(start, len, Kind::Phys));
+        (start.checked_add(len)? <= 1 << 24 && !dark).then_some(PHYSICAL + start)
     }
 
-    fn readable(&self, start: usize, _: usize) -> bool {
+    fn readable(&self, start: usize, len: usize) -> bool {
         // Large blocks are not mapped. All else is, as long as it is there; of what is gone nobody may ask.
         with(|world| {
+            if world.is_dark(start, len, Kind::Plain) && !has(Fault::WhatIsUnmappedIsVouchedFor) {
+                return false;
+            }
             let block = world.memory.mapped(start);
             block.is_none_or(|(first, last)| last - first < READABLE)
         })
@@ -158,7 +162,7 @@ unsafe impl Platform for Kernel {
             }
             for (index, word) in words.iter_mut().enumerate() {
                 let address = address + index * 8;
-                world.memory.assert_mapped(address);
+                world.assert_mapped(address);
                 *word = world.memory.read_frozen(address);
             }
             Ok(())
@@ -198,7 +202,7 @@ unsafe impl ForeignWords for Kernel {
     unsafe fn read(&self, address: usize) -> usize {
         moment();
         with(|world| {
-            world.memory.assert_mapped(address);
+            world.assert_mapped(address);
             world.memory.read(address)
         })
     }

@@ -150,6 +150,7 @@ fn what_is_wrong_is_found() -> Result<(), Failed> {
         Fault::NobodyHearsOfWhatIsMissing,
         Fault::LostImagesAreMadeUp,
         Fault::NobodyEndsAPass,
+        Fault::WhatIsUnmappedIsVouchedFor,
     ] {
         let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
         println!("{fault:?} is found by seed {found:?}");
