@@ -31,7 +31,7 @@ use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::{Chunk, info};
 use crate::objects::hazard::PIECE;
 use crate::objects::object::{Object, object_in};
-use crate::objects::page_map::{ChunkNumber, Leaf, Look, chunk_of};
+use crate::objects::page_map::{ChunkNumber, Leaf, chunk_of};
 use crate::platform::address::end_of;
 use crate::platform::{IrqState, Platform, Reading};
 
@@ -236,19 +236,17 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         }
         let registry = self.tools.registry;
         let (mut number, end) = (chunk_of(range.start), chunk_of(range.end - 1) + 1);
-        while let Some((at, entry)) = registry.map.next(number, end) {
-            if let Look::Entry(chunk) = entry {
-                self.each_in_chunk(
-                    at,
-                    chunk,
-                    |_, _| u64::MAX,
-                    |marker, object| {
-                        if range.contains(&object.start) {
-                            look(marker, object);
-                        }
-                    },
-                );
-            }
+        while let Some((at, chunk)) = registry.map.next(number, end) {
+            self.each_in_chunk(
+                at,
+                chunk,
+                |_, _| u64::MAX,
+                |marker, object| {
+                    if range.contains(&object.start) {
+                        look(marker, object);
+                    }
+                },
+            );
             number = at + 1;
         }
     }

@@ -126,7 +126,8 @@ pub(crate) enum Look {
 
 /// What a [walk](PageMap::next_but) has come to.
 pub(crate) enum NextChunk {
-    Chunk(ChunkNumber, Look),
+    /// A chunk, and its entry; `None` where an object covers all that a table stands for.
+    Chunk(ChunkNumber, Option<Chunk>),
     /// The budget is spent. The walk goes on here.
     Paused(ChunkNumber),
     End,
@@ -156,9 +157,8 @@ enum End {
 /// What is known of a chunk, and often of those after it.
 enum Step {
     Nothing,
-    Run(usize),
-    /// In a table that an object covers: its first entry.
-    Covered(Chunk),
+    /// In a run, or in a table that an object covers.
+    Covered,
     Entry(Chunk),
 }
 
@@ -197,8 +197,8 @@ fn run(distance: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blocked {
     NoMemory,
-    /// A run is in the way, of an object that starts this many chunks further down.
-    Run(usize),
+    /// A run is in the way.
+    Run,
 }
 
 /// The map.
@@ -249,9 +249,7 @@ impl PageMap {
             let table = match Word::new(word.load(Ordering::Acquire)) {
                 Word::Table(table) => table,
                 Word::Nothing => make_table(word, meta)?,
-                Word::Run(distance) => {
-                    return Err(Blocked::Run(distance + (chunk & ((1 << shift) - 1))));
-                }
+                Word::Run(_) => return Err(Blocked::Run),
             };
             if shift == LAST {
                 return Ok(entry_in(table, chunk));
@@ -294,22 +292,27 @@ impl PageMap {
         }
     }
 
-    /// The first chunk at `chunk` or after, but before `end`, of which something may be known. In a run, or in a table
-    /// that an object covers: how far down that object starts; in a table, a lower limit from [`MAX_REACH`] on.
-    pub(crate) fn next(&self, chunk: ChunkNumber, end: ChunkNumber) -> Option<(ChunkNumber, Look)> {
-        match self.next_but(chunk, end, Chunk::is_blank, &mut Budget::unlimited()) {
-            NextChunk::Chunk(chunk, look) => Some((chunk, look)),
+    /// The first chunk at `chunk` or after, but before `end`, in which objects may start, and its entry.
+    pub(crate) fn next(
+        &self,
+        chunk: ChunkNumber,
+        end: ChunkNumber,
+    ) -> Option<(ChunkNumber, Chunk)> {
+        // Nothing starts where an object covers all.
+        let pass = |entry: Option<Chunk>| entry.is_none_or(Chunk::is_blank);
+        match self.next_but(chunk, end, pass, &mut Budget::unlimited()) {
+            NextChunk::Chunk(chunk, entry) => Some((chunk, entry?)),
             NextChunk::Paused(_) | NextChunk::End => None,
         }
     }
 
-    /// Does what [`next`](Self::next) does, but skips the entries for which `pass` is true instead of blank ones, and pauses when
-    /// the budget is spent.
+    /// The first chunk at `chunk` or after, but before `end`, of which something may be known and `pass` is not true: it gets the
+    /// chunk's entry, or `None` where an object covers all that a table stands for. Pauses when the budget is spent.
     pub(crate) fn next_but(
         &self,
         mut chunk: ChunkNumber,
         end: ChunkNumber,
-        pass: impl Fn(Chunk) -> bool,
+        pass: impl Fn(Option<Chunk>) -> bool,
         budget: &mut Budget,
     ) -> NextChunk {
         loop {
@@ -322,14 +325,11 @@ impl PageMap {
             }
             let (count, step) = self.step(chunk);
             match step {
-                Step::Entry(entry) if pass(entry) => {}
-                Step::Nothing => {}
-                Step::Entry(entry) => return NextChunk::Chunk(chunk, Look::Entry(entry)),
-                Step::Run(distance) => return NextChunk::Chunk(chunk, Look::Run(distance)),
-                Step::Covered(head) => {
-                    let look = Look::Run(head.reach() + (chunk & (LEAF - 1)));
-                    return NextChunk::Chunk(chunk, look);
+                Step::Covered if !pass(None) => return NextChunk::Chunk(chunk, None),
+                Step::Entry(entry) if !pass(Some(entry)) => {
+                    return NextChunk::Chunk(chunk, Some(entry));
                 }
+                Step::Nothing | Step::Covered | Step::Entry(_) => {}
             }
             chunk += count;
         }
@@ -340,11 +340,11 @@ impl PageMap {
         let (rest, end) = self.walk(chunk);
         match end {
             End::Nothing => (rest, Step::Nothing),
-            End::Run(distance) => (rest, Step::Run(distance)),
+            End::Run(_) => (rest, Step::Covered),
             End::Table(table) => {
                 let head = entry_in(table, 0);
                 if head.is_covered() {
-                    (rest, Step::Covered(head))
+                    (rest, Step::Covered)
                 } else if head.is_clean() {
                     (rest, Step::Nothing)
                 } else {
@@ -430,7 +430,7 @@ fn make_table<'a>(word: &AtomicU64, meta: &MetaAlloc<'a>) -> Result<NonNull<u64>
         // Another CPU was faster: its table is used, and this page stays unused until all metadata is given back.
         Err(other) => match Word::new(other) {
             Word::Table(table) => Ok(table),
-            Word::Run(distance) => Err(Blocked::Run(distance)),
+            Word::Run(_) => Err(Blocked::Run),
             Word::Nothing => Err(Blocked::NoMemory),
         },
     }

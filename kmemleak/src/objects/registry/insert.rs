@@ -9,7 +9,7 @@ use crate::objects::access::{Access, Locked, OpenChunk};
 use crate::objects::chunk::{self, Chunk, GRANULE, MAX_SPACING, granule_of, info, share_at};
 use crate::objects::object::object_in;
 use crate::objects::page_map::{
-    Blocked, Budget, CHUNK, ChunkNumber, Look, NextChunk, address_of, chunk_of, leaf_of,
+    Blocked, Budget, CHUNK, ChunkNumber, NextChunk, address_of, chunk_of, leaf_of,
 };
 use crate::objects::record::{Record, flag};
 use crate::platform::address::Extent;
@@ -68,7 +68,7 @@ impl Registry {
         let chunk = match self.map.entry(number, meta) {
             Ok(chunk) => chunk,
             Err(Blocked::NoMemory) => return Err(Refused::NoMemory),
-            Err(Blocked::Run(_)) => return Err(Refused::Overlaps(start)),
+            Err(Blocked::Run) => return Err(Refused::Overlaps(start)),
         };
         if chunk.reach() != 0 {
             self.look_before(start)?;
@@ -253,14 +253,16 @@ impl Registry {
     ) -> Result<Option<ChunkNumber>, Refused> {
         let (mut number, end) = (from, chunk_of(last) + 1);
         // Empty chunks that are still in service go out of service, so that their table can be covered.
-        let pass = |chunk: Chunk| chunk.is_blank() && !chunk.has(info::SERVES);
+        let pass = |entry: Option<Chunk>| {
+            entry.is_some_and(|chunk| chunk.is_blank() && !chunk.has(info::SERVES))
+        };
         loop {
-            let (at, look) = match self.map.next_but(number, end, pass, budget) {
-                NextChunk::Chunk(at, look) => (at, look),
+            let (at, entry) = match self.map.next_but(number, end, pass, budget) {
+                NextChunk::Chunk(at, entry) => (at, entry),
                 NextChunk::Paused(at) => return Ok(Some(at)),
                 NextChunk::End => return Ok(None),
             };
-            let Look::Entry(chunk) = look else {
+            let Some(chunk) = entry else {
                 return Err(Refused::Overlaps(address_of(at)));
             };
             self.look_in(at, chunk, last)?;
@@ -316,7 +318,7 @@ impl Registry {
             self.map.unreach(reach);
             match blocked {
                 Blocked::NoMemory => Refused::NoMemory,
-                Blocked::Run(_) => Refused::Overlaps(extent.last().get()),
+                Blocked::Run => Refused::Overlaps(extent.last().get()),
             }
         })
     }

@@ -8,7 +8,7 @@ use crate::objects::access::{Access, OpenChunk};
 use crate::objects::chunk::Chunk;
 use crate::objects::chunk::info;
 use crate::objects::object::{Object, object_in, unaligned_object};
-use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, Look, PageMap, chunk_of, past_hole};
+use crate::objects::page_map::{ChunkNumber, LEAF_BITS, Leaf, PageMap, chunk_of, past_hole};
 
 impl Registry {
     /// Calls `look` with the objects that start in `range`, chunk by chunk.
@@ -22,14 +22,12 @@ impl Registry {
             return;
         }
         let (mut number, end) = (chunk_of(range.start), chunk_of(range.end - 1) + 1);
-        while let Some((at, entry)) = self.map.next(number, end) {
-            if let Look::Entry(chunk) = entry {
-                self.each_of(&access.open(at, chunk), u64::MAX, &mut |object| {
-                    if range.contains(&object.start) {
-                        look(object);
-                    }
-                });
-            }
+        while let Some((at, chunk)) = self.map.next(number, end) {
+            self.each_of(&access.open(at, chunk), u64::MAX, &mut |object| {
+                if range.contains(&object.start) {
+                    look(object);
+                }
+            });
             number = at + 1;
         }
     }
