@@ -208,23 +208,8 @@ impl Registry {
             return Some(before.start);
         }
         let end = last.min(address_of(chunk.number()) + (CHUNK - 1));
-        if let Some(within) = self.last_start(chunk, end)
-            && within.start > start
-        {
-            return Some(within.start);
-        }
-        self.unaligned_within(chunk.number(), start, last)
-    }
-
-    #[cold]
-    fn unaligned_within(&self, number: ChunkNumber, start: usize, last: usize) -> Option<usize> {
-        let mut within = None;
-        self.side_table.each_unaligned(number, &mut |unaligned| {
-            if (start..=last).contains(&unaligned.start) {
-                within = Some(unaligned.start);
-            }
-        });
-        within
+        let within = self.last_start(chunk, end)?;
+        (within.start > start).then_some(within.start)
     }
 
     /// An object reaches into the chunk of `start`: refuses if it reaches as far as `start`.
