@@ -139,7 +139,7 @@ impl Chunk {
         Self(NonNull::new(head).unwrap_or(self.0))
     }
 
-    fn users<'a>(self) -> &'a AtomicU16 {
+    pub(super) fn users<'a>(self) -> &'a AtomicU16 {
         self.head().quarter(USERS)
     }
 

@@ -134,3 +134,6 @@ impl Registry {
         self.end_leaf.store(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
