@@ -456,3 +456,6 @@ impl Queue<'_> {
         self.queue.offered.store(count, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests;
