@@ -292,3 +292,98 @@ fn what_interrupts_a_long_block_finds_it_or_does_not_and_may_allocate() {
     assert_eq!(detector.tracking().objects, 0);
     assert!(FOUND.get() > 10 && NOT_FOUND.get() > 10);
 }
+
+/// The start of the object that an address lies in.
+fn object_at(detector: &Subject, address: usize) -> Option<usize> {
+    detector
+        .registry()
+        .containing(Locked, address, |object| object.start)
+}
+
+/// Whether all of the table of an address is noted to be covered.
+fn is_covered(detector: &Subject, address: usize) -> bool {
+    match detector.registry().map.look(super::chunk_of(address)) {
+        super::Look::Entry(entry) => entry.is_covered(),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_table_is_covered_by_what_reaches_to_its_last_byte() {
+    for missing in [0, 1, 8, 511] {
+        let detector = used(3);
+        let end = BASE + 2 * TABLE - missing;
+        alloc(&detector, BASE + 8, end - (BASE + 8));
+        assert_eq!(
+            is_covered(&detector, end - 1),
+            missing == 0,
+            "all but {missing}"
+        );
+        if missing > 0 {
+            alloc(&detector, end, missing);
+            assert_eq!(
+                object_at(&detector, end),
+                Some(end),
+                "behind all but {missing}"
+            );
+        }
+        assert_eq!(object_at(&detector, end - 1), Some(BASE + 8));
+    }
+}
+
+#[test]
+fn a_table_is_covered_by_the_front_that_reaches_to_its_last_byte() {
+    for missing in [0, 1, 8, 511] {
+        let detector = used(4);
+        alloc(&detector, BASE + 8, 4 * TABLE - 8);
+        let end = BASE + 2 * TABLE - missing;
+        detector.free_part(end, 4 * TABLE);
+        assert_eq!(
+            is_covered(&detector, end - 1),
+            missing == 0,
+            "all but {missing}"
+        );
+        if missing > 0 {
+            alloc(&detector, end, missing);
+            assert_eq!(
+                object_at(&detector, end),
+                Some(end),
+                "behind all but {missing}"
+            );
+        }
+        assert_eq!(object_at(&detector, end - 1), Some(BASE + 8));
+    }
+}
+
+#[test]
+fn an_unaligned_block_takes_the_place_of_one_that_covers_its_table() {
+    let detector = used(3);
+    alloc(&detector, BASE, 3 * TABLE);
+    let start = BASE + TABLE + TABLE / 2 + 3;
+    assert!(is_covered(&detector, start));
+    alloc(&detector, start, 5);
+    assert_eq!(object_at(&detector, start), Some(start));
+    assert_eq!(detector.tracking().objects, 1);
+}
+
+#[test]
+fn a_block_is_found_from_as_far_as_an_entry_can_say() {
+    let detector = Tracker::new(Bare);
+    let start = BASE + 3 * CHUNK + 256;
+    // Where it starts, the block before ends.
+    alloc(&detector, BASE, start - BASE);
+    for beyond in [-1, 0, 1] {
+        let last_chunk = BASE / CHUNK + (3 + super::MAX_REACH).wrapping_add_signed(beyond);
+        let size = last_chunk * CHUNK + 100 - start;
+        alloc(&detector, start, size);
+        for back in 0..3 {
+            assert_eq!(
+                object_at(&detector, (last_chunk - back) * CHUNK),
+                Some(start)
+            );
+        }
+        assert_eq!(object_at(&detector, start + size - 1), Some(start));
+        assert_eq!(object_at(&detector, start + size), None);
+        detector.free(start);
+    }
+}
