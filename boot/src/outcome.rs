@@ -14,7 +14,7 @@ const GUEST_FAILURE: i32 = 35;
 const GUEST_NOT_UNDERSTOOD: i32 = 37;
 
 /// Lines of serial output that a report shows.
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 120;
 
 /// How a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
