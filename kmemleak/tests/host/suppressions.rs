@@ -640,3 +640,27 @@ fn a_changed_call_stack_is_judged_anew() {
     lab.detector.update_trace(block);
     assert_eq!(lab.leaks(), []);
 }
+
+#[test]
+fn a_pattern_is_shown_and_compared_as_its_text() {
+    let (lab, other) = (Lab::new(), Lab::new());
+    lab.detector.suppress("net::*").expect("room");
+    for pattern in ["net::*", "net::*:max=3", "net::"] {
+        other.detector.suppress(pattern).expect("room");
+    }
+    let mut seen = Vec::new();
+    let mut look = |one: kmemleak::Suppression<'_>| {
+        assert_eq!(format!("{:?}", one.pattern), "\"net::*\"");
+        assert!(one.pattern == "net::*" && one.pattern == *"net::*");
+        assert!(one.pattern != "net::" && one.pattern != *"net::**");
+        other
+            .detector
+            .for_each_suppression(&mut |another| seen.push(another.pattern == one.pattern))
+            .expect("asked from outside");
+    };
+    lab.detector
+        .for_each_suppression(&mut look)
+        .expect("asked from outside");
+    // The ceiling is no part of it: the second one changed the first.
+    assert_eq!(seen, [true, false]);
+}
