@@ -36,7 +36,7 @@ use leak_script::host::{self, Outcome};
 use crate::world::{Told, World};
 
 /// Scripts, unless the environment says how many.
-const GRAPHS: u64 = 4_000;
+const GRAPHS: u64 = 1_500;
 
 fn from_environment(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
