@@ -63,11 +63,13 @@ borrowed! {
 
 // Its public names.
 pub use crate::checker::claim::NotDone;
+pub use crate::checker::counts::{CountSums, Miscount, Miscounted, NotCompared};
 pub use crate::checker::live::{Colour, LiveObject, ObjectFilter};
 pub use crate::checker::references::{
     Answer, Clue, HeldBy, LiesIn, NearMiss, NoAnswer, Reached, Slot, SlotPlace, Unreported,
     Untracked, Why,
 };
+pub use crate::checker::stack_only::{NoStackOnly, StackOnly, StackOnlySums};
 pub use crate::checker::tasks::{LostTask, NoTasks, TaskSummary};
 pub use crate::front::background::NextStep;
 #[cfg(feature = "c-api")]
