@@ -4,13 +4,14 @@
 //!
 //! # Contexts
 //!
-//! The tracking callbacks run wherever the kernel allocates: in tasks, in interrupt handlers,
-//! before any allocator exists. The methods they reach must therefore work in all of these, must not sleep, must not print, and
-//! must not allocate from an allocator that is tracked. Each method says which contexts it is called
-//! from; "any" excludes non-maskable interrupts, from which nothing of this crate may be called.
+//! The tracking callbacks run wherever the kernel allocates: in tasks, in interrupt handlers, before any allocator exists. The methods
+//! they reach must therefore work in all of these, must not sleep, must not print, and must not allocate from an allocator that is
+//! tracked. Each method says in which contexts it is called; "any" excludes non-maskable interrupts, which must not call this crate.
 
 pub(crate) mod address;
 pub mod arch;
+#[cfg(test)]
+pub(crate) mod bare;
 mod context;
 mod counted;
 pub(crate) mod descriptors;

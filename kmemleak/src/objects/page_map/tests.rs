@@ -8,9 +8,10 @@ use std::boxed::Box;
 
 use crate::metadata::work_tests;
 use crate::objects::access::Locked;
+use crate::platform::bare::leaked_page;
 use crate::stacks::task_names::NamesInUse;
 use crate::tracker::Tracker;
-use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
+use crate::{AllocOptions, IrqState, Platform, Root, RootCursor};
 
 type Work = Box<dyn FnOnce()>;
 
@@ -57,9 +58,6 @@ fn entries(work: impl FnOnce()) -> usize {
 /// A kernel without memory of its own.
 struct Bare;
 
-#[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
-
 // SAFETY: there are no roots and no interrupts; metadata pages are boxes that are never given back.
 unsafe impl Platform for Bare {
     fn now_us(&self) -> u64 {
@@ -90,9 +88,7 @@ unsafe impl Platform for Bare {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
-        page.expose_provenance();
-        Some(page.cast())
+        Some(leaked_page())
     }
 }
 

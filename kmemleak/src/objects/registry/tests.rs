@@ -6,45 +6,16 @@
 extern crate std;
 
 use core::ops::Range;
-use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Relaxed;
 use std::boxed::Box;
 use std::vec::Vec;
 
+use crate::AllocOptions;
 use crate::objects::access::Locked;
 use crate::objects::chunk::{GRANULE, granule_of, info};
 use crate::objects::page_map::{CHUNK, Look, chunk_of};
+use crate::platform::bare::Bare;
 use crate::tracker::Tracker;
-use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
-
-/// A kernel without memory of its own.
-struct Bare;
-
-#[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
-
-// SAFETY: there are no roots and no interrupts; metadata pages are boxes that are never given back.
-unsafe impl Platform for Bare {
-    fn now_us(&self) -> u64 {
-        0
-    }
-
-    fn irq_save(&self) -> IrqState {
-        IrqState(0)
-    }
-
-    fn irq_restore(&self, _: IrqState) {}
-
-    fn next_root(&self, _: &mut RootCursor) -> Option<Root> {
-        None
-    }
-
-    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
-        page.expose_provenance();
-        Some(page.cast())
-    }
-}
 
 const BASE: usize = 0xffff_8880_0000_0000;
 /// Bytes that a table of the lowest level stands for, and one of the level above.

@@ -12,11 +12,12 @@ use crate::objects::access::{Access, Locked};
 use crate::objects::chunk::{Chunk, GRANULE, granule_of, info};
 use crate::objects::object::Object;
 use crate::objects::page_map::{CHUNK, Leaf, Look, chunk_of};
+use crate::platform::bare::leaked_page;
 use crate::platform::{Context, Level};
 use crate::stacks::depot::StackId;
 use crate::tracker::mode_word::Unusual;
 use crate::tracker::{Mode, Tracker};
-use crate::{AllocOptions, IrqState, METADATA_PAGE, Platform, Root, RootCursor};
+use crate::{AllocOptions, IrqState, Platform, Root, RootCursor};
 
 /// A kernel of one CPU without memory of its own. The test says what runs.
 struct Bare {
@@ -27,9 +28,6 @@ struct Bare {
 
 // SAFETY: each test uses its own, from its own thread.
 unsafe impl Sync for Bare {}
-
-#[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
 
 // SAFETY: there are no roots and no interrupts; metadata pages are boxes that are never given back.
 unsafe impl Platform for Bare {
@@ -57,9 +55,7 @@ unsafe impl Platform for Bare {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
-        page.expose_provenance();
-        Some(page.cast())
+        Some(leaked_page())
     }
 }
 
