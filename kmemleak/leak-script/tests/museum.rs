@@ -1,32 +1,17 @@
 //! The museum's exhibits: each shows its leak, none without it, and the table of them is as its README has it.
 
-use std::path::PathBuf;
+mod folder;
 
 use leak_script::host::{self, Outcome};
 use leak_script::{Reason, museum};
 
-const README: &str = include_str!("../../museum/README.md");
+use folder::scripts;
 
-/// All exhibits, by name.
-fn exhibits() -> Vec<(String, String)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../museum");
-    let mut exhibits: Vec<(String, String)> = std::fs::read_dir(folder)
-        .expect("the museum")
-        .map(|entry| entry.expect("an entry of it").path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "leak"))
-        .map(|path| {
-            let name = path.file_stem().expect("a name").to_string_lossy();
-            let text = std::fs::read_to_string(&path).expect("a script");
-            (name.into_owned(), text)
-        })
-        .collect();
-    exhibits.sort();
-    exhibits
-}
+const README: &str = include_str!("../../museum/README.md");
 
 #[test]
 fn the_table_is_as_run() {
-    let rows = exhibits().into_iter().map(|(name, text)| {
+    let rows = scripts("museum").into_iter().map(|(name, text)| {
         museum::row(&name, &text).unwrap_or_else(|why| panic!("{name}: {why}"))
     });
     let made: Vec<String> = museum::HEAD.lines().map(Into::into).chain(rows).collect();
@@ -43,7 +28,7 @@ fn the_table_is_as_run() {
 
 #[test]
 fn nothing_is_shown_where_the_fix_is_in() {
-    for (name, text) in exhibits() {
+    for (name, text) in scripts("museum") {
         let turned = museum::turned(&text).unwrap_or_else(|| panic!("{name} has no fix"));
         match host::run(&turned, 2) {
             Outcome::Failed(failure) if matches!(failure.reason, Reason::Mismatch { .. }) => {}
