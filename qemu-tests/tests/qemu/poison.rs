@@ -51,10 +51,10 @@ fn a_write_past_the_end_is_shown() -> Result<(), Failure> {
         "  1 byte overwritten at 0xffff8880",
         "  hex dump (from 0xffff8880",
         "5a 5a 5a 5a ee bb bb bb bb bb bb bb bb bb bb bb  ZZZZ............",
-        "  allocated last from task 1, cpu 0, ",
+        "  allocated last from task 1, cpu ",
         "guest::poison::the_allocation+0x",
         "guest::poison::a_write_past_the_end_is_told+0x",
-        "  freed last from task 1, cpu 0, ",
+        "  freed last from task 1, cpu ",
         "guest::poison::the_free+0x",
     ];
     has_in_order(&of_slab, &lines)?;
@@ -114,7 +114,7 @@ fn a_double_free_is_shown() -> Result<(), Failure> {
         let text = told_by(test)?;
         let refused = report(&text, "size-64: double free: 0xffff8880")?;
         let lines = [
-            "  refused free from task 1, cpu 0, ",
+            "  refused free from task 1, cpu ",
             "guest::poison::the_free+0x",
             "  allocated last from",
             "guest::poison::the_allocation+0x",
