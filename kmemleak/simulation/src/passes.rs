@@ -146,6 +146,7 @@ fn judge_incomplete(world: &mut World, verdict: &Summary) -> Result<(), String> 
 fn recover() {
     if Way::Check.go_to_the_end().unrecorded > 0 {
         actor::end_all();
+        actor::end_sleepers();
         let mut answer = String::new();
         subject().command("clear", &mut answer).expect("it is on");
         let verdict = Way::Check.go_to_the_end();

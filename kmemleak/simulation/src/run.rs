@@ -16,6 +16,7 @@ use crate::tasks;
 use crate::world::between;
 use crate::world::failures::Failures;
 use crate::world::platform::Kernel;
+use crate::world::stacks::Stacks;
 use crate::world::stop::StopKind;
 use crate::world::{self, ARENA, Log, Setting};
 
@@ -78,6 +79,7 @@ fn setting(seed: u64, random: &mut Random) -> Setting {
         corners,
         arenas,
         failures: Failures::of(seed),
+        stacks: Stacks::of(seed),
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Fault {
     NobodyEndsAPass,
     /// The platform vouches for memory that is not mapped.
     WhatIsUnmappedIsVouchedFor,
+    /// Stacks of tasks that have ended are not kept for a check, and said to be.
+    EndedTasksAreVouchedFor,
 }
 
 thread_local! {

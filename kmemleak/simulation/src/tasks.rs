@@ -1,8 +1,8 @@
 //! What tasks do: one call after the other, of callbacks and for verdicts.
 
 use crate::actor::{
-    alloc, colour, disabled, free, free_part, hand_over, percpu, phys, realloc, region, store,
-    vmalloc,
+    alloc, colour, disabled, free, free_part, hand_over, percpu, phys, realloc, region, sleeper,
+    store, vmalloc,
 };
 use crate::owned::Owner;
 use crate::passes;
@@ -27,6 +27,9 @@ pub(crate) fn live(operations: usize) {
 }
 
 fn step(actor: Owner) {
+    if let Some(keeping) = with(|world| world.setting.stacks.turn()) {
+        return sleeper(keeping);
+    }
     match with(|world| world.random.below(1000)) {
         0..260 => alloc(actor),
         260..470 => free(actor),

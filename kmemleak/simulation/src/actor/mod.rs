@@ -5,11 +5,13 @@
 
 mod blocks;
 mod shape;
+mod sleepers;
 
 pub(crate) use self::blocks::{
     alloc, colour, disabled, end_all, free, free_part, percpu, phys, realloc, region, unmap_some,
     vmalloc,
 };
+pub(crate) use self::sleepers::{end_sleepers, sleeper};
 use crate::owned::Owner;
 use crate::schedule::{me, moment};
 use crate::world::with;

@@ -1,6 +1,7 @@
 //! What blocks are like, and where they lie; which words are written, and where.
 
 use crate::owned::{Kind, Owned, Owner, READABLE};
+use crate::world::stacks::{SLEEPERS, start_of};
 use crate::world::{ARENA, PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World};
 
 /// Physical memory: its numbers lie where no block does.
@@ -58,7 +59,7 @@ impl World {
         // What ends one byte before the address space is taken for what ends with it.
         let in_one_half = in_one_half && last != usize::MAX - 1;
         let fits = in_one_half && (0x1000..=usize::MAX - 4095).contains(&start);
-        let kernels = [SECTION, PERCPU, STACKS, PHYSICAL, FRAMES[1]]
+        let kernels = [SECTION, PERCPU, STACKS, SLEEPERS, PHYSICAL, FRAMES[1]]
             .iter()
             .any(|&one| one.wrapping_sub(start) < size || start.wrapping_sub(one) < 1 << 20);
         let in_arena = self
@@ -142,8 +143,12 @@ impl World {
                 return Some(PERCPU + cpu * 4096 + word);
             }
             2 => {
-                let task = self.random.below(self.setting.tasks);
-                return Some(STACKS + task * 4096 + word);
+                let (running, sleeping) = (self.setting.tasks, self.setting.stacks.in_use());
+                let task = self.random.below(running + sleeping);
+                return Some(match task.checked_sub(running) {
+                    Some(place) => start_of(place) + word,
+                    None => STACKS + task * 4096 + word,
+                });
             }
             _ => {}
         }

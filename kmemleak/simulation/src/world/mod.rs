@@ -20,6 +20,7 @@ pub mod failures;
 pub mod memory;
 pub mod metadata;
 pub mod platform;
+pub mod stacks;
 pub mod stop;
 mod stopping;
 
@@ -36,10 +37,15 @@ use crate::schedule::{me, wait};
 use self::failures::Failures;
 use self::memory::Memory;
 use self::metadata::Metadata;
+use self::stacks::Stacks;
 use self::stop::{Stop, StopKind};
 
 /// Interrupts of a run: what takes them takes longer, and gets more of them.
 const MOST_INTERRUPTS: u64 = 300;
+
+/// Pieces of memory in no block of which a pass asks whether they can be read. One that asks of more has lost its way, and comes to no
+/// moment on it.
+const MOST_UNKNOWN: u64 = 2_000_000;
 
 /// Words of each root section.
 pub const ROOT_WORDS: usize = 24;
@@ -78,6 +84,8 @@ pub struct Setting {
     pub arenas: Vec<usize>,
     /// What the platform fails at.
     pub failures: Failures,
+    /// Stacks of tasks that sleep.
+    pub stacks: Stacks,
 }
 
 /// What is known of a task.
@@ -133,6 +141,8 @@ pub struct World {
     pub regions: Vec<(usize, usize)>,
     /// A task makes a verdict, and looks at it.
     passing: bool,
+    /// How often it was asked meanwhile whether memory can be read that lies in no block.
+    unknown: u64,
     /// This task is to be alone.
     alone: Option<usize>,
     /// It is: time stands still, and no interrupts come.
@@ -170,6 +180,8 @@ pub struct Log {
     pub lost_images: u64,
     /// Checks and scans that were ended.
     pub ended: u64,
+    /// Tasks that ended while a check or a scan walked over their stacks.
+    pub reaped: u64,
 }
 
 impl fmt::Display for Log {
@@ -177,7 +189,7 @@ impl fmt::Display for Log {
         write!(
             f,
             "{} callbacks, {} checks and scans, {} interrupts ({} inside of callbacks), {} stops ({} given up), {} preemptions, \
-             {} requests for metadata refused ({} verdicts incomplete, {} recoveries), {} images lost, {} passes ended",
+             {} requests for metadata refused ({} verdicts incomplete, {} recoveries), {} images lost, {} passes ended, {} tasks ended beside one",
             self.callbacks,
             self.passes,
             self.interrupts,
@@ -189,7 +201,8 @@ impl fmt::Display for Log {
             self.incomplete,
             self.recoveries,
             self.lost_images,
-            self.ended
+            self.ended,
+            self.reaped
         )
     }
 }
@@ -220,6 +233,7 @@ impl Log {
         self.recoveries += other.recoveries;
         self.lost_images += other.lost_images;
         self.ended += other.ended;
+        self.reaped += other.reaped;
     }
 
     /// Something happened.
@@ -250,6 +264,7 @@ pub(crate) fn create(setting: Setting, random: Random, handler: fn()) {
         memory: Memory::default(),
         stop: None,
         passing: false,
+        unknown: 0,
         percpu: BTreeMap::new(),
         regions: Vec::new(),
         alone: None,
@@ -296,7 +311,10 @@ pub(crate) fn begin_pass() {
     while with(|world| world.passing) {
         wait_parked();
     }
-    with(|world| world.passing = true);
+    with(|world| {
+        world.passing = true;
+        world.unknown = 0;
+    });
 }
 
 /// Waits at a place between two calls.

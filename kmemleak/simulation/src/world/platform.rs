@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
-use super::{PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World, stopping, with};
+use super::{MOST_UNKNOWN, PERCPU, PHYSICAL, ROOT_WORDS, SECTION, STACKS, World, stopping, with};
 use crate::owned::{Kind, READABLE};
 use crate::schedule::{Fault, has, me, moment, wait};
 use crate::{
@@ -47,6 +47,28 @@ unsafe impl Platform for Kernel {
         }
     }
 
+    fn roots_begin(&self) {
+        with(|world| {
+            world.assert_may_wait("beginning a walk over roots");
+            world.begin_roots();
+        });
+    }
+
+    fn roots_end(&self) {
+        if std::thread::panicking() {
+            // From a guard: the run fails for another reason.
+            return;
+        }
+        with(|world| {
+            world.assert_may_wait("ending a walk over roots");
+            world.end_roots();
+        });
+    }
+
+    fn stays_readable(&self, start: usize, _: usize) -> bool {
+        with(|world| world.setting.stacks.stays(start))
+    }
+
     fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
         let (cpus, tasks) = with(|world| (world.setting.cpus as usize, world.setting.tasks));
         let at = cursor.index;
@@ -58,7 +80,12 @@ unsafe impl Platform for Kernel {
                 let task = at - 1 - cpus;
                 (RootKind::Stack(task as u32 + 1), STACKS + task * 4096)
             }
-            _ => return None,
+            _ => {
+                let first = 1 + cpus + tasks;
+                let (place, start) = with(|world| world.setting.stacks.named_from(at - first))?;
+                cursor.index = first + place + 1;
+                (RootKind::Stack((tasks + place) as u32 + 1), start)
+            }
         };
         let len = ROOT_WORDS * 8;
         Some(Root { kind, start, len })
@@ -124,8 +151,12 @@ unsafe impl Platform for Kernel {
             if world.is_dark(start, len, Kind::Plain) && !has(Fault::WhatIsUnmappedIsVouchedFor) {
                 return false;
             }
-            let block = world.memory.mapped(start);
-            block.is_none_or(|(first, last)| last - first < READABLE)
+            let Some((first, last)) = world.memory.mapped(start) else {
+                world.unknown += 1;
+                assert!(world.unknown < MOST_UNKNOWN, "a pass does not end");
+                return true;
+            };
+            last - first < READABLE
         })
     }
 

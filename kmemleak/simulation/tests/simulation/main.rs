@@ -151,6 +151,7 @@ fn what_is_wrong_is_found() -> Result<(), Failed> {
         Fault::LostImagesAreMadeUp,
         Fault::NobodyEndsAPass,
         Fault::WhatIsUnmappedIsVouchedFor,
+        Fault::EndedTasksAreVouchedFor,
     ] {
         let found = (0..200).find(|&seed| run_with(seed, fault).is_err());
         println!("{fault:?} is found by seed {found:?}");
