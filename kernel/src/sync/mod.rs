@@ -9,6 +9,8 @@
 
 pub mod preempt;
 mod spin;
+#[cfg(feature = "scripted")]
+pub mod trap;
 
 pub use self::preempt::{IrqGuard, Pending, PreemptGuard, in_interrupt, is_disabled, running_task};
 pub use self::spin::{Guardian, LocalIrqDisabled, PreemptDisabled, SpinLock, SpinLockGuard};

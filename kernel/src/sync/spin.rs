@@ -75,12 +75,16 @@ impl<T, G> SpinLock<T, G> {
 impl<T: ?Sized, G: Guardian> SpinLock<T, G> {
     /// Waits until the lock is open, and takes it.
     #[inline]
+    #[cfg_attr(feature = "scripted", track_caller)]
     pub fn lock(&self) -> SpinLockGuard<'_, T, G> {
         let disabled = G::guard();
-        SpinLockGuard {
+        let guard = SpinLockGuard {
             inner: self.inner.lock(),
             disabled,
-        }
+        };
+        #[cfg(feature = "scripted")]
+        super::trap::taken(core::panic::Location::caller());
+        guard
     }
 
     /// Takes the lock if it is open.

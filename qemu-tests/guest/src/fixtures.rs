@@ -8,7 +8,7 @@ use x86_64::VirtAddr;
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
-use crate::protection;
+use crate::{held, protection};
 
 /// Misbehaves. The kernel's own ways to fail are tests of their own.
 pub fn run(name: &str) -> ! {
@@ -18,6 +18,7 @@ pub fn run(name: &str) -> ! {
             println!("hangs");
             interrupts::halt_forever()
         }
+        "lock-held" => held::run(),
         "panic" => panic!("asked to, by the harness"),
         "users-code" => protection::run_users_code(),
         "users-data" => protection::read_users_data(),

@@ -32,6 +32,8 @@ mod fixtures;
 mod frees;
 mod frozen;
 #[cfg(target_os = "none")]
+mod held;
+#[cfg(target_os = "none")]
 mod idioms;
 #[cfg(target_os = "none")]
 mod image;

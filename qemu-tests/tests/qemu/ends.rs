@@ -19,6 +19,7 @@ crate::tests![
     a_small_machine_reports_leaks,
     reports_of_small_machines_are_whole,
     want_of_memory_is_told_on_a_small_machine,
+    a_panic_is_told_whatever_lock_is_held,
     damaged_debug_information_costs_lines_only,
     damaged_debug_information_costs_lines_only_in_debug_builds,
 ];
@@ -214,6 +215,37 @@ fn want_of_memory_is_told_on_a_small_machine() -> Result<(), Failure> {
                 " bytes in ",
             ],
         )?;
+    }
+    Ok(())
+}
+
+/// A task that panics may hold any lock: the kernel panics with each that is taken by what the fixture does.
+fn a_panic_is_told_whatever_lock_is_held() -> Result<(), Failure> {
+    let panic_at = |place| {
+        machines::run(&machines::guest(&format!(
+            "fixture=lock-held place={place}"
+        )))
+    };
+    let all = panic_at(usize::MAX)?;
+    let places = all.serial.split_once("a lock is taken at ");
+    let places = places.and_then(|(_, text)| text.split(' ').next()?.parse::<usize>().ok());
+    let places = places.ok_or_else(|| format!("no places: {all}"))?;
+    if places < 25 {
+        return Err(format!("{places} places where a lock is taken: there were more").into());
+    }
+    for place in 0..places {
+        let (what, held, sites) = (
+            "a lock was taken at ",
+            ", and is held\nbacktrace:\n  ",
+            "call sites with the most live bytes:\n",
+        );
+        let lines = ["was at ", sites, " bytes in ", "    _start+0x"];
+        let ended = panic_at(place)?;
+        let told = has_all(&ended, &[&[what, held][..], &lines].concat());
+        told.map_err(|error| format!("place {place} of {places}: {error}"))?;
+        if ended.serial.contains("a wait at the end of the machine") {
+            return Err(format!("place {place} of {places}: it is waited for: {ended}").into());
+        }
     }
     Ok(())
 }
