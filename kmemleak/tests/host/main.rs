@@ -75,3 +75,4 @@ mod vmalloc;
 mod vouching;
 mod warnings;
 mod why;
+mod windows;

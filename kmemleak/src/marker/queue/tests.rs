@@ -266,3 +266,18 @@ fn a_thief_takes_what_it_has_room_for() {
     queues.queue(0);
     assert!(!queues.any_offered(2));
 }
+
+/// So long other code waits, for each page is cleared with interrupts off.
+#[test]
+fn each_page_of_a_queue_is_asked_for_by_itself() {
+    for (workers, objects) in [(1, 0), (1, 1026), (2, 8192)] {
+        let (queues, tracker) = (WorkQueues::new(), tracker());
+        queues.prepare(workers, objects, &mut |work: OnePage<'_>| {
+            tracker.refuse_metadata(u64::MAX..u64::MAX);
+            tracker.without_interrupts(|meta| work(meta));
+            assert!(tracker.metadata_requests() <= 1, "{workers} {objects}");
+        });
+        assert!(queues.queue(0).room >= PAGE_WORDS);
+        Box::leak(tracker);
+    }
+}
