@@ -42,6 +42,7 @@ mod overlap;
 mod own_stack;
 mod parts;
 mod percpu;
+mod percpu_areas;
 mod physical;
 mod pointers;
 mod preempted;
