@@ -79,3 +79,4 @@ mod vouching;
 mod warnings;
 mod why;
 mod windows;
+mod woken;
