@@ -334,16 +334,13 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
             // As many as there are in a stopped world, where no window ends.
             let some = words.take(if A::STOPPED { usize::MAX } else { SHOWN });
             let Some(mut search) = some.search() else {
+                // The last words of the address space: none are left.
                 for (at, word) in some.each_within(platform, lowest, span) {
                     look(self, at, word);
-                    shown += 1;
                 }
-                continue;
+                break;
             };
-            while !search.is_over() {
-                let Some(word) = search.next_within(platform, lowest, span) else {
-                    break;
-                };
+            while let Some(word) = search.next_within(platform, lowest, span) {
                 look(self, search.found_at(), word);
                 shown += 1;
             }

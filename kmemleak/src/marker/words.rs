@@ -155,11 +155,6 @@ impl Search {
         None
     }
 
-    /// Whether all words have been looked at.
-    pub(super) fn is_over(&self) -> bool {
-        self.at >= self.end
-    }
-
     /// The address of the word that was found last.
     pub(super) fn found_at(&self) -> usize {
         self.at - WORD

@@ -64,6 +64,24 @@ fn on_as_many_cpus_as_there_are() {
         assert_eq!(lost(&lab), [(10, 1, 48), (11, 0, 0)], "{cpus} CPUs");
         lab.hold(0, queue);
         assert_eq!(lost(&lab), [], "{cpus} CPUs");
+        // By what is never scanned, and by what only the own block of a task holds that can run.
+        lab.hold(0, 0);
+        let black = lab.block_with(16, AllocOptions::new().min_count(-1));
+        let stack = waiting(&lab, 12, at(black));
+        lab.machine.write(stack, queue);
+        assert_eq!(lost(&lab), [], "{cpus} CPUs");
+        lab.machine.write(stack, 0);
+        assert_eq!(numbers(&lab), [10, 11], "{cpus} CPUs");
+        let control = lab.block(40);
+        lab.machine.write(control, queue);
+        lab.machine.tasks.name(TaskState {
+            task: 13,
+            comm: Comm::new("ready"),
+            block: Some(control),
+            frame_pointer: None,
+            wait: None,
+        });
+        assert_eq!(lost(&lab), [], "{cpus} CPUs");
     }
 }
 
