@@ -123,6 +123,11 @@ fn listed(detector: &Detector<Kernel>, hidden: usize) -> bool {
     found
 }
 
+#[inline(never)]
+fn point(word: &AtomicUsize, hidden: usize) {
+    word.store(!hidden, Relaxed);
+}
+
 /// Leaves no address in frames that have returned.
 #[inline(never)]
 fn wipe() {
@@ -149,7 +154,7 @@ fn a_stack_that_does_not_stay_is_read_if_a_block_holds_it() {
     on_known_stack(|detector| {
         let held = plant(detector);
         let other = detector.platform().other;
-        other[9].store(!held, Relaxed);
+        point(&other[9], held);
         wipe();
         assert!(listed(detector, held), "nobody vouches for the stack");
         let start = other.as_ptr().addr();
