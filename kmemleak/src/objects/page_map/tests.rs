@@ -2,6 +2,8 @@
 
 extern crate std;
 
+mod walk_tests;
+
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::boxed::Box;
@@ -198,6 +200,10 @@ fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
     detector.free(behind);
     detector.free(BASE + TABLE);
     assert_eq!(detector.tracking().objects, 0);
+    // And no chunk has a note of it.
+    for chunk in (super::chunk_of(BASE)..).take(4 * super::LEAF) {
+        assert_eq!(detector.registry().map.reaching(chunk), None, "{chunk:#x}");
+    }
 }
 
 /// The most walks and entries with interrupts off while `work` runs.
@@ -382,4 +388,70 @@ fn a_block_is_found_from_as_far_as_an_entry_can_say() {
         assert_eq!(object_at(&detector, start + size), None);
         detector.free(start);
     }
+}
+
+#[test]
+fn a_table_that_small_blocks_have_just_left_is_covered() {
+    // All its chunks are empty, and half of them still in service.
+    let detector = used(2);
+    alloc(&detector, BASE + 8, 2 * TABLE - 8);
+    assert!(is_covered(&detector, BASE + TABLE));
+}
+
+#[test]
+fn the_front_of_a_block_is_noted_up_to_its_last_byte_when_another_comes_behind_it() {
+    for start in [BASE, BASE + 8, BASE + 3] {
+        let detector = Tracker::new(Bare);
+        alloc(&detector, start, 4 * TABLE);
+        // It ends in a run, which stays until something is recorded behind it.
+        let end = BASE + TABLE + TABLE / 2;
+        detector.free_part(end, 4 * TABLE);
+        alloc(&detector, end + 4096, 64);
+        assert_eq!(object_at(&detector, BASE + TABLE), Some(start));
+        assert_eq!(object_at(&detector, end - 1), Some(start));
+        let map = &detector.registry().map;
+        assert!(map.reaching(super::chunk_of(end - 1)).is_some());
+        assert_eq!(map.reaching(super::chunk_of(end)), None);
+    }
+}
+
+/// How often interrupts are on again while `work` runs.
+fn windows(work: impl FnOnce()) -> usize {
+    std::thread_local! {
+        static WINDOWS: Cell<usize> = const { Cell::new(0) };
+    }
+    WINDOWS.set(0);
+    HANDLER.set(Some(|| WINDOWS.set(WINDOWS.get() + 1)));
+    work();
+    HANDLER.take();
+    WINDOWS.get()
+}
+
+#[test]
+fn what_a_step_takes_back_is_freed_without_a_pause() {
+    let detector = Tracker::new(Bare);
+    let free = |chunks: usize| {
+        alloc(&detector, BASE, chunks * CHUNK);
+        windows(|| detector.free(BASE))
+    };
+    // The chunk that it starts in needs no note.
+    let step = super::Budget::STEP + 1;
+    assert_eq!([1, 2, step - 1, step].map(free), [1; 4]);
+    assert!(free(step + 1) > 1);
+}
+
+#[test]
+fn who_had_memory_that_a_block_covers_is_not_looked_for_among_no_records() {
+    let detector = Tracker::new(Bare);
+    let head = BASE + (super::MAX_REACH / super::LEAF + 2) * TABLE;
+    // There is a table, whose first chunk never had records.
+    alloc(&detector, head + 4096, 64);
+    detector.free(head + 4096);
+    alloc(&detector, BASE, head + 2 * TABLE - BASE);
+    assert!(is_covered(&detector, head));
+    let super::Look::Entry(entry) = detector.registry().map.look(super::chunk_of(head)) else {
+        panic!("there is a table");
+    };
+    assert!(!entry.has_records());
+    assert_eq!(detector.registry().freed_at_or_before(head + 8), None);
 }

@@ -136,4 +136,6 @@ impl Registry {
 }
 
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod tests;
