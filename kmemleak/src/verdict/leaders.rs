@@ -188,6 +188,6 @@ fn number_of<A: Access>(
         (start, record) = registry.starting_at(access, alias_owner(&record), seen)?;
     }
     let index = record.checksum() as usize;
-    let known = record.has(flag::LISTED) && index < list.len() && list.start(index) == start;
+    let known = record.has(flag::LISTED) && list.start(index) == start;
     (known && !list.has(index, fate::NO_LEAK)).then_some(index)
 }
