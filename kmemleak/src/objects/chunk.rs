@@ -351,6 +351,8 @@ impl Chunk {
     /// There are records, at this spacing. They stay while the chunk is open, or while an object starts in it.
     #[inline(always)]
     pub(super) unsafe fn record_alone(self, granule: u32, spacing: u32) -> Option<RecordRef> {
+        #[cfg(test)]
+        crate::metadata::work_tests::count();
         let link = self.link().load(Ordering::Acquire) as i64;
         if link as u64 & REACH_MASK != 0 {
             return None;

@@ -107,3 +107,36 @@ fn a_report_has_a_line_for_each_group_that_its_objects_come_from() {
     let new = ["2 64 B - 2.0 s single", "1 8 B - 0 ms fresh"];
     assert_eq!(lines(&lab, "new"), new);
 }
+
+#[test]
+fn the_order_is_that_of_what_is_lost_with_a_groups_leaders() {
+    let lab = Lab::new();
+    let large = lose(&lab, "large", 128);
+    let (few, many) = (lose(&lab, "few", 16), lose(&lab, "many", 64));
+    let (leaf, leaves) = (lose(&lab, "leaf", 24), lose(&lab, "leaf", 256));
+    lab.machine.write(few, leaf);
+    lab.machine.write(many, leaves);
+    let at_stake = |group: &Group| group.leader_bytes + group.owned_bytes;
+    let groups = groups(&lab);
+    let sums: Vec<usize> = groups.iter().map(at_stake).collect();
+    assert_eq!(sums, [64 + 256, 128, 16 + 24, 0]);
+    assert_eq!(lab.listed(), [large, few, many, leaf, leaves]);
+}
+
+#[test]
+fn a_leader_to_which_others_lead_back_is_in_a_cycle() {
+    let lab = Lab::new();
+    let (first, second) = (lose(&lab, "first", 64), lose(&lab, "second", 64));
+    let in_cycle = |from: usize, to: usize| {
+        for block in [first, second] {
+            lab.machine.write(block, 0);
+        }
+        lab.machine.write(first + 8, second);
+        lab.machine.write(from, to);
+        lab.say("scan --full").contains("in a cycle")
+    };
+    assert!(in_cycle(second, first));
+    assert!(!in_cycle(first, first), "to itself");
+    assert!(!in_cycle(second, second));
+    assert!(!in_cycle(first, second));
+}

@@ -200,7 +200,25 @@ fn a_run_that_another_cpu_divides_while_it_is_to_be_cleared_stays_divided() {
     detector.free(behind);
     detector.free(BASE + TABLE);
     assert_eq!(detector.tracking().objects, 0);
-    // And no chunk has a note of it.
+}
+
+#[test]
+fn a_table_that_another_cpu_makes_for_what_is_being_freed_keeps_no_note_of_it() {
+    let detector: &Subject = Box::leak(Box::new(Tracker::new(Bare)));
+    alloc(detector, BASE, 4 * TABLE);
+    let end = BASE + TABLE + TABLE / 2;
+    detector.free_part(end, 4 * TABLE);
+    // It looked where the front ends before that was freed.
+    let chunks = [BASE + TABLE, BASE, end - 1].map(super::chunk_of);
+    let divide = move || {
+        let [chunk, first, last] = chunks;
+        let map = &detector.registry().map;
+        let divided = detector.without_interrupts(|meta| map.divide_run(chunk, first, last, meta));
+        assert!(divided && map.reaching(last) == Some(first));
+    };
+    MEANWHILE.set(Some(Box::new(divide)));
+    detector.free(BASE);
+    assert!(MEANWHILE.take().is_none(), "the run was cleared");
     for chunk in (super::chunk_of(BASE)..).take(4 * super::LEAF) {
         assert_eq!(detector.registry().map.reaching(chunk), None, "{chunk:#x}");
     }

@@ -8,10 +8,11 @@ use std::vec::Vec;
 
 use super::{Marked, Refused};
 use crate::AllocOptions;
+use crate::metadata::work_tests;
 use crate::objects::chunk::{Chunk, info};
 use crate::objects::object::alias_record;
 use crate::objects::page_map::{CHUNK, Leaf, Look, chunk_of};
-use crate::objects::record::{Record, flag};
+use crate::objects::record::Record;
 use crate::platform::address::{Address, Extent};
 use crate::platform::bare::Bare;
 use crate::stacks::depot::StackId;
@@ -115,10 +116,10 @@ fn only_an_empty_chunk_waits_and_it_waits_once() {
     assert!(entry.has(info::WAITS) && entry.has(info::SERVES));
 }
 
-/// A chunk is to be looked at once more by the pass that goes on while something is recorded there.
+/// The pass looks at such a chunk once more.
 #[test]
 fn what_comes_during_a_pass_is_noted_at_its_chunk_however_it_lies() {
-    // Each records the last of its blocks at the very end, or leaves it there.
+    // Each changes something in one chunk.
     let ways: [fn(&Subject); 4] = [
         |subject| alloc(subject, BASE, 64),
         |subject| alloc(subject, BASE + 3, 64),
@@ -174,7 +175,6 @@ fn the_copy_of_another_block_stays_and_so_does_what_is_no_copy() {
     assert!(!remove(BASE, other) && !remove(BASE + 64, handle));
     assert_eq!(insert(BASE, &alias), Err(Refused::Overlaps(BASE)));
     assert!(remove(BASE, handle) && !remove(BASE, handle));
-    assert!(!plain.has(flag::ALIAS));
     let starts = chunk(&subject, BASE).starts().load(Relaxed);
     assert_eq!(starts, 1 << 8, "the plain one is still there");
 }
@@ -212,6 +212,59 @@ fn the_short_path_takes_a_block_though_another_lies_at_the_chunks_other_end() {
     };
     assert!(short(BASE));
     assert!(!short(BASE) && !short(BASE + 72), "they overlap others");
+}
+
+#[test]
+fn the_short_path_looks_at_no_other_record_where_all_blocks_have_one_size() {
+    for size in [8, 24, 64, 72, 128, 256] {
+        let subject = subject();
+        let starts = (BASE..=BASE + CHUNK - size).step_by(size);
+        for start in starts.clone() {
+            alloc(&subject, start, size);
+        }
+        // All places but the ends have neighbours on both sides.
+        for start in starts {
+            subject.free(start);
+            let entry = chunk(&subject, start);
+            let record = Record::new(0, StackId::NONE, 0, 1, 0);
+            let before = work_tests::done();
+            let recorded = subject.registry().insert_short(entry, start, size, record);
+            assert!(recorded.is_ok(), "{size} at {start:#x}");
+            assert_eq!(work_tests::done() - before, 1, "{size} at {start:#x}");
+        }
+    }
+}
+
+/// What is looked at while blocks without notes are freed and moved, where so many others have notes.
+fn work_beside(noted: usize) -> usize {
+    const BLOCKS: usize = 100;
+    let subject = subject();
+    for number in 0..BLOCKS.max(noted) {
+        let start = BASE + number * CHUNK;
+        for start in [start, start + 128, start + 256] {
+            alloc(&subject, start, 64);
+        }
+        if number < noted {
+            subject.scan_area(start + 256, 8);
+        }
+    }
+    let before = work_tests::done();
+    for number in 0..BLOCKS {
+        let start = BASE + number * CHUNK;
+        subject.free(start);
+        let start = Address::new(start + 128).expect("an address");
+        let taken = subject.without_interrupts(|meta| {
+            let taken = subject.registry().take_with_notes(start, meta);
+            taken.map(|(_, size, notes)| (size, notes.is_empty()))
+        });
+        assert_eq!(taken, Some((64, true)));
+    }
+    work_tests::done() - before
+}
+
+#[test]
+fn a_block_without_notes_goes_without_a_look_at_those_of_others() {
+    assert_eq!(work_beside(100), work_beside(0));
 }
 
 #[test]
