@@ -87,3 +87,15 @@ fn the_way_from_the_last_table_leads_to_the_entries_of_its_memory_alone() {
         assert_eq!(cache.entry(address), None, "{address:#x}");
     }
 }
+
+#[test]
+fn a_walk_over_a_range_looks_at_nothing_behind_it() {
+    let work = |blocks: &[usize]| {
+        let detector = Tracker::new(super::Bare);
+        for &start in blocks {
+            alloc(&detector, start, 64);
+        }
+        super::entries(|| assert_eq!(starts(&detector, BASE, BASE + super::CHUNK), [BASE]))
+    };
+    assert_eq!(work(&[BASE]), work(&[BASE, BASE + super::CHUNK]));
+}
