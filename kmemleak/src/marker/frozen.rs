@@ -43,9 +43,7 @@ impl<P: Platform> Marker<'_, P, Stopped> {
     pub(crate) fn note_roots(&mut self) -> Result<(), GivenUp> {
         while let Some(piece) = self.take_piece() {
             self.each_root_piece(piece, &mut |marker, piece| {
-                let words = piece.words().len() as u64;
-                marker.words += words;
-                marker.root_words += words;
+                marker.words += piece.words().len() as u64;
                 let (frozen, meta) = (marker.tools.frozen, &marker.tools.meta);
                 let (mut some, mut len) = ([Candidate::NONE; TOGETHER], 0);
                 let stopped_at = marker.show_piece(piece, &mut |_, slot, number| {
@@ -98,11 +96,9 @@ impl<P: Platform> Marker<'_, P, Locked> {
             if self.tools.frozen.is_lost() {
                 return Err(GivenUp);
             }
+            // Else the barriers have let others run.
             if quiet && found == 0 {
                 break;
-            }
-            if found == 0 {
-                self.pause()?;
             }
         }
         if self.shared.started.load(Ordering::Acquire) {
