@@ -152,10 +152,10 @@ fn an_exclusion_that_comes_over_a_lost_block_does_not_keep_what_that_holds() {
 fn far_from_a_change_a_word_counts_once() {
     for moment in 0..MOMENTS {
         let lab = unstoppable();
-        let holder = lab.block(64);
+        // Marked from the beginning.
+        let holder = lab.block_with(64, AllocOptions::new().min_count(0));
         let two = lab.block_with(64, AllocOptions::new().min_count(2));
         lab.machine.write(holder, two);
-        lab.hold(0, holder);
         prime(&lab);
         let listed = listed_after(&lab, moment, |machine, detector| {
             assert!(detector.exclude(machine.address(Place::Region(1, 0)), 64));
