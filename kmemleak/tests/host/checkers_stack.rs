@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kmemleak::{
     AllocOptions, Detector, IrqState, Platform, Root, RootCursor, StopError, StoppedCpu,
-    Unreferenced,
 };
 
 use crate::lab::pool;
@@ -59,56 +58,34 @@ unsafe impl Platform for Kernel {
     }
 }
 
-#[inline(never)]
-fn detector(end: usize) -> Box<Detector<Kernel>> {
-    let kernel = Kernel {
-        stack: end - STACK..end,
-        stops: AtomicBool::new(true),
-    };
-    Box::new(Detector::new(kernel).with_pool(pool::<64>()))
-}
-
-/// Does something far below its caller's frame: there lies no frame that a check reads.
-#[inline(never)]
-fn far_below<R>(work: impl FnOnce() -> R) -> R {
-    let above = [0_usize; 2048];
-    black_box(&above);
-    let done = work();
-    black_box(&above);
-    done
-}
-
-/// A block that begins so many bytes below the stack; where it does, inverted, for the callers' frames are read.
-#[inline(never)]
-fn block(detector: &Detector<Kernel>, below: usize, size: usize) -> usize {
-    let start = detector.platform().stack.start - below;
-    detector.alloc(start, size, AllocOptions::new());
-    !start
-}
-
-/// What a check lists, inverted.
-#[inline(never)]
-fn listed(detector: &Detector<Kernel>) -> Vec<usize> {
-    detector.check().expect("on");
-    let mut starts = Vec::new();
-    let mut look = |object: Unreferenced| starts.push(!object.start);
-    detector.for_each_unreferenced(&mut look).expect("on");
-    starts
-}
-
 #[test]
 fn it_is_in_use() {
     let thread = std::thread::Builder::new().stack_size(4 * STACK);
     let thread = thread.spawn(|| {
         let top = 0_usize;
         let end = core::ptr::from_ref(black_box(&top)).expose_provenance();
-        let detector = far_below(|| detector(end));
-        // One ends where the stack begins, and holds nothing of it.
-        let beside = far_below(|| block(&detector, 2 * BELOW, BELOW));
-        let partly = far_below(|| block(&detector, BELOW, BELOW + STACK / 2));
+        let kernel = Kernel {
+            stack: end - STACK..end,
+            stops: AtomicBool::new(true),
+        };
+        let detector = Detector::new(kernel).with_pool(pool::<64>());
+        // The addresses of the blocks are on this stack.
+        detector
+            .command("stack=off", &mut String::new())
+            .expect("text");
+        let start = end - STACK - BELOW;
+        detector.alloc(start, BELOW + STACK / 2, AllocOptions::new());
+        // This one holds nothing of the stack.
+        let beside = start - BELOW;
+        detector.alloc(beside, BELOW, AllocOptions::new());
         for stops in [true, false] {
             detector.platform().stops.store(stops, Ordering::Relaxed);
-            assert_eq!(listed(&detector), [beside], "and not {partly:#x}");
+            detector.check().expect("on");
+            let mut starts = Vec::new();
+            detector
+                .for_each_unreferenced(&mut |object| starts.push(object.start))
+                .expect("on");
+            assert_eq!(starts, [beside]);
         }
     });
     thread.expect("threads").join().expect("passes");

@@ -361,6 +361,30 @@ fn no_word_elsewhere_is_left_to_a_stack() {
     }
 }
 
+/// So many blocks wait that it is read before the roots have been.
+#[test]
+fn words_of_a_copy_that_are_left_to_a_region_are_read_when_that_goes() {
+    at_each_moment(
+        || {
+            let world = World::new();
+            world.0.alloc_percpu(BLOCKS, 64);
+            world.0.not_leak(BLOCKS);
+            let gray = AllocOptions::new().min_count(0);
+            for number in 0..280 {
+                world.block_with(BLOCKS + 16 * PAGE + number * 64, 64, gray);
+            }
+            let held = world.block(BLOCKS + 64 * PAGE);
+            world.scan();
+            let copy = BLOCKS + PAGE;
+            world.memory().write(copy + 40, held);
+            assert!(world.0.region_add(copy + 32, 32));
+            world
+        },
+        |world| world.0.region_remove(BLOCKS + PAGE + 32),
+        |_, moment, listed| assert_eq!(listed, [], "moment {moment}"),
+    );
+}
+
 /// Where stacks are unmapped when their tasks end, that of a tracked block can be read until its free.
 #[test]
 fn a_stack_in_a_tracked_block_is_read_and_one_that_may_go_is_not() {
