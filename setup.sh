@@ -81,6 +81,11 @@ if [ $all = yes ]; then
     require gdb gdb gdb gdb gdb gdb gdb
     require valgrind valgrind valgrind valgrind valgrind valgrind valgrind
     require clang clang clang clang clang clang llvm
+    # Debian has clang's runtime libraries, of which LeakSanitizer is one, in a package of their own.
+    runtime=$(clang --print-resource-dir)/lib/linux
+    if [ ! -e "$runtime/libclang_rt.lsan-$(uname -m).a" ] && has apt-get && apt-cache show libclang-rt-dev >/dev/null 2>&1; then
+        install libclang-rt-dev
+    fi
     require c++ g++ gcc-c++ gcc gcc-c++ g++ gcc
 fi
 
