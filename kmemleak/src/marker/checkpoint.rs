@@ -195,3 +195,6 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         self.resolve = Resolve::GoesOn;
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -273,3 +273,6 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
         held == Some(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,7 @@ mod stack_only;
 mod styles;
 mod suppressions;
 mod suspects;
+mod swept;
 mod tables;
 mod tasks;
 mod tracked;

@@ -1,0 +1,306 @@
+//! A pass on a machine that notes what the pass asks of it; and tests of how often it does: by work, not by time.
+
+extern crate std;
+
+use core::ops::{ControlFlow, Range};
+use core::ptr::NonNull;
+use std::boxed::Box;
+use std::sync::{Mutex, MutexGuard};
+use std::vec::Vec;
+
+use super::{Deadline, EVERY, LOOK, TURN, WORDS_A_US};
+use crate::AllocOptions;
+use crate::atomic::AtomicBool;
+use crate::marker::queue::WorkQueues;
+use crate::marker::{Marker, SharedPass, Stacks, Tools};
+use crate::metadata::WORD;
+use crate::objects::access::{Access, Locked, Stopped};
+use crate::platform::bare::leaked_page;
+use crate::platform::{IrqState, Platform, Progress, Root, RootCursor, RootKind};
+use crate::tracker::Tracker;
+
+/// What a machine has noted.
+#[derive(Default)]
+pub(in crate::marker) struct Noted {
+    /// How far the pass was at each checkpoint.
+    pub(in crate::marker) progress: Vec<Progress>,
+    /// How often other code was let run.
+    pub(in crate::marker) relaxed: usize,
+    /// The bytes that it was asked to vouch for in each window, and in which places.
+    pub(in crate::marker) windows: Vec<usize>,
+    pub(in crate::marker) asked: Vec<Range<usize>>,
+    interrupts_off: u64,
+    unreadable: Vec<Range<usize>>,
+}
+
+/// A machine with one root.
+pub(in crate::marker) struct Noting {
+    root: Range<usize>,
+    noted: Mutex<Noted>,
+}
+
+impl Noting {
+    pub(in crate::marker) fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().expect("nobody panics under it")
+    }
+}
+
+// SAFETY: the root is memory that is never given back, and so are the metadata pages; there are no interrupts.
+unsafe impl Platform for Noting {
+    fn now_us(&self) -> u64 {
+        1
+    }
+
+    fn irq_save(&self) -> IrqState {
+        let mut noted = self.noted();
+        if noted.interrupts_off == 0 {
+            noted.windows.push(0);
+        }
+        noted.interrupts_off += 1;
+        IrqState(noted.interrupts_off as usize - 1)
+    }
+
+    fn irq_restore(&self, state: IrqState) {
+        self.noted().interrupts_off = state.0 as u64;
+    }
+
+    fn next_root(&self, cursor: &mut RootCursor) -> Option<Root> {
+        cursor.index += 1;
+        (cursor.index == 1).then(|| Root {
+            kind: RootKind::Section,
+            start: self.root.start,
+            len: self.root.len(),
+        })
+    }
+
+    fn metadata_alloc(&self) -> Option<NonNull<u8>> {
+        Some(leaked_page())
+    }
+
+    fn readable(&self, start: usize, len: usize) -> bool {
+        let mut noted = self.noted();
+        if noted.interrupts_off > 0
+            && let Some(window) = noted.windows.last_mut()
+        {
+            *window += len;
+        }
+        let range = start..start + len;
+        noted.asked.push(range.clone());
+        (noted.unreadable.iter()).all(|other| other.end <= range.start || range.end <= other.start)
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        self.noted().relaxed += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn checkpoint(&self, progress: Progress) -> ControlFlow<()> {
+        self.noted().progress.push(progress);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Words of memory, which is never given back; where they begin, at a multiple of a page.
+pub(in crate::marker) fn memory(words: usize) -> (&'static mut [usize], usize) {
+    const PAGE: usize = 4096 / WORD;
+    let memory = Vec::leak(std::vec![0; words + PAGE]);
+    let start = memory.as_mut_ptr().expose_provenance();
+    let skipped = (start.next_multiple_of(PAGE * WORD) - start) / WORD;
+    (
+        &mut memory[skipped..skipped + words],
+        start + skipped * WORD,
+    )
+}
+
+/// A tracker on such a machine, and what a marker needs besides.
+pub(in crate::marker) struct Bench {
+    pub(in crate::marker) tracker: Box<Tracker<Noting>>,
+    queues: Box<WorkQueues>,
+}
+
+impl Bench {
+    pub(in crate::marker) fn new() -> Self {
+        Self::with_root(0..0)
+    }
+
+    fn with_root(root: Range<usize>) -> Self {
+        let noted = Mutex::default();
+        Self {
+            tracker: Box::new(Tracker::new(Noting { root, noted })),
+            queues: Box::new(WorkQueues::new()),
+        }
+    }
+
+    /// Nothing vouches for these bytes.
+    pub(in crate::marker) fn make_unreadable(&self, range: Range<usize>) {
+        self.tracker.platform().noted().unreadable.push(range);
+    }
+
+    /// Runs `work` with a marker, and returns what the machine has noted meanwhile.
+    pub(in crate::marker) fn mark<A: Access>(
+        &self,
+        access: A,
+        objects: usize,
+        work: impl FnOnce(&mut Marker<'_, Noting, A>),
+    ) -> Noted {
+        let tracker = &*self.tracker;
+        self.queues.prepare(1, objects, &mut |take| {
+            tracker.without_interrupts(|meta| take(meta));
+        });
+        let [itself, pool] = tracker.own();
+        let (stopping, unfinished) = (AtomicBool::new(false), AtomicBool::new(false));
+        let tools = Tools {
+            platform: tracker.platform(),
+            strangers: tracker.strangers(),
+            registry: tracker.registry(),
+            root_ranges: tracker.root_ranges(),
+            queues: &self.queues,
+            hazard: tracker.hazard(),
+            moves: tracker.moves(),
+            frozen: tracker.frozen(),
+            stopping: &stopping,
+            unfinished: &unfinished,
+            own: [itself, 0..0, pool],
+            own_stack: None,
+            tasks: None,
+            meta: tracker.meta_for_marker(0),
+        };
+        let shared = SharedPass::new(1, Stacks::Scan, 2);
+        let unreadable = {
+            let mut noted = tracker.platform().noted();
+            let unreadable = noted.unreadable.clone();
+            *noted = Noted {
+                unreadable,
+                ..Noted::default()
+            };
+            noted.unreadable.clone()
+        };
+        work(&mut Marker::new(&tools, &shared, 0, access));
+        let fresh = Noted {
+            unreadable,
+            ..Noted::default()
+        };
+        core::mem::replace(&mut *tracker.platform().noted(), fresh)
+    }
+
+    /// What the machine notes of a pass over so many objects, while other code runs or not.
+    fn pass<A: Access>(&self, access: A, objects: usize) -> Noted {
+        self.mark(access, objects, |marker| {
+            marker.run().expect("nobody asks it to stop");
+        })
+    }
+}
+
+/// A stopped world, as long as one thread does all.
+fn stopped() -> Stopped {
+    // SAFETY: nothing else runs.
+    unsafe { Stopped::assume() }
+}
+
+/// Objects of a word, each of which a table points to, which a root holds.
+fn crowd(objects: usize) -> Bench {
+    let (root, root_start) = memory(1);
+    let (table, table_start) = memory(objects);
+    let (_, start) = memory(objects);
+    root[0] = table_start;
+    let bench = Bench::with_root(root_start..root_start + WORD);
+    let options = AllocOptions::new();
+    bench.tracker.alloc(table_start, objects * WORD, options);
+    for (index, word) in table.iter_mut().enumerate() {
+        *word = start + index * WORD;
+        bench.tracker.alloc(*word, WORD, options);
+    }
+    bench
+}
+
+/// One object of so many words, which a root holds.
+fn giant(words: usize) -> Bench {
+    let (root, root_start) = memory(1);
+    let (_, start) = memory(words);
+    root[0] = start;
+    let bench = Bench::with_root(root_start..root_start + WORD);
+    bench
+        .tracker
+        .alloc(start, words * WORD, AllocOptions::new());
+    bench
+}
+
+/// Enough for many checkpoints.
+const OBJECTS: usize = 20_000;
+/// Barriers of a pass, each of which is a checkpoint as well, at most.
+const BARRIERS: usize = 16;
+
+#[test]
+fn a_stop_may_take_all_of_its_time_and_no_more() {
+    let deadline = |done| Deadline {
+        start_us: 5,
+        max_us: 10,
+        done,
+    };
+    assert!(!deadline(u64::MAX).is_over(15), "the clock says it");
+    assert!(deadline(0).is_over(16));
+    // If the clock stands still, work does.
+    assert!(!deadline(11 * WORDS_A_US - 1).is_over(5));
+    assert!(deadline(11 * WORDS_A_US).is_over(5));
+    assert!(deadline(1000 * WORDS_A_US).is_over(5));
+}
+
+#[test]
+fn how_many_objects_there_are_is_told_as_soon_as_all_have_been_seen() {
+    let progress = crowd(OBJECTS).pass(stopped(), OBJECTS).progress;
+    let unknown = progress.iter().take_while(|one| one.of.is_none()).count();
+    assert!(unknown > 0, "marks are cleared first");
+    let known = &progress[unknown..];
+    let all = 1 + OBJECTS as u64;
+    assert!(known.iter().all(|one| one.of == Some(all)), "{known:?}");
+}
+
+#[test]
+fn each_checkpoint_tells_of_the_objects_that_were_scanned_since_the_one_before() {
+    for progress in [
+        crowd(OBJECTS).pass(stopped(), OBJECTS).progress,
+        crowd(OBJECTS).pass(Locked, OBJECTS).progress,
+    ] {
+        let scanned: Vec<u64> = progress.iter().map(|one| one.objects).collect();
+        // They are counted a segment of the queue at a time.
+        let most = EVERY / LOOK + 512;
+        for pair in scanned.windows(2) {
+            assert!((pair[0]..=pair[0] + most).contains(&pair[1]), "{scanned:?}");
+        }
+        let last = scanned.last().copied().unwrap_or(0) as usize;
+        assert!((OBJECTS - 512..=OBJECTS + 1).contains(&last), "{last}");
+    }
+}
+
+/// A checkpoint costs a look at a clock, and a word that all CPUs write to.
+#[test]
+fn checkpoints_are_as_far_apart_as_is_said() {
+    const WORDS: usize = 1 << 20;
+    let checkpoints = giant(WORDS).pass(stopped(), 1).progress.len();
+    let expected = WORDS / EVERY as usize;
+    assert!((expected / 2..expected + BARRIERS).contains(&checkpoints));
+    let checkpoints = crowd(OBJECTS).pass(stopped(), OBJECTS).progress.len();
+    // Tables of the index are looked at as well.
+    let looks = 2 * OBJECTS * LOOK as usize / EVERY as usize;
+    assert!((looks / 2..looks + BARRIERS).contains(&checkpoints));
+}
+
+/// Between two turns of other code there is so much work, or a little more: of a large object, and of many small ones.
+#[test]
+fn other_code_is_let_run_as_often_as_is_said() {
+    const WORDS: usize = 1 << 20;
+    let turn = TURN as usize;
+    let relaxed = giant(WORDS).pass(Locked, 1).relaxed;
+    let expected = WORDS / turn;
+    assert!(
+        (expected / 2..2 * expected).contains(&relaxed),
+        "{relaxed} times in {WORDS} words"
+    );
+    let relaxed = crowd(OBJECTS).pass(Locked, OBJECTS).relaxed;
+    // Each is looked at when it is scanned, and counted when a segment of the queue is over.
+    let expected = 2 * OBJECTS * LOOK as usize / turn;
+    assert!(
+        (expected / 2..2 * expected).contains(&relaxed),
+        "{relaxed} times for {OBJECTS} objects"
+    );
+}
