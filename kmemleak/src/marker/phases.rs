@@ -272,3 +272,39 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::AllocOptions;
+    use crate::marker::checkpoint::tests::{Bench, memory};
+    use crate::objects::access::Locked;
+    use crate::objects::chunk::info;
+
+    /// Whether records have to be looked at where an object starts, after a pass.
+    fn is_special(bench: &Bench, start: usize) -> bool {
+        bench.mark(Locked, 1, |marker| {
+            marker.run().expect("nobody asks it to stop");
+        });
+        let registry = bench.tracker.registry();
+        let special = registry.starting_at(Locked, start, |object| object.chunk.has(info::SPECIAL));
+        special.expect("it is there")
+    }
+
+    /// Then each pass would look at their records.
+    #[test]
+    fn where_no_special_object_is_left_objects_are_plain_again() {
+        let (bench, (_, start)) = (Bench::new(), memory(64));
+        let (special, plain) = (start, start + 64);
+        bench.tracker.alloc(special, 64, AllocOptions::new());
+        bench.tracker.alloc(plain, 64, AllocOptions::new());
+        assert!(!is_special(&bench, plain));
+        bench.tracker.no_scan(special);
+        assert!(is_special(&bench, plain));
+        bench.tracker.free(special);
+        assert!(!is_special(&bench, plain));
+        // One that starts at no multiple of eight has a note.
+        bench.tracker.alloc(special + 4, 32, AllocOptions::new());
+        assert!(is_special(&bench, plain));
+        assert!(is_special(&bench, plain), "for later passes, too");
+    }
+}

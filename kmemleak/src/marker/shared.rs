@@ -164,3 +164,35 @@ impl SharedPass {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Figures;
+
+    /// Objects are looked at by the pass alone; blocks move, and roots are read, in the stop alone.
+    #[test]
+    fn a_pass_over_frozen_memory_has_seen_what_its_stop_has_seen() {
+        let at_stop = Figures {
+            words: 700,
+            in_flight: 1,
+            stacks: true,
+            ..Figures::default()
+        };
+        let pass = Figures {
+            objects: 5,
+            words: 40,
+            candidates: 9,
+            hits: 8,
+            unread: 2,
+            in_sections: 3,
+            ..Figures::default()
+        };
+        let both = Figures {
+            words: 740,
+            in_flight: 1,
+            stacks: true,
+            ..pass
+        };
+        assert_eq!(pass.with(at_stop), both);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod background;
+mod born;
 mod byte_edges;
 mod call_sites;
 mod capacity;
