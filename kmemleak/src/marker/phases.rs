@@ -90,10 +90,10 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
             0 => {
                 self.keep(object);
             }
-            min_count if min_count < 0 => {
+            ..0 => {
                 object.mark.set();
             }
-            _ => {}
+            1.. => {}
         }
     }
 

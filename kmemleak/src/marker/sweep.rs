@@ -436,37 +436,4 @@ pub(super) fn note_in_root(object: Object<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::are_close;
-
-    /// A chunk's starts: of so many objects, so many words apart, if they lie in the chunk.
-    fn row(first: u32, apart: u32, count: u32) -> u64 {
-        let granules = (0..count).map(|number| first + number * apart);
-        granules
-            .filter(|&granule| granule < u64::BITS)
-            .fold(0, |starts, granule| starts | 1 << granule)
-    }
-
-    #[test]
-    fn objects_are_close_if_there_is_no_gap_between_them() {
-        for words in 1..u64::BITS {
-            for (first, count) in
-                (0..u64::BITS).flat_map(|first| [1, 2, 5, 64].map(|count| (first, count)))
-            {
-                let starts = row(first, words, count);
-                assert!(are_close(starts, words), "{starts:#x} {words}");
-                assert!(
-                    !are_close(starts, 0),
-                    "it is not known how many words they have"
-                );
-                // Another one behind a gap.
-                let end = u64::BITS - starts.leading_zeros() - 1 + words;
-                for behind in end + 1..u64::BITS {
-                    let starts = starts | 1 << behind;
-                    assert!(!are_close(starts, words), "{starts:#x} {words}");
-                }
-            }
-        }
-        assert!(are_close(row(63, 64, 1), 64), "one fills a chunk");
-    }
-}
+mod tests;

@@ -123,7 +123,7 @@ impl Bench {
         Self::with_root(0..0)
     }
 
-    fn with_root(root: Range<usize>) -> Self {
+    pub(in crate::marker) fn with_root(root: Range<usize>) -> Self {
         let noted = Mutex::default();
         Self {
             tracker: Box::new(Tracker::new(Noting { root, noted })),
@@ -192,7 +192,7 @@ impl Bench {
 }
 
 /// A stopped world, as long as one thread does all.
-fn stopped() -> Stopped {
+pub(in crate::marker) fn stopped() -> Stopped {
     // SAFETY: nothing else runs.
     unsafe { Stopped::assume() }
 }
@@ -251,6 +251,7 @@ fn how_many_objects_there_are_is_told_as_soon_as_all_have_been_seen() {
     let unknown = progress.iter().take_while(|one| one.of.is_none()).count();
     assert!(unknown > 0, "marks are cleared first");
     let known = &progress[unknown..];
+    assert!(!known.is_empty());
     let all = 1 + OBJECTS as u64;
     assert!(known.iter().all(|one| one.of == Some(all)), "{known:?}");
 }
