@@ -1,61 +1,15 @@
 //! What is allocated while a pass goes on, and what passes leave at objects for the next one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use kmemleak::{AllocOptions, How};
 use kmemleak_emulated::{Freeze, Machine, Stop};
 
 use crate::lab::Lab;
+use crate::moments::{at, at_each_moment, at_one_of, lab, scan};
 
 /// Bytes that a table of the index is for.
 const TABLE: usize = 64 << 10;
-
-/// A lab whose scans report whatever its age.
-fn lab() -> Lab {
-    let lab = Lab::new();
-    lab.detector.set_min_age_us(0);
-    lab
-}
-
-/// What one pass reports.
-fn scan(lab: &Lab) -> Vec<usize> {
-    lab.machine.advance_us(1);
-    lab.detector.scan().expect("on");
-    lab.listed()
-}
-
-/// At the moment with this number at which other code may run, and for which `counts` is true, this block is allocated. Whether it was.
-fn alloc_when(
-    lab: &Lab,
-    counts: impl Fn(&Machine) -> bool + Send + 'static,
-    moment: usize,
-    block: usize,
-) -> Arc<AtomicBool> {
-    let done = Arc::new(AtomicBool::new(false));
-    let (told, detector) = (Arc::clone(&done), Arc::downgrade(&lab.detector));
-    let passed = AtomicUsize::new(0);
-    lab.machine.at_relax(move |machine| {
-        if counts(machine) && passed.fetch_add(1, Ordering::Relaxed) == moment {
-            machine.advance_us(1);
-            let detector = detector.upgrade().expect("it scans");
-            detector.alloc(block, 64, AllocOptions::new());
-            told.store(true, Ordering::Relaxed);
-        }
-    });
-    done
-}
-
-/// At the moment with this number this block is allocated.
-fn alloc_at(lab: &Lab, moment: usize, block: usize) -> Arc<AtomicBool> {
-    alloc_when(lab, |_| true, moment, block)
-}
-
-/// Does something at each moment of a pass, in labs of their own, until a pass has fewer moments.
-fn at_each_moment(test: impl Fn(usize) -> bool) {
-    let moments = (0..).take_while(|&moment| test(moment)).count();
-    assert!(moments > 3, "{moments} moments only");
-}
 
 /// It is no leak of the moment at which memory was frozen, also if marks are cleared later where it lies.
 #[test]
@@ -71,7 +25,10 @@ fn what_is_allocated_before_its_table_is_cleared_is_no_leak_of_frozen_memory() {
             lab.hold(table, start);
         }
         let new = arena + (TABLES - 1) * TABLE + 1024;
-        let done = alloc_when(&lab, |machine| machine.image.is_frozen(), moment, new);
+        let frozen = |machine: &Machine| machine.image.is_frozen();
+        let done = at_one_of(&lab, frozen, moment, move |_, detector| {
+            detector.alloc(new, 64, AllocOptions::new());
+        });
         let summary = lab.detector.check_frozen().expect("on");
         assert_eq!((summary.how, lab.listed()), (How::Frozen, vec![]));
         lab.machine.at_relax(|_| ());
@@ -85,29 +42,25 @@ fn what_is_allocated_before_its_table_is_cleared_is_no_leak_of_frozen_memory() {
 /// It was marked as new by the pass in which it was allocated, and by no later one.
 #[test]
 fn what_was_allocated_during_a_pass_is_as_others_for_the_next() {
-    at_each_moment(|moment| {
-        let lab = lab();
-        let new = lab.machine.slab(64);
-        let done = alloc_at(&lab, moment, new);
-        assert_eq!(scan(&lab), []);
-        lab.machine.at_relax(|_| ());
-        if done.load(Ordering::Relaxed) {
-            assert_eq!(scan(&lab), [], "moment {moment}: it is remembered");
-            assert_eq!(scan(&lab), [new], "moment {moment}");
-        }
-        done.load(Ordering::Relaxed)
-    });
-    at_each_moment(|moment| {
-        let lab = lab();
-        let new = lab.machine.slab(64);
-        let done = alloc_at(&lab, moment, new);
-        assert_eq!(scan(&lab), []);
-        lab.machine.at_relax(|_| ());
-        if done.load(Ordering::Relaxed) {
-            assert_eq!(lab.leaks(), [new], "moment {moment}");
-        }
-        done.load(Ordering::Relaxed)
-    });
+    for next_is_a_scan in [true, false] {
+        at_each_moment(|moment| {
+            let lab = lab();
+            let new = lab.machine.slab(64);
+            let done = at(&lab, moment, move |_, detector| {
+                detector.alloc(new, 64, AllocOptions::new());
+            });
+            assert_eq!(scan(&lab), []);
+            lab.machine.at_relax(|_| ());
+            let done = done.load(Ordering::Relaxed);
+            if done && next_is_a_scan {
+                assert_eq!(scan(&lab), [], "moment {moment}: it is remembered");
+                assert_eq!(scan(&lab), [new], "moment {moment}");
+            } else if done {
+                assert_eq!(lab.leaks(), [new], "moment {moment}");
+            }
+            done
+        });
+    }
 }
 
 #[test]

@@ -125,6 +125,17 @@ fn a_block_full_of_numbers_is_read_in_pieces_beside_other_code() {
     }
 }
 
+/// What a pass of this kind counts: candidates, and hits.
+fn figures(lab: &SparseLab, kind: &str) -> (u64, u64) {
+    lab.platform().now_us.fetch_add(10_000_000, Relaxed);
+    let summary = match kind {
+        "check" => lab.detector.check(),
+        _ => lab.detector.scan(),
+    };
+    let summary = summary.expect("on");
+    (summary.candidates, summary.hits)
+}
+
 /// One past the last byte of all objects is no address in one, and is not looked up.
 #[test]
 fn the_end_of_the_last_object_is_no_candidate() {
@@ -147,15 +158,7 @@ fn the_end_of_the_last_object_is_no_candidate() {
         lab.alloc(end - 64, 64);
         lab.hold(0, BLOCKS);
         lab.detector.read_as(BLOCKS, Reading::Bytes);
-        let figures = || {
-            lab.platform().now_us.fetch_add(10_000_000, Relaxed);
-            let summary = match passes {
-                "check" => lab.detector.check(),
-                _ => lab.detector.scan(),
-            };
-            let summary = summary.expect("on");
-            (summary.candidates, summary.hits)
-        };
+        let figures = || figures(&lab, passes);
         for at in [
             crate::sparse::ROOT + 8,
             TOP,
@@ -180,15 +183,7 @@ fn hits_and_misses_are_counted() {
         for start in [BLOCKS, BLOCKS + 128, BLOCKS + (1 << 30)] {
             lab.alloc(start, 64);
         }
-        let figures = || {
-            lab.platform().now_us.fetch_add(10_000_000, Relaxed);
-            let summary = match passes {
-                "check" => lab.detector.check(),
-                _ => lab.detector.scan(),
-            };
-            let summary = summary.expect("on");
-            (summary.candidates, summary.hits)
-        };
+        let figures = || figures(&lab, passes);
         assert_eq!(figures(), (0, 0));
         let words = [
             (BLOCKS, 1),

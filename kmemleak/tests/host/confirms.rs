@@ -9,16 +9,16 @@ use crate::lab::{Lab, Subject, many};
 const WORD: usize = size_of::<usize>();
 
 /// A lab on so many CPUs whose scans report whatever its age.
-fn lab(cpus: u32) -> Lab {
+pub fn lab(cpus: u32) -> Lab {
     let lab = Lab::of(Machine::builder().cpus(cpus));
     lab.detector.set_min_age_us(0);
     lab
 }
 
 /// A first pass, so that the next one has suspects.
-fn prime(lab: &Lab) {
+pub fn prime(lab: &Lab) -> Summary {
     lab.machine.advance_us(1);
-    lab.detector.scan().expect("on");
+    lab.detector.scan().expect("on")
 }
 
 fn confirm(lab: &Lab) -> Summary {
@@ -26,8 +26,8 @@ fn confirm(lab: &Lab) -> Summary {
     lab.detector.scan_and_confirm().expect("on")
 }
 
-/// What a scan confirms, if this happens just before the world stops.
-fn confirmed(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) -> Vec<usize> {
+/// A scan that confirms its suspects, if this happens just before the world stops.
+pub fn confirm_beside(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) -> Summary {
     let detector = std::sync::Arc::downgrade(&lab.detector);
     lab.machine.at_stop(move |machine| {
         machine.advance_us(1);
@@ -37,6 +37,12 @@ fn confirmed(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) ->
     lab.machine.at_stop(|_| ());
     assert_eq!((summary.how, summary.doubt()), (How::Confirmed, None));
     assert_eq!(summary.objects, lab.listed().len());
+    summary
+}
+
+/// What it confirms.
+pub fn confirmed(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) -> Vec<usize> {
+    confirm_beside(lab, action);
     lab.listed()
 }
 
@@ -365,19 +371,21 @@ fn where_no_stop_is_allowed_or_possible_passes_decide() {
 /// What interior pointers alone hold is a question about a whole pass, which a sweep is not.
 #[test]
 fn interior_answers_for_a_whole_pass_after_a_sweep() {
-    let lab = lab(2);
-    let (held, owned, lost) = (lab.block(64), lab.block(64), lab.block(64));
-    lab.machine.write(held, owned);
-    prime(&lab);
-    let left = confirmed(&lab, move |machine, _| {
-        machine.store(Place::Bss(0), held + 8)
-    });
-    assert_eq!(left, [lost]);
-    let mut interior = Vec::new();
-    let shown = lab
-        .detector
-        .for_each_interior(&mut |object| interior.push(object.start));
-    assert_eq!(shown, Ok(()));
-    interior.sort_unstable();
-    assert_eq!(interior, [held, owned]);
+    for cpus in [1, 2] {
+        let lab = lab(cpus);
+        let (held, owned, lost) = (lab.block(64), lab.block(64), lab.block(64));
+        lab.machine.write(held, owned);
+        prime(&lab);
+        let left = confirmed(&lab, move |machine, _| {
+            machine.store(Place::Bss(0), held + 8)
+        });
+        assert_eq!(left, [lost]);
+        let mut interior = Vec::new();
+        let shown = lab
+            .detector
+            .for_each_interior(&mut |object| interior.push(object.start));
+        assert_eq!(shown, Ok(()));
+        interior.sort_unstable();
+        assert_eq!(interior, [held, owned]);
+    }
 }

@@ -8,7 +8,7 @@ use kmemleak_emulated::{Machine, Stop};
 use crate::lab::{Lab, many, pool};
 use crate::one_cpu::{FAR, OneCpu};
 
-fn interior(lab: &Lab) -> Vec<usize> {
+pub fn interior(lab: &Lab) -> Vec<usize> {
     let mut starts = Vec::new();
     lab.detector
         .for_each_interior(&mut |block| starts.push(block.start))

@@ -34,6 +34,15 @@ impl OneCpu {
     }
 }
 
+/// A page of metadata: fresh memory of the host.
+pub fn metadata_page() -> Option<NonNull<u8>> {
+    let layout = Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).ok()?;
+    // SAFETY: the layout is not of size zero.
+    let page = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
+    page.expose_provenance();
+    Some(page)
+}
+
 // SAFETY: the root is the platform's own; there are no interrupts, and one thread; pages are fresh memory of the host.
 unsafe impl Platform for OneCpu {
     fn now_us(&self) -> u64 {
@@ -57,11 +66,7 @@ unsafe impl Platform for OneCpu {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let layout = Layout::from_size_align(METADATA_PAGE, METADATA_PAGE).ok()?;
-        // SAFETY: the layout is not of size zero.
-        let page = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
-        page.expose_provenance();
-        Some(page)
+        metadata_page()
     }
 
     unsafe fn metadata_free(&self, page: NonNull<u8>) {

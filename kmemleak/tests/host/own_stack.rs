@@ -11,7 +11,7 @@ use kmemleak::{
 };
 
 /// Bytes of the part of a thread's stack that counts as the stack.
-const STACK: usize = 1 << 20;
+pub const STACK: usize = 1 << 20;
 
 /// How the kernel stops its world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -119,17 +119,22 @@ unsafe impl ForeignWords for Kernel {
     }
 }
 
+/// Runs `test` on a thread, with an address at which its stack is in use down from: four times [`STACK`] lie below.
+pub fn on_thread(test: impl FnOnce(usize) + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(4 * STACK);
+    let thread = thread.spawn(move || {
+        let top = 0_usize;
+        let end = core::ptr::from_ref(black_box(&top)).expose_provenance();
+        test(end);
+    });
+    thread.expect("threads").join().expect("passes");
+}
+
 /// Runs `test` on a thread whose stack is known, in each kind of kernel.
 fn on_known_stacks(test: fn(&Detector<Kernel>)) {
     for says in [Says::Bounds, Says::BoundsAndRoot] {
         for world in [World::Stops, World::Runs] {
-            let thread = std::thread::Builder::new().stack_size(4 * STACK);
-            let thread = thread.spawn(move || {
-                let top = 0_usize;
-                let end = core::ptr::from_ref(black_box(&top)).expose_provenance();
-                on_stack(end, says, world, test);
-            });
-            thread.expect("threads").join().expect("passes");
+            on_thread(move |end| on_stack(end, says, world, test));
         }
     }
 }
@@ -154,7 +159,7 @@ fn on_stack(end: usize, says: Says, world: World, test: fn(&Detector<Kernel>)) {
 /// A block of the test's, inside an allocation, to whose start the frames of the thread may have old pointers. Only the block's
 /// address, inverted, is kept.
 #[inline(never)]
-fn plant(detector: &Detector<Kernel>) -> usize {
+pub fn plant<P: Platform>(detector: &Detector<P>) -> usize {
     let allocation = Box::leak(Box::new([0_usize; 4096]));
     let block = &mut allocation[2048..2056];
     let start = block.as_mut_ptr().expose_provenance();
@@ -163,7 +168,7 @@ fn plant(detector: &Detector<Kernel>) -> usize {
 }
 
 #[inline(never)]
-fn listed(detector: &Detector<Kernel>, hidden: usize) -> bool {
+pub fn listed<P: Platform>(detector: &Detector<P>, hidden: usize) -> bool {
     detector.check().expect("on");
     let mut found = false;
     let mut look = |leak: kmemleak::Unreferenced| found |= leak.start == !hidden;
@@ -427,5 +432,21 @@ fn without_stacks_as_roots_the_callers_is_none() {
         say(detector, "stack=on");
         assert!(!listed(detector, held), "a word of the caller's frame");
         black_box(&mut local);
+    });
+}
+
+/// It holds a part of the stack, and begins outside of it. The one below holds nothing of the stack.
+#[test]
+fn a_block_that_begins_below_the_stack_and_goes_on_in_it_is_in_use() {
+    const BELOW: usize = 4096;
+    on_known_stacks(|detector| {
+        // The addresses of the blocks are on this stack.
+        say(detector, "stack=off");
+        let start = detector.platform().stack.start - BELOW;
+        detector.alloc(start, BELOW + STACK / 2, AllocOptions::new());
+        let beside = start - BELOW;
+        detector.alloc(beside, BELOW, AllocOptions::new());
+        assert!(!listed(detector, !start), "it is in use");
+        assert!(listed(detector, !beside));
     });
 }

@@ -1,54 +1,15 @@
 //! Single passes of the scan that runs beside others: what they remember, and whom they wait for.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use kmemleak::AllocOptions;
-use kmemleak_emulated::{Machine, Place, Stop};
+use kmemleak_emulated::{Place, Stop};
 
-use crate::lab::{Lab, Subject, many};
-
-/// A lab whose scans report whatever its age.
-fn lab() -> Lab {
-    let lab = Lab::new();
-    lab.detector.set_min_age_us(0);
-    lab
-}
-
-/// What one pass reports.
-fn scan(lab: &Lab) -> Vec<usize> {
-    lab.machine.advance_us(1);
-    lab.detector.scan().expect("on");
-    lab.listed()
-}
-
-/// At the moment of the next pass with this number `action` happens, once. Whether it did.
-fn at(
-    lab: &Lab,
-    moment: usize,
-    action: impl Fn(&Machine, &Subject) + Send + 'static,
-) -> Arc<AtomicBool> {
-    let done = Arc::new(AtomicBool::new(false));
-    let (told, detector) = (Arc::clone(&done), Arc::downgrade(&lab.detector));
-    let passed = AtomicUsize::new(0);
-    lab.machine.at_relax(move |machine| {
-        if passed.fetch_add(1, Ordering::Relaxed) == moment {
-            machine.advance_us(1);
-            action(machine, &detector.upgrade().expect("it scans"));
-            told.store(true, Ordering::Relaxed);
-        }
-    });
-    done
-}
+use crate::lab::{Lab, many};
+use crate::moments::{at, at_each_moment, lab, scan};
 
 /// Before this moment no pass has judged anything.
 const JUDGED: usize = 9;
-
-/// Does the same at each moment of a pass, in labs of their own, until a pass has fewer moments.
-fn at_each_moment(test: impl Fn(usize) -> bool) {
-    let moments = (0..).take_while(|&moment| test(moment)).count();
-    assert!(moments > 3, "{moments} moments only");
-}
 
 #[test]
 fn the_first_primes_the_second_reports() {

@@ -2,13 +2,14 @@
 //!
 //! The emulated machine has memory of the host, so its addresses are the host's. Here a test names the addresses: the upper
 //! half, the hole that is no address, the last page, 256 MiB beside another. Words that were never written are
-//! zero; every address that the detector reads is kept, and so a read of what is no block and no root is seen.
+//! zero; every address that the detector reads is kept, and so a read of what is no block and no root is seen. The detector is held
+//! to what is said of [`Platform::read_frozen`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::ptr::NonNull;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::lab::{answer, pool};
 use kmemleak::{
@@ -21,6 +22,10 @@ pub const BLOCKS: usize = 0xffff_8880_0010_0000;
 /// Where its sections do: a root of one page.
 pub const ROOT: usize = 0xffff_ffff_8000_0000;
 const ROOT_BYTES: usize = 4096;
+const WORD: usize = size_of::<usize>();
+/// Frozen memory is asked for in a page, and so many words of it at once.
+const PAGE: usize = 4096;
+const AT_ONCE: usize = 64;
 
 /// The platform. All of it may be changed while the detector runs.
 pub struct Sparse {
@@ -41,6 +46,15 @@ pub struct Sparse {
     /// And those that it got back: they are poisoned, and kept.
     returned: Mutex<Vec<usize>>,
     preemption: Mutex<Option<Preemption>>,
+    /// What it does not vouch for.
+    unreadable: Mutex<Vec<Range<usize>>>,
+    /// Whether the world can't be stopped.
+    pub never_stops: AtomicBool,
+    /// Whether stacks may be unmapped while a scan goes on.
+    pub stacks_go: AtomicBool,
+    /// How often interrupts went off since others were let run last, and the most of that.
+    windows: AtomicUsize,
+    pub most_windows: AtomicUsize,
     /// How many pages more there are.
     budget: AtomicUsize,
 }
@@ -77,12 +91,22 @@ impl Sparse {
             pages: Mutex::default(),
             returned: Mutex::default(),
             preemption: Mutex::default(),
+            unreadable: Mutex::default(),
+            never_stops: AtomicBool::new(false),
+            stacks_go: AtomicBool::new(false),
+            windows: AtomicUsize::new(0),
+            most_windows: AtomicUsize::new(0),
             budget: AtomicUsize::new(usize::MAX),
         }
     }
 
     pub fn write(&self, address: usize, word: usize) {
         lock(&self.words).insert(address, word);
+    }
+
+    /// Nobody vouches for these bytes from now on.
+    pub fn make_unreadable(&self, bytes: Range<usize>) {
+        lock(&self.unreadable).push(bytes);
     }
 
     /// Callbacks come from here, from now on.
@@ -123,7 +147,6 @@ impl Sparse {
 
     /// Words of pages that were written to after they had been given back.
     pub fn words_written_too_late(&self) -> usize {
-        const WORD: usize = size_of::<usize>();
         let returned = lock(&self.returned);
         let words = returned
             .iter()
@@ -178,6 +201,8 @@ unsafe impl Platform for Sparse {
     }
 
     fn irq_save(&self) -> IrqState {
+        let windows = self.windows.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_windows.fetch_max(windows, Ordering::Relaxed);
         self.be_preempted();
         IrqState(0)
     }
@@ -227,6 +252,9 @@ unsafe impl Platform for Sparse {
     }
 
     fn stop_world(&self, work: &(dyn Fn(StoppedCpu) + Sync)) -> Result<(), StopError> {
+        if self.never_stops.load(Ordering::Relaxed) {
+            return Err(StopError::Unsupported);
+        }
         work(StoppedCpu {
             index: 0,
             of: 1,
@@ -241,10 +269,14 @@ unsafe impl Platform for Sparse {
     }
 
     unsafe fn read_frozen(&self, address: usize, words: &mut [usize]) -> Result<(), ImageLost> {
+        let len = size_of_val(words);
+        assert!(address.is_multiple_of(WORD) && (1..=AT_ONCE).contains(&words.len()));
+        assert_eq!(address / PAGE, (address + (len - 1)) / PAGE, "in one page");
+        assert!(self.readable(address, len), "{address:#x} is not readable");
         for (index, word) in words.iter_mut().enumerate() {
             // Nobody writes while memory is frozen, so this is what it held.
             // SAFETY: as the caller promises.
-            *word = unsafe { self.read(address + index * size_of::<usize>()) };
+            *word = unsafe { self.read(address + index * WORD) };
         }
         Ok(())
     }
@@ -266,8 +298,19 @@ unsafe impl Platform for Sparse {
         Some(start.wrapping_add(self.physical_offset.load(Ordering::Relaxed)))
     }
 
-    fn readable(&self, _start: usize, _len: usize) -> bool {
-        true
+    fn readable(&self, start: usize, len: usize) -> bool {
+        let end = start.saturating_add(len);
+        let meets = |other: &Range<usize>| start < other.end && other.start < end;
+        !lock(&self.unreadable).iter().any(meets)
+    }
+
+    fn stays_readable(&self, _: usize, _: usize) -> bool {
+        !self.stacks_go.load(Ordering::Relaxed)
+    }
+
+    fn relax(&self) -> ControlFlow<()> {
+        self.windows.store(0, Ordering::Relaxed);
+        ControlFlow::Continue(())
     }
 
     fn words(&self) -> Words<'_> {
@@ -284,14 +327,15 @@ unsafe impl ForeignWords for Sparse {
 }
 
 /// A detector over such memory, and what most tests do with it.
+#[derive(Clone)]
 pub struct SparseLab {
-    pub detector: Box<Detector<Sparse>>,
+    pub detector: Arc<Detector<Sparse>>,
 }
 
 impl SparseLab {
     pub fn new() -> Self {
         Self {
-            detector: Box::new(Detector::new(Sparse::new()).with_pool(pool::<16>())),
+            detector: Arc::new(Detector::new(Sparse::new()).with_pool(pool::<16>())),
         }
     }
 
@@ -306,8 +350,7 @@ impl SparseLab {
 
     /// Word `index` of the root is this.
     pub fn hold(&self, index: usize, word: usize) {
-        self.platform()
-            .write(ROOT + index * size_of::<usize>(), word);
+        self.platform().write(ROOT + index * WORD, word);
     }
 
     /// What a check finds, by address.

@@ -6,15 +6,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use kmemleak::{
-    AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Root, RootCursor, RootKind,
-    StopError, StoppedCpu,
+    AllocOptions, Detector, IrqState, Platform, Root, RootCursor, RootKind, StopError, StoppedCpu,
 };
 
 use crate::lab::pool;
+use crate::one_cpu::metadata_page;
+use crate::own_stack::{STACK, listed, on_thread, plant};
 use crate::snapshots::snapshot;
 
-/// Bytes of the part of a thread's stack that counts as the stack.
-const STACK: usize = 1 << 20;
 const WORDS: usize = 64;
 
 /// A kernel with one CPU, whose stack is a part of a thread's; its world can't be stopped.
@@ -26,10 +25,7 @@ struct Kernel {
     elsewhere: usize,
 }
 
-#[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "the detector's")] [u8; METADATA_PAGE]);
-
-// SAFETY: metadata pages are boxes that are never given back; the stacks are a thread's own and a box's that stays. No interrupts.
+// SAFETY: metadata pages are never given back; the stacks are a thread's own and a box's that stays. No interrupts.
 unsafe impl Platform for Kernel {
     fn now_us(&self) -> u64 {
         1
@@ -67,9 +63,7 @@ unsafe impl Platform for Kernel {
     }
 
     fn metadata_alloc(&self) -> Option<NonNull<u8>> {
-        let page = NonNull::from(Box::leak(Box::new(Page([0; METADATA_PAGE]))));
-        page.expose_provenance();
-        Some(page.cast())
+        metadata_page()
     }
 
     fn phys_to_virt(&self, _: usize, _: usize) -> Option<usize> {
@@ -83,13 +77,7 @@ unsafe impl Platform for Kernel {
 
 /// Runs `test` on a thread whose stack is known.
 fn on_known_stack(test: fn(&Detector<Kernel>)) {
-    let thread = std::thread::Builder::new().stack_size(4 * STACK);
-    let thread = thread.spawn(move || {
-        let top = 0_usize;
-        let end = core::ptr::from_ref(black_box(&top)).expose_provenance();
-        on_stack(end, test);
-    });
-    thread.expect("threads").join().expect("passes");
+    on_thread(move |end| on_stack(end, test));
 }
 
 #[inline(never)]
@@ -102,25 +90,6 @@ fn on_stack(end: usize, test: fn(&Detector<Kernel>)) {
     };
     let detector = Detector::new(kernel).with_pool(pool::<128>());
     test(&detector);
-}
-
-/// A block of the test's, inside an allocation to whose start frames may have old pointers. Only its address, inverted, is kept.
-#[inline(never)]
-fn plant(detector: &Detector<Kernel>) -> usize {
-    let allocation = Box::leak(Box::new([0_usize; 4096]));
-    let block = &mut allocation[2048..2056];
-    let start = block.as_mut_ptr().expose_provenance();
-    detector.alloc(start, size_of_val(block), AllocOptions::new());
-    !start
-}
-
-#[inline(never)]
-fn listed(detector: &Detector<Kernel>, hidden: usize) -> bool {
-    detector.check().expect("on");
-    let mut found = false;
-    let mut look = |leak: kmemleak::Unreferenced| found |= leak.start == !hidden;
-    detector.for_each_unreferenced(&mut look).expect("on");
-    found
 }
 
 #[inline(never)]

@@ -1,9 +1,10 @@
 //! What a sweep reads in the stop in which it confirms suspects, what it looks at, and when it is given up.
 
-use kmemleak::{AllocOptions, How, NotDone, Summary};
+use kmemleak::{AllocOptions, How, NotDone};
 use kmemleak_emulated::{Machine, Place};
 
-use crate::lab::{Lab, Subject, many};
+use crate::confirms::{confirm_beside, confirmed, lab, prime};
+use crate::lab::{Lab, many};
 
 /// Bytes of a word.
 const WORD: usize = size_of::<usize>();
@@ -11,39 +12,6 @@ const WORD: usize = size_of::<usize>();
 const CHUNK: usize = 512;
 /// Words of work between two checkpoints.
 const EVERY: usize = 16 << 10;
-
-/// A lab on one CPU whose scans report whatever its age.
-fn lab() -> Lab {
-    let lab = Lab::of(Machine::builder().cpus(1));
-    lab.detector.set_min_age_us(0);
-    lab
-}
-
-/// A first pass, so that the next one has suspects.
-fn prime(lab: &Lab) -> Summary {
-    lab.machine.advance_us(1);
-    lab.detector.scan().expect("on")
-}
-
-/// A scan whose suspects are confirmed, if this happens just before the world stops.
-fn confirm(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) -> Summary {
-    let detector = std::sync::Arc::downgrade(&lab.detector);
-    lab.machine.at_stop(move |machine| {
-        machine.advance_us(1);
-        action(machine, &detector.upgrade().expect("it scans"));
-    });
-    lab.machine.advance_us(1);
-    let summary = lab.detector.scan_and_confirm().expect("on");
-    lab.machine.at_stop(|_| ());
-    assert_eq!((summary.how, summary.doubt()), (How::Confirmed, None));
-    summary
-}
-
-/// What it confirms.
-fn confirmed(lab: &Lab, action: impl Fn(&Machine, &Subject) + Send + 'static) -> Vec<usize> {
-    confirm(lab, action);
-    lab.listed()
-}
 
 /// Blocks in a row: where the first one starts, the bytes of each, how far apart they are, how many.
 type Row = (usize, usize, usize, usize);
@@ -80,7 +48,7 @@ fn however_blocks_lie_each_of_their_words_is_read_once_and_no_other() {
         &[(4, 60, 64, 20)],
     ];
     for &layout in layouts {
-        let lab = lab();
+        let lab = lab(1);
         let arena = lab.machine.arena(1 << 16);
         let starts: Vec<(usize, usize)> = layout
             .iter()
@@ -115,7 +83,7 @@ fn however_blocks_lie_each_of_their_words_is_read_once_and_no_other() {
 #[test]
 fn a_table_of_pointers_to_more_suspects_than_are_looked_at_at_once_saves_all() {
     const SUSPECTS: usize = many(1000);
-    let lab = lab();
+    let lab = lab(1);
     let bytes = SUSPECTS * WORD;
     let table = lab.machine.vmalloc(bytes);
     lab.detector.alloc(table, bytes, AllocOptions::new());
@@ -134,7 +102,7 @@ fn a_table_of_pointers_to_more_suspects_than_are_looked_at_at_once_saves_all() {
 /// A word that points to no suspect costs next to nothing.
 #[test]
 fn only_words_that_point_to_where_suspects_lie_are_looked_at() {
-    let lab = lab();
+    let lab = lab(1);
     let arena = lab.machine.arena(1 << 20);
     let block = |start| lab.detector.alloc(start, 64, AllocOptions::new());
     let suspects = [arena + (256 << 10), arena + (768 << 10)];
@@ -155,7 +123,7 @@ fn only_words_that_point_to_where_suspects_lie_are_looked_at() {
         lab.machine.write(table + index * WORD, between);
     }
     let pass = prime(&lab);
-    let both = confirm(&lab, |_, _| ());
+    let both = confirm_beside(&lab, |_, _| ());
     assert_eq!((pass.candidates, lab.listed().len()), (81, 2));
     if !cfg!(miri) {
         assert_eq!(both.candidates, pass.candidates);
@@ -165,7 +133,7 @@ fn only_words_that_point_to_where_suspects_lie_are_looked_at() {
 /// The figures of a verdict that a sweep has confirmed are those of the pass and of the sweep.
 #[test]
 fn what_a_pass_and_its_sweep_have_read_is_added_up() {
-    let lab = lab();
+    let lab = lab(1);
     let (held, doubtful, lost) = (lab.block(64), lab.block(64), lab.block(64));
     lab.hold(0, held);
     let in_section = lab.machine.address(Place::Data(8));
@@ -174,7 +142,7 @@ fn what_a_pass_and_its_sweep_have_read_is_added_up() {
     prime(&lab);
     let pass = prime(&lab);
     assert_eq!((pass.hits, pass.in_sections, pass.tracked), (1, 1, 4));
-    let both = confirm(&lab, move |machine, _| machine.write(held, doubtful));
+    let both = confirm_beside(&lab, move |machine, _| machine.write(held, doubtful));
     assert_eq!(lab.listed(), [lost]);
     assert_eq!((both.in_sections, both.tracked), (1, 4));
     assert_eq!(
@@ -202,7 +170,7 @@ fn a_pointer_to_any_copy_of_a_suspected_per_cpu_block_saves_it() {
 /// A pointer that an area in use does not need counts for its block. The area lies far from all suspects.
 #[test]
 fn a_second_pointer_to_an_area_in_use_saves_its_suspected_block() {
-    let lab = lab();
+    let lab = lab(1);
     let arena = lab.machine.arena(1 << 20);
     let (block, area) = (arena, arena + (1 << 19));
     lab.detector.alloc(area, 64, AllocOptions::new());
@@ -220,7 +188,7 @@ fn a_second_pointer_to_an_area_in_use_saves_its_suspected_block() {
 /// It is in use as any other block, whatever points to it.
 #[test]
 fn a_new_block_that_is_pointed_to_is_read_once() {
-    let lab = lab();
+    let lab = lab(1);
     let arena = lab.machine.arena(1 << 12);
     let needy = arena;
     lab.detector
@@ -242,7 +210,7 @@ fn a_new_block_that_is_pointed_to_is_read_once() {
 #[test]
 fn a_block_whose_root_is_gone_is_read_for_itself() {
     for min_count in [0, 1] {
-        let lab = lab();
+        let lab = lab(1);
         let block = lab.block_with(64, AllocOptions::new().min_count(min_count));
         lab.hold(0, block);
         assert!(lab.detector.region_add(block, 64));
@@ -258,7 +226,7 @@ fn a_block_whose_root_is_gone_is_read_for_itself() {
 
 #[test]
 fn a_suspect_that_is_declared_to_be_no_leak_holds_what_it_points_to() {
-    let lab = lab();
+    let lab = lab(1);
     let (declared, owned, lost) = (lab.block(64), lab.block(64), lab.block(64));
     lab.machine.write(declared + 8, owned);
     prime(&lab);
@@ -266,36 +234,16 @@ fn a_suspect_that_is_declared_to_be_no_leak_holds_what_it_points_to() {
     assert_eq!(left, [lost]);
 }
 
-/// What interior pointers alone hold is a question about a whole pass, which a sweep is not.
-#[test]
-fn interior_answers_for_a_whole_pass_though_one_cpu_has_swept() {
-    let lab = lab();
-    let (held, owned, lost) = (lab.block(64), lab.block(64), lab.block(64));
-    lab.machine.write(held, owned);
-    prime(&lab);
-    let left = confirmed(&lab, move |machine, _| {
-        machine.store(Place::Bss(0), held + 8)
-    });
-    assert_eq!(left, [lost]);
-    let mut interior = Vec::new();
-    let shown = lab
-        .detector
-        .for_each_interior(&mut |object| interior.push(object.start));
-    assert_eq!(shown, Ok(()));
-    interior.sort_unstable();
-    assert_eq!(interior, [held, owned]);
-}
-
 /// How many checkpoints a scan has that confirms a suspect, beside a block of this size in use.
 fn checkpoints_beside(bytes: usize) -> usize {
-    let lab = lab();
+    let lab = lab(1);
     let block = lab.machine.vmalloc(bytes);
     lab.detector.alloc(block, bytes, AllocOptions::new());
     lab.hold(0, block);
     lab.block(64);
     prime(&lab);
     lab.machine.checkpoints.go_on();
-    confirm(&lab, |_, _| ());
+    confirm_beside(&lab, |_, _| ());
     lab.machine.checkpoints.count()
 }
 
@@ -351,7 +299,7 @@ fn a_scan_that_is_asked_to_stop_in_its_sweep_is_given_up() {
 /// microsecond.
 #[test]
 fn without_a_clock_a_stop_has_as_many_words_as_can_be_read_in_its_time() {
-    let lab = lab();
+    let lab = lab(1);
     let len = 1 << 20;
     let table = lab.machine.vmalloc(len);
     lab.detector.alloc(table, len, AllocOptions::new());

@@ -10,19 +10,24 @@ const STACK: usize = 8;
 const WORD: usize = 8;
 
 /// What is asked of a lost task: its number, and the objects and bytes that only it retains.
-type Lost = (u32, usize, usize);
+pub type Lost = (u32, usize, usize);
 
 impl Lab {
     /// A task that waits, with a live stack in memory that is no block; where that begins.
-    fn waiting(&self, task: u32, on: WaitsOn) -> usize {
+    pub fn waiting(&self, task: u32, on: WaitsOn) -> usize {
+        self.machine.tasks.name_waiting(task, on);
+        self.one_more_stack(task)
+    }
+
+    /// One more live stack of a task; where it begins.
+    pub fn one_more_stack(&self, task: u32) -> usize {
         let stack = self.machine.slab(STACK * WORD);
         self.machine.tasks.add_stack(task, stack, STACK * WORD);
-        self.machine.tasks.name_waiting(task, on);
         stack
     }
 
     /// The lost tasks.
-    fn lost(&self) -> Vec<Lost> {
+    pub fn lost(&self) -> Vec<Lost> {
         let mut lost = Vec::new();
         let summary = self
             .detector
@@ -34,12 +39,12 @@ impl Lab {
     }
 
     /// Their numbers.
-    fn lost_numbers(&self) -> Vec<u32> {
+    pub fn lost_numbers(&self) -> Vec<u32> {
         self.lost().into_iter().map(|(task, ..)| task).collect()
     }
 }
 
-fn at(address: usize) -> WaitsOn {
+pub fn at(address: usize) -> WaitsOn {
     WaitsOn::Address(address)
 }
 

@@ -4,41 +4,9 @@ use kmemleak::{AllocOptions, Comm, TaskState, Wait, WaitsOn};
 use kmemleak_emulated::{Machine, Place};
 
 use crate::lab::{Lab, many};
+use crate::tasks::at;
 
 const WORD: usize = 8;
-/// Words of a stack.
-const STACK: usize = 8;
-
-/// Lost tasks: their numbers, and the objects and bytes that only each retains.
-fn lost(lab: &Lab) -> Vec<(u32, usize, usize)> {
-    let mut lost = Vec::new();
-    lab.detector
-        .for_each_lost_task(&mut |one| lost.push((one.task, one.objects, one.bytes)))
-        .expect("on, and stopped");
-    lost
-}
-
-fn numbers(lab: &Lab) -> Vec<u32> {
-    lost(lab).into_iter().map(|(task, ..)| task).collect()
-}
-
-fn at(address: usize) -> WaitsOn {
-    WaitsOn::Address(address)
-}
-
-/// One more stack of a task.
-fn stack(lab: &Lab, task: u32) -> usize {
-    let stack = lab.machine.slab(STACK * WORD);
-    lab.machine.tasks.add_stack(task, stack, STACK * WORD);
-    stack
-}
-
-/// A task that waits and has one stack.
-fn waiting(lab: &Lab, task: u32, on: WaitsOn) -> usize {
-    lab.machine.tasks.name_waiting(task, on);
-    stack(lab, task)
-}
-
 /// A task that waits and has a block of its own, and no stack.
 fn with_block(lab: &Lab, task: u32, on: WaitsOn, block: usize) {
     lab.machine.tasks.name(TaskState {
@@ -59,19 +27,19 @@ fn on_as_many_cpus_as_there_are() {
     for cpus in 1..=4 {
         let lab = Lab::of(Machine::builder().cpus(cpus));
         let (queue, next) = (lab.block(48), lab.block(48));
-        lab.machine.write(waiting(&lab, 10, at(queue)), next);
-        waiting(&lab, 11, at(next));
-        assert_eq!(lost(&lab), [(10, 1, 48), (11, 0, 0)], "{cpus} CPUs");
+        lab.machine.write(lab.waiting(10, at(queue)), next);
+        lab.waiting(11, at(next));
+        assert_eq!(lab.lost(), [(10, 1, 48), (11, 0, 0)], "{cpus} CPUs");
         lab.hold(0, queue);
-        assert_eq!(lost(&lab), [], "{cpus} CPUs");
+        assert_eq!(lab.lost(), [], "{cpus} CPUs");
         // By what is never scanned, and by what only the own block of a task holds that can run.
         lab.hold(0, 0);
         let black = lab.block_with(16, AllocOptions::new().min_count(-1));
-        let stack = waiting(&lab, 12, at(black));
+        let stack = lab.waiting(12, at(black));
         lab.machine.write(stack, queue);
-        assert_eq!(lost(&lab), [], "{cpus} CPUs");
+        assert_eq!(lab.lost(), [], "{cpus} CPUs");
         lab.machine.write(stack, 0);
-        assert_eq!(numbers(&lab), [10, 11], "{cpus} CPUs");
+        assert_eq!(lab.lost_numbers(), [10, 11], "{cpus} CPUs");
         let control = lab.block(40);
         lab.machine.write(control, queue);
         lab.machine.tasks.name(TaskState {
@@ -81,7 +49,7 @@ fn on_as_many_cpus_as_there_are() {
             frame_pointer: None,
             wait: None,
         });
-        assert_eq!(lost(&lab), [], "{cpus} CPUs");
+        assert_eq!(lab.lost(), [], "{cpus} CPUs");
     }
 }
 
@@ -90,13 +58,17 @@ fn the_first_numbers_are_those_of_tasks_as_well() {
     let lab = Lab::new();
     let queue = lab.block(48);
     for task in [0, 1] {
-        lab.machine.write(waiting(&lab, task, at(queue)), queue);
+        lab.machine.write(lab.waiting(task, at(queue)), queue);
     }
-    waiting(&lab, 2, WaitsOn::Task(0));
-    waiting(&lab, 3, WaitsOn::Task(1));
-    assert_eq!(numbers(&lab), [0, 1, 2, 3], "their own stacks don't count");
+    lab.waiting(2, WaitsOn::Task(0));
+    lab.waiting(3, WaitsOn::Task(1));
+    assert_eq!(
+        lab.lost_numbers(),
+        [0, 1, 2, 3],
+        "their own stacks don't count"
+    );
     lab.hold(0, queue);
-    assert_eq!(numbers(&lab), []);
+    assert_eq!(lab.lost_numbers(), []);
 }
 
 #[test]
@@ -105,12 +77,12 @@ fn each_of_its_stacks_is_read() {
         let lab = Lab::new();
         let (queue, next) = (lab.block(48), lab.block(56));
         lab.machine.tasks.name_waiting(10, at(queue));
-        let stacks = [10; 3].map(|task| stack(&lab, task));
-        waiting(&lab, 11, at(next));
+        let stacks = [10; 3].map(|task| lab.one_more_stack(task));
+        lab.waiting(11, at(next));
         lab.machine.write(stacks[which] + WORD, next);
-        assert_eq!(numbers(&lab), [10, 11]);
+        assert_eq!(lab.lost_numbers(), [10, 11]);
         lab.hold(0, queue);
-        assert_eq!(numbers(&lab), [], "stack {which}");
+        assert_eq!(lab.lost_numbers(), [], "stack {which}");
     }
 }
 
@@ -122,7 +94,7 @@ fn each_step_is_a_search_that_is_counted() {
     for task in 0..tasks {
         let queue = lab.block(32);
         lab.hold(task as usize % 64, queue);
-        waiting(&lab, 100 + task, at(queue));
+        lab.waiting(100 + task, at(queue));
     }
     let summary = lab.detector.for_each_lost_task(&mut |_| ()).expect("on");
     // One for each stack, one for each object that somebody waits for, one for each task that goes on.
@@ -138,10 +110,10 @@ fn what_waits_for_anybody_has_its_own_block_in_use() {
     lab.machine.write(control, queue);
     let static_queue = lab.machine.address(Place::Bss(9));
     with_block(&lab, 10, at(static_queue), control);
-    waiting(&lab, 11, at(queue));
-    assert_eq!(numbers(&lab), []);
+    lab.waiting(11, at(queue));
+    assert_eq!(lab.lost_numbers(), []);
     lab.machine.write(control, 0);
-    assert_eq!(numbers(&lab), [11]);
+    assert_eq!(lab.lost_numbers(), [11]);
 }
 
 /// An object that needs two pointers is not held by one that is read twice.
@@ -153,7 +125,7 @@ fn an_own_block_is_read_once_whoever_comes_to_it_first() {
         let twice = lab.block_with(32, AllocOptions::new().min_count(2));
         lab.machine.write(control, twice);
         with_block(&lab, 10, at(queue), control);
-        waiting(&lab, 11, at(twice));
+        lab.waiting(11, at(twice));
         lab.hold(0, queue);
         if listed {
             // The marker comes to the control block when the task goes on already.
@@ -163,9 +135,9 @@ fn an_own_block_is_read_once_whoever_comes_to_it_first() {
                 .for_each(|pair| lab.machine.write(pair[0], pair[1]));
             lab.machine.write(way[49], control);
         }
-        assert_eq!(numbers(&lab), [11], "in a list: {listed}");
+        assert_eq!(lab.lost_numbers(), [11], "in a list: {listed}");
         lab.machine.write(control + 8, twice);
-        assert_eq!(numbers(&lab), [], "in a list: {listed}");
+        assert_eq!(lab.lost_numbers(), [], "in a list: {listed}");
     }
 }
 
@@ -173,13 +145,13 @@ fn an_own_block_is_read_once_whoever_comes_to_it_first() {
 fn a_list_of_tasks_retains_nothing_for_a_lost_one() {
     let lab = Lab::new();
     let (queue, list, other) = (lab.block(48), lab.block(64), lab.block(80));
-    let stack = waiting(&lab, 10, at(queue));
+    let stack = lab.waiting(10, at(queue));
     lab.machine.write(stack, queue);
     lab.machine.write(stack + WORD, list);
     lab.machine.write(list, other);
-    assert_eq!(lost(&lab), [(10, 3, 48 + 64 + 80)]);
+    assert_eq!(lab.lost(), [(10, 3, 48 + 64 + 80)]);
     lab.machine.tasks.name_list(list..list + 64);
-    assert_eq!(lost(&lab), [(10, 2, 48 + 64)], "the list, and no more");
+    assert_eq!(lab.lost(), [(10, 2, 48 + 64)], "the list, and no more");
 }
 
 /// Each request for memory of the detector's own fails in turn.
@@ -195,7 +167,7 @@ fn a_list_for_which_there_is_no_memory_makes_the_answer_incomplete() {
             lab.hold(6, list);
             lab.machine.write(list, queue);
             lab.machine.tasks.name_list(list..list + WORD);
-            waiting(&lab, 10, at(queue));
+            lab.waiting(10, at(queue));
             lab.detector.refuse_metadata(request..request + 1);
             let mut lost = Vec::new();
             let summary = lab

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kmemleak::{AllocOptions, Miscounted};
 use kmemleak_emulated::{Machine, Place, Stop};
 
+use crate::interior::interior;
 use crate::lab::Lab;
 
 const WORD: usize = 8;
@@ -28,36 +29,32 @@ fn with_small(blocks: usize) -> Lab {
     lab
 }
 
-const FEW: usize = 500;
-const MANY: usize = 4500;
-/// A look at an object is worth so many words.
-const LOOK: usize = 16;
-
-#[test]
-fn a_check_asks_whether_to_go_on_however_small_objects_are() {
-    let asked = |blocks| {
-        let lab = with_small(blocks);
-        assert_eq!(lab.leaks(), []);
-        lab.machine.checkpoints.count()
-    };
-    const EVERY: usize = 16 << 10;
-    let more = asked(MANY) - asked(FEW);
-    let least = (MANY - FEW) * LOOK / EVERY;
+/// With many small objects, something happens more often than with few: at least once in so many words of work.
+fn happens_each(every: usize, happened: impl Fn(Lab) -> usize) {
+    const FEW: usize = 500;
+    const MANY: usize = 4500;
+    /// A look at an object is worth so many words.
+    const LOOK: usize = 16;
+    let more = happened(with_small(MANY)) - happened(with_small(FEW));
+    let least = (MANY - FEW) * LOOK / every;
     assert!(more >= least, "{more}");
 }
 
 #[test]
+fn a_check_asks_whether_to_go_on_however_small_objects_are() {
+    happens_each(16 << 10, |lab| {
+        assert_eq!(lab.leaks(), []);
+        lab.machine.checkpoints.count()
+    });
+}
+
+#[test]
 fn a_scan_lets_others_run_however_small_objects_are() {
-    let relaxed = |blocks| {
-        let lab = with_small(blocks);
+    happens_each(2 << 10, |lab| {
         let before = lab.machine.relaxed();
         lab.detector.scan().expect("on");
         lab.machine.relaxed() - before
-    };
-    const EVERY: usize = 2 << 10;
-    let more = relaxed(MANY) - relaxed(FEW);
-    let least = (MANY - FEW) * LOOK / EVERY;
-    assert!(more >= least, "{more}");
+    });
 }
 
 /// However often a window ends since as many pointers wait as are looked at together.
@@ -114,14 +111,6 @@ fn stops(lab: &Lab, work: impl FnOnce()) -> usize {
     work();
     lab.machine.at_stop(|_| {});
     stops.load(Ordering::Relaxed)
-}
-
-fn interior(lab: &Lab) -> Vec<usize> {
-    let mut starts = Vec::new();
-    lab.detector
-        .for_each_interior(&mut |block| starts.push(block.start))
-        .expect("on");
-    starts
 }
 
 #[test]
