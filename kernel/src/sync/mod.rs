@@ -5,7 +5,8 @@
 //! | [`SpinLock<T>`] | preemption | spinning | short sections of tasks |
 //! | [`SpinLock<T, LocalIrqDisabled>`] | interrupts | spinning | what interrupt handlers lock, too |
 //!
-//! The lock that waits by sleeping is the scheduler's: [`Mutex`](crate::task::Mutex).
+//! The lock that waits by sleeping is the scheduler's: [`Mutex`](crate::task::Mutex). In the test kernel a task can be made to panic
+//! with a spinlock held (`trap`).
 
 pub mod preempt;
 mod spin;

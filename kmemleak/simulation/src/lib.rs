@@ -6,8 +6,8 @@
 //! that fails does so each time.
 //!
 //! - [`world`]: the kernel, as the detector's platform: memory is a map, so blocks lie anywhere in the address space; CPUs and
-//!   tasks that migrate, and others that end while their stacks are
-//!   read, interrupts, stops of the world, a clock, metadata that may be refused.
+//!   tasks that migrate, and others that end while their stacks are read; interrupts, stops of the world, a clock, metadata that
+//!   may be refused.
 //! - [`actor`]: the calls that tasks and interrupt handlers make; [`tasks`]: what tasks do.
 //! - [`owned`]: the blocks that it has handed out.
 //! - [`oracle`]: what must be said of it, by the rules of `kmemleak/tests/model`.

@@ -197,4 +197,4 @@ impl<P: Platform, A: Access> Marker<'_, P, A> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

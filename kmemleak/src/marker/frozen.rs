@@ -96,10 +96,10 @@ impl<P: Platform> Marker<'_, P, Locked> {
             if self.tools.frozen.is_lost() {
                 return Err(GivenUp);
             }
-            // Else the barriers have let others run.
             if quiet && found == 0 {
                 break;
             }
+            // Others have been let run meanwhile, at the barriers.
         }
         if self.shared.started.load(Ordering::Acquire) {
             self.barrier()?;

@@ -27,7 +27,7 @@ fn store(machine: &Machine, address: usize, number: usize) {
     }
 }
 
-fn holders(lab: &Lab, address: usize) -> Vec<usize> {
+pub fn holders(lab: &Lab, address: usize) -> Vec<usize> {
     let mut slots = Vec::new();
     let answer = lab
         .detector

@@ -7,6 +7,7 @@ use kmemleak::Reading;
 use kmemleak_emulated::{Place, WORDS};
 
 use crate::lab::{Lab, Subject};
+use crate::readings::holders;
 
 const WORD: usize = 8;
 
@@ -376,11 +377,7 @@ fn holders_in_a_region_over_a_block_are_told_once() {
         lab.machine.write(owner + offset, held);
     }
     assert!(lab.detector.region_add(owner + 16, 40));
-    let mut slots = Vec::new();
-    let answer = lab
-        .detector
-        .holders(held, &mut |slot| slots.push(slot.address));
-    assert_eq!(answer, Ok(()));
+    let mut slots = holders(&lab, held);
     slots.sort_unstable();
     assert_eq!(slots, [owner, owner + 32]);
 }

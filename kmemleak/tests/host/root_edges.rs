@@ -4,6 +4,7 @@
 use kmemleak::{AllocOptions, Reading};
 
 use crate::lab::Lab;
+use crate::readings::holders;
 use crate::sparse::{BLOCKS, SparseLab};
 
 const PAGE: usize = 4096;
@@ -146,11 +147,7 @@ fn a_block_beside_a_stack_is_a_holder() {
         lab.detector.alloc(start, 64, AllocOptions::new());
         lab.machine.write(start + 8, held);
     }
-    let mut slots = Vec::new();
-    let answer = lab
-        .detector
-        .holders(held, &mut |slot| slots.push(slot.address));
-    assert_eq!(answer, Ok(()));
+    let mut slots = holders(&lab, held);
     slots.sort_unstable();
     assert_eq!(slots, beside.map(|start| start + 8));
 }

@@ -39,9 +39,9 @@ fn take_locks() {
     black_box(KMEMLEAK.check().expect("a verdict"));
     KMEMLEAK.scan_and_confirm().expect("a verdict");
     let mut answer = String::new();
-    for command in ["report", "top", "dump", "background scan=on"] {
-        // What is wrong with the command is no matter here.
-        let _ = KMEMLEAK.command(command, &mut answer);
+    for command in ["report", "sites", "status", "stack-only"] {
+        let done = KMEMLEAK.command(command, &mut answer);
+        done.expect("it is a command");
     }
     println!(
         "{}",

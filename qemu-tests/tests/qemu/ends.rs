@@ -234,14 +234,18 @@ fn a_panic_is_told_whatever_lock_is_held() -> Result<(), Failure> {
         return Err(format!("{places} places where a lock is taken: there were more").into());
     }
     for place in 0..places {
-        let (what, held, sites) = (
-            "a lock was taken at ",
-            ", and is held\nbacktrace:\n  ",
-            "call sites with the most live bytes:\n",
-        );
-        let lines = ["was at ", sites, " bytes in ", "    _start+0x"];
         let ended = panic_at(place)?;
-        let told = has_all(&ended, &[&[what, held][..], &lines].concat());
+        let told = has_all(
+            &ended,
+            &[
+                "a lock was taken at ",
+                ", and is held\nbacktrace:\n  ",
+                "was at ",
+                "call sites with the most live bytes:\n",
+                " bytes in ",
+                "    _start+0x",
+            ],
+        );
         told.map_err(|error| format!("place {place} of {places}: {error}"))?;
         if ended.serial.contains("a wait at the end of the machine") {
             return Err(format!("place {place} of {places}: it is waited for: {ended}").into());

@@ -14,6 +14,7 @@ mod no_memory;
 mod odd_machines;
 mod poison;
 mod questions;
+mod readme;
 mod reports;
 mod scripts;
 mod shell;
@@ -80,6 +81,7 @@ fn trials(minutes: u64) -> Result<Vec<Trial>, Failure> {
         ("no_memory", no_memory::TESTS),
         ("odd_machines", odd_machines::TESTS),
         ("poison", poison::TESTS),
+        ("readme", readme::TESTS),
     ] {
         let tests = tests.iter();
         trials.extend(tests.map(|(name, test)| trial(&format!("{module}::{name}"), test)));

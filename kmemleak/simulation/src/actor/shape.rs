@@ -143,7 +143,7 @@ impl World {
                 return Some(PERCPU + cpu * 4096 + word);
             }
             2 => {
-                let (running, sleeping) = (self.setting.tasks, self.setting.stacks.in_use());
+                let (running, sleeping) = (self.setting.tasks, self.setting.stacks.places());
                 let task = self.random.below(running + sleeping);
                 return Some(match task.checked_sub(running) {
                     Some(place) => start_of(place) + word,

@@ -4,7 +4,7 @@ use crate::AllocOptions;
 use crate::oracle::Op;
 use crate::schedule::moment;
 use crate::subject::tell;
-use crate::world::stacks::{IN_USE, Keeping, start_of};
+use crate::world::stacks::{Keeping, USED, start_of};
 use crate::world::with;
 
 /// A task begins or ends.
@@ -36,7 +36,7 @@ fn begin(place: usize, keeping: Keeping) {
         tell(&[Op::NoScan(start)], |detector| detector.no_scan(start));
         moment();
     }
-    tell(&[Op::RegionAdd(start_of(place), IN_USE)], |_| {
+    tell(&[Op::RegionAdd(start_of(place), USED)], |_| {
         with(|world| world.begin_stack(place));
     });
 }

@@ -13,10 +13,10 @@ use crate::schedule::{Fault, has};
 
 /// Where these stacks lie, one a page. No other block does.
 pub const SLEEPERS: usize = 0xffff_c980_0000_0000;
-/// So many tasks sleep at most.
-pub const MOST: usize = 6;
-/// Bytes of a stack that are in use.
-pub const IN_USE: usize = ROOT_WORDS * 8;
+/// Places for stacks.
+pub const PLACES: usize = 6;
+/// Bytes of a stack that are in use, and so a root.
+pub const USED: usize = ROOT_WORDS * 8;
 
 /// Bytes below them, where stacks are blocks.
 const UNUSED: usize = 512;
@@ -48,13 +48,13 @@ enum Place {
 #[derive(Clone, Debug)]
 pub struct Stacks {
     keeping: Option<Keeping>,
-    places: [Place; MOST],
+    places: [Place; PLACES],
     /// A check walks over the roots.
     walked: bool,
     random: Random,
 }
 
-/// Where the stack at a place begins.
+/// Where the part in use of the stack at a place begins.
 pub(crate) fn start_of(place: usize) -> usize {
     SLEEPERS + place * 4096
 }
@@ -85,22 +85,22 @@ impl Stacks {
     pub(crate) fn memory(&self, place: usize) -> (usize, usize) {
         match self.keeping {
             // What is in use lies at the end, as in kernels.
-            Some(Keeping::Blocks) => (start_of(place) - UNUSED, UNUSED + IN_USE),
-            _ => (start_of(place), IN_USE),
+            Some(Keeping::Blocks) => (start_of(place) - UNUSED, UNUSED + USED),
+            Some(Keeping::Mapped) | None => (start_of(place), USED),
         }
     }
 
-    /// How many places there may be words at.
-    pub(crate) fn in_use(&self) -> usize {
+    /// How many places for stacks this kernel has.
+    pub(crate) fn places(&self) -> usize {
         match self.keeping {
-            Some(_) => MOST,
+            Some(_) => PLACES,
             None => 0,
         }
     }
 
     /// A place that is busy from now on, and whether a task is to begin there; else the one there is to end.
     pub(crate) fn take(&mut self) -> Option<(usize, bool)> {
-        let place = self.random.below(MOST);
+        let place = self.random.below(PLACES);
         let begins = match self.places[place] {
             Place::Free => true,
             Place::Lives => false,
@@ -119,13 +119,13 @@ impl Stacks {
 
     /// The next stack that the kernel names, from this place on: its place, and where it begins.
     pub(super) fn named_from(&self, place: usize) -> Option<(usize, usize)> {
-        let next = (place..MOST).find(|&one| self.places[one] == Place::Lives)?;
+        let next = (place..PLACES).find(|&one| self.places[one] == Place::Lives)?;
         Some((next, start_of(next)))
     }
 
     /// Whether a stack that lies in no block stays readable while a check walks over the roots.
     pub(super) fn stays(&self, start: usize) -> bool {
-        let sleeps = start.wrapping_sub(SLEEPERS) < MOST * 4096;
+        let sleeps = start.wrapping_sub(SLEEPERS) < PLACES * 4096;
         !sleeps || self.keeping == Some(Keeping::Mapped) || has(Fault::EndedTasksAreVouchedFor)
     }
 }
@@ -150,8 +150,8 @@ impl World {
         match stacks.keeping {
             Some(Keeping::Mapped) if keeps => stacks.places[place] = Place::Kept,
             Some(Keeping::Mapped) => self.forget_stack(place),
-            // Until its free was told.
-            _ => {}
+            // It stays until its free was told.
+            Some(Keeping::Blocks) | None => {}
         }
     }
 
@@ -170,7 +170,7 @@ impl World {
     pub(super) fn end_roots(&mut self) {
         assert!(self.setting.stacks.walked, "no walk over roots has begun");
         self.setting.stacks.walked = false;
-        for place in 0..MOST {
+        for place in 0..PLACES {
             if self.setting.stacks.places[place] == Place::Kept {
                 self.forget_stack(place);
             }

@@ -5,8 +5,8 @@ extern crate std;
 use std::vec::Vec;
 
 use super::{Guarded, WORDS};
-use crate::marker::checkpoint::tests::{Bench, Noted, memory};
 use crate::marker::encoded::BlockPart;
+use crate::marker::noting::{Bench, Noted, memory};
 use crate::marker::queue::Entry;
 use crate::metadata::WORD;
 use crate::metadata::work_tests::done;
