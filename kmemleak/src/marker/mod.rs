@@ -54,8 +54,6 @@ mod checkpoint;
 mod encoded;
 mod frozen;
 mod guarded;
-#[cfg(test)]
-mod noting;
 pub(crate) mod objects;
 pub(crate) mod own_stack;
 mod phases;

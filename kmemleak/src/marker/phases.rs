@@ -276,7 +276,7 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
 #[cfg(test)]
 mod tests {
     use crate::AllocOptions;
-    use crate::marker::noting::{Bench, memory};
+    use crate::marker::tests::noting::{Bench, memory};
     use crate::objects::access::Locked;
     use crate::objects::chunk::info;
 

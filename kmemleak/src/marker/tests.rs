@@ -11,6 +11,8 @@ use crate::metadata::work_tests::done;
 use crate::{AllocOptions, Detector, IrqState, METADATA_PAGE, Platform, Reading, Root, RootCursor};
 use crate::{RootKind, StopError, StoppedCpu};
 
+pub(super) mod noting;
+
 std::thread_local! {
     /// How often interrupts were turned off, and what had been done when they were turned off first.
     static OFF: Cell<(usize, usize)> = const { Cell::new((0, 0)) };

@@ -16,8 +16,8 @@ const EVERY: usize = 16 << 10;
 /// Blocks in a row: where the first one starts, the bytes of each, how far apart they are, how many.
 type Row = (usize, usize, usize, usize);
 
-/// Two objects need as many references as the blocks have words, and one more: where all words point to one of them, words of blocks or
-/// not, the first is saved and the second is not.
+/// One object needs as many references as the blocks have words, another one more. The first is saved by the words of the blocks alone;
+/// the second is not saved by all words there are, those between the blocks and behind them included.
 #[test]
 fn however_blocks_lie_each_of_their_words_is_read_once_and_no_other() {
     let layouts: &[&[Row]] = &[
@@ -32,6 +32,9 @@ fn however_blocks_lie_each_of_their_words_is_read_once_and_no_other() {
         &[(0, 64, 64, 8), (2 * CHUNK, 64, 64, 8)],
         &[(0, 64, 64, 8), (CHUNK, 32, 32, 16), (2 * CHUNK, 64, 64, 8)],
         &[(64, 64, 64, 6), (CHUNK + 64, 64, 64, 6)],
+        // A gap, and no other one over several chunks.
+        &[(64, 128, 128, 8)],
+        &[(CHUNK - 64, 64, 64, 9), (2 * CHUNK + 64, 64, 64, 15)],
         // One behind the other, but for the last; of several sizes; alone.
         &[(0, 64, 64, 2), (256, 64, 64, 1)],
         &[(0, 16, 16, 1), (24, 32, 32, 1), (64, 8, 8, 1)],
@@ -60,20 +63,21 @@ fn however_blocks_lie_each_of_their_words_is_read_once_and_no_other() {
         lab.detector
             .alloc(table, starts.len() * WORD, AllocOptions::new());
         lab.hold(0, table);
-        let mut words = 0;
         for (index, &(start, size)) in starts.iter().enumerate() {
             lab.detector.alloc(start, size, AllocOptions::new());
             lab.machine.write(table + index * WORD, start);
-            words += (start + size) / WORD - start.div_ceil(WORD);
         }
+        let in_blocks = |at: usize| {
+            (starts.iter()).any(|&(start, size)| start <= at && at + WORD <= start + size)
+        };
+        let every: Vec<usize> = (arena..arena + 4 * CHUNK).step_by(WORD).collect();
+        let inside: Vec<usize> = every.iter().copied().filter(|&at| in_blocks(at)).collect();
         let needs = |count: usize| lab.block_with(64, AllocOptions::new().min_count(count as i32));
-        let (saved, lost) = (needs(words), needs(words + 1));
-        for points_to in [saved, lost] {
+        let (saved, lost) = (needs(inside.len()), needs(inside.len() + 1));
+        for (words, points_to) in [(inside, saved), (every, lost)] {
             prime(&lab);
             let left = confirmed(&lab, move |machine, _| {
-                for at in (arena..arena + 4 * CHUNK).step_by(WORD) {
-                    machine.write(at, points_to);
-                }
+                words.iter().for_each(|&at| machine.write(at, points_to));
             });
             assert_eq!(left, [lost], "{layout:?}");
         }

@@ -180,7 +180,7 @@ fn without_tests(code: &str) -> String {
 pub struct Tree(pub Vec<File>);
 
 impl Tree {
-    /// Reads a folder; files of tests are left out.
+    /// Reads a folder; files and folders of tests are left out.
     pub fn read(root: &Path) -> Self {
         let mut files = Vec::new();
         let mut folders = vec![root.to_path_buf()];
@@ -194,7 +194,9 @@ impl Tree {
                     .expect("text")
                     .to_owned();
                 if path.is_dir() {
-                    folders.push(path);
+                    if !path.ends_with("tests") {
+                        folders.push(path);
+                    }
                 } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
                     let text = std::fs::read_to_string(&path).expect("a source");
                     files.push(File::new(&name, &text));

@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::{Deadline, EVERY, LOOK, TURN, WORDS_A_US};
 use crate::AllocOptions;
-use crate::marker::noting::{Bench, memory, stopped};
+use crate::marker::tests::noting::{Bench, memory, stopped};
 use crate::metadata::WORD;
 use crate::objects::access::Locked;
 

@@ -6,8 +6,8 @@ use std::vec::Vec;
 
 use super::{Guarded, WORDS};
 use crate::marker::encoded::BlockPart;
-use crate::marker::noting::{Bench, Noted, memory};
 use crate::marker::queue::Entry;
+use crate::marker::tests::noting::{Bench, Noted, memory};
 use crate::metadata::WORD;
 use crate::metadata::work_tests::done;
 use crate::objects::access::Locked;

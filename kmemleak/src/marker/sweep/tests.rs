@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use super::{STRETCH, are_close};
 use crate::AllocOptions;
-use crate::marker::noting::{Bench, memory, stopped};
+use crate::marker::tests::noting::{Bench, memory, stopped};
 use crate::metadata::WORD;
 use crate::metadata::work_tests::done;
 

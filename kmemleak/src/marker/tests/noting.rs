@@ -8,9 +8,9 @@ use std::boxed::Box;
 use std::sync::{Mutex, MutexGuard};
 use std::vec::Vec;
 
-use super::queue::WorkQueues;
-use super::{Marker, SharedPass, Stacks, Tools};
 use crate::atomic::AtomicBool;
+use crate::marker::queue::WorkQueues;
+use crate::marker::{Marker, SharedPass, Stacks, Tools};
 use crate::metadata::WORD;
 use crate::objects::access::{Access, Stopped};
 use crate::platform::bare::leaked_page;
@@ -19,26 +19,26 @@ use crate::tracker::Tracker;
 
 /// What a machine has noted.
 #[derive(Default)]
-pub(super) struct Noted {
+pub(in crate::marker) struct Noted {
     /// How far the pass was at each checkpoint.
-    pub(super) progress: Vec<Progress>,
+    pub(in crate::marker) progress: Vec<Progress>,
     /// How often other code was let run.
-    pub(super) relaxed: usize,
+    pub(in crate::marker) relaxed: usize,
     /// The bytes that it was asked to vouch for in each window, and in which places.
-    pub(super) windows: Vec<usize>,
-    pub(super) asked: Vec<Range<usize>>,
+    pub(in crate::marker) windows: Vec<usize>,
+    pub(in crate::marker) asked: Vec<Range<usize>>,
     interrupts_off: u64,
     unreadable: Vec<Range<usize>>,
 }
 
 /// A machine with one root.
-pub(super) struct Noting {
+pub(in crate::marker) struct Noting {
     root: Range<usize>,
     noted: Mutex<Noted>,
 }
 
 impl Noting {
-    pub(super) fn noted(&self) -> MutexGuard<'_, Noted> {
+    pub(in crate::marker) fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().expect("nobody panics under it")
     }
 }
@@ -99,7 +99,7 @@ unsafe impl Platform for Noting {
 }
 
 /// Words of memory, which is never given back; where they begin, at a multiple of a page.
-pub(super) fn memory(words: usize) -> (&'static mut [usize], usize) {
+pub(in crate::marker) fn memory(words: usize) -> (&'static mut [usize], usize) {
     const PAGE: usize = 4096 / WORD;
     let memory = Vec::leak(std::vec![0; words + PAGE]);
     let start = memory.as_mut_ptr().expose_provenance();
@@ -111,17 +111,17 @@ pub(super) fn memory(words: usize) -> (&'static mut [usize], usize) {
 }
 
 /// A tracker on such a machine, and what a marker needs besides.
-pub(super) struct Bench {
-    pub(super) tracker: Box<Tracker<Noting>>,
+pub(in crate::marker) struct Bench {
+    pub(in crate::marker) tracker: Box<Tracker<Noting>>,
     queues: Box<WorkQueues>,
 }
 
 impl Bench {
-    pub(super) fn new() -> Self {
+    pub(in crate::marker) fn new() -> Self {
         Self::with_root(0..0)
     }
 
-    pub(super) fn with_root(root: Range<usize>) -> Self {
+    pub(in crate::marker) fn with_root(root: Range<usize>) -> Self {
         let noted = Mutex::default();
         Self {
             tracker: Box::new(Tracker::new(Noting { root, noted })),
@@ -130,12 +130,12 @@ impl Bench {
     }
 
     /// Nothing vouches for these bytes.
-    pub(super) fn make_unreadable(&self, range: Range<usize>) {
+    pub(in crate::marker) fn make_unreadable(&self, range: Range<usize>) {
         self.tracker.platform().noted().unreadable.push(range);
     }
 
     /// Runs `work` with a marker, and returns what the machine has noted meanwhile.
-    pub(super) fn mark<A: Access>(
+    pub(in crate::marker) fn mark<A: Access>(
         &self,
         access: A,
         objects: usize,
@@ -182,7 +182,7 @@ impl Bench {
     }
 
     /// What the machine notes of a pass over so many objects, while other code runs or not.
-    pub(super) fn pass<A: Access>(&self, access: A, objects: usize) -> Noted {
+    pub(in crate::marker) fn pass<A: Access>(&self, access: A, objects: usize) -> Noted {
         self.mark(access, objects, |marker| {
             marker.run().expect("nobody asks it to stop");
         })
@@ -190,7 +190,7 @@ impl Bench {
 }
 
 /// A stopped world, as long as one thread does all.
-pub(super) fn stopped() -> Stopped {
+pub(in crate::marker) fn stopped() -> Stopped {
     // SAFETY: nothing else runs.
     unsafe { Stopped::assume() }
 }
