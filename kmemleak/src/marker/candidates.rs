@@ -323,3 +323,6 @@ impl<'a, P: Platform, A: Access> Marker<'a, P, A> {
         new
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use kmemleak::{AllocOptions, Doubt, How, ParameterError, Summary};
 use kmemleak_emulated::{Machine, Place, Stop};
 
+use crate::interior::interior;
 use crate::lab::{Lab, Subject, many};
 
 /// Bytes of a word.
@@ -368,24 +369,24 @@ fn where_no_stop_is_allowed_or_possible_passes_decide() {
     }
 }
 
-/// What interior pointers alone hold is a question about a whole pass, which a sweep is not.
+/// What interior pointers alone hold is a question about a whole pass, which a sweep is not: it leaves what was in use as the pass
+/// before has seen it.
 #[test]
 fn interior_answers_for_a_whole_pass_after_a_sweep() {
     for cpus in [1, 2] {
         let lab = lab(cpus);
-        let (held, owned, lost) = (lab.block(64), lab.block(64), lab.block(64));
+        let (held, owned, used, lost) =
+            (lab.block(64), lab.block(64), lab.block(64), lab.block(64));
         lab.machine.write(held, owned);
+        lab.hold(1, used);
         prime(&lab);
         let left = confirmed(&lab, move |machine, _| {
-            machine.store(Place::Bss(0), held + 8)
+            machine.store(Place::Bss(0), held + 8);
+            machine.store(Place::Bss(1), used + 8);
         });
         assert_eq!(left, [lost]);
-        let mut interior = Vec::new();
-        let shown = lab
-            .detector
-            .for_each_interior(&mut |object| interior.push(object.start));
-        assert_eq!(shown, Ok(()));
+        let mut interior = interior(&lab);
         interior.sort_unstable();
-        assert_eq!(interior, [held, owned]);
+        assert_eq!(interior, [held, owned, used]);
     }
 }
