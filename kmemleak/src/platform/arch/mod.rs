@@ -118,10 +118,10 @@ pub(crate) fn in_own_frame<R>(question: impl FnOnce() -> R) -> R {
 }
 
 #[cfg(test)]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod tests {
     use super::*;
 
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[test]
     fn preserved_registers_lie_above_the_work_and_its_frame_below() {
         let local = 0u8;
@@ -136,7 +136,6 @@ mod tests {
     }
 
     /// A value that is only in a register that functions preserve must be found above the stack pointer.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[test]
     fn each_preserved_register_is_found() {
         extern "C" fn look(found: &mut [bool; 6]) {
@@ -175,7 +174,6 @@ mod tests {
     }
 
     /// What callers left in registers does not come into the frames below: an interrupt there would put it into memory.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[test]
     fn registers_that_nobody_preserves_are_cleared() {
         extern "C" fn ask(seen: &mut [usize; 4]) {
