@@ -108,7 +108,7 @@ fn the_words_that_were_read_are_counted() {
 
 /// Of a block that is read byte by byte, numbers at its ends lie in words of which a part is another's.
 #[test]
-fn packed_numbers_at_the_ends_of_a_block_are_read_in_a_stopped_lab() {
+fn packed_numbers_at_the_ends_of_a_block_are_read_in_a_stopped_world() {
     for (start, len, at) in [
         (BLOCKS + 4, 60, BLOCKS + 4),
         (BLOCKS, 60, BLOCKS + 52),

@@ -263,10 +263,7 @@ fn a_stack_in_a_tracked_block_is_read_and_one_that_may_go_is_not() {
             lab.detector
                 .alloc(REGION, 64, AllocOptions::new().min_count(-1));
         }
-        lab.detector
-            .platform()
-            .stacks_go
-            .store(!stays, Ordering::Relaxed);
+        lab.platform().stacks_go.store(!stays, Ordering::Relaxed);
         // What a section holds is read all the same.
         lab.hold(0, block(&lab, BLOCKS + PAGE));
         let lost: &[usize] = match tracked || stays {

@@ -7,6 +7,7 @@ use crate::lab::{Lab, many};
 use crate::tasks::at;
 
 const WORD: usize = 8;
+
 /// A task that waits and has a block of its own, and no stack.
 fn with_block(lab: &Lab, task: u32, on: WaitsOn, block: usize) {
     lab.machine.tasks.name(TaskState {

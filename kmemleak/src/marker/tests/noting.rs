@@ -28,12 +28,12 @@ pub(in crate::marker) struct Noted {
     pub(in crate::marker) windows: Vec<usize>,
     pub(in crate::marker) asked: Vec<Range<usize>>,
     interrupts_off: u64,
-    unreadable: Vec<Range<usize>>,
 }
 
 /// A machine with one root.
 pub(in crate::marker) struct Noting {
     root: Range<usize>,
+    unreadable: Mutex<Vec<Range<usize>>>,
     noted: Mutex<Noted>,
 }
 
@@ -84,7 +84,8 @@ unsafe impl Platform for Noting {
         }
         let range = start..start + len;
         noted.asked.push(range.clone());
-        (noted.unreadable.iter()).all(|other| other.end <= range.start || range.end <= other.start)
+        let unreadable = self.unreadable.lock().expect("nobody panics under it");
+        (unreadable.iter()).all(|other| other.end <= range.start || range.end <= other.start)
     }
 
     fn relax(&self) -> ControlFlow<()> {
@@ -122,16 +123,24 @@ impl Bench {
     }
 
     pub(in crate::marker) fn with_root(root: Range<usize>) -> Self {
-        let noted = Mutex::default();
+        let noting = Noting {
+            root,
+            unreadable: Mutex::default(),
+            noted: Mutex::default(),
+        };
         Self {
-            tracker: Box::new(Tracker::new(Noting { root, noted })),
+            tracker: Box::new(Tracker::new(noting)),
             queues: Box::new(WorkQueues::new()),
         }
     }
 
     /// Nothing vouches for these bytes.
     pub(in crate::marker) fn make_unreadable(&self, range: Range<usize>) {
-        self.tracker.platform().noted().unreadable.push(range);
+        let unreadable = &self.tracker.platform().unreadable;
+        unreadable
+            .lock()
+            .expect("nobody panics under it")
+            .push(range);
     }
 
     /// Runs `work` with a marker, and returns what the machine has noted meanwhile.
@@ -164,21 +173,9 @@ impl Bench {
             meta: tracker.meta_for_marker(0),
         };
         let shared = SharedPass::new(1, Stacks::Scan, 2);
-        let unreadable = {
-            let mut noted = tracker.platform().noted();
-            let unreadable = noted.unreadable.clone();
-            *noted = Noted {
-                unreadable,
-                ..Noted::default()
-            };
-            noted.unreadable.clone()
-        };
+        *tracker.platform().noted() = Noted::default();
         work(&mut Marker::new(&tools, &shared, 0, access));
-        let fresh = Noted {
-            unreadable,
-            ..Noted::default()
-        };
-        core::mem::replace(&mut *tracker.platform().noted(), fresh)
+        core::mem::take(&mut *tracker.platform().noted())
     }
 
     /// What the machine notes of a pass over so many objects, while other code runs or not.
